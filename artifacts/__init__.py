@@ -1,0 +1,1 @@
+"""The store: immutable, content-addressed artifacts and the ledger of LLM answers."""

@@ -1,0 +1,109 @@
+"""One LLM answer as the ledger keeps it, and the key that makes two questions the same."""
+
+import base64
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from artifacts import columns as col
+from artifacts.fingerprint import sha256_of
+
+
+class Role(StrEnum):
+    """What an endpoint is asked for; each role has a part of the ledger of its own."""
+
+    CHAT = "chat"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A completion (``text``) or an embedding (``vector``, float32 (width,)).
+
+    ``finish_reason`` is the server's word, "length" where the text was cut. Token counts are
+    the server's; of a batch of embeddings each text gets its share.
+    """
+
+    key: str
+    text: str | None
+    vector: np.ndarray | None
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    text: str | None = None
+    vector: str | None = None
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+ANSWER_SCHEMA = pl.Schema(
+    {
+        col.KEY: pl.String,
+        "text": pl.String,
+        "vector": pl.Binary,
+        "finish_reason": pl.String,
+        "prompt_tokens": pl.Int64,
+        "completion_tokens": pl.Int64,
+    }
+)
+
+
+def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) -> str:
+    """Returns the ledger's key: equal questions to the same model are asked once (DESIGN 2).
+
+    It holds no user, item or run, so whoever needs the same prompt shares its answer.
+    """
+    return sha256_of([model, parameters, prompt])
+
+
+def journal_line(answer: Answer) -> bytes:
+    """Returns one line of a journal, its newline included: a torn line has none."""
+    vector = None if answer.vector is None else _vector_bytes(answer.vector)
+    line = _Line(
+        key=answer.key,
+        text=answer.text,
+        vector=None if vector is None else base64.b64encode(vector).decode(),
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+    )
+    return line.model_dump_json().encode() + b"\n"
+
+
+def parse_journal(content: bytes) -> pl.DataFrame:
+    """Returns the whole lines of a journal as a table; the torn last one of a crash is left out.
+
+    Raises:
+        pydantic.ValidationError: a whole line is not an answer, so the file is damaged.
+    """
+    whole = content[: content.rfind(b"\n") + 1].splitlines()
+    lines = [_Line.model_validate_json(line) for line in whole]
+    rows = [
+        {
+            **line.model_dump(exclude={"vector"}),
+            "vector": None if line.vector is None else base64.b64decode(line.vector),
+        }
+        for line in lines
+    ]
+    return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+
+
+def vectors_of(answers: pl.DataFrame) -> np.ndarray:
+    """Returns the ``vector`` column as float32 (rows, width)."""
+    return np.frombuffer(b"".join(answers["vector"].to_list()), dtype="<f4").reshape(
+        answers.height, -1
+    )
+
+
+def _vector_bytes(vector: np.ndarray) -> bytes:
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()

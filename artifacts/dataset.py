@@ -1,0 +1,121 @@
+"""The dataset artifact: users, items, and every user's time-ordered sequence.
+
+Sequences are in CSR form: the events of user ``u`` are rows ``offsets[u]:offsets[u + 1]`` of
+``events.arrow``, which is mapped into memory and read without copying (DESIGN, decision 5).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from artifacts import columns as col
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+EVENTS = "events.arrow"
+DROPPED = "dropped.parquet"
+QUARANTINE = "quarantine.parquet"
+
+EVENT_SCHEMA = {col.ITEM_INDEX: pl.Int32, col.TIMESTAMP: pl.Int64, col.SPLIT: pl.Int8}
+
+
+class Split(IntEnum):
+    """Which part of the protocol an event belongs to (METHOD 6)."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as read from the store.
+
+    Attributes:
+        users: ``user_index, user_id, events``; row ``u`` is user ``u``.
+        items: ``item_index, item_id, domain, title, brand, categories, price, description``;
+            row ``i`` is item ``i + 1``, grouped by domain.
+        domain_starts: int64 (domains + 1,); domain ``d`` holds the item indices
+            ``domain_starts[d] + 1 .. domain_starts[d + 1]``.
+        offsets: int64 (users + 1,).
+        item_indices: int32 (events,). timestamps: int64 (events,), seconds since 1970 UTC.
+        splits: int8 (events,), values of `Split`.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+    domains: tuple[str, ...]
+    domain_starts: np.ndarray
+    offsets: np.ndarray
+    item_indices: np.ndarray
+    timestamps: np.ndarray
+    splits: np.ndarray
+
+    @property
+    def user_of_event(self) -> np.ndarray:
+        """Returns int64 (events,): the user index of every event."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def train_events(self) -> pl.DataFrame:
+        """Returns the only events that prompts, clusters and training may see (METHOD 3).
+
+        Columns ``user_index, item_index, timestamp``, each user's rows in time order.
+        """
+        events = pl.DataFrame(
+            {
+                col.USER_INDEX: self.user_of_event,
+                col.ITEM_INDEX: self.item_indices,
+                col.TIMESTAMP: self.timestamps,
+            }
+        )
+        return events.filter(pl.Series(self.splits == Split.TRAIN))
+
+
+def write_dataset(
+    folder: Path, users: pl.DataFrame, items: pl.DataFrame, events: pl.DataFrame
+) -> None:
+    """Writes the three tables of a dataset; ``events`` are sorted by user, then by time."""
+    users.write_parquet(folder / USERS)
+    items.write_parquet(folder / ITEMS)
+    table = events.select(list(EVENT_SCHEMA)).cast(pl.Schema(EVENT_SCHEMA)).rechunk()
+    table.write_ipc(folder / EVENTS, compression="uncompressed")
+
+
+def read_dataset(store: Store, ref: ArtifactRef) -> Dataset:
+    """Opens a dataset; raises `ArtifactMissing`."""
+    folder = store.path(ref)
+    users = pl.read_parquet(folder / USERS)
+    items = pl.read_parquet(folder / ITEMS)
+    domains, sizes = _domain_sizes(items)
+    events = _map_columns(folder / EVENTS)
+    return Dataset(
+        users=users,
+        items=items,
+        domains=domains,
+        domain_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        offsets=np.concatenate([[0], users["events"].cum_sum().to_numpy()]).astype(np.int64),
+        item_indices=events[col.ITEM_INDEX],
+        timestamps=events[col.TIMESTAMP],
+        splits=events[col.SPLIT],
+    )
+
+
+def _domain_sizes(items: pl.DataFrame) -> tuple[tuple[str, ...], list[int]]:
+    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()
+    return tuple(sizes[col.DOMAIN].to_list()), sizes["len"].to_list()
+
+
+def _map_columns(path: Path) -> dict[str, np.ndarray]:
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+    return {
+        name: table.column(name).chunk(0).to_numpy(zero_copy_only=True)
+        if table.num_rows
+        else np.empty(0, table.schema.field(name).type.to_pandas_dtype())
+        for name in EVENT_SCHEMA
+    }

@@ -1,0 +1,72 @@
+"""Stable identity of values: the same value gives the same hash on any machine, any day.
+
+A value without a stable identity raises instead of being turned into text: an object's
+``repr`` may hold a memory address, and an identity built on it would never match again.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue
+
+FINGERPRINT_LENGTH = 16
+"""Hex digits of an artifact's fingerprint: 64 bits, plenty for one store, short in a path."""
+
+_READ_BYTES = 1 << 20
+
+
+class NoStableIdentity(TypeError):
+    """A value that has no stable identity was used to identify an artifact."""
+
+
+def canonical(value: object) -> JsonValue:
+    """Returns ``value`` as JSON data; raises `NoStableIdentity` for anything else."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return _canonical_float(value)
+        case BaseModel():
+            return canonical(value.model_dump(mode="json"))
+        case dict():
+            return {_text_key(key): canonical(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [canonical(inner) for inner in value]
+        case _:
+            raise NoStableIdentity(
+                f"{value!r} of type {type(value).__name__} cannot identify an artifact: "
+                "use numbers, text, lists, dictionaries or pydantic models"
+            )
+
+
+def sha256_of(value: object) -> str:
+    """Returns the hex SHA-256 of a value's canonical JSON."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint_of(value: object) -> str:
+    """Returns the short fingerprint that names an artifact's folder."""
+    return sha256_of(value)[:FINGERPRINT_LENGTH]
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the hex SHA-256 of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _canonical_float(value: float) -> float:
+    if value != value or value in (float("inf"), float("-inf")):
+        raise NoStableIdentity(f"{value} cannot identify an artifact: it is not a finite number")
+    return value
+
+
+def _text_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise NoStableIdentity(f"key {key!r} cannot identify an artifact: keys must be text")
+    return key

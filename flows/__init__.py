@@ -1,0 +1,1 @@
+"""What runs when: flows, their settings, and the command line."""

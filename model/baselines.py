@@ -1,0 +1,134 @@
+"""What a model must beat: popularity, item neighbours, a Markov chain; on the same ranking harness.
+
+The neighbour scorers keep, for each item, a short weighted list of items; a prefix's score adds up
+the lists of its events, newest weighing most.
+
+Dimensions: R prefixes, I_d items of a domain, V items, N neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+
+MAX_NEIGHBOURS = 500
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """How often each item occurs in training, the same for everyone."""
+
+    counts: NDArray[np.float32]  # (V + 1,)
+    domain_starts: IntArray
+
+    @classmethod
+    def fit(cls, sequences: Sequences) -> Popularity:
+        items = sequences.training().items
+        counts = np.bincount(items, minlength=sequences.item_count + 1).astype(np.float32)
+        return cls(counts, sequences.domain_starts)
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        low, high = self.domain_starts[domain : domain + 2]
+        return torch.from_numpy(self.counts[low + 1 : high + 1]).expand(len(prefixes), -1)
+
+
+@dataclass(frozen=True)
+class History:
+    """What a user has met before, newest first: shows how far repeats alone go (METHOD 7.17)."""
+
+    domain_starts: IntArray
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        scores = np.zeros((len(prefixes), high - low), np.float32)
+        events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+        items = prefixes.sequences.items[events]
+        own = (items > low) & (items <= high)
+        age = prefixes.stop[rows[own]] - events[own]
+        np.maximum.at(scores, (rows[own], items[own] - low - 1), (1 / age).astype(np.float32))
+        return torch.from_numpy(scores)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sum over the prefix of `decay ** age * weight(event's item -> candidate)`."""
+
+    starts: IntArray  # (V + 2,) each item's part of the two lists below
+    items: IntArray
+    weights: NDArray[np.float32]
+    decay: float
+    domain_starts: IntArray
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+        sources = prefixes.sequences.items[events]
+        age = prefixes.stop[rows] - 1 - events
+        entries, event = concatenate_ranges(self.starts[sources], self.starts[sources + 1])
+        own = (self.items[entries] > low) & (self.items[entries] <= high)
+        entries, event = entries[own], event[own]
+        cells = rows[event] * (high - low) + self.items[entries] - low - 1
+        values = self.weights[entries] * self.decay ** age[event]
+        total = np.bincount(cells, values, len(prefixes) * (high - low))
+        return torch.from_numpy(total.reshape(len(prefixes), high - low).astype(np.float32))
+
+
+def item_neighbours(sequences: Sequences, neighbours: int = MAX_NEIGHBOURS) -> Neighbours:
+    """Item-kNN: cosine of the sets of users who met two items; event age plays no part."""
+    training = sequences.training()
+    left, right, _ = _pairs(training, training.items.size)
+    keys, counts = np.unique(left * (training.item_count + 1) + right, return_counts=True)
+    left, right = np.divmod(keys, training.item_count + 1)
+    users_of = np.bincount(training.items, minlength=training.item_count + 1)
+    weights = counts / np.sqrt(users_of[left] * users_of[right])
+    both = np.concatenate((left, right)), np.concatenate((right, left))
+    return _neighbours(training, *both, np.tile(weights, 2), neighbours, decay=1.0)
+
+
+def markov_chain(
+    sequences: Sequences, decay: float = 0.5, reach: int = 3, neighbours: int = MAX_NEIGHBOURS
+) -> Neighbours:
+    """P(next | item), first order, from pairs up to `reach` events apart, the nearer the heavier.
+
+    The distance of a pair in training and the age of an event in the prefix weigh `decay ** n`.
+    """
+    training = sequences.training()
+    left, right, distance = _pairs(training, reach)
+    keys, cell = np.unique(left * (training.item_count + 1) + right, return_inverse=True)
+    weights = np.bincount(cell, decay ** (distance - 1.0))
+    left, right = np.divmod(keys, training.item_count + 1)
+    outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
+    return _neighbours(training, left, right, weights / outgoing[left], neighbours, decay)
+
+
+def _pairs(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Earlier item, later item and distance of all pairs of one user up to `reach` events apart."""
+    events = np.arange(len(sequences.items))
+    ends = sequences.offsets[1:][sequences.event_users]
+    later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
+    return sequences.items[earlier], sequences.items[later], later - earlier
+
+
+def _neighbours(
+    sequences: Sequences,
+    left: IntArray,
+    right: IntArray,
+    weights: NDArray[np.float64],
+    limit: int,
+    decay: float,
+) -> Neighbours:
+    """Group by the left item and keep its `limit` heaviest."""
+    order = np.lexsort((-weights, left))
+    left, right, weights = left[order], right[order], weights[order]
+    starts = np.searchsorted(left, np.arange(sequences.item_count + 2))
+    keep = np.arange(len(left)) - starts[left] < limit
+    starts = np.searchsorted(left[keep], np.arange(sequences.item_count + 2))
+    return Neighbours(
+        starts, right[keep], weights[keep].astype(np.float32), decay, sequences.domain_starts
+    )

@@ -1,0 +1,114 @@
+"""Models and training states on disk: safetensors and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.config import TriThreadConfig
+from model.tables import ItemTables
+from model.tri_thread import TriThread
+
+WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing or does not belong here; the message names the file."""
+
+
+class ModelCard(BaseModel):
+    """`config.json`: what is needed to build the network before its weights are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: TriThreadConfig
+    domain_names: tuple[str, ...]
+    domain_starts: tuple[int, ...]
+    global_width: int
+    profile_width: int | None
+
+
+def save_model(
+    folder: Path, model: TriThread, config: TriThreadConfig, domain_names: tuple[str, ...]
+) -> None:
+    """Write `weights.safetensors` (tables included) and `config.json`; the latter last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = ModelCard(
+        config=config,
+        domain_names=domain_names,
+        domain_starts=tuple(model.domain_starts.tolist()),
+        global_width=model.global_table.shape[1],
+        profile_width=model.profile_width,
+    )
+    write_tensors(folder / WEIGHTS_FILE, dict(model.state_dict()), {})
+    _replace(folder / CONFIG_FILE, card.model_dump_json(indent=2).encode())
+
+
+def load_model(folder: Path, device: str = "cpu") -> tuple[TriThread, ModelCard]:
+    """The model as it was saved, in evaluation mode. Raises CheckpointError."""
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: this folder holds no complete model")
+    card = ModelCard.model_validate_json(path.read_bytes())
+    rows, hidden = card.domain_starts[-1] + 1, card.config.model.hidden
+    blank = ItemTables(
+        np.zeros((rows, card.global_width), np.float32), np.zeros((rows, hidden), np.float32)
+    )
+    model = TriThread(blank, np.array(card.domain_starts), card.config.model, card.profile_width)
+    tensors, _ = read_tensors(folder / WEIGHTS_FILE)
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), card
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
+    """One file with tensors and JSON facts, replaced in one step: readers see the old or new."""
+    draft = path.with_suffix(".draft")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, draft, metadata={"facts": json.dumps(facts)})
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """The inverse of `write_tensors`."""
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's moments under flat names, `parameter.moment`."""
+    return {
+        f"{index}.{name}": value if torch.is_tensor(value) else torch.tensor(float(value))
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put moments back that `optimizer_tensors` took; the settings stay those of `optimizer`."""
+    state = optimizer.state_dict()
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    state["state"] = moments
+    optimizer.load_state_dict(state)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

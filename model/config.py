@@ -1,0 +1,139 @@
+"""Every switch of the model and of its training, and the presets that set them.
+
+A preset is a TOML file in `presets/`; `docs/deviations.md` says what each switch does.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+
+
+class UnknownPresetError(KeyError):
+    """No preset of that name; the message lists those there are."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(_Settings):
+    """What the network computes."""
+
+    hidden: int = Field(128, ge=1)
+    """Width of every thread, and of the local tables. The paper's 128."""
+    blocks: int = Field(2, ge=1)
+    """Encoder blocks per thread. The paper's 2."""
+    heads: int = Field(1, ge=1)
+    """Attention heads; must divide `hidden`. The paper's 1."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Probability of dropping an activation in a thread. The paper's 0.5."""
+    max_length: int = Field(200, ge=1)
+    """Newest events of a history that are read. The paper's 200."""
+    block: Literal["sasrec", "pre_norm"] = "sasrec"
+    """`sasrec` normalises the query only and adds to it; `pre_norm` is the usual residual block."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """How order is told: a learned vector per position (paper), or rotated queries and keys."""
+    causal: bool = True
+    """False lets a position see its own target, as the released code did (METHOD 7.1)."""
+    input_scale: float | None = Field(None, gt=0)
+    """Factor on item vectors entering a thread; none: the square root of `hidden` (METHOD 7.18)."""
+    global_thread: bool = True
+    """Off: local threads alone (ablation)."""
+    local_threads: bool = True
+    """Off: the global thread alone (ablation)."""
+    local_tables: Literal["trainable", "frozen"] = "trainable"
+    """Frozen tables cannot learn what an item is beyond its text (METHOD 7.4)."""
+    local_start: Literal["text", "random"] = "text"
+    """Starting values of the local tables: the PCA of the item texts, or noise (ablation)."""
+    global_items: Literal["text", "ids"] = "text"
+    """`ids` replaces the frozen text table by a trainable random one (ablation; no new items)."""
+    scoring: Literal["dot", "cosine"] = "dot"
+    """How a thread compares its state with an item; cosine is divided by `temperature`."""
+    temperature: float = Field(0.05, gt=0)
+    """Divisor of cosine scores; unused by dot products."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
+            raise ValueError(f"hidden={self.hidden} must split into {self.heads} even-sized heads")
+        if not (self.global_thread or self.local_threads):
+            raise ValueError("switch on global_thread, local_threads or both: nothing would score")
+        return self
+
+
+class TrainConfig(_Settings):
+    """How the network is fitted."""
+
+    loss: Literal["bce", "softmax"] = "bce"
+    """`bce`: the paper's binary loss; `softmax`: the target among many items at once."""
+    negatives: int = Field(1, ge=0)
+    """bce: drawn per event. softmax: items shared by a batch, per domain; 0: all items."""
+    alpha: float = Field(0.1, ge=0)
+    """Weight of the adapter's contrastive regulariser; 0 switches it off. The paper's 0.1."""
+    beta: float = Field(0.1, ge=0)
+    """Weight of aligning the global thread with profiles; 0 switches it off. The paper's 0.1."""
+    contrastive_temperature: float = Field(1.0, gt=0)
+    """Divides the logits of both contrastive losses."""
+    contrastive_targets: Literal["soft", "identity"] = "soft"
+    """`soft`: similar pairs share the target, as released; `identity`: plain InfoNCE."""
+    first_crossing: bool = True
+    """Learn the first event of a domain from the global thread alone (METHOD 7.14)."""
+    mismatched_negatives: bool = False
+    """Score two different random items as one negative, as the released code did (METHOD 7.2)."""
+    batch_size: int = Field(128, ge=1)
+    """Users per step. The paper's 128."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Adam's step size. The paper's 1e-3."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay (AdamW) on matrices; 0 is the paper's plain Adam."""
+    table_update: Literal["dense", "lazy"] = "dense"
+    """`lazy` lets Adam touch only the step's table rows: their moments do not decay in between.
+    For catalogues so large that a dense step would cost more than the model."""
+    max_epochs: int = Field(200, ge=1)
+    """Passes over the users; early stopping usually ends sooner."""
+    patience: int = Field(20, ge=1)
+    """Validations without a better NDCG@10 before stopping. The paper's 20."""
+    validate_every: int = Field(1, ge=1)
+    """Epochs between validations."""
+    validation_users: int | None = Field(None, ge=1)
+    """Validate on this many users, chosen by the seed; none means all."""
+    max_seconds: float | None = Field(None, gt=0)
+    """Stop after the epoch in which this much training time is spent; the machine then matters."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the threads under autocast; weights, losses and ranking stay float32."""
+    seed: int = Field(0, ge=0)
+    """Fixes initial weights, batches, negatives and dropout."""
+
+
+class TriThreadConfig(_Settings):
+    """The whole configuration of a model, as it is stored beside its weights."""
+
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig.model_validate({}))
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
+
+
+def preset_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in PRESET_FOLDER.glob("*.toml")))
+
+
+def load_preset(
+    name: str, overrides: Mapping[str, Mapping[str, object]] | None = None
+) -> TriThreadConfig:
+    """A preset with some values replaced: `load_preset("best", {"train": {"seed": 7}})`.
+
+    Raises UnknownPresetError, or pydantic's ValidationError for a value that cannot be.
+    """
+    path = PRESET_FOLDER / f"{name}.toml"
+    if name not in preset_names():
+        raise UnknownPresetError(f"no preset {name!r}; there are {', '.join(preset_names())}")
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    for section, changes in (overrides or {}).items():
+        values[section] = {**values.get(section, {}), **changes}
+    return TriThreadConfig.model_validate(values)

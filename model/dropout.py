@@ -1,0 +1,32 @@
+"""Dropout whose mask costs an eighth of the random numbers.
+
+`torch.nn.Dropout` on a CPU draws one number per activation, which took a fifth of a training step
+here. One byte decides as well as a whole number: each 64-bit draw serves eight activations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+LEVELS = 256
+
+
+class ByteDropout(nn.Module):
+    """Drops with probability `p` rounded to a 256th, and scales by the chance really kept."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.threshold = round(p * LEVELS)
+        if not 0 <= self.threshold < LEVELS:
+            raise ValueError(f"dropout of {p} must be at least 0 and below 1")
+
+    def forward(self, activations: Tensor) -> Tensor:
+        if not self.training or self.threshold == 0:
+            return activations
+        words = torch.empty(
+            -(-activations.numel() // 8), dtype=torch.int64, device=activations.device
+        )
+        drawn = words.random_(-(2**63), None).view(torch.uint8)[: activations.numel()]
+        kept = (drawn >= self.threshold).view(activations.shape)
+        return torch.where(kept, activations * (LEVELS / (LEVELS - self.threshold)), 0.0)

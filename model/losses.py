@@ -1,0 +1,65 @@
+"""What training minimises (METHOD 2, 3.5 and 5).
+
+Dimensions: K targets, N negatives, B pairs, H width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def binary_loss(positive: Tensor, negative: Tensor, has_negative: Tensor) -> Tensor:
+    """Mean over K of the binary cross-entropy of one target and its negatives.
+
+    `positive` (K,) and `negative` (K, N) are scores; negatives that do not exist are left out.
+    With N negatives their mean counts as one, so that the two classes weigh the same.
+    """
+    wrong = F.softplus(negative) * has_negative
+    per_event = F.softplus(-positive) + wrong.sum(1) / has_negative.sum(1).clamp_min(1)
+    return per_event.mean()
+
+
+def full_softmax_loss(scores: Tensor, target_columns: Tensor) -> Tensor:
+    """Cross-entropy of the targets among all items of the domain, (K, I) scores."""
+    return F.cross_entropy(scores, target_columns)
+
+
+def sampled_softmax_loss(
+    positive: Tensor, negative: Tensor, is_target: Tensor, population: int
+) -> Tensor:
+    """Cross-entropy against N shared negatives, standing for the `population` they are drawn from.
+
+    The logQ correction for uniform draws is one constant: each negative counts `population / N`
+    times.
+    `positive` (K,), `negative` (K, N); `is_target` (K, N) marks draws that hit the target itself.
+    """
+    weight = torch.log(torch.tensor(population / negative.shape[1], dtype=negative.dtype))
+    others = (negative + weight).masked_fill(is_target, -torch.inf)
+    return (torch.logsumexp(torch.cat((positive[:, None], others), 1), dim=1) - positive).mean()
+
+
+def contrastive_loss(
+    left: Tensor, right: Tensor, temperature: float, targets: Literal["soft", "identity"]
+) -> Tensor:
+    """Symmetric contrastive loss between B paired vectors; the other pairs are the negatives.
+
+    With soft targets, pairs that resemble each other within their own side share the target, and
+    gradient flows through that resemblance too, as in the released code.
+    0 for fewer than two pairs: there is nothing to tell apart.
+    """
+    if len(left) < 2:
+        return left.new_zeros(())
+    logits = left @ right.T / temperature  # (B, B)
+    if targets == "identity":
+        wanted = torch.eye(len(left), device=left.device, dtype=left.dtype)
+    else:
+        wanted = torch.softmax((left @ left.T + right @ right.T) / 2 * temperature, dim=1)
+    return (_cross_entropy(logits, wanted) + _cross_entropy(logits.T, wanted.T)) / 2
+
+
+def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+    return -(wanted * F.log_softmax(logits, dim=1)).sum(1).mean()

@@ -1,0 +1,175 @@
+"""One batch's training loss: next item per domain, adapter regulariser, profile alignment.
+
+`L = sum over domains of the mean loss + alpha * regulariser + beta * alignment` (METHOD 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.batches import CrossDomainBatch, DomainQueries
+from model.config import TrainConfig
+from model.losses import (
+    binary_loss,
+    contrastive_loss,
+    full_softmax_loss,
+    sampled_softmax_loss,
+)
+from model.negatives import UnseenItems, draw_pairs
+from model.sequences import Sequences
+from model.tables import UserProfiles
+from model.tri_thread import ItemRows, TriThread
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that chance adds to a batch but dropout: the loss is a function of batch and draws."""
+
+    negatives: tuple[Tensor, ...]  # per domain (K_d, N) for bce, (N,) for softmax
+    pairs: Tensor  # (B, D) one item per user and domain, 0 where there is none
+
+
+class Objective:
+    """Computes losses for a model; holds training histories and profiles, no held-out event."""
+
+    def __init__(
+        self,
+        model: TriThread,
+        training: Sequences,
+        config: TrainConfig,
+        profiles: UserProfiles | None = None,
+    ) -> None:
+        self.model, self.training, self.config = model, training, config
+        self.unseen = UnseenItems(training)
+        self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
+
+    def draw(self, batch: CrossDomainBatch, rng: np.random.Generator) -> Draws:
+        users = batch.users.cpu().numpy()
+        negatives = tuple(
+            self._draw_negatives(users[queries.rows.cpu().numpy()], domain, rng)
+            for domain, queries in enumerate(batch.queries)
+        )
+        pairs = (
+            draw_pairs(self.training, users, rng)
+            if self._regularises
+            else np.zeros((len(users), 0), np.int64)
+        )
+        return Draws(negatives, torch.from_numpy(pairs).to(self.model.device))
+
+    def loss(self, batch: CrossDomainBatch, draws: Draws) -> Tensor:
+        rows = self.model.look_up(self._items_needed(batch, draws))
+        states, last = self.model.states(batch, rows)
+        total = states[0].new_zeros(())
+        for domain, queries in enumerate(batch.queries):
+            kept = self._learned(queries)
+            if len(kept):
+                total = total + self._next_item_loss(
+                    domain,
+                    states[domain][kept],
+                    queries.targets[kept],
+                    draws.negatives[domain],
+                    kept,
+                    rows,
+                )
+        if self._regularises:
+            total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
+        if self.profiles is not None and last is not None:
+            total = total + self.config.beta * self._alignment(self.profiles, batch.users, last)
+        return total
+
+    @property
+    def _regularises(self) -> bool:
+        return self.config.alpha > 0 and self.model.global_thread is not None
+
+    def _draw_negatives(self, users: np.ndarray, domain: int, rng: np.random.Generator) -> Tensor:
+        config, size = self.config, self.training.domain_size(domain)
+        if config.loss == "bce":
+            drawn = self.unseen.draw(users, domain, config.negatives, rng)
+        elif self._full_softmax(domain):
+            drawn = np.arange(size) + self.training.domain_starts[domain] + 1
+        else:
+            drawn = rng.choice(size, config.negatives, replace=False, shuffle=False)
+            drawn = drawn + self.training.domain_starts[domain] + 1
+        return torch.from_numpy(drawn).to(self.model.device)
+
+    def _full_softmax(self, domain: int) -> bool:
+        """Drawing all items, or more than there are, is the full softmax."""
+        wanted = self.config.negatives
+        return wanted == 0 or wanted >= self.training.domain_size(domain)
+
+    def _items_needed(self, batch: CrossDomainBatch, draws: Draws) -> Tensor:
+        targets = [queries.targets for queries in batch.queries]
+        parts = [batch.mixed_items, draws.pairs, *targets, *draws.negatives]
+        return torch.cat([part.flatten() for part in parts])
+
+    def _learned(self, queries: DomainQueries) -> Tensor:
+        """Queries in the loss: without `first_crossing` only those both threads can answer."""
+        if self.config.first_crossing or not len(self.model.local_threads):
+            return torch.arange(len(queries), device=queries.rows.device)
+        return (queries.local_position >= 0).nonzero()[:, 0]
+
+    def _next_item_loss(
+        self,
+        domain: int,
+        states: Tensor,
+        targets: Tensor,
+        negatives: Tensor,
+        kept: Tensor,
+        rows: ItemRows,
+    ) -> Tensor:
+        model = self.model
+        if self.config.loss == "bce":
+            negatives = negatives[kept]
+            wrong = model.item_vectors(negatives, rows)
+            if self.config.mismatched_negatives:
+                wrong = _mismatch(wrong, negatives, model, rows)
+            right = model.scale_scores((states * model.item_vectors(targets, rows)).sum(-1))
+            scores = model.scale_scores((states[:, None] * wrong).sum(-1))
+            return binary_loss(right, scores, negatives > 0)
+        scores = model.scale_scores(states @ model.item_vectors(negatives, rows).T)  # (K, N)
+        if self._full_softmax(domain):
+            return full_softmax_loss(scores, targets - negatives[0])
+        right = model.scale_scores((states * model.item_vectors(targets, rows)).sum(-1))
+        is_target = negatives == targets[:, None]
+        return sampled_softmax_loss(right, scores, is_target, self.training.domain_size(domain))
+
+    def _regulariser(self, pairs: Tensor, rows: ItemRows) -> Tensor:
+        """Mean over pairs of domains; for each, over the batch's users who have both (METHOD 2)."""
+        losses = []
+        for left, right in combinations(range(pairs.shape[1]), 2):
+            both = pairs[(pairs[:, left] > 0) & (pairs[:, right] > 0)]
+            losses.append(
+                contrastive_loss(
+                    rows.adapted[rows.places(both[:, left])],
+                    rows.adapted[rows.places(both[:, right])],
+                    self.config.contrastive_temperature,
+                    self.config.contrastive_targets,
+                )
+            )
+        return torch.stack(losses).mean()
+
+    def _alignment(self, profiles: UserProfiles, users: Tensor, last: Tensor) -> Tensor:
+        """Profiles against last global states; users without a profile take no part (METHOD 3)."""
+        index = users.cpu().numpy()
+        rows = np.flatnonzero(profiles.has_profile[index])
+        vectors = torch.from_numpy(profiles.vectors[index[rows]]).to(last.device)
+        adapter = self.model.user_adapter
+        assert adapter is not None, "a model fitted with profiles is made with profile_width"
+        return contrastive_loss(
+            adapter(vectors),
+            last[torch.from_numpy(rows).to(last.device)],
+            self.config.contrastive_temperature,
+            self.config.contrastive_targets,
+        )
+
+
+def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemRows) -> Tensor:
+    """The released code's negative: one draw's global part beside another's local part."""
+    other = model.item_vectors(negatives.roll(1, dims=0), rows)
+    half = wrong.shape[-1] // 2
+    return torch.cat((wrong[..., :half], other[..., half:]), dim=-1)

@@ -1,0 +1,197 @@
+"""Where the true next item stands among the others, and metrics that owe nothing to tie-breaking.
+
+A ranking is kept as two counts: how many candidates score higher than the target and how many score
+the same. Metrics are the expectation over all orders of the tied ones, so a constant scorer scores
+exactly like chance (METHOD 6 and 7.8).
+
+Dimensions: R prefixes, I_d items of a domain, C candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.negatives import UnseenItems
+from model.scoring import Scorer
+from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+
+BLOCK_SCORES = 16_000_000  # scores held at a time: 64 MB
+
+
+class NanScoreError(ArithmeticError):
+    """A scorer returned NaN; the message names the user and the domain."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One row per prefix, in the order of the prefixes."""
+
+    users: IntArray  # (R,)
+    domains: IntArray  # (R,) domain of the target
+    greater: IntArray  # (R,) candidates scoring above the target
+    equal: IntArray  # (R,) candidates other than the target scoring the same
+    candidates: IntArray  # (R,) candidates, the target not counted
+
+    def of_domain(self, domain: int) -> Ranks:
+        rows = self.domains == domain
+        return Ranks(
+            self.users[rows],
+            self.domains[rows],
+            self.greater[rows],
+            self.equal[rows],
+            self.candidates[rows],
+        )
+
+
+@dataclass(frozen=True)
+class RankingMetrics:
+    """Means over `count` prefixes, by cutoff; NaN where there is nothing to rank."""
+
+    count: int
+    ndcg: dict[int, float]
+    hit_rate: dict[int, float]
+    reciprocal_rank: dict[int, float]
+
+
+def rank_all(scorer: Scorer, prefixes: Prefixes) -> Ranks:
+    """Rank each target among all items of its domain that its user has not met before.
+
+    The target itself always stays, even if the user met it before (METHOD 6). Raises NanScoreError.
+    """
+    return _rank(scorer, prefixes, None)
+
+
+def rank_sampled(scorer: Scorer, prefixes: Prefixes, candidates: IntArray) -> Ranks:
+    """Rank each target against its row of `candidates` (R, C); 0 in a row means no candidate."""
+    if candidates.shape[0] != len(prefixes):
+        raise ValueError(f"{candidates.shape[0]} rows of candidates for {len(prefixes)} targets")
+    return _rank(scorer, prefixes, candidates)
+
+
+def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed: int) -> IntArray:
+    """`count` different items of each target's domain outside its user's whole history, (R, count).
+
+    Each row depends on the seed, the user and the position only: neither order nor workers change
+    it. Padded with 0 where a user has fewer unseen items left.
+    """
+    unseen = UnseenItems(sequences)
+    domains = sequences.domain_of(prefixes.targets)
+    places = prefixes.stop - prefixes.start
+    drawn = np.zeros((len(prefixes), count), np.int64)
+    for row, (user, domain, place) in enumerate(
+        zip(prefixes.users.tolist(), domains.tolist(), places.tolist(), strict=True)
+    ):
+        items = unseen.draw_distinct(
+            user, domain, count, np.random.default_rng((seed, user, place))
+        )
+        drawn[row, : len(items)] = items
+    return drawn
+
+
+def ranking_metrics(ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)) -> RankingMetrics:
+    """NDCG, hit rate and reciprocal rank at each cutoff, expected over the order of ties."""
+    depth = max(cutoffs)
+    position = np.arange(1, depth + 1)
+    gains = {"ndcg": 1 / np.log2(position + 1), "hit_rate": np.ones(depth), "mrr": 1 / position}
+    means = {
+        name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs} for name, gain in gains.items()
+    }
+    return RankingMetrics(len(ranks.users), means["ndcg"], means["hit_rate"], means["mrr"])
+
+
+def metrics_by_domain(
+    ranks: Ranks, domain_names: Sequence[str], cutoffs: Sequence[int] = (5, 10, 20)
+) -> dict[str, RankingMetrics]:
+    return {
+        name: ranking_metrics(ranks.of_domain(domain), cutoffs)
+        for domain, name in enumerate(domain_names)
+    }
+
+
+def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> float:
+    """Mean over rows of the gain averaged over the places `greater .. greater + equal` (from 0)."""
+    if not len(ranks.users):
+        return float("nan")
+    total = np.concatenate(([0.0], np.cumsum(gain)))
+    first = np.minimum(ranks.greater, len(gain))
+    last = np.minimum(ranks.greater + ranks.equal + 1, len(gain))
+    return float(np.mean((total[last] - total[first]) / (ranks.equal + 1)))
+
+
+def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ranks:
+    sequences = prefixes.sequences
+    domains = sequences.domain_of(prefixes.targets)
+    counts = np.zeros((3, len(prefixes)), np.int64)
+    for domain in range(sequences.domain_count):
+        for rows in _blocks(prefixes, domains, domain):
+            block = prefixes.select(rows)
+            scores = scorer.score(block, domain)
+            _refuse_nan(scores, block, sequences.domain_names[domain])
+            first = int(sequences.domain_starts[domain]) + 1
+            if candidates is None:
+                counts[:, rows] = _count_all(scores, block, first)
+            else:
+                counts[:, rows] = _count_sampled(scores, block, first, candidates[rows])
+    return Ranks(prefixes.users, domains, counts[0], counts[1], counts[2])
+
+
+def _blocks(prefixes: Prefixes, domains: IntArray, domain: int) -> Iterator[IntArray]:
+    """Rows of one domain in blocks of similar prefix length, so that padding stays small."""
+    rows = np.flatnonzero(domains == domain)
+    rows = rows[np.argsort((prefixes.stop - prefixes.start)[rows], kind="stable")]
+    size = max(1, min(2048, BLOCK_SCORES // prefixes.sequences.domain_size(domain)))
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
+
+
+def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
+    """Counts over the whole row, less the items seen before: (3, R)."""
+    size = scores.shape[1]
+    target = _gather(scores, block.targets[:, None] - first)  # (R, 1)
+    greater = (scores > target).sum(1).cpu().numpy()
+    equal = (scores == target).sum(1).cpu().numpy() - 1
+    events, rows = concatenate_ranges(block.start, block.stop)
+    columns = block.sequences.items[events] - first
+    other = (columns >= 0) & (columns < size) & (columns != (block.targets - first)[rows])
+    seen_rows, seen_columns = np.divmod(np.unique(rows[other] * size + columns[other]), size)
+    seen = scores[torch.from_numpy(seen_rows), torch.from_numpy(seen_columns)].cpu().numpy()
+    reference = target[:, 0].cpu().numpy()[seen_rows]
+    count = len(block)
+    greater -= np.bincount(seen_rows, seen > reference, count).astype(np.int64)
+    equal -= np.bincount(seen_rows, seen == reference, count).astype(np.int64)
+    return np.stack((greater, equal, size - 1 - np.bincount(seen_rows, minlength=count)))
+
+
+def _count_sampled(scores: Tensor, block: Prefixes, first: int, candidates: IntArray) -> IntArray:
+    exists = torch.from_numpy((candidates > 0) & (candidates != block.targets[:, None]))
+    target = _gather(scores, block.targets[:, None] - first).cpu()
+    drawn = _gather(scores, np.maximum(candidates - first, 0)).cpu()  # (R, C)
+    return np.stack(
+        (
+            ((drawn > target) & exists).sum(1).numpy(),
+            ((drawn == target) & exists).sum(1).numpy(),
+            exists.sum(1).numpy(),
+        )
+    )
+
+
+def _gather(scores: Tensor, columns: IntArray) -> Tensor:
+    return scores.gather(1, torch.from_numpy(columns).to(scores.device))
+
+
+def _refuse_nan(scores: Tensor, block: Prefixes, domain_name: str) -> None:
+    # A sum is NaN if any score is, or if infinities of both signs meet: look closer only then.
+    if not torch.isnan(scores.sum()):
+        return
+    broken = torch.isnan(scores).any(1).nonzero()
+    if len(broken):
+        raise NanScoreError(
+            f"NaN score for user {int(block.users[int(broken[0])])} in domain {domain_name!r}: "
+            "the model has diverged; lower the learning rate or start from another checkpoint"
+        )

@@ -1,0 +1,48 @@
+"""What can be ranked: one protocol for the model and all baselines, and the model's side of it.
+
+Dimensions: R prefixes, I_d items of a domain, H hidden width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from model.batches import prefix_batch
+from model.sequences import Prefixes
+from model.tri_thread import TriThread
+
+
+class Scorer(Protocol):
+    """Anything that gives each item of a domain a score after each prefix."""
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        """Scores (R, I_d), column `j` for global item `domain_starts[domain] + 1 + j`."""
+        ...
+
+
+class ModelScorer:
+    """The fused score of a fitted model. Item vectors are computed once, when this is made."""
+
+    def __init__(self, model: TriThread) -> None:
+        self.model = model.eval()
+        with torch.inference_mode():
+            every = torch.arange(int(model.domain_starts[-1]) + 1, device=model.device)
+            self.rows = model.look_up(every)
+            self.vectors = [
+                model.item_vectors(model.domain_items(d), self.rows)  # (I_d, 2H)
+                for d in range(model.domain_count)
+            ]
+
+    @torch.inference_mode()
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        return self.model.scale_scores(self.states(prefixes, domain) @ self.vectors[domain].T)
+
+    @torch.inference_mode()
+    def states(self, prefixes: Prefixes, domain: int) -> Tensor:
+        """The query side of the score, (R, 2H)."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        states, _ = self.model.states(batch, self.rows)
+        return states[domain]

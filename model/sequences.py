@@ -1,0 +1,183 @@
+"""Users' histories as one compressed table: the only form in which the model sees interactions.
+
+Items carry one global index: 0 is padding, and domain `d` owns the indices from
+`domain_starts[d] + 1` to `domain_starts[d + 1]`.
+A user's events lie side by side, oldest first, and each event says which split it belongs to.
+
+Dimensions: U users, E events, D domains, R rows (prefixes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+IntArray = NDArray[np.int64]
+
+
+class InvalidSequencesError(ValueError):
+    """The arrays do not describe histories: the message names the rule that is broken."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Histories of U users in CSR form; user `u` owns the events `offsets[u]:offsets[u + 1]`."""
+
+    offsets: IntArray  # (U + 1,)
+    items: IntArray  # (E,) global item index, never 0
+    split: NDArray[np.int8]  # (E,) TRAIN, VALIDATION or TEST, never decreasing within a user
+    domain_starts: IntArray  # (D + 1,)
+    domain_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, dtype in (
+            ("offsets", np.int64),
+            ("items", np.int64),
+            ("domain_starts", np.int64),
+        ):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
+        object.__setattr__(self, "split", np.ascontiguousarray(self.split, np.int8))
+        _validate(self)
+
+    @property
+    def user_count(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def item_count(self) -> int:
+        """Items of all domains, padding not counted."""
+        return int(self.domain_starts[-1])
+
+    @property
+    def domain_count(self) -> int:
+        return len(self.domain_names)
+
+    @property
+    def event_users(self) -> IntArray:
+        """The user of each event, (E,)."""
+        return np.repeat(np.arange(self.user_count), np.diff(self.offsets))
+
+    def domain_size(self, domain: int) -> int:
+        return int(self.domain_starts[domain + 1] - self.domain_starts[domain])
+
+    def domain_of(self, items: IntArray) -> IntArray:
+        """Domain of each global item index; items must not hold padding."""
+        return np.searchsorted(self.domain_starts, items, side="left") - 1
+
+    def training(self) -> Sequences:
+        """The same users with their training events only: all that fitting may look at."""
+        keep = self.split == TRAIN
+        counted = np.concatenate(([0], np.cumsum(keep)))
+        return replace(
+            self, offsets=counted[self.offsets], items=self.items[keep], split=self.split[keep]
+        )
+
+    def prefixes_of_split(self, split: int) -> Prefixes:
+        """One row per event of `split`, asking for that event after all earlier ones of its user.
+
+        The prefix of a test event therefore holds the validation event.
+        """
+        events = np.flatnonzero(self.split == split)
+        return Prefixes(self, self.event_users[events], events, self.items[events])
+
+    def prefixes_of_users(self, users: IntArray) -> Prefixes:
+        """One row per user, asking what follows the user's whole history; no target."""
+        users = np.asarray(users, np.int64)
+        return Prefixes(self, users, self.offsets[users + 1], np.zeros(len(users), np.int64))
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """R questions 'what comes next?': row `r` sees its user's events before event `stop[r]`."""
+
+    sequences: Sequences
+    users: IntArray  # (R,)
+    stop: IntArray  # (R,) exclusive event index into `sequences.items`
+    targets: IntArray  # (R,) the item that did come next, 0 where nobody knows
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def start(self) -> IntArray:
+        return self.sequences.offsets[self.users]
+
+    def select(self, rows: IntArray) -> Prefixes:
+        return Prefixes(self.sequences, self.users[rows], self.stop[rows], self.targets[rows])
+
+    def of_domain(self, domain: int) -> Prefixes:
+        """The rows whose target belongs to `domain`."""
+        low, high = self.sequences.domain_starts[domain], self.sequences.domain_starts[domain + 1]
+        return self.select(np.flatnonzero((self.targets > low) & (self.targets <= high)))
+
+
+def concatenate_ranges(start: IntArray, stop: IntArray) -> tuple[IntArray, IntArray]:
+    """All integers of the ranges `start[r]:stop[r]` in a row, and the row of each.
+
+    >>> concatenate_ranges(np.array([4, 9]), np.array([6, 10]))
+    (array([4, 5, 9]), array([0, 0, 1]))
+    """
+    lengths = np.maximum(stop - start, 0)
+    rows = np.repeat(np.arange(len(start)), lengths)
+    ends = np.cumsum(lengths)
+    values = np.arange(len(rows)) - np.repeat(ends - lengths, lengths) + start[rows]
+    return values, rows
+
+
+def sequences_from_lists(
+    histories: Sequence[Sequence[int]],
+    domain_starts: Sequence[int],
+    domain_names: tuple[str, ...],
+    held_out: int = 0,
+) -> Sequences:
+    """Small histories by hand; `held_out=2` is leave-one-out for users with 3 events or more."""
+    splits = [_leave_out(len(history), held_out) for history in histories]
+    return Sequences(
+        offsets=np.concatenate(([0], np.cumsum([len(h) for h in histories]))).astype(np.int64),
+        items=np.array([item for history in histories for item in history], np.int64),
+        split=np.array([mark for marks in splits for mark in marks], np.int8),
+        domain_starts=np.array(domain_starts, np.int64),
+        domain_names=domain_names,
+    )
+
+
+def _leave_out(length: int, held_out: int) -> list[int]:
+    if length < 3 or held_out == 0:
+        return [TRAIN] * length
+    return [TRAIN] * (length - held_out) + [VALIDATION, TEST][-held_out:]
+
+
+def _validate(sequences: Sequences) -> None:
+    offsets, items, split = sequences.offsets, sequences.items, sequences.split
+    starts = sequences.domain_starts
+    if offsets[0] != 0 or offsets[-1] != len(items) or np.any(np.diff(offsets) < 0):
+        raise InvalidSequencesError(f"offsets must rise from 0 to the {len(items)} events")
+    if len(split) != len(items):
+        raise InvalidSequencesError(f"{len(split)} split marks for {len(items)} events")
+    if len(starts) != len(sequences.domain_names) + 1 or starts[0] != 0:
+        raise InvalidSequencesError(
+            f"domain_starts has {len(starts)} entries for {len(sequences.domain_names)} domains; "
+            "one more than domains is needed, the first being 0"
+        )
+    if np.any(np.diff(starts) < 1):
+        raise InvalidSequencesError(
+            f"every domain needs an item; domain_starts is {starts.tolist()}"
+        )
+    if len(items) and (items.min() < 1 or items.max() > starts[-1]):
+        raise InvalidSequencesError(
+            f"item indices {items.min()}..{items.max()} leave the catalogue 1..{starts[-1]}"
+        )
+    same_user = np.ones(max(len(items) - 1, 0), bool)
+    inner = offsets[1:-1]
+    same_user[inner[(inner > 0) & (inner < len(items))] - 1] = False
+    if np.any(np.diff(split)[same_user] < 0):
+        event = int(np.flatnonzero((np.diff(split) < 0) & same_user)[0]) + 1
+        raise InvalidSequencesError(
+            f"event {event} precedes its user's earlier split: training comes before validation, "
+            "validation before test"
+        )

@@ -1,0 +1,54 @@
+"""Item vectors made from text, as the model receives them: a frozen global table, a local start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class InvalidTablesError(ValueError):
+    """The tables do not fit each other, or hold something that is not a finite number."""
+
+
+@dataclass(frozen=True)
+class ItemTables:
+    """Rows by global item index; row 0 is padding and all zeros (METHOD 1)."""
+
+    global_table: NDArray[np.float32]  # (|V| + 1, k) PCA over all domains, frozen
+    local_table: NDArray[np.float32]  # (|V| + 1, h) each domain's rows from its own PCA
+
+    def __post_init__(self) -> None:
+        for name in ("global_table", "local_table"):
+            table = np.ascontiguousarray(getattr(self, name), np.float32)
+            object.__setattr__(self, name, table)
+            if table.ndim != 2 or not np.isfinite(table).all():
+                raise InvalidTablesError(f"{name} of shape {table.shape} must be 2-d and finite")
+            if np.any(table[0]):
+                raise InvalidTablesError(f"row 0 of {name} is padding and must be zeros")
+        if len(self.global_table) != len(self.local_table):
+            raise InvalidTablesError(
+                f"{len(self.global_table)} global rows but {len(self.local_table)} local rows"
+            )
+
+    @property
+    def item_count(self) -> int:
+        """Items without padding."""
+        return len(self.global_table) - 1
+
+
+@dataclass(frozen=True)
+class UserProfiles:
+    """Embedded summaries of users, by user index; rows without a profile are ignored (METHOD 3)."""
+
+    vectors: NDArray[np.float32]  # (U, m)
+    has_profile: NDArray[np.bool_]  # (U,)
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.has_profile.shape != self.vectors.shape[:1]:
+            raise InvalidTablesError(
+                f"profiles of shape {self.vectors.shape} with a mask of {self.has_profile.shape}"
+            )
+        if not np.isfinite(self.vectors[self.has_profile]).all():
+            raise InvalidTablesError("a profile holds NaN or infinity; mark it as missing instead")

@@ -1,0 +1,167 @@
+"""The model: one global thread over the mixed history, one local thread per domain (METHOD 4).
+
+What is unusual here: a score is the sum of two inner products, so each side is kept as one
+concatenated vector. `states` gives (K, 2H) per domain, `item_vectors` gives (n, 2H), and training,
+ranking and recommending all score by the same product of the two.
+
+Dimensions: B users, T positions, K queries, n items, k width of the global table, H hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.batches import CrossDomainBatch
+from model.config import ModelConfig
+from model.encoder import Encoder
+from model.sequences import IntArray
+from model.tables import ItemTables
+
+INITIAL_STD = 0.02
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """Both vectors of some items, each fetched and adapted once however often the item occurs.
+
+    A step reads its tables here only, so that its gradient touches these n rows and no others.
+    """
+
+    ids: Tensor  # (n,) ascending
+    adapted: Tensor  # (n, H) global side, `a(v)`
+    local: Tensor  # (n, H)
+
+    def places(self, items: Tensor) -> Tensor:
+        """Row of each of `items` (any shape), all of which must be among `ids`."""
+        return torch.searchsorted(self.ids, items.contiguous())
+
+
+class TriThread(nn.Module):
+    """1 + D threads and the tables they read."""
+
+    def __init__(
+        self,
+        tables: ItemTables,
+        domain_starts: IntArray,
+        config: ModelConfig,
+        profile_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.domain_starts = np.asarray(domain_starts, np.int64)
+        self.profile_width = profile_width
+        text = torch.from_numpy(tables.global_table)
+        start = torch.from_numpy(tables.local_table)
+        self.global_table: Tensor
+        if config.global_items == "text":
+            self.register_buffer("global_table", text)
+        else:
+            self.global_table = nn.Parameter(INITIAL_STD * torch.randn_like(text))
+        self.adapter = _two_layers(text.shape[1], config.hidden)
+        self.global_thread = Encoder(config) if config.global_thread else None
+        self.local_threads = nn.ModuleList(
+            Encoder(config) for _ in range(self.domain_count if config.local_threads else 0)
+        )
+        if config.local_start == "random":
+            start = INITIAL_STD * torch.randn_like(start)
+        self.local_table = nn.Embedding.from_pretrained(
+            start.clone(), freeze=config.local_tables == "frozen", padding_idx=0
+        )
+        self.user_adapter = _two_layers(profile_width, config.hidden) if profile_width else None
+        self._init_weights()
+
+    @property
+    def domain_count(self) -> int:
+        return len(self.domain_starts) - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.local_table.weight.device
+
+    def domain_items(self, domain: int) -> Tensor:
+        """Global indices of all items of a domain, (I_d,)."""
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        return torch.arange(low + 1, high + 1, device=self.device)
+
+    def look_up(self, items: Tensor) -> ItemRows:
+        """Table rows and adapter outputs (METHOD 2) of `items`, of any shape and with repeats."""
+        ids = torch.unique(items)
+        adapted = self.adapter(F.embedding(ids, self.global_table))
+        return ItemRows(ids, adapted, self.local_table(ids))
+
+    def item_vectors(self, items: Tensor, rows: ItemRows) -> Tensor:
+        """What a state is compared with: (..., 2H), global part first."""
+        places = rows.places(items)
+        parts = []
+        if self.global_thread is not None:
+            parts.append(self._comparable(F.embedding(places, rows.adapted)))
+        if len(self.local_threads):
+            parts.append(self._comparable(F.embedding(places, rows.local)))
+        return torch.cat(parts, dim=-1)
+
+    def states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[list[Tensor], Tensor | None]:
+        """Per domain the states at its queries, (K_d, 2H); each user's last global state, (B, H).
+
+        A thread that has read nothing contributes zeros: the other thread then scores alone.
+        """
+        mixed = None
+        if self.global_thread is not None:
+            mixed = _run(self.global_thread, batch.mixed_items, rows, rows.adapted)
+        states = []
+        for domain, queries in enumerate(batch.queries):
+            parts = []
+            if mixed is not None:
+                parts.append(self._comparable(_rows_or_zero(mixed, queries.mixed_position)))
+            if len(self.local_threads):
+                local = self._local_states(domain, batch, rows)
+                parts.append(self._comparable(_rows_or_zero(local, queries.local_position)))
+            states.append(torch.cat(parts, dim=-1))
+        last = None if mixed is None else _rows_or_zero(mixed, batch.last_position)
+        return states, last
+
+    def scale_scores(self, products: Tensor) -> Tensor:
+        """Inner products of states and item vectors as scores."""
+        return products / self.config.temperature if self.config.scoring == "cosine" else products
+
+    def _local_states(self, domain: int, batch: CrossDomainBatch, rows: ItemRows) -> Tensor:
+        items = batch.local_items[domain]
+        if not (len(batch.queries[domain]) and len(items)):
+            return rows.local.new_zeros(0, self.config.hidden)
+        return _run(self.local_threads[domain], items, rows, rows.local)
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        if self.config.scoring == "cosine":
+            return F.normalize(vectors, dim=-1, eps=1e-6)
+        return vectors
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, Encoder) and module.positions is not None:
+                nn.init.normal_(module.positions.weight, std=INITIAL_STD)
+
+
+def _two_layers(width: int, hidden: int) -> nn.Sequential:
+    """`width -> width / 2 -> hidden`, linear as in the paper."""
+    return nn.Sequential(
+        nn.Linear(width, max(width // 2, 1)), nn.Linear(max(width // 2, 1), hidden)
+    )
+
+
+def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
+    """A thread over items (B, T) whose vectors are rows of `vectors`: flat states (B * T, H)."""
+    return thread(F.embedding(rows.places(items), vectors), items == 0).flatten(0, 1).float()
+
+
+def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:
+    """Rows of `states` (n, H) at `positions` (K,); zeros where the position is -1."""
+    if not len(states):
+        return states.new_zeros(len(positions), states.shape[1])
+    return F.embedding(positions.clamp_min(0), states) * (positions >= 0).unsqueeze(1)

@@ -1,0 +1,1 @@
+"""The prompt templates as files, and the renderer that fills them."""

@@ -1,0 +1,117 @@
+"""Fills the templates of a language, and names each template's content by a version.
+
+Item text is data, not instructions: every inserted text becomes one line without control
+characters, cut to a length, so a hostile title can change nothing but its own line.
+"""
+
+import hashlib
+import html
+import re
+import unicodedata
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict
+
+MAX_TITLES = 15
+"""Latest titles of one cluster that the analyzer sees (METHOD 3)."""
+
+
+class Language(StrEnum):
+    """The prompt sets that ship; a folder of templates each."""
+
+    ENGLISH = "en"
+
+
+class ItemText(BaseModel):
+    """What is known of an item; empty or None is unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str | None = None
+    brand: str | None = None
+    price: float | None = None
+    categories: tuple[str, ...] = ()
+    description: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing describes the item: a price alone says nothing of what it is."""
+        return not (self.title or self.brand or self.categories or self.description)
+
+
+class ChatPrompt(BaseModel):
+    """A question to the chat model; ``system`` is the same for all of a stage, so that a
+    server that caches prompt prefixes reads it once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str
+    user: str
+
+
+def item_prompt(item: ItemText, language: Language) -> str:
+    """Returns the text that stands for an item; empty when nothing is known of it."""
+    return "" if item.is_empty else _render(language, "item", item.model_dump()).strip()
+
+
+def analyze_prompt(titles: Sequence[str], language: Language) -> ChatPrompt:
+    """Asks what interests the titles of one cluster show; the last `MAX_TITLES` count."""
+    return _chat_prompt(language, "analyze", {"titles": list(titles)[-MAX_TITLES:]})
+
+
+def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt:
+    """Asks for one profile from the partial interests of a user (METHOD 3)."""
+    return _chat_prompt(language, "summarize", {"interests": list(interests)})
+
+
+@cache
+def prompt_version(language: Language, name: str) -> str:
+    """Returns the content hash of the templates whose names start with ``name``."""
+    files = sorted(_folder(language).glob(f"{name}.*j2"))
+    content = "\0".join(file.read_text("utf-8") for file in files)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def one_line(text: str, max_characters: int) -> str:
+    """Returns text as one line: entities decoded, tags and control characters gone, cut.
+
+    A cut text ends in an ellipsis and is never longer than ``max_characters``.
+    """
+    plain = _TAG.sub(" ", html.unescape(text))
+    visible = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in plain)
+    line = " ".join(visible.split())
+    return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"
+
+
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+
+
+def _chat_prompt(language: Language, name: str, values: dict[str, list[str]]) -> ChatPrompt:
+    return ChatPrompt(
+        system=_render(language, f"{name}.system", {}).strip(),
+        user=_render(language, f"{name}.user", values).strip(),
+    )
+
+
+def _render(language: Language, name: str, values: dict[str, list[str]]) -> str:
+    return _environment(language).get_template(f"{name}.j2").render(values)
+
+
+@cache
+def _environment(language: Language) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_folder(language)),
+        undefined=StrictUndefined,
+        autoescape=False,  # Prompts are plain text; `one_line` is what keeps data in its place.
+        keep_trailing_newline=True,
+    )
+    environment.filters["line"] = one_line
+    return environment
+
+
+def _folder(language: Language) -> Path:
+    return Path(__file__).parent / language

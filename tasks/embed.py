@@ -1,0 +1,140 @@
+"""Stage 2, items to vectors: every item's text rendered, embedded, and kept (METHOD 1).
+
+An item without usable text, and one whose embedding failed, gets the mean of its domain and a
+flag; no item is dropped.
+"""
+
+import time
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from artifacts import columns as col
+from artifacts.answers import Role, vectors_of
+from artifacts.dataset import read_dataset
+from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.store import Store
+from prompts.render import ItemText, Language, item_prompt, prompt_version
+from tasks.endpoints import Endpoint
+from tasks.llm_config import LlmConfig
+from tasks.llm_shards import PROMPT, Answered, answer_all, embedding_keys, outcome_of
+from tasks.stage import StageResult, stage_result
+
+
+class NothingEmbedded(RuntimeError):
+    """A domain has no item with an embedding, so its other items have no mean to stand on."""
+
+
+@task(name="embed items", cache_policy=NO_CACHE)
+def embed_items(
+    dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig, store_root: str
+) -> StageResult:
+    """Returns the item embeddings of a dataset; asks only for texts that the ledger lacks.
+
+    Raises:
+        EndpointRefused, EndpointDown, TooManyFailures, NothingEmbedded.
+    """
+    started = time.monotonic()
+    store = Store(store_root)
+    wanted = embeddings_identity(dataset, endpoint, config)
+    if found := store.find(wanted):
+        return stage_result(store, "embed items", found, started, reused=True)
+    items = read_dataset(store, dataset).items
+    texts = item_texts(items, config.language)
+    asked = texts.filter(pl.col(PROMPT) != "")
+    keyed = asked.select(col.ITEM_INDEX).hstack(embedding_keys(asked[PROMPT].to_list(), endpoint))
+    answered = answer_all(
+        "embed items", Role.EMBEDDING, keyed.select(col.KEY, PROMPT), endpoint, config, store
+    )
+    status = _item_status(items, keyed, answered)
+    made = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
+    if store.find(made) is None:
+        with store.create(made) as draft:
+            vectors = _fill_with_domain_means(_scatter(items.height, keyed, answered), status)
+            write_item_embeddings(draft.path, vectors, status.drop(col.DOMAIN))
+            draft.notes.extend(endpoint.notes)
+            draft.counts.update(_counts(status, vectors.shape[1]))
+    return stage_result(store, "embed items", made.ref, started, reused=False, usage=answered.usage)
+
+
+def embeddings_identity(dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig) -> Identity:
+    """What item embeddings depend on: the items, the template, the model."""
+    parameters = {
+        "model": endpoint.model,
+        "parameters": endpoint.parameters,
+        "language": config.language.value,
+        "template": prompt_version(config.language, "item"),
+    }
+    return identity(Kind.ITEM_EMBEDDINGS, parameters, {"dataset": dataset})
+
+
+def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
+    """Returns ``item_index, prompt`` of every item; the prompt is empty without usable text."""
+    fields = (col.TITLE, col.BRAND, col.PRICE, col.CATEGORIES, col.DESCRIPTION)
+    prompts = [
+        item_prompt(
+            ItemText(
+                title=title,
+                brand=brand,
+                price=price,
+                categories=tuple(category for category in categories or () if category),
+                description=description,
+            ),
+            language,
+        )
+        for title, brand, price, categories, description in items.select(fields).iter_rows()
+    ]
+    return items.select(col.ITEM_INDEX).with_columns(pl.Series(PROMPT, prompts, pl.String))
+
+
+def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -> pl.DataFrame:
+    known = keyed.select(col.ITEM_INDEX, col.KEY).join(answered.failures, on=col.KEY, how="left")
+    status = (
+        pl.when(pl.col(col.KEY).is_null())
+        .then(pl.lit(EmbeddingStatus.NO_TEXT.value))
+        .when(pl.col(col.REASON).is_not_null())
+        .then(pl.lit(EmbeddingStatus.FAILED.value))
+        .otherwise(pl.lit(EmbeddingStatus.EMBEDDED.value))
+    )
+    return (
+        items.select(col.ITEM_INDEX, col.DOMAIN)
+        .join(known, on=col.ITEM_INDEX, how="left", maintain_order="left")
+        .select(col.ITEM_INDEX, col.DOMAIN, status.alias(STATUS), col.REASON)
+    )
+
+
+def _scatter(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
+    rows = keyed.join(answered.answers, on=col.KEY, how="inner", maintain_order="left")
+    if rows.is_empty():
+        raise NothingEmbedded("no item has a usable text; give --items a file with titles")
+    embedded = vectors_of(rows)
+    vectors = np.zeros((items + 1, embedded.shape[1]), dtype=np.float32)
+    vectors[rows[col.ITEM_INDEX].to_numpy()] = embedded
+    return vectors
+
+
+def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.ndarray:
+    is_embedded = pl.col(STATUS) == EmbeddingStatus.EMBEDDED.value
+    for (domain,), rows in status.group_by(col.DOMAIN, maintain_order=True):
+        embedded = rows.filter(is_embedded)[col.ITEM_INDEX].to_numpy()
+        others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
+        if not len(embedded):
+            raise NothingEmbedded(
+                f"no item of the domain {domain} has a usable text; give --items a file with its "
+                "titles"
+            )
+        vectors[others] = vectors[embedded].mean(axis=0)
+    return vectors
+
+
+def _counts(status: pl.DataFrame, width: int) -> dict[str, int | float]:
+    found = dict(status[STATUS].value_counts().iter_rows())
+    return {
+        "items": status.height,
+        "without_text": found.get(EmbeddingStatus.NO_TEXT.value, 0),
+        "failed": found.get(EmbeddingStatus.FAILED.value, 0),
+        "width": width,
+    }

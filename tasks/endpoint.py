@@ -1,0 +1,273 @@
+"""The client of an OpenAI-compatible endpoint: bounded concurrency, checked answers.
+
+The `openai` package retries what is worth retrying (429, 5xx, timeouts, cut connections) with
+exponential backoff and jitter, honouring ``Retry-After``. Here every answer is checked, a
+batch that is refused is split until the one bad text stands alone, and what cannot be
+answered becomes a `Failure` with its reason. Errors that would fail every prompt alike (no
+key, no such model, server gone) are raised.
+"""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import openai
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from artifacts.answers import Answer
+from prompts.render import ChatPrompt, one_line
+from tasks.llm_config import EndpointSpec, api_key
+
+Job = TypeVar("Job")
+Reply = TypeVar("Reply")
+
+BAD_ANSWER_TRIES = 3
+"""A malformed answer is often a passing fault of a proxy; a third one in a row is not."""
+
+CONSECUTIVE_OUTAGES = 8
+"""Prompts in a row that found no server, each after all its retries: then it is down."""
+
+
+class EndpointRefused(RuntimeError):
+    """The endpoint refuses everything: wrong key, no such model, no permission."""
+
+
+class EndpointDown(RuntimeError):
+    """The endpoint stopped answering. What was answered is kept; run again to go on."""
+
+
+class BadAnswer(ValueError):
+    """The server answered, but not with what was asked for."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A prompt without a usable answer, and why."""
+
+    key: str
+    reason: str
+    is_outage: bool = False
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question; ``key`` is the ledger's."""
+
+    key: str
+    prompt: ChatPrompt
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """One text to embed; ``key`` is the ledger's."""
+
+    key: str
+    text: str
+
+
+Outcome = Answer | Failure
+
+
+def complete(
+    requests: Iterable[ChatRequest], spec: EndpointSpec, on_outcome: Callable[[Outcome], None]
+) -> None:
+    """Asks every question; ``on_outcome`` is called once for each, in the order of arrival.
+
+    Raises:
+        EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
+    """
+
+    async def ask(client: openai.AsyncOpenAI, request: ChatRequest) -> list[Outcome]:
+        return [await _complete_one(client, spec, request)]
+
+    asyncio.run(_run_all(requests, spec, ask, on_outcome))
+
+
+def embed(
+    requests: Iterable[EmbeddingRequest],
+    spec: EndpointSpec,
+    on_outcome: Callable[[Outcome], None],
+) -> None:
+    """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`."""
+
+    async def ask(client: openai.AsyncOpenAI, batch: list[EmbeddingRequest]) -> list[Outcome]:
+        return await _embed_batch(client, spec, batch)
+
+    texts = list(requests)
+    batches = (texts[i : i + spec.batch_size] for i in range(0, len(texts), spec.batch_size))
+    asyncio.run(_run_all(batches, spec, ask, on_outcome))
+
+
+async def _run_all(
+    jobs: Iterable[Job],
+    spec: EndpointSpec,
+    ask: Callable[[openai.AsyncOpenAI, Job], Awaitable[list[Outcome]]],
+    on_outcome: Callable[[Outcome], None],
+) -> None:
+    queue = iter(jobs)
+    outages = 0
+
+    async def work(client: openai.AsyncOpenAI) -> None:
+        nonlocal outages
+        for job in queue:
+            for outcome in await ask(client, job):
+                on_outcome(outcome)
+                is_outage = isinstance(outcome, Failure) and outcome.is_outage
+                outages = outages + 1 if is_outage else 0
+                if outages >= CONSECUTIVE_OUTAGES:
+                    raise EndpointDown(
+                        f"{spec.model} at {spec.base_url or 'OpenAI'} stopped answering: "
+                        f"{getattr(outcome, 'reason', '')}. What was answered is kept; start the "
+                        "server and run again to go on"
+                    )
+
+    async with _client(spec) as client:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(spec.concurrency):
+                    group.create_task(work(client))
+        except* (EndpointRefused, EndpointDown) as errors:
+            raise errors.exceptions[0] from None
+
+
+def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=spec.base_url,
+        api_key=api_key(spec).get_secret_value(),
+        timeout=spec.timeout_seconds,
+        max_retries=spec.max_retries,
+    )
+
+
+async def _complete_one(
+    client: openai.AsyncOpenAI, spec: EndpointSpec, request: ChatRequest
+) -> Outcome:
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "system", "content": request.prompt.system},
+        {"role": "user", "content": request.prompt.user},
+    ]
+
+    async def once() -> Answer:
+        reply = await client.chat.completions.create(
+            model=spec.model,
+            messages=messages,
+            max_tokens=request.max_tokens,
+            extra_body=spec.parameters,
+        )
+        return _checked_text(request.key, reply)
+
+    try:
+        return await _again_if_bad(once)
+    except (BadAnswer, openai.APIError) as error:
+        return _failure(request.key, spec, error)
+
+
+async def _embed_batch(
+    client: openai.AsyncOpenAI, spec: EndpointSpec, batch: list[EmbeddingRequest]
+) -> list[Outcome]:
+    async def once() -> list[Outcome]:
+        reply = await client.embeddings.create(
+            model=spec.model,
+            input=[request.text for request in batch],
+            encoding_format="base64",
+            extra_body=spec.parameters,
+        )
+        return _checked_vectors(batch, reply)
+
+    try:
+        return await _again_if_bad(once)
+    except (BadAnswer, openai.APIError) as error:
+        failures = [_failure(request.key, spec, error) for request in batch]
+        if len(batch) == 1 or failures[0].is_outage:
+            return list(failures)
+        half = len(batch) // 2
+        return [
+            *await _embed_batch(client, spec, batch[:half]),
+            *await _embed_batch(client, spec, batch[half:]),
+        ]
+
+
+async def _again_if_bad(once: Callable[[], Awaitable[Reply]]) -> Reply:
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(BadAnswer),
+        stop=stop_after_attempt(BAD_ANSWER_TRIES),
+        wait=wait_random(0.1, 0.5),
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                return await once()
+            except (openai.APIResponseValidationError, ValueError, TypeError) as error:
+                # A body that is no JSON, or JSON of another shape, reaches us as any of these.
+                raise BadAnswer(f"malformed answer: {error}") from error
+    raise AssertionError("tenacity reraises the last error")
+
+
+def _checked_text(key: str, reply: ChatCompletion) -> Answer:
+    if not getattr(reply, "choices", None):
+        raise BadAnswer("the answer has no choices")
+    choice = reply.choices[0]
+    text = (choice.message.content or "").strip()
+    if not text:
+        raise BadAnswer(f"the answer is empty (finish_reason {choice.finish_reason})")
+    return Answer(
+        key=key,
+        text=text,
+        vector=None,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=reply.usage.prompt_tokens if reply.usage else 0,
+        completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
+    )
+
+
+def _checked_vectors(
+    batch: list[EmbeddingRequest], reply: CreateEmbeddingResponse
+) -> list[Outcome]:
+    entries = {entry.index: entry.embedding for entry in reply.data}
+    if sorted(entries) != list(range(len(batch))) or len(reply.data) != len(batch):
+        raise BadAnswer(f"{len(reply.data)} vectors came back for {len(batch)} texts")
+    vectors = [_vector(entries[i]) for i in range(len(batch))]
+    if len({vector.shape for vector in vectors}) != 1:
+        raise BadAnswer("vectors of different lengths came back")
+    if not all(np.isfinite(vector).all() and vector.any() for vector in vectors):
+        raise BadAnswer("a vector is zero or not finite")
+    tokens = reply.usage.prompt_tokens if reply.usage else 0
+    shares = np.diff(np.linspace(0, tokens, len(batch) + 1).astype(int))
+    return [
+        Answer(request.key, None, vector, "stop", int(share), 0)
+        for request, vector, share in zip(batch, vectors, shares, strict=True)
+    ]
+
+
+def _vector(encoded: object) -> np.ndarray:
+    """Servers answer base64 when asked for it; those that know only lists are understood too."""
+    if isinstance(encoded, str):
+        return np.frombuffer(base64.b64decode(encoded), dtype="<f4")
+    return np.asarray(encoded, dtype=np.float32)
+
+
+def _failure(key: str, spec: EndpointSpec, error: Exception) -> Failure:
+    """Raises `EndpointRefused` for what would fail every prompt alike."""
+    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        raise EndpointRefused(
+            f"{spec.base_url or 'OpenAI'} refuses the key or the model {spec.model} "
+            f"(HTTP {error.status_code}); check {spec.key_variable or 'the key'}"
+        ) from error
+    if isinstance(error, openai.NotFoundError):
+        raise EndpointRefused(
+            f"{spec.base_url or 'OpenAI'} has no model {spec.model} (HTTP 404); "
+            "check the model's name and that base_url ends in /v1"
+        ) from error
+    if isinstance(error, openai.RateLimitError | openai.InternalServerError):
+        return Failure(key, f"HTTP {error.status_code} after every retry", is_outage=True)
+    if isinstance(error, openai.APIConnectionError):
+        return Failure(key, f"no answer after every retry: {error}", is_outage=True)
+    if isinstance(error, openai.APIStatusError):
+        return Failure(key, f"HTTP {error.status_code}: {one_line(error.message, 300)}")
+    return Failure(key, one_line(str(error), 300))

@@ -1,0 +1,183 @@
+"""Decides who answers, and starts local servers only when the first prompt needs one.
+
+The pipeline asks for a `ChatEndpoint` or an `EmbeddingEndpoint`: names and parameters are
+known at once (they identify artifacts and ledger keys), the URL when it is needed. A run
+with nothing new to ask therefore starts no server.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from artifacts.answers import Role
+from tasks import dummy_endpoint
+from tasks.llm_config import (
+    OPENAI_KEY_VARIABLE,
+    OWN_KEY_VARIABLE,
+    ChatConfig,
+    EmbeddingConfig,
+    EndpointSpec,
+    LlmConfig,
+    Provider,
+)
+from tasks.local_setup import CHAT_MODEL_NAME, EMBEDDING_MODEL_NAME, ensure_local_environment
+from tasks.local_vllm import LocalVllm
+
+DEFAULT_MODELS = {
+    (Provider.LOCAL, Role.CHAT): CHAT_MODEL_NAME,
+    (Provider.LOCAL, Role.EMBEDDING): EMBEDDING_MODEL_NAME,
+    (Provider.DUMMY, Role.CHAT): dummy_endpoint.CHAT_MODEL,
+    (Provider.DUMMY, Role.EMBEDDING): dummy_endpoint.EMBEDDING_MODEL,
+    (Provider.OPENAI, Role.CHAT): "gpt-4o-mini",
+    (Provider.OPENAI, Role.EMBEDDING): "text-embedding-3-small",
+}
+
+LOCAL_CHAT_PARAMETERS: dict[str, JsonValue] = {"repetition_penalty": 1.1}
+"""A model of 135 M parameters repeats itself without it."""
+
+LOCAL_EMBEDDING_PARAMETERS: dict[str, JsonValue] = {"truncate_prompt_tokens": 256}
+"""All-MiniLM-L6-v2 reads 256 tokens; vLLM refuses a longer text unless told to cut it."""
+
+DUMMY_NOTE = "made with the dummy endpoint: text and vectors are not from a language model"
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class IncompleteEndpoint(ValueError):
+    """A URL without a model's name."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One model: its name and parameters now, its reachable form by `spec`.
+
+    ``parameters`` change answers, so they are part of every ledger key.
+    """
+
+    model: str
+    parameters: dict[str, JsonValue]
+    notes: tuple[str, ...]
+    spec: Callable[[], EndpointSpec]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The two models of a run."""
+
+    chat: Endpoint
+    embedding: Endpoint
+
+
+UrlOf = Callable[[Role], str | None]
+
+
+@contextmanager
+def open_endpoints(
+    config: LlmConfig, local_directory: Path, log_directory: Path
+) -> Iterator[Endpoints]:
+    """Gives the endpoints of a run; what had to be started is stopped when the block ends.
+
+    Raises:
+        IncompleteEndpoint: a URL is configured without the model's name.
+    """
+    with ExitStack() as stack:
+        url_of: dict[Provider, UrlOf] = {
+            Provider.LOCAL: _LocalServers(stack, local_directory, log_directory).url,
+            Provider.DUMMY: _DummyServer(stack).url,
+            Provider.OPENAI: lambda role: None,
+        }
+        yield Endpoints(
+            chat=_endpoint(Role.CHAT, config, config.chat, url_of),
+            embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of),
+        )
+
+
+def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
+    """Returns who answers for a role: as configured; else OpenAI where a URL or key is set;
+    else the local pair."""
+    if config.provider is not Provider.AUTO:
+        return config.provider
+    if base_url or config.api_key_secret or os.environ.get(OPENAI_KEY_VARIABLE):
+        return Provider.OPENAI
+    return Provider.LOCAL
+
+
+class _LocalServers:
+    """The local vLLM pair, installed and started on the first call of `url`."""
+
+    def __init__(self, stack: ExitStack, directory: Path, log_directory: Path) -> None:
+        self._stack = stack
+        self._pair = LocalVllm(
+            lambda: ensure_local_environment(directory, report=logger.info),
+            log_directory,
+            report=logger.info,
+        )
+
+    def url(self, role: Role) -> str:
+        if not self._pair.started:
+            self._stack.callback(self._pair.stop)
+        return self._pair.base_url(role.value)
+
+
+class _DummyServer:
+    """The dummy endpoint in a thread of this process, started on the first call of `url`."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._url: str | None = None
+
+    def url(self, role: Role) -> str:
+        if self._url is None:
+            running = dummy_endpoint.running_dummy_endpoint()
+            self._url = self._stack.enter_context(running).base_url
+        return self._url
+
+
+def _endpoint(
+    role: Role,
+    config: LlmConfig,
+    settings: ChatConfig | EmbeddingConfig,
+    url_of: dict[Provider, UrlOf],
+) -> Endpoint:
+    provider = resolve_provider(config, settings.base_url)
+    model = settings.model or DEFAULT_MODELS[provider, role]
+    if settings.base_url and not settings.model:
+        raise IncompleteEndpoint(
+            f"{settings.base_url} is configured without a model; name one that "
+            f"GET {settings.base_url}/models lists"
+        )
+    parameters = _parameters(provider, settings)
+
+    def spec() -> EndpointSpec:
+        return EndpointSpec(
+            base_url=settings.base_url or url_of[provider](role),
+            model=model,
+            concurrency=settings.concurrency,
+            timeout_seconds=settings.timeout_seconds,
+            max_retries=config.max_retries,
+            batch_size=settings.batch_size if isinstance(settings, EmbeddingConfig) else 1,
+            key_variable=_key_variable(provider, settings.base_url),
+            key_secret=config.api_key_secret if provider is Provider.OPENAI else None,
+            parameters=parameters,
+        )
+
+    notes = (DUMMY_NOTE,) if provider is Provider.DUMMY else ()
+    return Endpoint(model, parameters, notes, spec)
+
+
+def _parameters(provider: Provider, settings: ChatConfig | EmbeddingConfig) -> dict[str, JsonValue]:
+    is_local = provider is Provider.LOCAL and settings.base_url is None
+    if isinstance(settings, EmbeddingConfig):
+        return dict(LOCAL_EMBEDDING_PARAMETERS) if is_local else {}
+    return {"temperature": settings.temperature, **(LOCAL_CHAT_PARAMETERS if is_local else {})}
+
+
+def _key_variable(provider: Provider, base_url: str | None) -> str | None:
+    if provider is not Provider.OPENAI:
+        return None
+    return OPENAI_KEY_VARIABLE if base_url is None else OWN_KEY_VARIABLE

@@ -1,0 +1,107 @@
+"""Which models answer, where, and how hard they may be driven. Holds no key: see `api_key`."""
+
+import os
+from enum import StrEnum
+from typing import cast
+
+from prefect.blocks.system import Secret
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
+
+from prompts.render import Language
+
+OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
+OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
+NO_KEY = "none"
+
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Provider(StrEnum):
+    """Who answers. ``auto``: configured URLs; else OpenAI where a key is set; else local."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    OPENAI = "openai"
+    DUMMY = "dummy"
+
+
+class ChatConfig(_Edge):
+    """The model that writes profiles."""
+
+    base_url: str | None = Field(default=None, description="An OpenAI-compatible URL, up to /v1.")
+    model: str | None = Field(default=None, description="Its name at that URL.")
+    temperature: float = Field(default=0.5, ge=0, description="As in the paper's prompts.")
+    analyze_tokens: int = Field(default=80, ge=8, description="Limit of one partial interest.")
+    summarize_tokens: int = Field(default=160, ge=8, description="Limit of one profile.")
+    concurrency: int = Field(default=32, ge=1, description="Requests in flight, all shards.")
+    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+
+
+class EmbeddingConfig(_Edge):
+    """The model that turns item texts and profiles into vectors."""
+
+    base_url: str | None = Field(default=None, description="An OpenAI-compatible URL, up to /v1.")
+    model: str | None = Field(default=None, description="Its name at that URL.")
+    batch_size: int = Field(default=64, ge=1, description="Texts a request.")
+    concurrency: int = Field(default=8, ge=1, description="Requests in flight, all shards.")
+    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+
+
+class LlmConfig(_Edge):
+    """Everything about the LLM side of a run."""
+
+    provider: Provider = Provider.AUTO
+    chat: ChatConfig = ChatConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    language: Language = Language.ENGLISH
+    api_key_secret: str | None = Field(
+        default=None, description="Name of a Prefect Secret block with the API key."
+    )
+    max_retries: int = Field(default=6, ge=0, description="Of one request, with backoff.")
+    shard_size: int = Field(default=512, ge=1, description="Prompts a Prefect task run.")
+    shards_in_flight: int = Field(default=2, ge=1, description="Shards that run at once.")
+    max_failed_share: float = Field(
+        default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
+    )
+
+
+class EndpointSpec(_Edge):
+    """One reachable model: what a shard needs to know, and nothing secret."""
+
+    base_url: str | None
+    model: str
+    concurrency: int
+    timeout_seconds: float
+    max_retries: int
+    batch_size: int = 1
+    key_variable: str | None = None
+    key_secret: str | None = None
+    parameters: dict[str, JsonValue] = {}
+
+
+class NoApiKey(RuntimeError):
+    """The endpoint wants a key and none is configured."""
+
+
+def api_key(spec: EndpointSpec) -> SecretStr:
+    """Returns the key of an endpoint: from its Prefect Secret block or environment variable.
+
+    OPENAI_API_KEY goes to OpenAI only; a server behind a configured URL is shown
+    LLM4CDSR_API_KEY, and one that the pipeline started itself is shown none.
+
+    Raises:
+        NoApiKey: the endpoint is OpenAI's and there is no key.
+    """
+    if spec.key_secret is not None:
+        return SecretStr(str(cast(Secret[str], Secret.load(spec.key_secret)).get()))
+    if spec.key_variable is None:
+        return SecretStr(NO_KEY)
+    key = os.environ.get(spec.key_variable)
+    if key is None and spec.key_variable == OPENAI_KEY_VARIABLE:
+        raise NoApiKey(
+            f"the model {spec.model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect "
+            "Secret block in api_key_secret, or give the base_url of a server of your own"
+        )
+    return SecretStr(key or NO_KEY)

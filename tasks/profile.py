@@ -1,0 +1,208 @@
+"""Stage 4, histories to user profiles: one partial interest a cluster, then a summary (METHOD 3).
+
+A profile sees only the events that training may see. Every step joins by user id or prompt
+key, never by position (METHOD 7.15); what fails is recorded with its reason and masked, never
+turned into text (METHOD 7.11).
+"""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts import columns as col
+from artifacts.answers import Role, vectors_of
+from artifacts.clusters import read_clusters
+from artifacts.dataset import Dataset, read_dataset
+from artifacts.fingerprint import sha256_of
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.store import Draft, Store
+from artifacts.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
+from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
+from tasks.endpoints import Endpoints
+from tasks.llm_config import LlmConfig
+from tasks.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.stage import LlmUsage, StageResult, stage_result
+
+
+class ProfileConfig(BaseModel):
+    """Who gets a profile."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_users: int | None = Field(
+        default=None,
+        ge=0,
+        description="Profile a seeded sample of this many users; all by default. Users without a "
+        "profile train with the alignment term masked.",
+    )
+    seed: int = Field(default=0, description="Chooses the sample.")
+
+
+class Profiled(NamedTuple):
+    """What the stage made, and what it cost."""
+
+    profiles: UserProfiles
+    usage: LlmUsage
+
+
+@task(name="profile users", cache_policy=NO_CACHE)
+def profile_users(
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: ProfileConfig,
+    store_root: str,
+) -> StageResult:
+    """Returns the profiles of a dataset's users, asking only for what the ledger lacks.
+
+    Raises:
+        EndpointRefused, EndpointDown, TooManyFailures.
+    """
+    started = time.monotonic()
+    store = Store(store_root)
+    wanted = profiles_identity(dataset, clusters, endpoints, llm, config)
+    if found := store.find(wanted):
+        return stage_result(store, "profile users", found, started, reused=True)
+    data = read_dataset(store, dataset)
+    titles = titles_by_interest(data, read_clusters(store, clusters))
+    chosen = titles.join(_sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
+    made = _profile(data, chosen, endpoints, llm, store)
+    actual = wanted.model_copy(update={"outcome": outcome_of(made.profiles.failures)})
+    if store.find(actual) is None:
+        with store.create(actual) as draft:
+            _write(draft, made.profiles, endpoints)
+    return stage_result(store, "profile users", actual.ref, started, reused=False, usage=made.usage)
+
+
+def profiles_identity(
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: ProfileConfig,
+) -> Identity:
+    """What profiles depend on: histories, clusters, templates, both models, their limits."""
+    parameters = {
+        "chat": [endpoints.chat.model, endpoints.chat.parameters],
+        "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
+        "tokens": [llm.chat.analyze_tokens, llm.chat.summarize_tokens],
+        "templates": [prompt_version(llm.language, name) for name in ("analyze", "summarize")],
+        "language": llm.language.value,
+        **config.model_dump(),
+    }
+    return identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "clusters": clusters})
+
+
+def titles_by_interest(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
+    """Returns ``user_index, cluster, titles``: the latest distinct titles of each interest.
+
+    Only training events count; at most `MAX_TITLES` a cluster, oldest first. Items without a
+    title say nothing and are left out.
+    """
+    titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE).filter(
+        pl.col(col.TITLE).is_not_null()
+    )
+    assigned = clusters.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.CLUSTER)
+    return (
+        data.train_events()
+        .join(titled, on=col.ITEM_INDEX, maintain_order="left")
+        .join(assigned, on=col.ITEM_INDEX, maintain_order="left")
+        .group_by(col.USER_INDEX, col.CLUSTER, maintain_order=True)
+        .agg(pl.col(col.TITLE).unique(maintain_order=True).tail(MAX_TITLES).alias("titles"))
+        .sort(col.USER_INDEX, col.CLUSTER)
+    )
+
+
+def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
+    users = titles.select(pl.col(col.USER_INDEX).unique(maintain_order=True))
+    if config.max_users is None or config.max_users >= users.height:
+        return users
+    ids = data.users[col.USER_ID].gather(users[col.USER_INDEX])
+    draw = pl.Series([sha256_of([config.seed, user_id]) for user_id in ids])
+    return users[draw.arg_sort()[: config.max_users].to_list()]
+
+
+def _profile(
+    data: Dataset, titles: pl.DataFrame, endpoints: Endpoints, llm: LlmConfig, store: Store
+) -> Profiled:
+    analyze = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
+    asked = chat_keys(analyze, endpoints.chat, llm.chat.analyze_tokens)
+    partial = answer_all(
+        "analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.analyze_tokens
+    )
+    interests = _answered_text(
+        titles.select(col.USER_INDEX, col.CLUSTER).hstack(asked.select(col.KEY)),
+        partial.answers,
+        INTEREST,
+    )
+
+    by_user = interests.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
+    summarize = [summarize_prompt(row, llm.language) for row in by_user[INTEREST].to_list()]
+    asked = chat_keys(summarize, endpoints.chat, llm.chat.summarize_tokens)
+    summary = answer_all(
+        "summarize users", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.summarize_tokens
+    )
+    profiles = _answered_text(
+        by_user.select(col.USER_INDEX).hstack(asked.select(col.KEY)), summary.answers, PROFILE
+    )
+
+    keyed = embedding_keys(profiles[PROFILE].to_list(), endpoints.embedding)
+    embedded = answer_all("embed profiles", Role.EMBEDDING, keyed, endpoints.embedding, llm, store)
+    placed = profiles.select(col.USER_INDEX).hstack(keyed.select(col.KEY))
+    vectors, has_profile = _scatter(data.users.height, placed, embedded.answers)
+    made = UserProfiles(
+        profiles=data.users.select(col.USER_INDEX, col.USER_ID).join(
+            profiles, on=col.USER_INDEX, how="inner"
+        ),
+        interests=interests,
+        failures=pl.concat([partial.failures, summary.failures, embedded.failures]),
+        vectors=vectors,
+        has_profile=has_profile,
+    )
+    return Profiled(made, partial.usage + summary.usage + embedded.usage)
+
+
+def _answered_text(asked: pl.DataFrame, answers: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Joins answers to who asked, by key; rows without an answer are left out."""
+    return asked.join(answers, on=col.KEY, how="inner", maintain_order="left").select(
+        pl.exclude(
+            col.KEY, "text", "vector", "finish_reason", "prompt_tokens", "completion_tokens"
+        ),
+        pl.col("text").alias(name),
+        (pl.col("finish_reason") == "length").alias(CUT),
+    )
+
+
+def _scatter(
+    users: int, placed: pl.DataFrame, answers: pl.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = placed.join(answers, on=col.KEY, how="inner", maintain_order="left")
+    has_profile = np.zeros(users, dtype=bool)
+    if rows.is_empty():
+        return np.zeros((users, 0), np.float32), has_profile
+    embedded = vectors_of(rows)
+    vectors = np.zeros((users, embedded.shape[1]), np.float32)
+    index = rows[col.USER_INDEX].to_numpy()
+    vectors[index] = embedded
+    has_profile[index] = True
+    return vectors, has_profile
+
+
+def _write(draft: Draft, made: UserProfiles, endpoints: Endpoints) -> None:
+    write_user_profiles(draft.path, made)
+    draft.notes.extend(endpoints.chat.notes)
+    draft.counts.update(
+        {
+            "users": len(made.has_profile),
+            "with_profile": int(made.has_profile.sum()),
+            "interests": made.interests.height,
+            "cut_by_length": int(made.profiles[CUT].sum()),
+            "failed": made.failures.height,
+        }
+    )

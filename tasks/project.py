@@ -1,0 +1,106 @@
+"""Stage 5, vectors to item tables: PCA for the two sides of the model, FAISS for search.
+
+The global table keeps the one space of all domains; each domain's local table is the PCA of
+its own items to the model's width (METHOD 1). The projections are stored too, so that an item
+that arrives later lands in the same space without a retrain (METHOD 8).
+"""
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.decomposition import PCA
+
+from artifacts.dataset import read_dataset
+from artifacts.item_embeddings import read_item_embeddings
+from artifacts.item_tables import StoredItemTables, write_item_tables
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Draft, Store
+from tasks.stage import StageResult, run_stage
+
+FIT_ITEMS = 200_000
+"""PCA is fitted on at most this many items, drawn by a seed; all are projected."""
+
+
+class ProjectConfig(BaseModel):
+    """Widths of the item tables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    global_width: int = Field(
+        default=1024, ge=1, description="Upper limit of k; less where the embeddings are narrower."
+    )
+    hidden: int = Field(default=128, ge=1, description="h, the width of the model.")
+    seed: int = Field(default=0, description="Of the PCA solver.")
+
+
+@task(name="project items", cache_policy=NO_CACHE)
+def project_items(
+    dataset: ArtifactRef, embeddings: ArtifactRef, config: ProjectConfig, store_root: str
+) -> StageResult:
+    """Returns the item tables.
+
+    The global width is min(1024, width of the embeddings, items - 1).
+    """
+    store = Store(store_root)
+    wanted = identity(Kind.ITEM_TABLES, config, {"dataset": dataset, "embeddings": embeddings})
+    return run_stage(
+        store,
+        "project items",
+        wanted,
+        lambda draft: make_tables(store, dataset, embeddings, config, draft),
+    )
+
+
+def make_tables(
+    store: Store,
+    dataset: ArtifactRef,
+    embeddings: ArtifactRef,
+    config: ProjectConfig,
+    draft: Draft,
+) -> None:
+    """Fills a draft with tables, projections and the search index."""
+    read = read_item_embeddings(store, embeddings)
+    vectors, is_embedded = read.vectors, read.is_embedded
+    data = read_dataset(store, dataset)
+
+    k = min(config.global_width, vectors.shape[1], len(vectors) - 2)
+    everything = slice(1, len(vectors))
+    global_table, projections = np.zeros((len(vectors), k), np.float32), {}
+    global_pca = _fit(vectors[is_embedded], k, config.seed)
+    global_table[everything] = _project(global_pca, vectors[everything], k)
+    projections |= _arrays("global", global_pca)
+
+    local_table = np.zeros((len(vectors), config.hidden), np.float32)
+    for number, domain in enumerate(data.domains):
+        rows = slice(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
+        pca = _fit(vectors[rows][is_embedded[rows]], config.hidden, config.seed)
+        local_table[rows] = _project(pca, vectors[rows], config.hidden)
+        projections |= _arrays(f"local.{domain}", pca)
+
+    tables = StoredItemTables(global_table, local_table, projections)
+    write_item_tables(draft.path, tables, vectors)
+    draft.counts.update({"items": len(vectors) - 1, "global_width": k, "hidden": config.hidden})
+
+
+def _fit(vectors: np.ndarray, width: int, seed: int) -> PCA:
+    chosen = vectors
+    if len(vectors) > FIT_ITEMS:
+        chosen = np.random.default_rng(seed).choice(vectors, FIT_ITEMS, replace=False)
+    # Exact, and seconds where a full SVD takes minutes: items outnumber embedding dimensions.
+    solver = "covariance_eigh" if len(chosen) > chosen.shape[1] else "full"
+    return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
+
+
+def _project(pca: PCA, vectors: np.ndarray, width: int) -> np.ndarray:
+    """Returns (rows, width); columns beyond what the data can fill stay zero."""
+    projected = np.zeros((len(vectors), width), np.float32)
+    projected[:, : pca.n_components_] = pca.transform(vectors)
+    return projected
+
+
+def _arrays(name: str, pca: PCA) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.mean": np.asarray(pca.mean_, np.float32),
+        f"{name}.components": np.asarray(pca.components_, np.float32),
+    }

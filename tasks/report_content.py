@@ -1,0 +1,231 @@
+"""What a report tells: plain facts of one run, with no formatting and no store.
+
+Frames are checked when the content is made, so that a missing column is named here and not by
+a template. Everything but the first fields may be left out; the page then says so in a sentence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+ALL = "all"
+"""The value of `domain` and of `group` in a metrics frame that means no restriction."""
+
+LEARNING_COLUMNS = ("epoch", "loss", "validation_ndcg", "validation_hr", "seconds")
+METRIC_COLUMNS = ("model", "ranking", "domain", "group", "metric", "value", "targets")
+MAP_COLUMNS = ("x", "y", "title", "domain", "cluster")
+LENGTH_COLUMNS = ("length", "users")
+
+
+class ReportColumnsMissing(ValueError):
+    """A frame handed to the report lacks columns that its section shows."""
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """Counts of one domain; `items_never_bought` are the catalogue's cold items."""
+
+    name: str
+    users: int
+    items: int
+    events: int
+    items_without_text: int = 0
+    items_never_bought: int = 0
+
+
+@dataclass(frozen=True)
+class DroppedRows:
+    """Rows of the dump that one ingest rule set aside."""
+
+    rule: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """The dataset after ingest; `history_lengths` has one row per length: (length, users)."""
+
+    users: int
+    items: int
+    events: int
+    domains: tuple[DomainFacts, ...]
+    overlapping_users: int
+    single_domain_users: int
+    history_lengths: pl.DataFrame
+    dropped: tuple[DroppedRows, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.history_lengths, LENGTH_COLUMNS, "history_lengths")
+
+
+@dataclass(frozen=True)
+class LlmUsage:
+    """Language model traffic of one stage.
+
+    `requests` were sent in this run, `reused` came from the ledger at no cost, `failed` got no
+    usable answer. `seconds` is wall time.
+    """
+
+    stage: str
+    requests: int
+    reused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    """Wall time of one stage; `reused` means that its artifact was found, not made."""
+
+    stage: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """One cluster of item embeddings; `domain_shares` are fractions that sum to 1."""
+
+    cluster: str
+    items: int
+    domain_shares: Mapping[str, float]
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HistoryEvent:
+    """One event of a history; histories run from the oldest event to the latest."""
+
+    domain: str
+    title: str
+
+
+@dataclass(frozen=True)
+class PartialPreference:
+    """What the analyzer said about one cluster of a user's history (METHOD 3)."""
+
+    cluster: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ProfileExample:
+    """A user as the language model sees them, and what they were recommended.
+
+    `recommended` maps a domain to titles, best first. `held_out` maps a domain to the title of
+    the held-out event, and is empty where nothing was held out; `was_hit` is None then.
+    """
+
+    user_id: str
+    domains: tuple[str, ...]
+    history: tuple[HistoryEvent, ...]
+    partial: tuple[PartialPreference, ...]
+    profile: str | None
+    recommended: Mapping[str, tuple[str, ...]]
+    held_out: Mapping[str, str] = field(default_factory=dict)
+    was_hit: bool | None = None
+
+
+@dataclass(frozen=True)
+class CrossDomainExample:
+    """A user of one domain only, with recommendations in a domain that is new to them."""
+
+    user_id: str
+    history: tuple[HistoryEvent, ...]
+    new_domain: str
+    recommended: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ColdItemAudience:
+    """One user to whom a cold item is recommended, at `rank` (1 is best)."""
+
+    user_id: str
+    rank: int
+    history: tuple[HistoryEvent, ...]
+
+
+@dataclass(frozen=True)
+class ColdItemExample:
+    """An item that nobody bought, and the users who would see it."""
+
+    title: str
+    domain: str
+    audience: tuple[ColdItemAudience, ...]
+
+
+@dataclass(frozen=True)
+class DomainCoverage:
+    """How much of a domain's catalogue stands in at least one recommendation list."""
+
+    domain: str
+    recommended_items: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Guards:
+    """Signs that recommendations are healthy beyond their accuracy.
+
+    `popular_slot_share` is the fraction of all recommended places held by the most popular
+    `popular_fraction` of items; `popular_event_share` is those items' fraction of the training
+    events, the level to compare with.
+    """
+
+    list_length: int
+    coverage: tuple[DomainCoverage, ...]
+    popular_slot_share: float
+    popular_event_share: float | None
+    users: int
+    users_without_recommendations: int
+    popular_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that one report shows.
+
+    Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
+    (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
+    'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
+    `model_name` and `popularity_name` are values of the metrics' column `model`.
+    """
+
+    title: str
+    created: datetime
+    dataset_name: str
+    dummy: bool
+    chat_model: str | None = None
+    embedding_model: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    dataset: DatasetFacts | None = None
+    llm_usage: tuple[LlmUsage, ...] = ()
+    learning_curve: pl.DataFrame | None = None
+    metrics: pl.DataFrame | None = None
+    model_name: str = "llm4cdsr"
+    popularity_name: str = "popularity"
+    item_map: pl.DataFrame | None = None
+    clusters: tuple[ClusterFacts, ...] = ()
+    profiles: tuple[ProfileExample, ...] = ()
+    cross_domain: tuple[CrossDomainExample, ...] = ()
+    cold_items: tuple[ColdItemExample, ...] = ()
+    guards: Guards | None = None
+    timings: tuple[StageTiming, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")
+        _require(self.metrics, METRIC_COLUMNS, "metrics")
+        _require(self.item_map, MAP_COLUMNS, "item_map")
+
+
+def _require(frame: pl.DataFrame | None, columns: tuple[str, ...], name: str) -> None:
+    missing = [] if frame is None else [c for c in columns if c not in frame.columns]
+    if frame is not None and missing:
+        raise ReportColumnsMissing(
+            f"the report's frame {name} lacks {missing}; it has {frame.columns}: "
+            f"rename or add columns so that it has {list(columns)}"
+        )

@@ -1,0 +1,96 @@
+"""What every stage has in common: look for the artifact, make it if it is not there, report.
+
+A stage whose inputs and parameters are unchanged finds its artifact and returns it
+(DESIGN, decision 1); what travels on is its `StageResult`, never a frame or a tensor.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.manifest import ArtifactRef, Identity
+from artifacts.store import Draft, Store
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class LlmUsage(BaseModel):
+    """What a stage asked of an LLM.
+
+    ``prompts`` were needed; ``merged`` of them equalled another one; ``reused`` were in the
+    ledger; ``requests`` prompts were sent now, of which ``failed`` came back without a usable
+    answer. Tokens are those of the requests.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: int = 0
+    merged: int = 0
+    reused: int = 0
+    requests: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "LlmUsage") -> "LlmUsage":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return LlmUsage(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class StageResult(BaseModel):
+    """One stage's artifact, and how it came about. ``seconds`` are wall-clock."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    ref: ArtifactRef
+    reused: bool
+    seconds: float
+    counts: dict[str, int | float]
+    notes: list[str]
+    usage: LlmUsage = LlmUsage()
+
+
+def run_stage(
+    store: Store, stage: str, identity: Identity, make: Callable[[Draft], None]
+) -> StageResult:
+    """Returns the artifact of ``identity``, made by ``make`` where the store lacks it."""
+    started = time.monotonic()
+    found = store.find(identity)
+    if found is None:
+        logger.info("%s: working", stage)
+        with store.create(identity) as draft:
+            make(draft)
+    return stage_result(store, stage, identity.ref, started, reused=found is not None)
+
+
+def stage_result(
+    store: Store,
+    stage: str,
+    ref: ArtifactRef,
+    started: float,
+    *,
+    reused: bool,
+    usage: LlmUsage | None = None,
+) -> StageResult:
+    """Returns and logs a stage's result; ``started`` is a `time.monotonic` reading."""
+    manifest = store.manifest(ref)
+    result = StageResult(
+        stage=stage,
+        ref=ref,
+        reused=reused,
+        seconds=round(time.monotonic() - started, 2),
+        counts=manifest.counts,
+        notes=manifest.notes,
+        usage=usage or LlmUsage(),
+    )
+    logger.info("%s: %s", stage, _outcome(result))
+    return result
+
+
+def _outcome(result: StageResult) -> str:
+    facts = ", ".join(f"{name} {value:,}" for name, value in result.counts.items())
+    how = "unchanged, reused" if result.reused else f"done in {result.seconds:.1f} s"
+    return f"{how} ({facts})" if facts else how

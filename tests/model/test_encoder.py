@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.dropout import ByteDropout
+from model.encoder import Encoder
+
+VARIANTS = [
+    {"block": "sasrec", "positions": "learned"},
+    {"block": "pre_norm", "positions": "rotary", "heads": 2},
+]
+
+
+def encoder(**changes: object) -> Encoder:
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate({"hidden": 12, "max_length": 9, **changes})
+    return Encoder(config).eval()
+
+
+def states(thread: Encoder, vectors: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    is_padding = torch.arange(vectors.shape[1]) >= torch.tensor(lengths)[:, None]
+    return thread(vectors, is_padding)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_changing_a_later_event_changes_no_earlier_state(variant):
+    thread, vectors = encoder(**variant), torch.randn(3, 7, 12)
+    before = states(thread, vectors, [7, 7, 7])
+    changed = vectors.clone()
+    changed[:, 4] = torch.randn(3, 12)
+    after = states(thread, changed, [7, 7, 7])
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert not torch.isclose(before[:, 4:], after[:, 4:]).all(-1).any()
+
+
+def test_without_the_causal_mask_a_position_sees_its_target():
+    thread, vectors = encoder(causal=False), torch.randn(3, 7, 12)
+    changed = vectors.clone()
+    changed[:, 4] = torch.randn(3, 12)
+    before, after = states(thread, vectors, [7] * 3), states(thread, changed, [7] * 3)
+    assert not torch.isclose(before[:, 3], after[:, 3]).all()
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, {"causal": False}])
+def test_padding_changes_nothing(variant):
+    thread, vectors = encoder(**variant), torch.randn(2, 4, 12)
+    padded = torch.cat((vectors, torch.randn(2, 3, 12)), dim=1)
+    torch.testing.assert_close(
+        states(thread, padded, [4, 4])[:, :4], states(thread, vectors, [4, 4])
+    )
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_row_of_padding_alone_is_not_nan(causal):
+    thread = encoder(causal=causal)
+    assert torch.isfinite(states(thread, torch.zeros(2, 5, 12), [0, 3])).all()
+
+
+def test_byte_dropout_keeps_the_mean_and_drops_the_asked_share():
+    torch.manual_seed(1)
+    dropped = ByteDropout(0.3)(torch.ones(1000, 321))
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+
+
+def test_byte_dropout_does_nothing_when_evaluating():
+    vectors = torch.randn(3, 5)
+    assert torch.equal(ByteDropout(0.9).eval()(vectors), vectors)

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.batches import training_batch
+from model.objective import Objective
+from model.sequences import Sequences, sequences_from_lists
+from model.tables import UserProfiles
+
+from .conftest import Shop  # noqa: TID252
+
+EVERYONE = np.arange(23)
+
+
+def losses_and_gradients(
+    shop: Shop, train: dict[str, object], profiles: UserProfiles | None = None
+) -> tuple[float, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    model = shop.model()
+    objective = Objective(model, shop.sequences.training(), shop.config(train=train).train, profiles)
+    batch = training_batch(objective.training, EVERYONE, 50)
+    loss = objective.loss(batch, objective.draw(batch, np.random.default_rng(0)))
+    loss.backward()
+    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return float(loss.detach()), grads
+
+
+def test_users_without_a_profile_take_no_part_in_the_alignment(shop: Shop):
+    with_nan = losses_and_gradients(shop, {"beta": 1.0}, shop.profiles)
+    vectors = np.where(shop.profiles.has_profile[:, None], shop.profiles.vectors, 9.0)
+    with_other = losses_and_gradients(
+        shop, {"beta": 1.0}, UserProfiles(vectors.astype(np.float32), shop.profiles.has_profile)
+    )
+    assert np.isfinite(with_nan[0])
+    assert with_nan[0] == with_other[0]
+    for name, gradient in with_nan[1].items():
+        assert torch.equal(gradient, with_other[1][name]), name
+
+
+def test_profiles_of_nobody_give_the_loss_without_alignment(shop: Shop):
+    nobody = UserProfiles(shop.profiles.vectors, np.zeros(23, bool))
+    with_nobody, _ = losses_and_gradients(shop, {"beta": 1.0}, nobody)
+    without, _ = losses_and_gradients(shop, {"beta": 0.0}, shop.profiles)
+    assert with_nobody == without
+
+
+def test_alignment_reaches_the_user_adapter_and_beta_zero_does_not(shop: Shop):
+    _, aligned = losses_and_gradients(shop, {"beta": 1.0}, shop.profiles)
+    _, apart = losses_and_gradients(shop, {"beta": 0.0}, shop.profiles)
+    assert aligned["user_adapter.0.weight"].abs().sum() > 0
+    assert "user_adapter.0.weight" not in apart
+
+
+def test_the_regulariser_moves_the_loss_by_alpha(shop: Shop):
+    none, one, two = (losses_and_gradients(shop, {"alpha": a})[0] for a in (0.0, 1.0, 2.0))
+    assert one > none
+    assert two - none == pytest.approx(2 * (one - none), rel=1e-4)
+
+
+def first_crossing_shop(shop: Shop) -> Shop:
+    """Everyone meets domain 1 for the first time with the last event."""
+    lists = [[1 + n % 7, 2, 8 + n % 11] for n in range(23)]
+    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
+    return replace(shop, sequences=sequences_from_lists(lists, starts, names))
+
+
+def test_the_first_event_of_a_domain_is_learned_only_with_the_switch(shop: Shop):
+    crossing = first_crossing_shop(shop)
+    with_switch, _ = losses_and_gradients(crossing, {"first_crossing": True, "alpha": 0.0})
+    without, gradients = losses_and_gradients(crossing, {"first_crossing": False, "alpha": 0.0})
+    assert with_switch > without > 0
+    assert all("local_threads.1" not in name for name in gradients)
+
+
+def test_a_binary_loss_is_the_same_from_a_loop_over_events(shop: Shop):
+    model = shop.model()
+    config = shop.config(train={"alpha": 0.0, "beta": 0.0, "negatives": 2}).train
+    objective = Objective(model, shop.sequences.training(), config)
+    batch = training_batch(objective.training, EVERYONE, 50)
+    draws = objective.draw(batch, np.random.default_rng(0))
+    rows = model.look_up(torch.arange(19))
+    states, _ = model.states(batch, rows)
+    total = 0.0
+    for domain, queries in enumerate(batch.queries):
+        events = 0.0
+        for k in range(len(queries)):
+            state = states[domain][k].double()
+            score = state @ model.item_vectors(queries.targets[k], rows).double()
+            events -= torch.log(torch.sigmoid(score)).item()
+            for n in range(2):
+                item = draws.negatives[domain][k, n]
+                wrong = state @ model.item_vectors(item, rows).double()
+                events -= torch.log(1 - torch.sigmoid(wrong)).item() / 2
+        total += events / len(queries)
+    assert objective.loss(batch, draws).item() == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize("negatives", [0, 5, 500])
+def test_softmax_works_with_all_some_and_too_many_items(shop: Shop, negatives: int):
+    loss, gradients = losses_and_gradients(shop, {"loss": "softmax", "negatives": negatives})
+    assert np.isfinite(loss)
+    assert gradients["adapter.0.weight"].abs().sum() > 0
+
+
+def test_mismatched_negatives_change_the_loss(shop: Shop):
+    right, _ = losses_and_gradients(shop, {"mismatched_negatives": False})
+    wrong, _ = losses_and_gradients(shop, {"mismatched_negatives": True})
+    assert right != wrong
+
+
+def test_changing_every_held_out_event_changes_no_batch_and_no_draw(shop: Shop):
+    before = Objective(shop.model(), shop.sequences.training(), shop.config().train)
+    after = Objective(shop.model(), mutated(shop.sequences).training(), shop.config().train)
+    drawn = []
+    for objective in (before, after):
+        batch = training_batch(objective.training, EVERYONE, 50)
+        draws = objective.draw(batch, np.random.default_rng(0))
+        drawn.append((batch.mixed_items, *(q.targets for q in batch.queries), *draws.negatives))
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
+def mutated(sequences: Sequences) -> Sequences:
+    held_out = sequences.split > 0
+    assert held_out.any()
+    items = np.where(held_out, sequences.items % sequences.item_count + 1, sequences.items)
+    return replace(sequences, items=items)

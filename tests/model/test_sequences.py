@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from model.sequences import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    InvalidSequencesError,
+    Sequences,
+    sequences_from_lists,
+)
+
+STARTS, NAMES = [0, 3, 7], ("food", "kitchen")
+
+
+def small() -> Sequences:
+    return sequences_from_lists([[1, 4, 2, 7], [], [5], [3, 3, 6]], STARTS, NAMES, held_out=2)
+
+
+def test_domains_own_consecutive_items_from_one():
+    assert small().domain_of(np.array([1, 3, 4, 7])).tolist() == [0, 0, 1, 1]
+    assert [small().domain_size(d) for d in range(2)] == [3, 4]
+
+
+def test_users_with_fewer_than_three_events_only_train():
+    sequences = small()
+    assert sequences.split[sequences.offsets[2] : sequences.offsets[3]].tolist() == [TRAIN]
+    assert sequences.split[:4].tolist() == [TRAIN, TRAIN, VALIDATION, TEST]
+
+
+def test_the_prefix_of_the_test_event_holds_the_validation_event():
+    prefixes = small().prefixes_of_split(TEST)
+    assert prefixes.users.tolist() == [0, 3]
+    assert prefixes.targets.tolist() == [7, 6]
+    assert (prefixes.stop - prefixes.start).tolist() == [3, 2]
+
+
+def test_a_user_may_have_several_test_events_each_after_the_one_before():
+    sequences = Sequences(
+        np.array([0, 4]), np.array([1, 2, 5, 6]), np.array([0, 2, 2, 2]), np.array(STARTS), NAMES
+    )
+    prefixes = sequences.prefixes_of_split(TEST)
+    assert prefixes.targets.tolist() == [2, 5, 6]
+    assert (prefixes.stop - prefixes.start).tolist() == [1, 2, 3]
+
+
+def test_training_holds_no_held_out_event_and_all_users():
+    training = small().training()
+    assert training.user_count == 4
+    assert training.items.tolist() == [1, 4, 5, 3]
+    assert np.diff(training.offsets).tolist() == [2, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "items", "split", "message"),
+    [
+        ([0, 2], [1, 2, 3], [0, 0, 0], "offsets"),
+        ([0, 2], [1, 8], [0, 0], "catalogue"),
+        ([0, 2], [0, 1], [0, 0], "catalogue"),
+        ([0, 2], [1, 2], [2, 0], "event 1"),
+        ([0, 2], [1, 2], [0], "split"),
+    ],
+)
+def test_broken_histories_are_refused_with_the_rule(offsets, items, split, message):
+    with pytest.raises(InvalidSequencesError, match=message):
+        Sequences(np.array(offsets), np.array(items), np.array(split), np.array(STARTS), NAMES)
+
+
+def test_the_split_may_fall_back_between_two_users():
+    sequences = sequences_from_lists([[1, 2, 3], [4, 5]], STARTS, NAMES, held_out=2)
+    assert sequences.split.tolist() == [0, 1, 2, 0, 0]
