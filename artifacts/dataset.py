@@ -62,6 +62,17 @@ class Dataset:
         """Returns int64 (events,): the user index of every event."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
+    @property
+    def domain_of_event(self) -> np.ndarray:
+        """Returns int64 (events,): the number of each event's domain."""
+        return np.searchsorted(self.domain_starts, self.item_indices, side="left") - 1
+
+    def in_domain(self) -> np.ndarray:
+        """Returns bool (users, domains): where each user has an event."""
+        active = np.zeros((len(self.offsets) - 1, len(self.domains)), bool)
+        active[self.user_of_event, self.domain_of_event] = True
+        return active
+
     def train_events(self) -> pl.DataFrame:
         """Returns the only events that prompts, clusters and training may see (METHOD 3).
 

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     METRICS = "metrics"
     RECOMMENDATIONS = "recommendations"
     REPORT = "report"
+    REFRESH = "refresh"
+    RELEASE = "release"
 
 
 SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1)

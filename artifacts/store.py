@@ -141,6 +141,10 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def drop_workspace(self, name: str) -> None:
+        """Deletes what a stage kept between tries, now that its artifact is there."""
+        shutil.rmtree(self.local / "work" / name, ignore_errors=True)
+
     def _commit(self, identity: Identity, draft: Draft, place: Path) -> None:
         manifest = Manifest(
             kind=identity.kind,

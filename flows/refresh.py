@@ -4,8 +4,10 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
+from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from flows.settings import Settings
+from flows.settings import Settings, default_llm
+from tasks.bundle import REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
 from tasks.embed import embed_items
@@ -15,6 +17,9 @@ from tasks.llm_config import LlmConfig
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.stage import StageResult
+
+SHARDS_IN_FLIGHT = 4
+"""Threads of the task runner: an upper limit to `LlmConfig.shards_in_flight`."""
 
 
 class RefreshConfig(BaseModel):
@@ -27,11 +32,12 @@ class RefreshConfig(BaseModel):
     tables: ProjectConfig = ProjectConfig()
 
 
-class RefreshedTables(BaseModel):
-    """What a refresh made or found; retraining starts from these."""
+class Refreshed(BaseModel):
+    """What a refresh made or found; ``ref`` bundles what retraining starts from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    ref: ArtifactRef
     dataset: StageResult
     embeddings: StageResult
     clusters: StageResult
@@ -43,20 +49,42 @@ class RefreshedTables(BaseModel):
         return (self.dataset, self.embeddings, self.clusters, self.profiles, self.tables)
 
 
-@flow(name="refresh", task_runner=ThreadPoolTaskRunner(max_workers=2))
+@flow(name="refresh", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))
 def refresh(
-    dump: DumpConfig, llm: LlmConfig, config: RefreshConfig, settings: Settings
-) -> RefreshedTables:
-    """Ingest, embed, cluster, profile, project; each stage is reused where nothing changed."""
-    root = settings.store
-    logs = Store(root).workspace("logs")
-    with open_endpoints(llm, settings.local_vllm, logs) as endpoints:
+    dump: DumpConfig,
+    config: RefreshConfig | None = None,
+    llm: LlmConfig | None = None,
+    store: str | None = None,
+) -> Refreshed:
+    """Ingest, embed, cluster, profile, project; each stage is reused where nothing changed.
+
+    Args:
+        dump: the files to read.
+        config: all defaults where None.
+        llm: who answers; from the environment where None.
+        store: where the artifacts are; LLM4CDSR_STORE where None.
+    """
+    settings = Settings()
+    config = config or RefreshConfig()
+    llm = llm or default_llm(settings)
+    root = store or settings.store
+    opened = Store(root)
+    with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
         dataset = ingest(dump, root)
         embeddings = embed_items(dataset.ref, endpoints.embedding, llm, root)
         clusters = cluster_items(embeddings.ref, config.clusters, root)
         profiles = profile_users(dataset.ref, clusters.ref, endpoints, llm, config.profiles, root)
         tables = project_items(dataset.ref, embeddings.ref, config.tables, root)
-    return RefreshedTables(
+    stages = {
+        "dataset": dataset,
+        "embeddings": embeddings,
+        "clusters": clusters,
+        "profiles": profiles,
+        "tables": tables,
+    }
+    parts = {role: stage.ref for role, stage in stages.items()}
+    return Refreshed(
+        ref=bundle(opened, Kind.REFRESH, REFRESHED, parts),
         dataset=dataset,
         embeddings=embeddings,
         clusters=clusters,

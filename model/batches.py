@@ -62,7 +62,11 @@ class CrossDomainBatch:
         )
 
 
-def training_batch(sequences: Sequences, users: IntArray, max_length: int) -> CrossDomainBatch:
+def training_batch(
+    sequences: Sequences,
+    users: IntArray,
+    max_length: int,
+) -> CrossDomainBatch:
     """Every event but a user's first is a target, predicted from the events before it.
 
     Of a longer history the newest `max_length + 1` events count: all threads share that window.
@@ -131,7 +135,10 @@ class _Window:
 
     def query_last(self, targets: IntArray, domains: IntArray) -> _Queries:
         return _Queries(
-            np.arange(len(self.start)), self.row_starts + self.lengths, targets, domains
+            np.arange(len(self.start)),
+            self.row_starts + self.lengths,
+            targets,
+            domains,
         )
 
     def batch(self, users: IntArray, queries: _Queries) -> CrossDomainBatch:

@@ -36,6 +36,8 @@ class ModelConfig(_Settings):
     """Probability of dropping an activation in a thread. The paper's 0.5."""
     max_length: int = Field(200, ge=1)
     """Newest events of a history that are read. The paper's 200."""
+    event_dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability of hiding a whole input event from a thread in training. The paper has none."""
     block: Literal["sasrec", "pre_norm"] = "sasrec"
     """`sasrec` normalises the query only and adds to it; `pre_norm` is the usual residual block."""
     positions: Literal["learned", "rotary"] = "learned"
@@ -54,6 +56,9 @@ class ModelConfig(_Settings):
     """Starting values of the local tables: the PCA of the item texts, or noise (ablation)."""
     global_items: Literal["text", "ids"] = "text"
     """`ids` replaces the frozen text table by a trainable random one (ablation; no new items)."""
+    global_correction: bool = False
+    """Add a trainable row per item, zero at first, to the adapted text: an item that the data know
+    well may depart from its text, a new one has its text alone."""
     scoring: Literal["dot", "cosine"] = "dot"
     """How a thread compares its state with an item; cosine is divided by `temperature`."""
     temperature: float = Field(0.05, gt=0)
@@ -93,6 +98,9 @@ class TrainConfig(_Settings):
     """Adam's step size. The paper's 1e-3."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW) on matrices; 0 is the paper's plain Adam."""
+    averaging: float = Field(0.0, ge=0, lt=1)
+    """Share of a running average of the weights that stays per step; that average is then validated
+    and kept. 0.99 averages about the last hundred steps, 0 switches it off."""
     table_update: Literal["dense", "lazy"] = "dense"
     """`lazy` lets Adam touch only the step's table rows: their moments do not decay in between.
     For catalogues so large that a dense step would cost more than the model."""
@@ -106,6 +114,9 @@ class TrainConfig(_Settings):
     """Validate on this many users, chosen by the seed; none means all."""
     max_seconds: float | None = Field(None, gt=0)
     """Stop after the epoch in which this much training time is spent; the machine then matters."""
+    refit: bool = False
+    """Once validation has chosen the number of epochs, train anew for as many on training and
+    validation events together: the last model then knows everything before the test event."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs the threads under autocast; weights, losses and ranking stay float32."""
     seed: int = Field(0, ge=0)

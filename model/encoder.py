@@ -32,12 +32,14 @@ class Encoder(nn.Module):
             if config.positions == "learned"
             else None
         )
+        self.event_dropout = ByteDropout(config.event_dropout)
         self.dropout = ByteDropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.hidden, eps=1e-8)
 
     def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
-        states = vectors * self.scale  # (B, T, H)
+        shown = self.event_dropout(torch.ones_like(vectors[..., :1])) > 0  # (B, T, 1)
+        states = torch.where(shown, vectors * self.scale, 0.0)  # (B, T, H)
         if self.positions is not None:
             states = states + self.positions.weight[: states.shape[1]]
         states = self.dropout(states)

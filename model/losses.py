@@ -13,33 +13,32 @@ from torch.nn import functional as F
 
 
 def binary_loss(positive: Tensor, negative: Tensor, has_negative: Tensor) -> Tensor:
-    """Mean over K of the binary cross-entropy of one target and its negatives.
+    """Binary cross-entropy of each target and its negatives, (K,).
 
     `positive` (K,) and `negative` (K, N) are scores; negatives that do not exist are left out.
     With N negatives their mean counts as one, so that the two classes weigh the same.
     """
     wrong = F.softplus(negative) * has_negative
-    per_event = F.softplus(-positive) + wrong.sum(1) / has_negative.sum(1).clamp_min(1)
-    return per_event.mean()
+    return F.softplus(-positive) + wrong.sum(1) / has_negative.sum(1).clamp_min(1)
 
 
 def full_softmax_loss(scores: Tensor, target_columns: Tensor) -> Tensor:
-    """Cross-entropy of the targets among all items of the domain, (K, I) scores."""
-    return F.cross_entropy(scores, target_columns)
+    """Cross-entropy of each target among all I items of the domain: scores (K, I), losses (K,)."""
+    return F.cross_entropy(scores, target_columns, reduction="none")
 
 
 def sampled_softmax_loss(
     positive: Tensor, negative: Tensor, is_target: Tensor, population: int
 ) -> Tensor:
-    """Cross-entropy against N shared negatives, standing for the `population` they are drawn from.
+    """Cross-entropy of each target, (K,), against N shared negatives.
 
-    The logQ correction for uniform draws is one constant: each negative counts `population / N`
-    times.
-    `positive` (K,), `negative` (K, N); `is_target` (K, N) marks draws that hit the target itself.
+    They stand for the `population` they are drawn from: the logQ correction for uniform draws is
+    one constant, each negative counts `population / N` times. `positive` (K,), `negative` (K, N);
+    `is_target` (K, N) marks draws that hit the target itself.
     """
     weight = torch.log(torch.tensor(population / negative.shape[1], dtype=negative.dtype))
     others = (negative + weight).masked_fill(is_target, -torch.inf)
-    return (torch.logsumexp(torch.cat((positive[:, None], others), 1), dim=1) - positive).mean()
+    return torch.logsumexp(torch.cat((positive[:, None], others), 1), dim=1) - positive
 
 
 def contrastive_loss(

@@ -68,7 +68,7 @@ class Objective:
         for domain, queries in enumerate(batch.queries):
             kept = self._learned(queries)
             if len(kept):
-                total = total + self._next_item_loss(
+                losses = self._next_item_losses(
                     domain,
                     states[domain][kept],
                     queries.targets[kept],
@@ -76,6 +76,7 @@ class Objective:
                     kept,
                     rows,
                 )
+                total = total + losses.mean()
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
         if self.profiles is not None and last is not None:
@@ -113,7 +114,7 @@ class Objective:
             return torch.arange(len(queries), device=queries.rows.device)
         return (queries.local_position >= 0).nonzero()[:, 0]
 
-    def _next_item_loss(
+    def _next_item_losses(
         self,
         domain: int,
         states: Tensor,

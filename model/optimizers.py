@@ -22,41 +22,43 @@ class Optimizers:
     """
 
     def __init__(self, model: TriThread, config: TrainConfig) -> None:
-        table = model.local_table
-        self._table = table.weight if table.weight.requires_grad else None
-        table.sparse = self._table is not None
-        is_lazy = config.table_update == "lazy" and self._table is not None
-        dense = [
+        tables = model.item_tables()
+        for table in tables:
+            table.sparse = True
+        sparse = [table.weight for table in tables]
+        self._is_lazy = config.table_update == "lazy"
+        owned_elsewhere = {id(weight) for weight in sparse if self._is_lazy}
+        network = [
             parameter
             for parameter in model.parameters()
-            if parameter.requires_grad and not (is_lazy and parameter is self._table)
+            if parameter.requires_grad and id(parameter) not in owned_elsewhere
         ]
-        self.members: list[Optimizer] = [_adam(dense, config)]
-        if is_lazy and self._table is not None:
-            self.members.append(SparseAdam([self._table], lr=config.learning_rate))
-        self._buffer = (
-            torch.zeros_like(self._table) if self._table is not None and not is_lazy else None
-        )
+        self.members: list[Optimizer] = [_adam(network, config)]
+        if self._is_lazy and sparse:
+            self.members.append(SparseAdam(sparse, lr=config.learning_rate))
+        self._buffers = [] if self._is_lazy else [(w, torch.zeros_like(w)) for w in sparse]
 
     def step(self, loss: Tensor) -> None:
         """Backward and update; no gradient is left behind."""
         loss.backward()
-        rows = self._spread_table_gradient()
+        written = [_spread(weight, buffer) for weight, buffer in self._buffers]
         for member in self.members:
             member.step()
             member.zero_grad(set_to_none=True)
-        if rows is not None and self._buffer is not None:
-            self._buffer.index_fill_(0, rows, 0.0)
+        for (_, buffer), rows in zip(self._buffers, written, strict=True):
+            if rows is not None:
+                buffer.index_fill_(0, rows, 0.0)
 
-    def _spread_table_gradient(self) -> Tensor | None:
-        """Write the sparse gradient into a buffer that is otherwise zero; the rows written."""
-        if self._buffer is None or self._table is None or self._table.grad is None:
-            return None
-        sparse = self._table.grad.coalesce()
-        rows = sparse.indices()[0]
-        self._buffer.index_copy_(0, rows, sparse.values())
-        self._table.grad = self._buffer
-        return rows
+
+def _spread(weight: Tensor, buffer: Tensor) -> Tensor | None:
+    """Move a sparse gradient into a buffer that is zero elsewhere; the rows written, if any."""
+    if weight.grad is None:
+        return None
+    sparse = weight.grad.coalesce()
+    rows = sparse.indices()[0]
+    buffer.index_copy_(0, rows, sparse.values())
+    weight.grad = buffer
+    return rows
 
 
 def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:

@@ -21,7 +21,7 @@ from model.negatives import UnseenItems
 from model.scoring import Scorer
 from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
-BLOCK_SCORES = 16_000_000  # scores held at a time: 64 MB
+BLOCK_SCORES = 4_000_000  # scores held at a time: 16 MB, which the allocator reuses
 
 
 class NanScoreError(ArithmeticError):
@@ -39,7 +39,10 @@ class Ranks:
     candidates: IntArray  # (R,) candidates, the target not counted
 
     def of_domain(self, domain: int) -> Ranks:
-        rows = self.domains == domain
+        return self.select(self.domains == domain)
+
+    def select(self, rows: NDArray[np.bool_]) -> Ranks:
+        """The rows of a mask (R,)."""
         return Ranks(
             self.users[rows],
             self.domains[rows],

@@ -77,6 +77,10 @@ class Sequences:
             self, offsets=counted[self.offsets], items=self.items[keep], split=self.split[keep]
         )
 
+    def with_validation_in_training(self) -> Sequences:
+        """The same events, validation counted as training; test stays."""
+        return replace(self, split=np.where(self.split == VALIDATION, TRAIN, self.split))
+
     def prefixes_of_split(self, split: int) -> Prefixes:
         """One row per event of `split`, asking for that event after all earlier ones of its user.
 

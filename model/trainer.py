@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,7 @@ from model.tables import ItemTables, UserProfiles
 from model.tri_thread import TriThread
 
 STATE_FILE = "training.safetensors"
+Phase = Literal["search", "refit"]
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 
 
@@ -57,6 +58,7 @@ class EpochReport:
     validation_ndcg: float
     validation_hit_rate: float
     is_best: bool
+    phase: Phase = "search"  # `refit` trains on validation events too, so it has no validation
 
     @property
     def sequences_per_second(self) -> float:
@@ -65,7 +67,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The model with the weights of its best epoch, in evaluation mode."""
+    """The model with the weights of its best epoch, or refitted for as many; in evaluation mode."""
 
     model: TriThread
     best: EpochReport
@@ -85,10 +87,26 @@ def fit(
     """Train on the training events, choose the epoch by the validation events, leave test alone.
 
     With a `checkpoint_folder` an interrupted run of the same data and configuration continues.
-    Without validation events the last epoch is kept. Raises NothingToLearnError, DivergedError, and
-    CheckpointError for a checkpoint of something else.
+    Without validation events the last epoch is kept. With `refit` set, a second run trains on the
+    validation events too, for as many epochs as were best. Raises NothingToLearnError,
+    DivergedError, and CheckpointError for a checkpoint of something else.
     """
-    run = _Run(sequences, tables, config, profiles, device)
+    found = _finish(_Run(sequences, tables, config, profiles, device), checkpoint_folder, on_epoch)
+    if not config.train.refit or not np.any(sequences.split == VALIDATION):
+        return found
+    limits = {"max_epochs": found.best.epoch, "max_seconds": None, "refit": False}
+    again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
+    everything = sequences.with_validation_in_training()
+    second = _Run(everything, tables, again, profiles, device, phase="refit")
+    folder = checkpoint_folder and checkpoint_folder / f"refit-{found.best.epoch}"
+    refitted = _finish(second, folder, on_epoch)
+    return replace(found, model=refitted.model, history=found.history + refitted.history)
+
+
+def _finish(
+    run: _Run, checkpoint_folder: Path | None, on_epoch: Callable[[EpochReport], None] | None
+) -> FitResult:
+    """Epochs until there is a reason to stop, from where an interrupted run stood."""
     state = checkpoint_folder / STATE_FILE if checkpoint_folder else None
     if state and state.exists():
         run.restore(state)
@@ -111,8 +129,10 @@ class _Run:
         config: TriThreadConfig,
         profiles: UserProfiles | None,
         device: str,
+        phase: Phase = "search",
     ) -> None:
         self.train = config.train
+        self.phase: Phase = phase
         self.training = sequences.training()
         if not np.any(np.diff(self.training.offsets) >= 2):
             raise NothingToLearnError(
@@ -133,19 +153,24 @@ class _Run:
         self.objective = Objective(self.model, self.training, self.train, profiles)
         self.history: list[EpochReport] = []
         self.best_weights = _copy(self.model)
+        self.average = _copy(self.model) if self.train.averaging else None
 
     def epoch(self) -> EpochReport:
         number = len(self.history) + 1
         begun = time.perf_counter()
         loss, count = self._pass(number)
         seconds = time.perf_counter() - begun
+        current = _copy(self.model)
+        if self.average is not None:
+            _put(self.model, self.average)
         ndcg, hit_rate = self._validate(number)
         best = self.best()
         # NaN is an epoch without validation: better than nothing only where there is none at all.
         is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
-        report = EpochReport(number, loss, count, seconds, ndcg, hit_rate, is_best)
+        report = EpochReport(number, loss, count, seconds, ndcg, hit_rate, is_best, self.phase)
         if is_best:
             self.best_weights = _copy(self.model)
+        _put(self.model, current)
         self.history.append(report)
         return report
 
@@ -168,13 +193,14 @@ class _Run:
     def result(self, stopped: StopReason) -> FitResult:
         best = self.best()
         if best is not None:
-            self.model.load_state_dict(self.best_weights, strict=False)
+            _put(self.model, self.best_weights)
         return FitResult(self.model.eval(), best or self.history[-1], tuple(self.history), stopped)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{name}": value for name, value in _copy(self.model).items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        tensors |= {f"average.{name}": value for name, value in (self.average or {}).items()}
         for index, optimizer in enumerate(self.optimizers.members):
             moments = optimizer_tensors(optimizer).items()
             tensors |= {f"optimizer{index}.{name}": value for name, value in moments}
@@ -191,8 +217,10 @@ class _Run:
         history = facts["history"]
         assert isinstance(history, list)
         self.history = [EpochReport(**report) for report in history]
-        self.model.load_state_dict(_part(tensors, "model."), strict=False)
+        _put(self.model, _part(tensors, "model."))
         self.best_weights = _part(tensors, "best.")
+        if self.average is not None:
+            self.average = _part(tensors, "average.")
         for index, optimizer in enumerate(self.optimizers.members):
             restore_optimizer(optimizer, _part(tensors, f"optimizer{index}."))
 
@@ -222,6 +250,8 @@ class _Run:
         ):
             loss = self.objective.loss(batch.to(device), draws)
         self.optimizers.step(loss)
+        if self.average is not None:
+            _follow(self.average, self.model, self.train.averaging)
         return loss.detach()
 
     def _validate(self, number: int) -> tuple[float, float]:
@@ -248,6 +278,18 @@ def _copy(model: TriThread) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def _put(model: TriThread, weights: dict[str, Tensor]) -> None:
+    model.load_state_dict(weights, strict=False)
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], model: TriThread, stay: float) -> None:
+    """Move the average a little towards the model's weights."""
+    for name, parameter in model.named_parameters():
+        if name in average:
+            average[name].lerp_(parameter, 1 - stay)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

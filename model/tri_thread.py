@@ -41,6 +41,23 @@ class ItemRows:
         return torch.searchsorted(self.ids, items.contiguous())
 
 
+class Adapter(nn.Module):
+    """`W2 (W1 x + b1) + b2`, width -> width / 2 -> hidden, without an activation (METHOD 2).
+
+    Two linear layers are one: their product is formed first, which for many rows costs a fraction
+    of going through the wide middle.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        middle = max(width // 2, 1)
+        self.first, self.second = nn.Linear(width, middle), nn.Linear(middle, hidden)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        weight = self.second.weight @ self.first.weight  # (hidden, width)
+        return F.linear(vectors, weight, self.second(self.first.bias))
+
+
 class TriThread(nn.Module):
     """1 + D threads and the tables they read."""
 
@@ -62,7 +79,7 @@ class TriThread(nn.Module):
             self.register_buffer("global_table", text)
         else:
             self.global_table = nn.Parameter(INITIAL_STD * torch.randn_like(text))
-        self.adapter = _two_layers(text.shape[1], config.hidden)
+        self.adapter = Adapter(text.shape[1], config.hidden)
         self.global_thread = Encoder(config) if config.global_thread else None
         self.local_threads = nn.ModuleList(
             Encoder(config) for _ in range(self.domain_count if config.local_threads else 0)
@@ -72,12 +89,22 @@ class TriThread(nn.Module):
         self.local_table = nn.Embedding.from_pretrained(
             start.clone(), freeze=config.local_tables == "frozen", padding_idx=0
         )
-        self.user_adapter = _two_layers(profile_width, config.hidden) if profile_width else None
+        self.correction = (
+            nn.Embedding.from_pretrained(torch.zeros_like(start), freeze=False, padding_idx=0)
+            if config.global_correction
+            else None
+        )
+        self.user_adapter = Adapter(profile_width, config.hidden) if profile_width else None
         self._init_weights()
 
     @property
     def domain_count(self) -> int:
         return len(self.domain_starts) - 1
+
+    def item_tables(self) -> list[nn.Embedding]:
+        """Trainable tables of one row per item, of which a step uses few."""
+        tables = [self.local_table, *([self.correction] if self.correction is not None else [])]
+        return [table for table in tables if table.weight.requires_grad]
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +119,8 @@ class TriThread(nn.Module):
         """Table rows and adapter outputs (METHOD 2) of `items`, of any shape and with repeats."""
         ids = torch.unique(items)
         adapted = self.adapter(F.embedding(ids, self.global_table))
+        if self.correction is not None:
+            adapted = adapted + self.correction(ids)
         return ItemRows(ids, adapted, self.local_table(ids))
 
     def item_vectors(self, items: Tensor, rows: ItemRows) -> Tensor:
@@ -146,13 +175,6 @@ class TriThread(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Encoder) and module.positions is not None:
                 nn.init.normal_(module.positions.weight, std=INITIAL_STD)
-
-
-def _two_layers(width: int, hidden: int) -> nn.Sequential:
-    """`width -> width / 2 -> hidden`, linear as in the paper."""
-    return nn.Sequential(
-        nn.Linear(width, max(width // 2, 1)), nn.Linear(max(width // 2, 1), hidden)
-    )
 
 
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ key, no such model, server gone) are raised.
 
 import asyncio
 import base64
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,8 @@ Reply = TypeVar("Reply")
 BAD_ANSWER_TRIES = 3
 """A malformed answer is often a passing fault of a proxy; a third one in a row is not."""
 
+STOP_POLL_SECONDS = 0.2
+
 CONSECUTIVE_OUTAGES = 8
 """Prompts in a row that found no server, each after all its retries: then it is down."""
 
@@ -39,6 +42,10 @@ class EndpointRefused(RuntimeError):
 
 class EndpointDown(RuntimeError):
     """The endpoint stopped answering. What was answered is kept; run again to go on."""
+
+
+class AskingStopped(RuntimeError):
+    """The run that asked is ending: an interrupt, or a failure elsewhere."""
 
 
 class BadAnswer(ValueError):
@@ -72,6 +79,21 @@ class EmbeddingRequest:
 
 
 Outcome = Answer | Failure
+
+_stop = threading.Event()
+
+
+def stop_asking() -> None:
+    """Ends every `complete` and `embed` of this process, in whichever thread, within a moment.
+
+    Without it, shards would go on retrying against servers that an interrupt has stopped.
+    """
+    _stop.set()
+
+
+def allow_asking() -> None:
+    """Takes `stop_asking` back, for the next run in the same process."""
+    _stop.clear()
 
 
 def complete(
@@ -130,10 +152,18 @@ async def _run_all(
     async with _client(spec) as client:
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(spec.concurrency):
-                    group.create_task(work(client))
-        except* (EndpointRefused, EndpointDown) as errors:
+                watch = group.create_task(_watch_for_stop())
+                workers = [group.create_task(work(client)) for _ in range(spec.concurrency)]
+                await asyncio.gather(*workers)
+                watch.cancel()
+        except* (EndpointRefused, EndpointDown, AskingStopped) as errors:
             raise errors.exceptions[0] from None
+
+
+async def _watch_for_stop() -> None:
+    while not _stop.is_set():
+        await asyncio.sleep(STOP_POLL_SECONDS)
+    raise AskingStopped("the run was interrupted; what was answered is kept")
 
 
 def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:

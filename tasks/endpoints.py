@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from artifacts.answers import Role
 from tasks import dummy_endpoint
+from tasks.endpoint import allow_asking, stop_asking
 from tasks.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,
@@ -85,16 +86,20 @@ def open_endpoints(
     Raises:
         IncompleteEndpoint: a URL is configured without the model's name.
     """
+    allow_asking()
     with ExitStack() as stack:
         url_of: dict[Provider, UrlOf] = {
             Provider.LOCAL: _LocalServers(stack, local_directory, log_directory).url,
             Provider.DUMMY: _DummyServer(stack).url,
             Provider.OPENAI: lambda role: None,
         }
-        yield Endpoints(
-            chat=_endpoint(Role.CHAT, config, config.chat, url_of),
-            embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of),
-        )
+        try:
+            yield Endpoints(
+                chat=_endpoint(Role.CHAT, config, config.chat, url_of),
+                embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of),
+            )
+        finally:
+            stop_asking()
 
 
 def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:

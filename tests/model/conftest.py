@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 from model.config import ModelConfig, TrainConfig, TriThreadConfig
 from model.sequences import Sequences, sequences_from_lists
@@ -35,6 +36,7 @@ class Shop:
         )
 
     def model(self, model: dict[str, object] | None = None) -> TriThread:
+        torch.manual_seed(2)
         config = self.config(model).model
         return TriThread(self.tables, self.sequences.domain_starts, config, PROFILE_WIDTH).eval()
 

@@ -11,8 +11,11 @@ STARTS, NAMES = [0, 2, 5, 9], ("a", "b", "c")
 histories = st.lists(st.lists(st.integers(1, 9), max_size=9), min_size=1, max_size=8)
 
 
-def asked(batch: CrossDomainBatch) -> list[tuple[int, int, tuple[int, ...], tuple[int, ...]]]:
-    """What the batch asks, read back the slow way: user, target, mixed prefix, own-domain prefix."""
+Question = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+
+
+def asked(batch: CrossDomainBatch) -> list[Question]:
+    """What the batch asks, read back slowly: user, target, mixed prefix, own-domain prefix."""
     found = []
     width = batch.mixed_items.shape[1]
     for domain, queries in enumerate(batch.queries):
@@ -34,7 +37,9 @@ def asked(batch: CrossDomainBatch) -> list[tuple[int, int, tuple[int, ...], tupl
 
 @settings(deadline=None, max_examples=60)
 @given(histories, st.integers(1, 5), st.integers(0, 99))
-def test_every_training_event_after_the_first_is_a_target_exactly_once(lists, batch_size, seed):
+def test_every_training_event_after_the_first_is_a_target_exactly_once(
+    lists: list[list[int]], batch_size: int, seed: int
+) -> None:
     sequences = sequences_from_lists(lists, STARTS, NAMES)
     rng = np.random.default_rng(seed)
     got = Counter(
@@ -53,21 +58,21 @@ def test_every_training_event_after_the_first_is_a_target_exactly_once(lists, ba
 
 @settings(deadline=None, max_examples=60)
 @given(histories, st.integers(1, 6))
-def test_a_window_keeps_the_newest_events(lists, max_length):
+def test_a_window_keeps_the_newest_events(lists: list[list[int]], max_length: int) -> None:
     sequences = sequences_from_lists(lists, STARTS, NAMES, held_out=2)
     prefixes = sequences.prefixes_of_split(TEST)
     got = {user: seen for user, _, seen, _ in asked(prefix_batch(prefixes, max_length))}
     assert got == {u: tuple(h[:-1][-max_length:]) for u, h in enumerate(lists) if len(h) >= 3}
 
 
-def test_a_user_without_history_asks_with_two_empty_prefixes():
+def test_a_user_without_history_asks_with_two_empty_prefixes() -> None:
     sequences = sequences_from_lists([[], [4, 1]], STARTS, NAMES)
     batch = prefix_batch(sequences.prefixes_of_users(np.array([0, 1])), 10, domain=1)
     assert asked(batch) == [(0, 0, (), ()), (1, 0, (4, 1), (4,))]
     assert batch.last_position.tolist() == [-1, 3]
 
 
-def test_the_same_seed_gives_the_same_batches_and_another_seed_does_not():
+def test_the_same_seed_gives_the_same_batches_and_another_seed_does_not() -> None:
     lists = [[1] * (2 + n % 4) for n in range(40)]
     sequences = sequences_from_lists(lists, STARTS, NAMES)
 

@@ -23,7 +23,7 @@ def states(thread: Encoder, vectors: torch.Tensor, lengths: list[int]) -> torch.
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_changing_a_later_event_changes_no_earlier_state(variant):
+def test_changing_a_later_event_changes_no_earlier_state(variant: dict[str, object]) -> None:
     thread, vectors = encoder(**variant), torch.randn(3, 7, 12)
     before = states(thread, vectors, [7, 7, 7])
     changed = vectors.clone()
@@ -33,7 +33,7 @@ def test_changing_a_later_event_changes_no_earlier_state(variant):
     assert not torch.isclose(before[:, 4:], after[:, 4:]).all(-1).any()
 
 
-def test_without_the_causal_mask_a_position_sees_its_target():
+def test_without_the_causal_mask_a_position_sees_its_target() -> None:
     thread, vectors = encoder(causal=False), torch.randn(3, 7, 12)
     changed = vectors.clone()
     changed[:, 4] = torch.randn(3, 12)
@@ -42,7 +42,7 @@ def test_without_the_causal_mask_a_position_sees_its_target():
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, {"causal": False}])
-def test_padding_changes_nothing(variant):
+def test_padding_changes_nothing(variant: dict[str, object]) -> None:
     thread, vectors = encoder(**variant), torch.randn(2, 4, 12)
     padded = torch.cat((vectors, torch.randn(2, 3, 12)), dim=1)
     torch.testing.assert_close(
@@ -51,18 +51,18 @@ def test_padding_changes_nothing(variant):
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_row_of_padding_alone_is_not_nan(causal):
+def test_a_row_of_padding_alone_is_not_nan(causal: bool) -> None:
     thread = encoder(causal=causal)
     assert torch.isfinite(states(thread, torch.zeros(2, 5, 12), [0, 3])).all()
 
 
-def test_byte_dropout_keeps_the_mean_and_drops_the_asked_share():
+def test_byte_dropout_keeps_the_mean_and_drops_the_asked_share() -> None:
     torch.manual_seed(1)
     dropped = ByteDropout(0.3)(torch.ones(1000, 321))
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
     assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
 
 
-def test_byte_dropout_does_nothing_when_evaluating():
+def test_byte_dropout_does_nothing_when_evaluating() -> None:
     vectors = torch.randn(3, 5)
     assert torch.equal(ByteDropout(0.9).eval()(vectors), vectors)

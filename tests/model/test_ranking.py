@@ -62,7 +62,9 @@ def naive_expected_ndcg(sequences: Sequences, table: np.ndarray, k: int) -> list
     st.integers(1, 4),
     st.integers(0, 999),
 )
-def test_full_ranking_matches_a_naive_sort_with_ties(lists, levels, seed):
+def test_full_ranking_matches_a_naive_sort_with_ties(
+    lists: list[list[int]], levels: int, seed: int
+) -> None:
     sequences = sequences_from_lists(lists, STARTS, NAMES, held_out=2)
     table = np.random.default_rng(seed).integers(0, levels, (len(lists), 11)).astype(np.float32)
     ranks = rank_all(TableScorer(table), sequences.prefixes_of_split(TEST))
@@ -71,7 +73,7 @@ def test_full_ranking_matches_a_naive_sort_with_ties(lists, levels, seed):
     assert got == pytest.approx(np.mean(wanted)) if wanted else math.isnan(got)
 
 
-def test_ndcg_agrees_with_scikit_learn():
+def test_ndcg_agrees_with_scikit_learn() -> None:
     sequences = sequences_from_lists([[1, 2, 3 + n % 8] for n in range(20)], STARTS, NAMES, 2)
     table = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)
     prefixes = sequences.prefixes_of_split(TEST)
@@ -85,7 +87,7 @@ def test_ndcg_agrees_with_scikit_learn():
     assert got.ndcg[2] == pytest.approx(np.mean(wanted))
 
 
-def test_metrics_as_arithmetic():
+def test_metrics_as_arithmetic() -> None:
     ranks = Ranks(
         users=np.arange(3),
         domains=np.array([0, 1, 1]),
@@ -101,13 +103,13 @@ def test_metrics_as_arithmetic():
     assert metrics_by_domain(ranks, NAMES, (10,))["a"].ndcg[10] == 1.0
 
 
-def test_a_constant_scorer_scores_exactly_like_chance():
+def test_a_constant_scorer_scores_exactly_like_chance() -> None:
     sequences = sequences_from_lists([[1, 2, 5 + n % 6] for n in range(30)], STARTS, NAMES, 2)
     ranks = rank_all(TableScorer(np.ones((30, 11), np.float32)), sequences.prefixes_of_split(TEST))
     assert ranking_metrics(ranks, (2,)).hit_rate[2] == pytest.approx(2 / 6)
 
 
-def test_seen_items_are_no_candidates_but_a_repeated_target_stays():
+def test_seen_items_are_no_candidates_but_a_repeated_target_stays() -> None:
     sequences = sequences_from_lists([[5, 6, 5, 5]], STARTS, NAMES, 2)
     table = np.arange(11, dtype=np.float32)[None]
     ranks = rank_all(TableScorer(table), sequences.prefixes_of_split(TEST))
@@ -115,13 +117,13 @@ def test_seen_items_are_no_candidates_but_a_repeated_target_stays():
     assert ranks.candidates.tolist() == [4]
 
 
-def test_nothing_to_rank_is_nan_and_not_zero():
+def test_nothing_to_rank_is_nan_and_not_zero() -> None:
     sequences = sequences_from_lists([[1]], STARTS, NAMES, 2)
     ranks = rank_all(TableScorer(np.ones((1, 11))), sequences.prefixes_of_split(TEST))
     assert math.isnan(ranking_metrics(ranks, (10,)).ndcg[10])
 
 
-def test_a_nan_score_is_an_error_that_names_the_user():
+def test_a_nan_score_is_an_error_that_names_the_user() -> None:
     sequences = sequences_from_lists([[1, 2, 3], [1, 2, 6]], STARTS, NAMES, 2)
     table = np.ones((2, 11), np.float32)
     table[1, 8] = np.nan
@@ -129,7 +131,7 @@ def test_a_nan_score_is_an_error_that_names_the_user():
         rank_all(TableScorer(table), sequences.prefixes_of_split(TEST))
 
 
-def test_minus_infinity_is_a_score_like_any_other():
+def test_minus_infinity_is_a_score_like_any_other() -> None:
     sequences = sequences_from_lists([[1, 2, 6]], STARTS, NAMES, 2)
     table = np.full((1, 11), -np.inf, np.float32)
     table[0, 9] = np.inf
@@ -143,7 +145,9 @@ def test_minus_infinity_is_a_score_like_any_other():
     st.integers(1, 6),
     st.integers(0, 99),
 )
-def test_candidates_avoid_the_history_and_do_not_depend_on_the_order_of_users(lists, count, seed):
+def test_candidates_avoid_the_history_and_do_not_depend_on_the_order_of_users(
+    lists: list[list[int]], count: int, seed: int
+) -> None:
     sequences = sequences_from_lists(lists, STARTS, NAMES, 2)
     prefixes = sequences.prefixes_of_split(TEST)
     drawn = sample_candidates(sequences, prefixes, count, seed)
@@ -158,7 +162,7 @@ def test_candidates_avoid_the_history_and_do_not_depend_on_the_order_of_users(li
         assert set(items) <= free
 
 
-def test_ranking_against_all_unseen_items_is_the_full_ranking():
+def test_ranking_against_all_unseen_items_is_the_full_ranking() -> None:
     rng = np.random.default_rng(1)
     lists = [rng.integers(1, 11, rng.integers(3, 7)).tolist() for _ in range(30)]
     sequences = sequences_from_lists(lists, STARTS, NAMES, 2)

@@ -17,25 +17,25 @@ def small() -> Sequences:
     return sequences_from_lists([[1, 4, 2, 7], [], [5], [3, 3, 6]], STARTS, NAMES, held_out=2)
 
 
-def test_domains_own_consecutive_items_from_one():
+def test_domains_own_consecutive_items_from_one() -> None:
     assert small().domain_of(np.array([1, 3, 4, 7])).tolist() == [0, 0, 1, 1]
     assert [small().domain_size(d) for d in range(2)] == [3, 4]
 
 
-def test_users_with_fewer_than_three_events_only_train():
+def test_users_with_fewer_than_three_events_only_train() -> None:
     sequences = small()
     assert sequences.split[sequences.offsets[2] : sequences.offsets[3]].tolist() == [TRAIN]
     assert sequences.split[:4].tolist() == [TRAIN, TRAIN, VALIDATION, TEST]
 
 
-def test_the_prefix_of_the_test_event_holds_the_validation_event():
+def test_the_prefix_of_the_test_event_holds_the_validation_event() -> None:
     prefixes = small().prefixes_of_split(TEST)
     assert prefixes.users.tolist() == [0, 3]
     assert prefixes.targets.tolist() == [7, 6]
     assert (prefixes.stop - prefixes.start).tolist() == [3, 2]
 
 
-def test_a_user_may_have_several_test_events_each_after_the_one_before():
+def test_a_user_may_have_several_test_events_each_after_the_one_before() -> None:
     sequences = Sequences(
         np.array([0, 4]), np.array([1, 2, 5, 6]), np.array([0, 2, 2, 2]), np.array(STARTS), NAMES
     )
@@ -44,7 +44,7 @@ def test_a_user_may_have_several_test_events_each_after_the_one_before():
     assert (prefixes.stop - prefixes.start).tolist() == [1, 2, 3]
 
 
-def test_training_holds_no_held_out_event_and_all_users():
+def test_training_holds_no_held_out_event_and_all_users() -> None:
     training = small().training()
     assert training.user_count == 4
     assert training.items.tolist() == [1, 4, 5, 3]
@@ -61,11 +61,13 @@ def test_training_holds_no_held_out_event_and_all_users():
         ([0, 2], [1, 2], [0], "split"),
     ],
 )
-def test_broken_histories_are_refused_with_the_rule(offsets, items, split, message):
+def test_broken_histories_are_refused_with_the_rule(
+    offsets: list[int], items: list[int], split: list[int], message: str
+) -> None:
     with pytest.raises(InvalidSequencesError, match=message):
         Sequences(np.array(offsets), np.array(items), np.array(split), np.array(STARTS), NAMES)
 
 
-def test_the_split_may_fall_back_between_two_users():
+def test_the_split_may_fall_back_between_two_users() -> None:
     sequences = sequences_from_lists([[1, 2, 3], [4, 5]], STARTS, NAMES, held_out=2)
     assert sequences.split.tolist() == [0, 1, 2, 0, 0]

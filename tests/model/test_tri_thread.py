@@ -9,7 +9,7 @@ from model.scoring import ModelScorer
 from model.sequences import TEST, Sequences, sequences_from_lists
 from model.tri_thread import TriThread
 
-from .conftest import Shop  # noqa: TID252
+from .conftest import Shop
 
 Weights = dict[str, np.ndarray]
 
@@ -48,12 +48,12 @@ def naive_last_state(vectors: list[np.ndarray], w: Weights, thread: str) -> np.n
 
 
 def naive_score(model: TriThread, prefix: list[int], domain: int, item: int) -> float:
-    """`<h_global, a(v)> + <h_d, L_d[v]>`, the second part only with own-domain events (METHOD 4)."""
+    """`<h_global, a(v)> + <h_d, L_d[v]>`, the latter only after own-domain events (METHOD 4)."""
     w = {name: value.double().numpy() for name, value in model.state_dict().items()}
     table, local = w["global_table"], w["local_table.weight"]
 
     def adapted(v: int) -> np.ndarray:
-        return naive_linear(naive_linear(table[v], w, "adapter.0"), w, "adapter.1")
+        return naive_linear(naive_linear(table[v], w, "adapter.first"), w, "adapter.second")
 
     if not prefix:
         return 0.0
@@ -66,9 +66,11 @@ def naive_score(model: TriThread, prefix: list[int], domain: int, item: int) -> 
 
 
 @pytest.mark.parametrize("sizes", [(7, 11), (4, 6, 5)])
-def test_scores_match_a_slow_float64_twin(open_shop: Callable[..., Shop], sizes: tuple[int, ...]):
+def test_scores_match_a_slow_float64_twin(
+    open_shop: Callable[..., Shop], sizes: tuple[int, ...]
+) -> None:
     shop = open_shop(sizes, users=9, longest=6)
-    model, scorer = shop.model(), None
+    model = shop.model()
     scorer = ModelScorer(model)
     prefixes = shop.sequences.prefixes_of_users(np.arange(9))
     for domain, size in enumerate(sizes):
@@ -84,7 +86,7 @@ def test_scores_match_a_slow_float64_twin(open_shop: Callable[..., Shop], sizes:
         np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_the_order_of_users_changes_no_score(shop: Shop):
+def test_the_order_of_users_changes_no_score(shop: Shop) -> None:
     scorer = ModelScorer(shop.model())
     users = np.random.default_rng(0).permutation(shop.sequences.user_count)
     everyone = scorer.score(shop.sequences.prefixes_of_users(np.arange(len(users))), 1)
@@ -92,7 +94,7 @@ def test_the_order_of_users_changes_no_score(shop: Shop):
     torch.testing.assert_close(shuffled, everyone[torch.from_numpy(users)])
 
 
-def test_company_of_longer_histories_changes_no_score(shop: Shop):
+def test_company_of_longer_histories_changes_no_score(shop: Shop) -> None:
     scorer = ModelScorer(shop.model())
     prefixes = shop.sequences.prefixes_of_split(TEST)
     together = scorer.score(prefixes, 0)
@@ -100,7 +102,7 @@ def test_company_of_longer_histories_changes_no_score(shop: Shop):
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-def test_before_any_event_of_a_domain_the_global_thread_scores_alone(shop: Shop):
+def test_before_any_event_of_a_domain_the_global_thread_scores_alone(shop: Shop) -> None:
     sequences = only_first_domain(shop.sequences)
     model = shop.model()
     before = ModelScorer(model).score(sequences.prefixes_of_users(np.array([0])), 1)
@@ -119,11 +121,14 @@ def test_before_any_event_of_a_domain_the_global_thread_scores_alone(shop: Shop)
         {"scoring": "cosine"},
         {"causal": False},
         {"global_items": "ids"},
+        {"global_correction": True},
         {"local_start": "random"},
         {"block": "pre_norm", "positions": "rotary"},
     ],
 )
-def test_every_ablation_scores_all_items_with_finite_numbers(shop: Shop, change):
+def test_every_ablation_scores_all_items_with_finite_numbers(
+    shop: Shop, change: dict[str, object]
+) -> None:
     prefixes = shop.sequences.prefixes_of_users(np.arange(shop.sequences.user_count))
     scores = ModelScorer(shop.model(change)).score(prefixes, 1)
     assert scores.shape == (23, 11)

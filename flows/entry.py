@@ -1,0 +1,31 @@
+"""The console script: sets what Prefect and OpenMP read once, when they are imported, then hands
+over to `flows.cli`."""
+
+import os
+
+OPENMP = {
+    # Idle OpenMP threads spin by default. Beside another busy process that starves the others:
+    # training was 45 times slower on 4 cores of which one was taken, and is not with this.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+PREFECT_LOGGING = {
+    # A failure reaches the terminal once, as our own message; the traces go to the server.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def main() -> None:
+    """Runs the command line."""
+    for name, value in (PREFECT_LOGGING | OPENMP).items():
+        os.environ.setdefault(name, value)
+    from flows.cli import run_app
+
+    run_app()
+
+
+if __name__ == "__main__":
+    main()

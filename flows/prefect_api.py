@@ -1,0 +1,86 @@
+"""Gives a flow a Prefect API: the configured one, or a server of our own for the run's time.
+
+Prefect's temporary server ends with alarming traces when a run is short. A server of our own
+keeps its log in a file, has a UI to watch the run in, and ends with us.
+"""
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tasks.guarded_process import GuardedProcess
+
+HOST = "127.0.0.1"
+UI_PORT = 4200
+"""Prefect's own port, taken where it is free: the place where people look for the UI."""
+
+STARTUP_SECONDS = 90
+POLL_SECONDS = 0.2
+STOP_GRACE_SECONDS = 3.0
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class PrefectServerFailed(RuntimeError):
+    """Our own Prefect server did not come up."""
+
+
+@contextmanager
+def prefect_api(log: Path) -> Iterator[str]:
+    """Gives the URL of the API that runs are recorded with.
+
+    Raises:
+        PrefectServerFailed: no API is configured and a server of our own did not start.
+    """
+    configured = PREFECT_API_URL.value()
+    if configured:
+        yield configured
+        return
+    port = _free_port()
+    server = GuardedProcess(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+        {**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
+        log,
+        STOP_GRACE_SECONDS,
+    )
+    try:
+        url = f"http://{HOST}:{port}/api"
+        _wait_for(url, server, log)
+        logger.info("Prefect UI while this runs: http://%s:%d", HOST, port)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+    finally:
+        server.stop()
+
+
+def _wait_for(url: str, server: GuardedProcess, log: Path) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline and server.running:
+        try:
+            if httpx.get(f"{url}/health", timeout=2).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(POLL_SECONDS)
+    raise PrefectServerFailed(
+        f"the Prefect server did not start; its log is {log}. Set PREFECT_API_URL to use a "
+        "server that runs elsewhere"
+    )
+
+
+def _free_port() -> int:
+    for port in (UI_PORT, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue  # Taken; port 0 lets the system choose.
+            return probe.getsockname()[1]
+    raise PrefectServerFailed(f"no free port on {HOST}")

@@ -1,0 +1,43 @@
+"""Ties artifacts that belong together under one name, so that a pointer changes them at once.
+
+A refresh bundles what retraining starts from; a release bundles what is served.
+"""
+
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+
+REFRESHED = "refreshed"
+"""Pointer to the latest refresh."""
+
+SERVING = "serving"
+"""Pointer to the release whose recommendations are in use."""
+
+
+class NothingRefreshed(LookupError):
+    """A retrain was asked for and no refresh has run on this store."""
+
+
+def bundle(store: Store, kind: Kind, pointer: str, parts: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Returns the bundle of ``parts``, made where it is new, and lets ``pointer`` name it."""
+    wanted = identity(kind, {}, parts)
+    ref = store.find(wanted)
+    if ref is None:
+        with store.create(wanted) as draft:
+            notes = {note for part in parts.values() for note in store.manifest(part).notes}
+            draft.notes.extend(sorted(notes))
+        ref = wanted.ref
+    store.point(pointer, ref)
+    return ref
+
+
+def parts_of(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
+    """Returns what a bundle ties together, by role."""
+    return store.manifest(ref).parents
+
+
+def latest_refresh(store: Store) -> ArtifactRef:
+    """Raises `NothingRefreshed`."""
+    ref = store.pointed(REFRESHED)
+    if ref is None:
+        raise NothingRefreshed(f"{store.root} holds no refresh; run `llm4cdsr run refresh` first")
+    return ref

@@ -1,0 +1,152 @@
+"""Stage 7, model to metrics: the same held-out events for the model and its baselines (METHOD 6).
+
+Full ranking over the target's whole domain is the honest figure; 100 sampled candidates, drawn
+once from a seed and the same for everyone, are what the paper reports.
+"""
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts import columns as col
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.results import METRIC_SCHEMA, METRICS, RANKS
+from artifacts.store import Draft, Store
+from model.baselines import Popularity, item_neighbours, markov_chain
+from model.checkpoint import load_model
+from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics, sample_candidates
+from model.scoring import ModelScorer, Scorer
+from model.sequences import TEST, Prefixes, Sequences
+from tasks.metric_groups import metric_groups
+from tasks.model_inputs import load_sequences
+from tasks.progress import progress
+from tasks.stage import StageResult, run_stage
+
+OUR_MODEL = "llm4cdsr"
+POPULARITY = "popularity"
+FULL, SAMPLED = "full", "sampled"
+CUTOFFS = (5, 10, 20)
+
+
+class NothingHeldOut(ValueError):
+    """The dataset holds no test event."""
+
+
+class EvaluationConfig(BaseModel):
+    """How the held-out events are ranked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    candidates: int = Field(default=100, ge=1, description="Of the sampled ranking, as the paper.")
+    seed: int = Field(default=0, description="Draws the sampled candidates.")
+
+
+@task(name="evaluate", cache_policy=NO_CACHE)
+def evaluate(
+    dataset: ArtifactRef, model: ArtifactRef, config: EvaluationConfig, store_root: str
+) -> StageResult:
+    """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
+
+    Raises:
+        NothingHeldOut: no user has the three events that leave-one-out needs.
+    """
+    store = Store(store_root)
+    wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
+
+    def make(draft: Draft) -> None:
+        sequences = load_sequences(store, dataset)
+        fitted, _ = load_model(store.path(model))
+        scorers = {OUR_MODEL: ModelScorer(fitted), **baselines(sequences)}
+        metrics, ranks = measure(scorers, sequences, config)
+        metrics.write_parquet(draft.path / METRICS)
+        ranks.write_parquet(draft.path / RANKS)
+        draft.notes.extend(store.manifest(model).notes)
+        draft.counts.update(headline(metrics))
+
+    return run_stage(store, "evaluate", wanted, make)
+
+
+def baselines(sequences: Sequences) -> dict[str, Scorer]:
+    """Returns what a model must beat, fitted on the training events."""
+    return {
+        POPULARITY: Popularity.fit(sequences),
+        "item-kNN": item_neighbours(sequences),
+        "Markov chain": markov_chain(sequences),
+    }
+
+
+def measure(
+    scorers: dict[str, Scorer], sequences: Sequences, config: EvaluationConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Returns metrics, and the rank of every held-out event by every scorer."""
+    prefixes = sequences.prefixes_of_split(TEST)
+    if not len(prefixes):
+        raise NothingHeldOut("no user has 3 events or more, so nothing could be held out to test")
+    groups = metric_groups(prefixes)
+    candidates = sample_candidates(sequences, prefixes, config.candidates, config.seed)
+    metrics, ranks = [], []
+    with progress("evaluate", 2 * len(scorers)) as bar:
+        for name, scorer in scorers.items():
+            for ranking in (FULL, SAMPLED):
+                found = (
+                    rank_all(scorer, prefixes)
+                    if ranking == FULL
+                    else rank_sampled(scorer, prefixes, candidates)
+                )
+                metrics += _metric_rows(name, ranking, found, groups, sequences)
+                ranks.append(_rank_table(name, ranking, found, prefixes))
+                bar.advance(1, name)
+    return pl.DataFrame(metrics, schema=METRIC_SCHEMA, orient="row"), pl.concat(ranks)
+
+
+def headline(metrics: pl.DataFrame) -> dict[str, int | float]:
+    """Returns full-ranking NDCG@10 and HR@10 of the model and of popularity, and the targets."""
+    whole = metrics.filter(
+        (pl.col("ranking") == FULL) & (pl.col(col.DOMAIN) == "all") & (pl.col("group") == "all")
+    )
+    found = {
+        f"{metric} {model}": round(value, 4)
+        for model, metric, value in whole.select("model", "metric", "value").iter_rows()
+        if metric in ("NDCG@10", "HR@10") and model in (OUR_MODEL, POPULARITY)
+    }
+    return {"targets": int(whole["targets"].max() or 0), **found}  # pyright: ignore[reportArgumentType]
+
+
+MetricRow = tuple[str, str, str, str, str, float, int]
+
+
+def _metric_rows(
+    name: str, ranking: str, ranks: Ranks, groups: dict[str, np.ndarray], sequences: Sequences
+) -> list[MetricRow]:
+    rows: list[MetricRow] = []
+    for group, in_group in groups.items():
+        for number, domain in [(None, "all"), *enumerate(sequences.domain_names)]:
+            in_domain = in_group if number is None else in_group & (ranks.domains == number)
+            rows += _metrics_of(ranks.select(in_domain), (name, ranking, domain, group))
+    return rows
+
+
+def _metrics_of(ranks: Ranks, key: tuple[str, str, str, str]) -> list[MetricRow]:
+    if not len(ranks.users):
+        return []
+    found = ranking_metrics(ranks, CUTOFFS)
+    by_name = {"NDCG": found.ndcg, "HR": found.hit_rate, "MRR": found.reciprocal_rank}
+    return [
+        (*key, f"{metric}@{cutoff}", values[cutoff], found.count)
+        for metric, values in by_name.items()
+        for cutoff in CUTOFFS
+    ]
+
+
+def _rank_table(name: str, ranking: str, ranks: Ranks, prefixes: Prefixes) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            col.USER_INDEX: ranks.users,
+            col.ITEM_INDEX: prefixes.targets,
+            "greater": ranks.greater,
+            "equal": ranks.equal,
+            "candidates": ranks.candidates,
+        }
+    ).with_columns(pl.lit(name).alias("model"), pl.lit(ranking).alias("ranking"))

@@ -1,0 +1,219 @@
+"""Stage 9, artifacts to a report: gathers what one run shows and writes a single HTML file."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from artifacts import columns as col
+from artifacts.clusters import CENTROID_DISTANCE, read_clusters
+from artifacts.dataset import DROPPED, Dataset, read_dataset
+from artifacts.item_embeddings import read_item_embeddings
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.results import (
+    LEARNING_CURVE,
+    METRICS,
+    RECOMMENDATIONS,
+    REPORT,
+    read_table,
+)
+from artifacts.store import Draft, Store
+from artifacts.user_profiles import read_user_profiles
+from tasks.endpoints import DUMMY_NOTE
+from tasks.report_content import (
+    ClusterFacts,
+    DatasetFacts,
+    DomainFacts,
+    DroppedRows,
+    LlmUsage,
+    ReportContent,
+    StageTiming,
+)
+from tasks.report_examples import cold_items, cross_domain, guards, profile_examples
+from tasks.report_page import render_report
+from tasks.stage import StageResult, run_stage
+
+MAP_ITEMS = 1_500
+"""t-SNE of more takes minutes; a seeded sample shows the same neighbourhoods."""
+
+CLUSTER_EXAMPLES = 4
+
+
+class ReportSources(BaseModel):
+    """The artifacts that a report tells of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: ArtifactRef
+    embeddings: ArtifactRef
+    clusters: ArtifactRef
+    profiles: ArtifactRef
+    model: ArtifactRef
+    metrics: ArtifactRef
+    recommendations: ArtifactRef
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(
+    sources: ReportSources, name: str, stages: tuple[StageResult, ...], store_root: str
+) -> StageResult:
+    """Returns the report of a run; ``stages`` give its times and its LLM usage.
+
+    A report is made once for the same artifacts: a run that changed nothing keeps the times and
+    the costs of the run that made them.
+    """
+    store = Store(store_root)
+    parents = {role: getattr(sources, role) for role in ReportSources.model_fields}
+    wanted = identity(Kind.REPORT, {"name": name}, parents)
+
+    def make(draft: Draft) -> None:
+        content = report_content(store, sources, name, stages)
+        (draft.path / REPORT).write_text(render_report(content), encoding="utf-8")
+
+    return run_stage(store, "report", wanted, make)
+
+
+def report_content(
+    store: Store, sources: ReportSources, name: str, stages: tuple[StageResult, ...]
+) -> ReportContent:
+    """Reads every artifact of a run into plain facts."""
+    data = read_dataset(store, sources.dataset)
+    profiles = read_user_profiles(store, sources.profiles)
+    clusters = read_clusters(store, sources.clusters)
+    recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
+    profile_parameters = store.manifest(sources.profiles).parameters
+    return ReportContent(
+        title=f"Recommendations for {name}",
+        created=datetime.now(UTC),
+        dataset_name=name,
+        dummy=DUMMY_NOTE in store.manifest(sources.recommendations).notes,
+        chat_model=_model_name(profile_parameters["chat"]),
+        embedding_model=_model_name(profile_parameters["embedding"]),
+        settings=_settings(store, sources),
+        dataset=_dataset_facts(data, read_table(store, sources.dataset, DROPPED)),
+        llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
+        learning_curve=read_table(store, sources.model, LEARNING_CURVE),
+        metrics=read_table(store, sources.metrics, METRICS),
+        item_map=_item_map(data, clusters, read_item_embeddings(store, sources.embeddings).vectors),
+        clusters=_cluster_facts(data, clusters),
+        profiles=profile_examples(data, profiles, recommended),
+        cross_domain=cross_domain(data, recommended),
+        cold_items=cold_items(data, recommended),
+        guards=guards(data, recommended),
+        timings=tuple(
+            StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
+            for stage in stages
+        ),
+    )
+
+
+def _model_name(parameter: object) -> str | None:
+    return str(parameter[0]) if isinstance(parameter, list) else None
+
+
+def _settings(store: Store, sources: ReportSources) -> tuple[tuple[str, str], ...]:
+    config = store.manifest(sources.model).parameters
+    found = [("clusters", str(store.manifest(sources.clusters).parameters["clusters"]))]
+    for section, values in config.items():
+        if isinstance(values, dict):
+            found += [(f"{section}: {name}", str(value)) for name, value in values.items()]
+    return tuple(found)
+
+
+def _usage(stage: StageResult) -> LlmUsage:
+    return LlmUsage(
+        stage=stage.stage,
+        requests=stage.usage.requests,
+        reused=stage.usage.reused + stage.usage.merged,
+        failed=stage.usage.failed,
+        prompt_tokens=stage.usage.prompt_tokens,
+        completion_tokens=stage.usage.completion_tokens,
+        seconds=stage.seconds,
+    )
+
+
+def _dataset_facts(data: Dataset, dropped: pl.DataFrame) -> DatasetFacts:
+    in_domain, domain_of = data.in_domain(), data.domain_of_event
+    domains_of_user = in_domain.sum(axis=1)
+    lengths = data.users.group_by("events").len("users").sort("events")
+    return DatasetFacts(
+        users=data.users.height,
+        items=data.items.height,
+        events=len(data.item_indices),
+        domains=tuple(
+            _domain_facts(data, number, name, int(in_domain[:, number].sum()), domain_of)
+            for number, name in enumerate(data.domains)
+        ),
+        overlapping_users=int((domains_of_user > 1).sum()),
+        single_domain_users=int((domains_of_user == 1).sum()),
+        history_lengths=lengths.rename({"events": "length"}),
+        dropped=tuple(DroppedRows(rule, rows) for rule, rows in dropped.iter_rows()),
+    )
+
+
+def _domain_facts(
+    data: Dataset, number: int, name: str, users: int, domain_of: np.ndarray
+) -> DomainFacts:
+    events = data.item_indices[domain_of == number]
+    items = data.items.filter(pl.col(col.DOMAIN) == name)
+    return DomainFacts(
+        name=name,
+        users=users,
+        items=items.height,
+        events=len(events),
+        items_without_text=items[col.TITLE].null_count(),
+        items_never_bought=items.height - len(np.unique(events)),
+    )
+
+
+def _item_map(data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray) -> pl.DataFrame:
+    """Returns x, y of a sample of items: t-SNE, started from PCA so that it is repeatable."""
+    titled = data.items.filter(pl.col(col.TITLE).is_not_null())
+    shown = titled.sample(min(MAP_ITEMS, titled.height), seed=0).sort(col.ITEM_INDEX)
+    chosen = vectors[shown[col.ITEM_INDEX].to_numpy()]
+    if len(chosen) < 10:
+        return pl.DataFrame(
+            schema={
+                "x": pl.Float64,
+                "y": pl.Float64,
+                "title": pl.String,
+                "domain": pl.String,
+                "cluster": pl.String,
+            }
+        )
+    narrow = PCA(min(50, *chosen.shape), random_state=0).fit_transform(chosen)
+    perplexity = min(30.0, (len(chosen) - 1) / 3)
+    flat = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(narrow)
+    labels = clusters.select(
+        pl.col(col.ITEM_INDEX).cast(pl.UInt32), pl.col(col.CLUSTER).cast(pl.String)
+    )
+    return (
+        shown.select(col.ITEM_INDEX, col.TITLE, col.DOMAIN)
+        .with_columns(pl.Series("x", flat[:, 0]), pl.Series("y", flat[:, 1]))
+        .join(labels, on=col.ITEM_INDEX, how="left", maintain_order="left")
+        .select("x", "y", col.TITLE, col.DOMAIN, col.CLUSTER)
+    )
+
+
+def _cluster_facts(data: Dataset, clusters: pl.DataFrame) -> tuple[ClusterFacts, ...]:
+    """Clusters with their most central titles."""
+    items = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE, col.DOMAIN)
+    placed = clusters.join(items, on=col.ITEM_INDEX).sort(col.CLUSTER, CENTROID_DISTANCE)
+    facts = []
+    for (cluster,), rows in placed.group_by(col.CLUSTER, maintain_order=True):
+        shares = rows[col.DOMAIN].value_counts(normalize=True, name="share")
+        titles = rows[col.TITLE].drop_nulls().unique(maintain_order=True).head(CLUSTER_EXAMPLES)
+        facts.append(
+            ClusterFacts(
+                cluster=str(cluster),
+                items=rows.height,
+                domain_shares=dict(shares.iter_rows()),
+                examples=tuple(titles.to_list()),
+            )
+        )
+    return tuple(facts)

@@ -1,0 +1,105 @@
+"""Stage 6, tables and profiles to a model: fit the tri-thread recommender (METHOD 4 and 5)."""
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.results import LEARNING_CURVE
+from artifacts.store import Draft, Store
+from model.checkpoint import save_model
+from model.config import TriThreadConfig, load_preset
+from model.trainer import EpochReport, FitResult, fit
+from tasks.model_inputs import load_profiles, load_sequences, load_tables
+from tasks.progress import Progress, progress
+from tasks.stage import StageResult, run_stage
+
+
+class TrainingConfig(BaseModel):
+    """Which preset of the model to fit, and what to change in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: str = Field(default="best", description="'best' or 'paper'; see docs/deviations.md.")
+    overrides: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict,
+        description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
+    )
+    seed: int = Field(default=0, description="Of weights, batches, negatives and dropout.")
+
+    def resolved(self) -> TriThreadConfig:
+        """Returns the whole configuration; raises for an unknown preset or field."""
+        train = {**self.overrides.get("train", {}), "seed": self.seed}
+        return load_preset(self.preset, {**self.overrides, "train": train})
+
+
+@task(name="train", cache_policy=NO_CACHE)
+def train(
+    dataset: ArtifactRef,
+    tables: ArtifactRef,
+    profiles: ArtifactRef,
+    config: TrainingConfig,
+    store_root: str,
+) -> StageResult:
+    """Returns the fitted model. A killed run resumes from its last whole epoch."""
+    store = Store(store_root)
+    resolved = config.resolved()
+    parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
+    wanted = identity(Kind.MODEL, resolved, parents)
+
+    def make(draft: Draft) -> None:
+        checkpoints = store.workspace(f"train-{wanted.fingerprint}")
+        sequences = load_sequences(store, dataset)
+        with progress("train", resolved.train.max_epochs) as bar:
+            fitted = fit(
+                sequences,
+                load_tables(store, tables),
+                resolved,
+                profiles=load_profiles(store, profiles),
+                checkpoint_folder=checkpoints,
+                on_epoch=lambda report: _show(bar, report),
+            )
+        save_model(draft.path, fitted.model, resolved, sequences.domain_names)
+        _learning_curve(fitted).write_parquet(draft.path / LEARNING_CURVE)
+        draft.notes.extend(_inherited_notes(store, tables, profiles))
+        draft.counts.update(_facts(fitted))
+
+    result = run_stage(store, "train", wanted, make)
+    store.drop_workspace(f"train-{wanted.fingerprint}")
+    return result
+
+
+def _show(bar: Progress, report: EpochReport) -> None:
+    bar.advance(
+        1,
+        f"loss {report.loss:.3f}, validation NDCG@10 {report.validation_ndcg:.4f}, "
+        f"{report.sequences_per_second:,.0f} sequences/s",
+    )
+
+
+def _learning_curve(fitted: FitResult) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "epoch": [report.epoch for report in fitted.history],
+            "loss": [report.loss for report in fitted.history],
+            "validation_ndcg": [report.validation_ndcg for report in fitted.history],
+            "validation_hr": [report.validation_hit_rate for report in fitted.history],
+            "seconds": [report.seconds for report in fitted.history],
+        }
+    )
+
+
+def _facts(fitted: FitResult) -> dict[str, int | float]:
+    rates = sorted(report.sequences_per_second for report in fitted.history)
+    return {
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best.epoch,
+        "validation_ndcg": round(fitted.best.validation_ndcg, 4),
+        "sequences_per_second": round(rates[len(rates) // 2]),
+    }
+
+
+def _inherited_notes(store: Store, *parents: ArtifactRef) -> list[str]:
+    """A model made from dummy vectors is a dummy's model: the words go with it."""
+    return sorted({note for parent in parents for note in store.manifest(parent).notes})

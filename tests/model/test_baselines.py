@@ -1,0 +1,48 @@
+import math
+
+import numpy as np
+import pytest
+
+from model.baselines import History, Popularity, item_neighbours, markov_chain
+from model.scoring import Scorer
+from model.sequences import sequences_from_lists
+
+STARTS, NAMES = [0, 3, 6], ("a", "b")
+
+
+def scores(scorer: Scorer, lists: list[list[int]], domain: int) -> np.ndarray:
+    asked = sequences_from_lists(lists, STARTS, NAMES)
+    return scorer.score(asked.prefixes_of_users(np.arange(len(lists))), domain).numpy()
+
+
+def test_popularity_counts_training_events_only() -> None:
+    sequences = sequences_from_lists([[1, 4, 1, 2, 2], [1, 3]], STARTS, NAMES, held_out=2)
+    popularity = Popularity.fit(sequences)
+    assert scores(popularity, [[1], []], 0).tolist() == [[3, 0, 1], [3, 0, 1]]
+    assert scores(popularity, [[1]], 1).tolist() == [[1, 0, 0]]
+
+
+def test_history_prefers_what_was_met_last() -> None:
+    history = History(np.array(STARTS))
+    assert scores(history, [[1, 4, 3, 1]], 0).tolist() == [[1, 0, 1 / 2]]
+
+
+def test_neighbours_are_weighed_by_cosine() -> None:
+    sequences = sequences_from_lists([[1, 2], [1, 4], [2, 1], [4, 5]], STARTS, NAMES)
+    got = scores(item_neighbours(sequences), [[1], [1, 4]], 1)
+    one_four, four_five = 1 / math.sqrt(3 * 2), 1 / math.sqrt(2 * 1)
+    assert got[0].tolist() == pytest.approx([one_four, 0, 0])
+    assert got[1].tolist() == pytest.approx([one_four, four_five, 0])
+
+
+def test_the_chain_weighs_nearer_pairs_and_newer_events_more() -> None:
+    sequences = sequences_from_lists([[1, 2, 3], [1, 3]], STARTS, NAMES)
+    chain = markov_chain(sequences, decay=0.5, reach=2)
+    after_one = [0, 1 / 2.5, 1.5 / 2.5]
+    assert scores(chain, [[1]], 0)[0].tolist() == pytest.approx(after_one)
+    assert scores(chain, [[1, 2]], 0)[0].tolist() == pytest.approx([0, 0.2, 1 + 0.3])
+
+
+def test_an_item_that_was_never_met_in_training_has_no_neighbours() -> None:
+    sequences = sequences_from_lists([[1, 2]], STARTS, NAMES)
+    assert not scores(markov_chain(sequences), [[6], []], 0).any()

@@ -1,0 +1,57 @@
+import pytest
+from pydantic import ValidationError
+
+from model.config import (
+    ModelConfig,
+    TrainConfig,
+    TriThreadConfig,
+    UnknownPresetError,
+    load_preset,
+    preset_names,
+)
+
+
+def test_every_preset_is_valid_and_survives_json() -> None:
+    assert {"paper", "best", "released"} <= set(preset_names())
+    for name in preset_names():
+        config = load_preset(name)
+        assert TriThreadConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_paper_preset_holds_the_papers_settings() -> None:
+    config = load_preset("paper")
+    model, train = config.model, config.train
+    assert (model.hidden, model.blocks, model.heads, model.dropout) == (128, 2, 1, 0.5)
+    assert (train.loss, train.negatives, train.batch_size) == ("bce", 1, 128)
+    assert (train.learning_rate, train.patience, model.max_length) == (1e-3, 20, 200)
+
+
+def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
+    config = load_preset("paper", {"train": {"seed": 7}})
+    assert (config.train.seed, config.train.patience) == (7, 20)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"train": {"sed": 7}},
+        {"trian": {"seed": 7}},
+        {"model": {"dropout": 1.0}},
+        {"model": {"hidden": 10, "heads": 4}},
+        {"model": {"global_thread": False, "local_threads": False}},
+    ],
+)
+def test_unknown_and_impossible_values_are_refused(overrides: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ValidationError):
+        load_preset("paper", overrides)
+
+
+def test_an_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(UnknownPresetError, match="best, paper"):
+        load_preset("papper")
+
+
+def test_every_field_says_what_it_means() -> None:
+    for section in (ModelConfig, TrainConfig):
+        for name, field in section.model_fields.items():
+            assert field.description, name

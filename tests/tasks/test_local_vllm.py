@@ -1,0 +1,261 @@
+"""The local pair's life: waiting, failing, sharing, ending. Servers are real processes."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.local_setup import LocalEnvironment, find_local_environment
+from tasks.local_vllm import LocalServerFailed, LocalVllm, LocalVllmSettings, Role
+
+ROOT = Path(__file__).parents[2]
+# Stands in for the environment's interpreter: looks only at --port, starts a child as vLLM does
+# (one that ignores SIGTERM), writes both process ids beside itself, then answers /health.
+FAKE_SERVER = """
+import http.server, os, pathlib, subprocess, sys
+if MODE == "dies":
+    print("first words"); sys.exit("the weights are missing")
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn])
+with pathlib.Path(PIDS).open("a") as pids:
+    pids.write(f"{os.getpid()} {child.pid}\\n")
+class Handler(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Handler.asked += 1
+        healthy = MODE == "serves" and Handler.asked > 2
+        self.send_response(200 if healthy else 503)
+        self.end_headers()
+    def log_message(self, *_): pass
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+MakeEnvironment = Callable[[str], LocalEnvironment]
+
+
+@pytest.fixture
+def make_environment(tmp_path: Path) -> MakeEnvironment:
+    def make(mode: str) -> LocalEnvironment:
+        fake = tmp_path / "fake.py"
+        fake.write_text(f"MODE = {mode!r}\nPIDS = {str(tmp_path / 'pids')!r}\n{FAKE_SERVER}")
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
+        python.chmod(0o755)
+        return LocalEnvironment(tmp_path, python, tmp_path / "chat", tmp_path / "embedding")
+
+    return make
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def serving(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> Iterator[LocalVllm]:
+    quick = LocalVllmSettings(stop_grace=0.3)
+    with LocalVllm(
+        make_environment("serves"), tmp_path, report=said.append, settings=quick
+    ) as pair:
+        yield pair
+
+
+def test_a_url_is_given_only_once_the_server_is_healthy(serving: LocalVllm) -> None:
+    url = serving.base_url("chat")
+    assert url.startswith("http://127.0.0.1:")
+    assert url.endswith("/v1")
+    health = url.removesuffix("/v1") + "/health"
+    assert httpx.get(health, trust_env=False).status_code == 200
+
+
+def test_start_launches_both_roles_and_waits_for_neither(
+    serving: LocalVllm, said: list[str]
+) -> None:
+    assert not serving.started
+    serving.start()
+    assert serving.started
+    assert [line.split(" (")[0] for line in said] == [
+        "starting the local chat server",
+        "starting the local embedding server",
+    ]
+    assert serving.base_url("chat") != serving.base_url("embedding")
+
+
+def test_threads_that_ask_at_once_get_the_same_server(serving: LocalVllm, tmp_path: Path) -> None:
+    roles: list[Role] = ["chat"] * 8
+    with ThreadPoolExecutor(8) as pool:
+        urls = set(pool.map(serving.base_url, roles))
+    assert len(urls) == 1
+    assert len(_written_pids(tmp_path)) == 2  # one server and its child
+
+
+def test_an_early_exit_is_an_error_that_shows_the_log(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> None:
+    with LocalVllm(make_environment("dies"), tmp_path, report=said.append) as pair:
+        with pytest.raises(LocalServerFailed, match="the weights are missing") as failure:
+            pair.base_url("embedding")
+        assert str(tmp_path / "vllm-embedding.log") in str(failure.value)
+        assert "exit code 1" in str(failure.value)
+
+
+def test_a_server_that_never_answers_is_given_up(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> None:
+    impatient = LocalVllmSettings(startup_timeout=0.5, stop_grace=0.1)
+    environment = make_environment("is never healthy")
+    with (
+        LocalVllm(environment, tmp_path, report=said.append, settings=impatient) as pair,
+        pytest.raises(LocalServerFailed, match="did not answer"),
+    ):
+        pair.base_url("chat")
+
+
+def test_stop_ends_the_whole_tree_even_a_child_that_ignores_sigterm(
+    serving: LocalVllm, tmp_path: Path
+) -> None:
+    serving.base_url("chat")
+    serving.base_url("embedding")
+    pids = _written_pids(tmp_path)
+    assert len(pids) == 4
+    assert all(_lives(pid) for pid in pids)
+    serving.stop()
+    _wait_until(lambda: not any(_lives(pid) for pid in pids))
+    assert not serving.started
+    serving.stop()
+
+
+def test_an_exception_in_the_program_ends_the_servers(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> None:
+    quick = LocalVllmSettings(stop_grace=0.1)
+    pair = LocalVllm(make_environment("serves"), tmp_path, report=said.append, settings=quick)
+
+    def program() -> None:
+        with pair:
+            pair.base_url("chat")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program()
+    pids = _written_pids(tmp_path)
+    _wait_until(lambda: not any(_lives(pid) for pid in pids))
+
+
+def test_a_server_that_died_healthy_is_started_again(serving: LocalVllm, tmp_path: Path) -> None:
+    serving.base_url("chat")
+    server = _written_pids(tmp_path)[0]
+    os.kill(server, signal.SIGKILL)
+    _wait_until(lambda: not any(_lives(pid) for pid in _written_pids(tmp_path)))
+    serving.base_url("chat")
+    assert len(_written_pids(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_program_ended_by_a_signal_leaves_no_server(
+    number: signal.Signals, make_environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    environment = make_environment("serves")
+    program = f"""
+import sys, time
+from pathlib import Path
+from tasks.local_setup import LocalEnvironment
+from tasks.local_vllm import LocalVllm, LocalVllmSettings
+folder = Path({str(tmp_path)!r})
+environment = LocalEnvironment(folder, Path({str(environment.python)!r}), folder, folder)
+settings = LocalVllmSettings(stop_grace=0.1)
+with LocalVllm(environment, folder, report=lambda _: None, settings=settings) as pair:
+    pair.base_url("chat")
+    print("up", flush=True)
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        pids = _written_pids(tmp_path)
+        assert all(_lives(pid) for pid in pids)
+        parent.send_signal(number)
+        parent.wait()
+    _wait_until(lambda: not any(_lives(pid) for pid in pids))
+
+
+def test_the_environment_is_made_only_when_a_server_is_wanted(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> None:
+    made: list[str] = []
+
+    def lazily() -> LocalEnvironment:
+        made.append(threading.current_thread().name)
+        return make_environment("serves")
+
+    quick = LocalVllmSettings(stop_grace=0.1)
+    with LocalVllm(lazily, tmp_path, report=said.append, settings=quick) as pair:
+        assert made == []
+        pair.start()
+        pair.base_url("chat")
+        assert len(made) == 1
+
+
+@pytest.mark.local_vllm
+def test_the_real_pair_answers_in_english_and_embeds_by_meaning(tmp_path: Path) -> None:
+    environment = find_local_environment(ROOT / ".venv-vllm")
+    if environment is None:
+        pytest.skip("no local environment: run `llm4cdsr setup-local` first")
+    with LocalVllm(environment, tmp_path, report=print) as pair:
+        pair.start()
+        question = {"role": "user", "content": "What is the capital of France?"}
+        body = {"model": pair.model_name("chat"), "messages": [question], "temperature": 0}
+        with httpx.Client(trust_env=False, timeout=300) as client:
+            answer = client.post(f"{pair.base_url('chat')}/chat/completions", json=body).json()
+            body = {
+                "model": pair.model_name("embedding"),
+                "input": ["earl grey tea bags", "loose leaf green tea", "cast iron frying pan"],
+            }
+            reply = client.post(f"{pair.base_url('embedding')}/embeddings", json=body).json()
+    choice = answer["choices"][0]
+    assert "Paris" in choice["message"]["content"]
+    assert "<|im" not in choice["message"]["content"]
+    assert choice["finish_reason"] == "stop"
+    one_tea, other_tea, pan = (row["embedding"] for row in reply["data"])
+    assert len(pan) == 384
+    assert _cosine(one_tea, other_tea) > _cosine(one_tea, pan) + 0.1
+
+
+def _cosine(left: list[float], right: list[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True)) / (
+        math.hypot(*left) * math.hypot(*right)
+    )
+
+
+def _written_pids(folder: Path) -> list[int]:
+    return [int(pid) for pid in (folder / "pids").read_text().split()]
+
+
+def _lives(pid: int) -> bool:
+    """A zombie is dead: only its parent, which may be init, has not looked yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Bounded by the test's own timeout only, so that a slow machine fails nothing."""
+    while not condition():
+        time.sleep(0.02)
