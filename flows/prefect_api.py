@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.guarded_process import GuardedProcess
@@ -57,6 +59,9 @@ def prefect_api(log: Path) -> Iterator[str]:
         logger.info("Prefect UI while this runs: http://%s:%d", HOST, port)
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
+            # What is still queued would otherwise meet a server that is gone.
+            APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
+            EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
     finally:
         server.stop()
 

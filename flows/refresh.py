@@ -49,7 +49,10 @@ class Refreshed(BaseModel):
         return (self.dataset, self.embeddings, self.clusters, self.profiles, self.tables)
 
 
-@flow(name="refresh", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))
+@flow(
+    name="refresh",
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
+)
 def refresh(
     dump: DumpConfig,
     config: RefreshConfig | None = None,

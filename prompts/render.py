@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
@@ -43,14 +44,21 @@ class ItemText(BaseModel):
         return not (self.title or self.brand or self.categories or self.description)
 
 
-class ChatPrompt(BaseModel):
-    """A question to the chat model; ``system`` is the same for all of a stage, so that a
-    server that caches prompt prefixes reads it once."""
+class Message(BaseModel):
+    """One turn of a conversation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    system: str
-    user: str
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatPrompt(BaseModel):
+    """A question to the chat model: instructions and examples first, the data last."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages: tuple[Message, ...]
 
 
 def item_prompt(item: ItemText, language: Language) -> str:
@@ -70,10 +78,9 @@ def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt
 
 @cache
 def prompt_version(language: Language, name: str) -> str:
-    """Returns the content hash of the templates whose names start with ``name``."""
-    files = sorted(_folder(language).glob(f"{name}.*j2"))
-    content = "\0".join(file.read_text("utf-8") for file in files)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    """Returns the content hash of a template."""
+    content = (_folder(language) / f"{name}.j2").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def one_line(text: str, max_characters: int) -> str:
@@ -87,13 +94,19 @@ def one_line(text: str, max_characters: int) -> str:
     return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"
 
 
+_TURN = re.compile(r"^### (system|user|assistant)$", re.MULTILINE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 
 
 def _chat_prompt(language: Language, name: str, values: dict[str, list[str]]) -> ChatPrompt:
+    """A template is a conversation: a line ``### role`` begins each turn. Inserted text stands
+    behind a dash on its line, so it cannot begin one."""
+    turns = _TURN.split(_render(language, name, values))[1:]
+    pairs = zip(turns[::2], turns[1::2], strict=True)
     return ChatPrompt(
-        system=_render(language, f"{name}.system", {}).strip(),
-        user=_render(language, f"{name}.user", values).strip(),
+        messages=tuple(
+            Message.model_validate({"role": role, "content": text.strip()}) for role, text in pairs
+        )
     )
 
 

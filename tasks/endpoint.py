@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from artifacts.answers import Answer
-from prompts.render import ChatPrompt, one_line
+from prompts.render import ChatPrompt, Message, one_line
 from tasks.llm_config import EndpointSpec, api_key
 
 Job = TypeVar("Job")
@@ -178,10 +178,7 @@ def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:
 async def _complete_one(
     client: openai.AsyncOpenAI, spec: EndpointSpec, request: ChatRequest
 ) -> Outcome:
-    messages: list[ChatCompletionMessageParam] = [
-        {"role": "system", "content": request.prompt.system},
-        {"role": "user", "content": request.prompt.user},
-    ]
+    messages = [_message_parameter(message) for message in request.prompt.messages]
 
     async def once() -> Answer:
         reply = await client.chat.completions.create(
@@ -196,6 +193,16 @@ async def _complete_one(
         return await _again_if_bad(once)
     except (BadAnswer, openai.APIError) as error:
         return _failure(request.key, spec, error)
+
+
+def _message_parameter(message: Message) -> ChatCompletionMessageParam:
+    match message.role:
+        case "system":
+            return {"role": "system", "content": message.content}
+        case "assistant":
+            return {"role": "assistant", "content": message.content}
+        case "user":
+            return {"role": "user", "content": message.content}
 
 
 async def _embed_batch(

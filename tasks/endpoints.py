@@ -38,8 +38,9 @@ DEFAULT_MODELS = {
     (Provider.OPENAI, Role.EMBEDDING): "text-embedding-3-small",
 }
 
-LOCAL_CHAT_PARAMETERS: dict[str, JsonValue] = {"repetition_penalty": 1.1}
-"""A model of 135 M parameters repeats itself without it."""
+LOCAL_CHAT_PARAMETERS: dict[str, JsonValue] = {"frequency_penalty": 0.6}
+"""A model of 135 M parameters repeats itself without it. vLLM's repetition_penalty is no cure: it
+also punishes the words of the prompt, and brand names come out misspelt."""
 
 LOCAL_EMBEDDING_PARAMETERS: dict[str, JsonValue] = {"truncate_prompt_tokens": 256}
 """All-MiniLM-L6-v2 reads 256 tokens; vLLM refuses a longer text unless told to cut it."""

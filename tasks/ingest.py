@@ -53,9 +53,8 @@ def ingest(dump: DumpConfig, store_root: str) -> StageResult:
 
 def dataset_identity(dump: DumpConfig) -> Identity:
     """The content of the files counts, not where they lie or what they are called."""
-    files = [
-        sha256_of_file(existing_file(path)) for path in (dump.interactions, dump.items) if path
-    ]
+    paths = [path for path in (dump.interactions, dump.items) if path is not None]
+    files = [sha256_of_file(existing_file(path)) for path in paths]
     settings = dump.model_dump(mode="json", exclude={"interactions", "items"})
     return identity(Kind.DATASET, {"files": files, **settings}, parents={})
 

@@ -32,10 +32,14 @@ class ChatConfig(_Edge):
 
     base_url: str | None = Field(default=None, description="An OpenAI-compatible URL, up to /v1.")
     model: str | None = Field(default=None, description="Its name at that URL.")
-    temperature: float = Field(default=0.5, ge=0, description="As in the paper's prompts.")
+    temperature: float = Field(
+        default=0.2,
+        ge=0,
+        description="The paper's prompts used 0.5; lower keeps small models at the facts.",
+    )
     analyze_tokens: int = Field(default=80, ge=8, description="Limit of one partial interest.")
     summarize_tokens: int = Field(default=160, ge=8, description="Limit of one profile.")
-    concurrency: int = Field(default=32, ge=1, description="Requests in flight, all shards.")
+    concurrency: int = Field(default=64, ge=1, description="Requests in flight, all shards.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
 
 
