@@ -5,6 +5,8 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -140,10 +142,10 @@ def run(
             seed=seed,
         )
 
-    stages: tuple[StageResult, ...]
     if flow is not FlowName.RETRAIN:
         dump()  # Refused here, before a server starts for nothing.
-    with prefect_api(Store(root).workspace("logs") / "prefect-server.log"):
+    stages: tuple[StageResult, ...]
+    with _interruptible(), prefect_api(Store(root).workspace("logs") / "prefect-server.log"):
         if flow is FlowName.REFRESH:
             stages = refresh(dump(), refreshing, llm, root).stages
         elif flow is FlowName.RETRAIN:
@@ -227,18 +229,32 @@ def run_app() -> None:
     """Runs the app; an expected error is one message, an unexpected one keeps its trace."""
     try:
         app()
-    except KeyboardInterrupt:
-        console.err.print("Interrupted. What was answered is kept; run again to go on.")
-        _leave(INTERRUPTED)
     except ValidationError as error:
-        console.err.print(f"[bold red]Not valid:[/] {error}", markup=True, highlight=False)
-        sys.exit(2)
+        console.err.print("[bold red]Not valid:[/]", end=" ")
+        console.err.print(str(error), markup=False, highlight=False)
+        _leave(2)
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ROOMS:
             raise
         console.err.print("[bold red]Failed:[/]", end=" ")
-        console.err.print(str(error), markup=False, highlight=False)
+        console.err.print(_message(error), markup=False, highlight=False)
         _leave(1)
+
+
+def _message(error: Exception) -> str:
+    """The text as it was written; ``str`` of a KeyError would quote it."""
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a run with one line. Typer would turn them into 'Aborted!'."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.err.print("Interrupted. What was answered is kept; run again to go on.")
+        _leave(INTERRUPTED)
 
 
 def _leave(code: int) -> None:

@@ -59,10 +59,10 @@ def prefect_api(log: Path) -> Iterator[str]:
         logger.info("Prefect UI while this runs: http://%s:%d", HOST, port)
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
-            # What is still queued would otherwise meet a server that is gone.
-            APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
-            EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
     finally:
+        # What is still queued would otherwise meet a server that is gone.
+        APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
+        EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
         server.stop()
 
 

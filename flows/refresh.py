@@ -14,12 +14,10 @@ from tasks.embed import embed_items
 from tasks.endpoints import open_endpoints
 from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
+from tasks.llm_shards import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.stage import StageResult
-
-SHARDS_IN_FLIGHT = 4
-"""Threads of the task runner: an upper limit to `LlmConfig.shards_in_flight`."""
 
 
 class RefreshConfig(BaseModel):

@@ -127,6 +127,8 @@ class _LocalServers:
     def url(self, role: Role) -> str:
         if not self._pair.started:
             self._stack.callback(self._pair.stop)
+            # Both at once: they load side by side, and what embeds items then profiles users.
+            self._pair.start()
         return self._pair.base_url(role.value)
 
 

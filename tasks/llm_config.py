@@ -65,7 +65,6 @@ class LlmConfig(_Edge):
     )
     max_retries: int = Field(default=6, ge=0, description="Of one request, with backoff.")
     shard_size: int = Field(default=512, ge=1, description="Prompts a Prefect task run.")
-    shards_in_flight: int = Field(default=2, ge=1, description="Shards that run at once.")
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
     )

@@ -32,6 +32,10 @@ from tasks.llm_config import EndpointSpec, LlmConfig
 from tasks.stage import LlmUsage
 
 PROMPT = "prompt"
+
+SHARDS_IN_FLIGHT = 2
+"""Shards that run at once, each with its share of the endpoint's concurrency: while one waits
+for its last answers the other keeps the server busy. Flows size their task runner by it."""
 FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 
 logger = logging.getLogger("llm4cdsr")
@@ -153,7 +157,7 @@ def _ask(
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
     missing.write_parquet(spool)
     starts = range(0, missing.height, config.shard_size)
-    in_flight = min(config.shards_in_flight, len(starts))
+    in_flight = min(SHARDS_IN_FLIGHT, len(starts))
     shard_spec = spec.model_copy(update={"concurrency": max(1, spec.concurrency // in_flight)})
     try:
         with progress.progress(label, missing.height) as bar:

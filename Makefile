@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all of their own set-up; see README.md.
+PYTHON ?= python3
+SEED ?= 7
+BIN := .venv/bin
+DEMO := demo
+# Idle OpenMP threads that spin would starve whatever else runs beside them.
+export OMP_WAIT_POLICY := PASSIVE
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
+
+demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, recommendations.
+	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
+	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
+		--seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
+
+test: .venv/ready check ## Lint, types and every test, the real local LLM pair included.
+	$(BIN)/llm4cdsr setup-local
+	$(BIN)/python -m pytest
+
+check: .venv/ready ## Lint, format and types only.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean: ## Delete what make created: environments, artifacts, the demo.
+	rm -rf .venv .venv-vllm artifacts/data $(DEMO)
+
+# The stamp is written last, so an interrupted installation is completed, not trusted.
+.venv/ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11"; exit 1; }
+	@echo "Installing into .venv (about two minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,237 @@
+"""The whole product from its command line: real processes, a real Prefect server, real HTTP."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from artifacts.manifest import Kind
+from artifacts.store import Store
+from tasks.bundle import SERVING, parts_of
+from tasks.demo_dump import write_demo_dump
+from tasks.dummy_endpoint import CHAT_MODEL, EMBEDDING_MODEL
+from tasks.local_setup import find_local_environment
+from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
+
+LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"
+SECRET = "sk-a-secret-that-must-not-be-written-anywhere"
+QUICK = ("--epochs", "2", "--clusters", "4")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A dump on disk and a store of its own for the runs on it."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    def command(self, *arguments: str) -> list[str]:
+        dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
+        return [sys.executable, "-m", "flows.entry", "run", *arguments, *dump, *QUICK]
+
+    def environment(self, server: FaultyServer | None = None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+        answering = {}
+        if server is not None:
+            answering = {
+                "LLM4CDSR_CHAT_BASE_URL": server.base_url,
+                "LLM4CDSR_CHAT_MODEL": CHAT_MODEL,
+                "LLM4CDSR_EMBEDDING_BASE_URL": server.base_url,
+                "LLM4CDSR_EMBEDDING_MODEL": EMBEDDING_MODEL,
+            }
+        return {
+            **kept,
+            **answering,
+            "LLM4CDSR_STORE": str(self.folder / "store"),
+            "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "OPENAI_API_KEY": SECRET,
+            "COLUMNS": "160",
+        }
+
+    def run(
+        self, *arguments: str, server: FaultyServer | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(server),
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    write_demo_dump(tmp_path, seed=3, users=60, items=80)
+    return Shop(tmp_path)
+
+
+@pytest.fixture
+def stub() -> Iterator[FaultyServer]:
+    with faulty_endpoint(FaultPlan()) as server:
+        yield server
+
+
+def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
+    shop: Shop, stub: FaultyServer
+) -> None:
+    first = shop.run("--report", "report.html", server=stub)
+
+    assert first.returncode == 0, first.stderr
+    release = shop.store.pointed(SERVING)
+    assert release is not None
+    parts = parts_of(shop.store, release)
+    recommended = pl.read_parquet(
+        shop.store.path(parts["recommendations"]) / "recommendations.parquet"
+    )
+    assert recommended["user_id"].n_unique() == 60
+    assert recommended.group_by("user_id", "domain").len()["len"].unique().to_list() == [10]
+    assert "<html" in (shop.folder / "report.html").read_text("utf-8")
+    assert "popularity" in first.stdout
+    asked = stub.requests_to(CHAT) + stub.requests_to(EMBEDDINGS)
+    assert asked > 0
+
+    second = shop.run(server=stub)
+
+    assert second.returncode == 0, second.stderr
+    assert stub.requests_to(CHAT) + stub.requests_to(EMBEDDINGS) == asked
+    assert shop.store.pointed(SERVING) == release
+    _assert_nowhere(SECRET, shop.folder, first.stdout + first.stderr)
+
+
+def test_new_items_cost_exactly_their_own_embedding(shop: Shop, stub: FaultyServer) -> None:
+    assert shop.run("refresh", server=stub).returncode == 0
+    embedded = len(_embedded_texts(stub))
+    items = pl.read_parquet(shop.folder / "items.parquet")
+    added = items.head(2).with_columns(
+        pl.Series("item_id", ["new-1", "new-2"]),
+        pl.Series("title", ["Walnut Chess Board", "Brass Telescope"]),
+    )
+    pl.concat([items, added]).write_parquet(shop.folder / "items.parquet")
+
+    # No profiles: only what items cost is looked at.
+    assert shop.run("refresh", "--profile-users", "0", server=stub).returncode == 0
+
+    new = _embedded_texts(stub)[embedded:]
+    assert len(new) == 2
+    assert any("Chess" in text for text in new)
+    assert any("Telescope" in text for text in new)
+
+
+def test_an_interrupted_run_stops_soon_and_the_next_one_pays_only_for_the_rest(shop: Shop) -> None:
+    with faulty_endpoint(FaultPlan(latency_s=0.3)) as server:
+        process = subprocess.Popen(
+            shop.command("refresh"),
+            cwd=shop.folder,
+            env=shop.environment(server),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        _wait_until(lambda: server.requests_to(CHAT) > 40, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+
+        assert process.returncode == 130, output
+        assert "run again" in output
+
+        again = shop.run("refresh", server=server)
+        assert again.returncode == 0, again.stderr
+        prompts = {exchange.prompts for exchange in server.answered if exchange.route == CHAT}
+        in_flight = 64
+        assert server.requests_to(CHAT) <= len(prompts) + in_flight
+
+
+def test_a_wrong_path_is_one_message_with_the_way_out(shop: Shop, stub: FaultyServer) -> None:
+    (shop.folder / "interactions.parquet").unlink()
+
+    failed = shop.run(server=stub)
+
+    assert failed.returncode == 1
+    assert "is not a file" in failed.stderr
+    assert "Traceback" not in failed.stderr + failed.stdout
+
+
+def test_a_wrong_preset_is_refused_before_anything_runs(shop: Shop, stub: FaultyServer) -> None:
+    failed = shop.run("--preset", "bets", server=stub)
+
+    assert failed.returncode != 0
+    assert "best" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not shop.store.artifacts(Kind.DATASET)
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "demo-dump", "setup-local", "show"])
+def test_every_command_has_help(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "flows.entry", command, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout
+
+
+@pytest.mark.local_vllm
+@pytest.mark.skipif(
+    find_local_environment(LOCAL_VLLM) is None,
+    reason="no local vLLM environment: run `llm4cdsr setup-local`",
+)
+def test_the_pipeline_runs_on_the_real_local_pair(shop: Shop) -> None:
+    ran = shop.run("--provider", "local", "--profile-users", "12")
+
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    parts = parts_of(shop.store, _served(shop))
+    folder = shop.store.path(parts["profiles"])
+    profiles = pl.read_parquet(folder / "profiles.parquet")
+    assert profiles.height == 12
+    assert profiles["profile"].str.len_chars().min() > 10  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+    assert shop.store.manifest(parts["embeddings"]).counts["width"] == 384
+    assert not shop.store.manifest(parts["recommendations"]).notes  # nothing of a dummy's
+
+
+def _served(shop: Shop):  # noqa: ANN202
+    release = shop.store.pointed(SERVING)
+    assert release is not None
+    return release
+
+
+def _embedded_texts(server: FaultyServer) -> list[str]:
+    return [
+        text
+        for exchange in server.answered
+        if exchange.route == EMBEDDINGS
+        for text in exchange.prompts
+    ]
+
+
+def _wait_until(condition, process: subprocess.Popen[str]) -> None:  # noqa: ANN001
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run never got that far"
+        time.sleep(0.1)
+
+
+def _assert_nowhere(secret: str, folder: Path, output: str) -> None:
+    assert secret not in output
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), f"the key is in {path}"
