@@ -71,7 +71,7 @@ def journal_line(answer: Answer) -> bytes:
     vector = None if answer.vector is None else _vector_bytes(answer.vector)
     line = _Line(
         key=answer.key,
-        text=answer.text,
+        text=None if answer.text is None else _storable(answer.text),
         vector=None if vector is None else base64.b64encode(vector).decode(),
         finish_reason=answer.finish_reason,
         prompt_tokens=answer.prompt_tokens,
@@ -103,6 +103,11 @@ def vectors_of(answers: pl.DataFrame) -> np.ndarray:
     return np.frombuffer(b"".join(answers["vector"].to_list()), dtype="<f4").reshape(
         answers.height, -1
     )
+
+
+def _storable(text: str) -> str:
+    """Half an emoji, which JSON can say and UTF-8 cannot, becomes the replacement character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _vector_bytes(vector: np.ndarray) -> bytes:

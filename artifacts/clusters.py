@@ -32,4 +32,4 @@ def write_clusters(
 
 def read_clusters(store: Store, ref: ArtifactRef) -> pl.DataFrame:
     """Returns ``item_index, cluster, distance`` (Euclidean); raises `ArtifactMissing`."""
-    return pl.read_parquet(store.path(ref) / _CLUSTERS_FILE)
+    return pl.read_parquet(store.path(ref) / _CLUSTERS_FILE, glob=False)

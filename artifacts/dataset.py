@@ -101,8 +101,8 @@ def write_dataset(
 def read_dataset(store: Store, ref: ArtifactRef) -> Dataset:
     """Opens a dataset; raises `ArtifactMissing`."""
     folder = store.path(ref)
-    users = pl.read_parquet(folder / USERS)
-    items = pl.read_parquet(folder / ITEMS)
+    users = pl.read_parquet(folder / USERS, glob=False)
+    items = pl.read_parquet(folder / ITEMS, glob=False)
     domains, sizes = _domain_sizes(items)
     events = _map_columns(folder / EVENTS)
     return Dataset(

@@ -23,8 +23,10 @@ class NoStableIdentity(TypeError):
 def canonical(value: object) -> JsonValue:
     """Returns ``value`` as JSON data; raises `NoStableIdentity` for anything else."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
+        case str():
+            return _canonical_text(value)
         case float():
             return _canonical_float(value)
         case BaseModel():
@@ -69,4 +71,12 @@ def _canonical_float(value: float) -> float:
 def _text_key(key: object) -> str:
     if not isinstance(key, str):
         raise NoStableIdentity(f"key {key!r} cannot identify an artifact: keys must be text")
-    return key
+    return _canonical_text(key)
+
+
+def _canonical_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NoStableIdentity(f"{text!r} cannot identify an artifact: {error}") from error
+    return text

@@ -42,7 +42,7 @@ def write_item_embeddings(folder: Path, vectors: np.ndarray, status: pl.DataFram
 def read_item_embeddings(store: Store, ref: ArtifactRef) -> ItemEmbeddings:
     """Raises `ArtifactMissing`."""
     folder = store.path(ref)
-    status = pl.read_parquet(folder / _ITEMS_FILE)[STATUS]
+    status = pl.read_parquet(folder / _ITEMS_FILE, glob=False)[STATUS]
     return ItemEmbeddings(
         vectors=read_arrays(folder / _VECTORS_FILE)["vectors"],
         is_embedded=np.concatenate([[False], (status == EmbeddingStatus.EMBEDDED).to_numpy()]),

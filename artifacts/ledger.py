@@ -14,12 +14,17 @@ from pathlib import Path
 from types import TracebackType
 
 import polars as pl
+from pydantic import ValidationError
 
 from artifacts import columns as col
 from artifacts.answers import ANSWER_SCHEMA, Answer, Role, journal_line, parse_journal
 
 FLUSH_EVERY_ANSWERS = 32
 FLUSH_EVERY_SECONDS = 1.0
+
+
+class JournalDamaged(RuntimeError):
+    """A whole line of a journal is not an answer, so the disk or a hand has changed it."""
 
 
 class Journal:
@@ -77,7 +82,11 @@ class Ledger:
         return Journal(self.folder / f"journal-{uuid.uuid4().hex}.jsonl")
 
     def recover(self) -> int:
-        """Seals the journals that dead processes left; returns how many answers they held."""
+        """Seals the journals that dead processes left; returns how many answers they held.
+
+        Raises:
+            JournalDamaged: one of them holds something else than answers.
+        """
         return sum(_seal_if_abandoned(path) for path in self.folder.glob("journal-*.jsonl"))
 
     def missing(self, keys: pl.Series) -> pl.Series:
@@ -98,7 +107,7 @@ class Ledger:
 
     def _parts(self) -> pl.LazyFrame:
         paths = sorted(self.folder.glob("part-*.parquet"))
-        return pl.scan_parquet(paths) if paths else pl.LazyFrame(schema=ANSWER_SCHEMA)
+        return pl.scan_parquet(paths, glob=False) if paths else pl.LazyFrame(schema=ANSWER_SCHEMA)
 
 
 def _seal_if_abandoned(path: Path) -> int:
@@ -116,7 +125,13 @@ def _seal_if_abandoned(path: Path) -> int:
 
 def _seal(path: Path) -> int:
     """Turns a journal into a part of the same name: sealing twice gives one part, not two."""
-    answers = parse_journal(path.read_bytes())
+    try:
+        answers = parse_journal(path.read_bytes())
+    except ValidationError as error:
+        raise JournalDamaged(
+            f"{path} has a line that is no answer: {error}; delete that line and run again, "
+            "the other answers are kept"
+        ) from error
     if answers.height:
         part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
         partial = part.with_suffix(".tmp")

@@ -40,4 +40,4 @@ RECOMMENDATION_SCHEMA = pl.Schema(
 
 def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
     """Returns one Parquet file of an artifact; raises `ArtifactMissing`."""
-    return pl.read_parquet(store.path(ref) / name)
+    return pl.read_parquet(store.path(ref) / name, glob=False)

@@ -69,11 +69,11 @@ class Store:
     def find(self, identity: Identity) -> ArtifactRef | None:
         """Returns the artifact of this identity, or None when it was not made yet.
 
-        An artifact whose files are gone or cut short counts as not made.
+        An artifact whose files are gone, cut short or unreadable counts as not made.
         """
         try:
             return identity.ref if self._is_whole(self.manifest(identity.ref)) else None
-        except ArtifactMissing:
+        except (ArtifactMissing, ArtifactCorrupt):
             return None
 
     @contextmanager
@@ -95,10 +95,7 @@ class Store:
             self._fetch(ref)
         if not path.exists():
             raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
-        try:
-            return Manifest.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise ArtifactCorrupt(f"{path} cannot be read: {error}; delete its folder") from error
+        return _read_manifest(path)
 
     def path(self, ref: ArtifactRef) -> Path:
         """Returns the local folder of an artifact; raises `ArtifactMissing`."""
@@ -114,9 +111,13 @@ class Store:
                 raise ArtifactCorrupt(f"{path} is missing or damaged; delete {folder} and rerun")
 
     def artifacts(self, kind: Kind) -> list[Manifest]:
-        """Returns the manifests of one kind, oldest first."""
+        """Returns the manifests of one kind on this machine, oldest first.
+
+        Raises:
+            ArtifactCorrupt: one of them is unreadable.
+        """
         folders = (self.local / kind).glob(f"[!.]*/{MANIFEST}")
-        found = [Manifest.model_validate_json(path.read_bytes()) for path in folders]
+        found = [_read_manifest(path) for path in folders]
         return sorted(found, key=lambda manifest: manifest.created)
 
     def point(self, name: str, ref: ArtifactRef) -> None:
@@ -125,14 +126,15 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, ref.model_dump_json().encode())
         if self._remote:
+            self._remote.makedirs(self._remote_path("pointers"), exist_ok=True)
             self._remote.put_file(str(path), self._remote_path("pointers", path.name))
 
     def pointed(self, name: str) -> ArtifactRef | None:
         """Returns what the pointer ``name`` names, or None where it was never set."""
         path = self._pointer(name)
         if self._remote and self._remote.exists(self._remote_path("pointers", path.name)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._remote.get_file(self._remote_path("pointers", path.name), str(path))
+            content = self._remote.cat_file(self._remote_path("pointers", path.name))
+            return ArtifactRef.model_validate_json(content)
         return ArtifactRef.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def workspace(self, name: str) -> Path:
@@ -165,13 +167,8 @@ class Store:
             self._upload(identity.ref, draft.path)
         if place.exists() and self.find(identity) is None:
             # Only what a crash or a hand has damaged is replaced, never a whole artifact.
-            shutil.rmtree(place)
-        try:
-            draft.path.rename(place)
-        except OSError:
-            if not (place / MANIFEST).exists():
-                raise
-            # Another run committed the same identity first; the two are interchangeable.
+            shutil.rmtree(place, ignore_errors=True)
+        _settle(draft.path, place)
 
     def _folder(self, ref: ArtifactRef) -> Path:
         return self.local / ref.kind / ref.fingerprint
@@ -191,9 +188,10 @@ class Store:
 
     def _upload(self, ref: ArtifactRef, folder: Path) -> None:
         assert self._remote is not None
-        files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+        files = [folder / name for name in _describe_files(folder) if name != MANIFEST]
         for path in [*files, folder / MANIFEST]:
-            target = self._remote_path(ref.kind, ref.fingerprint, path.name)
+            name = path.relative_to(folder).as_posix()
+            target = self._remote_path(ref.kind, ref.fingerprint, name)
             self._remote.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
             self._remote.put_file(str(path), target)
 
@@ -206,9 +204,11 @@ class Store:
         place = self._folder(ref)
         partial = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"
         partial.parent.mkdir(parents=True, exist_ok=True)
-        self._remote.get(source, str(partial), recursive=True)
-        shutil.rmtree(place, ignore_errors=True)
-        partial.rename(place)
+        try:
+            self._remote.get(source, str(partial), recursive=True)
+            _settle(partial, place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -219,6 +219,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactCorrupt(f"{path} cannot be read: {error}; delete its folder") from error
+
+
+def _settle(partial: Path, place: Path) -> None:
+    """Gives a finished folder its name, unless another run was first: both hold the same."""
+    try:
+        partial.rename(place)
+    except OSError:
+        if not (place / MANIFEST).exists():
+            raise
 
 
 def _describe_files(folder: Path) -> dict[str, StoredFile]:

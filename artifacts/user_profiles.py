@@ -53,9 +53,9 @@ def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
     folder = store.path(ref)
     arrays = read_arrays(folder / _VECTORS_FILE)
     return UserProfiles(
-        profiles=pl.read_parquet(folder / _PROFILES_FILE),
-        interests=pl.read_parquet(folder / _INTERESTS_FILE),
-        failures=pl.read_parquet(folder / _FAILURES_FILE),
+        profiles=pl.read_parquet(folder / _PROFILES_FILE, glob=False),
+        interests=pl.read_parquet(folder / _INTERESTS_FILE, glob=False),
+        failures=pl.read_parquet(folder / _FAILURES_FILE, glob=False),
         vectors=arrays["vectors"],
         has_profile=arrays["has_profile"],
     )

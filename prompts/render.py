@@ -41,7 +41,8 @@ class ItemText(BaseModel):
     @property
     def is_empty(self) -> bool:
         """True where nothing describes the item: a price alone says nothing of what it is."""
-        return not (self.title or self.brand or self.categories or self.description)
+        texts = (self.title, self.brand, *self.categories, self.description)
+        return not any(one_line(text, 1) for text in texts if text)
 
 
 class Message(BaseModel):
@@ -86,16 +87,25 @@ def prompt_version(language: Language, name: str) -> str:
 def one_line(text: str, max_characters: int) -> str:
     """Returns text as one line: entities decoded, tags and control characters gone, cut.
 
+    Invisible characters (soft hyphens, joiners, marks of direction) go without leaving a gap.
+
     A cut text ends in an ellipsis and is never longer than ``max_characters``.
     """
     plain = _TAG.sub(" ", html.unescape(text))
-    visible = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in plain)
+    visible = "".join(_visible(c) for c in plain)
     line = " ".join(visible.split())
     return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"
 
 
 _TURN = re.compile(r"^### (system|user|assistant)$", re.MULTILINE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    return " " if category[0] in "CZ" else character
 
 
 def _chat_prompt(language: Language, name: str, values: dict[str, list[str]]) -> ChatPrompt:

@@ -4,6 +4,8 @@ Everything is read as it lies, then brought to the columns of `artifacts.columns
 cannot be used are set aside with their reason, never dropped silently.
 """
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,8 +29,15 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
+SECOND = 1_000_000
+"""Microseconds: inside, timestamps keep what sub-second order a dump has."""
+
+_LARGEST_SECOND = 253_402_300_799  # The last one of the year 9999.
+_ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+
 class UnreadableDump(ValueError):
-    """A dump's file is missing, of an unknown form, or lacks a column."""
+    """A dump's file is missing, damaged, of an unknown form, or lacks a column."""
 
 
 class Repeats(StrEnum):
@@ -45,7 +54,8 @@ class DumpConfig(BaseModel):
 
     interactions: str = Field(
         description="Parquet, CSV or JSON-lines file with user_id, item_id, domain and timestamp "
-        "(seconds since 1970, or a date type); a .gz of the latter two is read too."
+        "(seconds, or milli- or microseconds, since 1970, a date type, or ISO dates as text; UTC "
+        "where no zone is named); a .gz of the latter two is read too."
     )
     items: str | None = Field(
         default=None,
@@ -83,6 +93,7 @@ class RawDump:
     """The usable rows, and those set aside.
 
     ``interactions`` has `INTERACTION_COLUMNS` and ``row``, the row's place in the file;
+    timestamps are microseconds since 1970 UTC here, `SECOND` of them to a second.
     ``items`` has the columns of `ITEM_SCHEMA`, one row an item. ``quarantine`` has ``source``,
     ``row``, ``reason`` and the offending row's ids as text.
     """
@@ -127,29 +138,32 @@ def existing_file(path: str) -> Path:
 def scan_table(path: str) -> pl.LazyFrame:
     """Returns a file of a known form as a lazy table; raises `UnreadableDump`."""
     existing_file(path)
-    name = path.removesuffix(".gz")
+    name = path.lower().removesuffix(".gz")
     try:
         if name.endswith((".parquet", ".pq")):
-            return pl.scan_parquet(path)
+            return pl.scan_parquet(path, glob=False)
         if name.endswith((".csv", ".tsv")):
-            separator = "\t" if name.endswith(".tsv") else ","
             # Ids keep their leading zeros only as text; numbers are cast where they are needed.
-            return pl.read_csv(path, separator=separator, infer_schema=False).lazy()
+            separator = "\t" if name.endswith(".tsv") else _separator(path)
+            return pl.read_csv(
+                _plain(path), separator=separator, infer_schema=False, glob=False
+            ).lazy()
         if name.endswith((".jsonl", ".ndjson", ".json")):
-            return pl.read_ndjson(path, infer_schema_length=None).lazy()
-    except (pl.exceptions.PolarsError, OSError) as error:
+            return pl.read_ndjson(_plain(path), infer_schema_length=None).lazy()
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         raise UnreadableDump(f"{path} cannot be read: {error}") from error
     raise UnreadableDump(f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (or .gz)")
 
 
 def _read_interactions(config: DumpConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     table = _renamed(config.interactions, config.columns, required=INTERACTION_COLUMNS)
+    schema = table.collect_schema()
     rows = _collect(
         table.select(
-            _identifier(col.USER_ID),
-            _identifier(col.ITEM_ID),
-            _identifier(col.DOMAIN),
-            _seconds(table.collect_schema()[col.TIMESTAMP]).alias(col.TIMESTAMP),
+            _identifier(schema, col.USER_ID),
+            _identifier(schema, col.ITEM_ID),
+            _identifier(schema, col.DOMAIN),
+            _microseconds(schema[col.TIMESTAMP]).alias(col.TIMESTAMP),
         ).with_row_index("row"),
         config.interactions,
     ).with_columns(pl.col("row").cast(pl.Int64))
@@ -186,6 +200,21 @@ def _read_items(config: DumpConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     return usable.select(list(ITEM_SCHEMA)), bad
 
 
+def _plain(path: str) -> str | bytes:
+    """Returns a .gz file's content whole: a torn one must be an error, not fewer rows."""
+    if not path.lower().endswith(".gz"):
+        return path
+    with gzip.open(path) as file:
+        return file.read()
+
+
+def _separator(path: str) -> str:
+    opened = gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb")
+    with opened as file:
+        header = file.readline()
+    return max(",;\t", key=lambda separator: header.count(separator.encode()))
+
+
 def _renamed(path: str, columns: dict[str, str], required: tuple[str, ...]) -> pl.LazyFrame:
     table = scan_table(path)
     try:
@@ -209,26 +238,79 @@ def _collect(table: pl.LazyFrame, path: str) -> pl.DataFrame:
         raise UnreadableDump(f"{path} cannot be read: {error}") from error
 
 
-def _identifier(name: str) -> pl.Expr:
-    text = pl.col(name).cast(pl.String).str.strip_chars()
-    return pl.when(text != "").then(text).alias(name)
+def _identifier(schema: pl.Schema, name: str) -> pl.Expr:
+    column = pl.col(name)
+    if schema[name].is_float():
+        # A column of whole numbers with gaps is often stored as floats: 12.0 is the id 12.
+        whole = pl.when(column == column.floor()).then(column.cast(pl.Int64, strict=False))
+        column = pl.when(column.is_finite()).then(
+            pl.coalesce(whole.cast(pl.String), column.cast(pl.String))
+        )
+    return _text(column).alias(name)
 
 
-def _seconds(dtype: pl.DataType) -> pl.Expr:
+def _text(column: pl.Expr) -> pl.Expr:
+    """Text without blanks around it; null where nothing is left."""
+    text = column.cast(pl.String).str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def _microseconds(dtype: pl.DataType) -> pl.Expr:
     column = pl.col(col.TIMESTAMP)
     if dtype.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.epoch("s")
-    return column.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
+        return column.cast(pl.Datetime("us")).dt.epoch("us")
+    number = column.cast(pl.Float64, strict=False)
+    whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False))
+    # A file has one unit; the median tells it, which no single odd row can move.
+    size = pl.when(number.is_finite()).then(number.abs()).median()
+    moment = (
+        pl.when(size < 1e11)
+        .then(pl.when(number.abs() <= _LARGEST_SECOND).then(number * SECOND).round())
+        .when(size < 1e14)
+        .then(whole * 1_000)
+        .when(size < 1e17)
+        .then(whole)
+        .otherwise(whole // 1_000)
+        .cast(pl.Int64, strict=False)
+    )
+    usable = pl.when(moment.abs() <= _LARGEST_SECOND * SECOND).then(moment)
+    return pl.coalesce(usable, _iso_moment(column)) if dtype == pl.String else usable
+
+
+def _iso_moment(column: pl.Expr) -> pl.Expr:
+    text = column.str.strip_chars().str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
+    zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
+    plain = [
+        text.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone("UTC")
+        for form in _ISO_FORMATS
+    ]
+    return pl.coalesce(zoned.dt.convert_time_zone("UTC"), *plain).dt.epoch("us")
 
 
 def _item_column(schema: pl.Schema, name: str, dtype: pl.DataType) -> pl.Expr:
     if name not in schema:
         return pl.lit(None, dtype).alias(name)
+    column, found = pl.col(name), schema[name]
     if name in ITEM_KEY:
-        return _identifier(name)
-    if name == col.CATEGORIES and not isinstance(schema[name], pl.List):
-        return pl.col(name).cast(pl.String).str.split("|").alias(name)
-    return pl.col(name).cast(dtype, strict=False).alias(name)
+        return _identifier(schema, name)
+    if name == col.CATEGORIES:
+        return _categories(column, found).alias(name)
+    if name == col.PRICE:
+        price = column.cast(dtype, strict=False)
+        return pl.when(price.is_finite()).then(price).alias(name)
+    if isinstance(found, pl.List):  # A text in paragraphs, as some shops export descriptions.
+        column = column.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
+    return _text(column).alias(name)
+
+
+def _categories(column: pl.Expr, found: pl.DataType) -> pl.Expr:
+    """Categories as a list of texts: from a list, a list of paths, or text split at ``|``."""
+    if not isinstance(found, pl.List):
+        column = column.cast(pl.String).str.split("|")
+    elif isinstance(found.inner, pl.List):
+        column = column.list.eval(pl.element().explode())
+    names = column.cast(pl.List(pl.String))
+    return names.list.eval(_text(pl.element()).drop_nulls())
 
 
 def _first_reason(rules: dict[str, pl.Expr]) -> pl.Expr:

@@ -33,7 +33,7 @@ BAD_ANSWER_TRIES = 3
 STOP_POLL_SECONDS = 0.2
 
 CONSECUTIVE_OUTAGES = 8
-"""Prompts in a row that found no server, each after all its retries: then it is down."""
+"""Requests in a row that found no server, each after all its retries: then it is down."""
 
 
 class EndpointRefused(RuntimeError):
@@ -115,11 +115,17 @@ def embed(
     requests: Iterable[EmbeddingRequest],
     spec: EndpointSpec,
     on_outcome: Callable[[Outcome], None],
+    width: int | None = None,
 ) -> None:
-    """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`."""
+    """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`.
+
+    Vectors of another length than ``width`` are bad answers; where it is None, the first
+    vectors that come set it.
+    """
+    expected = _Width(width)
 
     async def ask(client: openai.AsyncOpenAI, batch: list[EmbeddingRequest]) -> list[Outcome]:
-        return await _embed_batch(client, spec, batch)
+        return await _embed_batch(client, spec, batch, expected)
 
     texts = list(requests)
     batches = (texts[i : i + spec.batch_size] for i in range(0, len(texts), spec.batch_size))
@@ -138,16 +144,18 @@ async def _run_all(
     async def work(client: openai.AsyncOpenAI) -> None:
         nonlocal outages
         for job in queue:
+            lost = None
             for outcome in await ask(client, job):
                 on_outcome(outcome)
-                is_outage = isinstance(outcome, Failure) and outcome.is_outage
-                outages = outages + 1 if is_outage else 0
-                if outages >= CONSECUTIVE_OUTAGES:
-                    raise EndpointDown(
-                        f"{spec.model} at {spec.base_url or 'OpenAI'} stopped answering: "
-                        f"{getattr(outcome, 'reason', '')}. What was answered is kept; start the "
-                        "server and run again to go on"
-                    )
+                if isinstance(outcome, Failure) and outcome.is_outage:
+                    lost = outcome
+            outages = outages + 1 if lost else 0
+            if lost and outages >= CONSECUTIVE_OUTAGES:
+                raise EndpointDown(
+                    f"{spec.model} at {spec.base_url or 'OpenAI'} stopped answering: "
+                    f"{lost.reason}. What was answered is kept; start the server and run again "
+                    "to go on"
+                )
 
     async with _client(spec) as client:
         try:
@@ -156,7 +164,7 @@ async def _run_all(
                 workers = [group.create_task(work(client)) for _ in range(spec.concurrency)]
                 await asyncio.gather(*workers)
                 watch.cancel()
-        except* (EndpointRefused, EndpointDown, AskingStopped) as errors:
+        except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
 
@@ -192,7 +200,7 @@ async def _complete_one(
     try:
         return await _again_if_bad(once)
     except (BadAnswer, openai.APIError) as error:
-        return _failure(request.key, spec, error)
+        return _failure(request.key, spec, client.api_key, error)
 
 
 def _message_parameter(message: Message) -> ChatCompletionMessageParam:
@@ -205,8 +213,25 @@ def _message_parameter(message: Message) -> ChatCompletionMessageParam:
             return {"role": "user", "content": message.content}
 
 
+@dataclass
+class _Width:
+    """The length that all vectors of one model have; a replica with another model shows here."""
+
+    value: int | None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises `BadAnswer` where vectors of this shape do not go with the earlier ones."""
+        if self.value is None and len(shape) == 1:
+            self.value = shape[0]
+        if shape != (self.value,):
+            raise BadAnswer(
+                f"vectors of shape {shape} came back where earlier ones have {self.value} numbers; "
+                "has the model behind this name changed?"
+            )
+
+
 async def _embed_batch(
-    client: openai.AsyncOpenAI, spec: EndpointSpec, batch: list[EmbeddingRequest]
+    client: openai.AsyncOpenAI, spec: EndpointSpec, batch: list[EmbeddingRequest], expected: _Width
 ) -> list[Outcome]:
     async def once() -> list[Outcome]:
         reply = await client.embeddings.create(
@@ -215,19 +240,23 @@ async def _embed_batch(
             encoding_format="base64",
             extra_body=spec.parameters,
         )
-        return _checked_vectors(batch, reply)
+        return _checked_vectors(batch, reply, expected)
 
     try:
         return await _again_if_bad(once)
     except (BadAnswer, openai.APIError) as error:
-        failures = [_failure(request.key, spec, error) for request in batch]
+        failures = [_failure(request.key, spec, client.api_key, error) for request in batch]
         if len(batch) == 1 or failures[0].is_outage:
             return list(failures)
         half = len(batch) // 2
         return [
-            *await _embed_batch(client, spec, batch[:half]),
-            *await _embed_batch(client, spec, batch[half:]),
+            *await _embed_batch(client, spec, batch[:half], expected),
+            *await _embed_batch(client, spec, batch[half:], expected),
         ]
+
+
+_MALFORMED = (openai.APIResponseValidationError, ValueError, TypeError, AttributeError)
+"""What a body that is no JSON, or JSON of another shape, reaches us as."""
 
 
 async def _again_if_bad(once: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -240,8 +269,9 @@ async def _again_if_bad(once: Callable[[], Awaitable[Reply]]) -> Reply:
         with attempt:
             try:
                 return await once()
-            except (openai.APIResponseValidationError, ValueError, TypeError) as error:
-                # A body that is no JSON, or JSON of another shape, reaches us as any of these.
+            except BadAnswer:
+                raise
+            except _MALFORMED as error:
                 raise BadAnswer(f"malformed answer: {error}") from error
     raise AssertionError("tenacity reraises the last error")
 
@@ -264,7 +294,7 @@ def _checked_text(key: str, reply: ChatCompletion) -> Answer:
 
 
 def _checked_vectors(
-    batch: list[EmbeddingRequest], reply: CreateEmbeddingResponse
+    batch: list[EmbeddingRequest], reply: CreateEmbeddingResponse, expected: _Width
 ) -> list[Outcome]:
     entries = {entry.index: entry.embedding for entry in reply.data}
     if sorted(entries) != list(range(len(batch))) or len(reply.data) != len(batch):
@@ -274,6 +304,7 @@ def _checked_vectors(
         raise BadAnswer("vectors of different lengths came back")
     if not all(np.isfinite(vector).all() and vector.any() for vector in vectors):
         raise BadAnswer("a vector is zero or not finite")
+    expected.check(vectors[0].shape)
     tokens = reply.usage.prompt_tokens if reply.usage else 0
     shares = np.diff(np.linspace(0, tokens, len(batch) + 1).astype(int))
     return [
@@ -289,22 +320,24 @@ def _vector(encoded: object) -> np.ndarray:
     return np.asarray(encoded, dtype=np.float32)
 
 
-def _failure(key: str, spec: EndpointSpec, error: Exception) -> Failure:
-    """Raises `EndpointRefused` for what would fail every prompt alike."""
+def _failure(key: str, spec: EndpointSpec, secret: str, error: Exception) -> Failure:
+    """Raises `EndpointRefused` for what would fail every prompt alike.
+
+    A server may quote the key in its refusal; it goes no further than here.
+    """
+    words = one_line(str(error).replace(secret, "[key]"), 300)
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         raise EndpointRefused(
             f"{spec.base_url or 'OpenAI'} refuses the key or the model {spec.model} "
-            f"(HTTP {error.status_code}); check {spec.key_variable or 'the key'}"
-        ) from error
+            f"(HTTP {error.status_code}); check {spec.key_variable or 'the key'}. It said: {words}"
+        ) from None
     if isinstance(error, openai.NotFoundError):
         raise EndpointRefused(
             f"{spec.base_url or 'OpenAI'} has no model {spec.model} (HTTP 404); "
-            "check the model's name and that base_url ends in /v1"
-        ) from error
+            f"check the model's name and that base_url ends in /v1. It said: {words}"
+        ) from None
     if isinstance(error, openai.RateLimitError | openai.InternalServerError):
-        return Failure(key, f"HTTP {error.status_code} after every retry", is_outage=True)
+        return Failure(key, f"after every retry: {words}", is_outage=True)
     if isinstance(error, openai.APIConnectionError):
-        return Failure(key, f"no answer after every retry: {error}", is_outage=True)
-    if isinstance(error, openai.APIStatusError):
-        return Failure(key, f"HTTP {error.status_code}: {one_line(error.message, 300)}")
-    return Failure(key, one_line(str(error), 300))
+        return Failure(key, f"no answer after every retry: {words}", is_outage=True)
+    return Failure(key, words)

@@ -56,8 +56,11 @@ def evaluate(
     wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
 
     def make(draft: Draft) -> None:
+        fitted, card = load_model(store.path(model))
         sequences = load_sequences(store, dataset)
-        fitted, _ = load_model(store.path(model))
+        if card.config.train.refit:
+            # A model that has learnt the validation events is held against baselines that have too.
+            sequences = sequences.with_validation_in_training()
         scorers = {OUR_MODEL: ModelScorer(fitted), **baselines(sequences)}
         metrics, ranks = measure(scorers, sequences, config)
         metrics.write_parquet(draft.path / METRICS)

@@ -16,7 +16,7 @@ from artifacts.fingerprint import sha256_of_file
 from artifacts.manifest import Identity, Kind, identity
 from artifacts.store import Draft, Store
 from prompts.render import one_line
-from tasks.dump import ITEM_KEY, DumpConfig, RawDump, Repeats, existing_file, read_dump
+from tasks.dump import ITEM_KEY, SECOND, DumpConfig, RawDump, Repeats, existing_file, read_dump
 from tasks.stage import StageResult, run_stage
 
 TITLE_CHARACTERS = 300
@@ -25,7 +25,7 @@ HELD_OUT_EVENTS = 2
 
 
 class TooFewDomains(ValueError):
-    """The dump has fewer than two domains after filtering."""
+    """The dump has events in fewer than two domains after filtering."""
 
 
 class Sieve:
@@ -67,7 +67,9 @@ def make_dataset(dump: DumpConfig, draft: Draft) -> None:
     users = (
         sieve.events.group_by(col.USER_ID).agg(pl.len().alias("events")).sort(col.USER_ID)
     ).with_row_index(col.USER_INDEX)
-    events = _with_splits(_indexed(sieve.events, users, items))
+    # Ordered by microseconds, stored by seconds.
+    in_seconds = sieve.events.with_columns(pl.col(col.TIMESTAMP) // SECOND)
+    events = _with_splits(_indexed(in_seconds, users, items))
     write_dataset(draft.path, users, items, events)
     _write_dropped(draft, sieve, raw.quarantine)
     draft.counts.update(_facts(users, items, sieve.events, raw))
@@ -115,6 +117,7 @@ def _catalogue(events: pl.DataFrame, described: pl.DataFrame, dump: DumpConfig) 
     if dump.domains is not None:
         described = described.filter(pl.col(col.DOMAIN).is_in(list(dump.domains)))
     bought = events.select(ITEM_KEY).unique()
+    _require_two_domains(bought)
     items = (
         pl.concat([bought, described.select(ITEM_KEY)])
         .unique()
@@ -122,13 +125,16 @@ def _catalogue(events: pl.DataFrame, described: pl.DataFrame, dump: DumpConfig) 
         .sort(ITEM_KEY)
         .with_row_index(col.ITEM_INDEX, offset=1)
     )
-    domains = items[col.DOMAIN].unique().to_list()
+    return items.with_columns(_clean_titles(items[col.TITLE]))
+
+
+def _require_two_domains(bought: pl.DataFrame) -> None:
+    domains = sorted(bought[col.DOMAIN].unique())
     if len(domains) < 2:
         raise TooFewDomains(
-            f"the dump has {len(domains)} domain(s) ({', '.join(domains) or 'none'}) after "
-            "filtering; bridging domains needs at least two in the column 'domain'"
+            f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
+            "after filtering; bridging domains needs at least two in the column 'domain'"
         )
-    return items.with_columns(_clean_titles(items[col.TITLE]))
 
 
 def _clean_titles(titles: pl.Series) -> pl.Series:

@@ -45,6 +45,10 @@ class TooManyFailures(RuntimeError):
     """More prompts of a stage failed than the configuration allows."""
 
 
+class MixedVectors(RuntimeError):
+    """The ledger holds vectors of different lengths under one model's name."""
+
+
 class Answered(NamedTuple):
     """``answers`` one row a key (`ANSWER_SCHEMA`); ``failures`` key and reason."""
 
@@ -67,6 +71,7 @@ class Shard(BaseModel):
     stop: int
     spec: EndpointSpec
     max_tokens: int
+    width: int | None
     store_root: str
     progress_token: str
 
@@ -110,13 +115,15 @@ def answer_all(
     Raises:
         EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
         TooManyFailures: more than ``config.max_failed_share`` of the distinct prompts failed.
+        MixedVectors: two shards were answered by different models of one name.
     """
     ledger = Ledger(store.local, role)
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
     distinct = prompts.unique(col.KEY, keep="first", maintain_order=True)
     missing = distinct.join(ledger.missing(distinct[col.KEY]).to_frame(), on=col.KEY, how="semi")
-    outcomes = _ask(label, role, missing, endpoint, config, store, max_tokens)
+    width = _known_width(ledger, distinct, missing)
+    outcomes = _ask(label, role, missing, endpoint, config, store, max_tokens, width)
     failures = pl.DataFrame(
         [failure for outcome in outcomes for failure in outcome.failures],
         schema=FAILURE_SCHEMA,
@@ -132,7 +139,13 @@ def answer_all(
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         completion_tokens=sum(outcome.completion_tokens for outcome in outcomes),
     )
-    return Answered(ledger.answers(distinct[col.KEY]), failures, usage)
+    answers = ledger.answers(distinct[col.KEY])
+    if (lengths := answers["vector"].bin.size().drop_nulls().unique()).len() > 1:
+        raise MixedVectors(
+            f"{endpoint.model} gave vectors of {sorted(lengths // 4)} numbers, so more than one "
+            f"model answers to this name; mend that, delete {ledger.folder} and run again"
+        )
+    return Answered(answers, failures, usage)
 
 
 def outcome_of(failures: pl.DataFrame) -> str:
@@ -150,13 +163,16 @@ def _ask(
     config: LlmConfig,
     store: Store,
     max_tokens: int,
+    width: int | None,
 ) -> list[ShardOutcome]:
     if missing.is_empty():
         return []
     spec = endpoint.spec()
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
     missing.write_parquet(spool)
-    starts = range(0, missing.height, config.shard_size)
+    # Two shards cannot share one connection, so they become one.
+    size = config.shard_size if spec.concurrency >= SHARDS_IN_FLIGHT else missing.height
+    starts = range(0, missing.height, size)
     in_flight = min(SHARDS_IN_FLIGHT, len(starts))
     shard_spec = spec.model_copy(update={"concurrency": max(1, spec.concurrency // in_flight)})
     try:
@@ -169,9 +185,10 @@ def _ask(
                     role=role,
                     spool=str(spool),
                     start=start,
-                    stop=min(start + config.shard_size, missing.height),
+                    stop=min(start + size, missing.height),
                     spec=shard_spec,
                     max_tokens=max_tokens,
+                    width=width,
                     store_root=str(store.local),
                     progress_token=bar.token,
                 )
@@ -207,10 +224,17 @@ def answer_shard(shard: Shard) -> ShardOutcome:
         if shard.role is Role.CHAT:
             complete(_chat_requests(rows, shard.max_tokens), shard.spec, keep)
         else:
-            embed(_embedding_requests(rows), shard.spec, keep)
+            embed(_embedding_requests(rows), shard.spec, keep, shard.width)
     return ShardOutcome(
         prompt_tokens=tokens[0], completion_tokens=tokens[1], failures=tuple(failures)
     )
+
+
+def _known_width(ledger: Ledger, distinct: pl.DataFrame, missing: pl.DataFrame) -> int | None:
+    """Returns the length of the vectors that the ledger holds for these prompts, if any."""
+    held = distinct.join(missing, on=col.KEY, how="anti")[col.KEY].head(1)
+    vector = ledger.answers(held)["vector"].drop_nulls()
+    return len(vector[0]) // 4 if len(vector) else None
 
 
 def _chat_requests(rows: pl.DataFrame, max_tokens: int) -> list[ChatRequest]:

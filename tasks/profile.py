@@ -114,9 +114,14 @@ def titles_by_interest(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
         .join(titled, on=col.ITEM_INDEX, maintain_order="left")
         .join(assigned, on=col.ITEM_INDEX, maintain_order="left")
         .group_by(col.USER_INDEX, col.CLUSTER, maintain_order=True)
-        .agg(pl.col(col.TITLE).unique(maintain_order=True).tail(MAX_TITLES).alias("titles"))
+        .agg(_latest_distinct(pl.col(col.TITLE)).alias("titles"))
         .sort(col.USER_INDEX, col.CLUSTER)
     )
+
+
+def _latest_distinct(titles: pl.Expr) -> pl.Expr:
+    """A title chosen again counts where it was chosen last."""
+    return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
 
 
 def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:

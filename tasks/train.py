@@ -1,15 +1,17 @@
 """Stage 6, tables and profiles to a model: fit the tri-thread recommender (METHOD 4 and 5)."""
 
+from typing import Self
+
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import LEARNING_CURVE
 from artifacts.store import Draft, Store
 from model.checkpoint import save_model
-from model.config import TriThreadConfig, load_preset
+from model.config import TriThreadConfig, UnknownPresetError, load_preset
 from model.trainer import EpochReport, FitResult, fit
 from tasks.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.progress import Progress, progress
@@ -27,6 +29,14 @@ class TrainingConfig(BaseModel):
         description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
     )
     seed: int = Field(default=0, description="Of weights, batches, negatives and dropout.")
+
+    @model_validator(mode="after")
+    def _refuse_unknown_names(self) -> Self:
+        try:
+            self.resolved()
+        except UnknownPresetError as error:
+            raise ValueError(str(error.args[0])) from error
+        return self
 
     def resolved(self) -> TriThreadConfig:
         """Returns the whole configuration; raises for an unknown preset or field."""
