@@ -129,8 +129,8 @@ def _seal(path: Path) -> int:
         answers = parse_journal(path.read_bytes())
     except ValidationError as error:
         raise JournalDamaged(
-            f"{path} has a line that is no answer: {error}; delete that line and run again, "
-            "the other answers are kept"
+            f"{path} has a line that is no answer ({error.errors()[0]['msg']}); delete that line "
+            "and run again, the other answers are kept"
         ) from error
     if answers.height:
         part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")

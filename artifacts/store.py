@@ -206,6 +206,8 @@ class Store:
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._remote.get(source, str(partial), recursive=True)
+            if not (place / MANIFEST).exists():
+                shutil.rmtree(place, ignore_errors=True)
             _settle(partial, place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

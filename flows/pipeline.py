@@ -23,7 +23,7 @@ class PipelineResult(BaseModel):
         return (*self.refreshed.stages, *self.release.stages)
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name="pipeline: {name}")
 def pipeline(
     dump: DumpConfig,
     name: str = "your data",

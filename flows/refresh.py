@@ -49,6 +49,7 @@ class Refreshed(BaseModel):
 
 @flow(
     name="refresh",
+    flow_run_name="refresh",
     task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
 )
 def refresh(

@@ -40,7 +40,7 @@ class Release(BaseModel):
         return (self.model, self.metrics, self.recommendations, self.report)
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name="retrain: {name}")
 def retrain(
     config: RetrainConfig | None = None,
     name: str = "your data",

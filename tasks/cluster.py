@@ -28,7 +28,7 @@ class ClusterConfig(BaseModel):
     seed: int = Field(default=0, description="Of K-means (METHOD 7.12).")
 
 
-@task(name="cluster items", cache_policy=NO_CACHE)
+@task(name="cluster items", task_run_name="cluster items", cache_policy=NO_CACHE)
 def cluster_items(embeddings: ArtifactRef, config: ClusterConfig, store_root: str) -> StageResult:
     """Returns the clusters: ``item_index, cluster, distance`` (Euclidean, to its centroid)."""
     store = Store(store_root)

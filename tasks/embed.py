@@ -28,7 +28,7 @@ class NothingEmbedded(RuntimeError):
     """A domain has no item with an embedding, so its other items have no mean to stand on."""
 
 
-@task(name="embed items", cache_policy=NO_CACHE)
+@task(name="embed items", task_run_name="embed items", cache_policy=NO_CACHE)
 def embed_items(
     dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig, store_root: str
 ) -> StageResult:

@@ -43,7 +43,7 @@ class EvaluationConfig(BaseModel):
     seed: int = Field(default=0, description="Draws the sampled candidates.")
 
 
-@task(name="evaluate", cache_policy=NO_CACHE)
+@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
 def evaluate(
     dataset: ArtifactRef, model: ArtifactRef, config: EvaluationConfig, store_root: str
 ) -> StageResult:

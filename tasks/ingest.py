@@ -42,7 +42,7 @@ class Sieve:
         self.events = kept
 
 
-@task(name="ingest", cache_policy=NO_CACHE)
+@task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
 def ingest(dump: DumpConfig, store_root: str) -> StageResult:
     """Returns the dataset artifact of a dump; raises `UnreadableDump`, `TooFewDomains`."""
     store = Store(store_root)

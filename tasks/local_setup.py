@@ -24,7 +24,8 @@ from pathlib import Path
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
 DEFAULT_DIRECTORY = Path(".venv-vllm")
-DEFAULT_CONSTRAINTS = Path("constraints-local.txt")
+DEFAULT_CONSTRAINTS = Path(__file__).parents[1] / "constraints-local.txt"
+"""Beside the source, not the caller's folder: an environment must not depend on who looks."""
 
 Report = Callable[[str], None]
 

@@ -50,7 +50,7 @@ class Profiled(NamedTuple):
     usage: LlmUsage
 
 
-@task(name="profile users", cache_policy=NO_CACHE)
+@task(name="profile users", task_run_name="profile users", cache_policy=NO_CACHE)
 def profile_users(
     dataset: ArtifactRef,
     clusters: ArtifactRef,

@@ -34,7 +34,7 @@ class ProjectConfig(BaseModel):
     seed: int = Field(default=0, description="Of the PCA solver.")
 
 
-@task(name="project items", cache_policy=NO_CACHE)
+@task(name="project items", task_run_name="project items", cache_policy=NO_CACHE)
 def project_items(
     dataset: ArtifactRef, embeddings: ArtifactRef, config: ProjectConfig, store_root: str
 ) -> StageResult:
@@ -61,26 +61,44 @@ def make_tables(
 ) -> None:
     """Fills a draft with tables, projections and the search index."""
     read = read_item_embeddings(store, embeddings)
-    vectors, is_embedded = read.vectors, read.is_embedded
     data = read_dataset(store, dataset)
+    tables = project_vectors(
+        read.vectors, read.is_embedded, data.domains, data.domain_starts, config
+    )
+    write_item_tables(draft.path, tables, read.vectors)
+    draft.counts.update(
+        {
+            "items": len(read.vectors) - 1,
+            "global_width": tables.global_table.shape[1],
+            "hidden": config.hidden,
+        }
+    )
 
+
+def project_vectors(
+    vectors: np.ndarray,
+    is_embedded: np.ndarray,
+    domains: tuple[str, ...],
+    domain_starts: np.ndarray,
+    config: ProjectConfig,
+) -> StoredItemTables:
+    """Returns the tables of embeddings (items + 1, width) with their mask (items + 1,).
+
+    Only items with an embedding of their own shape the projections; all are projected.
+    """
     k = min(config.global_width, vectors.shape[1], len(vectors) - 2)
-    everything = slice(1, len(vectors))
-    global_table, projections = np.zeros((len(vectors), k), np.float32), {}
-    global_pca = _fit(vectors[is_embedded], k, config.seed)
-    global_table[everything] = _project(global_pca, vectors[everything], k)
-    projections |= _arrays("global", global_pca)
+    pca = _fit(vectors[is_embedded], k, config.seed)
+    global_table = np.zeros((len(vectors), k), np.float32)
+    global_table[1:] = _project(pca, vectors[1:], k)
+    projections = _arrays("global", pca)
 
     local_table = np.zeros((len(vectors), config.hidden), np.float32)
-    for number, domain in enumerate(data.domains):
-        rows = slice(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
+    for domain, low, high in zip(domains, domain_starts[:-1], domain_starts[1:], strict=True):
+        rows = slice(low + 1, high + 1)
         pca = _fit(vectors[rows][is_embedded[rows]], config.hidden, config.seed)
         local_table[rows] = _project(pca, vectors[rows], config.hidden)
         projections |= _arrays(f"local.{domain}", pca)
-
-    tables = StoredItemTables(global_table, local_table, projections)
-    write_item_tables(draft.path, tables, vectors)
-    draft.counts.update({"items": len(vectors) - 1, "global_width": k, "hidden": config.hidden})
+    return StoredItemTables(global_table, local_table, projections)
 
 
 def _fit(vectors: np.ndarray, width: int, seed: int) -> PCA:

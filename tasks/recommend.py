@@ -28,7 +28,7 @@ class RecommendationConfig(BaseModel):
     exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")
 
 
-@task(name="recommend", cache_policy=NO_CACHE)
+@task(name="recommend", task_run_name="recommend", cache_policy=NO_CACHE)
 def recommend(
     dataset: ArtifactRef, model: ArtifactRef, config: RecommendationConfig, store_root: str
 ) -> StageResult:

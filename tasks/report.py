@@ -58,7 +58,7 @@ class ReportSources(BaseModel):
     recommendations: ArtifactRef
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE)
 def report(
     sources: ReportSources, name: str, stages: tuple[StageResult, ...], store_root: str
 ) -> StageResult:
@@ -98,7 +98,7 @@ def report_content(
         dataset=_dataset_facts(data, read_table(store, sources.dataset, DROPPED)),
         llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
-        metrics=read_table(store, sources.metrics, METRICS),
+        metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
         item_map=_item_map(data, clusters, read_item_embeddings(store, sources.embeddings).vectors),
         clusters=_cluster_facts(data, clusters),
         profiles=profile_examples(data, profiles, recommended),
@@ -110,6 +110,11 @@ def report_content(
             for stage in stages
         ),
     )
+
+
+def _shown_metrics(metrics: pl.DataFrame) -> pl.DataFrame:
+    """One cutoff: nine columns a domain hide what the two that matter say."""
+    return metrics.filter(pl.col("metric").is_in(["NDCG@10", "HR@10"]))
 
 
 def _model_name(parameter: object) -> str | None:

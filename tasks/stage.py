@@ -14,6 +14,7 @@ from artifacts.manifest import ArtifactRef, Identity
 from artifacts.store import Draft, Store
 
 logger = logging.getLogger("llm4cdsr")
+logger.setLevel(logging.INFO)  # Else a worker's default of WARNING keeps these lines from the UI.
 
 
 class LlmUsage(BaseModel):

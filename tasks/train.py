@@ -1,5 +1,6 @@
 """Stage 6, tables and profiles to a model: fit the tri-thread recommender (METHOD 4 and 5)."""
 
+import math
 from typing import Self
 
 import polars as pl
@@ -44,7 +45,7 @@ class TrainingConfig(BaseModel):
         return load_preset(self.preset, {**self.overrides, "train": train})
 
 
-@task(name="train", cache_policy=NO_CACHE)
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE)
 def train(
     dataset: ArtifactRef,
     tables: ArtifactRef,
@@ -81,23 +82,26 @@ def train(
 
 
 def _show(bar: Progress, report: EpochReport) -> None:
-    bar.advance(
-        1,
-        f"loss {report.loss:.3f}, validation NDCG@10 {report.validation_ndcg:.4f}, "
-        f"{report.sequences_per_second:,.0f} sequences/s",
-    )
+    facts = [f"loss {report.loss:.3f}", f"{report.sequences_per_second:,.0f} sequences/s"]
+    if not math.isnan(report.validation_ndcg):
+        facts.insert(1, f"validation NDCG@10 {report.validation_ndcg:.4f}")
+    if report.phase == "refit":
+        facts.append("refit on training and validation events")
+    bar.advance(1, ", ".join(facts))
 
 
 def _learning_curve(fitted: FitResult) -> pl.DataFrame:
+    """Returns the epochs of the search; a refit has nothing left to be validated on."""
+    search = [report for report in fitted.history if report.phase == "search"]
     return pl.DataFrame(
         {
-            "epoch": [report.epoch for report in fitted.history],
-            "loss": [report.loss for report in fitted.history],
-            "validation_ndcg": [report.validation_ndcg for report in fitted.history],
-            "validation_hr": [report.validation_hit_rate for report in fitted.history],
-            "seconds": [report.seconds for report in fitted.history],
+            "epoch": [report.epoch for report in search],
+            "loss": [report.loss for report in search],
+            "validation_ndcg": [report.validation_ndcg for report in search],
+            "validation_hr": [report.validation_hit_rate for report in search],
+            "seconds": [report.seconds for report in search],
         }
-    )
+    ).with_columns(pl.col("validation_ndcg", "validation_hr").fill_nan(None))
 
 
 def _facts(fitted: FitResult) -> dict[str, int | float]:

@@ -1,0 +1,50 @@
+"""What stages need to run: a store, a Prefect API for the shards, and leave to ask endpoints."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.testing.utilities import prefect_test_harness
+
+from artifacts.store import Store
+from tasks.endpoint import allow_asking
+
+Result = TypeVar("Result")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def in_flow(prefect_api: None) -> Callable[[Callable[[], Any]], Any]:
+    """Runs a function where its tasks can be mapped."""
+
+    def run(work: Callable[[], Result]) -> Result:
+        runner = ThreadPoolTaskRunner(max_workers=2)
+
+        @flow(name="test", task_runner=runner, validate_parameters=False)  # pyright: ignore
+        def around() -> list[Result]:
+            return [work()]
+
+        return around()[0]
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def asking() -> Iterator[None]:
+    """`stop_asking` is the process's: one test's interrupt must not end the next one's asking."""
+    allow_asking()
+    yield
+    allow_asking()
