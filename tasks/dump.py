@@ -209,8 +209,7 @@ def _plain(path: str) -> str | bytes:
 
 
 def _separator(path: str) -> str:
-    opened = gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb")
-    with opened as file:
+    with gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb") as file:
         header = file.readline()
     return max(",;\t", key=lambda separator: header.count(separator.encode()))
 

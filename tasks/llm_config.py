@@ -38,7 +38,7 @@ class ChatConfig(_Edge):
         description="The paper's prompts used 0.5; lower keeps small models at the facts.",
     )
     analyze_tokens: int = Field(default=80, ge=8, description="Limit of one partial interest.")
-    summarize_tokens: int = Field(default=160, ge=8, description="Limit of one profile.")
+    summarize_tokens: int = Field(default=140, ge=8, description="Limit of one profile.")
     concurrency: int = Field(default=64, ge=1, description="Requests in flight, all shards.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -49,6 +49,7 @@ class Settings(BaseModel):
     colour: Colour = Colour.RED
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("abcé", max_size=3), JSON))
 def test_the_order_of_keys_does_not_count(value: dict[str, object]) -> None:
     assert sha256_of(value) == sha256_of(dict(reversed(value.items())))

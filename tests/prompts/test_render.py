@@ -1,9 +1,10 @@
 """Prompts: item text stays data on its own line, and unknown things are left out."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -19,6 +20,8 @@ from prompts.render import (
     prompt_version,
     summarize_prompt,
 )
+
+Ask = Callable[[Sequence[str], Language], ChatPrompt]
 
 EN = Language.ENGLISH
 HOSTILE = [
@@ -53,14 +56,14 @@ def frame(prompt: ChatPrompt, line: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("title", HOSTILE, ids=lambda title: repr(title)[:30])
 @pytest.mark.parametrize(("ask", "width"), [(analyze_prompt, 80), (summarize_prompt, 300)])
-def test_a_hostile_text_changes_its_own_line_only(title: str, ask: object, width: int) -> None:
-    assert callable(ask)
+def test_a_hostile_text_changes_its_own_line_only(title: str, ask: Ask, width: int) -> None:
     harmless, attacked = ask(["Kettle", "MARK", "Pan"], EN), ask(["Kettle", title, "Pan"], EN)
     line = f"- {one_line(title, width)}"
     assert frame(attacked, line) == frame(harmless, "- MARK")
     assert len(line) <= width + 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=4))
 def test_no_text_can_change_the_turns(titles: list[str]) -> None:
     plain = analyze_prompt(["x"] * len(titles), EN).messages
@@ -70,6 +73,7 @@ def test_no_text_can_change_the_turns(titles: list[str]) -> None:
     assert attacked[-1].content.count("\n") == plain[-1].content.count("\n")
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 40))
 def test_one_line_is_one_line_without_invisible_characters_and_short(text: str, width: int) -> None:
     line = one_line(text, width)
@@ -107,8 +111,7 @@ def test_the_latest_titles_count_and_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("ask", [analyze_prompt, summarize_prompt])
-def test_the_data_stands_after_a_prefix_that_is_the_same_for_all_users(ask: object) -> None:
-    assert callable(ask)
+def test_the_data_stands_after_a_prefix_that_is_the_same_for_all_users(ask: Ask) -> None:
     first, second = ask(["Kettle"], EN), ask(["Tent", "Stove"], EN)
     assert first.messages[:-1] == second.messages[:-1]
     assert first.messages[0].role == "system"

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from artifacts.answers import Role
-from artifacts.manifest import ArtifactRef
+from artifacts.fingerprint import sha256_of
+from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks import dummy_endpoint
 from tasks.dump import DumpConfig
@@ -78,7 +81,7 @@ class SmallShop:
 
     def ingested(self, store: Store) -> ArtifactRef:
         folder = Path(store.root).parent / "dump"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         columns = ["user_id", "item_id", "domain", "timestamp"]
         pl.DataFrame(self.events, schema=columns, orient="row").write_parquet(folder / "e.parquet")
         items = [(item, domain, title) for (domain, item), title in self.titles.items()]
@@ -129,3 +132,19 @@ def endpoints_at(base_url: str, max_retries: int = 1) -> Endpoints:
 
 LENIENT = LlmConfig(max_failed_share=1.0)
 """For tests of what becomes of failures."""
+
+
+def stored_embeddings(store: Store, vectors: np.ndarray, is_embedded: np.ndarray) -> ArtifactRef:
+    """Item embeddings made by hand: both arrays over items 0 (padding) to the last."""
+    made = identity(Kind.ITEM_EMBEDDINGS, {"made": sha256_of(vectors.tolist())}, {})
+    word = {True: EmbeddingStatus.EMBEDDED.value, False: EmbeddingStatus.NO_TEXT.value}
+    status = pl.DataFrame(
+        {
+            "item_index": range(1, len(vectors)),
+            STATUS: [word[bool(flag)] for flag in is_embedded[1:]],
+            "reason": pl.Series([None] * (len(vectors) - 1), dtype=pl.String),
+        }
+    )
+    with store.create(made) as draft:
+        write_item_embeddings(draft.path, vectors.astype(np.float32), status)
+    return made.ref

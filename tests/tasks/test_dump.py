@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,29 +11,30 @@ import pytest
 
 from tasks.dump import SECOND, DumpConfig, UnreadableDump, read_dump
 
-Write = Callable[[Path, list[dict[str, object]]], None]
+Rows = Sequence[Mapping[str, object]]
+Write = Callable[[Path, Rows], None]
 
-ROWS: list[dict[str, object]] = [
+ROWS: Rows = [
     {"user_id": "007", "item_id": "0012", "domain": "food", "timestamp": 1_400_000_000},
     {"user_id": "ünï漢", "item_id": 'q"uo,te;d', "domain": "kitchen", "timestamp": 1_400_000_060},
     {"user_id": "u", "item_id": "x y", "domain": "food", "timestamp": 5},
 ]
 
 
-def as_parquet(path: Path, rows: list[dict[str, object]]) -> None:
+def as_parquet(path: Path, rows: Rows) -> None:
     pl.DataFrame(rows, infer_schema_length=None).write_parquet(path)
 
 
-def as_csv(path: Path, rows: list[dict[str, object]], separator: str = ",") -> None:
+def as_csv(path: Path, rows: Rows, separator: str = ",") -> None:
     pl.DataFrame(rows, infer_schema_length=None).write_csv(path, separator=separator)
 
 
-def as_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
+def as_jsonl(path: Path, rows: Rows) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def zipped(write: Write) -> Write:
-    def write_zipped(path: Path, rows: list[dict[str, object]]) -> None:
+    def write_zipped(path: Path, rows: Rows) -> None:
         plain = path.with_suffix(".plain")
         write(plain, rows)
         path.write_bytes(gzip.compress(plain.read_bytes()))
