@@ -11,17 +11,18 @@ from artifacts.manifest import ArtifactRef
 from artifacts.results import METRICS, read_table
 from artifacts.store import Store
 from tasks.evaluate import FULL
+from tasks.progress import TERMINAL
 from tasks.stage import LlmUsage, StageResult
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
 
 out = Console()
-err = Console(stderr=True)
+err = TERMINAL
 
 
 def show_logs(*, verbose: bool) -> None:
     """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
-    handler = RichHandler(console=err, show_path=False, show_level=False, markup=False)
+    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
     logger = logging.getLogger("llm4cdsr")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

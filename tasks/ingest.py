@@ -16,7 +16,9 @@ from artifacts.fingerprint import sha256_of_file
 from artifacts.manifest import Identity, Kind, identity
 from artifacts.store import Draft, Store
 from prompts.render import one_line
-from tasks.dump import ITEM_KEY, SECOND, DumpConfig, RawDump, Repeats, existing_file, read_dump
+from tasks.dump import ITEM_KEY, DumpConfig, RawDump, Repeats, read_dump
+from tasks.dump_columns import SECOND
+from tasks.dump_files import existing_file
 from tasks.stage import StageResult, run_stage
 
 TITLE_CHARACTERS = 300

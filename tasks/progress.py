@@ -30,6 +30,9 @@ from rich.progress import Progress as Bars
 UI_EVERY_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0
 
+TERMINAL = Console(stderr=True)
+"""Bars and log lines share it: a line printed past a live bar would tear it."""
+
 logger = logging.getLogger("llm4cdsr")
 
 
@@ -121,7 +124,7 @@ def _show_bar(state: Progress) -> None:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=TERMINAL,
             transient=True,
         )
         _bars.start()

@@ -107,7 +107,10 @@ def _fit(vectors: np.ndarray, width: int, seed: int) -> PCA:
         chosen = np.random.default_rng(seed).choice(vectors, FIT_ITEMS, replace=False)
     # Exact, and seconds where a full SVD takes minutes: items outnumber embedding dimensions.
     solver = "covariance_eigh" if len(chosen) > chosen.shape[1] else "full"
-    return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
+    # Vectors without variance (a single item, equal texts) have shares of variance of 0/0, which
+    # nothing reads.
+    with np.errstate(invalid="ignore"):
+        return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
 
 
 def _project(pca: PCA, vectors: np.ndarray, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from prefect.testing.utilities import prefect_test_harness
 from artifacts.store import Store
 from tasks import llm_shards
 from tasks.endpoint import allow_asking
-from tasks.llm_shards import Shard, ShardOutcome, answer_shard
+from tests.tasks.small_shop import InlineShards
 
 Result = TypeVar("Result")
 
@@ -44,21 +44,10 @@ def in_flow(prefect_api: None) -> Callable[[Callable[[], Any]], Any]:
     return run
 
 
-class _InlineShards:
-    """Asks shards one after the other, without a task run a shard."""
-
-    def map(self, shards: list[Shard]) -> "_InlineShards":
-        self._outcomes = [answer_shard.fn(shard) for shard in shards]
-        return self
-
-    def result(self) -> list[ShardOutcome]:
-        return self._outcomes
-
-
 @pytest.fixture
 def inline_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what stages make of answers: how shards run is the claim of others."""
-    monkeypatch.setattr(llm_shards, "answer_shard", _InlineShards())
+    monkeypatch.setattr(llm_shards, "answer_shard", InlineShards())
 
 
 @pytest.fixture(autouse=True)

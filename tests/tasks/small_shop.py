@@ -17,6 +17,7 @@ from tasks.dump import DumpConfig
 from tasks.endpoints import Endpoint, Endpoints
 from tasks.ingest import ingest
 from tasks.llm_config import EndpointSpec, LlmConfig
+from tasks.llm_shards import Shard, ShardOutcome, answer_shard
 
 Event = tuple[str, str, str, int]
 """user_id, item_id, domain, timestamp."""
@@ -148,3 +149,14 @@ def stored_embeddings(store: Store, vectors: np.ndarray, is_embedded: np.ndarray
     with store.create(made) as draft:
         write_item_embeddings(draft.path, vectors.astype(np.float32), status)
     return made.ref
+
+
+class InlineShards:
+    """Asks shards one after the other, without a task run a shard."""
+
+    def map(self, shards: list[Shard]) -> "InlineShards":
+        self._outcomes = [answer_shard.fn(shard) for shard in shards]
+        return self
+
+    def result(self) -> list[ShardOutcome]:
+        return self._outcomes

@@ -9,7 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.dump import SECOND, DumpConfig, UnreadableDump, read_dump
+from tasks.dump import DumpConfig, read_dump
+from tasks.dump_columns import SECOND
+from tasks.dump_files import UnreadableDump
 
 Rows = Sequence[Mapping[str, object]]
 Write = Callable[[Path, Rows], None]

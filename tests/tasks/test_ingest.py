@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from artifacts.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
-from tasks.dump import DumpConfig, UnreadableDump
+from tasks.dump import DumpConfig
+from tasks.dump_files import UnreadableDump
 from tasks.ingest import TooFewDomains, dataset_identity, ingest, make_dataset
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

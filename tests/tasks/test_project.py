@@ -111,3 +111,13 @@ def test_tables_are_in_the_order_of_the_dataset(store: Store) -> None:
     data = read_dataset(store, shop_of(2, 3).ingested(store))
     assert data.domains == ("books", "gear")
     assert data.domain_starts.tolist() == [0, 3, 5]
+
+
+def test_a_domain_of_equal_texts_has_a_place_all_the_same(store: Store) -> None:
+    dataset = shop_of(3, 2).ingested(store)
+    vectors = np.vstack([np.zeros(WIDTH), np.eye(WIDTH)[[0, 1, 2, 2, 2]]])
+    embeddings = stored_embeddings(store, vectors, np.arange(6) > 0)
+    made = project_items.fn(dataset, embeddings, ProjectConfig(hidden=2), store.root)
+    tables = read_item_tables(store, made.ref)
+    assert np.isfinite(tables.local_table).all()
+    assert np.isfinite(tables.global_table).all()

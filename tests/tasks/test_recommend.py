@@ -1,0 +1,90 @@
+"""Recommendations against a plain sort: every user, every domain, nothing met before."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from artifacts.dataset import Dataset, read_dataset
+from artifacts.results import RECOMMENDATION_SCHEMA
+from artifacts.store import Store
+from model.sequences import Prefixes
+from tasks.recommend import RecommendationConfig, recommendations
+from tests.tasks.small_shop import TITLES, SmallShop
+
+
+class Preference:
+    """A made-up taste, different for every pair; the item ``cold`` is everyone's best."""
+
+    def __init__(self, data: Dataset, cold: int = 0) -> None:
+        self.starts, self.cold = data.domain_starts, cold
+
+    def of(self, user: int, item: int) -> float:
+        return 99.0 if item == self.cold else float((user * 31 + item * 17) % 23 + item / 100)
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        items = range(self.starts[domain] + 1, self.starts[domain + 1] + 1)
+        rows = [[self.of(user, item) for item in items] for user in prefixes.users.tolist()]
+        return torch.tensor(rows)
+
+
+@pytest.fixture
+def data(store: Store) -> Dataset:
+    return read_dataset(store, SmallShop().ingested(store))
+
+
+def seen_by(data: Dataset, user: int) -> set[int]:
+    return set(data.item_indices[data.offsets[user] : data.offsets[user + 1]].tolist())
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_recommendations_equal_a_plain_sort(data: Dataset, exclude_seen: bool) -> None:
+    taste = Preference(data)
+    config = RecommendationConfig(per_domain=2, exclude_seen=exclude_seen)
+    found = recommendations(data, taste, config)
+    expected = []
+    for user, user_id in data.users.select("user_index", "user_id").sort("user_id").iter_rows():
+        for number, domain in enumerate(data.domains):
+            pool = range(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
+            left = [i for i in pool if not exclude_seen or i not in seen_by(data, user)]
+            best = sorted(left, key=lambda item: -taste.of(user, item))[:2]
+            for rank, item in enumerate(best, start=1):
+                row = data.items.row(item - 1, named=True)
+                score = float(np.float32(taste.of(user, item)))
+                expected.append((user_id, domain, rank, row["item_id"], row["title"], score))
+    assert found.rows() == expected
+    assert found.schema == RECOMMENDATION_SCHEMA
+
+
+def test_every_user_gets_items_of_every_domain_and_nothing_met_before(data: Dataset) -> None:
+    found = recommendations(data, Preference(data), RecommendationConfig(per_domain=1))
+    counts = found.group_by("user_id", "domain").len()
+    assert counts.height == data.users.height * 2
+    assert counts["len"].unique().to_list() == [1]
+    index_of = {
+        (d, i): n for d, i, n in data.items.select("domain", "item_id", "item_index").rows()
+    }
+    users = dict(data.users.select("user_id", "user_index").iter_rows())
+    for user, domain, item in found.select("user_id", "domain", "item_id").iter_rows():
+        assert index_of[domain, item] not in seen_by(data, users[user])
+
+
+def test_an_item_that_nobody_bought_can_be_everyones_best(data: Dataset) -> None:
+    bought = set(data.item_indices.tolist())
+    cold = next(n for n in data.items["item_index"] if n not in bought)
+    found = recommendations(data, Preference(data, cold), RecommendationConfig(per_domain=1))
+    row = data.items.row(cold - 1, named=True)
+    best = found.filter(pl.col("domain") == row["domain"])
+    assert best["item_id"].to_list() == [row["item_id"]] * data.users.height
+    assert (row["domain"], row["item_id"]) in TITLES
+
+
+def test_a_list_longer_than_what_is_left_ends_early_without_gaps(data: Dataset) -> None:
+    found = recommendations(data, Preference(data), RecommendationConfig(per_domain=50))
+    sizes = dict(data.items.group_by("domain").len().iter_rows())
+    for (user, domain), rows in found.group_by("user_id", "domain"):
+        index = data.users.filter(pl.col("user_id") == user)["user_index"][0]
+        domains = data.items["domain"]
+        seen = sum(domains[item - 1] == domain for item in seen_by(data, index))
+        assert rows["rank"].to_list() == list(range(1, sizes[domain] - seen + 1))
