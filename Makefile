@@ -1,6 +1,8 @@
 # `make demo` and `make test` do all of their own set-up; see README.md.
 PYTHON ?= python3
 SEED ?= 7
+# Half of the demo's users get a profile: the others show that nobody needs one.
+PROFILE_USERS ?= 200
 BIN := .venv/bin
 DEMO := demo
 # Idle OpenMP threads that spin would starve whatever else runs beside them.
@@ -16,7 +18,7 @@ help: ## Show this list.
 demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, recommendations.
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
-		--seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
+		--profile-users $(PROFILE_USERS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
 
 test: .venv/ready check ## Lint, types and every test, the real local LLM pair included.
 	$(BIN)/llm4cdsr setup-local

@@ -107,8 +107,6 @@ def _update_ui(state: Progress) -> None:
             artifact_id=state._artifact,
             progress=100.0 * state.done / state.total,
             description=f"{state.label} {state.note}".strip(),
-            # Shards call this inside an event loop, where it would return an unawaited coroutine.
-            _sync=True,  # pyright: ignore[reportCallIssue]
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from artifacts.results import METRIC_SCHEMA
 from model.baselines import Popularity
+from model.scoring import Scorer
 from model.sequences import TEST, Prefixes, Sequences, sequences_from_lists
 from tasks.evaluate import (
     FULL,
@@ -82,7 +83,7 @@ def test_popularity_by_hand() -> None:
     # Training: 1 three times, 2 twice, 3 once (of 1..4); 5 once (of 5..6). Everyone's test is last.
     histories = [[1, 2, 5, 4], [1, 5, 3, 2], [1, 2, 6, 3], [3]]
     sequences = sequences_from_lists(histories, (0, 4, 6), NAMES, held_out=2)
-    scorers = {"popularity": Popularity.fit(sequences)}
+    scorers: dict[str, Scorer] = {"popularity": Popularity.fit(sequences)}
     metrics, ranks = measure(scorers, sequences, EvaluationConfig(candidates=2))
     # User 0 has seen 1 and 2 and is tested on 4 against 3: second of two. User 1 has seen 1 and 3
     # and is tested on 2 against 4: first. User 2 has seen 1 and 2 and is tested on 3 against 4:
@@ -112,7 +113,7 @@ def test_domains_and_groups_are_parts_of_the_whole() -> None:
         whole = part.filter(pl.col("domain") == "all")
         parts = part.filter(pl.col("domain") != "all")
         assert parts["targets"].sum() == whole["targets"][0]
-        mean = (parts["value"] * parts["targets"]).sum() / parts["targets"].sum()
+        mean = np.average(parts["value"], weights=parts["targets"])
         assert mean == pytest.approx(whole["value"][0])
     assert metrics["value"].is_between(0, 1).all()
 

@@ -3,13 +3,14 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
 import pytest
 
 from artifacts.clusters import read_clusters
-from artifacts.dataset import read_dataset
+from artifacts.dataset import Dataset, read_dataset
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from artifacts.user_profiles import INTEREST, UserProfiles, read_user_profiles
@@ -151,7 +152,7 @@ def test_an_interest_holds_the_latest_distinct_titles_oldest_first() -> None:
     count = MAX_TITLES + 2
     bought = [*range(count), 0]  # The first title again, last.
     expected = [*[f"title {n}" for n in range(3, count)], "title 0"]
-    table = titles_by_interest(_History(bought), _one_cluster(count))
+    table = titles_by_interest(cast(Dataset, _History(bought)), _one_cluster(count))
     assert table["titles"].to_list() == [expected]
     assert len(expected) == MAX_TITLES
 

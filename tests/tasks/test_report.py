@@ -132,6 +132,7 @@ def test_the_report_tells_of_every_part_of_the_run(run: Run) -> None:
     page = (run.store.path(made.ref) / REPORT).read_text(encoding="utf-8")
     content = report_content(run.store, run.sources, "the demo", stages)
     assert "Recommendations for the demo" in page
+    assert content.dataset is not None
     assert content.dataset.users == run.stages["dataset"].counts["users"]
     assert content.dataset.events == run.stages["dataset"].counts["events"]
     assert [domain.name for domain in content.dataset.domains] == ["books", "gear"]
@@ -143,6 +144,7 @@ def test_the_report_tells_of_every_part_of_the_run(run: Run) -> None:
     assert content.profiles
     assert content.cross_domain
     for example in content.profiles:
+        assert example.profile is not None
         assert example.profile.split(".")[0][:30] in page
         assert example.partial
     for timing in content.timings:
