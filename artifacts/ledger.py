@@ -1,7 +1,7 @@
 """The ledger of LLM answers: what was paid for once is never asked again (DESIGN, decision 2).
 
 ``root/ledger/<role>/part-*.parquet`` hold sealed answers. A running shard appends to a journal
-of its own, flushed to disk in small groups, and seals it into a part when it ends. A process
+of its own, unbuffered, and flushed to disk in small groups, and seals it into a part when it ends. A process
 that dies leaves its journal behind; the next one that opens the ledger seals it. A journal in
 use is locked (``flock``), so two runs on one store never seal each other's.
 """
@@ -35,7 +35,8 @@ class Journal:
         # Locked before it bears the name that `Ledger.recover` looks for: otherwise another run
         # could seal and unlink it in between, and every later answer would go nowhere.
         unseen = path.with_name(f".{path.name}.new")
-        self._file = unseen.open("ab")
+        # Unbuffered: an answer that waits in this process's memory is paid again after a kill.
+        self._file = unseen.open("ab", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         unseen.rename(path)
         self._unflushed = 0
@@ -43,7 +44,9 @@ class Journal:
 
     def append(self, answer: Answer) -> None:
         """Writes one answer; on disk at the latest a second or 32 answers later."""
-        self._file.write(journal_line(answer))
+        line = memoryview(journal_line(answer))
+        while line:  # A disk that is nearly full may take a part; the rest then says why.
+            line = line[self._file.write(line) :]
         self._unflushed += 1
         old = time.monotonic() - self._flushed_at > FLUSH_EVERY_SECONDS
         if old or self._unflushed >= FLUSH_EVERY_ANSWERS:
@@ -51,7 +54,6 @@ class Journal:
 
     def flush(self) -> None:
         """Waits until everything appended is on disk."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._unflushed = 0
         self._flushed_at = time.monotonic()

@@ -125,7 +125,6 @@ def run(
         training=TrainingConfig(preset=preset, overrides=overrides, seed=seed),
         recommendations=RecommendationConfig(per_domain=per_domain),
     )
-    retraining.training.resolved()  # A wrong preset is refused before anything runs.
     title = name or (Path(interactions).resolve().parent.name if interactions else "your data")
 
     def dump() -> DumpConfig:

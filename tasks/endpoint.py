@@ -8,21 +8,19 @@ key, no such model, server gone) are raised.
 """
 
 import asyncio
-import base64
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import openai
-from openai.types import CreateEmbeddingResponse
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from artifacts.answers import Answer
 from prompts.render import ChatPrompt, Message, one_line
-from tasks.llm_config import EndpointSpec, api_key
+from tasks.answer_checks import BadAnswer, VectorWidth, checked_text, checked_vectors
+from tasks.llm_config import NO_KEY, EndpointSpec, api_key
 
 Job = TypeVar("Job")
 Reply = TypeVar("Reply")
@@ -46,10 +44,6 @@ class EndpointDown(RuntimeError):
 
 class AskingStopped(RuntimeError):
     """The run that asked is ending: an interrupt, or a failure elsewhere."""
-
-
-class BadAnswer(ValueError):
-    """The server answered, but not with what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ def embed(
     Vectors of another length than ``width`` are bad answers; where it is None, the first
     vectors that come set it.
     """
-    expected = _Width(width)
+    expected = VectorWidth(width)
 
     async def ask(client: openai.AsyncOpenAI, batch: list[EmbeddingRequest]) -> list[Outcome]:
         return await _embed_batch(client, spec, batch, expected)
@@ -195,7 +189,7 @@ async def _complete_one(
             max_tokens=request.max_tokens,
             extra_body=spec.parameters,
         )
-        return _checked_text(request.key, reply)
+        return checked_text(request.key, reply)
 
     try:
         return await _again_if_bad(once)
@@ -213,25 +207,11 @@ def _message_parameter(message: Message) -> ChatCompletionMessageParam:
             return {"role": "user", "content": message.content}
 
 
-@dataclass
-class _Width:
-    """The length that all vectors of one model have; a replica with another model shows here."""
-
-    value: int | None
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raises `BadAnswer` where vectors of this shape do not go with the earlier ones."""
-        if self.value is None and len(shape) == 1:
-            self.value = shape[0]
-        if shape != (self.value,):
-            raise BadAnswer(
-                f"vectors of shape {shape} came back where earlier ones have {self.value} numbers; "
-                "has the model behind this name changed?"
-            )
-
-
 async def _embed_batch(
-    client: openai.AsyncOpenAI, spec: EndpointSpec, batch: list[EmbeddingRequest], expected: _Width
+    client: openai.AsyncOpenAI,
+    spec: EndpointSpec,
+    batch: list[EmbeddingRequest],
+    expected: VectorWidth,
 ) -> list[Outcome]:
     async def once() -> list[Outcome]:
         reply = await client.embeddings.create(
@@ -240,7 +220,7 @@ async def _embed_batch(
             encoding_format="base64",
             extra_body=spec.parameters,
         )
-        return _checked_vectors(batch, reply, expected)
+        return [*checked_vectors([request.key for request in batch], reply, expected)]
 
     try:
         return await _again_if_bad(once)
@@ -276,56 +256,13 @@ async def _again_if_bad(once: Callable[[], Awaitable[Reply]]) -> Reply:
     raise AssertionError("tenacity reraises the last error")
 
 
-def _checked_text(key: str, reply: ChatCompletion) -> Answer:
-    if not getattr(reply, "choices", None):
-        raise BadAnswer("the answer has no choices")
-    choice = reply.choices[0]
-    text = (choice.message.content or "").strip()
-    if not text:
-        raise BadAnswer(f"the answer is empty (finish_reason {choice.finish_reason})")
-    return Answer(
-        key=key,
-        text=text,
-        vector=None,
-        finish_reason=choice.finish_reason,
-        prompt_tokens=reply.usage.prompt_tokens if reply.usage else 0,
-        completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
-    )
-
-
-def _checked_vectors(
-    batch: list[EmbeddingRequest], reply: CreateEmbeddingResponse, expected: _Width
-) -> list[Outcome]:
-    entries = {entry.index: entry.embedding for entry in reply.data}
-    if sorted(entries) != list(range(len(batch))) or len(reply.data) != len(batch):
-        raise BadAnswer(f"{len(reply.data)} vectors came back for {len(batch)} texts")
-    vectors = [_vector(entries[i]) for i in range(len(batch))]
-    if len({vector.shape for vector in vectors}) != 1:
-        raise BadAnswer("vectors of different lengths came back")
-    if not all(np.isfinite(vector).all() and vector.any() for vector in vectors):
-        raise BadAnswer("a vector is zero or not finite")
-    expected.check(vectors[0].shape)
-    tokens = reply.usage.prompt_tokens if reply.usage else 0
-    shares = np.diff(np.linspace(0, tokens, len(batch) + 1).astype(int))
-    return [
-        Answer(request.key, None, vector, "stop", int(share), 0)
-        for request, vector, share in zip(batch, vectors, shares, strict=True)
-    ]
-
-
-def _vector(encoded: object) -> np.ndarray:
-    """Servers answer base64 when asked for it; those that know only lists are understood too."""
-    if isinstance(encoded, str):
-        return np.frombuffer(base64.b64decode(encoded), dtype="<f4")
-    return np.asarray(encoded, dtype=np.float32)
-
-
 def _failure(key: str, spec: EndpointSpec, secret: str, error: Exception) -> Failure:
     """Raises `EndpointRefused` for what would fail every prompt alike.
 
     A server may quote the key in its refusal; it goes no further than here.
     """
-    words = one_line(str(error).replace(secret, "[key]"), 300)
+    said = str(error) if secret == NO_KEY else str(error).replace(secret, "[key]")
+    words = one_line(said, 300)
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         raise EndpointRefused(
             f"{spec.base_url or 'OpenAI'} refuses the key or the model {spec.model} "

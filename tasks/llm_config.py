@@ -91,8 +91,8 @@ class NoApiKey(RuntimeError):
 def api_key(spec: EndpointSpec) -> SecretStr:
     """Returns the key of an endpoint: from its Prefect Secret block or environment variable.
 
-    OPENAI_API_KEY goes to OpenAI only; a server behind a configured URL is shown
-    LLM4CDSR_API_KEY, and one that the pipeline started itself is shown none.
+    OPENAI_API_KEY goes to OpenAI (or where OPENAI_BASE_URL points) only; a server behind a
+    configured URL is shown LLM4CDSR_API_KEY, and one that the pipeline started is shown none.
 
     Raises:
         NoApiKey: the endpoint is OpenAI's and there is no key.

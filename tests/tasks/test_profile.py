@@ -209,7 +209,7 @@ def test_an_interest_that_fails_leaves_its_user_with_the_others(store: Store) ->
         user = titles["user_index"].mode()[0]
         assert titles.filter(pl.col("user_index") == user).height > 1
         bad = titles.filter(pl.col("user_index") == user)["titles"][0][0]
-        server.plan = FaultPlan(refuse=f"- {bad}\n")
+        server.plan = FaultPlan(refuse=bad)
         run.config = ProfileConfig()
         found = read_user_profiles(store, run.profiled().ref)
     left = titles.filter(~pl.col("titles").list.contains(bad))
@@ -226,7 +226,7 @@ def test_a_failed_stage_masks_its_users_and_is_tried_again(store: Store) -> None
         run.config = ProfileConfig(max_users=0)
         run.run()  # Items are embedded; now every chat prompt is refused.
         run.config = ProfileConfig()
-        server.plan = FaultPlan(refuse="The person chose")
+        server.plan = FaultPlan(refuse="e")
         masked = run.profiled()
         found = read_user_profiles(store, masked.ref)
         assert not found.has_profile.any()
@@ -238,7 +238,7 @@ def test_a_failed_stage_masks_its_users_and_is_tried_again(store: Store) -> None
         )
         assert store.find(wanted) is None
 
-        server.plan = FaultPlan(refuse="Notes:")
+        server.plan = FaultPlan(refuse="Interested above all")  # Only summaries quote it.
         unsummarized = read_user_profiles(store, run.profiled().ref)
         assert not unsummarized.has_profile.any()
         assert unsummarized.interests.height > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterId
 
 from tasks import progress as shown
 from tasks.progress import advance, progress
@@ -61,8 +62,8 @@ def test_steps_from_inside_an_event_loop_reach_the_prefect_ui(
 
     async def read(artifact: Any) -> float:
         async with get_client() as client:
-            (found,) = await client.read_artifacts(limit=1)
-            assert found.id == artifact
+            only = ArtifactFilter(id=ArtifactFilterId(any_=[artifact]))
+            (found,) = await client.read_artifacts(artifact_filter=only)
             return float(str(found.data))
 
     async def work(token: str) -> None:

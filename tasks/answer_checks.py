@@ -1,0 +1,82 @@
+"""Is an answer what was asked for? What is not goes no further than here, least of all into the
+ledger, where it would stay."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+
+from artifacts.answers import Answer
+
+
+class BadAnswer(ValueError):
+    """The server answered, but not with what was asked for."""
+
+
+@dataclass
+class VectorWidth:
+    """The length that all vectors of one model have; a replica with another model shows here."""
+
+    value: int | None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises `BadAnswer` where vectors of this shape do not go with the earlier ones."""
+        if self.value is None and len(shape) == 1:
+            self.value = shape[0]
+        if shape != (self.value,):
+            raise BadAnswer(
+                f"vectors of shape {shape} came back where earlier ones have {self.value} numbers; "
+                "has the model behind this name changed?"
+            )
+
+
+def checked_text(key: str, reply: ChatCompletion) -> Answer:
+    """Returns the answer of a completion; raises `BadAnswer` where it has no text."""
+    if not getattr(reply, "choices", None):
+        raise BadAnswer("the answer has no choices")
+    choice = reply.choices[0]
+    text = (choice.message.content or "").strip()
+    if not text:
+        raise BadAnswer(f"the answer is empty (finish_reason {choice.finish_reason})")
+    return Answer(
+        key=key,
+        text=text,
+        vector=None,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=reply.usage.prompt_tokens if reply.usage else 0,
+        completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
+    )
+
+
+def checked_vectors(
+    keys: list[str], reply: CreateEmbeddingResponse, expected: VectorWidth
+) -> list[Answer]:
+    """Returns one answer a key, in the order of the keys, whatever the order of the reply.
+
+    Raises:
+        BadAnswer: too many or too few vectors, of unlike lengths, zero, or not finite.
+    """
+    entries = {entry.index: entry.embedding for entry in reply.data}
+    if sorted(entries) != list(range(len(keys))) or len(reply.data) != len(keys):
+        raise BadAnswer(f"{len(reply.data)} vectors came back for {len(keys)} texts")
+    vectors = [_vector(entries[i]) for i in range(len(keys))]
+    if len({vector.shape for vector in vectors}) != 1:
+        raise BadAnswer("vectors of different lengths came back")
+    if not all(np.isfinite(vector).all() and vector.any() for vector in vectors):
+        raise BadAnswer("a vector is zero or not finite")
+    expected.check(vectors[0].shape)
+    tokens = reply.usage.prompt_tokens if reply.usage else 0
+    shares = np.diff(np.linspace(0, tokens, len(keys) + 1).astype(int))
+    return [
+        Answer(key, None, vector, "stop", int(share), 0)
+        for key, vector, share in zip(keys, vectors, shares, strict=True)
+    ]
+
+
+def _vector(encoded: object) -> np.ndarray:
+    """Servers answer base64 when asked for it; those that know only lists are understood too."""
+    if isinstance(encoded, str):
+        return np.frombuffer(base64.b64decode(encoded), dtype="<f4")
+    return np.asarray(encoded, dtype=np.float32)
