@@ -1,9 +1,10 @@
 """The ledger of LLM answers: what was paid for once is never asked again (DESIGN, decision 2).
 
 ``root/ledger/<role>/part-*.parquet`` hold sealed answers. A running shard appends to a journal
-of its own, unbuffered, and flushed to disk in small groups, and seals it into a part when it ends. A process
-that dies leaves its journal behind; the next one that opens the ledger seals it. A journal in
-use is locked (``flock``), so two runs on one store never seal each other's.
+of its own, each answer as it arrives, and seals it into a part when it ends: a killed process
+loses none, a power failure at most the last second's. A process that dies leaves its journal
+behind; the next one that opens the ledger seals it. A journal in use is locked (``flock``), so
+two runs on one store never seal each other's.
 """
 
 import fcntl
