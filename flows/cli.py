@@ -27,6 +27,7 @@ from tasks.bundle import SERVING, parts_of
 from tasks.cluster import ClusterConfig
 from tasks.demo_dump import write_demo_dump
 from tasks.dump import DumpConfig
+from tasks.dump_files import existing_file
 from tasks.llm_config import LlmConfig, Provider
 from tasks.local_setup import ensure_local_environment
 from tasks.local_vllm import ROLES, LocalVllm
@@ -131,8 +132,8 @@ def run(
         if interactions is None:
             raise typer.BadParameter("give --interactions FILE (try `llm4cdsr demo-dump demo`)")
         return DumpConfig(
-            interactions=str(Path(interactions).resolve()),
-            items=None if items is None else str(Path(items).resolve()),
+            interactions=str(existing_file(interactions).resolve()),
+            items=None if items is None else str(existing_file(items).resolve()),
             columns=dict(_pair(text) for text in column or ()),
             domains=tuple(domain) if domain else None,
             max_users=max_users,

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
+from flows.cli import app
 from tasks.bundle import SERVING, parts_of
 from tasks.demo_dump import write_demo_dump
 from tasks.dummy_endpoint import CHAT_MODEL, EMBEDDING_MODEL
@@ -177,15 +179,9 @@ def test_a_wrong_preset_is_refused_before_anything_runs(shop: Shop, stub: Faulty
 
 @pytest.mark.parametrize("command", ["run", "serve", "demo-dump", "setup-local", "show"])
 def test_every_command_has_help(command: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "flows.entry", command, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    shown = CliRunner().invoke(app, [command, "--help"])
 
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert "Usage" in shown.stdout
 
 
