@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prefect.exceptions import PrefectException
 from pydantic import JsonValue, ValidationError
 
 from artifacts.results import REPORT
@@ -233,6 +234,16 @@ def run_app() -> None:
         console.err.print("[bold red]Not valid:[/]", end=" ")
         console.err.print(str(error), markup=False, highlight=False)
         _leave(2)
+    except PrefectException as error:
+        console.err.print("[bold red]Failed:[/]", end=" ")
+        console.err.print(
+            f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
+            "answered is kept; see work/logs/prefect-server.log in the store, or check "
+            "PREFECT_API_URL, and run again",
+            markup=False,
+            highlight=False,
+        )
+        _leave(1)
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ROOMS:
             raise
