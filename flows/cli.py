@@ -3,12 +3,14 @@
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -29,6 +31,7 @@ from tasks.cluster import ClusterConfig
 from tasks.demo_dump import write_demo_dump
 from tasks.dump import DumpConfig
 from tasks.dump_files import existing_file
+from tasks.endpoint import stop_asking
 from tasks.llm_config import LlmConfig, Provider
 from tasks.local_setup import ensure_local_environment
 from tasks.local_vllm import ROLES, LocalVllm
@@ -38,6 +41,9 @@ from tasks.stage import StageResult, logger
 from tasks.train import TrainingConfig
 
 INTERRUPTED = 130
+GRACE_SECONDS = 5.0
+"""From an interrupt to the end: time for journals to be sealed and servers to stop."""
+
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 
 app = typer.Typer(
@@ -93,7 +99,7 @@ def run(
         int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
     ] = None,
     clusters: Annotated[int, typer.Option(min=1, help="Interests that items fall into.")] = 10,
-    preset: Annotated[str, typer.Option(help="Model preset: best or paper.")] = "best",
+    preset: Annotated[str, typer.Option(help="Model preset: best, paper or released.")] = "best",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
     ] = None,
@@ -143,6 +149,10 @@ def run(
             seed=seed,
         )
 
+    if flow is FlowName.RETRAIN and (interactions or items):
+        raise typer.BadParameter(
+            "retrain reads no dump but the latest refresh; leave out the files"
+        )
     if flow is not FlowName.RETRAIN:
         dump()  # Refused here, before a server starts for nothing.
     stages: tuple[StageResult, ...]
@@ -183,6 +193,9 @@ def serve(
     """Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C."""
     console.show_logs(verbose=False)
     if dummy:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise typer.BadParameter(f"port {port} is taken; choose another with --port")
         url = f"http://127.0.0.1:{port}/v1"
         _print_url("chat", url, dummy_endpoint.CHAT_MODEL)
         _print_url("embedding", url, dummy_endpoint.EMBEDDING_MODEL)
@@ -222,8 +235,11 @@ def show(
         raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
     parts = parts_of(opened, release)
     console.out.print(console.metric_table(opened, parts["metrics"]))
+    for note in opened.manifest(release).notes:
+        console.out.print(f"[bold yellow]Note:[/] {note}.")
     for role, ref in parts.items():
-        console.out.print(f"{role:16} {opened.path(ref)}")
+        place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
+        console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
 
 
 def run_app() -> None:
@@ -231,9 +247,14 @@ def run_app() -> None:
     try:
         app()
     except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         console.err.print("[bold red]Not valid:[/]", end=" ")
-        console.err.print(str(error), markup=False, highlight=False)
+        console.err.print("; ".join(faults), markup=False, highlight=False)
         _leave(2)
+    except OSError as error:
+        console.err.print("[bold red]Failed:[/]", end=" ")
+        console.err.print(f"{error}; check the path, its permissions and the disk", markup=False)
+        _leave(1)
     except PrefectException as error:
         console.err.print("[bold red]Failed:[/]", end=" ")
         console.err.print(
@@ -259,13 +280,31 @@ def _message(error: Exception) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a run with one line. Typer would turn them into 'Aborted!'."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Ctrl-C and SIGTERM end a run with one line, always.
+
+    Python raises KeyboardInterrupt wherever the main thread happens to be; in a finalizer it is
+    swallowed. So a clock runs from the signal on, and what has not ended by then is ended.
+    Guarded processes (the local servers, Prefect's) end with us in any case.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop_asking()
+        clock = threading.Timer(GRACE_SECONDS, _leave_interrupted)
+        clock.daemon = True
+        clock.start()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     try:
         yield
     except KeyboardInterrupt:
-        console.err.print("Interrupted. What was answered is kept; run again to go on.")
-        _leave(INTERRUPTED)
+        _leave_interrupted()
+
+
+def _leave_interrupted() -> None:
+    console.err.print("Interrupted. What was answered is kept; run again to go on.")
+    _leave(INTERRUPTED)
 
 
 def _leave(code: int) -> None:
@@ -300,8 +339,9 @@ def _summarise(store: Store, stages: tuple[StageResult, ...], report: Path | Non
     if "report" in by_name:
         page = store.path(by_name["report"].ref) / REPORT
         if report is not None:
-            report.parent.mkdir(parents=True, exist_ok=True)
-            page = Path(shutil.copyfile(page, report))
+            target = report / REPORT if report.is_dir() else report
+            target.parent.mkdir(parents=True, exist_ok=True)
+            page = Path(shutil.copyfile(page, target))
         console.out.print(f"Report: {page.resolve()}", soft_wrap=True)
 
 

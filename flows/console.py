@@ -2,6 +2,7 @@
 
 import logging
 
+import polars as pl
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
@@ -33,9 +34,12 @@ def show_logs(*, verbose: bool) -> None:
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
     """Returns one row a stage: what was asked, reused and paid, and how long it took."""
-    table = Table(title="Stages", title_justify="left")
-    table.add_column("stage")
-    for name in ("seconds", "LLM requests", "from ledger", "equal prompts", "failed", "tokens"):
+    table = Table(
+        title="Stages, and prompts asked, found in the ledger, equal to another, failed",
+        title_justify="left",
+    )
+    table.add_column("stage", no_wrap=True)
+    for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens"):
         table.add_column(name, justify="right")
     total = LlmUsage()
     for stage in stages:
@@ -51,26 +55,19 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
 def metric_table(store: Store, metrics: ArtifactRef) -> Table:
     """Returns full-ranking quality of the model and its baselines, overall and by domain."""
     frame = read_table(store, metrics, METRICS)
-    rows = frame.filter((frame["ranking"] == FULL) & (frame["group"] == "all"))
+    rows = frame.filter(
+        (pl.col("ranking") == FULL)
+        & (pl.col("group") == "all")
+        & pl.col("metric").is_in(HEADLINE_METRICS)
+    )
+    models = rows["model"].unique(maintain_order=True).to_list()
     table = Table(title="Held-out events, full ranking (higher is better)", title_justify="left")
-    table.add_column("model")
-    domains = rows[col.DOMAIN].unique(maintain_order=True).to_list()
-    for domain in domains:
-        for metric in HEADLINE_METRICS:
-            table.add_column(f"{domain}\n{metric}", justify="right")
-    found = {
-        (model, domain, metric): value
-        for model, domain, metric, value in rows.select(
-            "model", col.DOMAIN, "metric", "value"
-        ).iter_rows()
-    }
-    for model in rows["model"].unique(maintain_order=True):
-        cells = [
-            f"{found[model, domain, metric]:.4f}"
-            for domain in domains
-            for metric in HEADLINE_METRICS
-        ]
-        table.add_row(model, *cells)
+    for name in (col.DOMAIN, "events", "metric", *models):
+        table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
+    for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
+        values = dict(part.select("model", "value").iter_rows())
+        cells = [f"{values[model]:.4f}" for model in models]
+        table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
     return table
 
 

@@ -3,11 +3,14 @@
 Clusters split a user's history into interests, each of which the LLM describes on its own.
 """
 
+import warnings
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from artifacts.clusters import write_clusters
 from artifacts.item_embeddings import read_item_embeddings
@@ -51,7 +54,10 @@ def make_clusters(
     """
     read = read_item_embeddings(store, embeddings)
     vectors, is_embedded = read.vectors[1:], read.is_embedded[1:]
-    kmeans = _kmeans(int(is_embedded.sum()), config).fit(vectors[is_embedded])
+    with warnings.catch_warnings():
+        # Fewer distinct texts than clusters: some stay empty, which harms nothing.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans = _kmeans(int(is_embedded.sum()), config).fit(vectors[is_embedded])
     labels = np.asarray(kmeans.predict(vectors))
     centroids = np.asarray(kmeans.cluster_centers_)
     distances = np.linalg.norm(vectors - centroids[labels], axis=1)

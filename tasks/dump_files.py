@@ -34,7 +34,11 @@ def scan_table(path: str) -> pl.LazyFrame:
         if name.endswith((".jsonl", ".ndjson", ".json")):
             return pl.read_ndjson(_plain(path), infer_schema_length=None).lazy()
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
-        raise UnreadableDump(f"{path} cannot be read: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableDump(
+            f"{path} cannot be read: {reason}. Text must be UTF-8, and in CSV every row needs as "
+            "many fields as the header (quote a field that holds the separator)"
+        ) from error
     raise UnreadableDump(f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (or .gz)")
 
 

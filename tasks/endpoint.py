@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpx
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -124,6 +125,19 @@ def embed(
     texts = list(requests)
     batches = (texts[i : i + spec.batch_size] for i in range(0, len(texts), spec.batch_size))
     asyncio.run(_run_all(batches, spec, ask, on_outcome))
+
+
+def require_server(spec: EndpointSpec) -> None:
+    """Raises `EndpointDown` at once where nothing listens: not after every prompt's retries."""
+    if spec.base_url is None:
+        return
+    try:
+        httpx.get(f"{spec.base_url}/models", timeout=spec.timeout_seconds)
+    except httpx.TransportError as error:
+        raise EndpointDown(
+            f"nothing answers at {spec.base_url}, where {spec.model} should be ({error}); start "
+            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBEDDING_BASE_URL"
+        ) from error
 
 
 async def _run_all(

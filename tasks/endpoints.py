@@ -153,6 +153,9 @@ def _endpoint(
     url_of: dict[Provider, UrlOf],
 ) -> Endpoint:
     provider = resolve_provider(config, settings.base_url)
+    if provider in (Provider.LOCAL, Provider.DUMMY):
+        # Asked for by name, they answer themselves: what is configured for others stays out.
+        settings = settings.model_copy(update={"base_url": None, "model": None})
     model = settings.model or DEFAULT_MODELS[provider, role]
     if settings.base_url and not settings.model:
         raise IncompleteEndpoint(
@@ -174,7 +177,8 @@ def _endpoint(
             parameters=parameters,
         )
 
-    notes = (DUMMY_NOTE,) if provider is Provider.DUMMY else ()
+    dummies = (dummy_endpoint.CHAT_MODEL, dummy_endpoint.EMBEDDING_MODEL)
+    notes = (DUMMY_NOTE,) if model in dummies else ()
     return Endpoint(model, parameters, notes, spec)
 
 

@@ -29,9 +29,24 @@ POPULARITY = "popularity"
 FULL, SAMPLED = "full", "sampled"
 CUTOFFS = (5, 10, 20)
 
+RANK_SCHEMA = pl.Schema(
+    {
+        col.USER_INDEX: pl.Int64,
+        col.ITEM_INDEX: pl.Int64,
+        "greater": pl.Int64,
+        "equal": pl.Int64,
+        "candidates": pl.Int64,
+        "model": pl.String,
+        "ranking": pl.String,
+    }
+)
+"""One held-out event, model and ranking a row: how many candidates scored higher, how many the
+same, of how many."""
 
-class NothingHeldOut(ValueError):
-    """The dataset holds no test event."""
+
+NOTHING_HELD_OUT = (
+    "no user has 3 events or more, so nothing could be held out and the quality is not known"
+)
 
 
 class EvaluationConfig(BaseModel):
@@ -49,8 +64,7 @@ def evaluate(
 ) -> StageResult:
     """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
 
-    Raises:
-        NothingHeldOut: no user has the three events that leave-one-out needs.
+    Where no user has the three events that leave-one-out needs, there are none, and a note says so.
     """
     store = Store(store_root)
     wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
@@ -66,7 +80,10 @@ def evaluate(
         metrics.write_parquet(draft.path / METRICS)
         ranks.write_parquet(draft.path / RANKS)
         draft.notes.extend(store.manifest(model).notes)
-        draft.counts.update(headline(metrics))
+        if metrics.is_empty():
+            draft.notes.append(NOTHING_HELD_OUT)
+        else:
+            draft.counts.update(headline(metrics))
 
     return run_stage(store, "evaluate", wanted, make)
 
@@ -86,7 +103,7 @@ def measure(
     """Returns metrics, and the rank of every held-out event by every scorer."""
     prefixes = sequences.prefixes_of_split(TEST)
     if not len(prefixes):
-        raise NothingHeldOut("no user has 3 events or more, so nothing could be held out to test")
+        return pl.DataFrame(schema=METRIC_SCHEMA), pl.DataFrame(schema=RANK_SCHEMA)
     groups = metric_groups(prefixes)
     candidates = sample_candidates(sequences, prefixes, config.candidates, config.seed)
     metrics, ranks = [], []

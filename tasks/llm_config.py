@@ -30,7 +30,11 @@ class Provider(StrEnum):
 class ChatConfig(_Edge):
     """The model that writes profiles."""
 
-    base_url: str | None = Field(default=None, description="An OpenAI-compatible URL, up to /v1.")
+    base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="An OpenAI-compatible URL, up to /v1.",
+    )
     model: str | None = Field(default=None, description="Its name at that URL.")
     temperature: float = Field(
         default=0.2,
@@ -46,7 +50,11 @@ class ChatConfig(_Edge):
 class EmbeddingConfig(_Edge):
     """The model that turns item texts and profiles into vectors."""
 
-    base_url: str | None = Field(default=None, description="An OpenAI-compatible URL, up to /v1.")
+    base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="An OpenAI-compatible URL, up to /v1.",
+    )
     model: str | None = Field(default=None, description="Its name at that URL.")
     batch_size: int = Field(default=64, ge=1, description="Texts a request.")
     concurrency: int = Field(default=8, ge=1, description="Requests in flight, all shards.")

@@ -26,7 +26,7 @@ from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
-from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed
+from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
 from tasks.stage import LlmUsage
@@ -168,6 +168,7 @@ def _ask(
     if missing.is_empty():
         return []
     spec = endpoint.spec()
+    require_server(spec)
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
     missing.write_parquet(spool)
     # Two shards cannot share one connection, so they become one.

@@ -112,8 +112,10 @@ def report_content(
     )
 
 
-def _shown_metrics(metrics: pl.DataFrame) -> pl.DataFrame:
-    """One cutoff: nine columns a domain hide what the two that matter say."""
+def _shown_metrics(metrics: pl.DataFrame) -> pl.DataFrame | None:
+    """One cutoff: nine columns a domain hide what the two that matter say. None without any."""
+    if metrics.is_empty():
+        return None
     return metrics.filter(pl.col("metric").is_in(["NDCG@10", "HR@10"]))
 
 
@@ -134,7 +136,7 @@ def _usage(stage: StageResult) -> LlmUsage:
     return LlmUsage(
         stage=stage.stage,
         requests=stage.usage.requests,
-        reused=stage.usage.reused + stage.usage.merged,
+        reused=stage.usage.reused,
         failed=stage.usage.failed,
         prompt_tokens=stage.usage.prompt_tokens,
         completion_tokens=stage.usage.completion_tokens,

@@ -1,6 +1,7 @@
 """Stage 6, tables and profiles to a model: fit the tri-thread recommender (METHOD 4 and 5)."""
 
 import math
+from statistics import median
 from typing import Self
 
 import polars as pl
@@ -105,13 +106,14 @@ def _learning_curve(fitted: FitResult) -> pl.DataFrame:
 
 
 def _facts(fitted: FitResult) -> dict[str, int | float]:
-    rates = sorted(report.sequences_per_second for report in fitted.history)
-    return {
-        "epochs": len(fitted.history),
-        "best_epoch": fitted.best.epoch,
-        "validation_ndcg": round(fitted.best.validation_ndcg, 4),
-        "sequences_per_second": round(rates[len(rates) // 2]),
-    }
+    search = [report for report in fitted.history if report.phase == "search"]
+    facts: dict[str, int | float] = {"epochs": len(search), "best_epoch": fitted.best.epoch}
+    if not math.isnan(fitted.best.validation_ndcg):
+        facts["validation_ndcg"] = round(fitted.best.validation_ndcg, 4)
+    facts["sequences_per_second"] = round(
+        median(report.sequences_per_second for report in fitted.history)
+    )
+    return facts
 
 
 def _inherited_notes(store: Store, *parents: ArtifactRef) -> list[str]:

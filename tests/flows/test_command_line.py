@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from artifacts.manifest import Kind
+from artifacts.dataset import read_dataset
+from artifacts.item_embeddings import read_item_embeddings
+from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli import app
 from tasks.bundle import SERVING, parts_of
@@ -168,6 +171,24 @@ def test_a_wrong_path_is_one_message_with_the_way_out(shop: Shop, stub: FaultySe
     assert "Traceback" not in failed.stderr + failed.stdout
 
 
+def test_a_server_that_is_not_there_is_named_at_once(shop: Shop) -> None:
+    with faulty_endpoint(FaultPlan()) as server:
+        environment = shop.environment(server)  # Its port is free again when the block has ended.
+    failed = subprocess.run(
+        shop.command("refresh"),
+        cwd=shop.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert failed.returncode == 1
+    assert f"nothing answers at {server.base_url}" in failed.stderr.replace("\n", " ")
+    assert "Traceback" not in failed.stderr
+
+
 def test_a_wrong_preset_is_refused_before_anything_runs(shop: Shop, stub: FaultyServer) -> None:
     failed = shop.run("--preset", "bets", server=stub)
 
@@ -199,11 +220,25 @@ def test_the_pipeline_runs_on_the_real_local_pair(shop: Shop) -> None:
     profiles = pl.read_parquet(folder / "profiles.parquet")
     assert profiles.height == 12
     assert profiles["profile"].str.len_chars().min() > 10  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+    assert not profiles["profile"].str.contains("<|im", literal=True).any()
     assert shop.store.manifest(parts["embeddings"]).counts["width"] == 384
-    assert not shop.store.manifest(parts["recommendations"]).notes  # nothing of a dummy's
+    same, other = _cosines_by_category(shop.store, parts)
+    assert same > other + 0.1  # Vectors follow meaning.
+    assert not shop.store.manifest(parts["recommendations"]).notes  # Nothing of a dummy's.
 
 
-def _served(shop: Shop):  # noqa: ANN202
+def _cosines_by_category(store: Store, parts: dict[str, ArtifactRef]) -> tuple[float, float]:
+    """Mean cosine of pairs of items of one first category, and of pairs of different ones."""
+    vectors = read_item_embeddings(store, parts["embeddings"]).vectors[1:]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    first = read_dataset(store, parts["dataset"]).items["categories"].list.first().fill_null("")
+    alike = first.to_numpy()[:, None] == first.to_numpy()[None, :]
+    np.fill_diagonal(alike, False)
+    cosines = vectors @ vectors.T
+    return float(cosines[alike].mean()), float(cosines[~alike].mean())
+
+
+def _served(shop: Shop) -> ArtifactRef:
     release = shop.store.pointed(SERVING)
     assert release is not None
     return release

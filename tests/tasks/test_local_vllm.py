@@ -1,6 +1,5 @@
 """The local pair's life: waiting, failing, sharing, ending. Servers are real processes."""
 
-import math
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.local_setup import LocalEnvironment, find_local_environment
+from tasks.local_setup import LocalEnvironment
 from tasks.local_vllm import LocalServerFailed, LocalVllm, LocalVllmSettings, Role
 
 ROOT = Path(__file__).parents[2]
@@ -209,37 +208,6 @@ def test_the_environment_is_made_only_when_a_server_is_wanted(
         pair.start()
         pair.base_url("chat")
         assert len(made) == 1
-
-
-@pytest.mark.local_vllm
-def test_the_real_pair_answers_in_english_and_embeds_by_meaning(tmp_path: Path) -> None:
-    environment = find_local_environment(ROOT / ".venv-vllm")
-    if environment is None:
-        pytest.skip("no local environment: run `llm4cdsr setup-local` first")
-    with LocalVllm(environment, tmp_path, report=print) as pair:
-        pair.start()
-        question = {"role": "user", "content": "What is the capital of France?"}
-        body = {"model": pair.model_name("chat"), "messages": [question], "temperature": 0}
-        with httpx.Client(trust_env=False, timeout=300) as client:
-            answer = client.post(f"{pair.base_url('chat')}/chat/completions", json=body).json()
-            body = {
-                "model": pair.model_name("embedding"),
-                "input": ["earl grey tea bags", "loose leaf green tea", "cast iron frying pan"],
-            }
-            reply = client.post(f"{pair.base_url('embedding')}/embeddings", json=body).json()
-    choice = answer["choices"][0]
-    assert "Paris" in choice["message"]["content"]
-    assert "<|im" not in choice["message"]["content"]
-    assert choice["finish_reason"] == "stop"
-    one_tea, other_tea, pan = (row["embedding"] for row in reply["data"])
-    assert len(pan) == 384
-    assert _cosine(one_tea, other_tea) > _cosine(one_tea, pan) + 0.1
-
-
-def _cosine(left: list[float], right: list[float]) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True)) / (
-        math.hypot(*left) * math.hypot(*right)
-    )
 
 
 def _written_pids(folder: Path) -> list[int]:

@@ -177,11 +177,13 @@ def test_recommendations_are_whole_and_counted(run: Run) -> None:
     assert table["score"].is_finite().all()
 
 
-def test_a_run_on_the_dummy_says_so_everywhere_and_one_on_a_server_does_not(
-    run: Run, tmp_path: Path
-) -> None:
-    assert not any(stage.notes for stage in run.stages.values())
-    assert not report_content(run.store, run.sources, "x", ()).dummy
+def test_a_dummy_behind_a_configured_url_is_still_called_one(run: Run) -> None:
+    marked = {role for role, stage in run.stages.items() if DUMMY_NOTE in stage.notes}
+    assert marked >= {"embeddings", "profiles", "model", "metrics", "recommendations"}
+    assert report_content(run.store, run.sources, "x", ()).dummy
+
+
+def test_a_run_on_the_dummy_says_so_everywhere(run: Run, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     dump = DumpConfig(
         interactions=str(run.store.local.parent / "dump" / "interactions.parquet"),
