@@ -331,7 +331,7 @@ def _summarise(store: Store, stages: tuple[StageResult, ...], report: Path | Non
     console.out.print(console.stage_table(stages))
     for line in console.facts_of(stages):
         console.out.print(line)
-    if "evaluate" in by_name:
+    if "evaluate" in by_name and by_name["evaluate"].counts:
         console.out.print(console.metric_table(store, by_name["evaluate"].ref))
     if "recommend" in by_name:
         folder = store.path(by_name["recommend"].ref)
