@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test local-pair test-without-pair check clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -20,9 +20,16 @@ demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, r
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
 		--profile-users $(PROFILE_USERS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
 
-test: .venv/ready check ## Lint, types and every test, the real local LLM pair included.
+test: .venv/ready ## Lint, types and every test, the real local LLM pair included.
+	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair
+	$(BIN)/python -m pytest -m local_vllm
+
+# Installing the local pair waits for the network and the disk; the other tests run meanwhile.
+local-pair: .venv/ready
 	$(BIN)/llm4cdsr setup-local
-	$(BIN)/python -m pytest
+
+test-without-pair: check
+	$(BIN)/python -m pytest -m "not local_vllm"
 
 check: .venv/ready ## Lint, format and types only.
 	$(BIN)/ruff check .
