@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,7 +253,7 @@ def _embedded_texts(server: FaultyServer) -> list[str]:
     ]
 
 
-def _wait_until(condition, process: subprocess.Popen[str]) -> None:  # noqa: ANN001
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]
