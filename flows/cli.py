@@ -32,9 +32,10 @@ from tasks.demo_dump import write_demo_dump
 from tasks.dump import DumpConfig
 from tasks.dump_files import existing_file
 from tasks.endpoint import stop_asking
+from tasks.endpoints import local_pair
 from tasks.llm_config import LlmConfig, Provider
 from tasks.local_setup import ensure_local_environment
-from tasks.local_vllm import ROLES, LocalVllm
+from tasks.local_vllm import ROLES
 from tasks.profile import ProfileConfig
 from tasks.recommend import RecommendationConfig
 from tasks.stage import StageResult, logger
@@ -205,11 +206,7 @@ def serve(
     logs = Store(settings.store).workspace("logs")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with LocalVllm(
-        lambda: ensure_local_environment(settings.local_vllm, report=logger.info),
-        logs,
-        report=logger.info,
-    ) as pair:
+    with local_pair(settings.local_vllm, logs) as pair:
         pair.start()
         for role in ROLES:
             _print_url(role, pair.base_url(role), pair.model_name(role))
@@ -248,29 +245,27 @@ def run_app() -> None:
         app()
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        console.err.print("[bold red]Not valid:[/]", end=" ")
-        console.err.print("; ".join(faults), markup=False, highlight=False)
-        _leave(2)
+        _fail("Not valid:", "; ".join(faults), 2)
     except OSError as error:
-        console.err.print("[bold red]Failed:[/]", end=" ")
-        console.err.print(f"{error}; check the path, its permissions and the disk", markup=False)
-        _leave(1)
+        _fail("Failed:", f"{error}; check the path, its permissions and the disk", 1)
     except PrefectException as error:
-        console.err.print("[bold red]Failed:[/]", end=" ")
-        console.err.print(
+        text = (
             f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
             "answered is kept; see work/logs/prefect-server.log in the store, or check "
-            "PREFECT_API_URL, and run again",
-            markup=False,
-            highlight=False,
+            "PREFECT_API_URL, and run again"
         )
-        _leave(1)
+        _fail("Failed:", text, 1)
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ROOMS:
             raise
-        console.err.print("[bold red]Failed:[/]", end=" ")
-        console.err.print(_message(error), markup=False, highlight=False)
-        _leave(1)
+        _fail("Failed:", _message(error), 1)
+
+
+def _fail(label: str, text: str, code: int) -> None:
+    """Ends with one message; ``text`` may hold anything and is shown as it is."""
+    console.err.print(f"[bold red]{label}[/]", end=" ")
+    console.err.print(text, markup=False, highlight=False)
+    _leave(code)
 
 
 def _message(error: Exception) -> str:

@@ -113,16 +113,21 @@ def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
     return Provider.LOCAL
 
 
+def local_pair(directory: Path, log_directory: Path) -> LocalVllm:
+    """Returns the local servers, not started; their environment is installed when they are."""
+    return LocalVllm(
+        lambda: ensure_local_environment(directory, report=logger.info),
+        log_directory,
+        report=logger.info,
+    )
+
+
 class _LocalServers:
     """The local vLLM pair, installed and started on the first call of `url`."""
 
     def __init__(self, stack: ExitStack, directory: Path, log_directory: Path) -> None:
         self._stack = stack
-        self._pair = LocalVllm(
-            lambda: ensure_local_environment(directory, report=logger.info),
-            log_directory,
-            report=logger.info,
-        )
+        self._pair = local_pair(directory, log_directory)
 
     def url(self, role: Role) -> str:
         if not self._pair.started:
@@ -183,7 +188,7 @@ def _endpoint(
 
 
 def _parameters(provider: Provider, settings: ChatConfig | EmbeddingConfig) -> dict[str, JsonValue]:
-    is_local = provider is Provider.LOCAL and settings.base_url is None
+    is_local = provider is Provider.LOCAL
     if isinstance(settings, EmbeddingConfig):
         return dict(LOCAL_EMBEDDING_PARAMETERS) if is_local else {}
     return {"temperature": settings.temperature, **(LOCAL_CHAT_PARAMETERS if is_local else {})}
