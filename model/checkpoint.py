@@ -86,21 +86,26 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's moments under flat names, `parameter.moment`."""
+    """An optimizer's moments under flat names, `parameter.moment`; a Python integer as int64."""
     return {
-        f"{index}.{name}": value if torch.is_tensor(value) else torch.tensor(float(value))
+        f"{index}.{name}": value if torch.is_tensor(value) else torch.tensor(int(value))
         for index, moments in optimizer.state_dict()["state"].items()
         for name, value in moments.items()
     }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put moments back that `optimizer_tensors` took; the settings stay those of `optimizer`."""
+    """Put moments back that `optimizer_tensors` took; the settings stay those of `optimizer`.
+
+    A count of steps that was a Python integer must become one again: as a float32 tensor it would
+    round the bias correction otherwise than an uninterrupted run.
+    """
     state = optimizer.state_dict()
-    moments: dict[int, dict[str, Tensor]] = {}
+    moments: dict[int, dict[str, Tensor | int]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        moments.setdefault(int(index), {})[name] = value
+        kept = value if value.is_floating_point() else int(value)
+        moments.setdefault(int(index), {})[name] = kept
     state["state"] = moments
     optimizer.load_state_dict(state)
 
