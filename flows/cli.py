@@ -20,6 +20,7 @@ from pydantic import JsonValue, ValidationError
 from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console
+from flows.experiment_command import EPILOG, experiment
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
@@ -237,6 +238,9 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+
+
+app.command(epilog=EPILOG)(experiment)
 
 
 def run_app() -> None:
