@@ -139,8 +139,9 @@ def _neural(
     with progress(cell.label, recipe.config.train.max_epochs) as bar:
 
         def show(report: EpochReport) -> None:
-            ndcg = report.validation_ndcg
-            bar.advance(1, f"loss {report.loss:.3f}, validation NDCG@10 {ndcg:.4f}")
+            facts = f"loss {report.loss:.3f}, validation NDCG@10 {report.validation_ndcg:.4f}"
+            # A resumed training does not start at the first epoch.
+            bar.advance(max(report.epoch - bar.done, 0), f"{report.phase}, {facts}")
 
         fitted = fit(
             sequences,
