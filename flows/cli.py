@@ -25,6 +25,8 @@ from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
 from flows.retrain import RetrainConfig, retrain
 from flows.settings import Settings, default_llm
+from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
+from flows.train_command import refuse_torchrun, train
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
 from tasks.cluster import ClusterConfig
@@ -104,6 +106,9 @@ def run(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU if there is one.")
+    ] = "auto",
     per_domain: Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")] = 0,
     provider: Annotated[
@@ -121,6 +126,7 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
+    refuse_torchrun()
     console.show_logs(verbose=verbose)
     settings = Settings()
     root = store or settings.store
@@ -131,7 +137,7 @@ def run(
     )
     overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
     retraining = RetrainConfig(
-        training=TrainingConfig(preset=preset, overrides=overrides, seed=seed),
+        training=TrainingConfig(preset=preset, overrides=overrides, seed=seed, device=device),
         recommendations=RecommendationConfig(per_domain=per_domain),
     )
     title = name or (Path(interactions).resolve().parent.name if interactions else "your data")
@@ -237,6 +243,9 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+
+
+app.command(epilog=TRAIN_EXAMPLES)(train)
 
 
 def run_app() -> None:

@@ -56,6 +56,11 @@ class Team:
         dist.broadcast(said, 0)
         return said.tolist()
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace dense gradients by their sums, in one message.
 
@@ -76,13 +81,14 @@ class Team:
         if self.size == 1:
             return
         if table.grad is None:
-            table.grad = torch.sparse_coo_tensor(size=table.shape, device=table.device)
-        own = table.grad.coalesce()
-        rows = torch.cat(self._gather(own.indices()[0]))
-        values = torch.cat(self._gather(own.values().reshape(-1, table.shape[1])))
-        # Left alone where nobody used a row, as one process would have left it.
-        summed = torch.sparse_coo_tensor(rows[None], values, table.shape) if len(rows) else None
-        table.grad = summed
+            rows = torch.zeros(0, dtype=torch.int64, device=table.device)
+            values = table.new_zeros(0, table.shape[1])
+        else:
+            own = table.grad.coalesce()
+            rows, values = own.indices()[0], own.values()
+        rows, values = torch.cat(self._gather(rows)), torch.cat(self._gather(values))
+        if len(rows):  # Else nobody used a row, and one process would have no gradient either.
+            table.grad = torch.sparse_coo_tensor(rows[None], values, table.shape)
 
     def gather(self, vectors: Tensor) -> Tensor:
         """Rows of all processes, (n, H), in the order of ranks; gradients reach one's own alone.
@@ -118,7 +124,7 @@ def team(device: str = "auto") -> Iterator[Team]:
 
     With GPUs each process takes the one of its local rank and they speak by NCCL, else by gloo.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_torchrun():
         yield alone(device)
         return
     place = _device(device, int(os.environ["LOCAL_RANK"]))
@@ -129,6 +135,10 @@ def team(device: str = "auto") -> Iterator[Team]:
         yield Team(dist.get_rank(), dist.get_world_size(), place)
     finally:
         dist.destroy_process_group()
+
+
+def is_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _device(name: str, local_rank: int) -> torch.device:
