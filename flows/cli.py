@@ -14,6 +14,8 @@ from flows import console, run_commands
 from flows.exits import one_message
 from flows.options import StoreRoot
 from flows.settings import Settings
+from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
+from flows.train_command import train
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
 from tasks.demo_dump import write_demo_dump
@@ -34,6 +36,7 @@ app = typer.Typer(
 app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
+app.command(epilog=TRAIN_EXAMPLES)(train)
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")

@@ -40,6 +40,9 @@ Preset = Annotated[str, typer.Option(help="Model preset: best, paper or released
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
 ]
+Device = Annotated[
+    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU if there is one.")
+]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
 WhoAnswers = Annotated[
@@ -86,10 +89,12 @@ def refresh_config(clusters: int, profile_users: int | None, seed: int) -> Refre
     )
 
 
-def retrain_config(preset: str, epochs: int | None, per_domain: int, seed: int) -> RetrainConfig:
+def retrain_config(
+    preset: str, epochs: int | None, device: str, per_domain: int, seed: int
+) -> RetrainConfig:
     overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
     return RetrainConfig(
-        training=TrainingConfig(preset=preset, overrides=overrides, seed=seed),
+        training=TrainingConfig(preset=preset, overrides=overrides, seed=seed, device=device),
         recommendations=RecommendationConfig(per_domain=per_domain),
     )
 

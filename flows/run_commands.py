@@ -16,6 +16,7 @@ from flows.refresh import refresh
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
+from flows.train_command import refuse_torchrun
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (
@@ -43,6 +44,7 @@ def run(
     clusters: opt.Clusters = 10,
     preset: opt.Preset = "best",
     epochs: opt.Epochs = None,
+    device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
@@ -56,12 +58,13 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
+    refuse_torchrun()
     settings = Settings()
     dump = opt.dump_config(
         interactions, items, column, domain, max_users, user_core, item_core, seed
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    retraining = opt.retrain_config(preset, epochs, per_domain, seed)
+    retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     llm = opt.llm_config(settings, provider)
     title = opt.title_of(name, interactions)
     with _running(settings, store, verbose) as root:
@@ -86,6 +89,7 @@ def refresh_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
+    refuse_torchrun()
     settings = Settings()
     dump = opt.dump_config(
         interactions, items, column, domain, max_users, user_core, item_core, seed
@@ -101,6 +105,7 @@ def retrain_command(
     name: opt.Name = None,
     preset: opt.Preset = "best",
     epochs: opt.Epochs = None,
+    device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
@@ -109,8 +114,9 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From the latest refresh to a model, its recommendations and a report."""
+    refuse_torchrun()
     settings = Settings()
-    retraining = opt.retrain_config(preset, epochs, per_domain, seed)
+    retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     with _running(settings, store, verbose) as root:
         stages = retrain(retraining, opt.title_of(name, None), store=root).stages
     _tell(Store(root), stages, report, summary)
