@@ -20,6 +20,7 @@ from pydantic import JsonValue, ValidationError
 from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console
+from flows.ledger_command import ledger_app
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
@@ -54,6 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ledger_app, name="ledger")
 
 
 class FlowName(StrEnum):
