@@ -12,6 +12,7 @@ from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console, run_commands
 from flows.exits import one_message
+from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
 from flows.settings import Settings
 from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
@@ -37,6 +38,7 @@ app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=TRAIN_EXAMPLES)(train)
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
