@@ -19,11 +19,11 @@ from pydantic import JsonValue, ValidationError
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console
+from flows import console, machine_command, release_command
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
-from flows.retrain import RetrainConfig, retrain
+from flows.retrain import Release, RetrainConfig, retrain
 from flows.settings import Settings, default_llm
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
@@ -157,14 +157,19 @@ def run(
     if flow is not FlowName.RETRAIN:
         dump()  # Refused here, before a server starts for nothing.
     stages: tuple[StageResult, ...]
+    release: Release | None = None
     with _interruptible(), prefect_api(Store(root).workspace("logs") / "prefect-server.log"):
         if flow is FlowName.REFRESH:
             stages = refresh(dump(), refreshing, llm, root).stages
         elif flow is FlowName.RETRAIN:
-            stages = retrain(retraining, title, store=root).stages
+            release = retrain(retraining, title, store=root)
+            stages = release.stages
         else:
-            stages = pipeline(dump(), title, refreshing, retraining, llm, root).stages
+            done = pipeline(dump(), title, refreshing, retraining, llm, root)
+            release, stages = done.release, done.stages
     _summarise(Store(root), stages, report)
+    if release is not None:
+        console.out.print(console.verdict_line(release.ref, release.verdict))
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
@@ -237,6 +242,11 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    console.out.print(release_command.history_table(opened, newest=5))
+
+
+release_command.register(app)
+machine_command.register(app)
 
 
 def run_app() -> None:
