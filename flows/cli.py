@@ -10,7 +10,7 @@ import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console, run_commands
+from flows import console, machine_command, release_command, run_commands
 from flows.exits import one_message
 from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
@@ -39,6 +39,8 @@ app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refres
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.add_typer(ledger_app, name="ledger")
+release_command.register(app)
+machine_command.register(app)
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
@@ -111,6 +113,7 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    console.out.print(release_command.history_table(opened, newest=5))
 
 
 def run_app() -> None:

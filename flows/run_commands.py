@@ -68,8 +68,9 @@ def run(
     llm = opt.llm_config(settings, provider)
     title = opt.title_of(name, interactions)
     with _running(settings, store, verbose) as root:
-        stages = pipeline(dump, title, refreshing, retraining, llm, root).stages
-    _tell(Store(root), stages, report, summary)
+        done = pipeline(dump, title, refreshing, retraining, llm, root)
+    _tell(Store(root), done.stages, report, summary)
+    console.out.print(console.verdict_line(done.release.ref, done.release.verdict))
 
 
 def refresh_command(
@@ -118,8 +119,9 @@ def retrain_command(
     settings = Settings()
     retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     with _running(settings, store, verbose) as root:
-        stages = retrain(retraining, opt.title_of(name, None), store=root).stages
-    _tell(Store(root), stages, report, summary)
+        release = retrain(retraining, opt.title_of(name, None), store=root)
+    _tell(Store(root), release.stages, report, summary)
+    console.out.print(console.verdict_line(release.ref, release.verdict))
 
 
 @contextmanager
