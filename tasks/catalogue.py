@@ -86,6 +86,10 @@ class Catalogue:
             raise UnknownDomain(f"no domain {name!r}; there are {', '.join(self.domains)}")
         return self.domains.index(name)
 
+    def domain_numbers(self, name: str | None) -> list[int]:
+        """Returns one domain's number, or all where None; raises `UnknownDomain`."""
+        return list(range(len(self.domains))) if name is None else [self.domain_number(name)]
+
     def domain_rows(self, domain: int) -> slice:
         """Rows of `items` that belong to a domain."""
         return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))

@@ -69,7 +69,7 @@ class TextSpace:
 
     def _projected(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         mean, components = self.projections[f"{name}.mean"], self.projections[f"{name}.components"]
-        return (vectors - mean) @ components.T
+        return ((vectors - mean) @ components.T).astype(np.float32)
 
 
 def text_space(
