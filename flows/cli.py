@@ -24,6 +24,8 @@ from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
 from flows.retrain import RetrainConfig, retrain
+from flows.serve_recs_command import EPILOG as SERVE_RECS_EPILOG
+from flows.serve_recs_command import serve_recs
 from flows.settings import Settings, default_llm
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
@@ -237,6 +239,9 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+
+
+app.command("serve-recs", epilog=SERVE_RECS_EPILOG)(serve_recs)
 
 
 def run_app() -> None:

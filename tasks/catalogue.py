@@ -115,7 +115,7 @@ class Catalogue:
         """Returns the indices of a history; raises as `index`."""
         return np.array([self.index(item) for item in items], np.int64)
 
-    def split_known(self, items: Iterable[ItemName]) -> tuple[list[int], list[ItemName]]:
+    def split_known(self, items: Iterable[ItemName]) -> tuple[IntArray, list[ItemName]]:
         """Returns the indices of the items that are here, and the names of those that are not."""
         known: list[int] = []
         unknown: list[ItemName] = []
@@ -124,7 +124,7 @@ class Catalogue:
                 known.append(self.index(item))
             except UnknownItem:
                 unknown.append(item)
-        return known, unknown
+        return np.array(known, np.int64), unknown
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
         """Returns items whose title or id holds every word, the most bought first."""

@@ -23,7 +23,7 @@ from artifacts.store import Store
 from model.recommend import Recommendations
 from model.sequences import IntArray
 from tasks.catalogue import Catalogue, ItemName
-from tasks.release import LATEST, OpenRelease, ReleaseFacts, open_release
+from tasks.release import LATEST, OpenRelease, ReleaseFacts, open_release, release_ref
 from tasks.serving_state import ServingState, Wish, serving_state
 
 ITEM_SCHEMA = pl.Schema(
@@ -79,6 +79,11 @@ class Recommender:
             NothingServed: the store serves nothing yet, or has no such release.
         """
         return cls(open_release(store, release))
+
+    def is_latest(self, store: Store | str | Path) -> bool:
+        """Returns whether the store still serves the release that this was loaded from."""
+        opened = store if isinstance(store, Store) else Store(store)
+        return release_ref(opened) == self.facts.ref
 
     @property
     def catalogue(self) -> Catalogue:
