@@ -87,15 +87,15 @@
     history = next;
     user = owner;
     part("history-title").textContent = user
-      ? `User ${user}: ${history.length} events, oldest first`
+      ? `User ${user}: ${history.length} events, newest first`
       : history.length
-        ? `${history.length} events, oldest first`
+        ? `${history.length} events, newest first`
         : "No history yet";
     part("clear").hidden = !history.length;
     part("profile").hidden = !profile;
     part("profile").textContent = profile || "";
     part("history").replaceChildren(
-      ...history.map((item, place) => {
+      ...history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
         const row = element("li");
         const name = element("span", `${title(item)} `);
         name.append(tag(item));
