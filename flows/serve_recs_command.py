@@ -10,6 +10,7 @@ import uvicorn
 from artifacts.store import Store
 from flows import console
 from flows.new_items import new_items_adder
+from flows.options import StoreRoot
 from flows.settings import Settings
 from tasks.llm_config import Provider
 from tasks.recommender import Recommender
@@ -17,7 +18,7 @@ from tasks.release import LATEST
 from tasks.serving_app import create_app
 from tasks.serving_limits import Limits
 
-EPILOG = (
+EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr serve-recs\n\n"
     "llm4cdsr serve-recs --host 0.0.0.0 --port 80 --max-k 50\n\n"
@@ -28,7 +29,7 @@ EPILOG = (
 
 
 def serve_recs(
-    store: Annotated[str | None, typer.Option(help="Artifact store.")] = None,
+    store: StoreRoot = None,
     release: Annotated[
         str, typer.Option(help="latest, or a release's fingerprint, which is then kept.")
     ] = LATEST,
