@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from artifacts.fingerprint import fingerprint_of
+from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
@@ -17,11 +17,12 @@ from tasks.bundle import bundle, parts_of
 from tasks.candidates import stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
+from tasks.dump_files import existing_file
 from tasks.embed import embed_items
 from tasks.endpoints import open_endpoints
 from tasks.experiment_cell import CellData, cell_identity, make_cell
 from tasks.experiment_grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
-from tasks.ingest import dataset_identity, ingest
+from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
 from tasks.llm_shards import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
@@ -67,6 +68,7 @@ def make_missing(
     llm: LlmConfig,
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
+    device: str = "auto",
 ) -> None:
     """Makes the chosen cells that are missing; `prefect_api` is opened only to prepare data.
 
@@ -84,7 +86,7 @@ def make_missing(
         logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
         ready = data[each.cell.dataset]
         assert ready is not None, "prepared above"
-        if not make_cell(store, each.cell, ready):
+        if not make_cell(store, each.cell, ready, device):
             logger.info("another process is at it; left to that one")
 
 
@@ -171,12 +173,18 @@ def _sources(grid: Grid) -> tuple[ProfileSource, ...]:
 
 
 def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> str:
-    """Names what is prepared by the dump's content, the settings and the models asked."""
+    """Names what is prepared by the dump's content, what is asked of it, and the models.
+
+    Settings at their default are left out, so that a new one does not make everyone prepare anew.
+    """
+    dump = entry.dump(folder)
+    files = [path for path in (dump.interactions, dump.items) if path is not None]
     settings = {
-        "dataset": dataset_identity(entry.dump(folder)).fingerprint,
-        "profile_users": entry.profile_users,
-        "clusters": entry.clusters,
+        "files": [sha256_of_file(existing_file(path)) for path in files],
+        "entry": entry.model_dump(
+            mode="json", exclude={"name", "interactions", "items"}, exclude_defaults=True
+        ),
         "profiles": sorted(source.value for source in _sources(grid)),
-        "llm": llm.model_dump(mode="json"),
+        "llm": llm.model_dump(mode="json", exclude_defaults=True),
     }
     return f"experiment-{fingerprint_of(settings)}"

@@ -9,7 +9,9 @@ import typer
 
 from artifacts.store import Store, write_atomically
 from flows import console
+from flows.exits import interruptible
 from flows.experiment import Plan, make_missing, plan
+from flows.options import Device, StoreRoot, WhoAnswers
 from flows.prefect_api import prefect_api
 from flows.settings import Settings, default_llm
 from tasks.experiment_cell import cell_identity
@@ -17,12 +19,11 @@ from tasks.experiment_grid import Cell, read_grid
 from tasks.experiment_page import render_markdown, render_page
 from tasks.experiment_report import FinishedGrid, compared_models, experiment_content
 from tasks.experiment_results import FinishedCell, collect
-from tasks.llm_config import Provider
 
 RESULTS, PAGE = "results.parquet", "report.html"
 TITLE = "Results"
 
-EPILOG = (
+EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr experiment grid.toml --dry-run\n\n"
     "llm4cdsr experiment grid.toml --only 'paper / seed 0'\n\n"
@@ -50,13 +51,9 @@ def experiment(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the tables as Markdown here, too.")
     ] = None,
-    provider: Annotated[
-        Provider | None,
-        typer.Option(help="Who answers. auto: configured URL, else OpenAI if keyed, else local."),
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")
-    ] = None,
+    provider: WhoAnswers = None,
+    device: Device = "auto",
+    store: StoreRoot = None,
 ) -> None:
     """Measure models: every cell of a grid of datasets, presets, ablations and seeds.
 
@@ -76,8 +73,9 @@ def experiment(
         return
     if not render_only:
         log = opened.workspace("logs") / "prefect-server.log"
-        for planned in plans:
-            make_missing(planned, chosen, llm, opened, lambda: prefect_api(log))
+        with interruptible():
+            for planned in plans:
+                make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device)
         plans = [plan(grid, folder, llm, opened) for grid, folder in read]
     _show(opened, plans, grids, output, markdown)
 

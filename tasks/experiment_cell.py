@@ -17,16 +17,17 @@ from artifacts.candidates import read_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.results import RANKS
 from artifacts.store import Draft, Store
+from model.distributed import alone
 from model.overlap import has_own_domain_history, unlink
 from model.ranking import Ranks, rank_all, rank_sampled
 from model.scoring import ModelScorer, Scorer
 from model.sequences import TEST, IntArray, Prefixes, Sequences
-from model.trainer import EpochReport, fit
+from model.trainer import FitResult, fit
+from model.training_state import EpochReport
 from tasks.baselines import BASELINES
 from tasks.experiment_grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
 from tasks.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.progress import progress
-from tasks.stage import logger
 
 FULL = "full"
 
@@ -68,8 +69,10 @@ def cell_identity(cell: Cell, data: CellData) -> Identity:
     return identity(Kind.CELL, parameters, parents)
 
 
-def make_cell(store: Store, cell: Cell, data: CellData) -> bool:
+def make_cell(store: Store, cell: Cell, data: CellData, device: str = "cpu") -> bool:
     """Makes a cell where the store lacks it; False where another process is at it just now.
+
+    ``device`` is where it trains ("cpu", "cuda", "auto") and no part of its identity.
 
     Raises:
         NanScoreError, DivergedError, NothingToLearnError, CheckpointError.
@@ -80,21 +83,27 @@ def make_cell(store: Store, cell: Cell, data: CellData) -> bool:
         with lock.acquire(timeout=0):
             if store.find(wanted) is None:
                 with store.create(wanted) as draft:
-                    _fill(draft, store, cell, data, f"cell-{wanted.fingerprint}")
-            store.drop_workspace(f"cell-{wanted.fingerprint}")
+                    _fill(draft, store, cell, data, device)
+            store.drop_workspace(_workspace(wanted))
     except Timeout:
         return False
     return True
 
 
-def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, workspace: str) -> None:
+def _workspace(wanted: Identity) -> str:
+    return f"cell-{wanted.fingerprint}"
+
+
+def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -> None:
     asked = _question(store, cell, data)
     started = time.perf_counter()
     if isinstance(cell.recipe, BaselineRecipe):
         scorer = _baseline(cell.recipe, asked.sequences)
         draft.counts["train_seconds"] = round(time.perf_counter() - started, 3)
     else:
-        scorer = _neural(draft, store, cell, cell.recipe, data, asked.sequences, workspace)
+        fitted = _fitted(store, cell, data, asked.sequences, device)
+        draft.counts.update(_training_facts(fitted, cell.recipe.config.train.max_epochs))
+        scorer = ModelScorer(fitted.model)
     started = time.perf_counter()
     tables = [_rank_table(FULL, rank_all(scorer, asked.prefixes), asked)]
     for count, ref in data.candidates.items():
@@ -126,43 +135,40 @@ def _baseline(recipe: BaselineRecipe, sequences: Sequences) -> Scorer:
     return BASELINES[recipe.name](sequences)
 
 
-def _neural(
-    draft: Draft,
-    store: Store,
-    cell: Cell,
-    recipe: NeuralRecipe,
-    data: CellData,
-    sequences: Sequences,
-    workspace: str,
-) -> Scorer:
-    ref = data.profiles.get(recipe.profiles)
-    with progress(cell.label, recipe.config.train.max_epochs) as bar:
+def _fitted(
+    store: Store, cell: Cell, data: CellData, sequences: Sequences, device: str
+) -> FitResult:
+    """Trains, or goes on training where a killed process stood."""
+    assert isinstance(cell.recipe, NeuralRecipe)
+    config, profiles = cell.recipe.config, data.profiles.get(cell.recipe.profiles)
+    with progress(cell.label, config.train.max_epochs) as bar:
 
         def show(report: EpochReport) -> None:
             facts = f"loss {report.loss:.3f}, validation NDCG@10 {report.validation_ndcg:.4f}"
             # A resumed training does not start at the first epoch.
             bar.advance(max(report.epoch - bar.done, 0), f"{report.phase}, {facts}")
 
-        fitted = fit(
+        return fit(
             sequences,
             load_tables(store, data.tables),
-            recipe.config,
-            profiles=None if ref is None else load_profiles(store, ref),
-            checkpoint_folder=store.workspace(workspace),
+            config,
+            profiles=None if profiles is None else load_profiles(store, profiles),
+            checkpoint_folder=store.workspace(_workspace(cell_identity(cell, data))),
             on_epoch=show,
+            team=alone(device),
         )
-    search = [report for report in fitted.history if report.phase == "search"]
-    draft.counts.update(
-        {
-            "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
-            "epochs": len(fitted.history),
-            "best_epoch": fitted.best.epoch,
-            "stopped_by_limit": int(len(search) >= recipe.config.train.max_epochs),
-            "validation_ndcg": round(float(np.nan_to_num(fitted.best.validation_ndcg)), 5),
-        }
-    )
-    logger.info("%s: best epoch %d", cell.label, fitted.best.epoch)
-    return ModelScorer(fitted.model)
+
+
+def _training_facts(fitted: FitResult, max_epochs: int) -> dict[str, int | float]:
+    """Seconds are those of training alone, all processes that worked at it together."""
+    searched = sum(report.phase == "search" for report in fitted.history)
+    return {
+        "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best.epoch,
+        "stopped_by_limit": int(searched >= max_epochs),
+        "validation_ndcg": round(float(np.nan_to_num(fitted.best.validation_ndcg)), 5),
+    }
 
 
 def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from model.config import TriThreadConfig, load_preset
 from tasks.baselines import BASELINES
 from tasks.dump import DumpConfig
+from tasks.project import ProjectConfig
+
+WIDTH = ProjectConfig().hidden
 
 Overrides = dict[str, dict[str, JsonValue]]
 
@@ -237,5 +240,7 @@ def _neural(grid: Grid, preset: str, ablation: Ablation, seed: int) -> NeuralRec
         for section, values in overrides.items():
             merged[section] = {**merged.get(section, {}), **values}
     config = load_preset(preset, merged)
+    if config.model.hidden != WIDTH:
+        raise ValueError(f"model.hidden must stay {WIDTH}: the datasets' item tables are that wide")
     profiles = ablation.profiles if config.train.beta > 0 else ProfileSource.NONE
     return NeuralRecipe(config=config, profiles=profiles)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from model.batches import training_batch
 from model.config import load_preset
-from model.encoder import Encoder
+from model.encoder import Block, Encoder
 from model.objective import Objective
 from model.scoring import ModelScorer
 from model.sequences import TEST
@@ -38,6 +38,7 @@ def plain_sasrec(thread: Encoder, table: Tensor, items: list[int]) -> Tensor:
     assert thread.positions is not None
     states = table[items] * math.sqrt(table.shape[1]) + thread.positions.weight[: len(items)]
     for block in thread.blocks:
+        assert isinstance(block, Block)
         attention = block.attention
         queries = F.layer_norm(states, states.shape[1:], *norm(block.attention_norm))
         q = queries @ attention.query.weight.T + attention.query.bias
