@@ -14,7 +14,7 @@ from flows import console, machine_command, release_command, run_commands
 from flows.exits import one_message
 from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
-from flows.serve_recs_command import EPILOG as SERVE_RECS_EPILOG
+from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
 from flows.serve_recs_command import serve_recs
 from flows.settings import Settings
 from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
@@ -40,7 +40,7 @@ app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=TRAIN_EXAMPLES)(train)
-app.command("serve-recs", epilog=SERVE_RECS_EPILOG)(serve_recs)
+app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
 app.add_typer(ledger_app, name="ledger")
 release_command.register(app)
 machine_command.register(app)
