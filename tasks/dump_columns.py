@@ -33,6 +33,9 @@ _LARGEST_SECOND = 253_402_300_799  # The last one of the year 9999.
 _CONTAINER = r'^(\[["\[{\d]|\{").*[\]}]$'
 """A JSON list or object where an id should be."""
 
+_UNCLEAN_ID = r"[\x00-\x1f\x7f]|^\s|\s$|^$|^[\[{]"
+"""Whatever `identifier` would change matches; most files have no such id."""
+
 _CONTROL = r"[\x00-\x1f\x7f]"
 _CURRENCY = r"(?:US\$|[$€£¥])?\s*"
 _PRICE = (
@@ -60,6 +63,14 @@ def identifier(schema: pl.Schema, name: str) -> pl.Expr:
         column = column.cast(pl.String).str.replace_all(_CONTROL, "")
         column = pl.when(~column.str.contains(_CONTAINER)).then(column)
     return text(column).alias(name)
+
+
+def identifiers(values: pl.Series) -> pl.Series:
+    """Returns a column of ids as `identifier` makes them, at once where it would change none."""
+    if values.dtype == pl.String and not values.str.contains(_UNCLEAN_ID).any():
+        return values
+    rows = values.to_frame()
+    return rows.select(identifier(rows.schema, values.name)).to_series()
 
 
 def text(column: pl.Expr) -> pl.Expr:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from artifacts import columns as col
 from tasks.dump import DumpConfig, Source
 from tasks.dump_batch import ROW, Batch
-from tasks.dump_columns import SECOND, Unit, identifier, microseconds, unit_of
+from tasks.dump_columns import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump_forms import INTERACTION_NAMES, open_interactions
 from tasks.dump_rows import ITEM_KEY, Quarantine, parted, renamed
 
@@ -108,7 +108,6 @@ class _Reader:
 
     def _in_our_form(self, batch: Batch) -> pl.DataFrame:
         rows = batch.rows
-        schema = rows.schema
         times = rows[col.TIMESTAMP]
         self._unit = self._unit or unit_of(times)
         moments = microseconds(times, self._unit or Unit.SECONDS)
@@ -116,14 +115,14 @@ class _Reader:
             median = moments.median()
             self._unknown_up_to = 0 if isinstance(median, float) and median > _DATED else None
         domain = (
-            identifier(schema, col.DOMAIN)
+            identifiers(rows[col.DOMAIN])
             if self._domain is None
             else pl.lit(self._domain).alias(col.DOMAIN)
         )
         return rows.select(
             pl.col(ROW),
-            identifier(schema, col.USER_ID),
-            identifier(schema, col.ITEM_ID),
+            identifiers(rows[col.USER_ID]),
+            identifiers(rows[col.ITEM_ID]),
             domain,
             moments.alias(col.TIMESTAMP),
         )

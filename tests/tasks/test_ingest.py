@@ -111,6 +111,9 @@ def test_histories_are_in_time_order_and_split_at_their_end(tmp_path: Path) -> N
         "items": 4,
         "items_without_text": 4,
         "items_never_bought": 0,
+        "train_events": 5,
+        "validation_events": 1,
+        "test_events": 1,
     }
 
 
