@@ -1,74 +1,229 @@
-"""The catalogue of a dataset: all items that can be recommended, indexed by domain."""
+"""The items that can be served: their names both ways, search by words, and room for new ones."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from artifacts import columns as col
-from prompts.render import one_line
-from tasks.dump_rows import ITEM_KEY
+from model.sequences import IntArray
 
-TITLE_CHARACTERS = 300
+TEXT_COLUMNS = {
+    col.TITLE: pl.String,
+    col.BRAND: pl.String,
+    col.CATEGORIES: pl.List(pl.String),
+    col.PRICE: pl.Float64,
+    col.DESCRIPTION: pl.String,
+}
+"""What may be known of an item beyond its name; the dataset's columns."""
 
-_UNCLEAN = r"[&<\p{C}]|[\p{Z}--\x20]|\x20\x20|^\x20|\x20$"
-"""What `one_line` would change in a title that is short enough."""
+
+class UnknownItem(LookupError):
+    """No item of that name is in the catalogue."""
 
 
-class TooFewDomains(ValueError):
-    """The dump has events in fewer than two domains after filtering."""
+class AmbiguousItem(LookupError):
+    """Several domains have an item of that id, and the domain was not given."""
 
 
-def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
-    """Returns all items that were bought or described, with what describes them.
+class UnknownDomain(LookupError):
+    """The catalogue has no such domain."""
 
-    Items of a domain lie side by side from index 1 on (DESIGN, decision 5).
 
-    Args:
-        bought: ``domain, item_id`` of items with an event.
-        described: rows of `dump_items.ITEM_SCHEMA`.
+class InvalidItems(ValueError):
+    """A table of new items cannot be taken in as it is."""
 
-    Raises:
-        TooFewDomains.
+
+class ItemKey(NamedTuple):
+    """What names an item for good: ids are unique within their domain only."""
+
+    domain: str
+    item_id: str
+
+
+ItemName = str | ItemKey | tuple[str, str]
+"""An item as a caller names it: its id where only one domain has it, or (domain, id)."""
+
+
+class Grown(NamedTuple):
+    """A catalogue with more items: `previous` (items + 1,) is each one's old index, 0 if new."""
+
+    catalogue: "Catalogue"
+    previous: IntArray
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items by index, grouped by domain.
+
+    Attributes:
+        items: the dataset's item table; row ``i`` is item ``i + 1``.
+        domain_starts: int64 (domains + 1,), as in `artifacts.dataset.Dataset`.
+        popularity: int64 (items + 1,) events of each item; 0 for new ones.
     """
-    _require_two_domains(bought)
-    items = (
-        pl.concat([bought, described.select(ITEM_KEY)])
-        .unique()
-        .join(described, on=ITEM_KEY, how="left")
-        .sort(ITEM_KEY)
-        .with_row_index(col.ITEM_INDEX, offset=1)
-    )
-    return items.with_columns(clean_titles(items[col.TITLE]))
 
+    items: pl.DataFrame
+    domains: tuple[str, ...]
+    domain_starts: IntArray
+    popularity: IntArray
 
-def clean_titles(titles: pl.Series) -> pl.Series:
-    """Returns titles as `one_line` makes them; only those that it would change pass through it."""
-    unclean = titles.str.contains(_UNCLEAN) | (titles.str.len_chars() > TITLE_CHARACTERS)
-    places = unclean.fill_null(value=False).arg_true()
-    cleaned = [one_line(title, TITLE_CHARACTERS) or None for title in titles.gather(places)]
-    return titles.scatter(places, pl.Series(cleaned, dtype=pl.String)).alias(col.TITLE)
+    @cached_property
+    def keys(self) -> list[ItemKey]:
+        """The name of each item; position ``i`` is item ``i + 1``."""
+        return [ItemKey(*row) for row in self.items.select(col.DOMAIN, col.ITEM_ID).iter_rows()]
 
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """The title of each item; position ``i`` is item ``i + 1``."""
+        return self.items[col.TITLE].to_list()
 
-def index_of(keys: pl.DataFrame, items: pl.DataFrame) -> NDArray[np.int32]:
-    """Returns the item index of every row of ``domain, item_id``; 0 where there is none."""
-    found = keys.join(
-        items.select(*ITEM_KEY, col.ITEM_INDEX), ITEM_KEY, "left", maintain_order="left"
-    )
-    return found[col.ITEM_INDEX].fill_null(0).cast(pl.Int32).to_numpy()
+    def domain_number(self, name: str) -> int:
+        """Raises `UnknownDomain`."""
+        if name not in self.domains:
+            raise UnknownDomain(f"no domain {name!r}; there are {', '.join(self.domains)}")
+        return self.domains.index(name)
 
+    def domain_numbers(self, name: str | None) -> list[int]:
+        """Returns one domain's number, or all where None; raises `UnknownDomain`."""
+        return list(range(len(self.domains))) if name is None else [self.domain_number(name)]
 
-def has_text() -> pl.Expr:
-    """Whether anything says what an item is."""
-    return pl.any_horizontal(
-        pl.col(col.TITLE, col.BRAND, col.DESCRIPTION).is_not_null(),
-        pl.col(col.CATEGORIES).list.len() > 0,
-    ).fill_null(value=False)
+    def domain_rows(self, domain: int) -> slice:
+        """Rows of `items` that belong to a domain."""
+        return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))
 
+    def index(self, item: ItemName) -> int:
+        """Returns an item's index; raises `UnknownItem` or `AmbiguousItem`."""
+        if isinstance(item, tuple):
+            found = self._index_of_key.get(item)
+            if found is None:
+                raise UnknownItem(f"no item {item[1]!r} in the domain {item[0]!r}{_WAY_OUT}")
+            return found
+        indices = self._indices_of_id.get(item)
+        if indices is None:
+            raise UnknownItem(f"no item {item!r}{_WAY_OUT}")
+        if len(indices) > 1:
+            domains = ", ".join(self.keys[index - 1].domain for index in indices)
+            raise AmbiguousItem(
+                f"item {item!r} is in several domains ({domains}); name it as (domain, id)"
+            )
+        return indices[0]
 
-def _require_two_domains(bought: pl.DataFrame) -> None:
-    domains = sorted(bought[col.DOMAIN].unique())
-    if len(domains) < 2:
-        raise TooFewDomains(
-            f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
-            "after filtering; bridging domains needs at least two in the column 'domain'"
+    def indices(self, items: Iterable[ItemName]) -> IntArray:
+        """Returns the indices of a history; raises as `index`."""
+        return np.array([self.index(item) for item in items], np.int64)
+
+    def split_known(self, items: Iterable[ItemName]) -> tuple[IntArray, list[ItemName]]:
+        """Returns the indices of the items that are here, and the names of those that are not."""
+        known: list[int] = []
+        unknown: list[ItemName] = []
+        for item in items:
+            try:
+                known.append(self.index(item))
+            except UnknownItem:
+                unknown.append(item)
+        return np.array(known, np.int64), unknown
+
+    def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
+        """Returns items whose title or id holds every word, the most bought first."""
+        matches = pl.repeat(True, self.items.height, eager=True)
+        for word in words.lower().split():
+            matches = matches & self._searched.str.contains(word, literal=True)
+        if domain is not None:
+            inside = np.zeros(self.items.height, bool)
+            inside[self.domain_rows(self.domain_number(domain))] = True
+            matches = matches & pl.Series(inside)
+        found = np.flatnonzero(matches.to_numpy()) + 1
+        return found[np.argsort(-self.popularity[found], kind="stable")[:limit]]
+
+    def most_popular(self, domain: int) -> IntArray:
+        """Returns the items of a domain, most bought first."""
+        rows = self.domain_rows(domain)
+        bought = self.popularity[rows.start + 1 : rows.stop + 1]
+        return np.argsort(-bought, kind="stable") + rows.start + 1
+
+    def unknown(self, items: pl.DataFrame) -> pl.DataFrame:
+        """Returns the rows of `items` that are not in the catalogue yet; raises `InvalidItems`."""
+        mine = self.items.select(col.DOMAIN, col.ITEM_ID)
+        return _checked(items, self.domains).join(mine, on=[col.DOMAIN, col.ITEM_ID], how="anti")
+
+    def with_items(self, items: pl.DataFrame) -> Grown:
+        """Returns the catalogue with new rows behind those of their domain.
+
+        Raises:
+            InvalidItems: a row is here already, repeated, or lacks its id or domain.
+        """
+        new = _checked(items, self.domains)
+        if self.unknown(items).height < new.height:
+            raise InvalidItems("some of the items are in the catalogue already; see `unknown`")
+        old = self.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int64).alias(_OLD), *_TABLE)
+        added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
+        parts = [
+            part.filter(pl.col(col.DOMAIN) == domain)
+            for domain in self.domains
+            for part in (old, added)
+        ]
+        table = pl.concat(parts)
+        previous = np.concatenate(([0], table[_OLD].to_numpy()))
+        index = pl.int_range(1, table.height + 1, dtype=pl.UInt32, eager=True)
+        sizes = [int((table[col.DOMAIN] == domain).sum()) for domain in self.domains]
+        grown = Catalogue(
+            items=table.select(index.alias(col.ITEM_INDEX), *_TABLE),
+            domains=self.domains,
+            domain_starts=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+            popularity=np.where(previous > 0, self.popularity[previous], 0),
         )
+        return Grown(grown, previous)
+
+    @cached_property
+    def _index_of_key(self) -> dict[tuple[str, str], int]:
+        return {key: index for index, key in enumerate(self.keys, start=1)}
+
+    @cached_property
+    def _indices_of_id(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, key in enumerate(self.keys, start=1):
+            found.setdefault(key.item_id, []).append(index)
+        return found
+
+    @cached_property
+    def _searched(self) -> pl.Series:
+        text = pl.concat_str(pl.col(col.TITLE).fill_null(""), col.ITEM_ID, separator=" ")
+        return self.items.select(text.str.to_lowercase().alias("searched"))["searched"]
+
+
+_OLD = "previous"
+_TABLE: Sequence[str] = (col.ITEM_ID, col.DOMAIN, *TEXT_COLUMNS)
+_WAY_OUT = "; add it with `add_items`, or leave it out"
+
+
+def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
+    """Returns new items in the catalogue's columns, those that are missing filled with nulls."""
+    missing = {col.ITEM_ID, col.DOMAIN} - set(items.columns)
+    if missing:
+        raise InvalidItems(
+            f"new items need the columns item_id and domain; {sorted(missing)} is missing of "
+            f"{items.columns}"
+        )
+    names = items.select(pl.col(col.ITEM_ID, col.DOMAIN).cast(pl.String))
+    if names.null_count().sum_horizontal().item():
+        raise InvalidItems("a new item lacks its item_id or its domain; leave such rows out")
+    strange = names.filter(~pl.col(col.DOMAIN).is_in(domains))
+    if strange.height:
+        raise InvalidItems(
+            f"item {strange[col.ITEM_ID][0]!r} is of the domain {strange[col.DOMAIN][0]!r}, which "
+            f"the model does not know; it knows {', '.join(domains)}: a new domain needs a retrain"
+        )
+    if names.is_duplicated().any():
+        twice = names.filter(names.is_duplicated())[col.ITEM_ID][0]
+        raise InvalidItems(f"item {twice!r} stands twice among the new items; leave one out")
+    try:
+        texts = [
+            (pl.col(name) if name in items.columns else pl.lit(None)).cast(kind).alias(name)
+            for name, kind in TEXT_COLUMNS.items()
+        ]
+        return pl.concat([names, items.select(texts)], how="horizontal")
+    except pl.exceptions.PolarsError as error:
+        raise InvalidItems(f"a column of the new items has the wrong type: {error}") from error

@@ -91,6 +91,12 @@ def allow_asking() -> None:
     _stop.clear()
 
 
+def raise_if_stopped() -> None:
+    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
+    if _stop.is_set():
+        raise AskingStopped("the run was interrupted; what was answered is kept")
+
+
 def complete(
     requests: Iterable[ChatRequest], spec: EndpointSpec, on_outcome: Callable[[Outcome], None]
 ) -> None:
@@ -136,7 +142,7 @@ def require_server(spec: EndpointSpec) -> None:
     except httpx.TransportError as error:
         raise EndpointDown(
             f"nothing answers at {spec.base_url}, where {spec.model} should be ({error}); start "
-            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBEDDING_BASE_URL"
+            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
         ) from error
 
 
@@ -177,9 +183,9 @@ async def _run_all(
 
 
 async def _watch_for_stop() -> None:
-    while not _stop.is_set():
+    while True:
+        raise_if_stopped()
         await asyncio.sleep(STOP_POLL_SECONDS)
-    raise AskingStopped("the run was interrupted; what was answered is kept")
 
 
 def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:

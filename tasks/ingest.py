@@ -35,7 +35,7 @@ from tasks.append import (
     described_by_both,
     previous_dataset,
 )
-from tasks.catalogue import TooFewDomains, catalogue_of, has_text, index_of
+from tasks.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
 from tasks.dump import Catalogue, DumpConfig, Mode, Source
 from tasks.dump_columns import SECOND
 from tasks.dump_events import ReadEvents, read_events
