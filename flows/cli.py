@@ -11,6 +11,8 @@ import typer
 from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console, machine_command, release_command, run_commands
+from flows.datasets_command import EXAMPLES as DATASETS_EXAMPLES
+from flows.datasets_command import datasets
 from flows.exits import one_message
 from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
+app.command(epilog=DATASETS_EXAMPLES)(datasets)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command("serve-recs", epilog=SERVE_RECS_EPILOG)(serve_recs)
 app.add_typer(ledger_app, name="ledger")

@@ -1,6 +1,5 @@
 """``llm4cdsr datasets``: the data sets that ship, and where to get their raw files."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,17 +48,6 @@ def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:
             name, f"{ingested.counts[name]:,}", UNKNOWN if count is None else f"{count:,}"
         )
     return table
-
-
-def check_choices(dataset: str | None, raw: Path | None, interactions: str | None) -> None:
-    """Refuses options of ``run`` that contradict each other."""
-    if dataset is None and raw is not None:
-        raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
-    if dataset is not None and raw is None:
-        files = ", ".join(load_dataset_preset(dataset).raw_files())
-        raise typer.BadParameter(f"--dataset {dataset} needs --raw FOLDER, which holds {files}")
-    if dataset is not None and interactions is not None:
-        raise typer.BadParameter("give --dataset or --interactions, not both")
 
 
 def _facts(preset: DatasetPreset) -> Table:

@@ -19,12 +19,15 @@ from pydantic import ValidationError
 from flows import console
 from model.config import UnknownPresetError
 from tasks.bundle import NothingRefreshed
+from tasks.dataset_presets import RawFilesMissing, UnknownDataset
+from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
-from tasks.ingest import TooFewDomains
+from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
+from tasks.split import NothingHeldOut
 
 FAILED = 1
 BAD_INPUT = 2
@@ -36,7 +39,11 @@ GRACE_SECONDS = 5.0
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (
     UnreadableDump,
+    UnknownDomain,
     TooFewDomains,
+    NothingHeldOut,
+    UnknownDataset,
+    RawFilesMissing,
     UnknownPresetError,
     IncompleteEndpoint,
     NoApiKey,

@@ -59,7 +59,8 @@ class Quarantine:
 
     def table(self) -> pl.DataFrame:
         """Returns the kept rows (`QUARANTINE_SCHEMA`)."""
-        return pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *self._kept])
+        kept = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *self._kept])
+        return kept.sort(SOURCE, ROW)
 
 
 def parted(rows: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -35,7 +35,6 @@ from tasks.append import (
     described_by_both,
     previous_dataset,
 )
-from tasks.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
 from tasks.dump import Catalogue, DumpConfig, Mode, Source
 from tasks.dump_columns import SECOND
 from tasks.dump_events import ReadEvents, read_events
@@ -44,10 +43,9 @@ from tasks.dump_forms import open_interactions, open_items, require_mapped_colum
 from tasks.dump_items import read_items
 from tasks.dump_rows import ITEM_KEY, QUARANTINE_ROWS, Quarantine
 from tasks.event_sieve import Sieve, sifted
+from tasks.item_catalogue import catalogue_of, has_text, index_of
 from tasks.split import split_events
 from tasks.stage import StageResult, run_stage, stage_result
-
-__all__ = ["TooFewDomains", "dataset_identity", "ingest", "make_dataset"]
 
 PREVIOUS = "previous"
 """The parent of a dataset that was added to."""
