@@ -15,10 +15,10 @@ from artifacts.dataset import Dataset, Split
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.bundle import REFRESHED, parts_of
+from tasks.dump import ITEM_KEY
 from tasks.dump_columns import SECOND
 from tasks.dump_events import RawEvents
 from tasks.dump_items import ITEM_SCHEMA
-from tasks.dump_rows import ITEM_KEY
 from tasks.item_catalogue import index_of
 
 ALREADY_THERE = "already in the dataset"

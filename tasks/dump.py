@@ -6,7 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from artifacts import columns as col
 from tasks.dump_forms import Form
+
+ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 
 
 class _Edge(BaseModel):

@@ -14,11 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from tasks.dump import DumpConfig, Source
+from tasks.dump import ITEM_KEY, DumpConfig, Source
 from tasks.dump_batch import ROW, Batch
 from tasks.dump_columns import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump_forms import INTERACTION_NAMES, open_interactions
-from tasks.dump_rows import ITEM_KEY, Quarantine, parted, renamed
+from tasks.dump_rows import Quarantine, parted, renamed
 
 NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump import DumpConfig, Source
+from tasks.dump import ITEM_KEY, DumpConfig, Source
 from tasks.dump_batch import ROW
 from tasks.dump_columns import item_column
 from tasks.dump_forms import ITEM_NAMES, open_items
-from tasks.dump_rows import ITEM_KEY, SOURCE, Quarantine, parted, renamed
+from tasks.dump_rows import SOURCE, Quarantine, parted, renamed
 
 ITEM_SCHEMA: dict[str, pl.DataType] = {
     col.ITEM_ID: pl.String(),

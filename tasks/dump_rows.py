@@ -13,7 +13,6 @@ from tasks.dump_batch import ROW, Table
 from tasks.dump_files import UnreadableDump
 
 SOURCE = "source"
-ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 
 QUARANTINE_SCHEMA = pl.Schema(
     {

@@ -35,13 +35,13 @@ from tasks.append import (
     described_by_both,
     previous_dataset,
 )
-from tasks.dump import Catalogue, DumpConfig, Mode, Source
+from tasks.dump import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
 from tasks.dump_columns import SECOND
 from tasks.dump_events import ReadEvents, read_events
 from tasks.dump_files import existing_file
 from tasks.dump_forms import open_interactions, open_items, require_mapped_columns
 from tasks.dump_items import read_items
-from tasks.dump_rows import ITEM_KEY, QUARANTINE_ROWS, Quarantine
+from tasks.dump_rows import QUARANTINE_ROWS, Quarantine
 from tasks.event_sieve import Sieve, sifted
 from tasks.item_catalogue import catalogue_of, has_text, index_of
 from tasks.split import split_events
