@@ -16,7 +16,7 @@ from flows.datasets_command import datasets
 from flows.exits import one_message
 from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
-from flows.serve_recs_command import EPILOG as SERVE_RECS_EPILOG
+from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
 from flows.serve_recs_command import serve_recs
 from flows.settings import Settings
 from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
@@ -43,7 +43,7 @@ app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refres
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=DATASETS_EXAMPLES)(datasets)
 app.command(epilog=TRAIN_EXAMPLES)(train)
-app.command("serve-recs", epilog=SERVE_RECS_EPILOG)(serve_recs)
+app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
 app.add_typer(ledger_app, name="ledger")
 release_command.register(app)
 machine_command.register(app)
