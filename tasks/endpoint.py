@@ -136,7 +136,7 @@ def require_server(spec: EndpointSpec) -> None:
     except httpx.TransportError as error:
         raise EndpointDown(
             f"nothing answers at {spec.base_url}, where {spec.model} should be ({error}); start "
-            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBEDDING_BASE_URL"
+            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
         ) from error
 
 
