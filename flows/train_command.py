@@ -11,6 +11,7 @@ import typer
 from artifacts.store import Store
 from flows import console
 from flows import options as opt
+from flows.exits import interruptible
 from flows.settings import Settings
 from model.distributed import Team, is_torchrun, team
 from tasks.bundle import latest_refresh, parts_of
@@ -50,7 +51,7 @@ def train(
     """
     config = opt.training_config(preset, epochs, seed, device, compiled)
     root = store or Settings().store
-    with team(config.device) as everyone:
+    with interruptible(), team(config.device) as everyone:
         if everyone.leads:
             console.show_logs(verbose=False)
         made = _trained(config, root, everyone)
