@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from flows import console
 from model.config import UnknownPresetError
+from model.distributed import NoSuchDeviceError
 from tasks.bundle import NothingRefreshed
 from tasks.dataset_presets import RawFilesMissing, UnknownDataset
 from tasks.dump_events import UnknownDomain
@@ -46,6 +47,7 @@ INPUT_ERRORS = (
     UnknownDataset,
     RawFilesMissing,
     UnknownPresetError,
+    NoSuchDeviceError,
     IncompleteEndpoint,
     NoApiKey,
     NotALocalEnvironment,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from flows.refresh import RefreshConfig
 from flows.retrain import RetrainConfig
@@ -83,7 +84,7 @@ Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
 ]
 Device = Annotated[
-    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU if there is one.")
+    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
 ]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
@@ -204,6 +205,19 @@ def retrain_config(
     return RetrainConfig(
         training=training,
         recommendations=RecommendationConfig(per_domain=per_domain),
+    )
+
+
+def training_config(
+    preset: str | None, epochs: int | None, seed: int, device: str, compiled: bool = False
+) -> TrainingConfig:
+    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
+    return TrainingConfig(
+        preset=preset or TrainingSettings().preset,
+        overrides=overrides,
+        seed=seed,
+        device=device,
+        compiled=compiled,
     )
 
 
