@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     provider: Provider = Provider.AUTO
     chat_base_url: str | None = None
     chat_model: str | None = None
-    embedding_base_url: str | None = None
-    embedding_model: str | None = None
+    embed_base_url: str | None = None
+    embed_model: str | None = None
 
 
 def default_llm(settings: Settings) -> LlmConfig:
@@ -34,7 +34,5 @@ def default_llm(settings: Settings) -> LlmConfig:
     return LlmConfig(
         provider=settings.provider,
         chat=ChatConfig(base_url=settings.chat_base_url, model=settings.chat_model),
-        embedding=EmbeddingConfig(
-            base_url=settings.embedding_base_url, model=settings.embedding_model
-        ),
+        embedding=EmbeddingConfig(base_url=settings.embed_base_url, model=settings.embed_model),
     )

@@ -110,6 +110,12 @@ def allow_asking() -> None:
     _stop.clear()
 
 
+def raise_if_stopped() -> None:
+    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
+    if _stop.is_set():
+        raise AskingStopped(_stop_reason)
+
+
 def complete(
     requests: Iterable[ChatRequest],
     spec: EndpointSpec,
@@ -158,7 +164,7 @@ def require_server(spec: EndpointSpec) -> None:
             return
     raise EndpointDown(
         f"nothing answers at {', '.join(said)}, where {spec.model} should be; start the server, "
-        "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBEDDING_BASE_URL"
+        "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
     )
 
 
@@ -213,8 +219,7 @@ async def _unless_stopped(workers: list[asyncio.Task[None]]) -> None:
     """Returns when all have ended; raises the first error, or `AskingStopped`."""
     pending = set(workers)
     while pending:
-        if _stop.is_set():
-            raise AskingStopped(_stop_reason)
+        raise_if_stopped()
         done, pending = await asyncio.wait(
             pending, timeout=STOP_POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION
         )

@@ -8,8 +8,9 @@ for the answers that were in flight.
 
 import json
 import logging
+import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,26 +18,32 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
 from artifacts.answers import Answer, Role, answer_key
+from artifacts.claims import PROMPT
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
+from tasks.asking_turns import Question, ask_in_turns
 from tasks.budget import BudgetReached, spending_of
 from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.prompt_spool import PROMPT, PROMPT_SCHEMA, Spool, spooled, spooled_rows
 from tasks.stage import LlmUsage
 
 SHARDS_IN_FLIGHT = 2
 """Shards that run at once and share the endpoint's slots: while one waits for its last answers
 the other keeps the server busy. Flows size their task runner by it."""
+PIECE_ROWS = 65_536
+"""Prompts that are looked up, spooled and asked together: what memory a stage needs for them
+does not grow with their number."""
+
+PROMPT_SCHEMA = pl.Schema({col.KEY: pl.String, PROMPT: pl.String})
 FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 
 logger = logging.getLogger("llm4cdsr")
@@ -150,29 +157,23 @@ def answer_all(
     ledger = Ledger(store.local, role)
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
-    pieces = [prompts] if isinstance(prompts, pl.DataFrame) else prompts
-    with spooled(pieces, ledger, store.workspace("spool"), config.shard_size) as spool:
-        limits = _Limits(max_tokens, max_words, _known_width(ledger, spool))
-        outcomes = _ask(label, role, spool, endpoint, config, store, limits)
-    failures = pl.DataFrame(
-        [failure for outcome in outcomes for failure in outcome.failures],
-        schema=FAILURE_SCHEMA,
-        orient="row",
-    )
-    _stop_over_budget(label, outcomes, spool, endpoint)
-    _refuse_too_many(label, failures, spool.keys.len(), config)
-    usage = LlmUsage(
-        prompts=spool.prompts,
-        merged=spool.prompts - spool.keys.len(),
-        reused=spool.keys.len() - spool.missing,
-        requests=spool.missing,
-        failed=failures.height,
-        prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
-        completion_tokens=sum(outcome.completion_tokens for outcome in outcomes),
-        usd=sum(outcome.usd for outcome in outcomes),
-        unpriced=spool.missing if endpoint.price is None else 0,
-    )
-    return Answered(ledger, spool.keys, failures, usage)
+    limit: dict[str, JsonValue] = {"max_tokens": max_tokens} if role is Role.CHAT else {}
+    question = Question(endpoint.model, {**endpoint.parameters, **limit})
+    tally = _Tally()
+
+    def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
+        width = _known_width(ledger, tally.keys)
+        limits = _Limits(max_tokens, max_words, width)
+        return _ask(label, role, mine, endpoint, config, store, limits)
+
+    for piece in _pieces(prompts):
+        fresh = tally.count(piece)
+        asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask)
+        tally.add(asked, outcomes)
+        _stop_over_budget(label, tally, endpoint)
+    failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")
+    _refuse_too_many(label, failures, tally.keys.len(), config)
+    return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
 
 def outcome_of(failures: pl.DataFrame) -> str:
@@ -180,6 +181,47 @@ def outcome_of(failures: pl.DataFrame) -> str:
     if failures.is_empty():
         return COMPLETE
     return f"without-{fingerprint_of(sorted(failures[col.KEY].to_list()))}"
+
+
+@dataclass
+class _Tally:
+    """What came of the pieces so far."""
+
+    keys: pl.Series = field(default_factory=lambda: pl.Series(col.KEY, [], pl.String))
+    prompts: int = 0
+    asked: int = 0
+    outcomes: list[ShardOutcome] = field(default_factory=list)
+
+    def count(self, piece: pl.DataFrame) -> pl.DataFrame:
+        """Counts a piece in; returns its prompts that no earlier one equals."""
+        fresh = piece.unique(col.KEY, keep="first", maintain_order=True)
+        if self.keys.len():
+            seen = self.keys.to_frame()
+            fresh = fresh.join(seen, on=col.KEY, how="anti", maintain_order="left")
+        self.keys = pl.concat([self.keys, fresh[col.KEY]])
+        self.prompts += piece.height
+        return fresh
+
+    def add(self, asked: int, outcomes: list[ShardOutcome]) -> None:
+        self.asked += asked
+        self.outcomes += outcomes
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        return [failure for outcome in self.outcomes for failure in outcome.failures]
+
+    def usage(self, endpoint: Endpoint) -> LlmUsage:
+        return LlmUsage(
+            prompts=self.prompts,
+            merged=self.prompts - self.keys.len(),
+            reused=self.keys.len() - self.asked,
+            requests=self.asked,
+            failed=len(self.failures),
+            prompt_tokens=sum(outcome.prompt_tokens for outcome in self.outcomes),
+            completion_tokens=sum(outcome.completion_tokens for outcome in self.outcomes),
+            usd=sum(outcome.usd for outcome in self.outcomes),
+            unpriced=self.asked if endpoint.price is None else 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -191,41 +233,49 @@ class _Limits:
     width: int | None
 
 
+def _pieces(prompts: pl.DataFrame | Iterable[pl.DataFrame]) -> Iterable[pl.DataFrame]:
+    return prompts.iter_slices(PIECE_ROWS) if isinstance(prompts, pl.DataFrame) else prompts
+
+
 def _ask(
     label: str,
     role: Role,
-    spool: Spool,
+    missing: pl.DataFrame,
     endpoint: Endpoint,
     config: LlmConfig,
     store: Store,
     limits: _Limits,
 ) -> list[ShardOutcome]:
-    if not spool.missing:
-        return []
     spec = endpoint.spec()
     require_server(spec)
-    starts = range(0, spool.missing, config.shard_size)
-    with progress.progress(label, spool.missing) as bar:
-        shards = [
-            Shard(
-                label=label,
-                number=number,
-                of=len(starts),
-                role=role,
-                spool=str(spool.folder),
-                start=start,
-                stop=min(start + config.shard_size, spool.missing),
-                spec=spec,
-                max_tokens=limits.max_tokens,
-                max_words=limits.max_words,
-                width=limits.width,
-                store_root=str(store.local),
-                progress_token=bar.token,
-                spending_token=endpoint.spending.token,
-            )
-            for number, start in enumerate(starts, start=1)
-        ]
-        return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
+    spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
+    # Row groups of a shard's size: who reads one shard decodes no other.
+    missing.write_parquet(spool, row_group_size=config.shard_size)
+    starts = range(0, missing.height, config.shard_size)
+    try:
+        with progress.progress(label, missing.height) as bar:
+            shards = [
+                Shard(
+                    label=label,
+                    number=number,
+                    of=len(starts),
+                    role=role,
+                    spool=str(spool),
+                    start=start,
+                    stop=min(start + config.shard_size, missing.height),
+                    spec=spec,
+                    max_tokens=limits.max_tokens,
+                    max_words=limits.max_words,
+                    width=limits.width,
+                    store_root=str(store.local),
+                    progress_token=bar.token,
+                    spending_token=endpoint.spending.token,
+                )
+                for number, start in enumerate(starts, start=1)
+            ]
+            return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
+    finally:
+        spool.unlink()
 
 
 def _shard_name() -> str:
@@ -236,11 +286,12 @@ def _shard_name() -> str:
 @task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 def answer_shard(shard: Shard) -> ShardOutcome:
     """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
-    rows = spooled_rows(Path(shard.spool), shard.start, shard.stop)
+    length = shard.stop - shard.start
+    rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
     spending = spending_of(shard.spending_token)
     failures: list[tuple[str, str]] = []
     answered = 0
-    with Ledger(Path(shard.store_root), shard.role).journal() as journal:
+    with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
 
         def keep(outcome: Outcome) -> None:
             nonlocal answered
@@ -265,11 +316,10 @@ def answer_shard(shard: Shard) -> ShardOutcome:
     )
 
 
-def _known_width(ledger: Ledger, spool: Spool) -> int | None:
+def _known_width(ledger: Ledger, keys: pl.Series) -> int | None:
     """Returns the length of the vectors that the ledger holds for these prompts, if any."""
-    vector = ledger.answers(pl.Series([spool.held_key]).drop_nulls().cast(pl.String))["vector"]
-    held = vector.drop_nulls()
-    return len(held[0]) // 4 if len(held) else None
+    vector = ledger.answers(keys.head(4096))["vector"].drop_nulls()
+    return len(vector[0]) // 4 if len(vector) else None
 
 
 def _chat_requests(rows: pl.DataFrame, shard: Shard) -> Iterator[ChatRequest]:
@@ -283,22 +333,19 @@ def _embedding_requests(rows: pl.DataFrame) -> Iterator[EmbeddingRequest]:
         yield EmbeddingRequest(key, text)
 
 
-def _stop_over_budget(
-    label: str, outcomes: list[ShardOutcome], spool: Spool, endpoint: Endpoint
-) -> None:
+def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
     """Raises `BudgetReached` where a limit ended the asking: what is missing, and the way on."""
-    limit = next((outcome.over_budget for outcome in outcomes if outcome.over_budget), None)
+    limit = next((outcome.over_budget for outcome in tally.outcomes if outcome.over_budget), None)
     if limit is None:
         return
-    kept = sum(outcome.answered for outcome in outcomes)
-    failed = sum(len(outcome.failures) for outcome in outcomes)
+    kept = sum(outcome.answered for outcome in tally.outcomes)
     spent = endpoint.spending.spent
     raise BudgetReached(
         f"{label}: {limit} (spent: {spent.requests:,} requests, "
-        f"{spent.prompt_tokens + spent.completion_tokens:,} tokens, ${spent.usd:,.4f}). Of the "
-        f"{spool.missing:,} prompts that this stage lacked {kept:,} are answered now and kept; "
-        f"{spool.missing - kept - failed:,} are missing, and later stages have not asked yet. Run "
-        "again, with the same budget or a larger one, to go on"
+        f"{spent.prompt_tokens + spent.completion_tokens:,} tokens, ${spent.usd:,.4f}). "
+        f"{kept:,} prompts of this stage are answered now and kept; "
+        f"{tally.asked - kept - len(tally.failures):,} or more are missing, and later stages have "
+        "not asked yet. Run again, with the same budget or a larger one, to go on"
     )
 
 
