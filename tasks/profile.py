@@ -77,7 +77,7 @@ def profile_users(
         return stage_result(store, "profile users", found, started, reused=True)
     data = read_dataset(store, dataset)
     titles = titles_by_interest(data, read_clusters(store, clusters))
-    chosen = titles.join(_sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
+    chosen = titles.join(sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
     made = _profile(data, chosen, endpoints, llm, config, store)
     actual = wanted.model_copy(update={"outcome": outcome_of(made.profiles.failures)})
     if store.find(actual) is None:
@@ -131,7 +131,7 @@ def _latest_distinct(titles: pl.Expr) -> pl.Expr:
     return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
 
 
-def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
+def sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
     users = titles.select(pl.col(col.USER_INDEX).unique(maintain_order=True))
     if config.max_users is None or config.max_users >= users.height:
         return users
