@@ -7,7 +7,8 @@
 The server is a process of its own. *Bare* is a loop of as many workers over `AsyncOpenAI` as the
 stage has requests in flight; it keeps nothing. *Stage* is `answer_all`: ledger, journal, checks,
 limits and Prefect included. Each measurement is a process of its own, so that peak memory is its
-own too; bare and stage take turns, and medians count.
+own too; bare and stage take turns, and medians count. On a busy machine read ``cpu_ratio``: CPU
+time of the client a prompt, which is what bounds both.
 """
 
 import asyncio
@@ -79,42 +80,55 @@ def main(
 def measure(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> None:
     """One measurement, as a line of JSON."""
     if kind == "bare":
-        started = time.perf_counter()
+        clock = _Clock()
         asyncio.run(_bare(url, role, prompts, concurrency))
-        seconds = time.perf_counter() - started
+        clock.stop()
     else:
-        seconds = _stage(url, role, prompts, concurrency)
+        clock = _stage(url, role, prompts, concurrency)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak}))
+    figures = {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds, "peak_mib": peak}
+    print(json.dumps(figures))
+
+
+class _Clock:
+    """Wall-clock and this process's own CPU time; the second is the same on a busy machine."""
+
+    def __init__(self) -> None:
+        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+
+    def stop(self) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu_seconds += time.process_time()
 
 
 def _compared(
     url: str, role: Role, prompts: int, concurrency: int, rounds: int
 ) -> dict[str, object]:
-    per_second: dict[str, list[float]] = {"bare": [], "stage": []}
+    measured: dict[str, list[dict[str, object]]] = {"bare": [], "stage": []}
     for _ in range(rounds):
-        for kind, rates in per_second.items():
-            figures = _measured(kind, url, role, prompts, concurrency)
-            rates.append(float(str(figures["prompts_per_second"])))
-    bare, stage = median(per_second["bare"]), median(per_second["stage"])
+        for kind, found in measured.items():
+            found.append(_measured(kind, url, role, prompts, concurrency))
+
+    def middle(kind: str, figure: str) -> float:
+        return median(float(str(found[figure])) for found in measured[kind])
+
     return {
         "role": role.value,
         "prompts": prompts,
         "concurrency": concurrency,
-        "bare_per_second": bare,
-        "stage_per_second": stage,
-        "ratio": stage / bare,
-        "all": per_second,
+        "bare_per_second": middle("bare", "prompts_per_second"),
+        "stage_per_second": middle("stage", "prompts_per_second"),
+        "ratio": middle("stage", "prompts_per_second") / middle("bare", "prompts_per_second"),
+        "bare_cpu_ms": middle("bare", "cpu_ms"),
+        "stage_cpu_ms": middle("stage", "cpu_ms"),
+        "cpu_ratio": middle("bare", "cpu_ms") / middle("stage", "cpu_ms"),
+        "all": measured,
     }
 
 
-def _measured(
-    kind: str, url: str, role: Role, prompts: int, concurrency: int
-) -> dict[str, object]:
+def _measured(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> dict[str, object]:
     command = [sys.executable, __file__, "measure", kind, url, role.value, str(prompts)]
-    done = subprocess.run(
-        [*command, str(concurrency)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, str(concurrency)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -123,6 +137,7 @@ def _measured(
         "kind": kind,
         "prompts": prompts,
         "prompts_per_second": prompts / found["seconds"],
+        "cpu_ms": 1000 * found["cpu_seconds"] / prompts,
         "peak_mib": found["peak_mib"],
     }
 
@@ -153,7 +168,7 @@ async def _bare(url: str, role: Role, prompts: int, concurrency: int) -> None:
         await asyncio.gather(*(work() for _ in range(concurrency)))
 
 
-def _stage(url: str, role: Role, prompts: int, concurrency: int) -> float:
+def _stage(url: str, role: Role, prompts: int, concurrency: int) -> _Clock:
     spec = EndpointSpec(
         base_url=url,
         model=MODEL,
@@ -163,19 +178,20 @@ def _stage(url: str, role: Role, prompts: int, concurrency: int) -> float:
         batch_size=BATCH_SIZE,
     )
     endpoint = Endpoint(MODEL, {}, (), lambda: spec)
-    took: list[float] = []
+    clocks: list[_Clock] = []
 
     @flow(name="ceiling", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # pyright: ignore
     def run(root: str) -> None:
-        started = time.perf_counter()
+        clock = _Clock()
         store = Store(root)
         pieces = _pieces(role, prompts, endpoint)
         answer_all("bench", role, pieces, endpoint, LlmConfig(), store, MAX_TOKENS, MAX_WORDS)
-        took.append(time.perf_counter() - started)
+        clock.stop()
+        clocks.append(clock)
 
     with TemporaryDirectory() as folder, prefect_api(Path(folder) / "prefect.log"):
         run(folder)
-    return took[0]
+    return clocks[0]
 
 
 def _pieces(role: Role, prompts: int, endpoint: Endpoint) -> Iterator[pl.DataFrame]:
@@ -199,7 +215,7 @@ def _text(number: int) -> str:
     return f"The person chose item {number}:\n" + "- Moka Pot, Six Cups, Stainless Steel\n" * 8
 
 
-class _server:  # noqa: N801
+class _server:
     """The instant server as a context manager."""
 
     def __enter__(self) -> str:

@@ -9,21 +9,26 @@ from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console
 from flows import options as opt
+from flows.dry_run import plan_refresh
 from flows.exits import interruptible
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
-from flows.refresh import refresh
+from flows.refresh import RefreshConfig, refresh
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
 from flows.train_command import refuse_torchrun
+from tasks.dump import DumpConfig
+from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr run --interactions events.parquet --items items.parquet\n\n"
     "llm4cdsr run --interactions e.csv --items i.csv --column reviewerID=user_id "
-    "--max-users 3000 --profile-users 300 --summary run.json"
+    "--max-users 3000 --profile-users 300 --summary run.json\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --dry-run\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --max-usd 5"
 )
 REFRESH_EXAMPLES = (
     "Example:\n\nllm4cdsr refresh --interactions events.parquet --items items.parquet"
@@ -48,6 +53,10 @@ def run(
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
     summary: opt.SummaryFile = None,
@@ -65,7 +74,10 @@ def run(
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
     retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
-    llm = opt.llm_config(settings, provider)
+    llm = opt.llm_config(settings, provider, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
     title = opt.title_of(name, interactions)
     with _running(settings, store, verbose) as root:
         done = pipeline(dump, title, refreshing, retraining, llm, root)
@@ -85,6 +97,10 @@ def refresh_command(
     clusters: opt.Clusters = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
@@ -96,7 +112,10 @@ def refresh_command(
         interactions, items, column, domain, max_users, user_core, item_core, seed
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    llm = opt.llm_config(settings, provider)
+    llm = opt.llm_config(settings, provider, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
     with _running(settings, store, verbose) as root:
         stages = refresh(dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
@@ -122,6 +141,14 @@ def retrain_command(
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     console.out.print(console.verdict_line(release.ref, release.verdict))
+
+
+def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
+    console.show_logs(verbose=False)
+    planned = plan_refresh(dump, config, llm, store)
+    console.out.print(console.plan_table(planned))
+    for line in console.facts_of_plan(planned):
+        console.out.print(line)
 
 
 @contextmanager
