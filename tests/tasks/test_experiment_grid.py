@@ -138,8 +138,8 @@ def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableGrid, match=r"grid\.toml is no TOML.*line 1"):
-        grid(tmp_path, "title = ")
+    with pytest.raises(UnreadableGrid, match=r"grid\.toml is no TOML: .*line 2"):
+        grid(tmp_path, "title = 1\nseeds =\n")
 
 
 EXPERIMENTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
