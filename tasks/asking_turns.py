@@ -5,14 +5,14 @@ left unanswered (they failed, or were killed).
 """
 
 import logging
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.claims import claim, wait_for_others
+from artifacts.claims import Claims, wait_for_others
 from artifacts.ledger import Ledger
 from tasks.endpoint import raise_if_stopped
 
@@ -28,40 +28,31 @@ class Question(NamedTuple):
     parameters: dict[str, JsonValue]
 
 
-class Turns(NamedTuple, Generic[Outcome]):
-    """``asked``: the prompts that this run sent. ``outcomes``: what ``ask`` returned for them."""
-
-    asked: int
-    outcomes: list[Outcome]
-
-
 def ask_in_turns(
     label: str,
     ledger: Ledger,
-    prompts: pl.DataFrame,
+    pieces: Iterable[pl.DataFrame],
     question: Question,
-    ask: Callable[[pl.DataFrame], list[Outcome]],
-) -> Turns[Outcome]:
-    """Has every one of distinct ``key, prompt`` asked that the ledger lacks, once in all runs.
+    ask: Callable[[Iterable[pl.DataFrame], Claims], list[Outcome]],
+) -> list[Outcome]:
+    """Has every prompt asked that the ledger lacks, once in all runs; returns the outcomes.
 
-    ``ask`` is called with a table of prompts that are this run's alone, and returns when their
-    answers are in the ledger.
+    ``ask`` is called with tables of ``key, prompt``, asks what `Claims.take` gives it of each,
+    and returns when these answers are in the ledger.
     """
-    outcomes: list[Outcome] = []
-    asked, left = 0, prompts
-    while True:
-        with claim(ledger, left, question.model, question.parameters) as turn:
-            if turn.mine.height:
-                outcomes += ask(turn.mine)
-        asked += turn.mine.height
-        if turn.theirs.is_empty():
-            return Turns(asked, outcomes)
+    with Claims(ledger, *question) as claims:
+        outcomes = ask(pieces, claims)
+    while claims.theirs.height:
+        keys = claims.theirs[col.KEY]
         logger.info(
             "%s: another run on this store is asking %d of these prompts; waiting for its answers",
             label,
-            turn.theirs.len(),
+            keys.len(),
         )
-        wait_for_others(ledger, turn.theirs, raise_if_stopped)
+        wait_for_others(ledger, keys, raise_if_stopped)
         if recovered := ledger.recover():
             logger.info("%s: that run ended early; %d of its answers recovered", label, recovered)
-        left = left.filter(pl.col(col.KEY).is_in(turn.theirs.implode()))
+        pieces = [claims.theirs]
+        with Claims(ledger, *question) as claims:
+            outcomes += ask(pieces, claims)
+    return outcomes

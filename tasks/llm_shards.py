@@ -9,6 +9,7 @@ for the answers that were in flight.
 import json
 import logging
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
 from artifacts.answers import Answer, Role, answer_key
-from artifacts.claims import PROMPT
+from artifacts.claims import PROMPT, Claims
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
@@ -124,11 +125,16 @@ def answer_all(
     limit: dict[str, JsonValue] = {"max_tokens": max_tokens} if role is Role.CHAT else {}
     question = Question(endpoint.model, {**endpoint.parameters, **limit})
 
-    def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
+    asked = 0
+
+    def ask(pieces: Iterable[pl.DataFrame], claims: Claims) -> list[ShardOutcome]:
+        nonlocal asked
+        mine = pl.concat([claims.take(piece) for piece in pieces])
+        asked += mine.height
         width = _known_width(ledger, distinct, mine)
         return _ask(label, role, mine, endpoint, config, store, max_tokens, width)
 
-    asked, outcomes = ask_in_turns(label, ledger, distinct, question, ask)
+    outcomes = ask_in_turns(label, ledger, [distinct], question, ask)
     failures = pl.DataFrame(
         [failure for outcome in outcomes for failure in outcome.failures],
         schema=FAILURE_SCHEMA,
@@ -170,6 +176,8 @@ def _ask(
     max_tokens: int,
     width: int | None,
 ) -> list[ShardOutcome]:
+    if missing.is_empty():
+        return []
     spec = endpoint.spec()
     require_server(spec)
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
