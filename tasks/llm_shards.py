@@ -29,6 +29,9 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
 from tasks.asking_turns import Question, ask_in_turns
+from tasks.batch_asking import ask_in_batches
+from tasks.batch_files import Asked
+from tasks.batch_folders import Collected
 from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
@@ -132,6 +135,13 @@ def answer_all(
         mine = pl.concat([claims.take(piece) for piece in pieces])
         asked += mine.height
         width = _known_width(ledger, distinct, mine)
+        if config.batch is not None and mine.height:
+            log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
+            same = Asked(role, *question)
+            found = ask_in_batches(
+                label, ledger, mine, same, config.batch, width, endpoint.spec, log
+            )
+            return [_outcome_of_batches(found)]
         return _ask(label, role, mine, endpoint, config, store, max_tokens, width)
 
     outcomes = ask_in_turns(label, ledger, [distinct], question, ask)
@@ -209,6 +219,14 @@ def _ask(
             return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
     finally:
         spool.unlink()
+
+
+def _outcome_of_batches(found: Collected) -> ShardOutcome:
+    return ShardOutcome(
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        failures=tuple((failure.key, failure.reason) for failure in found.failures),
+    )
 
 
 def _shard_name() -> str:
