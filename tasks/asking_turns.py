@@ -5,8 +5,8 @@ left unanswered (they failed, or were killed).
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
 from pydantic import JsonValue
@@ -28,31 +28,41 @@ class Question(NamedTuple):
     parameters: dict[str, JsonValue]
 
 
+class Turns(NamedTuple, Generic[Outcome]):
+    """``asked``: the prompts that this run sent. ``outcomes``: what ``ask`` returned for them."""
+
+    asked: int
+    outcomes: list[Outcome]
+
+
 def ask_in_turns(
     label: str,
     ledger: Ledger,
-    pieces: Iterable[pl.DataFrame],
+    prompts: pl.DataFrame,
     question: Question,
-    ask: Callable[[Iterable[pl.DataFrame], Claims], list[Outcome]],
-) -> list[Outcome]:
-    """Has every prompt asked that the ledger lacks, once in all runs; returns the outcomes.
+    ask: Callable[[pl.DataFrame], list[Outcome]],
+) -> Turns[Outcome]:
+    """Has every one of distinct ``key, prompt`` asked that the ledger lacks, once in all runs.
 
-    ``ask`` is called with tables of ``key, prompt``, asks what `Claims.take` gives it of each,
-    and returns when these answers are in the ledger.
+    ``ask`` is called with a table of prompts that are this run's alone, and returns when their
+    answers are in the ledger.
     """
-    with Claims(ledger, *question) as claims:
-        outcomes = ask(pieces, claims)
-    while claims.theirs.height:
-        keys = claims.theirs[col.KEY]
+    outcomes: list[Outcome] = []
+    asked, left = 0, prompts
+    while True:
+        with Claims(ledger, *question) as claims:
+            mine = claims.take(left)
+            if mine.height:
+                outcomes += ask(mine)
+        asked += mine.height
+        left = claims.theirs
+        if left.is_empty():
+            return Turns(asked, outcomes)
         logger.info(
             "%s: another run on this store is asking %d of these prompts; waiting for its answers",
             label,
-            keys.len(),
+            left.height,
         )
-        wait_for_others(ledger, keys, raise_if_stopped)
+        wait_for_others(ledger, left[col.KEY], raise_if_stopped)
         if recovered := ledger.recover():
             logger.info("%s: that run ended early; %d of its answers recovered", label, recovered)
-        pieces = [claims.theirs]
-        with Claims(ledger, *question) as claims:
-            outcomes += ask(pieces, claims)
-    return outcomes

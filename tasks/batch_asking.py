@@ -25,11 +25,25 @@ from tasks.batch_folders import (
     left_by_others,
     new_folder,
 )
+from tasks.budget import Budget
 from tasks.endpoint import Failure
 from tasks.llm_config import EndpointSpec, api_key
 from tasks.vllm_batch import VLLM, run_vllm_batch, vllm_results
 
 Collect = Callable[[list[BatchFolder]], Collected]
+
+
+class NoBudgetInBatches(ValueError):
+    """A budget was set for a run that asks in batches."""
+
+
+def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
+    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
+    if config is not None and budget != Budget():
+        raise NoBudgetInBatches(
+            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
+            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
+        )
 
 
 def ask_in_batches(

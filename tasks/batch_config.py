@@ -33,6 +33,9 @@ class BatchConfig(BaseModel):
         ge=1,
         description="How often a prompt is sent that expired or met a passing fault.",
     )
+    price_share: float = Field(
+        default=0.5, ge=0, description="Of the price of a single request; OpenAI takes half."
+    )
     poll_seconds: float = Field(default=30, gt=0, description="Between two looks at a batch.")
     vllm_command: tuple[str, ...] = Field(
         default=("vllm", "run-batch"), description="Start of the command; -i, -o, --model follow."
