@@ -14,6 +14,8 @@ from flows import console, machine_command, release_command, run_commands
 from flows.datasets_command import EXAMPLES as DATASETS_EXAMPLES
 from flows.datasets_command import datasets
 from flows.exits import one_message
+from flows.experiment_command import EXAMPLES as EXPERIMENT_EXAMPLES
+from flows.experiment_command import experiment
 from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
 from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
@@ -43,6 +45,7 @@ app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refres
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=DATASETS_EXAMPLES)(datasets)
 app.command(epilog=TRAIN_EXAMPLES)(train)
+app.command(epilog=EXPERIMENT_EXAMPLES)(experiment)
 app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
 app.add_typer(ledger_app, name="ledger")
 release_command.register(app)

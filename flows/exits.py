@@ -24,6 +24,7 @@ from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
+from tasks.experiment_grid import UnreadableGrid
 from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
@@ -49,6 +50,7 @@ INPUT_ERRORS = (
     NoApiKey,
     NotALocalEnvironment,
     NothingRefreshed,
+    UnreadableGrid,
 )
 
 

@@ -4,23 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from pydantic import ValidationError
-from safetensors.numpy import load_file
 
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import Kind
 from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
-from artifacts.user_profiles import UserProfiles, write_user_profiles
 from model.trainer import EpochReport
 from tasks import train as train_stage
 from tasks.endpoints import DUMMY_NOTE
 from tasks.progress import Progress
-from tasks.project import ProjectConfig, project_items
-from tasks.stage import StageResult
-from tasks.train import TrainingConfig, train
+from tasks.train import TrainingConfig
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
+
 
 class Killed(RuntimeError):
     """Stands for whatever ended a run."""
