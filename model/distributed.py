@@ -88,7 +88,9 @@ class Team:
             rows, values = own.indices()[0], own.values()
         rows, values = torch.cat(self._gather(rows)), torch.cat(self._gather(values))
         if len(rows):  # Else nobody used a row, and one process would have no gradient either.
-            table.grad = torch.sparse_coo_tensor(rows[None], values, table.shape)
+            table.grad = torch.sparse_coo_tensor(
+                rows[None], values, table.shape, check_invariants=False
+            )
 
     def gather(self, vectors: Tensor) -> Tensor:
         """Rows of all processes, (n, H), in the order of ranks; gradients reach one's own alone.
