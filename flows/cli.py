@@ -10,10 +10,19 @@ import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console, run_commands, train_command
+from flows import console, machine_command, release_command, run_commands
+from flows.datasets_command import EXAMPLES as DATASETS_EXAMPLES
+from flows.datasets_command import datasets
 from flows.exits import one_message
+from flows.experiment_command import EXAMPLES as EXPERIMENT_EXAMPLES
+from flows.experiment_command import experiment
+from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
+from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
+from flows.serve_recs_command import serve_recs
 from flows.settings import Settings
+from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
+from flows.train_command import train
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
 from tasks.demo_dump import write_demo_dump
@@ -34,7 +43,13 @@ app = typer.Typer(
 app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
-app.command(epilog=train_command.EXAMPLES)(train_command.train)
+app.command(epilog=DATASETS_EXAMPLES)(datasets)
+app.command(epilog=TRAIN_EXAMPLES)(train)
+app.command(epilog=EXPERIMENT_EXAMPLES)(experiment)
+app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
+app.add_typer(ledger_app, name="ledger")
+release_command.register(app)
+machine_command.register(app)
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
@@ -107,6 +122,7 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    console.out.print(release_command.history_table(opened, newest=5))
 
 
 def run_app() -> None:

@@ -5,6 +5,7 @@ import logging
 import polars as pl
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from artifacts import columns as col
@@ -13,6 +14,7 @@ from artifacts.results import METRICS, read_table
 from artifacts.store import Store
 from tasks.evaluate import FULL
 from tasks.progress import TERMINAL
+from tasks.promotion import Verdict
 from tasks.stage import LlmUsage, StageResult
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
@@ -94,6 +96,16 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
             "the others train with the alignment term masked."
         )
     return lines
+
+
+def verdict_line(release: ArtifactRef, verdict: Verdict) -> str:
+    """Returns whether a new model is served, why, and what to do where it is not."""
+    if verdict.promoted:
+        return f"Served from now on: {escape(verdict.summary)}."
+    return (
+        f"[bold yellow]Held:[/] {escape(verdict.summary)}. What was served before stays in "
+        f"use; to serve this one all the same: llm4cdsr promote {release.fingerprint}"
+    )
 
 
 def _usage_cells(usage: LlmUsage) -> tuple[str, ...]:

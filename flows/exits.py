@@ -20,12 +20,16 @@ from flows import console
 from model.config import UnknownPresetError
 from model.distributed import NoSuchDeviceError
 from tasks.bundle import NothingRefreshed
+from tasks.dataset_presets import RawFilesMissing, UnknownDataset
+from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
-from tasks.ingest import TooFewDomains
+from tasks.experiment_grid import UnreadableGrid
+from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
+from tasks.split import NothingHeldOut
 
 FAILED = 1
 BAD_INPUT = 2
@@ -37,13 +41,18 @@ GRACE_SECONDS = 5.0
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (
     UnreadableDump,
+    UnknownDomain,
     TooFewDomains,
+    NothingHeldOut,
+    UnknownDataset,
+    RawFilesMissing,
     UnknownPresetError,
     NoSuchDeviceError,
     IncompleteEndpoint,
     NoApiKey,
     NotALocalEnvironment,
     NothingRefreshed,
+    UnreadableGrid,
 )
 
 

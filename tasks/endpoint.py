@@ -91,6 +91,12 @@ def allow_asking() -> None:
     _stop.clear()
 
 
+def raise_if_stopped() -> None:
+    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
+    if _stop.is_set():
+        raise AskingStopped("the run was interrupted; what was answered is kept")
+
+
 def complete(
     requests: Iterable[ChatRequest], spec: EndpointSpec, on_outcome: Callable[[Outcome], None]
 ) -> None:
@@ -177,9 +183,9 @@ async def _run_all(
 
 
 async def _watch_for_stop() -> None:
-    while not _stop.is_set():
+    while True:
+        raise_if_stopped()
         await asyncio.sleep(STOP_POLL_SECONDS)
-    raise AskingStopped("the run was interrupted; what was answered is kept")
 
 
 def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:

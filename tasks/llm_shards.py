@@ -16,22 +16,22 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
 from artifacts.answers import Answer, Role, answer_key
+from artifacts.claims import PROMPT
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
+from tasks.asking_turns import Question, ask_in_turns
 from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
 from tasks.stage import LlmUsage
-
-PROMPT = "prompt"
 
 SHARDS_IN_FLIGHT = 2
 """Shards that run at once, each with its share of the endpoint's concurrency: while one waits
@@ -121,9 +121,14 @@ def answer_all(
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
     distinct = prompts.unique(col.KEY, keep="first", maintain_order=True)
-    missing = distinct.join(ledger.missing(distinct[col.KEY]).to_frame(), on=col.KEY, how="semi")
-    width = _known_width(ledger, distinct, missing)
-    outcomes = _ask(label, role, missing, endpoint, config, store, max_tokens, width)
+    limit: dict[str, JsonValue] = {"max_tokens": max_tokens} if role is Role.CHAT else {}
+    question = Question(endpoint.model, {**endpoint.parameters, **limit})
+
+    def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
+        width = _known_width(ledger, distinct, mine)
+        return _ask(label, role, mine, endpoint, config, store, max_tokens, width)
+
+    asked, outcomes = ask_in_turns(label, ledger, distinct, question, ask)
     failures = pl.DataFrame(
         [failure for outcome in outcomes for failure in outcome.failures],
         schema=FAILURE_SCHEMA,
@@ -133,8 +138,8 @@ def answer_all(
     usage = LlmUsage(
         prompts=prompts.height,
         merged=prompts.height - distinct.height,
-        reused=distinct.height - missing.height,
-        requests=missing.height,
+        reused=distinct.height - asked,
+        requests=asked,
         failed=failures.height,
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         completion_tokens=sum(outcome.completion_tokens for outcome in outcomes),
@@ -165,8 +170,6 @@ def _ask(
     max_tokens: int,
     width: int | None,
 ) -> list[ShardOutcome]:
-    if missing.is_empty():
-        return []
     spec = endpoint.spec()
     require_server(spec)
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
@@ -211,7 +214,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
     rows = pl.read_parquet(shard.spool).slice(shard.start, shard.stop - shard.start)
     failures: list[tuple[str, str]] = []
     tokens = [0, 0]
-    with Ledger(Path(shard.store_root), shard.role).journal() as journal:
+    with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
 
         def keep(outcome: Outcome) -> None:
             if isinstance(outcome, Answer):
@@ -233,7 +236,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
 
 def _known_width(ledger: Ledger, distinct: pl.DataFrame, missing: pl.DataFrame) -> int | None:
     """Returns the length of the vectors that the ledger holds for these prompts, if any."""
-    held = distinct.join(missing, on=col.KEY, how="anti")[col.KEY].head(1)
+    held = distinct.join(missing, on=col.KEY, how="anti")[col.KEY].head(64)
     vector = ledger.answers(held)["vector"].drop_nulls()
     return len(vector[0]) // 4 if len(vector) else None
 
