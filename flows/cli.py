@@ -10,7 +10,7 @@ import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console, run_commands, serve_recs_command
+from flows import console, export_commands, run_commands, serve_recs_command
 from flows.exits import one_message
 from flows.options import StoreRoot
 from flows.settings import Settings
@@ -35,6 +35,11 @@ app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command("serve-recs", epilog=serve_recs_command.EXAMPLES)(serve_recs_command.serve_recs)
+
+app.command("export-recs", epilog=export_commands.RECS_EXAMPLES)(export_commands.export_recs)
+app.command("export-model", epilog=export_commands.MODEL_EXAMPLES)(
+    export_commands.export_model_command
+)
 
 
 @app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
