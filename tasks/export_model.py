@@ -4,6 +4,8 @@ A graph is only kept if it gives the scores that the model gives: it is run on r
 histories of one domain and an empty one, and compared (`ParityError`).
 """
 
+import logging
+import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from importlib.util import find_spec
@@ -126,17 +128,21 @@ def _write_torch(path: ScoringPath, example: Tensor, file: Path, longest: int) -
 def _write_onnx(path: ScoringPath, example: Tensor, file: Path, longest: int) -> Run:
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
-    torch.onnx.export(
-        path,
-        (example,),
-        str(file),
-        input_names=["histories"],
-        output_names=[f"scores_{number}" for number in range(len(path.starts) - 1)],
-        dynamic_shapes=_shapes(longest),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    # It warns of optional packages that this graph does not use, and of its own internals.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            path,
+            (example,),
+            str(file),
+            input_names=["histories"],
+            output_names=[f"scores_{number}" for number in range(len(path.starts) - 1)],
+            dynamic_shapes=_shapes(longest),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     session = onnxruntime.InferenceSession(str(file))
     return lambda histories: tuple(session.run(None, {"histories": histories.numpy()}))
 

@@ -186,7 +186,7 @@ class Recommender:
     def add_items(
         self,
         items: pl.DataFrame,
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.floating] | None = None,
         embedder: ItemEmbedder | None = None,
     ) -> AddedItems:
         """Takes new items into the catalogue, without a retrain and without a restart.
@@ -220,7 +220,7 @@ class Recommender:
 
 
 def _rows_of(
-    some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.float32]
+    some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     if len(vectors) != items.height:
         raise ValueError(f"{len(vectors)} vectors for {items.height} items; give one a row")
