@@ -103,7 +103,7 @@ def recommend_among(
         states = scorer.states(asked, domain)  # (b, 2H)
         seen = int(lengths[rows].max(initial=0)) if exclude_seen else 0
         proposed = source.columns(states.cpu().numpy(), max(candidates, count) + seen)  # (b, C)
-        scores = scorer.score_columns(states, domain, proposed)
+        scores = scorer.score_columns(states, domain, proposed).clone()
         scores[torch.from_numpy(proposed < 0)] = -torch.inf
         if exclude_seen:
             scores[torch.from_numpy(_is_seen(asked, domain, proposed))] = -torch.inf

@@ -41,7 +41,7 @@ class AnnIndex:
         self._index.cp.seed = seed
         self._index.train(np.ascontiguousarray(chosen))  # pyright: ignore[reportCallIssue]
         self._index.add(np.ascontiguousarray(vectors))  # pyright: ignore[reportCallIssue]
-        self._index.nprobe = max(8, round(PROBED_SHARE * lists))
+        self._index.nprobe = max(16, round(PROBED_SHARE * lists))
 
     def columns(self, states: NDArray[np.float32], count: int) -> IntArray:
         """Returns the rows (R, count) of `vectors` that fit each state best, -1 where none."""

@@ -34,7 +34,7 @@ PROTOCOLS = {
 
 
 def shop(swap_after: int | None = None) -> pl.DataFrame:
-    """Forty users, an event a day each; from a day on, other items where ``swap_after`` is given."""
+    """Forty users, an event a day each; other items from the day ``swap_after`` on, if given."""
     rng = np.random.default_rng(3)
     rows = []
     for user in range(USERS):
