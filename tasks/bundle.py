@@ -45,5 +45,5 @@ def latest_refresh(store: Store) -> ArtifactRef:
     """Raises `NothingRefreshed`."""
     ref = store.pointed(REFRESHED)
     if ref is None:
-        raise NothingRefreshed(f"{store.root} holds no refresh; run `llm4cdsr run refresh` first")
+        raise NothingRefreshed(f"{store.root} holds no refresh; run `llm4cdsr refresh` first")
     return ref
