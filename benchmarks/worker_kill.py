@@ -31,7 +31,9 @@ IN_FLIGHT = 64
 
 def main() -> None:
     """Prints one row a kill."""
-    parser = argparse.ArgumentParser(description="Kill a run with kill -9, run again, count what was asked twice.")
+    parser = argparse.ArgumentParser(
+        description="Kill a run with kill -9, run again, count what was asked twice."
+    )
     parser.add_argument("--users", type=int, default=60, help="of the demo dump")
     parser.add_argument("--epochs", type=int, default=12, help="of the training")
     parser.add_argument("--json", type=Path, help="write the rows here as well")
