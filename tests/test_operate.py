@@ -104,7 +104,7 @@ class Operated:
             },
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=700,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
