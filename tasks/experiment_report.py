@@ -8,10 +8,11 @@ from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiment_cell import CellData
 from tasks.experiment_grid import Cell, Grid, ProfileSource
+from tasks.experiment_numbers import SAW_BOTH_MARK, row_name
 from tasks.experiment_page import ExperimentContent
 from tasks.experiment_plots import plots
 from tasks.experiment_results import FinishedCell, Results
-from tasks.experiment_tables import SAW_BOTH_MARK, row_name, section
+from tasks.experiment_tables import section
 
 NOTES = (
     "Leave-one-out by time: each user's last event is the test event and the one before it chooses "

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import plotly.graph_objects as go
 
+from tasks.experiment_numbers import ResultTable
 from tasks.experiment_page import ExperimentContent, render_markdown, render_page
-from tasks.experiment_tables import DatasetSection, ResultTable
+from tasks.experiment_tables import DatasetSection
 from tasks.report_plots import PLAIN_MARGIN, Plot, figure_json
 
 HOSTILE = "</script><script>alert(1)</script> | a"
