@@ -79,9 +79,7 @@ def _refresh(interactions: str, items: str, profile_users: int, place: Path) -> 
         stdout=subprocess.DEVNULL,
     )
     seconds = time.monotonic() - started
-    stages = json.loads(summary.read_text())["stages"]
-    asked = [stage["usage"]["requests"] for stage in stages]
-    return {"seconds": seconds, "requests": sum(asked)}
+    return {"seconds": seconds, "requests": json.loads(summary.read_text())["llm"]["requests"]}
 
 
 def _print(rows: list[dict]) -> None:
