@@ -36,6 +36,7 @@ from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
 
 LIMIT = 40
+ASK_SHARD = llm_shards.answer_shard.fn
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -43,7 +44,7 @@ class InlineShards:
     """Runs shards one after the other: what Prefect does between them is not what is killed."""
 
     def map(self, shards: list[llm_shards.Shard]) -> "InlineShards":
-        self._outcomes = [llm_shards.answer_shard.fn(shard) for shard in shards]
+        self._outcomes = [ASK_SHARD(shard) for shard in shards]
         return self
 
     def result(self) -> list[llm_shards.ShardOutcome]:
