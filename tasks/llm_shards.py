@@ -35,6 +35,7 @@ from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, emb
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
 from tasks.stage import LlmUsage
+from tasks.vllm_metrics import load_shown
 
 SHARDS_IN_FLIGHT = 2
 """Shards that run at once and share the endpoint's slots: while one waits for its last answers
@@ -253,7 +254,7 @@ def _ask(
     missing.write_parquet(spool, row_group_size=config.shard_size)
     starts = range(0, missing.height, config.shard_size)
     try:
-        with progress.progress(label, missing.height) as bar:
+        with progress.progress(label, missing.height) as bar, load_shown(spec, bar):
             shards = [
                 Shard(
                     label=label,
