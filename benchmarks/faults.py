@@ -58,10 +58,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
 ) -> None:
     """Print what became of every prompt, and what the server counted."""
-    rows = []
     with TemporaryDirectory() as folder, prefect_api(Path(folder) / "prefect.log"):
-        for role in Role:
-            rows.append(_measured(role, prompts, rate, seed, Path(folder)))
+        rows = [_measured(role, prompts, rate, seed, Path(folder)) for role in Role]
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(str, row.values()))

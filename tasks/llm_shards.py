@@ -291,7 +291,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
     rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
     spending = spending_of(shard.spending_token)
     failures: list[tuple[str, str]] = []
-    answered = 0
+    answered, shown = 0, 0
     with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
 
         def keep(outcome: Outcome) -> None:
@@ -301,12 +301,17 @@ def answer_shard(shard: Shard) -> ShardOutcome:
                 answered += 1
             else:
                 failures.append((outcome.key, outcome.reason))
-            progress.advance(shard.progress_token, 1)
+
+        def show() -> None:
+            nonlocal shown
+            arrived = answered + len(failures)
+            progress.advance(shard.progress_token, arrived - shown)
+            shown = arrived
 
         if shard.role is Role.CHAT:
-            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending)
+            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending, show)
         else:
-            asked = embed(_embedding_requests(rows), shard.spec, keep, shard.width, spending)
+            asked = embed(_embedding_requests(rows), shard.spec, keep, shard.width, spending, show)
     return ShardOutcome(
         prompt_tokens=asked.paid.prompt_tokens,
         completion_tokens=asked.paid.completion_tokens,
