@@ -19,14 +19,19 @@ from pydantic import ValidationError
 
 from flows import console
 from model.config import UnknownPresetError
+from model.distributed import NoSuchDeviceError
 from tasks.budget import BudgetNeedsPrice, BudgetReached
 from tasks.bundle import NothingRefreshed
+from tasks.dataset_presets import RawFilesMissing, UnknownDataset
+from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
-from tasks.ingest import TooFewDomains
+from tasks.experiment_grid import UnreadableGrid
+from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
+from tasks.split import NothingHeldOut
 
 FAILED = 1
 BAD_INPUT = 2
@@ -39,13 +44,19 @@ GRACE_SECONDS = 5.0
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (
     UnreadableDump,
+    UnknownDomain,
     TooFewDomains,
+    NothingHeldOut,
+    UnknownDataset,
+    RawFilesMissing,
     UnknownPresetError,
+    NoSuchDeviceError,
     IncompleteEndpoint,
     BudgetNeedsPrice,
     NoApiKey,
     NotALocalEnvironment,
     NothingRefreshed,
+    UnreadableGrid,
 )
 
 

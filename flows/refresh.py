@@ -63,7 +63,7 @@ def _run_name() -> str:
     given = flow_run.parameters
     dump, folder = given.get("dump"), given.get("folder")
     if folder is None and dump is not None:
-        folder = str(Path(DumpConfig.model_validate(dump).interactions).parent)
+        folder = str(Path(DumpConfig.model_validate(dump).files[0].interactions).parent)
     return f"refresh {PurePosixPath(folder or OPERATING.dumps).name}"
 
 

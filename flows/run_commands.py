@@ -9,6 +9,7 @@ from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console
 from flows import options as opt
+from flows.datasets_command import expectation_table
 from flows.dry_run import plan_refresh
 from flows.exits import interruptible
 from flows.pipeline import pipeline
@@ -18,7 +19,7 @@ from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
 from flows.train_command import refuse_torchrun
-from tasks.dump import DumpConfig
+from tasks.dump import DumpConfig, Mode
 from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
 
@@ -27,6 +28,8 @@ RUN_EXAMPLES = (
     "llm4cdsr run --interactions events.parquet --items items.parquet\n\n"
     "llm4cdsr run --interactions e.csv --items i.csv --column reviewerID=user_id "
     "--max-users 3000 --profile-users 300 --summary run.json\n\n"
+    "llm4cdsr run --dataset cloth-sport --raw downloads\n\n"
+    "llm4cdsr run --interactions today.parquet --items items.parquet --mode append\n\n"
     "llm4cdsr run --interactions e.csv --items i.csv --dry-run\n\n"
     "llm4cdsr run --interactions e.csv --items i.csv --max-usd 5"
 )
@@ -43,11 +46,19 @@ def run(
     column: opt.Column = None,
     domain: opt.Domain = None,
     max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = 1,
-    item_core: opt.ItemCore = 1,
+    user_core: opt.UserCore = None,
+    item_core: opt.ItemCore = None,
+    dataset: opt.Dataset = None,
+    raw: opt.Raw = None,
+    since: opt.Since = None,
+    until: opt.Until = None,
+    split: opt.Split = None,
+    validation_from: opt.FirstDay = None,
+    test_from: opt.FirstDay = None,
+    mode: opt.HowToMerge = Mode.FULL,
     profile_users: opt.ProfileUsers = None,
     clusters: opt.Clusters = 10,
-    preset: opt.Preset = "best",
+    preset: opt.Preset = None,
     epochs: opt.Epochs = None,
     device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,
@@ -69,19 +80,37 @@ def run(
     """
     refuse_torchrun()
     settings = Settings()
+    chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
-        interactions, items, column, domain, max_users, user_core, item_core, seed
+        interactions,
+        items,
+        column,
+        domain,
+        max_users,
+        user_core,
+        item_core,
+        seed,
+        (since, until),
+        opt.split_of(split, validation_from, test_from),
+        mode,
+        chosen,
+        raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
-    llm = opt.llm_config(settings, provider, max_usd, max_tokens, max_requests)
+    retraining = opt.retrain_config(
+        preset, epochs, device, per_domain, seed, chosen.training if chosen else None
+    )
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
     if dry_run:
         _tell_plan(dump, refreshing, llm, store or settings.store)
         return
-    title = opt.title_of(name, interactions)
+    title = opt.title_of(name or (chosen.title if chosen else None), interactions)
     with _running(settings, store, verbose) as root:
         done = pipeline(dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
+    if chosen is not None:
+        console.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
     console.out.print(console.verdict_line(done.release.ref, done.release.verdict))
 
 
@@ -91,8 +120,16 @@ def refresh_command(
     column: opt.Column = None,
     domain: opt.Domain = None,
     max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = 1,
-    item_core: opt.ItemCore = 1,
+    user_core: opt.UserCore = None,
+    item_core: opt.ItemCore = None,
+    dataset: opt.Dataset = None,
+    raw: opt.Raw = None,
+    since: opt.Since = None,
+    until: opt.Until = None,
+    split: opt.Split = None,
+    validation_from: opt.FirstDay = None,
+    test_from: opt.FirstDay = None,
+    mode: opt.HowToMerge = Mode.FULL,
     profile_users: opt.ProfileUsers = None,
     clusters: opt.Clusters = 10,
     seed: opt.Seed = 0,
@@ -108,22 +145,38 @@ def refresh_command(
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
     refuse_torchrun()
     settings = Settings()
+    chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
-        interactions, items, column, domain, max_users, user_core, item_core, seed
+        interactions,
+        items,
+        column,
+        domain,
+        max_users,
+        user_core,
+        item_core,
+        seed,
+        (since, until),
+        opt.split_of(split, validation_from, test_from),
+        mode,
+        chosen,
+        raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    llm = opt.llm_config(settings, provider, max_usd, max_tokens, max_requests)
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
     if dry_run:
         _tell_plan(dump, refreshing, llm, store or settings.store)
         return
     with _running(settings, store, verbose) as root:
         stages = refresh(dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
+    if chosen is not None:
+        console.out.print(expectation_table(chosen.expected, stages[0]))
 
 
 def retrain_command(
     name: opt.Name = None,
-    preset: opt.Preset = "best",
+    preset: opt.Preset = None,
     epochs: opt.Epochs = None,
     device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,

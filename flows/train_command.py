@@ -7,10 +7,11 @@ the `retrain` flow would have made, so that flow finds it and goes on from there
 from typing import Annotated
 
 import typer
-from pydantic import JsonValue
 
 from artifacts.store import Store
 from flows import console
+from flows import options as opt
+from flows.exits import interruptible
 from flows.settings import Settings
 from model.distributed import Team, is_torchrun, team
 from tasks.bundle import latest_refresh, parts_of
@@ -35,29 +36,23 @@ def refuse_torchrun() -> None:
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="Model preset: best, paper or released.")] = "best",
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most epochs; the preset's by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and dropout.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, or auto: the GPUs if there are any.")
-    ] = "auto",
+    preset: opt.Preset = None,
+    epochs: opt.Epochs = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the threads: faster after minutes.")
+        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
     ] = False,
-    store: Annotated[str | None, typer.Option(help="Artifact store.")] = None,
+    store: opt.StoreRoot = None,
 ) -> None:
     """Fit the model of the latest refresh, also by several processes under torchrun.
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
-    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
-    config = TrainingConfig(
-        preset=preset, overrides=overrides, seed=seed, device=device, compiled=compiled
-    )
+    chosen = opt.retrain_config(preset, epochs, device, per_domain=1, seed=seed).training
+    config = chosen.model_copy(update={"compiled": compiled})
     root = store or Settings().store
-    with team(config.device) as everyone:
+    with interruptible(), team(config.device) as everyone:
         if everyone.leads:
             console.show_logs(verbose=False)
         made = _trained(config, root, everyone)

@@ -55,7 +55,8 @@ class ModelConfig(_Settings):
     local_start: Literal["text", "random"] = "text"
     """Starting values of the local tables: the PCA of the item texts, or noise (ablation)."""
     global_items: Literal["text", "ids"] = "text"
-    """`ids` replaces the frozen text table by a trainable random one (ablation; no new items)."""
+    """`ids` replaces text and adapter by a trainable vector per item, random at first, as in SASRec
+    (ablation and baseline; knows no new items)."""
     global_correction: bool = False
     """Add a trainable row per item, zero at first, to the adapted text: an item that the data know
     well may depart from its text, a new one has its text alone."""

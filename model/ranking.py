@@ -121,13 +121,29 @@ def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed
 
 def ranking_metrics(ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)) -> RankingMetrics:
     """NDCG, hit rate and reciprocal rank at each cutoff, expected over the order of ties."""
+    means = {
+        name: {
+            k: float(np.mean(values)) if len(values) else float("nan") for k, values in by.items()
+        }
+        for name, by in expected_gains(ranks, cutoffs).items()
+    }
+    return RankingMetrics(len(ranks.users), means["NDCG"], means["HR"], means["MRR"])
+
+
+def expected_gains(
+    ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)
+) -> dict[str, dict[int, NDArray[np.float64]]]:
+    """What each row adds to a metric, (R,), by the metric's name (NDCG, HR, MRR) and cutoff.
+
+    A metric is the mean of its gains; paired comparisons of two models resample them.
+    """
     depth = max(cutoffs)
     position = np.arange(1, depth + 1)
-    gains = {"ndcg": 1 / np.log2(position + 1), "hit_rate": np.ones(depth), "mrr": 1 / position}
-    means = {
-        name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs} for name, gain in gains.items()
+    by_place = {"NDCG": 1 / np.log2(position + 1), "HR": np.ones(depth), "MRR": 1 / position}
+    return {
+        name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs}
+        for name, gain in by_place.items()
     }
-    return RankingMetrics(len(ranks.users), means["ndcg"], means["hit_rate"], means["mrr"])
 
 
 def metrics_by_domain(
@@ -139,14 +155,12 @@ def metrics_by_domain(
     }
 
 
-def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> float:
-    """Mean over rows of the gain averaged over the places `greater .. greater + equal` (from 0)."""
-    if not len(ranks.users):
-        return float("nan")
+def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The gain of each row, averaged over the places `greater .. greater + equal` (from 0)."""
     total = np.concatenate(([0.0], np.cumsum(gain)))
     first = np.minimum(ranks.greater, len(gain))
     last = np.minimum(ranks.greater + ranks.equal + 1, len(gain))
-    return float(np.mean((total[last] - total[first]) / (ranks.equal + 1)))
+    return (total[last] - total[first]) / (ranks.equal + 1)
 
 
 def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ranks:
@@ -187,7 +201,7 @@ def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
     other = (columns >= 0) & (columns < size) & (columns != (block.targets - first)[rows])
     place = np.unique(rows[other] * size + columns[other])  # each seen item once
     seen_rows = place // size
-    seen = scores.view(-1)[torch.from_numpy(place).to(scores.device)]
+    seen = scores.reshape(-1)[torch.from_numpy(place).to(scores.device)]  # may be an expanded row
     reference = target[:, 0][torch.from_numpy(seen_rows).to(scores.device)]
     found = torch.stack((seen > reference, seen == reference)).cpu().numpy()
     greater, equal = torch.stack((greater, equal)).cpu().numpy()

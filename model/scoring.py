@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,16 @@ class ModelScorer:
     @torch.inference_mode()
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
         return self.model.scale_scores(self.states(prefixes, domain) @ self.vectors[domain].T)
+
+    @torch.inference_mode()
+    def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
+        """Scores (R, C) of some items of a domain, given by column; any column below 0 counts as 0.
+
+        `states` (R, 2H) are those of `states`.
+        """
+        chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
+        vectors = self.vectors[domain][chosen]  # (R, C, 2H)
+        return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
 
     @torch.inference_mode()
     def states(self, prefixes: Prefixes, domain: int) -> Tensor:
