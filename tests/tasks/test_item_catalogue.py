@@ -1,7 +1,7 @@
 """The catalogue: clean titles at any size, items by domain."""
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompts.render import one_line
@@ -12,6 +12,7 @@ UNCLEAN = ("Tea &amp; co", "a <b>c</b>", "a  b", "x" * 301, "soft\u00adhyphen", 
 TITLES = st.none() | PLAIN | st.sampled_from(UNCLEAN)
 
 
+@settings(deadline=None)
 @given(st.lists(TITLES, min_size=1, max_size=9))
 def test_titles_are_what_cleaning_each_one_gives(titles: list[str | None]) -> None:
     expected = [title and (one_line(title, TITLE_CHARACTERS) or None) for title in titles]
