@@ -10,7 +10,7 @@ import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console, machine_command, release_command, run_commands
+from flows import console, machine_command, release_command, run_commands, train_command
 from flows.datasets_command import EXAMPLES as DATASETS_EXAMPLES
 from flows.datasets_command import datasets
 from flows.exits import one_message
@@ -21,8 +21,6 @@ from flows.options import StoreRoot
 from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
 from flows.serve_recs_command import serve_recs
 from flows.settings import Settings
-from flows.train_command import EXAMPLES as TRAIN_EXAMPLES
-from flows.train_command import train
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
 from tasks.demo_dump import write_demo_dump
@@ -44,7 +42,7 @@ app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
 app.command(epilog=DATASETS_EXAMPLES)(datasets)
-app.command(epilog=TRAIN_EXAMPLES)(train)
+app.command(epilog=train_command.EXAMPLES)(train_command.train)
 app.command(epilog=EXPERIMENT_EXAMPLES)(experiment)
 app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
 app.add_typer(ledger_app, name="ledger")

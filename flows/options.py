@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from flows.refresh import RefreshConfig
 from flows.retrain import RetrainConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
+from tasks.budget import Budget
 from tasks.cluster import ClusterConfig
 from tasks.dataset_presets import DatasetPreset, TrainingSettings, load_dataset_preset
 from tasks.dump import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
@@ -83,7 +85,7 @@ Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
 ]
 Device = Annotated[
-    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU if there is one.")
+    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
 ]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
@@ -95,6 +97,16 @@ StoreRoot = Annotated[str | None, typer.Option(help="Artifact store: a folder or
 ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here.")]
 SummaryFile = Annotated[
     Path | None, typer.Option(help="Write counts, costs, metrics and paths here, as JSON.")
+]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Stop before the run has cost more US dollars.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Stop before the run has read and written more tokens.")
+]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Stop after so many LLM requests.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print calls, tokens and cost; ask nothing.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show libraries' log lines.")]
 
@@ -207,13 +219,37 @@ def retrain_config(
     )
 
 
+def training_config(
+    preset: str | None, epochs: int | None, seed: int, device: str, compiled: bool = False
+) -> TrainingConfig:
+    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
+    return TrainingConfig(
+        preset=preset or TrainingSettings().preset,
+        overrides=overrides,
+        seed=seed,
+        device=device,
+        compiled=compiled,
+    )
+
+
 def llm_config(
-    settings: Settings, provider: Provider | None, language: str | None = None
+    settings: Settings,
+    provider: Provider | None,
+    language: str | None = None,
+    max_usd: float | None = None,
+    max_tokens: int | None = None,
+    max_requests: int | None = None,
 ) -> LlmConfig:
     llm = default_llm(settings)
-    if provider is not None:
-        llm = llm.model_copy(update={"provider": provider})
-    return llm if language is None else llm.model_copy(update={"language": _language(language)})
+    given = {"max_usd": max_usd, "max_tokens": max_tokens, "max_requests": max_requests}
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    return llm.model_copy(
+        update={
+            "provider": provider or llm.provider,
+            "language": _language(language) if language else llm.language,
+            "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
+        }
+    )
 
 
 def title_of(name: str | None, interactions: str | None) -> str:

@@ -10,15 +10,17 @@ from artifacts.store import Store
 from flows import console
 from flows import options as opt
 from flows.datasets_command import expectation_table
+from flows.dry_run import plan_refresh
 from flows.exits import interruptible
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
-from flows.refresh import refresh
+from flows.refresh import RefreshConfig, refresh
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
 from flows.train_command import refuse_torchrun
-from tasks.dump import Mode
+from tasks.dump import DumpConfig, Mode
+from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (
@@ -27,7 +29,9 @@ RUN_EXAMPLES = (
     "llm4cdsr run --interactions e.csv --items i.csv --column reviewerID=user_id "
     "--max-users 3000 --profile-users 300 --summary run.json\n\n"
     "llm4cdsr run --dataset cloth-sport --raw downloads\n\n"
-    "llm4cdsr run --interactions today.parquet --items items.parquet --mode append"
+    "llm4cdsr run --interactions today.parquet --items items.parquet --mode append\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --dry-run\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --max-usd 5"
 )
 REFRESH_EXAMPLES = (
     "Example:\n\nllm4cdsr refresh --interactions events.parquet --items items.parquet"
@@ -60,6 +64,10 @@ def run(
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
     summary: opt.SummaryFile = None,
@@ -92,7 +100,11 @@ def run(
     retraining = opt.retrain_config(
         preset, epochs, device, per_domain, seed, chosen.training if chosen else None
     )
-    llm = opt.llm_config(settings, provider, chosen.language if chosen else None)
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
     title = opt.title_of(name or (chosen.title if chosen else None), interactions)
     with _running(settings, store, verbose) as root:
         done = pipeline(dump, title, refreshing, retraining, llm, root)
@@ -122,6 +134,10 @@ def refresh_command(
     clusters: opt.Clusters = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
@@ -146,7 +162,11 @@ def refresh_command(
         raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    llm = opt.llm_config(settings, provider, chosen.language if chosen else None)
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
     with _running(settings, store, verbose) as root:
         stages = refresh(dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
@@ -174,6 +194,14 @@ def retrain_command(
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     console.out.print(console.verdict_line(release.ref, release.verdict))
+
+
+def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
+    console.show_logs(verbose=False)
+    planned = plan_refresh(dump, config, llm, store)
+    console.out.print(console.plan_table(planned))
+    for line in console.facts_of_plan(planned):
+        console.out.print(line)
 
 
 @contextmanager

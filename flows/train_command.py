@@ -36,12 +36,12 @@ def refuse_torchrun() -> None:
 
 
 def train(
-    preset: opt.Preset = None,
+    preset: opt.Preset = "best",
     epochs: opt.Epochs = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
+        bool, typer.Option("--compile", help="torch.compile the threads: faster after minutes.")
     ] = False,
     store: opt.StoreRoot = None,
 ) -> None:
@@ -49,8 +49,7 @@ def train(
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
-    chosen = opt.retrain_config(preset, epochs, device, per_domain=1, seed=seed).training
-    config = chosen.model_copy(update={"compiled": compiled})
+    config = opt.training_config(preset, epochs, seed, device, compiled)
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:

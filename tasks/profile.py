@@ -77,7 +77,7 @@ def profile_users(
         return stage_result(store, "profile users", found, started, reused=True)
     data = read_dataset(store, dataset)
     titles = titles_by_interest(data, read_clusters(store, clusters))
-    chosen = titles.join(_sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
+    chosen = titles.join(sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
     made = _profile(data, chosen, endpoints, llm, config, store)
     actual = wanted.model_copy(update={"outcome": outcome_of(made.profiles.failures)})
     if store.find(actual) is None:
@@ -98,6 +98,7 @@ def profiles_identity(
         "chat": [endpoints.chat.model, endpoints.chat.parameters],
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
         "tokens": [llm.chat.analyze_tokens, llm.chat.summarize_tokens],
+        "words": [llm.chat.analyze_words, llm.chat.summarize_words],
         "templates": [prompt_version(llm.language, name) for name in ("analyze", "summarize")],
         "language": llm.language.value,
         **config.model_dump(),
@@ -130,7 +131,7 @@ def _latest_distinct(titles: pl.Expr) -> pl.Expr:
     return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
 
 
-def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
+def sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
     users = titles.select(pl.col(col.USER_INDEX).unique(maintain_order=True))
     if config.max_users is None or config.max_users >= users.height:
         return users
@@ -149,9 +150,8 @@ def _profile(
 ) -> Profiled:
     analyze = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
     asked = chat_keys(analyze, endpoints.chat, llm.chat.analyze_tokens)
-    partial = answer_all(
-        "analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.analyze_tokens
-    )
+    limits = (llm.chat.analyze_tokens, llm.chat.analyze_words)
+    partial = answer_all("analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
     interests = _answered_text(
         titles.select(col.USER_INDEX, col.CLUSTER).hstack(asked.select(col.KEY)),
         partial.answers,
@@ -163,9 +163,8 @@ def _profile(
     by_user = rest.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
     summarize = [summarize_prompt(row, llm.language) for row in by_user[INTEREST].to_list()]
     asked = chat_keys(summarize, endpoints.chat, llm.chat.summarize_tokens)
-    summary = answer_all(
-        "summarize users", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.summarize_tokens
-    )
+    limits = (llm.chat.summarize_tokens, llm.chat.summarize_words)
+    summary = answer_all("summarize users", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
     summarized = _answered_text(
         by_user.select(col.USER_INDEX).hstack(asked.select(col.KEY)), summary.answers, PROFILE
     )
