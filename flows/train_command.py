@@ -41,7 +41,7 @@ def train(
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the threads: faster after minutes.")
+        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
     ] = False,
     store: opt.StoreRoot = None,
 ) -> None:
