@@ -12,6 +12,9 @@ from model.sequences import IntArray
 from model.tables import ItemTables
 from model.tri_thread import TriThread
 
+RIDGE = 1.0
+"""Weight of the penalty, in units of the mean variance of a text dimension."""
+
 
 def with_catalogue(
     model: TriThread, tables: ItemTables, domain_starts: IntArray, previous: IntArray
@@ -34,17 +37,32 @@ def with_catalogue(
         raise ValueError("domains cannot be added, and `previous` needs a row per item and padding")
     grown = copy.deepcopy(model).eval()
     grown.domain_starts = np.asarray(domain_starts, np.int64)
-    start = torch.from_numpy(tables.local_table).to(model.device)
     grown.global_table = torch.from_numpy(tables.global_table).to(model.device)
-    grown.local_table = _kept(model.local_table, start, previous)
+    grown.local_table = _kept(model.local_table, grown, previous)
     if model.correction is not None:
-        grown.correction = _kept(model.correction, torch.zeros_like(start), previous)
+        grown.correction = _kept(model.correction, grown, previous)
     return grown
 
 
-def _kept(table: nn.Embedding, start: Tensor, previous: IntArray) -> nn.Embedding:
-    """`start` with the rows of known items taken over from `table`."""
-    rows = start.clone()
-    known = torch.from_numpy(np.flatnonzero(previous)).to(rows.device)
-    rows[known] = table.weight.detach()[torch.from_numpy(previous).to(rows.device)[known]]
+def _kept(table: nn.Embedding, grown: TriThread, previous: IntArray) -> nn.Embedding:
+    """The rows of known items as they are, those of new ones as their text lets expect."""
+    old = torch.from_numpy(previous).to(table.weight.device)
+    rows = table.weight.detach()[old].clone()
+    for domain in range(grown.domain_count):
+        items = grown.domain_items(domain)
+        known, new = items[old[items] > 0], items[old[items] == 0]
+        if len(new):
+            text = grown.global_table
+            rows[new] = _expected(text[known], rows[known], text[new])
     return nn.Embedding.from_pretrained(rows, freeze=not table.weight.requires_grad, padding_idx=0)
+
+
+def _expected(text: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
+    """Ridge regression of trained rows (n, H) on texts (n, k), at the texts asked for (m, k)."""
+    centre, mean = text.mean(0), rows.mean(0)
+    seen = (text - centre).double()
+    moments = seen.T @ seen
+    strength = RIDGE * moments.diagonal().mean() + 1e-12
+    penalty = strength * torch.eye(len(moments), dtype=seen.dtype, device=seen.device)
+    weights = torch.linalg.solve(moments + penalty, seen.T @ (rows - mean).double())
+    return (mean + (asked - centre).double() @ weights).to(rows.dtype)
