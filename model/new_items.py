@@ -23,8 +23,9 @@ def with_catalogue(
 
     `previous` (|V'| + 1,) holds each item's index in the old catalogue, 0 where it is new: known
     items keep their trained rows, and new ones get the local row that their text lets expect. Of
-    `tables` the global rows count; they must be of the model's own projection. Raises ValueError for tables of other widths, and
-    for a model of item ids, which has nothing to say about a new one.
+    `tables` the global rows count; they must be of the model's own projection. Raises ValueError
+    for tables of other widths, and for a model of item ids, which has nothing to say about a new
+    one.
     """
     if model.config.global_items == "ids":
         raise ValueError("a model with global_items='ids' knows no text; retrain it for new items")

@@ -50,10 +50,11 @@ def test_a_second_recommender_asks_nothing(
     store: Store, server: FaultyServer, recommender: Recommender
 ) -> None:
     embedder = LedgerEmbedder(store, endpoint_of(spec_of(server.base_url)), recommender.facts)
-    first = embedder.embed(NEW)
+    items = recommender.catalogue.unknown(NEW)
+    first = embedder.embed(items)
     asked = server.requests_to(EMBEDDINGS)
     second = LedgerEmbedder(store, endpoint_of(spec_of(server.base_url)), recommender.facts)
-    np.testing.assert_array_equal(second.embed(NEW), first)
+    np.testing.assert_array_equal(second.embed(items), first)
     assert asked > 0
     assert server.requests_to(EMBEDDINGS) == asked
 
