@@ -158,7 +158,7 @@ class Catalogue:
         new = _checked(items, self.domains)
         if self.unknown(items).height < new.height:
             raise InvalidItems("some of the items are in the catalogue already; see `unknown`")
-        old = self.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int64).alias(_OLD), *_TABLE)
+        old = self.items.select(pl.int_range(1, pl.len() + 1).alias(_OLD), *_TABLE)
         added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
         parts = [
             part.filter(pl.col(col.DOMAIN) == domain)
