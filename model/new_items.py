@@ -34,11 +34,13 @@ def with_catalogue(
         raise ValueError("domains cannot be added, and `previous` needs a row per item and padding")
     grown = copy.deepcopy(model).eval()
     grown.domain_starts = np.asarray(domain_starts, np.int64)
-    start = torch.from_numpy(tables.local_table).to(model.device)
+    start = torch.from_numpy(tables.local_table).repeat(1, model.config.members).to(model.device)
     grown.global_table = torch.from_numpy(tables.global_table).to(model.device)
     grown.local_table = _kept(model.local_table, start, previous)
     if model.correction is not None:
         grown.correction = _kept(model.correction, torch.zeros_like(start), previous)
+    if model.memory is not None:
+        grown.memory = model.memory.with_catalogue(domain_starts, previous)
     return grown
 
 

@@ -63,7 +63,27 @@ class Objective:
 
     def loss(self, batch: CrossDomainBatch, draws: Draws) -> Tensor:
         rows = self.model.look_up(self._items_needed(batch, draws))
-        states, last = self.model.states(batch, rows)
+        states, last = self.model.member_states(batch, rows)
+        parts = [
+            self._member_loss(batch, draws, [found[number] for found in states], rows, number)
+            for number in range(self.model.config.members)
+        ]
+        total = torch.stack(parts).mean()
+        if self.profiles is not None and last is not None:
+            aligned = [self._alignment(self.profiles, batch.users, state) for state in last]
+            total = total + self.config.beta * torch.stack(aligned).mean()
+        return total
+
+    def _member_loss(
+        self,
+        batch: CrossDomainBatch,
+        draws: Draws,
+        states: list[Tensor],
+        rows: ItemRows,
+        number: int,
+    ) -> Tensor:
+        """Next-item losses of one ensemble member, and the regulariser of its adapter."""
+        rows = rows.member(number, self.model.config.hidden)
         total = states[0].new_zeros(())
         for domain, queries in enumerate(batch.queries):
             kept = self._learned(queries)
@@ -79,8 +99,6 @@ class Objective:
                 total = total + losses.mean()
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
-        if self.profiles is not None and last is not None:
-            total = total + self.config.beta * self._alignment(self.profiles, batch.users, last)
         return total
 
     @property

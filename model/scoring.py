@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.batches import prefix_batch
+from model.memory import Evidence
 from model.sequences import Prefixes
 from model.tri_thread import TriThread
 
@@ -28,7 +29,7 @@ class ModelScorer:
 
     def __init__(self, model: TriThread) -> None:
         self.model = model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             every = torch.arange(int(model.domain_starts[-1]) + 1, device=model.device)
             self.rows = model.look_up(every)
             self.vectors = [
@@ -36,9 +37,23 @@ class ModelScorer:
                 for d in range(model.domain_count)
             ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
-        return self.model.scale_scores(self.states(prefixes, domain) @ self.vectors[domain].T)
+        dense, evidence = self.parts(prefixes, domain)
+        if evidence is None or self.model.memory is None:
+            return dense
+        return dense.add_(self.model.memory(evidence))
+
+    @torch.no_grad()
+    def parts(self, prefixes: Prefixes, domain: int) -> tuple[Tensor, Evidence | None]:
+        """The matrix product alone, (R, I_d), and what the transition memory would add to it."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        states, _ = self.model.states(batch, self.rows)
+        dense = self.model.scale_scores(states[domain] @ self.vectors[domain].T)
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return dense, None
+        return dense, memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
 
     @torch.inference_mode()
     def states(self, prefixes: Prefixes, domain: int) -> Tensor:

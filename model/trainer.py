@@ -26,6 +26,7 @@ from model.checkpoint import (
     write_tensors,
 )
 from model.config import TrainConfig, TriThreadConfig
+from model.memory_reading import remember
 from model.objective import Objective
 from model.optimizers import Optimizers
 from model.ranking import rank_all, ranking_metrics
@@ -92,6 +93,7 @@ def fit(
     DivergedError, and CheckpointError for a checkpoint of something else.
     """
     found = _finish(_Run(sequences, tables, config, profiles, device), checkpoint_folder, on_epoch)
+    remember(found.model, sequences, config.train.seed)
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return found
     limits = {"max_epochs": found.best.epoch, "max_seconds": None, "refit": False}
@@ -100,6 +102,9 @@ def fit(
     second = _Run(everything, tables, again, profiles, device, phase="refit")
     folder = checkpoint_folder and checkpoint_folder / f"refit-{found.best.epoch}"
     refitted = _finish(second, folder, on_epoch)
+    if found.model.memory is not None:
+        refitted.model.memory = found.model.memory
+        refitted.model.memory.learn(everything.training())
     return replace(found, model=refitted.model, history=found.history + refitted.history)
 
 
