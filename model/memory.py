@@ -98,7 +98,9 @@ class TransitionMemory(nn.Module):
         place = np.zeros(old_stride, np.int64)  # new index by old; 0: no longer in the catalogue
         place[previous[kept]] = kept
         old_starts = self.row_starts.cpu().numpy()
-        entries, row = concatenate_ranges(old_starts[previous[kept]], old_starts[previous[kept] + 1])
+        entries, row = concatenate_ranges(
+            old_starts[previous[kept]], old_starts[previous[kept] + 1]
+        )
         items = place[self.items.cpu().numpy()[entries]]
         known = items > 0
         totals = np.zeros((stride, self.totals.shape[1]), np.float32)

@@ -74,7 +74,9 @@ def _ask(scorer: ModelScorer, asked: Prefixes, domain: int) -> _Questions:
     is_seen = torch.zeros(dense.shape, dtype=torch.bool)
     is_seen[torch.from_numpy(rows[own]), torch.from_numpy(seen[own] - low - 1)] = True
     assert evidence is not None, "the memory has just been filled"
-    return _Questions(dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device))
+    return _Questions(
+        dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device)
+    )
 
 
 def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
@@ -110,4 +112,6 @@ def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Quest
     reading = {name: value for name, value in values.items() if name in READING}
     added = functional_call(memory, reading, (asked.evidence,))
     scores = asked.dense * values["sharpness"][asked.evidence.domain].exp() + added
-    return F.cross_entropy(scores.masked_fill(asked.is_seen, -torch.inf), asked.columns, reduction="sum")
+    return F.cross_entropy(
+        scores.masked_fill(asked.is_seen, -torch.inf), asked.columns, reduction="sum"
+    )

@@ -18,7 +18,7 @@ from model.trainer import fit
 from .conftest import Shop
 
 STARTS, NAMES = [0, 3, 6], ("a", "b")
-WITH_MEMORY = {"memory_events": 3, "memory_reach": 4}
+WITH_MEMORY: dict[str, object] = {"memory_events": 3, "memory_reach": 4}
 
 
 def filled(lists: list[list[int]], events: int = 2, reach: int = 2) -> TransitionMemory:
@@ -66,14 +66,20 @@ def test_the_addition_matches_a_count_by_hand_over_all_histories() -> None:
     newest = [[2, 5, 1], [6, 0, 0], [0, 0, 0]]
     for domain in range(2):
         got = added(memory, newest, domain)
-        wanted = [[naive_addition(memory, lists, q, 3 * domain + j) for j in (1, 2, 3)] for q in newest]
+        wanted = [
+            [naive_addition(memory, lists, q, 3 * domain + j) for j in (1, 2, 3)] for q in newest
+        ]
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_what_never_followed_gets_nothing() -> None:
     assert added(filled([[1, 2, 3]]), [[1, 0]], 1).tolist() == [[0, 0, 0]]
     assert added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 0] == 0
-    assert added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 1] > added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 2] > 0
+    assert (
+        added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 1]
+        > added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 2]
+        > 0
+    )
 
 
 def fitted_reading(sequences: Sequences, shop: Shop) -> dict[str, torch.Tensor]:

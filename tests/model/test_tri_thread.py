@@ -59,7 +59,9 @@ def naive_score(model: TriThread, prefix: list[int], domain: int, item: int) -> 
 
     if not prefix:
         return 0.0
-    total = naive_last_state([adapted(v) for v in prefix], w, "global_thread.members.0") @ adapted(item)
+    total = naive_last_state([adapted(v) for v in prefix], w, "global_thread.members.0") @ adapted(
+        item
+    )
     low, high = model.domain_starts[domain : domain + 2]
     own = [local[v] for v in prefix if low < v <= high]
     if own:
