@@ -1,18 +1,19 @@
 """What can be ranked: one protocol for the model and all baselines, and the model's side of it.
 
-Dimensions: R prefixes, I_d items of a domain, H hidden width.
+Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from model.batches import prefix_batch
+from model.batches import moved, prefix_batch
 from model.memory import Evidence
-from model.sequences import Prefixes
+from model.sequences import IntArray, Prefixes
 from model.tri_thread import TriThread
 
 
@@ -56,8 +57,44 @@ class ModelScorer:
         return dense, memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
 
     @torch.inference_mode()
+    def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
+        """Scores (R, C) of some items of a domain, given by column; any column below 0 counts as 0.
+
+        `states` (R, 2H) are those of `states`.
+        """
+        chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
+        vectors = self.vectors[domain][chosen]  # (R, C, 2H)
+        return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
+
+    @torch.inference_mode()
     def states(self, prefixes: Prefixes, domain: int) -> Tensor:
         """The query side of the score, (R, 2H)."""
         batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
         states, _ = self.model.states(batch, self.rows)
         return states[domain]
+
+
+class CandidateScorer:
+    """The fused score of a few items after each prefix, for catalogues too large to score.
+
+    Reads the rows of the items involved and no others: the same scores as `ModelScorer`'s.
+    """
+
+    def __init__(self, model: TriThread) -> None:
+        self.model = model.eval()
+
+    @torch.inference_mode()
+    def score(self, prefixes: Prefixes, domain: int, items: IntArray) -> Tensor:
+        """Scores (R, C) of `items` (R, C) of `domain`; the scores of item 0 mean nothing."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        asked = moved(torch.from_numpy(items), self.model.device)
+        rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
+        states, _ = self.model.states(batch, rows)
+        vectors = self.model.item_vectors(asked, rows)  # (R, C, 2H)
+        scores = self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return scores
+        evidence = memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+        first = int(self.model.domain_starts[domain]) + 1
+        return scores + memory(evidence).gather(1, (asked - first).clamp_min(0))

@@ -64,7 +64,7 @@ class Adapter(nn.Module):
         return F.linear(vectors, weight, self.second(self.first.bias))
 
 
-class Thread(nn.Module):
+class Members(nn.Module):
     """M encoders, each reading its share of the vectors (B, T, M * H): states (M, B, T, H)."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -96,14 +96,16 @@ class TriThread(nn.Module):
         text = torch.from_numpy(tables.global_table)
         start = torch.from_numpy(tables.local_table).repeat(1, config.members)
         self.global_table: Tensor
-        if config.global_items == "text":
-            self.register_buffer("global_table", text)
-        else:
-            self.global_table = nn.Parameter(INITIAL_STD * torch.randn_like(text))
+        self.register_buffer("global_table", text)
         self.adapter = Adapter(text.shape[1], config.members * config.hidden)
-        self.global_thread = Thread(config) if config.global_thread else None
+        self.identities = (
+            nn.Embedding(len(text), config.members * config.hidden, padding_idx=0)
+            if config.global_items == "ids"
+            else None
+        )
+        self.global_thread = _thread(config) if config.global_thread else None
         self.local_threads = nn.ModuleList(
-            Thread(config) for _ in range(self.domain_count if config.local_threads else 0)
+            _thread(config) for _ in range(self.domain_count if config.local_threads else 0)
         )
         if config.local_start == "random":
             start = INITIAL_STD * torch.randn_like(start)
@@ -129,8 +131,8 @@ class TriThread(nn.Module):
 
     def item_tables(self) -> list[nn.Embedding]:
         """Trainable tables of one row per item, of which a step uses few."""
-        tables = [self.local_table, *([self.correction] if self.correction is not None else [])]
-        return [table for table in tables if table.weight.requires_grad]
+        tables = (self.local_table, self.correction, self.identities)
+        return [table for table in tables if table is not None and table.weight.requires_grad]
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +146,11 @@ class TriThread(nn.Module):
     def look_up(self, items: Tensor) -> ItemRows:
         """Table rows and adapter outputs (METHOD 2) of `items`, of any shape and with repeats."""
         ids = torch.unique(items)
-        adapted = self.adapter(F.embedding(ids, self.global_table))
+        adapted = (
+            self.adapter(F.embedding(ids, self.global_table))
+            if self.identities is None
+            else self.identities(ids)
+        )
         if self.correction is not None:
             adapted = adapted + self.correction(ids)
         return ItemRows(ids, adapted, self.local_table(ids))
@@ -215,11 +221,18 @@ class TriThread(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Encoder) and module.positions is not None:
                 nn.init.normal_(module.positions.weight, std=INITIAL_STD)
+        if self.identities is not None:
+            nn.init.normal_(self.identities.weight, std=INITIAL_STD)
+
+
+def _thread(config: ModelConfig) -> Encoder | Members:
+    return Encoder(config) if config.members == 1 else Members(config)
 
 
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
     """A thread over items (B, T) whose vectors are rows of `vectors`: states (M, B * T, H)."""
-    return thread(F.embedding(rows.places(items), vectors), items == 0).flatten(1, 2).float()
+    states = thread(F.embedding(rows.places(items), vectors), items == 0)
+    return states.view(-1, items.numel(), states.shape[-1]).float()
 
 
 def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:

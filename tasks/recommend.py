@@ -16,6 +16,7 @@ from model.recommend import recommend as best_items
 from model.scoring import ModelScorer, Scorer
 from tasks.model_inputs import sequences_of
 from tasks.progress import progress
+from tasks.quality_guards import recommendation_counts
 from tasks.stage import StageResult, run_stage
 
 
@@ -46,13 +47,7 @@ def recommend(
         table = recommendations(data, ModelScorer(fitted), config)
         table.write_parquet(draft.path / RECOMMENDATIONS)
         draft.notes.extend(store.manifest(model).notes)
-        draft.counts.update(
-            {
-                "rows": table.height,
-                "users": table[col.USER_ID].n_unique(),
-                "items": table.select(col.DOMAIN, col.ITEM_ID).n_unique(),
-            }
-        )
+        draft.counts.update(recommendation_counts(data, table))
 
     return run_stage(store, "recommend", wanted, make)
 

@@ -6,6 +6,13 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.dataset import Dataset, Split
 from artifacts.user_profiles import INTEREST, PROFILE, UserProfiles
+from tasks.quality_guards import (
+    POPULAR_EVENT_SHARE,
+    POPULAR_FRACTION,
+    POPULAR_SHARE,
+    USERS_WITHOUT,
+    recommendation_counts,
+)
 from tasks.report_content import (
     ColdItemAudience,
     ColdItemExample,
@@ -20,7 +27,6 @@ from tasks.report_content import (
 EXAMPLES = 4
 SHOWN_HISTORY = 12
 SHOWN_ITEMS = 5
-POPULAR_SHARE = 0.1
 TYPICAL_HISTORY = (6, 20)
 """Events of a history that says something and can still be read at a glance."""
 
@@ -88,15 +94,7 @@ def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExampl
 
 def guards(data: Dataset, recommended: pl.DataFrame) -> Guards:
     """Returns coverage of the catalogue, and how much the popular items crowd it."""
-    bought = np.bincount(
-        data.item_indices[data.splits == Split.TRAIN], minlength=data.items.height + 1
-    )[1:]
-    popular = np.argsort(-bought, kind="stable")[: max(1, int(POPULAR_SHARE * len(bought)))]
-    slots = recommended.join(
-        data.items[popular.tolist()].select(col.DOMAIN, col.ITEM_ID),
-        on=[col.DOMAIN, col.ITEM_ID],
-        how="semi",
-    )
+    counts = recommendation_counts(data, recommended)
     sizes = dict(data.items.group_by(col.DOMAIN).len().iter_rows())
     covered = recommended.group_by(col.DOMAIN).agg(pl.col(col.ITEM_ID).n_unique())
     per_list = recommended.group_by(col.USER_ID, col.DOMAIN).len()["len"]
@@ -106,11 +104,11 @@ def guards(data: Dataset, recommended: pl.DataFrame) -> Guards:
             DomainCoverage(domain, items, sizes[domain])
             for domain, items in covered.sort(col.DOMAIN).iter_rows()
         ),
-        popular_slot_share=slots.height / max(1, recommended.height),
-        popular_event_share=float(bought[popular].sum() / max(1, bought.sum())),
+        popular_slot_share=float(counts[POPULAR_SHARE]),
+        popular_event_share=float(counts[POPULAR_EVENT_SHARE]),
         users=data.users.height,
-        users_without_recommendations=data.users.height - recommended[col.USER_ID].n_unique(),
-        popular_fraction=POPULAR_SHARE,
+        users_without_recommendations=int(counts[USERS_WITHOUT]),
+        popular_fraction=POPULAR_FRACTION,
     )
 
 

@@ -1,5 +1,6 @@
 """The whole product from its command line: real processes, a real Prefect server, real HTTP."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +29,8 @@ from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoi
 
 LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"
 SECRET = "sk-a-secret-that-must-not-be-written-anywhere"
-QUICK = ("--epochs", "2", "--clusters", "4")
+QUICK_REFRESH = ("--clusters", "4")
+QUICK = ("--epochs", "2", *QUICK_REFRESH)
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ class Shop:
     def store(self) -> Store:
         return Store(self.folder / "store")
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str, name: str = "run") -> list[str]:
         dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
-        return [sys.executable, "-m", "flows.entry", "run", *arguments, *dump, *QUICK]
+        quick = QUICK if name == "run" else QUICK_REFRESH
+        return [sys.executable, "-m", "flows.entry", name, *arguments, *dump, *quick]
 
     def environment(self, server: FaultyServer | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
@@ -51,8 +55,8 @@ class Shop:
             answering = {
                 "LLM4CDSR_CHAT_BASE_URL": server.base_url,
                 "LLM4CDSR_CHAT_MODEL": CHAT_MODEL,
-                "LLM4CDSR_EMBEDDING_BASE_URL": server.base_url,
-                "LLM4CDSR_EMBEDDING_MODEL": EMBEDDING_MODEL,
+                "LLM4CDSR_EMBED_BASE_URL": server.base_url,
+                "LLM4CDSR_EMBED_MODEL": EMBEDDING_MODEL,
             }
         return {
             **kept,
@@ -66,10 +70,10 @@ class Shop:
         }
 
     def run(
-        self, *arguments: str, server: FaultyServer | None = None
+        self, *arguments: str, name: str = "run", server: FaultyServer | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments),
+            self.command(*arguments, name=name),
             cwd=self.folder,
             env=self.environment(server),
             capture_output=True,
@@ -94,9 +98,10 @@ def stub() -> Iterator[FaultyServer]:
 def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
     shop: Shop, stub: FaultyServer
 ) -> None:
-    first = shop.run("--report", "report.html", server=stub)
+    first = shop.run("--report", "report.html", "--summary", "run.json", server=stub)
 
     assert first.returncode == 0, first.stderr
+    _assert_tells_all(json.loads((shop.folder / "run.json").read_text("utf-8")), stub)
     release = shop.store.pointed(SERVING)
     assert release is not None
     parts = parts_of(shop.store, release)
@@ -119,7 +124,7 @@ def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
 
 
 def test_new_items_cost_exactly_their_own_embedding(shop: Shop, stub: FaultyServer) -> None:
-    assert shop.run("refresh", server=stub).returncode == 0
+    assert shop.run(name="refresh", server=stub).returncode == 0
     embedded = len(_embedded_texts(stub))
     items = pl.read_parquet(shop.folder / "items.parquet")
     added = items.head(2).with_columns(
@@ -129,7 +134,7 @@ def test_new_items_cost_exactly_their_own_embedding(shop: Shop, stub: FaultyServ
     pl.concat([items, added]).write_parquet(shop.folder / "items.parquet")
 
     # No profiles: only what items cost is looked at.
-    assert shop.run("refresh", "--profile-users", "0", server=stub).returncode == 0
+    assert shop.run("--profile-users", "0", name="refresh", server=stub).returncode == 0
 
     new = _embedded_texts(stub)[embedded:]
     assert len(new) == 2
@@ -140,7 +145,7 @@ def test_new_items_cost_exactly_their_own_embedding(shop: Shop, stub: FaultyServ
 def test_an_interrupted_run_stops_soon_and_the_next_one_pays_only_for_the_rest(shop: Shop) -> None:
     with faulty_endpoint(FaultPlan(latency_s=0.3)) as server:
         process = subprocess.Popen(
-            shop.command("refresh"),
+            shop.command(name="refresh"),
             cwd=shop.folder,
             env=shop.environment(server),
             stdout=subprocess.PIPE,
@@ -154,7 +159,7 @@ def test_an_interrupted_run_stops_soon_and_the_next_one_pays_only_for_the_rest(s
         assert process.returncode == 130, output
         assert "run again" in output
 
-        again = shop.run("refresh", server=server)
+        again = shop.run(name="refresh", server=server)
         assert again.returncode == 0, again.stderr
         prompts = {exchange.prompts for exchange in server.answered if exchange.route == CHAT}
         in_flight = 64
@@ -166,7 +171,7 @@ def test_a_wrong_path_is_one_message_with_the_way_out(shop: Shop, stub: FaultySe
 
     failed = shop.run(server=stub)
 
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "is not a file" in failed.stderr
     assert "Traceback" not in failed.stderr + failed.stdout
 
@@ -175,7 +180,7 @@ def test_a_server_that_is_not_there_is_named_at_once(shop: Shop) -> None:
     with faulty_endpoint(FaultPlan()) as server:
         environment = shop.environment(server)  # Its port is free again when the block has ended.
     failed = subprocess.run(
-        shop.command("refresh"),
+        shop.command(name="refresh"),
         cwd=shop.folder,
         env=environment,
         capture_output=True,
@@ -198,7 +203,9 @@ def test_a_wrong_preset_is_refused_before_anything_runs(shop: Shop, stub: Faulty
     assert not shop.store.artifacts(Kind.DATASET)
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "demo-dump", "setup-local", "show"])
+@pytest.mark.parametrize(
+    "command", ["run", "refresh", "retrain", "serve", "demo-dump", "setup-local", "show"]
+)
 def test_every_command_has_help(command: str) -> None:
     shown = CliRunner().invoke(app, [command, "--help"])
 
@@ -236,6 +243,27 @@ def _cosines_by_category(store: Store, parts: dict[str, ArtifactRef]) -> tuple[f
     np.fill_diagonal(alike, False)
     cosines = vectors @ vectors.T
     return float(cosines[alike].mean()), float(cosines[~alike].mean())
+
+
+def _assert_tells_all(summary: dict[str, Any], server: FaultyServer) -> None:
+    """The document that others script against."""
+    dataset = summary["dataset"]
+    assert (dataset["users"], dataset["items"], dataset["quarantined"]) == (60, 82, 0)
+    assert sum(domain["items"] for domain in dataset["domains"].values()) == 82
+    assert sum(domain["users"] for domain in dataset["domains"].values()) == 60 + dataset["overlap"]
+    assert dataset["items_without_text"] == 2
+    asked = server.requests_to(CHAT) + len(_embedded_texts(server))
+    assert summary["llm"]["requests"] == asked
+    assert summary["llm"]["prompt_tokens"] > 0
+    assert set(summary["metrics"]) >= {"llm4cdsr", "popularity"}
+    for by_domain in summary["metrics"]["llm4cdsr"].values():
+        assert set(by_domain) == {"overall", *dataset["domains"]}
+        assert all(
+            0 <= by_domain[place]["NDCG@10"] <= by_domain[place]["HR@10"] for place in by_domain
+        )
+    assert set(summary["metrics"]["llm4cdsr"]) == {"full", "sampled"}
+    assert set(summary["seconds"]) >= {"ingest", "embed items", "train", "report"}
+    assert (Path(summary["artifacts"]["recommendations"]) / "recommendations.parquet").exists()
 
 
 def _served(shop: Shop) -> ArtifactRef:

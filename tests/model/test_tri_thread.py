@@ -9,7 +9,7 @@ from torch import nn
 
 from model.scoring import ModelScorer
 from model.sequences import TEST, Sequences, sequences_from_lists
-from model.tri_thread import Thread, TriThread
+from model.tri_thread import Members, TriThread
 
 from .conftest import Shop
 
@@ -59,13 +59,11 @@ def naive_score(model: TriThread, prefix: list[int], domain: int, item: int) -> 
 
     if not prefix:
         return 0.0
-    total = naive_last_state([adapted(v) for v in prefix], w, "global_thread.members.0") @ adapted(
-        item
-    )
+    total = naive_last_state([adapted(v) for v in prefix], w, "global_thread") @ adapted(item)
     low, high = model.domain_starts[domain : domain + 2]
     own = [local[v] for v in prefix if low < v <= high]
     if own:
-        total += naive_last_state(own, w, f"local_threads.{domain}.members.0") @ local[item]
+        total += naive_last_state(own, w, f"local_threads.{domain}") @ local[item]
     return float(total)
 
 
@@ -156,7 +154,7 @@ def one_member(model: TriThread, number: int) -> TriThread:
     alone = copy.deepcopy(model)
     alone.config = model.config.model_copy(update={"members": 1})
     for thread in (alone.global_thread, *alone.local_threads):
-        assert isinstance(thread, Thread)
+        assert isinstance(thread, Members)
         thread.members = nn.ModuleList([thread.members[number]])
     alone.adapter.second.weight = nn.Parameter(model.adapter.second.weight[share])
     alone.adapter.second.bias = nn.Parameter(model.adapter.second.bias[share])

@@ -1,0 +1,37 @@
+"""What the commands that serve or export do with a file of new items."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from artifacts.store import Store
+from flows import console
+from flows.settings import Settings, default_llm
+from tasks.embed_new_items import LedgerEmbedder
+from tasks.endpoints import open_endpoints
+from tasks.llm_config import Provider
+from tasks.new_items_file import read_new_items
+from tasks.recommender import Recommender
+
+
+def new_items_adder(
+    store: Store, path: Path | None, provider: Provider | None
+) -> Callable[[Recommender], None]:
+    """Returns what takes the file's items into a recommender; does nothing without a file."""
+    settings = Settings()
+    llm = default_llm(settings)
+    if provider is not None:
+        llm = llm.model_copy(update={"provider": provider})
+
+    def add(recommender: Recommender) -> None:
+        if path is None:
+            return
+        items = read_new_items(str(path), recommender.catalogue.domains)
+        with open_endpoints(llm, settings.local_vllm, store.workspace("logs")) as endpoints:
+            embedder = LedgerEmbedder(store, endpoints.embedding, recommender.facts)
+            taken = recommender.add_items(items, embedder=embedder)
+        console.out.print(
+            f"New items: {taken.added:,} added ({taken.without_text:,} of them without a usable "
+            f"text), {taken.known:,} were known already."
+        )
+
+    return add

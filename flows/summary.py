@@ -1,0 +1,135 @@
+"""What a run did, as one JSON document for scripts: `llm4cdsr run --summary FILE.json`."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from artifacts import columns as col
+from artifacts.dataset import QUARANTINE, Dataset, read_dataset
+from artifacts.results import METRICS, read_table
+from artifacts.store import Store
+from tasks.stage import LlmUsage, StageResult
+
+HEADLINE = ("NDCG@10", "HR@10")
+OVERALL = "overall"
+
+
+class DomainFacts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: int
+    items: int
+    events: int
+
+
+class DatasetFacts(BaseModel):
+    """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domains: dict[str, DomainFacts]
+    users: int
+    items: int
+    events: int
+    overlap: int
+    quarantined: int
+    items_without_text: int | None
+
+
+class LlmFacts(BaseModel):
+    """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
+
+    ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: int
+    reused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    unpriced: int
+
+
+class RunSummary(BaseModel):
+    """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value.
+
+    ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: DatasetFacts | None
+    llm: LlmFacts
+    metrics: dict[str, dict[str, dict[str, dict[str, float]]]]
+    seconds: dict[str, float]
+    artifacts: dict[str, str]
+    notes: list[str]
+
+
+def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
+    """Returns the summary of a run's stages; ``dataset`` is None where none was read."""
+    by_name = {stage.stage: stage for stage in stages}
+    usage = sum((stage.usage for stage in stages), LlmUsage())
+    return RunSummary(
+        dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
+        llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
+        metrics=_metrics(store, by_name["evaluate"]) if "evaluate" in by_name else {},
+        seconds={stage.stage: stage.seconds for stage in stages},
+        artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
+        notes=sorted({note for stage in stages for note in stage.notes}),
+    )
+
+
+def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> Path:
+    """Writes `summarise` as JSON and returns where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(summarise(store, stages).model_dump_json(indent=2) + "\n", "utf-8")
+    return path.resolve()
+
+
+def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetFacts:
+    ingested = stages["ingest"]
+    data = read_dataset(store, ingested.ref)
+    active = data.in_domain()
+    embedded = stages.get("embed items")
+    return DatasetFacts(
+        domains=_by_domain(data, active),
+        users=len(data.users),
+        items=len(data.items),
+        events=len(data.item_indices),
+        overlap=int((active.sum(axis=1) > 1).sum()),
+        quarantined=read_table(store, ingested.ref, QUARANTINE).height,
+        items_without_text=None if embedded is None else int(embedded.counts["without_text"]),
+    )
+
+
+def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainFacts]:
+    items = np.diff(data.domain_starts)
+    events = np.bincount(data.domain_of_event, minlength=len(data.domains))
+    return {
+        name: DomainFacts(
+            users=int(active[:, number].sum()),
+            items=int(items[number]),
+            events=int(events[number]),
+        )
+        for number, name in enumerate(data.domains)
+    }
+
+
+def _metrics(
+    store: Store, evaluated: StageResult
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    rows = read_table(store, evaluated.ref, METRICS).filter(
+        (pl.col("group") == "all") & pl.col("metric").is_in(HEADLINE)
+    )
+    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    wanted = rows.select("model", "ranking", col.DOMAIN, "metric", "value")
+    for model, ranking, domain, metric, value in wanted.iter_rows():
+        place = found.setdefault(model, {}).setdefault(ranking, {})
+        place.setdefault(OVERALL if domain == "all" else domain, {})[metric] = value
+    return found

@@ -1,0 +1,229 @@
+"""The items that can be served: their names both ways, search by words, and room for new ones."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from artifacts import columns as col
+from model.sequences import IntArray
+
+TEXT_COLUMNS = {
+    col.TITLE: pl.String,
+    col.BRAND: pl.String,
+    col.CATEGORIES: pl.List(pl.String),
+    col.PRICE: pl.Float64,
+    col.DESCRIPTION: pl.String,
+}
+"""What may be known of an item beyond its name; the dataset's columns."""
+
+
+class UnknownItem(LookupError):
+    """No item of that name is in the catalogue."""
+
+
+class AmbiguousItem(LookupError):
+    """Several domains have an item of that id, and the domain was not given."""
+
+
+class UnknownDomain(LookupError):
+    """The catalogue has no such domain."""
+
+
+class InvalidItems(ValueError):
+    """A table of new items cannot be taken in as it is."""
+
+
+class ItemKey(NamedTuple):
+    """What names an item for good: ids are unique within their domain only."""
+
+    domain: str
+    item_id: str
+
+
+ItemName = str | ItemKey | tuple[str, str]
+"""An item as a caller names it: its id where only one domain has it, or (domain, id)."""
+
+
+class Grown(NamedTuple):
+    """A catalogue with more items: `previous` (items + 1,) is each one's old index, 0 if new."""
+
+    catalogue: "Catalogue"
+    previous: IntArray
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items by index, grouped by domain.
+
+    Attributes:
+        items: the dataset's item table; row ``i`` is item ``i + 1``.
+        domain_starts: int64 (domains + 1,), as in `artifacts.dataset.Dataset`.
+        popularity: int64 (items + 1,) events of each item; 0 for new ones.
+    """
+
+    items: pl.DataFrame
+    domains: tuple[str, ...]
+    domain_starts: IntArray
+    popularity: IntArray
+
+    @cached_property
+    def keys(self) -> list[ItemKey]:
+        """The name of each item; position ``i`` is item ``i + 1``."""
+        return [ItemKey(*row) for row in self.items.select(col.DOMAIN, col.ITEM_ID).iter_rows()]
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """The title of each item; position ``i`` is item ``i + 1``."""
+        return self.items[col.TITLE].to_list()
+
+    def domain_number(self, name: str) -> int:
+        """Raises `UnknownDomain`."""
+        if name not in self.domains:
+            raise UnknownDomain(f"no domain {name!r}; there are {', '.join(self.domains)}")
+        return self.domains.index(name)
+
+    def domain_numbers(self, name: str | None) -> list[int]:
+        """Returns one domain's number, or all where None; raises `UnknownDomain`."""
+        return list(range(len(self.domains))) if name is None else [self.domain_number(name)]
+
+    def domain_rows(self, domain: int) -> slice:
+        """Rows of `items` that belong to a domain."""
+        return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))
+
+    def index(self, item: ItemName) -> int:
+        """Returns an item's index; raises `UnknownItem` or `AmbiguousItem`."""
+        if isinstance(item, tuple):
+            found = self._index_of_key.get(item)
+            if found is None:
+                raise UnknownItem(f"no item {item[1]!r} in the domain {item[0]!r}{_WAY_OUT}")
+            return found
+        indices = self._indices_of_id.get(item)
+        if indices is None:
+            raise UnknownItem(f"no item {item!r}{_WAY_OUT}")
+        if len(indices) > 1:
+            domains = ", ".join(self.keys[index - 1].domain for index in indices)
+            raise AmbiguousItem(
+                f"item {item!r} is in several domains ({domains}); name it as (domain, id)"
+            )
+        return indices[0]
+
+    def indices(self, items: Iterable[ItemName]) -> IntArray:
+        """Returns the indices of a history; raises as `index`."""
+        return np.array([self.index(item) for item in items], np.int64)
+
+    def split_known(self, items: Iterable[ItemName]) -> tuple[IntArray, list[ItemName]]:
+        """Returns the indices of the items that are here, and the names of those that are not."""
+        known: list[int] = []
+        unknown: list[ItemName] = []
+        for item in items:
+            try:
+                known.append(self.index(item))
+            except UnknownItem:
+                unknown.append(item)
+        return np.array(known, np.int64), unknown
+
+    def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
+        """Returns items whose title or id holds every word, the most bought first."""
+        matches = pl.repeat(True, self.items.height, eager=True)
+        for word in words.lower().split():
+            matches = matches & self._searched.str.contains(word, literal=True)
+        if domain is not None:
+            inside = np.zeros(self.items.height, bool)
+            inside[self.domain_rows(self.domain_number(domain))] = True
+            matches = matches & pl.Series(inside)
+        found = np.flatnonzero(matches.to_numpy()) + 1
+        return found[np.argsort(-self.popularity[found], kind="stable")[:limit]]
+
+    def most_popular(self, domain: int) -> IntArray:
+        """Returns the items of a domain, most bought first."""
+        rows = self.domain_rows(domain)
+        bought = self.popularity[rows.start + 1 : rows.stop + 1]
+        return np.argsort(-bought, kind="stable") + rows.start + 1
+
+    def unknown(self, items: pl.DataFrame) -> pl.DataFrame:
+        """Returns the rows of `items` that are not in the catalogue yet; raises `InvalidItems`."""
+        mine = self.items.select(col.DOMAIN, col.ITEM_ID)
+        return _checked(items, self.domains).join(mine, on=[col.DOMAIN, col.ITEM_ID], how="anti")
+
+    def with_items(self, items: pl.DataFrame) -> Grown:
+        """Returns the catalogue with new rows behind those of their domain.
+
+        Raises:
+            InvalidItems: a row is here already, repeated, or lacks its id or domain.
+        """
+        new = _checked(items, self.domains)
+        if self.unknown(items).height < new.height:
+            raise InvalidItems("some of the items are in the catalogue already; see `unknown`")
+        old = self.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int64).alias(_OLD), *_TABLE)
+        added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
+        parts = [
+            part.filter(pl.col(col.DOMAIN) == domain)
+            for domain in self.domains
+            for part in (old, added)
+        ]
+        table = pl.concat(parts)
+        previous = np.concatenate(([0], table[_OLD].to_numpy()))
+        index = pl.int_range(1, table.height + 1, dtype=pl.UInt32, eager=True)
+        sizes = [int((table[col.DOMAIN] == domain).sum()) for domain in self.domains]
+        grown = Catalogue(
+            items=table.select(index.alias(col.ITEM_INDEX), *_TABLE),
+            domains=self.domains,
+            domain_starts=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+            popularity=np.where(previous > 0, self.popularity[previous], 0),
+        )
+        return Grown(grown, previous)
+
+    @cached_property
+    def _index_of_key(self) -> dict[tuple[str, str], int]:
+        return {key: index for index, key in enumerate(self.keys, start=1)}
+
+    @cached_property
+    def _indices_of_id(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, key in enumerate(self.keys, start=1):
+            found.setdefault(key.item_id, []).append(index)
+        return found
+
+    @cached_property
+    def _searched(self) -> pl.Series:
+        text = pl.concat_str(pl.col(col.TITLE).fill_null(""), col.ITEM_ID, separator=" ")
+        return self.items.select(text.str.to_lowercase().alias("searched"))["searched"]
+
+
+_OLD = "previous"
+_TABLE: Sequence[str] = (col.ITEM_ID, col.DOMAIN, *TEXT_COLUMNS)
+_WAY_OUT = "; add it with `add_items`, or leave it out"
+
+
+def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
+    """Returns new items in the catalogue's columns, those that are missing filled with nulls."""
+    missing = {col.ITEM_ID, col.DOMAIN} - set(items.columns)
+    if missing:
+        raise InvalidItems(
+            f"new items need the columns item_id and domain; {sorted(missing)} is missing of "
+            f"{items.columns}"
+        )
+    names = items.select(pl.col(col.ITEM_ID, col.DOMAIN).cast(pl.String))
+    if names.null_count().sum_horizontal().item():
+        raise InvalidItems("a new item lacks its item_id or its domain; leave such rows out")
+    strange = names.filter(~pl.col(col.DOMAIN).is_in(domains))
+    if strange.height:
+        raise InvalidItems(
+            f"item {strange[col.ITEM_ID][0]!r} is of the domain {strange[col.DOMAIN][0]!r}, which "
+            f"the model does not know; it knows {', '.join(domains)}: a new domain needs a retrain"
+        )
+    if names.is_duplicated().any():
+        twice = names.filter(names.is_duplicated())[col.ITEM_ID][0]
+        raise InvalidItems(f"item {twice!r} stands twice among the new items; leave one out")
+    try:
+        texts = [
+            (pl.col(name) if name in items.columns else pl.lit(None)).cast(kind).alias(name)
+            for name, kind in TEXT_COLUMNS.items()
+        ]
+        return pl.concat([names, items.select(texts)], how="horizontal")
+    except pl.exceptions.PolarsError as error:
+        raise InvalidItems(f"a column of the new items has the wrong type: {error}") from error

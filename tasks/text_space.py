@@ -1,0 +1,83 @@
+"""Where an item that arrives after training stands: its text's vector, projected as the others'.
+
+The projections were stored when the item tables were made, so a new item lands in the same space
+and both threads can score it without a retrain (METHOD 8).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.dataset import Dataset
+from artifacts.item_embeddings import ItemEmbeddings
+
+
+class WrongVectors(ValueError):
+    """The vectors of new items cannot be of the model that embedded the others."""
+
+
+@dataclass(frozen=True)
+class TextSpace:
+    """The space of item texts.
+
+    Attributes:
+        projections: those of `artifacts.item_tables.StoredItemTables`.
+        means: float32 (width,) by domain, where items without text stand.
+    """
+
+    projections: dict[str, NDArray[np.float32]]
+    means: dict[str, NDArray[np.float32]]
+
+    def complete(
+        self, vectors: NDArray[np.float32], domains: list[str]
+    ) -> tuple[NDArray[np.float32], int]:
+        """Returns vectors (rows, width) with the domain's mean for rows of NaN, and their number.
+
+        Raises:
+            WrongVectors: another width or number of rows, or an infinite value.
+        """
+        width = len(self.projections["global.mean"])
+        if vectors.shape != (len(domains), width):
+            raise WrongVectors(
+                f"vectors of shape {vectors.shape} for {len(domains)} items; ({len(domains)}, "
+                f"{width}) is needed, from the model that embedded the catalogue"
+            )
+        lacking = np.isnan(vectors).any(axis=1)
+        if not np.isfinite(vectors[~lacking]).all():
+            raise WrongVectors("a vector holds infinity; mark an item without vector by NaN")
+        filled = np.array(vectors, np.float32)
+        for row in np.flatnonzero(lacking):
+            filled[row] = self.means[domains[row]]
+        return filled, int(lacking.sum())
+
+    def global_rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns rows (items, k) of the global table."""
+        return self._projected("global", vectors)
+
+    def local_rows(
+        self, vectors: NDArray[np.float32], domains: list[str], hidden: int
+    ) -> NDArray[np.float32]:
+        """Returns rows (items, hidden) of the local tables, each by its own domain's projection."""
+        rows = np.zeros((len(vectors), hidden), np.float32)
+        names = np.array(domains)
+        for domain in np.unique(names):
+            own = names == domain
+            placed = self._projected(f"local.{domain}", vectors[own])
+            rows[own, : placed.shape[1]] = placed
+        return rows
+
+    def _projected(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        mean, components = self.projections[f"{name}.mean"], self.projections[f"{name}.components"]
+        return ((vectors - mean) @ components.T).astype(np.float32)
+
+
+def text_space(
+    projections: dict[str, NDArray[np.float32]], embeddings: ItemEmbeddings, data: Dataset
+) -> TextSpace:
+    """Returns the space of a dataset's item texts."""
+    means = {}
+    for number, domain in enumerate(data.domains):
+        rows = slice(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
+        means[domain] = embeddings.vectors[rows][embeddings.is_embedded[rows]].mean(axis=0)
+    return TextSpace(projections, means)
