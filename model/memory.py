@@ -47,6 +47,26 @@ class Evidence:
     exists: Tensor  # (K, L) there is an event
 
 
+@dataclass(frozen=True)
+class SparseAddition:
+    """What the memory adds to the scores of n cells, by query and column; elsewhere 0."""
+
+    queries: Tensor  # (n,) ascending
+    columns: Tensor  # (n,) ascending within a query
+    values: Tensor  # (n,) of either sign
+    size: int  # I_d
+
+    def at(self, columns: IntArray) -> Tensor:
+        """The additions at `columns` (K, C); 0 where the memory knows nothing."""
+        rows = np.arange(len(columns))[:, None] * self.size
+        wanted = torch.from_numpy(rows + np.maximum(columns, 0)).to(self.values.device)
+        cells = self.queries * self.size + self.columns
+        if not len(cells):
+            return self.values.new_zeros(wanted.shape)
+        place = torch.searchsorted(cells, wanted).clamp_max(len(cells) - 1)
+        return torch.where(cells[place] == wanted, self.values[place], 0.0)
+
+
 class TransitionMemory(nn.Module):
     """Counts of successions, and how to read them; all buffers, none of it trained by gradient."""
 
@@ -145,14 +165,30 @@ class TransitionMemory(nn.Module):
 
     def forward(self, evidence: Evidence) -> Tensor:
         """What the memory adds to the scores, (K, I_d)."""
-        domain, (queries, size) = evidence.domain, evidence.shape
+        shares = self._shares(evidence)
+        queries, size = evidence.shape
+        total = shares.new_zeros(queries * size).index_add(0, evidence.cells, shares)
+        return self._addition(total, evidence.domain).view(queries, size)
+
+    def sparse(self, evidence: Evidence) -> SparseAddition:
+        """The same without its zeros, for catalogues too large to score."""
+        cells, place = torch.unique(evidence.cells, return_inverse=True)
+        shares = self._shares(evidence)
+        total = shares.new_zeros(len(cells)).index_add(0, place, shares)
+        size = evidence.shape[1]
+        values = self._addition(total, evidence.domain)
+        return SparseAddition(cells // size, cells % size, values, size)
+
+    def _shares(self, evidence: Evidence) -> Tensor:
+        """What each counted succession contributes, (E,)."""
         age = torch.arange(self.newest_events, device=self.gain.device)
         own, others = -self.fading[0] * age, self.other - self.fading[1] * age
         weight = torch.where(evidence.is_own, own, others).exp() * evidence.exists  # (K, L)
-        weight = weight / (evidence.totals + self.prior[domain].exp())
-        shares = weight.flatten()[evidence.events] * evidence.counts
-        total = shares.new_zeros(queries * size).index_add(0, evidence.cells, shares)
-        return self.gain[domain] * torch.log1p(total / self.floor[domain].exp()).view(queries, size)
+        weight = weight / (evidence.totals + self.prior[evidence.domain].exp())
+        return weight.flatten()[evidence.events] * evidence.counts
+
+    def _addition(self, share: Tensor, domain: int) -> Tensor:
+        return self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
 
     def _take(
         self, row_starts: IntArray, items: IntArray, counts: np.ndarray, totals: np.ndarray

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.batches import moved, prefix_batch
-from model.memory import Evidence
+from model.memory import Evidence, SparseAddition
 from model.sequences import IntArray, Prefixes
 from model.tri_thread import TriThread
 
@@ -55,6 +55,16 @@ class ModelScorer:
         if memory is None or memory.is_blank:
             return dense, None
         return dense, memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+
+    @torch.no_grad()
+    def remembered(self, prefixes: Prefixes, domain: int) -> SparseAddition | None:
+        """What the transition memory adds to the scores after each prefix, where it knows any."""
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return None
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        newest = memory.newest(batch, batch.queries[domain])
+        return memory.sparse(memory.look_up(newest, domain))
 
     @torch.inference_mode()
     def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:

@@ -9,8 +9,8 @@ from model.config import ModelConfig
 from model.memory import TransitionMemory
 from model.memory_reading import READING, remember
 from model.new_items import with_catalogue
-from model.recommend import recommend
-from model.scoring import ModelScorer
+from model.recommend import recommend, recommend_among
+from model.scoring import CandidateScorer, ModelScorer
 from model.sequences import TEST, VALIDATION, Sequences, sequences_from_lists
 from model.tables import ItemTables
 from model.trainer import fit
@@ -163,4 +163,40 @@ def test_recommendations_rank_by_network_and_memory_together(shop: Shop) -> None
     torch.testing.assert_close(
         ModelScorer(model).score(shop.sequences.prefixes_of_users(users), 0),
         dense + model.memory(evidence),
+    )
+
+
+class NearestByProduct:
+    """Proposes the columns of largest product: an exact stand-in for a search index."""
+
+    def __init__(self, vectors: torch.Tensor) -> None:
+        self.vectors = vectors
+
+    def columns(self, states: np.ndarray, count: int) -> np.ndarray:
+        products = torch.from_numpy(states) @ self.vectors.T
+        return products.topk(min(count, len(self.vectors))).indices.numpy()
+
+
+def test_few_candidates_and_the_memory_find_what_scoring_everything_finds(shop: Shop) -> None:
+    """The source proposes the network's best alone; what the memory lifts comes from the memory."""
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    scorer = ModelScorer(model)
+    users = np.flatnonzero(np.diff(shop.sequences.offsets))  # without a history all scores tie
+    source = NearestByProduct(scorer.vectors[1])
+    wanted = recommend(scorer, shop.sequences, users, 1, 3)
+    got = recommend_among(scorer, source, shop.sequences, users, 1, 3, candidates=6)
+    np.testing.assert_array_equal(got.items, wanted.items)
+    np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-5)
+
+
+def test_a_candidates_score_has_the_memory_in_it(shop: Shop) -> None:
+    model = shop.model({**WITH_MEMORY, "members": 2})
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    prefixes = shop.sequences.prefixes_of_users(np.arange(23))
+    items = np.tile(np.arange(8, 19), (23, 1))
+    torch.testing.assert_close(
+        CandidateScorer(model).score(prefixes, 1, items), ModelScorer(model).score(prefixes, 1)
     )
