@@ -10,9 +10,7 @@ as the record of what was asked.
 import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +24,7 @@ from artifacts.ledger import Ledger, aged_name, locked
 PROMPT = "prompt"
 PARAMETERS = "parameters"
 
+PROMPT_SCHEMA = pl.Schema({col.KEY: pl.String, PROMPT: pl.String})
 QUESTION_SCHEMA = pl.Schema(
     {col.KEY: pl.String, MODEL: pl.String, PARAMETERS: pl.String, PROMPT: pl.String}
 )
@@ -36,34 +35,39 @@ POLL_SECONDS = 0.5
 _CLAIMS_LOCK = ".claims.lock"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """``mine``: the rows of the prompts to ask now. ``theirs``: keys that another run is asking."""
+class Claims:
+    """The questions that this run asks, until its block ends; by then they must be answered.
 
-    mine: pl.DataFrame
-    theirs: pl.Series
-
-
-@contextmanager
-def claim(
-    ledger: Ledger, prompts: pl.DataFrame, model: str, parameters: dict[str, JsonValue]
-) -> Iterator[Claim]:
-    """Claims those of distinct ``key, prompt`` that have no answer and that no other run asks.
-
-    They are this run's until the block ends; by then their answers must be in the ledger.
+    ``theirs`` are those (``key, prompt``) that were left to other runs.
     """
-    with locked(ledger.folder / _CLAIMS_LOCK, fcntl.LOCK_EX):
-        # Claims first, then answers: a claim that ends in between has its answers sealed.
-        claimed = _keys_claimed(ledger)
-        missing = ledger.missing(prompts[col.KEY]).to_frame()
-        theirs = missing.join(claimed, on=col.KEY, how="semi")
-        free = missing.join(theirs, on=col.KEY, how="anti")
-        mine = prompts.join(free, on=col.KEY, how="semi", maintain_order="left")
-        held = _Held(ledger, mine, model, parameters) if mine.height else None
-    try:
-        yield Claim(mine, theirs[col.KEY])
-    finally:
-        if held is not None:
+
+    def __init__(self, ledger: Ledger, model: str, parameters: dict[str, JsonValue]) -> None:
+        self.theirs = pl.DataFrame(schema=PROMPT_SCHEMA)
+        self._ledger = ledger
+        self._model = model
+        self._parameters = parameters
+        self._held: list[_Held] = []
+
+    def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
+        """Returns those of distinct ``key, prompt`` without an answer that nobody else asks."""
+        ledger = self._ledger
+        with locked(ledger.folder / _CLAIMS_LOCK, fcntl.LOCK_EX):
+            # Claims first, then answers: a claim that ends in between has its answers sealed.
+            claimed = _keys_claimed(ledger)
+            missing = ledger.missing(prompts[col.KEY]).to_frame()
+            lacking = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
+            theirs = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
+            mine = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
+            if mine.height:
+                self._held.append(_Held(ledger, mine, self._model, self._parameters))
+        self.theirs = pl.concat([self.theirs, theirs.select(list(PROMPT_SCHEMA))])
+        return mine
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for held in self._held:
             held.release()
 
 

@@ -101,7 +101,10 @@ def _list(plans: list[Plan], chosen: Callable[[Cell], bool]) -> None:
 def _show(
     store: Store, plans: list[Plan], grids: list[Path], output: Path, markdown: Path | None
 ) -> None:
-    finished = [FinishedGrid(each.grid, len(each.cells), _finished(each)) for each in plans]
+    finished = [
+        FinishedGrid(each.grid, _finished(each), [lacking.cell for lacking in each.missing])
+        for each in plans
+    ]
     cells = [cell for grid in finished for cell in grid.finished]
     if not cells:
         console.out.print("No cell is done yet, so there is nothing to show.")

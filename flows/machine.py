@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
 SERVICES = ("server", "worker")
 STOP_SECONDS = 30.0
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 180
@@ -108,8 +109,10 @@ class Machine:
         return [name for name in SERVICES if name in running]
 
     def _environment(self, dumps: str) -> dict[str, str]:
+        # The command line keeps Prefect's own lines from the terminal; here they go to a log.
+        kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
         return {
-            **os.environ,
+            **kept,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_API_URL": self.api_url,

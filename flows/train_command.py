@@ -36,12 +36,12 @@ def refuse_torchrun() -> None:
 
 
 def train(
-    preset: opt.Preset = "best",
+    preset: opt.Preset = None,
     epochs: opt.Epochs = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the threads: faster after minutes.")
+        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
     ] = False,
     store: opt.StoreRoot = None,
 ) -> None:
@@ -49,7 +49,8 @@ def train(
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
-    config = opt.training_config(preset, epochs, seed, device, compiled)
+    chosen = opt.retrain_config(preset, epochs, device, per_domain=1, seed=seed).training
+    config = chosen.model_copy(update={"compiled": compiled})
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:

@@ -86,7 +86,7 @@ class Team:
         else:
             own = table.grad.coalesce()
             rows, values = own.indices()[0], own.values()
-        rows, values = torch.cat(self._gather(rows)), torch.cat(self._gather(values))
+        rows, values = (torch.cat(parts) for parts in self._gather(rows, values))
         if len(rows):  # Else nobody used a row, and one process would have no gradient either.
             table.grad = torch.sparse_coo_tensor(
                 rows[None], values, table.shape, check_invariants=False
@@ -99,20 +99,25 @@ class Team:
         """
         if self.size == 1:
             return vectors
-        parts = self._gather(vectors.detach())
+        (parts,) = self._gather(vectors.detach())
         parts[self.rank] = vectors
         return torch.cat(parts)
 
-    def _gather(self, rows: Tensor) -> list[Tensor]:
-        """Everyone's `rows`, however many each has."""
-        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        longest = max(int(count) for count in counts)
-        padded = rows.new_zeros(longest, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        received = [torch.empty_like(padded) for _ in counts]
+    def _gather(self, *own: Tensor) -> list[list[Tensor]]:
+        """Everyone's rows of each of `own`, which have as many rows as each other here, but not
+        as many as elsewhere."""
+        device, length = own[0].device, len(own[0])
+        counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([length], device=device))
+        lengths = [int(count) for count in counts]
+        return [self._gather_padded(rows, lengths) for rows in own]
+
+    def _gather_padded(self, own: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+        padded = own.new_zeros(max(lengths), *own.shape[1:])
+        padded[: len(own)] = own
+        received = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(received, padded)
-        return [part[: int(count)] for part, count in zip(received, counts, strict=True)]
+        return [part[:length] for part, length in zip(received, lengths, strict=True)]
 
 
 def alone(device: str = "auto") -> Team:

@@ -211,10 +211,11 @@ class Objective:
         vectors = torch.from_numpy(profiles.vectors[index[rows]]).to(last.device)
         adapter = self.model.user_adapter
         assert adapter is not None, "a model fitted with profiles is made with profile_width"
-        described = self.team.gather(adapter(vectors))
+        own = torch.cat((adapter(vectors), last[torch.from_numpy(rows).to(last.device)]), dim=1)
+        described, states = self.team.gather(own).chunk(2, dim=1)  # (n, H) each
         loss = contrastive_loss(
             described,
-            self.team.gather(last[torch.from_numpy(rows).to(last.device)]),
+            states,
             self.config.contrastive_temperature,
             self.config.contrastive_targets,
         )

@@ -201,7 +201,7 @@ def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
     other = (columns >= 0) & (columns < size) & (columns != (block.targets - first)[rows])
     place = np.unique(rows[other] * size + columns[other])  # each seen item once
     seen_rows = place // size
-    seen = scores.view(-1)[torch.from_numpy(place).to(scores.device)]
+    seen = scores.reshape(-1)[torch.from_numpy(place).to(scores.device)]  # may be an expanded row
     reference = target[:, 0][torch.from_numpy(seen_rows).to(scores.device)]
     found = torch.stack((seen > reference, seen == reference)).cpu().numpy()
     greater, equal = torch.stack((greater, equal)).cpu().numpy()

@@ -14,19 +14,19 @@ MIB = 2**20
 class TableMemory:
     """Bytes of tables with one row per item, while training; each process has its own."""
 
-    global_frozen: int  # the texts' PCA
-    trainable: int  # local table, correction, and global ids where they replace the texts
+    frozen: int  # the texts' PCA, and the local table where it is frozen
+    trainable: int  # local table, correction, and identities where they replace the texts
     moments: int  # Adam's two per trainable number
     gradients: int  # buffers of a dense update
     copies: int  # the best weights, and the running average
 
     @property
     def total(self) -> int:
-        return self.global_frozen + self.trainable + self.moments + self.gradients + self.copies
+        return self.frozen + self.trainable + self.moments + self.gradients + self.copies
 
     def __str__(self) -> str:
         parts = {
-            "global frozen": self.global_frozen,
+            "frozen": self.frozen,
             "trainable": self.trainable,
             "Adam moments": self.moments,
             "gradient buffers": self.gradients,
@@ -40,15 +40,12 @@ def table_memory(items: int, global_width: int, config: TriThreadConfig) -> Tabl
     """What a catalogue of `items` takes, before anything of it is made."""
     model, train = config.model, config.train
     row = (items + 1) * FLOAT_BYTES
-    global_table, table = row * global_width, row * model.hidden
-    is_text, is_local = model.global_items == "text", model.local_tables == "trainable"
-    by_row = table * (is_local + model.global_correction)  # stepped through sparse gradients
-    trainable = by_row + (0 if is_text else global_table)
-    frozen_local = 0 if is_local else table
+    table, is_local = row * model.hidden, model.local_tables == "trainable"
+    trainable = table * (is_local + model.global_correction + (model.global_items == "ids"))
     return TableMemory(
-        global_frozen=(global_table if is_text else 0) + frozen_local,
+        frozen=row * global_width + (0 if is_local else table),
         trainable=trainable,
         moments=2 * trainable,
-        gradients=(trainable - by_row) + (by_row if train.table_update == "dense" else 0),
+        gradients=trainable if train.table_update == "dense" else 0,
         copies=trainable * (2 if train.averaging else 1),
     )

@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.claims import claim, wait_for_others
+from artifacts.claims import Claims, wait_for_others
 from artifacts.ledger import Ledger
 from tasks.endpoint import raise_if_stopped
 
@@ -50,18 +50,19 @@ def ask_in_turns(
     outcomes: list[Outcome] = []
     asked, left = 0, prompts
     while True:
-        with claim(ledger, left, question.model, question.parameters) as turn:
-            if turn.mine.height:
-                outcomes += ask(turn.mine)
-        asked += turn.mine.height
-        if turn.theirs.is_empty():
+        with Claims(ledger, *question) as claims:
+            mine = claims.take(left)
+            if mine.height:
+                outcomes += ask(mine)
+        asked += mine.height
+        left = claims.theirs
+        if left.is_empty():
             return Turns(asked, outcomes)
         logger.info(
             "%s: another run on this store is asking %d of these prompts; waiting for its answers",
             label,
-            turn.theirs.len(),
+            left.height,
         )
-        wait_for_others(ledger, turn.theirs, raise_if_stopped)
+        wait_for_others(ledger, left[col.KEY], raise_if_stopped)
         if recovered := ledger.recover():
             logger.info("%s: that run ended early; %d of its answers recovered", label, recovered)
-        left = left.filter(pl.col(col.KEY).is_in(turn.theirs.implode()))

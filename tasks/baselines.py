@@ -16,6 +16,9 @@ BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
 }
 """Each is fitted on the training events of what it is given."""
 
+LEARNS_NOTHING = frozenset({"history-repeat"})
+"""What these were fitted on makes no difference."""
+
 IN_EVERY_RUN = (POPULARITY, "item-kNN", "Markov chain")
 """Shown beside the model after each training; an experiment may ask for all."""
 

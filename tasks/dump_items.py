@@ -6,7 +6,7 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump import ITEM_KEY, DumpConfig, Source
-from tasks.dump_batch import ROW
+from tasks.dump_batch import ROW, Batch
 from tasks.dump_columns import item_column
 from tasks.dump_forms import ITEM_NAMES, open_items
 from tasks.dump_rows import SOURCE, Quarantine, parted, renamed
@@ -41,7 +41,7 @@ def read_items(
         part
         for source in config.files
         if source.items is not None
-        for part in _batches(source, source.items, config, quarantine, only)
+        for part in _usable(source, source.items, config, quarantine, only)
     ]
     schema = {**ITEM_SCHEMA, ROW: pl.Int64(), SOURCE: pl.String()}
     items = pl.concat([pl.DataFrame(schema=schema), *parts])
@@ -51,7 +51,25 @@ def read_items(
     return items.select(list(ITEM_SCHEMA))
 
 
-def _batches(
+def item_batches(source: Source, path: str) -> Iterator[Batch]:
+    """Gives the rows of one file in our form (`ITEM_SCHEMA` and the row's place), unjudged.
+
+    Raises:
+        UnreadableDump.
+    """
+    table = open_items(path, source.form)
+    names = {**ITEM_NAMES[source.form], **source.columns}
+    needed = ITEM_KEY if source.domain is None else (col.ITEM_ID,)
+    for batch in table.batches(renamed(path, table, names, needed, ITEM_SCHEMA)):
+        rows = batch.rows
+        if source.domain is not None:
+            rows = rows.with_columns(pl.lit(source.domain).alias(col.DOMAIN))
+        schema = rows.schema
+        columns = [item_column(schema, name, dtype) for name, dtype in ITEM_SCHEMA.items()]
+        yield Batch(rows.select(*columns, pl.col(ROW)), batch.broken)
+
+
+def _usable(
     source: Source,
     path: str,
     config: DumpConfig,
@@ -59,26 +77,15 @@ def _batches(
     only: pl.DataFrame | None,
 ) -> Iterator[pl.DataFrame]:
     name = "items" if source.domain is None else f"items of {source.domain}"
-    table = open_items(path, source.form)
-    names = {**ITEM_NAMES[source.form], **source.columns}
-    needed = ITEM_KEY if source.domain is None else (col.ITEM_ID,)
-    columns = renamed(path, table, names, needed, ITEM_SCHEMA)
     rules = {
         "no item_id": pl.col(col.ITEM_ID).is_null(),
         "no domain": pl.col(col.DOMAIN).is_null(),
     }
-    for batch in table.batches(columns):
-        rows = batch.rows
-        if source.domain is not None:
-            rows = rows.with_columns(pl.lit(source.domain).alias(col.DOMAIN))
-        schema = rows.schema
-        ours = rows.select(
-            *(item_column(schema, column, dtype) for column, dtype in ITEM_SCHEMA.items()),
-            pl.col(ROW),
-            pl.lit(name).alias(SOURCE),
-        )
-        usable, bad = parted(ours, rules)
+    for batch in item_batches(source, path):
+        usable, bad = parted(batch.rows, rules)
         quarantine.add(name, pl.concat([batch.broken, bad], how="diagonal").sort(ROW))
         if config.domains is not None:
             usable = usable.filter(pl.col(col.DOMAIN).is_in(list(config.domains)))
-        yield usable if only is None else usable.join(only, on=ITEM_KEY, how="semi")
+        if only is not None:
+            usable = usable.join(only, on=ITEM_KEY, how="semi")
+        yield usable.with_columns(pl.lit(name).alias(SOURCE))

@@ -4,6 +4,7 @@ A cell is an artifact. Its identity is the data and the recipe, so that a finish
 made twice, whichever grid asks for it; a killed one resumes from the trainer's last whole epoch.
 """
 
+import math
 import time
 from typing import NamedTuple
 
@@ -144,9 +145,12 @@ def _fitted(
     with progress(cell.label, config.train.max_epochs) as bar:
 
         def show(report: EpochReport) -> None:
-            facts = f"loss {report.loss:.3f}, validation NDCG@10 {report.validation_ndcg:.4f}"
+            is_validated = not math.isnan(report.validation_ndcg)
+            ndcg = f", validation NDCG@10 {report.validation_ndcg:.4f}" if is_validated else ""
             # A resumed training does not start at the first epoch.
-            bar.advance(max(report.epoch - bar.done, 0), f"{report.phase}, {facts}")
+            bar.advance(
+                max(report.epoch - bar.done, 0), f"{report.phase}, loss {report.loss:.3f}{ndcg}"
+            )
 
         return fit(
             sequences,

@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from model.config import TriThreadConfig, load_preset
-from tasks.baselines import BASELINES
+from tasks.baselines import BASELINES, LEARNS_NOTHING
 from tasks.dump import DumpConfig
 from tasks.project import ProjectConfig
 
@@ -209,7 +209,7 @@ def cells_of(grid: Grid) -> Iterator[Cell]:
 
 def _baseline_cells(grid: Grid, dataset: str) -> Iterator[Cell]:
     for name in grid.baselines:
-        for saw in grid.baselines_saw:
+        for saw in grid.baselines_saw[:1] if name in LEARNS_NOTHING else grid.baselines_saw:
             recipe = BaselineRecipe(name=name, saw=saw)
             yield Cell(dataset=dataset, model=name, recipe=recipe)
 

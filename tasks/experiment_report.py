@@ -7,11 +7,11 @@ from typing import NamedTuple
 from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiment_cell import CellData
-from tasks.experiment_grid import Grid, ProfileSource
+from tasks.experiment_grid import Cell, Grid, ProfileSource
 from tasks.experiment_page import ExperimentContent
 from tasks.experiment_plots import plots
 from tasks.experiment_results import FinishedCell, Results
-from tasks.experiment_tables import SAW_BOTH_MARK, section
+from tasks.experiment_tables import SAW_BOTH_MARK, row_name, section
 
 NOTES = (
     "Leave-one-out by time: each user's last event is the test event and the one before it chooses "
@@ -26,11 +26,11 @@ NOTES = (
 
 
 class FinishedGrid(NamedTuple):
-    """A grid, how many cells it has, and those that are done."""
+    """A grid, its cells that are done, and those that are not."""
 
     grid: Grid
-    cells: int
     finished: list[FinishedCell]
+    missing: list[Cell]
 
 
 def compared_models(grids: list[FinishedGrid]) -> dict[str, str]:
@@ -57,7 +57,7 @@ def experiment_content(
         command=command,
         created=datetime.now(UTC),
         done=sum(len(each.finished) for each in grids),
-        cells=sum(each.cells for each in grids),
+        cells=sum(len(each.finished) + len(each.missing) for each in grids),
         notes=NOTES,
         sections=tuple(sections),
         settings=_settings([each.grid for each in grids]),
@@ -100,10 +100,22 @@ def _state(each: FinishedGrid, dataset: str) -> str:
         for name, value in values.items()
     )
     parts = [f"To bound the cost every preset has {bounds}."] if bounds else []
-    missing = each.cells - len(each.finished)
-    if missing:
-        parts.append(f"{missing} of the grid's {each.cells} cells are not done yet.")
+    if missing := _missing([cell for cell in each.missing if cell.dataset == dataset]):
+        parts.append(f"Not done yet: {missing}.")
     return " ".join(parts)
+
+
+def _missing(cells: list[Cell]) -> str:
+    """Names what is missing, seeds of one row together."""
+    seeds: dict[str, list[int]] = {}
+    for cell in cells:
+        overlap = f", {cell.overlap.share} % linked" if cell.overlap else ""
+        row = row_name((cell.model, cell.ablation, cell.saw.value))
+        seeds.setdefault(row + overlap, []).append(cell.seed)
+    return "; ".join(
+        f"{row} (seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))})"
+        for row, found in seeds.items()
+    )
 
 
 def _model_name(parameter: object) -> str:

@@ -14,6 +14,17 @@ from tasks.experiment_results import ALL, BEFORE_THE_CUT, HEADLINE, Results, ove
 NO_VALUE = "–"
 SAW_BOTH_MARK = "†"
 HIT_RATE = "HR@10"
+ALL_METRICS = (
+    "NDCG@5",
+    HEADLINE,
+    "NDCG@20",
+    "HR@5",
+    HIT_RATE,
+    "HR@20",
+    "MRR@5",
+    "MRR@10",
+    "MRR@20",
+)
 GROUP_COLUMNS = 6
 """Models shown by group: more columns than this cannot be read."""
 
@@ -135,7 +146,9 @@ def _train_seconds(results: Results, row: RowKey) -> str:
         pl.col("overlap").is_null(), model=model, ablation=ablation, saw=saw
     )
     seconds = facts["train_seconds"].mean()
-    return NO_VALUE if not isinstance(seconds, float) else f"{seconds:,.0f}"
+    if not isinstance(seconds, float):
+        return NO_VALUE
+    return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
 def _seed_note(numbers: _Numbers) -> str:
@@ -197,31 +210,35 @@ def _comparisons(results: Results, compare: str) -> ResultTable:
 
 
 def _sampled(numbers: _Numbers) -> list[ResultTable]:
-    rankings = {ranking for _, ranking, *_ in numbers.values} - {FULL}
-    metrics = ("NDCG@5", HEADLINE, "NDCG@20", "HR@5", HIT_RATE, "HR@20", "MRR@10")
+    """All metrics of each ranking; one that draws the whole domain repeats the full ranking."""
+    drawn = sorted({ranking for _, ranking, *_ in numbers.values} - {FULL}, key=int)
+    rows = {ranking: _metric_rows(numbers, ranking) for ranking in (FULL, *drawn)}
+    same = [ranking for ranking in drawn if rows[ranking] == rows[FULL]]
+    notes = {ranking: "Means over seeds. The candidates are the same for all." for ranking in drawn}
+    notes[FULL] = "Means over seeds."
+    if same:
+        notes[FULL] += f" {' and '.join(same)} drawn candidates are the whole domain: the same."
+    captions = {ranking: f"All metrics among {ranking} drawn candidates" for ranking in drawn}
+    captions[FULL] = "All metrics, full ranking"
     return [
         ResultTable(
-            f"{'full' if ranking == FULL else ranking}-metrics",
-            "All cutoffs, full ranking"
-            if ranking == FULL
-            else f"Ranked among {ranking} drawn candidates",
-            "Means over seeds."
-            + ("" if ranking == FULL else " The candidates are the same for every row."),
-            ("model", *metrics),
-            tuple(
-                (
-                    row_name(row),
-                    *(
-                        score(numbers.values.get((row, ranking, ALL, ALL, metric), (None,))[0])
-                        for metric in metrics
-                    ),
-                )
-                for row in numbers.rows
-                if not row[1]
-            ),
+            f"metrics-{ranking}",
+            captions[ranking],
+            notes[ranking],
+            ("model", *ALL_METRICS),
+            rows[ranking],
         )
-        for ranking in [FULL, *sorted(rankings, key=int)]
+        for ranking in rows
+        if ranking not in same
     ]
+
+
+def _metric_rows(numbers: _Numbers, ranking: str) -> tuple[tuple[str, ...], ...]:
+    def shown(row: RowKey, metric: str) -> str:
+        return score(numbers.values.get((row, ranking, ALL, ALL, metric), (None,))[0])
+
+    whole = [row for row in numbers.rows if not row[1]]
+    return tuple((row_name(row), *(shown(row, metric) for metric in ALL_METRICS)) for row in whole)
 
 
 def _groups(numbers: _Numbers, compare: str) -> ResultTable:

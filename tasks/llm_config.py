@@ -8,6 +8,7 @@ from prefect.blocks.system import Secret
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from prompts.render import Language
+from tasks.batch_config import BatchConfig
 from tasks.budget import Budget, Price
 
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -93,6 +94,9 @@ class LlmConfig(_Edge):
     language: Language = Language.ENGLISH
     api_key_secret: str | None = Field(
         default=None, description="Name of a Prefect Secret block with the API key."
+    )
+    batch: BatchConfig | None = Field(
+        default=None, description="Ask in batches: cheaper, or without a server, but later."
     )
     max_retries: int = Field(default=6, ge=0, description="Of one request, with backoff.")
     outage_minutes: float = Field(

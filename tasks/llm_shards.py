@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
 from artifacts.answers import Answer, Role, answer_key
-from artifacts.claims import PROMPT
+from artifacts.claims import PROMPT, PROMPT_SCHEMA
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
@@ -30,6 +30,10 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
 from tasks.asking_turns import Question, ask_in_turns
+from tasks.batch_asking import ask_in_batches, refuse_budget_in_batches
+from tasks.batch_config import BatchConfig
+from tasks.batch_files import Asked
+from tasks.batch_folders import Collected
 from tasks.budget import BudgetReached, spending_of
 from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
 from tasks.endpoints import Endpoint
@@ -43,7 +47,6 @@ PIECE_ROWS = 65_536
 """Prompts that are looked up, spooled and asked together: what memory a stage needs for them
 does not grow with their number."""
 
-PROMPT_SCHEMA = pl.Schema({col.KEY: pl.String, PROMPT: pl.String})
 FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 
 logger = logging.getLogger("llm4cdsr")
@@ -163,10 +166,18 @@ def answer_all(
 
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
         width = _known_width(ledger, tally.keys)
+        if config.batch is not None:
+            log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
+            same = Asked(role, *question)
+            found = ask_in_batches(
+                label, ledger, mine, same, config.batch, width, endpoint.spec, log
+            )
+            return [_outcome_of_batches(found, mine.height, endpoint, config.batch)]
         limits = _Limits(max_tokens, max_words, width)
         return _ask(label, role, mine, endpoint, config, store, limits)
 
-    for piece in _pieces(prompts):
+    refuse_budget_in_batches(config.batch, endpoint.spending.budget)
+    for piece in _pieces(prompts, config.batch):
         fresh = tally.count(piece)
         asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask)
         tally.add(asked, outcomes)
@@ -233,8 +244,28 @@ class _Limits:
     width: int | None
 
 
-def _pieces(prompts: pl.DataFrame | Iterable[pl.DataFrame]) -> Iterable[pl.DataFrame]:
-    return prompts.iter_slices(PIECE_ROWS) if isinstance(prompts, pl.DataFrame) else prompts
+def _pieces(
+    prompts: pl.DataFrame | Iterable[pl.DataFrame], batch: BatchConfig | None
+) -> Iterable[pl.DataFrame]:
+    """Batches are waited for up to a day, so as many as may wait at once are one piece."""
+    if batch is not None and not isinstance(prompts, pl.DataFrame):
+        prompts = pl.concat(prompts)
+    rows = PIECE_ROWS if batch is None else batch.max_lines * batch.in_flight
+    return prompts.iter_slices(rows) if isinstance(prompts, pl.DataFrame) else prompts
+
+
+def _outcome_of_batches(
+    found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfig
+) -> ShardOutcome:
+    price = endpoint.price
+    usd = price.usd(found.prompt_tokens, found.completion_tokens) if price else 0.0
+    return ShardOutcome(
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        failures=tuple((failure.key, failure.reason) for failure in found.failures),
+        usd=usd * batch.price_share,
+        answered=asked - len(found.failures),
+    )
 
 
 def _ask(

@@ -3,8 +3,8 @@
 How the two are compared, from the soundest basis to the weakest:
 
 1. One dataset: the validation NDCG@10 of both trainings. Same split, same events.
-2. The data changed: both models rank the same held-out events of the new data, those that
-   neither trained on (`tasks.rematch`).
+2. The data changed, or a training recorded none: both models rank the same held-out events of
+   the new data, those that neither trained on (`tasks.rematch`).
 3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
    recorded figures, with the words that they are of different events.
 
@@ -111,14 +111,14 @@ def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: in
         old, new = (_validation_ndcg(store, parts) for parts in (served, candidate))
     except ArtifactMissing as error:
         return Comparison(None, None, f"the served release cannot be read ({error.args[0]})")
-    if served["dataset"] == candidate["dataset"]:
-        return _recorded(old, new, "validation events of one split")
+    if served["dataset"] == candidate["dataset"] and old is not None and new is not None:
+        return Comparison(old, new, "validation events of one split")
     try:
         found = rematch(store, served, candidate, max_events)
     except AnotherCatalogue as error:
         return Comparison(None, None, f"not compared: {error}")
     except NotComparable as error:
-        return _recorded(old, new, f"recorded figures of different events: {error}")
+        return _recorded(old, new, str(error))
     basis = f"both models on {found.targets:,} {found.split} events that neither trained on"
     return Comparison(found.served, found.candidate, basis)
 
@@ -154,10 +154,10 @@ def user_coverage(store: Store, parts: Parts) -> float:
     return table[col.USER_ID].n_unique() / users if users else 0.0
 
 
-def _recorded(old: float | None, new: float | None, basis: str) -> Comparison:
+def _recorded(old: float | None, new: float | None, why_not_asked: str) -> Comparison:
     if old is None or new is None:
-        return Comparison(None, None, "no validation events, so quality is not compared")
-    return Comparison(old, new, basis)
+        return Comparison(None, None, f"not compared: {why_not_asked}")
+    return Comparison(old, new, f"recorded figures of different events: {why_not_asked}")
 
 
 def _validation_ndcg(store: Store, parts: Parts) -> float | None:

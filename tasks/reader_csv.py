@@ -28,6 +28,10 @@ class CsvTable:
         self._path = path
         with readable(path), open_utf8(path) as file:
             header = file.readline(BLOCK_BYTES)
+        if _decoded(header) is None:
+            raise UnreadableDump(
+                f"{path} cannot be read: its header {header[:80]!r} is not UTF-8; save it as UTF-8"
+            )
         self._separator = separator or max(",;\t", key=lambda mark: header.count(mark.encode()))
         with readable(path), self._open(header, {}, _Skipped()) as reader:
             self.names = tuple(reader.schema.names)
@@ -51,29 +55,23 @@ class CsvTable:
     ) -> pc.CSVStreamingReader:
         if isinstance(file, bytes):
             file = pa.BufferReader(file)
-        try:
-            return pc.open_csv(
-                file,
-                read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-                parse_options=pc.ParseOptions(
-                    delimiter=self._separator,
-                    newlines_in_values=True,
-                    invalid_row_handler=skipped.skip,
-                ),
-                # Ids keep their leading zeros only as text; numbers are cast where needed. As
-                # bytes first: one row that is not UTF-8 must not cost the others.
-                convert_options=pc.ConvertOptions(
-                    column_types=dict.fromkeys(columns, pa.binary()),
-                    include_columns=list(columns) or None,
-                    strings_can_be_null=False,
-                    check_utf8=False,
-                ),
-            )
-        except UnicodeDecodeError as error:
-            raise UnreadableDump(
-                f"{self._path} cannot be read: its header is not UTF-8 ({error}); "
-                "save the file as UTF-8"
-            ) from error
+        return pc.open_csv(
+            file,
+            read_options=pc.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+            parse_options=pc.ParseOptions(
+                delimiter=self._separator,
+                newlines_in_values=True,
+                invalid_row_handler=skipped.skip,
+            ),
+            # Ids keep their leading zeros only as text; numbers are cast where needed. As bytes
+            # first: one row that is not UTF-8 must not cost the others.
+            convert_options=pc.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.binary()),
+                include_columns=list(columns) or None,
+                strings_can_be_null=False,
+                check_utf8=False,
+            ),
+        )
 
 
 class _Skipped:

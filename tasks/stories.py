@@ -31,6 +31,11 @@ DATASET_FACTS = {
 }
 OUR_MODEL, HEADLINE = "llm4cdsr", ("NDCG@10", "HR@10")
 
+NOT_THE_SAME = (
+    "Each model's figures are of the data that it was made from. After a new dump those are "
+    "different events: what decides is the comparison above the table."
+)
+
 Row = dict[str, str]
 
 
@@ -112,7 +117,7 @@ def release_story(
     report = store.path(parts_of(store, release)["report"]) / REPORT
     parts = ["# Retrain", _verdict_text(release, before, verdict)]
     if rows := metric_rows(store, release, before):
-        parts += ["## Quality on held-out test events", _markdown_table(rows)]
+        parts += ["## Quality on held-out test events", _markdown_table(rows), NOT_THE_SAME]
     return "\n\n".join(
         [
             *parts,

@@ -46,7 +46,7 @@ class TrainingConfig(BaseModel):
     )
     compiled: bool = Field(
         default=False,
-        description="Compile the threads: minutes at first, faster steps. Needs a C++ compiler.",
+        description="Compile the threads, for GPUs: on a CPU it takes longer than it ever saves.",
     )
 
     @model_validator(mode="after")

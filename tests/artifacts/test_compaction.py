@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from artifacts import compaction
 from artifacts.answers import Answer, Role
-from artifacts.claims import claim, questions
+from artifacts.claims import Claims, questions
 from artifacts.compaction import compact
 from artifacts.ledger import Ledger
 
@@ -119,7 +119,8 @@ def test_parts_of_an_earlier_version_without_model_and_time_are_read(ledger: Led
 
 def test_records_of_questions_are_merged_too(ledger: Ledger) -> None:
     for key in "abc":
-        with claim(ledger, pl.DataFrame({"key": [key], "prompt": [key]}), "m", {}):
+        with Claims(ledger, "m", {}) as claims:
+            claims.take(pl.DataFrame({"key": [key], "prompt": [key]}))
             write(ledger, answer(key))
     compact(ledger)
     assert len(list(ledger.folder.glob("questions-*"))) == 1

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from artifacts.answers import Answer, Role, answer_key, journal_line
-from artifacts.claims import claim
+from artifacts.claims import Claims
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import STALE_SECONDS, verify
 from artifacts.ledger_export import UnknownForm, export, stats_of
@@ -32,10 +32,8 @@ def key_of(number: int) -> str:
 def fill(ledger: Ledger, numbers: range, ask: bool = True) -> list[str]:
     keys = [key_of(number) for number in numbers]
     asked = pl.DataFrame({"key": keys, "prompt": [prompt_of(number) for number in numbers]})
-    with (
-        claim(ledger, asked if ask else asked.clear(), "m", dict(PARAMETERS)),
-        ledger.journal("m") as journal,
-    ):
+    with Claims(ledger, "m", dict(PARAMETERS)) as claims, ledger.journal("m") as journal:
+        claims.take(asked if ask else asked.clear())
         for number, key in zip(numbers, keys, strict=True):
             journal.append(Answer(key, f"text {number} " * 9, None, "stop", 3, 5))
     return keys
@@ -108,7 +106,8 @@ def test_a_vector_that_is_none_is_found_and_the_others_are_kept(
 
 def test_an_answer_under_a_wrong_key_is_found_where_its_question_is_known(ledger: Ledger) -> None:
     wrong = pl.DataFrame({"key": [key_of(1)], "prompt": [prompt_of(2)]})
-    with claim(ledger, wrong, "m", dict(PARAMETERS)):
+    with Claims(ledger, "m", dict(PARAMETERS)) as claims:
+        claims.take(wrong)
         fill(ledger, range(1, 2), ask=False)
     (trouble,) = verify(ledger).trouble
     assert "under another key" in trouble

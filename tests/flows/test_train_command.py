@@ -54,7 +54,7 @@ def test_two_processes_leave_the_model_that_a_retrain_then_finds(
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

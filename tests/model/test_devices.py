@@ -39,6 +39,7 @@ def losses(result: FitResult) -> list[float]:
     return [report.loss for report in result.history]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_threads_learn_the_same(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

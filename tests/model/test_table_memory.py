@@ -38,7 +38,7 @@ def test_the_stated_memory_is_what_the_tensors_hold(
     frozen = [
         t for t in made.state_dict().values() if all(t.data_ptr() != p.data_ptr() for p in trained)
     ]
-    assert stated.global_frozen == item_bytes(frozen, rows)
+    assert stated.frozen == item_bytes(frozen, rows)
     assert stated.trainable == item_bytes(trained, rows)
     kept = [*state.best_weights.values(), *(state._average or {}).values()]
     assert stated.copies == item_bytes(kept, rows)
@@ -65,6 +65,6 @@ def step(model: torch.nn.Module, optimizers: Optimizers) -> None:
 def test_the_line_names_every_part_and_the_sum(shop: Shop) -> None:
     told = str(table_memory(2**18 - 1, 256, shop.config({"hidden": 64})))
     assert told == (
-        "256.0 MiB global frozen, 64.0 MiB trainable, 128.0 MiB Adam moments, "
+        "256.0 MiB frozen, 64.0 MiB trainable, 128.0 MiB Adam moments, "
         "64.0 MiB gradient buffers, 64.0 MiB kept copies; 576.0 MiB in all"
     )
