@@ -232,7 +232,8 @@ def _thread(config: ModelConfig) -> Encoder | Members:
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
     """A thread over items (B, T) whose vectors are rows of `vectors`: states (M, B * T, H)."""
     states = thread(F.embedding(rows.places(items), vectors), items == 0)
-    return states.view(-1, items.numel(), states.shape[-1]).float()
+    members = states if states.dim() == 4 else states[None]  # an Encoder alone is one member
+    return members.flatten(1, 2).float()
 
 
 def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:
