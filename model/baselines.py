@@ -1,4 +1,5 @@
-"""What a model must beat: popularity, item neighbours, a Markov chain; on the same ranking harness.
+"""What a model must beat: popularity, item neighbours, a Markov chain, sequence rules; on the same
+ranking harness.
 
 The neighbour scorers keep, for each item, a short weighted list of items; a prefix's score adds up
 the lists of its events, newest weighing most.
@@ -102,6 +103,23 @@ def markov_chain(
     left, right, distance = _pairs(training, reach)
     keys, cell = np.unique(left * (training.item_count + 1) + right, return_inverse=True)
     weights = np.bincount(cell, decay ** (distance - 1.0))
+    left, right = np.divmod(keys, training.item_count + 1)
+    outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
+    return _neighbours(training, left, right, weights / outgoing[left], neighbours, decay)
+
+
+def sequence_rules(
+    sequences: Sequences, window: int = 10, decay: float = 0.5, neighbours: int = MAX_NEIGHBOURS
+) -> Neighbours:
+    """Rules "after i comes j", a pair up to `window` events apart weighing 1/distance (Kamehkhosh
+    et al. 2017, "SR"), as shares of all that followed i; a prefix's older events fade by `decay`.
+
+    Differs from `markov_chain` in its long, slowly falling window over training pairs.
+    """
+    training = sequences.training()
+    left, right, distance = _pairs(training, window)
+    keys, cell = np.unique(left * (training.item_count + 1) + right, return_inverse=True)
+    weights = np.bincount(cell, 1.0 / distance)
     left, right = np.divmod(keys, training.item_count + 1)
     outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
     return _neighbours(training, left, right, weights / outgoing[left], neighbours, decay)

@@ -34,6 +34,7 @@ class ModelCard(BaseModel):
     domain_starts: tuple[int, ...]
     global_width: int
     profile_width: int | None
+    memory_entries: int = 0
 
 
 def save_model(
@@ -47,6 +48,7 @@ def save_model(
         domain_starts=tuple(model.domain_starts.tolist()),
         global_width=model.global_table.shape[1],
         profile_width=model.profile_width,
+        memory_entries=0 if model.memory is None else len(model.memory.items),
     )
     write_tensors(folder / WEIGHTS_FILE, dict(model.state_dict()), {})
     _replace(folder / CONFIG_FILE, card.model_dump_json(indent=2).encode())
@@ -62,7 +64,13 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[TriThread, ModelCard]
     blank = ItemTables(
         np.zeros((rows, card.global_width), np.float32), np.zeros((rows, hidden), np.float32)
     )
-    model = TriThread(blank, np.array(card.domain_starts), card.config.model, card.profile_width)
+    model = TriThread(
+        blank,
+        np.array(card.domain_starts),
+        card.config.model,
+        card.profile_width,
+        card.memory_entries,
+    )
     tensors, _ = read_tensors(folder / WEIGHTS_FILE)
     model.load_state_dict(tensors)
     return model.to(device).eval(), card

@@ -64,6 +64,13 @@ class ModelConfig(_Settings):
     """How a thread compares its state with an item; cosine is divided by `temperature`."""
     temperature: float = Field(0.05, gt=0)
     """Divisor of cosine scores; unused by dot products."""
+    members: int = Field(1, ge=1)
+    """Models of this width trained side by side on the same batches, each by its own loss; the
+    score is the mean of theirs. They differ by chance alone, and their mean errs less."""
+    memory_events: int = Field(0, ge=0)
+    """Newest events that look up what followed them in training; 0: no transition memory."""
+    memory_reach: int = Field(10, ge=1)
+    """Events between which a succession is counted, a pair at distance n as 1/n."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

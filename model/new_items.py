@@ -43,6 +43,8 @@ def with_catalogue(
     grown.local_table = _table(local, model.local_table)
     if model.correction is not None:
         grown.correction = _table(_kept(model.correction, previous), model.correction)
+    if model.memory is not None:
+        grown.memory = model.memory.with_catalogue(domain_starts, previous)
     return grown
 
 

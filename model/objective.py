@@ -90,7 +90,32 @@ class Objective:
         """
         whole = whole or self.counts(batch)
         rows = self.model.look_up(self._items_needed(batch, draws))
-        states, last = self.model.states(batch, rows)
+        states, last = self.model.member_states(batch, rows)
+        parts = [
+            self._member_loss(
+                batch, draws, whole, [found[number] for found in states], rows, number
+            )
+            for number in range(self.model.config.members)
+        ]
+        total = torch.stack(parts).mean()
+        if self.profiles is not None and last is not None:
+            aligned = [
+                self._alignment(self.profiles, batch.users, state, whole.profiles) for state in last
+            ]
+            total = total + self.config.beta * torch.stack(aligned).mean()
+        return total
+
+    def _member_loss(
+        self,
+        batch: CrossDomainBatch,
+        draws: Draws,
+        whole: Counts,
+        states: list[Tensor],
+        rows: ItemRows,
+        number: int,
+    ) -> Tensor:
+        """Next-item losses of one ensemble member, and the regulariser of its adapter."""
+        rows = rows.member(number, self.model.config.hidden)
         total = states[0].new_zeros(())
         for domain, queries in enumerate(batch.queries):
             kept = self._learned(queries)
@@ -106,9 +131,6 @@ class Objective:
                 total = total + losses.sum() / whole.events[domain]
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
-        if self.profiles is not None and last is not None:
-            aligned = self._alignment(self.profiles, batch.users, last, whole.profiles)
-            total = total + self.config.beta * aligned
         return total
 
     @property

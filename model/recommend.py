@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.memory import SparseAddition
 from model.ranking import BLOCK_SCORES
 from model.scoring import ModelScorer, Scorer
 from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
@@ -90,7 +91,8 @@ def recommend_among(
 ) -> Recommendations:
     """As `recommend`, scoring only what `source` proposes: for catalogues of millions of items.
 
-    `candidates` are proposed beyond the items that a user has met; scores are exact.
+    `candidates` are proposed beyond the items that a user has met, and as many from the transition
+    memory, which `source` does not know; scores are exact.
     """
     users = np.asarray(users, np.int64)
     first = int(sequences.domain_starts[domain]) + 1
@@ -103,7 +105,12 @@ def recommend_among(
         states = scorer.states(asked, domain)  # (b, 2H)
         seen = int(lengths[rows].max(initial=0)) if exclude_seen else 0
         proposed = source.columns(states.cpu().numpy(), max(candidates, count) + seen)  # (b, C)
+        addition = scorer.remembered(asked, domain)
+        if addition is not None:
+            proposed = _with_remembered(proposed, addition, candidates)
         scores = scorer.score_columns(states, domain, proposed).clone()
+        if addition is not None:
+            scores = scores + addition.at(proposed)
         scores[torch.from_numpy(proposed < 0)] = -torch.inf
         if exclude_seen:
             scores[torch.from_numpy(_is_seen(asked, domain, proposed))] = -torch.inf
@@ -112,6 +119,24 @@ def recommend_among(
         found.scores[rows, : best.shape[1]] = best
         found.items[rows, : best.shape[1]] = np.where(np.isneginf(best), 0, chosen + first)
     return found
+
+
+def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -> IntArray:
+    """`proposed` (R, C) and each row's `count` columns of largest addition; -1 where there is none.
+
+    A column that is proposed already is not repeated: it would be recommended twice.
+    """
+    queries, columns = addition.queries.cpu().numpy(), addition.columns.cpu().numpy()
+    order = np.lexsort((-addition.values.cpu().numpy(), queries))
+    queries, columns = queries[order], columns[order]
+    place = np.arange(len(queries)) - np.searchsorted(queries, queries)
+    kept = place < count
+    stride = int(columns.max(initial=0)) + int(proposed.max(initial=0)) + 2
+    known = np.arange(len(proposed))[:, None] * stride + proposed
+    kept &= ~np.isin(queries * stride + columns, known[proposed >= 0])
+    more = np.full((len(proposed), count), -1)
+    more[queries[kept], place[kept]] = columns[kept]
+    return np.concatenate((proposed, more), axis=1)
 
 
 def _blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:

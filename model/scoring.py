@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.batches import moved, prefix_batch
+from model.memory import Evidence, SparseAddition
 from model.sequences import IntArray, Prefixes
 from model.tri_thread import TriThread
 
@@ -29,7 +30,7 @@ class ModelScorer:
 
     def __init__(self, model: TriThread) -> None:
         self.model = model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             every = torch.arange(int(model.domain_starts[-1]) + 1, device=model.device)
             self.rows = model.look_up(every)
             self.vectors = [
@@ -37,9 +38,33 @@ class ModelScorer:
                 for d in range(model.domain_count)
             ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
-        return self.model.scale_scores(self.states(prefixes, domain) @ self.vectors[domain].T)
+        dense, evidence = self.parts(prefixes, domain)
+        if evidence is None or self.model.memory is None:
+            return dense
+        return dense.add_(self.model.memory(evidence))
+
+    @torch.no_grad()
+    def parts(self, prefixes: Prefixes, domain: int) -> tuple[Tensor, Evidence | None]:
+        """The matrix product alone, (R, I_d), and what the transition memory would add to it."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        states, _ = self.model.states(batch, self.rows)
+        dense = self.model.scale_scores(states[domain] @ self.vectors[domain].T)
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return dense, None
+        return dense, memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+
+    @torch.no_grad()
+    def remembered(self, prefixes: Prefixes, domain: int) -> SparseAddition | None:
+        """What the transition memory adds to the scores after each prefix, where it knows any."""
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return None
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        newest = memory.newest(batch, batch.queries[domain])
+        return memory.sparse(memory.look_up(newest, domain))
 
     @torch.inference_mode()
     def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
@@ -76,4 +101,10 @@ class CandidateScorer:
         rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
         states, _ = self.model.states(batch, rows)
         vectors = self.model.item_vectors(asked, rows)  # (R, C, 2H)
-        return self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])
+        scores = self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return scores
+        evidence = memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+        first = int(self.model.domain_starts[domain]) + 1
+        return scores + memory(evidence).gather(1, (asked - first).clamp_min(0))

@@ -40,7 +40,8 @@ def table_memory(items: int, global_width: int, config: TriThreadConfig) -> Tabl
     """What a catalogue of `items` takes, before anything of it is made."""
     model, train = config.model, config.train
     row = (items + 1) * FLOAT_BYTES
-    table, is_local = row * model.hidden, model.local_tables == "trainable"
+    table = row * model.hidden * model.members
+    is_local = model.local_tables == "trainable"
     trainable = table * (is_local + model.global_correction + (model.global_items == "ids"))
     return TableMemory(
         frozen=row * global_width + (0 if is_local else table),

@@ -22,6 +22,7 @@ from model.batches import bucketed_users
 from model.config import TriThreadConfig
 from model.distributed import Team
 from model.encoder import Encoder
+from model.memory_reading import remember
 from model.objective import Objective
 from model.sequences import VALIDATION, IntArray, Sequences
 from model.shares import shares
@@ -74,6 +75,7 @@ def fit(
     place = team or Team()
     search = _Run(sequences, tables, config, profiles, place, compiled)
     found = _finish(search, checkpoint_folder, on_epoch)
+    remember(found.model, sequences, config.train.seed)
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return found
     limits = {"max_epochs": found.best.epoch, "max_seconds": None, "refit": False}
@@ -82,6 +84,9 @@ def fit(
     second = _Run(everything, tables, again, profiles, place, compiled, phase="refit")
     folder = checkpoint_folder and checkpoint_folder / f"refit-{found.best.epoch}"
     refitted = _finish(second, folder, on_epoch)
+    if found.model.memory is not None:
+        refitted.model.memory = found.model.memory
+        refitted.model.memory.learn(everything.training())
     return replace(found, model=refitted.model, history=found.history + refitted.history)
 
 

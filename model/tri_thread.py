@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from model.batches import CrossDomainBatch
 from model.config import ModelConfig
 from model.encoder import Encoder
+from model.memory import TransitionMemory
 from model.sequences import IntArray
 from model.tables import ItemTables
 
@@ -35,6 +36,11 @@ class ItemRows:
     ids: Tensor  # (n,) ascending
     adapted: Tensor  # (n, H) global side, `a(v)`
     local: Tensor  # (n, H)
+
+    def member(self, number: int, hidden: int) -> ItemRows:
+        """One ensemble member's share of the rows, as rows of width `hidden`."""
+        share = slice(number * hidden, (number + 1) * hidden)
+        return ItemRows(self.ids, self.adapted[:, share], self.local[:, share])
 
     def places(self, items: Tensor) -> Tensor:
         """Row of each of `items` (any shape), all of which must be among `ids`."""
@@ -58,6 +64,20 @@ class Adapter(nn.Module):
         return F.linear(vectors, weight, self.second(self.first.bias))
 
 
+class Members(nn.Module):
+    """M encoders, each reading its share of the vectors (B, T, M * H): states (M, B, T, H)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Encoder(config) for _ in range(config.members))
+
+    def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
+        shares = vectors.chunk(len(self.members), dim=-1)
+        return torch.stack(
+            [member(x, is_padding) for member, x in zip(self.members, shares, strict=True)]
+        )
+
+
 class TriThread(nn.Module):
     """1 + D threads and the tables they read."""
 
@@ -67,24 +87,25 @@ class TriThread(nn.Module):
         domain_starts: IntArray,
         config: ModelConfig,
         profile_width: int | None = None,
+        memory_entries: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.domain_starts = np.asarray(domain_starts, np.int64)
         self.profile_width = profile_width
         text = torch.from_numpy(tables.global_table)
-        start = torch.from_numpy(tables.local_table)
+        start = torch.from_numpy(tables.local_table).repeat(1, config.members)
         self.global_table: Tensor
         self.register_buffer("global_table", text)
-        self.adapter = Adapter(text.shape[1], config.hidden)
+        self.adapter = Adapter(text.shape[1], config.members * config.hidden)
         self.identities = (
-            nn.Embedding(len(text), config.hidden, padding_idx=0)
+            nn.Embedding(len(text), config.members * config.hidden, padding_idx=0)
             if config.global_items == "ids"
             else None
         )
-        self.global_thread = Encoder(config) if config.global_thread else None
+        self.global_thread = _thread(config) if config.global_thread else None
         self.local_threads = nn.ModuleList(
-            Encoder(config) for _ in range(self.domain_count if config.local_threads else 0)
+            _thread(config) for _ in range(self.domain_count if config.local_threads else 0)
         )
         if config.local_start == "random":
             start = INITIAL_STD * torch.randn_like(start)
@@ -97,6 +118,11 @@ class TriThread(nn.Module):
             else None
         )
         self.user_adapter = Adapter(profile_width, config.hidden) if profile_width else None
+        self.memory = (
+            TransitionMemory(self.domain_starts, config, memory_entries)
+            if config.memory_events
+            else None
+        )
         self._init_weights()
 
     @property
@@ -144,6 +170,13 @@ class TriThread(nn.Module):
 
         A thread that has read nothing contributes zeros: the other thread then scores alone.
         """
+        states, last = self.member_states(batch, rows)
+        return [self._side_by_side(found) for found in states], None if last is None else last
+
+    def member_states(
+        self, batch: CrossDomainBatch, rows: ItemRows
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """`states` before the members' mean: (M, K_d, 2H) per domain, and (M, B, H)."""
         mixed = None
         if self.global_thread is not None:
             mixed = _run(self.global_thread, batch.mixed_items, rows, rows.adapted)
@@ -163,15 +196,22 @@ class TriThread(nn.Module):
         """Inner products of states and item vectors as scores."""
         return products / self.config.temperature if self.config.scoring == "cosine" else products
 
+    def _side_by_side(self, states: Tensor) -> Tensor:
+        """Member states (M, K, 2H) in the order of `item_vectors`, (K, 2 * M * H), each weighing
+        1/M: the product of the two is the mean of the members' scores."""
+        split = states.unflatten(-1, (-1, self.config.hidden))  # (M, K, 2, H)
+        return split.permute(1, 2, 0, 3).flatten(1) / self.config.members
+
     def _local_states(self, domain: int, batch: CrossDomainBatch, rows: ItemRows) -> Tensor:
         items = batch.local_items[domain]
         if not (len(batch.queries[domain]) and len(items)):
-            return rows.local.new_zeros(0, self.config.hidden)
+            return rows.local.new_zeros(self.config.members, 0, self.config.hidden)
         return _run(self.local_threads[domain], items, rows, rows.local)
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         if self.config.scoring == "cosine":
-            return F.normalize(vectors, dim=-1, eps=1e-6)
+            split = vectors.unflatten(-1, (-1, self.config.hidden))
+            return F.normalize(split, dim=-1, eps=1e-6).flatten(-2)
         return vectors
 
     def _init_weights(self) -> None:
@@ -185,13 +225,19 @@ class TriThread(nn.Module):
             nn.init.normal_(self.identities.weight, std=INITIAL_STD)
 
 
+def _thread(config: ModelConfig) -> Encoder | Members:
+    return Encoder(config) if config.members == 1 else Members(config)
+
+
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
-    """A thread over items (B, T) whose vectors are rows of `vectors`: flat states (B * T, H)."""
-    return thread(F.embedding(rows.places(items), vectors), items == 0).flatten(0, 1).float()
+    """A thread over items (B, T) whose vectors are rows of `vectors`: states (M, B * T, H)."""
+    states = thread(F.embedding(rows.places(items), vectors), items == 0)
+    members = states if states.dim() == 4 else states[None]  # an Encoder alone is one member
+    return members.flatten(1, 2).float()
 
 
 def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:
-    """Rows of `states` (n, H) at `positions` (K,); zeros where the position is -1."""
-    if not len(states):
-        return states.new_zeros(len(positions), states.shape[1])
-    return F.embedding(positions.clamp_min(0), states) * (positions >= 0).unsqueeze(1)
+    """Rows of `states` (M, n, H) at `positions` (K,); zeros where the position is -1."""
+    if not states.shape[1]:
+        return states.new_zeros(len(states), len(positions), states.shape[2])
+    return states[:, positions.clamp_min(0)] * (positions >= 0).unsqueeze(1)

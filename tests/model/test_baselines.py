@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from model.baselines import History, Popularity, item_neighbours, markov_chain
+from model.baselines import (
+    History,
+    Popularity,
+    item_neighbours,
+    markov_chain,
+    sequence_rules,
+)
 from model.scoring import Scorer
 from model.sequences import sequences_from_lists
 
@@ -41,6 +47,16 @@ def test_the_chain_weighs_nearer_pairs_and_newer_events_more() -> None:
     after_one = [0, 1 / 2.5, 1.5 / 2.5]
     assert scores(chain, [[1]], 0)[0].tolist() == pytest.approx(after_one)
     assert scores(chain, [[1, 2]], 0)[0].tolist() == pytest.approx([0, 0.2, 1 + 0.3])
+
+
+def test_a_rule_weighs_one_over_its_distance_within_its_window() -> None:
+    sequences = sequences_from_lists([[1, 2, 3], [1, 3, 2, 2]], STARTS, NAMES)
+    rules = sequence_rules(sequences, window=2, decay=0.5)
+    all_after_one = 2 * (1 + 1 / 2)  # both users: one event at distance 1, one at distance 2
+    after_one = [0, (1 + 1 / 2) / all_after_one, (1 / 2 + 1) / all_after_one]
+    assert scores(rules, [[1]], 0)[0].tolist() == pytest.approx(after_one)
+    only_three_follows_two = 1 / (1 + 1)  # 2 -> 3 once, 2 -> 2 once
+    assert scores(rules, [[2]], 0)[0, 2] == pytest.approx(only_three_follows_two)
 
 
 def test_an_item_that_was_never_met_in_training_has_no_neighbours() -> None:

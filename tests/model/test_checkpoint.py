@@ -22,6 +22,17 @@ def test_a_loaded_model_scores_exactly_like_the_saved_one(shop: Shop, tmp_path: 
     assert card.domain_names == ("domain0", "domain1")
 
 
+def test_the_memory_travels_with_the_model(shop: Shop, tmp_path: Path) -> None:
+    model = shop.model({"memory_events": 3, "members": 2})
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    save_model(tmp_path, model, shop.config({"memory_events": 3, "members": 2}), ("a", "b"))
+    loaded, _ = load_model(tmp_path)
+    prefixes = shop.sequences.prefixes_of_users(np.arange(23))
+    wanted = ModelScorer(model).score(prefixes, 1)
+    assert torch.equal(ModelScorer(loaded).score(prefixes, 1), wanted)
+
+
 def test_a_folder_without_its_config_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_model(tmp_path)

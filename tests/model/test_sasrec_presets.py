@@ -64,7 +64,7 @@ def thread_and_table(model: TriThread, preset: str, domain: int) -> tuple[Encode
         thread = model.local_threads[domain]
         assert isinstance(thread, Encoder)
         return thread, model.local_table.weight
-    assert model.global_thread is not None
+    assert isinstance(model.global_thread, Encoder)
     if preset == "sasrec-mixed":
         assert model.identities is not None
         return model.global_thread, model.identities.weight

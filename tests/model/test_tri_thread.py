@@ -1,13 +1,15 @@
+import copy
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from model.scoring import ModelScorer
 from model.sequences import TEST, Sequences, sequences_from_lists
-from model.tri_thread import TriThread
+from model.tri_thread import Members, TriThread
 
 from .conftest import Shop
 
@@ -143,3 +145,29 @@ def only_first_domain(sequences: Sequences) -> Sequences:
     return sequences_from_lists(
         [[1, 3, 2]], sequences.domain_starts.tolist(), sequences.domain_names
     )
+
+
+def one_member(model: TriThread, number: int) -> TriThread:
+    """The model that holds one member's weights alone."""
+    hidden = model.config.hidden
+    share = slice(number * hidden, (number + 1) * hidden)
+    alone = copy.deepcopy(model)
+    alone.config = model.config.model_copy(update={"members": 1})
+    for thread in (alone.global_thread, *alone.local_threads):
+        assert isinstance(thread, Members)
+        thread.members = nn.ModuleList([thread.members[number]])
+    alone.adapter.second.weight = nn.Parameter(model.adapter.second.weight[share])
+    alone.adapter.second.bias = nn.Parameter(model.adapter.second.bias[share])
+    alone.local_table.weight = nn.Parameter(model.local_table.weight[:, share])
+    return alone
+
+
+@pytest.mark.parametrize("scoring", ["dot", "cosine"])
+def test_an_ensemble_scores_the_mean_of_its_members(shop: Shop, scoring: str) -> None:
+    model = shop.model({"members": 3, "scoring": scoring})
+    prefixes = shop.sequences.prefixes_of_users(np.arange(23))
+    for domain in range(2):
+        alone = [ModelScorer(one_member(model, m)).score(prefixes, domain) for m in range(3)]
+        together = ModelScorer(model).score(prefixes, domain)
+        torch.testing.assert_close(together, torch.stack(alone).mean(0))
+        assert not torch.allclose(alone[0], alone[1])
