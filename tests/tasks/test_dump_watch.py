@@ -137,6 +137,7 @@ def test_a_folder_behind_a_url_is_watched_and_fetched(tmp_path: Path) -> None:
     assert seen.landed[0].interactions == "memory:///landing/monday/interactions.csv"
 
     read = dump_to_read(None, seen.landed[0].folder, "nowhere", Store(tmp_path / "store"))
+    assert read.interactions is not None
     assert Path(read.interactions).read_text() == "interactions"
     assert read.items is not None
     assert Path(read.items).read_text() == "items"
