@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from model.baselines import History, Popularity, item_neighbours, markov_chain
+from model.baselines import History, Popularity, item_neighbours, markov_chain, sequence_rules
 from model.scoring import Scorer
 from model.sequences import Sequences
 
@@ -13,6 +13,7 @@ BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     "history-repeat": lambda sequences: History(sequences.domain_starts),
     "item-kNN": item_neighbours,
     "Markov chain": markov_chain,
+    "sequence rules": sequence_rules,
 }
 """Each is fitted on the training events of what it is given."""
 
