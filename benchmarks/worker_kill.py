@@ -31,7 +31,9 @@ IN_FLIGHT = 64
 
 def main() -> None:
     """Prints one row a kill."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Kill a run with kill -9, run again, count what was asked twice."
+    )
     parser.add_argument("--users", type=int, default=60, help="of the demo dump")
     parser.add_argument("--epochs", type=int, default=12, help="of the training")
     parser.add_argument("--json", type=Path, help="write the rows here as well")
@@ -88,8 +90,8 @@ def start(folder: Path, server: FaultyServer, epochs: int) -> subprocess.Popen[b
             "LLM4CDSR_STORE": str(folder / "store"),
             "LLM4CDSR_CHAT_BASE_URL": server.base_url,
             "LLM4CDSR_CHAT_MODEL": "dummy-chat",
-            "LLM4CDSR_EMBEDDING_BASE_URL": server.base_url,
-            "LLM4CDSR_EMBEDDING_MODEL": "dummy-embedding",
+            "LLM4CDSR_EMBED_BASE_URL": server.base_url,
+            "LLM4CDSR_EMBED_MODEL": "dummy-embedding",
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

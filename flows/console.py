@@ -59,7 +59,7 @@ def plan_table(planned: tuple[PlannedCalls, ...]) -> Table:
     """Returns one row a step of the LLM: what a run would ask now, and what it would cost."""
     table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
     table.add_column("step", no_wrap=True)
-    for name in ("prompts", "ledger", "requests", "tokens in", "tokens out", "USD"):
+    for name in ("prompts", "ledger", "requests", "tokens in", "and out", "USD"):
         table.add_column(name, justify="right")
     for step in planned:
         bound = "" if step.is_exact else "≤ "
@@ -80,6 +80,8 @@ def facts_of_plan(planned: tuple[PlannedCalls, ...]) -> list[str]:
     costs = [step.usd for step in planned]
     known = sum(cost for cost in costs if cost is not None)
     requests = sum(step.requests for step in planned)
+    if not requests:
+        return ["Nothing to ask: everything is there, or in the ledger."]
     lines = [f"At most {requests:,} requests and ${known:,.4f}."]
     if None in costs:
         lines[0] = (

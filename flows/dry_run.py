@@ -65,8 +65,9 @@ def plan_refresh(
         embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store).ref
         clusters = cluster_items.fn(embeddings, config.clusters, store).ref
         wanted = profiles_identity(dataset, clusters, endpoints, llm, config.profiles)
-        if opened.find(wanted):
-            return (items,)
+        if found := opened.find(wanted):
+            profiles = opened.manifest(found).counts
+            return (items, _nothing("profile users", int(profiles["with_profile"])))
         return (items, *_profiles(opened, dataset, clusters, endpoints, llm, config))
 
 

@@ -14,7 +14,7 @@ from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
 from tasks.bundle import bundle, parts_of
-from tasks.candidates import stored_candidates
+from tasks.candidates import candidates_identity, stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
 from tasks.dump_files import existing_file
@@ -75,19 +75,32 @@ def make_missing(
     A cell that another process is making is left to it.
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
-    unprepared = {each.cell.dataset for each in wanted if each.data is None}
-    data = {each.cell.dataset: each.data for each in wanted}
-    if unprepared:
-        with prefect_api():
-            for entry in planned.grid.datasets:
-                if entry.name in unprepared:
-                    data[entry.name] = _prepared(planned, entry, llm, store)
+    data = _made_ready(planned, wanted, llm, store, prefect_api)
     for number, (each, left) in enumerate(_timed(wanted), start=1):
         logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
-        ready = data[each.cell.dataset]
-        assert ready is not None, "prepared above"
-        if not make_cell(store, each.cell, ready, device):
+        if not make_cell(store, each.cell, data[each.cell.dataset], device):
             logger.info("another process is at it; left to that one")
+
+
+def _made_ready(
+    planned: Plan,
+    wanted: list[PlannedCell],
+    llm: LlmConfig,
+    store: Store,
+    prefect_api: Callable[[], AbstractContextManager[object]],
+) -> dict[str, CellData]:
+    """Returns the artifacts of each dataset that is wanted, made where they are not yet."""
+    ready = {each.cell.dataset: each.data for each in wanted if each.data is not None}
+    names = {each.cell.dataset for each in wanted} - set(ready)
+    if names:
+        with prefect_api():
+            for entry in planned.grid.datasets:
+                if entry.name in names:
+                    ready[entry.name] = _prepared(planned, entry, llm, store)
+    for data in ready.values():
+        for count in planned.grid.candidates:
+            stored_candidates(store, data.dataset, count, planned.grid.candidate_seed)
+    return ready
 
 
 def _timed(wanted: list[PlannedCell]) -> Iterator[tuple[PlannedCell, str]]:
@@ -159,7 +172,7 @@ def _pinned(
         tables=parts["tables"],
         profiles={source: parts[source.value] for source in _sources(grid)},
         candidates={
-            count: stored_candidates(store, dataset, count, grid.candidate_seed)
+            count: candidates_identity(dataset, count, grid.candidate_seed).ref
             for count in grid.candidates
         },
     )

@@ -34,7 +34,7 @@ STOP_SECONDS = 30.0
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 _POLL_SECONDS = 0.2
-_COMMAND_SECONDS = 180
+_COMMAND_SECONDS = 600
 
 
 class MachineFailed(RuntimeError):
@@ -140,19 +140,23 @@ class Machine:
 
     def _run(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
         log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
-            done = subprocess.run(
-                [sys.executable, "-m", "prefect", *arguments],
-                cwd=REPOSITORY,
-                env=dict(variables),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=_COMMAND_SECONDS,
-                check=False,
-            )
-        if done.returncode != 0:
-            raise MachineFailed(f"`prefect {' '.join(arguments)}` failed; its output is {log}")
+        try:
+            with log.open("wb") as output:
+                subprocess.run(
+                    [sys.executable, "-m", "prefect", *arguments],
+                    cwd=REPOSITORY,
+                    env=dict(variables),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=_COMMAND_SECONDS,
+                    check=True,
+                )
+        except subprocess.SubprocessError as error:
+            raise MachineFailed(
+                f"`prefect {' '.join(arguments)}` failed; its output is {log}. What was started "
+                "runs on: mend the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
+            ) from error
 
     def _set_watch(self, look_every: float) -> None:
         schedule = IntervalSchedule(interval=timedelta(seconds=look_every))

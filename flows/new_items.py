@@ -5,7 +5,8 @@ from pathlib import Path
 
 from artifacts.store import Store
 from flows import console
-from flows.settings import Settings, default_llm
+from flows.options import llm_config
+from flows.settings import Settings
 from tasks.embed_new_items import LedgerEmbedder
 from tasks.endpoints import open_endpoints
 from tasks.llm_config import Provider
@@ -18,9 +19,7 @@ def new_items_adder(
 ) -> Callable[[Recommender], None]:
     """Returns what takes the file's items into a recommender; does nothing without a file."""
     settings = Settings()
-    llm = default_llm(settings)
-    if provider is not None:
-        llm = llm.model_copy(update={"provider": provider})
+    llm = llm_config(settings, provider)
 
     def add(recommender: Recommender) -> None:
         if path is None:

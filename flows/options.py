@@ -12,6 +12,7 @@ from flows.refresh import RefreshConfig
 from flows.retrain import RetrainConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
+from tasks.batch_config import BatchConfig, BatchKind
 from tasks.budget import Budget
 from tasks.cluster import ClusterConfig
 from tasks.dataset_presets import DatasetPreset, TrainingSettings, load_dataset_preset
@@ -92,6 +93,17 @@ Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and trainin
 WhoAnswers = Annotated[
     Provider | None,
     typer.Option(help="Who answers. auto: configured URL, else OpenAI if keyed, else local."),
+]
+PromptLanguage = Annotated[
+    Language | None, typer.Option(help="Of the prompts and profiles; the data set's, else English.")
+]
+Batches = Annotated[
+    BatchKind | None,
+    typer.Option(
+        "--batch",
+        help="Ask in batches: api, half the price within a day (OpenAI's Batch API); vllm, by "
+        "`vllm run-batch` on this machine.",
+    ),
 ]
 StoreRoot = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
 ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here.")]
@@ -239,6 +251,7 @@ def llm_config(
     max_usd: float | None = None,
     max_tokens: int | None = None,
     max_requests: int | None = None,
+    batch: BatchKind | None = None,
 ) -> LlmConfig:
     llm = default_llm(settings)
     given = {"max_usd": max_usd, "max_tokens": max_tokens, "max_requests": max_requests}
@@ -247,6 +260,7 @@ def llm_config(
         update={
             "provider": provider or llm.provider,
             "language": _language(language) if language else llm.language,
+            "batch": BatchConfig(kind=batch) if batch else llm.batch,
             "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
         }
     )

@@ -64,6 +64,8 @@ def run(
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    language: opt.PromptLanguage = None,
+    batch: opt.Batches = None,
     max_usd: opt.MaxUsd = None,
     max_tokens: opt.MaxTokens = None,
     max_requests: opt.MaxRequests = None,
@@ -100,8 +102,8 @@ def run(
     retraining = opt.retrain_config(
         preset, epochs, device, per_domain, seed, chosen.training if chosen else None
     )
-    language = chosen.language if chosen else None
-    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    spoken = language or (chosen.language if chosen else None)
+    llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
     if dry_run:
         _tell_plan(dump, refreshing, llm, store or settings.store)
         return
@@ -134,6 +136,8 @@ def refresh_command(
     clusters: opt.Clusters = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    language: opt.PromptLanguage = None,
+    batch: opt.Batches = None,
     max_usd: opt.MaxUsd = None,
     max_tokens: opt.MaxTokens = None,
     max_requests: opt.MaxRequests = None,
@@ -162,8 +166,8 @@ def refresh_command(
         raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    language = chosen.language if chosen else None
-    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    spoken = language or (chosen.language if chosen else None)
+    llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
     if dry_run:
         _tell_plan(dump, refreshing, llm, store or settings.store)
         return

@@ -36,7 +36,7 @@ def refuse_torchrun() -> None:
 
 
 def train(
-    preset: opt.Preset = None,
+    preset: opt.Preset = "best",
     epochs: opt.Epochs = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
@@ -49,8 +49,7 @@ def train(
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
-    chosen = opt.retrain_config(preset, epochs, device, per_domain=1, seed=seed).training
-    config = chosen.model_copy(update={"compiled": compiled})
+    config = opt.training_config(preset, epochs, seed, device, compiled)
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:

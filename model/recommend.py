@@ -108,7 +108,7 @@ def recommend_among(
         addition = scorer.remembered(asked, domain)
         if addition is not None:
             proposed = _with_remembered(proposed, addition, candidates)
-        scores = scorer.score_columns(states, domain, proposed)
+        scores = scorer.score_columns(states, domain, proposed).clone()
         if addition is not None:
             scores = scores + addition.at(proposed)
         scores[torch.from_numpy(proposed < 0)] = -torch.inf

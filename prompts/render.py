@@ -25,6 +25,7 @@ class Language(StrEnum):
     """The prompt sets that ship; a folder of templates each."""
 
     ENGLISH = "en"
+    CHINESE = "zh"
 
 
 class ItemText(BaseModel):

@@ -1,7 +1,7 @@
 """What held-out items are ranked against: drawn once, kept for every model (METHOD 7.12)."""
 
 from artifacts.candidates import write_candidates
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from model.ranking import sample_candidates
 from model.sequences import TEST
@@ -14,7 +14,7 @@ def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int)
 
     Rows follow the test events in user order. A row depends on seed, user and position alone.
     """
-    wanted = identity(Kind.CANDIDATES, {"count": count, "seed": seed}, {"dataset": dataset})
+    wanted = candidates_identity(dataset, count, seed)
 
     def make(draft: Draft) -> None:
         sequences = load_sequences(store, dataset)
@@ -24,3 +24,8 @@ def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int)
         draft.counts.update({"test_events": len(prefixes), "candidates": count})
 
     return run_stage(store, f"draw {count} candidates", wanted, make).ref
+
+
+def candidates_identity(dataset: ArtifactRef, count: int, seed: int) -> Identity:
+    """What drawn candidates depend on: the dataset, how many, and the seed."""
+    return identity(Kind.CANDIDATES, {"count": count, "seed": seed}, {"dataset": dataset})

@@ -158,7 +158,7 @@ class Catalogue:
         new = _checked(items, self.domains)
         if self.unknown(items).height < new.height:
             raise InvalidItems("some of the items are in the catalogue already; see `unknown`")
-        old = self.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int64).alias(_OLD), *_TABLE)
+        old = self.items.select(pl.int_range(1, pl.len() + 1).alias(_OLD), *_TABLE)
         added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
         parts = [
             part.filter(pl.col(col.DOMAIN) == domain)
@@ -195,7 +195,7 @@ class Catalogue:
 
 
 _OLD = "previous"
-_TABLE: Sequence[str] = (col.ITEM_ID, col.DOMAIN, *TEXT_COLUMNS)
+_TABLE: Sequence[str] = (col.DOMAIN, col.ITEM_ID, *TEXT_COLUMNS)
 _WAY_OUT = "; add it with `add_items`, or leave it out"
 
 
@@ -224,6 +224,6 @@ def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
             (pl.col(name) if name in items.columns else pl.lit(None)).cast(kind).alias(name)
             for name, kind in TEXT_COLUMNS.items()
         ]
-        return pl.concat([names, items.select(texts)], how="horizontal")
+        return items.select(pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String), *texts)
     except pl.exceptions.PolarsError as error:
         raise InvalidItems(f"a column of the new items has the wrong type: {error}") from error

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,7 @@ from tasks.dump_batch import ROW, Batch
 from tasks.dump_columns import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump_forms import INTERACTION_NAMES, open_interactions
 from tasks.dump_rows import Quarantine, parted, renamed
+from tasks.progress import LOG_EVERY_SECONDS, logger
 
 NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"
@@ -72,16 +75,26 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     rows_in = 0
     dropped: Counter[str] = Counter({NOT_ASKED_FOR: 0, OUTSIDE_WINDOW: 0})
     domains: Counter[str] = Counter()
+    told = monotonic()
     for source in config.files:
         name = "interactions" if source.domain is None else f"interactions of {source.domain}"
         for usable, bad in _Reader(source).batches():
             rows_in += usable.height + bad.height
+            told = _tell(rows_in, source.interactions, told)
             quarantine.add(name, bad)
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
                 domains[domain] += count
             collected.add(_chosen(usable, config, dropped))
     _require_domains(config, domains)
     return ReadEvents(collected.events(), rows_in, dict(dropped))
+
+
+def _tell(rows: int, path: str, told: float) -> float:
+    """Says now and then how far reading has come; returns when it last did."""
+    if monotonic() - told < LOG_EVERY_SECONDS:
+        return told
+    logger.info("ingest: %s rows read, now of %s", f"{rows:,}", Path(path).name)
+    return monotonic()
 
 
 class _Reader:

@@ -78,7 +78,8 @@ class EmbeddingRequest:
 
 
 Outcome = Answer | Failure
-Give = asking_loop.Give[Outcome]
+Give = Callable[[Outcome], None]
+"""Takes an outcome, on the asking loop: it must be quick."""
 
 
 @dataclass(frozen=True)
@@ -119,23 +120,27 @@ def raise_if_stopped() -> None:
 def complete(
     requests: Iterable[ChatRequest],
     spec: EndpointSpec,
-    on_outcome: Callable[[Outcome], None],
+    on_outcome: Give,
     spending: Spending | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
     """Asks every question; ``on_outcome`` is called once for each, in the order of arrival.
+
+    It is called on the asking loop; ``on_wait`` now and then in this thread.
 
     Raises:
         EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
     """
-    return _ask_all(requests, spec, _complete_one, on_outcome, spending)
+    return _ask_all(requests, spec, _complete_one, on_outcome, spending, on_wait)
 
 
 def embed(
     requests: Iterable[EmbeddingRequest],
     spec: EndpointSpec,
-    on_outcome: Callable[[Outcome], None],
+    on_outcome: Give,
     width: int | None = None,
     spending: Spending | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
     """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`.
 
@@ -147,7 +152,7 @@ def embed(
     async def ask(lanes: Lanes, batch: list[EmbeddingRequest], purse: Purse, give: Give) -> None:
         await _embed_batch(lanes, batch, purse, give, expected)
 
-    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcome, spending)
+    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcome, spending, on_wait)
 
 
 def require_server(spec: EndpointSpec) -> None:
@@ -172,8 +177,9 @@ def _ask_all(
     jobs: Iterable[Job],
     spec: EndpointSpec,
     ask: Callable[[Lanes, Job, Purse, Give], Awaitable[None]],
-    on_outcome: Callable[[Outcome], None],
+    on_outcome: Give,
     spending: Spending | None,
+    on_wait: Callable[[], None],
 ) -> Asked:
     queue = iter(jobs)
     purse = Purse(spending or Spending(), spec.price)
@@ -181,23 +187,22 @@ def _ask_all(
     over_budget: str | None = None
     ending = False
 
-    async def worker(lanes: Lanes, give: Give) -> None:
+    async def worker(lanes: Lanes) -> None:
         nonlocal over_budget
         while not ending and over_budget is None:
             async with lanes.slots:
                 if (job := next(queue, None)) is None:
                     return
                 try:
-                    await ask(lanes, job, purse, give)
+                    await ask(lanes, job, purse, on_outcome)
                 except BudgetReached as limit:
                     over_budget = str(limit)
 
-    async def work(give: Give) -> None:
+    async def work() -> None:
         nonlocal ending
         async with open_lanes(spec, key) as lanes:
             workers = [
-                asyncio.create_task(worker(lanes, give))
-                for _ in range(spec.concurrency * len(spec.urls))
+                asyncio.create_task(worker(lanes)) for _ in range(spec.concurrency * len(spec.urls))
             ]
             try:
                 await _unless_stopped(workers)
@@ -211,7 +216,7 @@ def _ask_all(
                     task.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    asking_loop.run(work, on_outcome)
+    asking_loop.run(work(), on_wait)
     return Asked(purse.paid, over_budget)
 
 
@@ -231,11 +236,11 @@ async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: 
     try:
         answer = await _asked(lanes, request, request.prompt.messages, purse)
     except (BadAnswer, openai.APIError) as error:
-        await give([Failure(request.key, reason_of(error, lanes.secret))])
+        give(Failure(request.key, reason_of(error, lanes.secret)))
         return
     if not is_within(answer, request.max_words):
         answer = await _shorter(lanes, request, answer, purse)
-    await give([answer])
+    give(answer)
 
 
 async def _asked(
@@ -320,10 +325,12 @@ async def _embed_batch(
     except (BadAnswer, openai.APIError) as error:
         if len(batch) == 1 or passing_fault(error) is Fault.RATE_LIMITED:
             reason = reason_of(error, lanes.secret)
-            await give([Failure(key, reason) for key in keys])
+            for key in keys:
+                give(Failure(key, reason))
             return
         half = len(batch) // 2
         await _embed_batch(lanes, batch[:half], purse, give, expected)
         await _embed_batch(lanes, batch[half:], purse, give, expected)
         return
-    await give(answers)
+    for answer in answers:
+        give(answer)

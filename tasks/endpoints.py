@@ -125,6 +125,7 @@ def local_pair(directory: Path, log_directory: Path) -> LocalVllm:
         lambda: ensure_local_environment(directory, report=logger.info),
         log_directory,
         report=logger.info,
+        on_lost=stop_asking,
     )
 
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tasks.experiment_tables import DatasetSection, ResultTable
+from tasks.experiment_numbers import ResultTable
+from tasks.experiment_tables import DatasetSection
 from tasks.report_page import TEMPLATES, csp_hash, page_environment
 from tasks.report_plots import Plot
 

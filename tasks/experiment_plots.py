@@ -4,8 +4,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.experiment_cell import FULL
+from tasks.experiment_numbers import row_name
 from tasks.experiment_results import ALL, BEFORE_THE_CUT, HEADLINE, Results, over_seeds
-from tasks.experiment_tables import row_name
 from tasks.report_plots import COLOURS, LEGEND_MARGIN, Plot, figure_json
 
 ROW_PIXELS = 26

@@ -8,10 +8,11 @@ from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiment_cell import CellData
 from tasks.experiment_grid import Cell, Grid, ProfileSource
+from tasks.experiment_numbers import SAW_BOTH_MARK, row_name
 from tasks.experiment_page import ExperimentContent
 from tasks.experiment_plots import plots
 from tasks.experiment_results import FinishedCell, Results
-from tasks.experiment_tables import SAW_BOTH_MARK, row_name, section
+from tasks.experiment_tables import section
 
 NOTES = (
     "Leave-one-out by time: each user's last event is the test event and the one before it chooses "
@@ -22,6 +23,7 @@ NOTES = (
     "chosen the number of epochs, they are trained anew on both. Compare them with each other.",
     "Spread is over the seeds of weights, batches, negatives and dropout; the data and their split "
     "are the same. Baselines owe nothing to chance.",
+    "Train seconds are wall-clock time on whatever the machine had free, validation not counted.",
 )
 
 
@@ -100,22 +102,26 @@ def _state(each: FinishedGrid, dataset: str) -> str:
         for name, value in values.items()
     )
     parts = [f"To bound the cost every preset has {bounds}."] if bounds else []
-    if missing := _missing([cell for cell in each.missing if cell.dataset == dataset]):
-        parts.append(f"Not done yet: {missing}.")
+    missing = [cell for cell in each.missing if cell.dataset == dataset]
+    parts += _missing(missing, len(each.grid.seeds))
     return " ".join(parts)
 
 
-def _missing(cells: list[Cell]) -> str:
-    """Names what is missing, seeds of one row together."""
-    seeds: dict[str, list[int]] = {}
+def _missing(cells: list[Cell], seeds: int) -> list[str]:
+    """Names what is not done yet: rows without any number first, then rows that lack seeds."""
+    lacking: dict[str, list[int]] = {}
     for cell in cells:
-        overlap = f", {cell.overlap.share} % linked" if cell.overlap else ""
         row = row_name((cell.model, cell.ablation, cell.saw.value))
-        seeds.setdefault(row + overlap, []).append(cell.seed)
-    return "; ".join(
-        f"{row} (seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))})"
-        for row, found in seeds.items()
-    )
+        overlap = f", {cell.overlap.share} % linked" if cell.overlap else ""
+        lacking.setdefault(row + overlap, []).append(cell.seed)
+    whole = [row for row, found in lacking.items() if len(found) == seeds]
+    partly = [
+        f"{row} (seed {' and '.join(map(str, found))})"
+        for row, found in lacking.items()
+        if len(found) < seeds
+    ]
+    told = [f"Not done yet: {'; '.join(whole)}."] if whole else []
+    return told + ([f"More seeds to come: {'; '.join(partly)}."] if partly else [])
 
 
 def _model_name(parameter: object) -> str:

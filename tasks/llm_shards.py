@@ -39,6 +39,7 @@ from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, emb
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig
 from tasks.stage import LlmUsage
+from tasks.vllm_metrics import load_shown
 
 SHARDS_IN_FLIGHT = 2
 """Shards that run at once and share the endpoint's slots: while one waits for its last answers
@@ -284,7 +285,7 @@ def _ask(
     missing.write_parquet(spool, row_group_size=config.shard_size)
     starts = range(0, missing.height, config.shard_size)
     try:
-        with progress.progress(label, missing.height) as bar:
+        with progress.progress(label, missing.height) as bar, load_shown(spec, bar):
             shards = [
                 Shard(
                     label=label,
@@ -321,7 +322,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
     rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
     spending = spending_of(shard.spending_token)
     failures: list[tuple[str, str]] = []
-    answered = 0
+    answered, shown = 0, 0
     with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
 
         def keep(outcome: Outcome) -> None:
@@ -331,12 +332,17 @@ def answer_shard(shard: Shard) -> ShardOutcome:
                 answered += 1
             else:
                 failures.append((outcome.key, outcome.reason))
-            progress.advance(shard.progress_token, 1)
+
+        def show() -> None:
+            nonlocal shown
+            arrived = answered + len(failures)
+            progress.advance(shard.progress_token, arrived - shown)
+            shown = arrived
 
         if shard.role is Role.CHAT:
-            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending)
+            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending, show)
         else:
-            asked = embed(_embedding_requests(rows), shard.spec, keep, shard.width, spending)
+            asked = embed(_embedding_requests(rows), shard.spec, keep, shard.width, spending, show)
     return ShardOutcome(
         prompt_tokens=asked.paid.prompt_tokens,
         completion_tokens=asked.paid.completion_tokens,

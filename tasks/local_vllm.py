@@ -1,7 +1,9 @@
 """Starts, watches and stops the local vLLM pair: one server for chat, one for embeddings.
 
 Both are OpenAI-compatible servers on 127.0.0.1, each a process tree of its own that ends with
-us. The flags are tuned for two CPU cores.
+us. A server that crashes is started once more on its port, while who asks it waits. On CPUs the
+flags are tuned for two cores; one GPU is shared by both servers, of several the chat server gets
+all but one.
 """
 
 import http.client
@@ -38,18 +40,27 @@ _QUIET_VARIABLES = {
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
 _MODEL_NAMES: dict[Role, str] = {"chat": CHAT_MODEL_NAME, "embedding": EMBEDDING_MODEL_NAME}
 _MODULE = "vllm.entrypoints.openai.api_server"
-# 64 at once decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128, because
-# only whole blocks are cached and the head that all prompts of a template share is about 60 long.
-_CHAT_FLAGS = ["--max-model-len", "2048", "--max-num-seqs", "64", "--block-size", "32"]
-# Titles are short: room for several requests of them in one step.
-_EMBEDDING_FLAGS = [
-    *("--runner", "pooling", "--max-model-len", "256"),
-    *("--max-num-seqs", "256", "--max-num-batched-tokens", "8192"),
-]
-_ROLE_FLAGS: dict[Role, list[str]] = {"chat": _CHAT_FLAGS, "embedding": _EMBEDDING_FLAGS}
+_ROLE_FLAGS: dict[Role, list[str]] = {
+    "chat": ["--max-model-len", "2048"],
+    "embedding": ["--runner", "pooling", "--max-model-len", "256"],
+}
+_CPU_FLAGS: dict[Role, list[str]] = {
+    # 64 at once decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128,
+    # because only whole blocks are cached and the head that all prompts of a template share is
+    # about 60 long.
+    "chat": ["--max-num-seqs", "64", "--block-size", "32"],
+    # Titles are short: room for several requests of them in one step.
+    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "8192"],
+}
 # Compiling gains 6 % of throughput for two minutes of start, and needs a C++ compiler.
-_CPU_FLAGS = ["--enforce-eager"]
-_GPU_FLAGS = ["--gpu-memory-utilization", "0.4"]  # two servers share the device
+_EAGER = ["--enforce-eager"]
+_GPU_FLAGS: dict[Role, list[str]] = {
+    "chat": ["--max-num-seqs", "256"],
+    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "32768"],
+}
+_SHARED_GPU_MEMORY: dict[Role, str] = {"chat": "0.6", "embedding": "0.25"}
+_OWN_GPU_MEMORY = "0.9"
+_WATCH_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 _LOG_LINES_SHOWN = 25
 
@@ -80,6 +91,7 @@ class _Server:
     port: int
     log: Path
     started_at: float
+    is_second: bool = False
     healthy: threading.Event = field(default_factory=threading.Event)
 
 
@@ -87,8 +99,8 @@ class LocalVllm:
     """The pair of servers. Use it as a context manager, or call `stop` yourself.
 
     Any number of threads may ask for URLs at once; each role has one server. A server that dies
-    after it was healthy is started again by the next `base_url`; one that never became healthy
-    is not, because it would fail the same way.
+    after it was healthy is started once more, under the same URL; one that never became healthy
+    is not, because it would fail the same way. `on_lost` is told when a server is gone for good.
     """
 
     def __init__(
@@ -98,6 +110,7 @@ class LocalVllm:
         *,
         report: Report,
         settings: LocalVllmSettings | None = None,
+        on_lost: Callable[[str], None] | None = None,
     ) -> None:
         self._environment = environment
         self._log_directory = log_directory
@@ -105,6 +118,9 @@ class LocalVllm:
         self._settings = settings or LocalVllmSettings()
         self._servers: dict[Role, _Server] = {}
         self._lock = threading.Lock()
+        self._on_lost = on_lost
+        self._ending = threading.Event()
+        self._watch: threading.Thread | None = None
 
     @property
     def started(self) -> bool:
@@ -132,6 +148,10 @@ class LocalVllm:
 
     def stop(self) -> None:
         """End both servers with all their children; returns when they are gone. Idempotent."""
+        self._ending.set()
+        if self._watch is not None and self._watch is not threading.current_thread():
+            self._watch.join()
+            self._watch = None
         with self._lock:
             servers, self._servers = list(self._servers.values()), {}
         stopping = [threading.Thread(target=server.process.stop) for server in servers]
@@ -151,32 +171,59 @@ class LocalVllm:
     ) -> None:
         self.stop()
 
+    def _restart_the_dead(self) -> None:
+        while not self._ending.wait(_WATCH_SECONDS):
+            for role in list(self._servers):
+                try:
+                    second = self._launched(role)
+                    if second.is_second and not second.healthy.is_set():
+                        self._wait(second)
+                except LocalServerFailed as error:
+                    if self._on_lost is not None and not self._ending.is_set():
+                        self._on_lost(str(error))
+                    return
+
     def _launched(self, role: Role) -> _Server:
         with self._lock:
             server = self._servers.get(role)
             if server is not None and server.healthy.is_set() and not server.process.running:
-                self._report(f"the local {role} server ended by itself; starting it again")
-                server.process.stop()
-                server = None
+                server = self._servers[role] = self._second(server)
             if server is None:
-                server = self._launch(role)
-                self._servers[role] = server
+                server = self._servers[role] = self._launch(role, _free_port())
             return server
 
-    def _launch(self, role: Role) -> _Server:
+    def _second(self, dead: _Server) -> _Server:
+        dead.process.stop()
+        if dead.is_second:
+            raise LocalServerFailed(
+                f"the local {dead.role} server crashed twice. {_tail(dead.log)}"
+            )
+        self._report(f"the local {dead.role} server ended by itself; starting it again")
+        # The first one's last words are wanted more than its place.
+        kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
+        dead.log.replace(kept)
+        return self._launch(dead.role, dead.port, is_second=True)
+
+    def _launch(self, role: Role, port: int, *, is_second: bool = False) -> _Server:
         if not isinstance(self._environment, LocalEnvironment):
             self._environment = self._environment()
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log = (self._log_directory / f"vllm-{role}.log").absolute()
-        port = _free_port()
-        command, variables = _invocation(role, self._environment, port, self._settings)
+        gpus = gpu_count() if self._settings.gpu_python is not None else 0
+        command, variables = invocation(role, self._environment, port, self._settings, gpus)
         self._report(f"starting the local {role} server (log: {log})")
         process = GuardedProcess(command, variables, log, self._settings.stop_grace)
-        return _Server(role, process, port, log, time.monotonic())
+        if self._watch is None:
+            self._ending.clear()
+            self._watch = threading.Thread(target=self._restart_the_dead, daemon=True)
+            self._watch.start()
+        return _Server(role, process, port, log, time.monotonic(), is_second)
 
     def _wait(self, server: _Server) -> None:
         deadline = server.started_at + self._settings.startup_timeout
         while not _answers(server.port):
+            if self._ending.is_set():
+                raise LocalServerFailed(f"the local {server.role} server is being stopped")
             if not server.process.running:
                 raise LocalServerFailed(
                     f"the local {server.role} server ended. {_tail(server.log)}"
@@ -195,23 +242,50 @@ class LocalVllm:
             self._report(f"the local {server.role} server answers after {seconds:.0f} s")
 
 
-def _invocation(
-    role: Role, environment: LocalEnvironment, port: int, settings: LocalVllmSettings
+def invocation(
+    role: Role,
+    environment: LocalEnvironment,
+    port: int,
+    settings: LocalVllmSettings,
+    gpus: int,
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that serves `role` and its environment variables."""
+    """Returns the command that serves a role on this many GPUs, and its environment variables.
+
+    Without a GPU, or without an environment for one, the CPU build serves.
+    """
     folder = environment.chat_model_dir if role == "chat" else environment.embedding_model_dir
-    python, device_flags, device_variables = environment.python, _CPU_FLAGS, {}
-    if settings.gpu_python is not None and _has_gpu():
-        python, device_flags = settings.gpu_python, _GPU_FLAGS
+    if settings.gpu_python is not None and gpus:
+        python = settings.gpu_python
+        flags, device_variables = _gpu_flags(role, gpus)
     else:
-        device_variables = _cpu_variables(environment)
+        python = environment.python
+        flags, device_variables = [*_CPU_FLAGS[role], *_EAGER], _cpu_variables(environment)
     command = [
         *(str(python), "-m", _MODULE, "--model", str(folder)),
         *("--served-model-name", _MODEL_NAMES[role], "--host", _HOST, "--port", str(port)),
         *("--dtype", "bfloat16", "--disable-uvicorn-access-log"),
-        *(*_ROLE_FLAGS[role], *device_flags),
+        *(*_ROLE_FLAGS[role], *flags),
     ]
     return command, {**os.environ, **_QUIET_VARIABLES, **device_variables}
+
+
+def gpu_count() -> int:
+    """Returns how many GPUs the driver lists; 0 without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
+    return sum(line.startswith("GPU ") for line in lines)
+
+
+def _gpu_flags(role: Role, gpus: int) -> tuple[list[str], dict[str, str]]:
+    """One GPU is shared. Of several, embeddings get the last and chat a replica on each other."""
+    if gpus == 1:
+        return [*_GPU_FLAGS[role], "--gpu-memory-utilization", _SHARED_GPU_MEMORY[role]], {}
+    own = [str(gpus - 1)] if role == "embedding" else [str(gpu) for gpu in range(gpus - 1)]
+    replicas = ["--data-parallel-size", str(len(own))] if len(own) > 1 else []
+    memory = ["--gpu-memory-utilization", _OWN_GPU_MEMORY]
+    return [*_GPU_FLAGS[role], *memory, *replicas], {"CUDA_VISIBLE_DEVICES": ",".join(own)}
 
 
 def _cpu_variables(environment: LocalEnvironment) -> dict[str, str]:
@@ -236,13 +310,6 @@ def _preloaded(environment: LocalEnvironment) -> list[str]:
     ]
     openmp = environment.directory / "lib" / "libiomp5.so"
     return [str(path) for path in (*allocators[:1], openmp) if path.is_file()]
-
-
-def _has_gpu() -> bool:
-    if shutil.which("nvidia-smi") is None:
-        return False
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return listed.returncode == 0 and "GPU" in listed.stdout
 
 
 def _free_port() -> int:

@@ -18,18 +18,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from artifacts.results import RECOMMENDATION_SCHEMA
 from artifacts.store import Store
 from model.recommend import Recommendations
 from model.sequences import IntArray
 from tasks.catalogue import Catalogue, ItemName
+from tasks.recommendation_rows import item_rows, user_rows
 from tasks.release import LATEST, OpenRelease, ReleaseFacts, open_release, release_ref
 from tasks.serving_state import ServingState, Wish, serving_state
-
-ITEM_SCHEMA = pl.Schema(
-    {name: kind for name, kind in RECOMMENDATION_SCHEMA.items() if name != col.USER_ID}
-)
-"""``domain, rank, item_id, title, score``: a list of items, rank 1 first."""
 
 _ROW = "row"
 
@@ -98,7 +93,9 @@ class Recommender:
         exclude_seen: bool = True,
         filter: pl.Expr | None = None,
     ) -> pl.DataFrame:
-        """Returns the best next items (`ITEM_SCHEMA`) after any history, oldest item first.
+        """Returns the best next items after any history, oldest item first.
+
+        The columns are ``domain, rank, item_id, title, score`` (`ITEM_SCHEMA`); rank 1 is best.
 
         A history without any item gets the most bought items of each domain; their score is their
         share of the domain's events.
@@ -117,10 +114,10 @@ class Recommender:
         state, wish = self.state, Wish(k, exclude_seen, filter)
         sequences = state.sequences([state.catalogue.indices(history)])
         found = [
-            _table(state.catalogue, state.best(sequences, np.zeros(1, np.int64), number, wish))
+            item_rows(state.catalogue, state.best(sequences, np.zeros(1, np.int64), number, wish))
             for number in state.catalogue.domain_numbers(domain)
         ]
-        return pl.concat(found).select(list(ITEM_SCHEMA))
+        return pl.concat(found)
 
     def recommend_users(
         self,
@@ -130,18 +127,16 @@ class Recommender:
         exclude_seen: bool = True,
         filter: pl.Expr | None = None,
     ) -> pl.DataFrame:
-        """Returns `RECOMMENDATION_SCHEMA` for known users, all of them where None, in the order
-        given; else as `recommend`. Raises `UnknownUser` too."""
+        """Returns `RECOMMENDATION_SCHEMA` for known users, all of them where None, domain after
+        domain and in the order given; else as `recommend`. Raises `UnknownUser` too."""
         chosen = self.user_ids if user_ids is None else list(user_ids)
         users = np.array([self.user_index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
         found = [
-            _table(state.catalogue, state.best(state.histories, users, number, wish))
+            user_rows(state.catalogue, state.best(state.histories, users, number, wish), chosen)
             for number in state.catalogue.domain_numbers(domain)
         ]
-        table = pl.concat(found).sort(_ROW, maintain_order=True)
-        names = pl.Series(col.USER_ID, chosen, pl.String).gather(table[_ROW])
-        return table.with_columns(names).select(list(RECOMMENDATION_SCHEMA))
+        return pl.concat(found)
 
     def score(self, history: Iterable[ItemName], items: Iterable[ItemName]) -> NDArray[np.float32]:
         """Returns the score of each item after the history, (items,). Scores of one domain can be
@@ -168,7 +163,7 @@ class Recommender:
         pool = pool[pool != index]
         best = pool[np.argsort(-cosines[pool], kind="stable")[:k]]
         ranked = Recommendations(np.zeros(1, np.int64), best[None], cosines[best][None])
-        return _table(state.catalogue, ranked).select(list(ITEM_SCHEMA))
+        return item_rows(state.catalogue, ranked)
 
     def history(self, user_id: str) -> list[tuple[str, str]]:
         """Returns ``(domain, item id)`` of a known user's events, oldest first; raises
@@ -191,7 +186,7 @@ class Recommender:
     def add_items(
         self,
         items: pl.DataFrame,
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.floating] | None = None,
         embedder: ItemEmbedder | None = None,
     ) -> AddedItems:
         """Takes new items into the catalogue, without a retrain and without a restart.
@@ -225,22 +220,10 @@ class Recommender:
 
 
 def _rows_of(
-    some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.float32]
+    some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     if len(vectors) != items.height:
         raise ValueError(f"{len(vectors)} vectors for {items.height} items; give one a row")
     place = items.with_row_index(_ROW).select(_ROW, col.DOMAIN, col.ITEM_ID)
     rows = some.join(place, on=[col.DOMAIN, col.ITEM_ID], how="left", maintain_order="left")[_ROW]
     return np.asarray(vectors, np.float32)[rows.to_numpy()]
-
-
-def _table(catalogue: Catalogue, best: Recommendations) -> pl.DataFrame:
-    """``row`` (of `best`) and the columns of `ITEM_SCHEMA`; places without an item left out."""
-    is_item = best.items > 0
-    ranks = np.arange(1, best.items.shape[1] + 1, dtype=np.int32)
-    names = catalogue.items.select(col.DOMAIN, col.ITEM_ID, col.TITLE)
-    return names[best.items[is_item] - 1].with_columns(
-        pl.Series(_ROW, np.nonzero(is_item)[0]),
-        pl.Series(col.RANK, np.broadcast_to(ranks, is_item.shape)[is_item]),
-        pl.Series(col.SCORE, best.scores[is_item], pl.Float32),
-    )

@@ -18,6 +18,7 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import (
     LEARNING_CURVE,
     METRICS,
+    RANKS,
     RECOMMENDATIONS,
     REPORT,
     read_table,
@@ -25,6 +26,8 @@ from artifacts.results import (
 from artifacts.store import Draft, Store
 from artifacts.user_profiles import read_user_profiles
 from tasks.endpoints import DUMMY_NOTE
+from tasks.report_bridges import bridges
+from tasks.report_changes import changes_since_served
 from tasks.report_content import (
     ClusterFacts,
     DatasetFacts,
@@ -35,6 +38,7 @@ from tasks.report_content import (
     StageTiming,
 )
 from tasks.report_examples import cold_items, cross_domain, guards, profile_examples
+from tasks.report_intervals import metric_intervals
 from tasks.report_page import render_report
 from tasks.stage import StageResult, run_stage
 
@@ -42,6 +46,7 @@ MAP_ITEMS = 1_500
 """t-SNE of more takes minutes; a seeded sample shows the same neighbourhoods."""
 
 CLUSTER_EXAMPLES = 4
+OUR_MODEL = ReportContent.model_name
 
 
 class ReportSources(BaseModel):
@@ -87,6 +92,7 @@ def report_content(
     clusters = read_clusters(store, sources.clusters)
     recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
     profile_parameters = store.manifest(sources.profiles).parameters
+    vectors = read_item_embeddings(store, sources.embeddings).vectors
     return ReportContent(
         title=f"Recommendations for {name}",
         created=datetime.now(UTC),
@@ -99,7 +105,7 @@ def report_content(
         llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
-        item_map=_item_map(data, clusters, read_item_embeddings(store, sources.embeddings).vectors),
+        item_map=_item_map(data, clusters, vectors),
         clusters=_cluster_facts(data, clusters),
         profiles=profile_examples(data, profiles, recommended),
         cross_domain=cross_domain(data, recommended),
@@ -109,6 +115,11 @@ def report_content(
             StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
             for stage in stages
         ),
+        intervals=metric_intervals(read_table(store, sources.metrics, RANKS), OUR_MODEL),
+        changes=changes_since_served(
+            store, sources.dataset, sources.metrics, sources.recommendations
+        ),
+        bridges=bridges(data, vectors),
     )
 
 

@@ -186,6 +186,51 @@ class Guards:
 
 
 @dataclass(frozen=True)
+class MetricInterval:
+    """One model's value, and the low and high end of its 95 % interval, of two metrics.
+
+    `behind_ours` is our NDCG less this model's, None for ours.
+    """
+
+    model: str
+    ndcg: tuple[float, float, float]
+    hit_ratio: tuple[float, float, float]
+    behind_ours: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number before and now; None where the older release did not count it."""
+
+    name: str
+    before: float | None
+    now: float | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from the release that was served before.
+
+    `kept_share` is of the places recommended to `common_users`; None without such users.
+    """
+
+    since: datetime
+    same_data: bool
+    rows: tuple[Change, ...]
+    kept_share: float | None
+    common_users: int
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Two items of different domains; `similarity` is the cosine of their embeddings."""
+
+    domains: tuple[str, str]
+    titles: tuple[str, str]
+    similarity: float
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything that one report shows.
 
@@ -215,6 +260,9 @@ class ReportContent:
     cold_items: tuple[ColdItemExample, ...] = ()
     guards: Guards | None = None
     timings: tuple[StageTiming, ...] = ()
+    intervals: tuple[MetricInterval, ...] = ()
+    changes: Changes | None = None
+    bridges: tuple[Bridge, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from tasks.report_content import LEARNING_COLUMNS, ReportContent
 from tasks.report_metrics import (
+    NO_VALUE,
     Headline,
     MetricTable,
     format_score,
@@ -133,12 +134,24 @@ def page_environment() -> Environment:
         "percent": lambda value: f"{value:.1%}",
         "duration": format_duration,
         "short": _short,
+        "number": _number,
+        "interval": _interval,
     }
     return environment
 
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1].rstrip() + "…"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return NO_VALUE
+    return f"{value:,}" if float(value).is_integer() else f"{value:.4f}"
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
 
 
 def csp_hash(script: str) -> str:

@@ -107,7 +107,7 @@ class ServingState:
         model = self.scorer.model
         hidden = model.config.hidden
         global_table = model.global_table.detach().cpu().numpy()[previous]
-        global_table[new] = space.global_rows(placed)
+        global_table[new] = space.global_rows(placed, global_table.shape[1])
         local_table = np.zeros((len(previous), hidden), np.float32)
         local_table[new] = space.local_rows(placed, [key.domain for key in keys], hidden)
         tables = ItemTables(global_table, local_table)

@@ -156,7 +156,9 @@ def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
             "stage": stage.stage,
             "": "unchanged, reused" if stage.reused else f"made in {stage.seconds:,.1f} s",
             "facts": ", ".join(
-                f"{name.replace('_', ' ')} {_number(value)}" for name, value in stage.counts.items()
+                f"{name.replace('_', ' ')} {_number(value)}"
+                for name, value in stage.counts.items()
+                if "@" not in name  # Quality has a table of its own.
             ),
         }
         for stage in stages
@@ -239,7 +241,15 @@ def _usage_row(stage: str, usage: LlmUsage) -> Row:
         "failed": _number(usage.failed),
         "tokens in": _number(usage.prompt_tokens),
         "tokens out": _number(usage.completion_tokens),
+        "US dollars": _dollars(usage),
     }
+
+
+def _dollars(usage: LlmUsage) -> str:
+    """Local models cost nothing and have no price: that must not read as a bill of zero."""
+    if usage.requests and usage.unpriced >= usage.requests:
+        return "no price known"
+    return f"{usage.usd:,.2f}" + (" and unpriced prompts" if usage.unpriced else "")
 
 
 def _number(value: int | float) -> str:

@@ -51,9 +51,9 @@ class TextSpace:
             filled[row] = self.means[domains[row]]
         return filled, int(lacking.sum())
 
-    def global_rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns rows (items, k) of the global table."""
-        return self._projected("global", vectors)
+    def global_rows(self, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+        """Returns rows (items, width) of the global table."""
+        return self._projected("global", vectors, width)
 
     def local_rows(
         self, vectors: NDArray[np.float32], domains: list[str], hidden: int
@@ -63,13 +63,17 @@ class TextSpace:
         names = np.array(domains)
         for domain in np.unique(names):
             own = names == domain
-            placed = self._projected(f"local.{domain}", vectors[own])
-            rows[own, : placed.shape[1]] = placed
+            rows[own] = self._projected(f"local.{domain}", vectors[own], hidden)
         return rows
 
-    def _projected(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _projected(
+        self, name: str, vectors: NDArray[np.float32], width: int
+    ) -> NDArray[np.float32]:
+        """Columns beyond what the catalogue could fill stay zero, as in the tables."""
         mean, components = self.projections[f"{name}.mean"], self.projections[f"{name}.components"]
-        return ((vectors - mean) @ components.T).astype(np.float32)
+        rows = np.zeros((len(vectors), width), np.float32)
+        rows[:, : len(components)] = (vectors - mean) @ components.T
+        return rows
 
 
 def text_space(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artifacts.dataset import DROPPED, EVENTS, ITEMS, USERS, read_dataset
+from artifacts.dataset import DROPPED, EVENTS, ITEMS, USERS, Dataset, read_dataset
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from tasks.append import Histories, users_training_on_others
@@ -17,6 +17,8 @@ from tasks.ingest import ingest
 from tasks.stage import StageResult
 
 Event = tuple[str, str, str, int]
+
+NAMED = ["item_id", "domain", "title"]
 
 EARLIER: list[Event] = [
     ("ada", "1", "a", 10),
@@ -35,16 +37,11 @@ def ingested(
 ) -> StageResult:
     """Ingests events and lets them be what the last refresh holds."""
     folder = store.workspace("dump")
-    schema = {
-        "user_id": pl.String,
-        "item_id": pl.String,
-        "domain": pl.String,
-        "timestamp": pl.Int64,
-    }
+    text = ("user_id", "item_id", "domain")
+    schema = {**dict.fromkeys(text, pl.String), "timestamp": pl.Int64}
     pl.DataFrame(events, schema=schema, orient="row").write_parquet(folder / "e.parquet")
     items = sorted({(item, domain, f"{titles}{item}") for _, item, domain, _ in events})
-    columns = ["item_id", "domain", "title"]
-    pl.DataFrame(items, schema=columns, orient="row").write_parquet(folder / "i.parquet")
+    pl.DataFrame(items, schema=NAMED, orient="row").write_parquet(folder / "i.parquet")
     files = {"interactions": str(folder / "e.parquet"), "items": str(folder / "i.parquet")}
     dump = DumpConfig.model_validate({**files, "mode": mode, **choices})
     result = ingest.fn(dump, store.root)
@@ -67,14 +64,8 @@ def test_what_changed_is_counted(store: Store) -> None:
     ingested(store, EARLIER)
     appended = ingested(store, [*EARLIER[4:], *LATER, LATER[0]], Mode.APPEND)
     counts = appended.counts
-    assert {
-        name: counts[name] for name in ("events_before", "new_events", "new_users", "new_items")
-    } == {
-        "events_before": 7,
-        "new_events": 3,
-        "new_users": 1,
-        "new_items": 1,
-    }
+    added = [counts[f"new_{what}"] for what in ("events", "users", "items")]
+    assert (counts["events_before"], added) == (7, [3, 1, 1])
     assert counts["rows_in"] == 7 + 7 == counts["events"] + counts["rows_dropped"]
     dropped = dict(pl.read_parquet(store.path(appended.ref) / DROPPED).rows())
     assert dropped == {"already in the dataset": 3, "repeated row": 1}
@@ -100,10 +91,7 @@ def test_new_words_about_an_item_replace_the_old_ones(store: Store) -> None:
     ingested(store, EARLIER, titles="old ")
     appended = ingested(store, LATER, Mode.APPEND, titles="new ")
     items = read_dataset(store, appended.ref).items
-    found = {
-        (domain, item): title
-        for domain, item, title in items.select("domain", "item_id", "title").rows()
-    }
+    found = {(domain, item): title for item, domain, title in items.select(NAMED).rows()}
     assert found["a", "1"] == "old 1"
     assert found["b", "1"] == "new 1"
 
@@ -134,33 +122,15 @@ def test_any_two_dumps_merge_into_the_distinct_events_of_both(
     result = ingested(store, [*BOTH_DOMAINS, *later], Mode.APPEND)
     merged = read_dataset(store, result.ref)
     assert len(merged.item_indices) == len({*BOTH_DOMAINS, *earlier, *later})
-    now = Histories(
-        merged.users,
-        merged.items,
-        merged.offsets,
-        merged.item_indices,
-        merged.timestamps,
-        merged.splits,
-    )
-    changed = users_training_on_others(first, now)
-    assert changed.tolist() == [
-        _trained(first, user) != _trained(merged, user) for user in merged.users["user_id"]
+    arrays = (merged.offsets, merged.item_indices, merged.timestamps, merged.splits)
+    changed = users_training_on_others(first, Histories(merged.users, merged.items, *arrays))
+    expected = [trained(first, user) != trained(merged, user) for user in merged.users["user_id"]]
+    assert changed.tolist() == expected
+
+
+def trained(data: Dataset, user: str) -> list[tuple[str, str]]:
+    """The naive twin: a user's training events by their names, in order."""
+    users, items = data.users["user_id"].to_list(), data.items.select("domain", "item_id").rows()
+    return [
+        items[item - 1] for index, item, _ in data.train_events().rows() if users[index] == user
     ]
-
-
-def _trained(data: object, user: str) -> list[tuple[str, str]]:
-    """The naive twin: a user's training events by their names."""
-    from artifacts.dataset import Dataset
-
-    assert isinstance(data, Dataset)
-    events = data.train_events().join(
-        data.items.with_columns(pl.col("item_index").cast(pl.Int32)),
-        on="item_index",
-        maintain_order="left",
-    )
-    named = events.join(
-        data.users.with_columns(pl.col("user_index").cast(pl.Int64)),
-        on="user_index",
-        maintain_order="left",
-    )
-    return named.filter(pl.col("user_id") == user).select("domain", "item_id").rows()

@@ -11,6 +11,7 @@ from tasks.baselines import BASELINES
 from tasks.evaluate import measure
 from tasks.experiment_cell import FULL, CellData, cell_identity, make_cell
 from tasks.experiment_grid import Cell, OverlapCut, Saw
+from tasks.experiment_numbers import row_name
 from tasks.experiment_results import (
     COMPARISON_SCHEMA,
     RESULT_SCHEMA,
@@ -19,7 +20,7 @@ from tasks.experiment_results import (
     collect,
     over_seeds,
 )
-from tasks.experiment_tables import DatasetSection, row_name, section
+from tasks.experiment_tables import DatasetSection, section
 from tasks.model_inputs import load_sequences
 from tests.tasks.experiment_shop import DATASET, baseline, cell_data, neural
 

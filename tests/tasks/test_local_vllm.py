@@ -8,13 +8,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tasks.local_setup import LocalEnvironment
-from tasks.local_vllm import LocalServerFailed, LocalVllm, LocalVllmSettings, Role
+from tasks.local_vllm import (
+    ROLES,
+    LocalServerFailed,
+    LocalVllm,
+    LocalVllmSettings,
+    Role,
+    invocation,
+)
 
 ROOT = Path(__file__).parents[2]
 # Stands in for the environment's interpreter: looks only at --port, starts a child as vLLM does
@@ -208,6 +216,90 @@ def test_the_environment_is_made_only_when_a_server_is_wanted(
         pair.start()
         pair.base_url("chat")
         assert len(made) == 1
+
+
+def test_a_server_that_is_killed_is_started_again_under_the_same_url_once(
+    make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
+) -> None:
+    lost: list[str] = []
+    quick = LocalVllmSettings(stop_grace=0.1)
+    environment = make_environment("serves")
+    with LocalVllm(
+        environment, tmp_path, report=said.append, settings=quick, on_lost=lost.append
+    ) as pair:
+        url = pair.base_url("chat")
+        os.kill(_written_pids(tmp_path)[0], signal.SIGKILL)
+        _wait_until(lambda: len(_written_pids(tmp_path)) == 4)
+        _wait_until(lambda: _is_healthy(url))
+        assert pair.base_url("chat") == url
+        _wait_until(lambda: sum("answers after" in line for line in said) == 2)
+        assert any("starting it again" in line for line in said)
+        assert lost == []
+        os.kill(_written_pids(tmp_path)[2], signal.SIGKILL)
+        _wait_until(lambda: bool(lost))
+    assert "crashed twice" in lost[0]
+    _wait_until(lambda: not any(_lives(pid) for pid in _written_pids(tmp_path)))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> LocalEnvironment:
+    return LocalEnvironment(tmp_path, tmp_path / "cpu", tmp_path / "c", tmp_path / "e")
+
+
+def _flags(
+    role: Role, machine: LocalEnvironment, gpus: int, gpu_python: Path | None = Path("/gpu")
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The values of a command's flags, its interpreter as ``python``; and its environment."""
+    settings = LocalVllmSettings(gpu_python=gpu_python)
+    command, variables = invocation(role, machine, 8000, settings, gpus)
+    values = {
+        flag: "" if value.startswith("--") else value
+        for flag, value in pairwise([*command, "--"])
+        if flag.startswith("--")
+    }
+    return {"python": command[0], **values}, variables
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_without_a_gpu_the_cpu_build_serves(role: Role, machine: LocalEnvironment) -> None:
+    for gpus, gpu_python in ((0, Path("/gpu")), (2, None)):
+        flags, variables = _flags(role, machine, gpus, gpu_python)
+        assert flags["python"] == str(machine.python)
+        assert "--enforce-eager" in flags
+        assert "--gpu-memory-utilization" not in flags
+        assert variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+def test_one_gpu_is_shared_and_not_overbooked(machine: LocalEnvironment) -> None:
+    shares = [float(_flags(role, machine, 1)[0]["--gpu-memory-utilization"]) for role in ROLES]
+    assert 0.5 < sum(shares) <= 0.9
+    flags, variables = _flags("chat", machine, 1)
+    assert flags["python"] == "/gpu"
+    assert "--enforce-eager" not in flags
+    assert "VLLM_CPU_KVCACHE_SPACE" not in variables
+
+
+@pytest.mark.parametrize(
+    ("gpus", "chat", "replicas", "embedding"),
+    [(2, "0", None, "1"), (4, "0,1,2", "3", "3"), (8, "0,1,2,3,4,5,6", "7", "7")],
+)
+def test_of_several_gpus_chat_gets_all_but_one(
+    gpus: int, chat: str, replicas: str | None, embedding: str, machine: LocalEnvironment
+) -> None:
+    flags, variables = _flags("chat", machine, gpus)
+    assert variables["CUDA_VISIBLE_DEVICES"] == chat
+    assert flags.get("--data-parallel-size") == replicas
+    flags, variables = _flags("embedding", machine, gpus)
+    assert variables["CUDA_VISIBLE_DEVICES"] == embedding
+    assert "--data-parallel-size" not in flags
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        health = url.removesuffix("/v1") + "/health"
+        return httpx.get(health, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _written_pids(folder: Path) -> list[int]:

@@ -12,11 +12,12 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.batches import training_batch
 from model.config import load_preset
+from model.ranking import sample_candidates
 from model.sequences import TEST, VALIDATION
 from model.tables import ItemTables
 from model.trainer import fit
 from tasks.dump import ByTime, ByUser, DumpConfig, LeaveOneOut
-from tasks.evaluate import EvaluationConfig, baselines, measure
+from tasks.evaluate import SAMPLED, baselines, measure
 from tasks.ingest import ingest
 from tasks.model_inputs import sequences_of
 from tasks.profile import titles_by_interest
@@ -34,7 +35,7 @@ PROTOCOLS = {
 
 
 def shop(swap_after: int | None = None) -> pl.DataFrame:
-    """Forty users, an event a day each; from a day on, other items where ``swap_after`` is given."""
+    """Forty users, an event a day; other items from the day after ``swap_after`` on."""
     rng = np.random.default_rng(3)
     rows = []
     for user in range(USERS):
@@ -85,11 +86,9 @@ def test_no_model_learns_from_what_a_split_by_time_holds_out(store: Store) -> No
 
 
 def test_changing_the_future_changes_nothing_that_training_sees(store: Store) -> None:
-    choices = {
-        "split": ByTime(validation_from=datetime(2020, 1, 5), test_from=datetime(2020, 1, 8))
-    }
-    before = read_dataset(store, stored(store, shop(), **choices))
-    after = read_dataset(store, stored(store, shop(swap_after=4), **choices))
+    split = ByTime(validation_from=datetime(2020, 1, 6), test_from=datetime(2020, 1, 8))
+    before = read_dataset(store, stored(store, shop(), split=split))
+    after = read_dataset(store, stored(store, shop(swap_after=4), split=split))
     assert not np.array_equal(before.item_indices, after.item_indices)
     assert before.train_events().equals(after.train_events())
     users = np.arange(7)
@@ -112,13 +111,21 @@ def test_all_stages_go_on_with_several_held_out_events_a_user(held_out: Dataset)
     sequences = sequences_of(held_out)
     rng = np.random.default_rng(0)
     tables = [rng.normal(size=(sequences.item_count + 1, w)).astype(np.float32) for w in (13, 8)]
+    for table in tables:
+        table[0] = 0
     quick = {"train": {"max_epochs": 2, "batch_size": 16}, "model": {"hidden": 8, "heads": 1}}
     fitted = fit(sequences, ItemTables(*tables), load_preset("paper", quick))
     assert np.isfinite(fitted.best.validation_ndcg)
-    metrics, ranks = measure(baselines(sequences), sequences, EvaluationConfig(candidates=3))
-    asked = len(sequences.prefixes_of_split(TEST))
-    assert metrics.filter(group="all", domain="all")["targets"].unique().to_list() == [asked]
-    assert ranks.filter(ranking="full", model="popularity").height == asked
+    prefixes = sequences.prefixes_of_split(TEST)
+    metrics, ranks = measure(
+        baselines(sequences),
+        sequences,
+        {SAMPLED: sample_candidates(sequences, prefixes, 3, seed=0)},
+    )
+    assert metrics.filter(group="all", domain="all")["targets"].unique().to_list() == [
+        len(prefixes)
+    ]
+    assert ranks.filter(ranking="full", model="popularity").height == len(prefixes)
     made = recommendations(held_out, baselines(sequences)["popularity"], RecommendationConfig())
     assert made["user_id"].n_unique() == held_out.users.height
     assert len(sequences.prefixes_of_split(VALIDATION)) > 0

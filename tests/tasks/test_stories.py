@@ -68,12 +68,19 @@ def test_a_refresh_tells_what_changed_since_the_last_dump(store: Store) -> None:
 
 def test_usage_is_told_by_stage_and_in_all(store: Store) -> None:
     ref = dataset(store, 1)
-    asked = LlmUsage(prompts=10, reused=7, requests=3, failed=1, prompt_tokens=1500)
+    asked = LlmUsage(prompts=10, reused=7, requests=3, failed=1, prompt_tokens=1500, usd=0.25)
     rows = usage_rows(
         (stage("ingest", ref), stage("embed items", ref, asked), stage("profile users", ref, asked))
     )
     assert [row["stage"] for row in rows] == ["embed items", "profile users", "all"]
     assert (rows[-1]["asked now"], rows[-1]["tokens in"]) == ("6", "3,000")
+    assert rows[-1]["US dollars"] == "0.50"
+
+
+def test_a_model_without_a_price_has_no_bill_of_zero(store: Store) -> None:
+    asked = LlmUsage(prompts=3, requests=3, unpriced=3)
+    (row, _) = usage_rows((stage("embed items", dataset(store, 1), asked),))
+    assert row["US dollars"] == "no price known"
 
 
 def test_quality_stands_beside_the_last_model(store: Store) -> None:

@@ -1,0 +1,93 @@
+"""What a refresh costs when little has changed: requests and seconds, from the command line.
+
+Three refreshes of one store: a dump, the same dump with 1 % new items, and that dump once more.
+The second must embed exactly the new items and ask nothing else, the third must ask nothing.
+The dummy endpoint answers. Exits with 1 where a count is not as it must be.
+
+    python benchmarks/refresh_cost.py --interactions events.parquet --items items.parquet
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import polars as pl
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from artifacts import columns as col
+
+SECONDS_ALLOWED = 10.0
+"""For a refresh of an unchanged dump, with everything that it starts."""
+
+
+def main(
+    interactions: Annotated[str, typer.Option(help="The dump's interactions (Parquet).")],
+    items: Annotated[str, typer.Option(help="The dump's items (Parquet).")],
+    profile_users: Annotated[int, typer.Option(help="Users with a profile.")] = 500,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.")
+    ] = None,
+) -> None:
+    """Refresh three times and count."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        new = _with_new_items(items, place / "items.parquet")
+        plan = {"first": items, "1 % new items": str(new[0]), "unchanged": str(new[0])}
+        rows = [
+            {"refresh": name, **_refresh(interactions, file, profile_users, place)}
+            for name, file in plan.items()
+        ]
+    holds = rows[1]["requests"] == new[1] and rows[2]["requests"] == 0
+    _print(rows)
+    print(f"new items: {new[1]:,}; requests are {'' if holds else 'NOT '}as they must be")
+    print(f"unchanged: {rows[2]['seconds']:.1f} s of the {SECONDS_ALLOWED:.0f} s wanted")
+    if json_file is not None:
+        figures = {"refreshes": rows, "new_items": new[1], "holds": holds}
+        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    if not holds:
+        raise typer.Exit(1)
+
+
+def _with_new_items(items: str, target: Path) -> tuple[Path, int]:
+    table = pl.read_parquet(items, glob=False)
+    count = max(1, table.height // 100)
+    new = table.head(count).with_columns(
+        pl.format("new-{}", pl.col(col.ITEM_ID)).alias(col.ITEM_ID),
+        pl.format("New edition {}", pl.int_range(pl.len())).alias(col.TITLE),
+    )
+    pl.concat([table, new]).write_parquet(target)
+    return target, count
+
+
+def _refresh(interactions: str, items: str, profile_users: int, place: Path) -> dict[str, float]:
+    summary = place / "summary.json"
+    command = [sys.executable, "-m", "flows.entry", "refresh", "--provider", "dummy"]
+    dump = ["--interactions", interactions, "--items", items]
+    more = ["--profile-users", str(profile_users), "--store", str(place / "store")]
+    started = time.monotonic()
+    subprocess.run(
+        [*command, *dump, *more, "--summary", str(summary)],
+        env={**os.environ, "PREFECT_HOME": str(place / "prefect")},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.monotonic() - started
+    return {"seconds": seconds, "requests": json.loads(summary.read_text())["llm"]["requests"]}
+
+
+def _print(rows: list[dict]) -> None:
+    table = Table("refresh", "seconds", "prompts asked")
+    for row in rows:
+        table.add_row(row["refresh"], f"{row['seconds']:,.1f}", f"{row['requests']:,}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
