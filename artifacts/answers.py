@@ -44,6 +44,8 @@ class _Line(BaseModel):
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    model: str | None = None
+    at: int | None = None
 
 
 ANSWER_SCHEMA = pl.Schema(
@@ -57,6 +59,12 @@ ANSWER_SCHEMA = pl.Schema(
     }
 )
 
+MODEL = "model"
+ANSWERED_AT = "answered_at"
+
+PART_SCHEMA = pl.Schema({**ANSWER_SCHEMA, MODEL: pl.String, ANSWERED_AT: pl.Datetime("ms", "UTC")})
+"""What the ledger keeps of an answer: beside it, who gave it and when (null where unknown)."""
+
 
 def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) -> str:
     """Returns the ledger's key: equal questions to the same model are asked once (DESIGN 2).
@@ -66,8 +74,11 @@ def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) 
     return sha256_of([model, parameters, prompt])
 
 
-def journal_line(answer: Answer) -> bytes:
-    """Returns one line of a journal, its newline included: a torn line has none."""
+def journal_line(answer: Answer, model: str | None = None, at: int | None = None) -> bytes:
+    """Returns one line of a journal, its newline included: a torn line has none.
+
+    ``at``: milliseconds since 1970 UTC.
+    """
     vector = None if answer.vector is None else _vector_bytes(answer.vector)
     line = _Line(
         key=answer.key,
@@ -76,12 +87,14 @@ def journal_line(answer: Answer) -> bytes:
         finish_reason=answer.finish_reason,
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
+        model=model,
+        at=at,
     )
     return line.model_dump_json().encode() + b"\n"
 
 
 def parse_journal(content: bytes) -> pl.DataFrame:
-    """Returns the whole lines of a journal as a table; the torn last one of a crash is left out.
+    """Returns the whole lines of a journal, columns `PART_SCHEMA`, without a crash's torn last one.
 
     Raises:
         pydantic.ValidationError: a whole line is not an answer, so the file is damaged.
@@ -90,12 +103,14 @@ def parse_journal(content: bytes) -> pl.DataFrame:
     lines = [_Line.model_validate_json(line) for line in whole]
     rows = [
         {
-            **line.model_dump(exclude={"vector"}),
+            **line.model_dump(exclude={"vector", "at"}),
+            ANSWERED_AT: line.at,
             "vector": None if line.vector is None else base64.b64decode(line.vector),
         }
         for line in lines
     ]
-    return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+    milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
+    return pl.DataFrame(rows, schema=milliseconds).cast(PART_SCHEMA)
 
 
 def vectors_of(answers: pl.DataFrame) -> np.ndarray:

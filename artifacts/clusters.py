@@ -8,7 +8,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from artifacts.vectors import write_arrays
+from artifacts.vectors import read_arrays, write_arrays
 
 CENTROID_DISTANCE = "distance"
 
@@ -33,3 +33,8 @@ def write_clusters(
 def read_clusters(store: Store, ref: ArtifactRef) -> pl.DataFrame:
     """Returns ``item_index, cluster, distance`` (Euclidean); raises `ArtifactMissing`."""
     return pl.read_parquet(store.path(ref) / _CLUSTERS_FILE, glob=False)
+
+
+def read_centroids(store: Store, ref: ArtifactRef) -> np.ndarray:
+    """Returns float32 (clusters, width); raises `ArtifactMissing`."""
+    return read_arrays(store.path(ref) / _CENTROIDS_FILE)["centroids"]

@@ -10,9 +10,23 @@ import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console, export_commands, run_commands, serve_recs_command
+from flows import (
+    console,
+    export_commands,
+    machine_command,
+    release_command,
+    run_commands,
+    train_command,
+)
+from flows.datasets_command import EXAMPLES as DATASETS_EXAMPLES
+from flows.datasets_command import datasets
 from flows.exits import one_message
+from flows.experiment_command import EXAMPLES as EXPERIMENT_EXAMPLES
+from flows.experiment_command import experiment
+from flows.ledger_command import ledger_app
 from flows.options import StoreRoot
+from flows.serve_recs_command import EXAMPLES as SERVE_RECS_EXAMPLES
+from flows.serve_recs_command import serve_recs
 from flows.settings import Settings
 from tasks import dummy_endpoint
 from tasks.bundle import SERVING, parts_of
@@ -34,7 +48,13 @@ app = typer.Typer(
 app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
 app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
 app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
-app.command("serve-recs", epilog=serve_recs_command.EXAMPLES)(serve_recs_command.serve_recs)
+app.command(epilog=DATASETS_EXAMPLES)(datasets)
+app.command(epilog=train_command.EXAMPLES)(train_command.train)
+app.command(epilog=EXPERIMENT_EXAMPLES)(experiment)
+app.command("serve-recs", epilog=SERVE_RECS_EXAMPLES)(serve_recs)
+app.add_typer(ledger_app, name="ledger")
+release_command.register(app)
+machine_command.register(app)
 
 app.command("export-recs", epilog=export_commands.RECS_EXAMPLES)(export_commands.export_recs)
 app.command("export-model", epilog=export_commands.MODEL_EXAMPLES)(
@@ -112,6 +132,7 @@ def show(
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    console.out.print(release_command.history_table(opened, newest=5))
 
 
 def run_app() -> None:

@@ -5,14 +5,17 @@ import logging
 import polars as pl
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
 from artifacts.results import METRICS, read_table
 from artifacts.store import Store
+from flows.dry_run import PlannedCalls
 from tasks.evaluate import FULL
 from tasks.progress import TERMINAL
+from tasks.promotion import Verdict
 from tasks.stage import LlmUsage, StageResult
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
@@ -39,7 +42,7 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
         title_justify="left",
     )
     table.add_column("stage", no_wrap=True)
-    for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens"):
+    for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens", "USD"):
         table.add_column(name, justify="right")
     total = LlmUsage()
     for stage in stages:
@@ -50,6 +53,47 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
     seconds = f"{sum(stage.seconds for stage in stages):,.1f}"
     table.add_row("all", seconds, *_usage_cells(total), style="bold")
     return table
+
+
+def plan_table(planned: tuple[PlannedCalls, ...]) -> Table:
+    """Returns one row a step of the LLM: what a run would ask now, and what it would cost."""
+    table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
+    table.add_column("step", no_wrap=True)
+    for name in ("prompts", "ledger", "requests", "tokens in", "tokens out", "USD"):
+        table.add_column(name, justify="right")
+    for step in planned:
+        bound = "" if step.is_exact else "≤ "
+        table.add_row(
+            step.step,
+            f"{bound}{step.prompts:,}",
+            f"{step.reused:,}",
+            f"{bound}{step.requests:,}",
+            f"{step.prompt_tokens:,}",
+            f"≤ {step.completion_tokens:,}",
+            _usd(step.usd),
+        )
+    return table
+
+
+def facts_of_plan(planned: tuple[PlannedCalls, ...]) -> list[str]:
+    """Returns the sum, how tokens were counted, and which rows are bounds."""
+    costs = [step.usd for step in planned]
+    known = sum(cost for cost in costs if cost is not None)
+    requests = sum(step.requests for step in planned)
+    lines = [f"At most {requests:,} requests and ${known:,.4f}."]
+    if None in costs:
+        lines[0] = (
+            f"At most {requests:,} requests. The price of a model is not known: set "
+            'LLM4CDSR_PRICES=\'{"MODEL": {"prompt": …, "completion": …}}\' (USD a million tokens).'
+        )
+    counted = sorted({step.tokens_how for step in planned if step.requests})
+    lines += [f"Tokens: {how}." for how in counted]
+    if not all(step.is_exact for step in planned):
+        lines.append(
+            "≤ marks upper bounds: the number of profile calls is known when the items are "
+            "embedded and clustered, that of summaries when the analyses are there."
+        )
+    return lines
 
 
 def metric_table(store: Store, metrics: ArtifactRef) -> Table:
@@ -88,6 +132,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
             f"they stand at the mean of their domain. Embeddings that failed: "
             f"{embedded['failed']:,}."
         )
+    lines += _asked_facts(stages)
     if profiled := counts.get("profile users"):
         lines.append(
             f"Users with a profile: {profiled['with_profile']:,} of {profiled['users']:,}; "
@@ -96,9 +141,36 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
     return lines
 
 
+def verdict_line(release: ArtifactRef, verdict: Verdict) -> str:
+    """Returns whether a new model is served, why, and what to do where it is not."""
+    if verdict.promoted:
+        return f"Served from now on: {escape(verdict.summary)}."
+    return (
+        f"[bold yellow]Held:[/] {escape(verdict.summary)}. What was served before stays in "
+        f"use; to serve this one all the same: llm4cdsr promote {release.fingerprint}"
+    )
+
+
+def _asked_facts(stages: tuple[StageResult, ...]) -> list[str]:
+    """What this run asked of the LLM, and what it did not have to."""
+    total = sum((stage.usage for stage in stages), LlmUsage())
+    if not total.prompts:
+        return []
+    cost = "cost unknown" if total.unpriced else f"${total.usd:,.4f}"
+    return [
+        f"Language model: {total.requests - total.failed:,} new answers, {total.reused:,} reused "
+        f"from the ledger, {total.merged:,} shared with an equal prompt, {total.failed:,} failed; "
+        f"{total.prompt_tokens + total.completion_tokens:,} tokens, {cost}."
+    ]
+
+
 def _usage_cells(usage: LlmUsage) -> tuple[str, ...]:
     if not usage.prompts:
-        return ("",) * 5
+        return ("",) * 6
     tokens = usage.prompt_tokens + usage.completion_tokens
     counts = (usage.requests, usage.reused, usage.merged, usage.failed, tokens)
-    return tuple(f"{count:,}" for count in counts)
+    return (*(f"{count:,}" for count in counts), _usd(None if usage.unpriced else usage.usd))
+
+
+def _usd(usd: float | None) -> str:
+    return "unknown" if usd is None else f"{usd:,.4f}"

@@ -1,7 +1,8 @@
 """How a command ends: one message instead of a trace, an exit status that scripts can read.
 
 0: it did what was asked. 2: the input or the settings are wrong, and trying again will not help.
-1: something else failed; what was answered is kept. 130: interrupted.
+1: something else failed; what was answered is kept. 3: the budget is used up, which is no fault;
+run again to go on. 130: interrupted.
 """
 
 import os
@@ -18,16 +19,23 @@ from pydantic import ValidationError
 
 from flows import console
 from model.config import UnknownPresetError
+from model.distributed import NoSuchDeviceError
+from tasks.budget import BudgetNeedsPrice, BudgetReached
 from tasks.bundle import NothingRefreshed
+from tasks.dataset_presets import RawFilesMissing, UnknownDataset
+from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
-from tasks.ingest import TooFewDomains
+from tasks.experiment_grid import UnreadableGrid
+from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
+from tasks.split import NothingHeldOut
 
 FAILED = 1
 BAD_INPUT = 2
+OVER_BUDGET = 3
 INTERRUPTED = 130
 
 GRACE_SECONDS = 5.0
@@ -36,12 +44,19 @@ GRACE_SECONDS = 5.0
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (
     UnreadableDump,
+    UnknownDomain,
     TooFewDomains,
+    NothingHeldOut,
+    UnknownDataset,
+    RawFilesMissing,
     UnknownPresetError,
+    NoSuchDeviceError,
     IncompleteEndpoint,
+    BudgetNeedsPrice,
     NoApiKey,
     NotALocalEnvironment,
     NothingRefreshed,
+    UnreadableGrid,
 )
 
 
@@ -55,6 +70,8 @@ def one_message() -> Iterator[None]:
         _end("Not valid:", "; ".join(faults), BAD_INPUT)
     except OSError as error:
         _end("Failed:", f"{error}; check the path, its permissions and the disk", FAILED)
+    except BudgetReached as error:
+        _end("Stopped:", _message(error), OVER_BUDGET)
     except PrefectException as error:
         text = (
             f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "

@@ -1,5 +1,7 @@
 """The options that commands share, each described once, and what they make together."""
 
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +11,25 @@ from pydantic import JsonValue
 from flows.refresh import RefreshConfig
 from flows.retrain import RetrainConfig
 from flows.settings import Settings, default_llm
+from prompts.render import Language
+from tasks.budget import Budget
 from tasks.cluster import ClusterConfig
-from tasks.dump import DumpConfig
+from tasks.dataset_presets import DatasetPreset, TrainingSettings, load_dataset_preset
+from tasks.dump import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
 from tasks.dump_files import existing_file
 from tasks.llm_config import LlmConfig, Provider
 from tasks.profile import ProfileConfig
 from tasks.recommend import RecommendationConfig
 from tasks.train import TrainingConfig
+
+
+class SplitBy(StrEnum):
+    """What is held out; see `tasks.dump`."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    TIME = "time"
+    USERS = "users"
+
 
 Interactions = Annotated[
     str | None,
@@ -30,15 +44,48 @@ Column = Annotated[
 ]
 Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains; may be repeated.")]
 MaxUsers = Annotated[int | None, typer.Option(min=1, help="Keep a seeded sample of users.")]
-UserCore = Annotated[int, typer.Option(min=1, help="Least events of a user.")]
-ItemCore = Annotated[int, typer.Option(min=1, help="Least events of an item.")]
+UserCore = Annotated[
+    int | None, typer.Option(min=1, help="Least events of a user; 1, or the data set's.")
+]
+ItemCore = Annotated[
+    int | None, typer.Option(min=1, help="Least events of an item; 1, or the data set's.")
+]
+Dataset = Annotated[
+    str | None, typer.Option(help="A data set by name (`llm4cdsr datasets`), or your .toml file.")
+]
+Raw = Annotated[Path | None, typer.Option(help="Folder with the raw files of --dataset.")]
+Since = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day of events, UTC.")
+]
+Until = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day of events, UTC.")
+]
+Split = Annotated[
+    SplitBy | None,
+    typer.Option(
+        help="What is held out: each user's last events, everything after a moment "
+        "(--validation-from, --test-from; by default the last fifth), or some users whole."
+    ),
+]
+FirstDay = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="With --split time: its first day.")
+]
+HowToMerge = Annotated[
+    Mode, typer.Option(help="append: add the dump to the data of the last refresh.")
+]
 ProfileUsers = Annotated[
     int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
 ]
 Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
-Preset = Annotated[str, typer.Option(help="Model preset: best, paper or released.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Model preset: best, paper or released; best, or the data set's."),
+]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
+]
+Device = Annotated[
+    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
 ]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
@@ -51,6 +98,16 @@ ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here
 SummaryFile = Annotated[
     Path | None, typer.Option(help="Write counts, costs, metrics and paths here, as JSON.")
 ]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Stop before the run has cost more US dollars.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Stop before the run has read and written more tokens.")
+]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Stop after so many LLM requests.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print calls, tokens and cost; ask nothing.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show libraries' log lines.")]
 
 
@@ -60,23 +117,77 @@ def dump_config(
     column: list[str] | None,
     domain: list[str] | None,
     max_users: int | None,
-    user_core: int,
-    item_core: int,
+    user_core: int | None,
+    item_core: int | None,
     seed: int,
+    window: tuple[datetime | None, datetime | None],
+    split: ByTime | ByUser | LeaveOneOut | None,
+    mode: Mode,
+    dataset: DatasetPreset | None = None,
+    raw: Path | None = None,
 ) -> DumpConfig:
     """Returns which dump to read; raises where a file or a column's name is not usable."""
-    if interactions is None:
-        raise typer.BadParameter("give --interactions FILE (try `llm4cdsr demo-dump demo`)")
-    return DumpConfig(
-        interactions=str(existing_file(interactions).resolve()),
-        items=None if items is None else str(existing_file(items).resolve()),
-        columns=dict(_renaming(text) for text in column or ()),
-        domains=tuple(domain) if domain else None,
-        max_users=max_users,
-        user_core=user_core,
-        item_core=item_core,
-        seed=seed,
-    )
+    since, until = (None if day is None else day.date() for day in window)
+    choices = {
+        "domains": tuple(domain) if domain else None,
+        "since": since,
+        "until": until,
+        "max_users": max_users,
+        "user_core": user_core,
+        "item_core": item_core,
+        "split": split,
+        "mode": mode,
+        "seed": seed,
+    }
+    if dataset is not None and raw is not None:
+        files = dataset.dump_settings(raw.resolve())
+    elif interactions is None:
+        raise typer.BadParameter(
+            "give --interactions FILE (try `llm4cdsr demo-dump demo`), or --dataset NAME"
+        )
+    else:
+        files = {
+            "interactions": str(existing_file(interactions).resolve()),
+            "items": None if items is None else str(existing_file(items).resolve()),
+            "columns": dict(_renaming(text) for text in column or ()),
+        }
+    made = {name: choice for name, choice in choices.items() if choice is not None}
+    return DumpConfig.model_validate({**files, **made})
+
+
+def named_dataset(
+    name: str | None, raw: Path | None, interactions: str | None
+) -> DatasetPreset | None:
+    """Returns the data set that was asked for; refuses options that contradict each other."""
+    if name is None:
+        if raw is not None:
+            raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
+        return None
+    if interactions is not None:
+        raise typer.BadParameter("give --dataset or --interactions, not both")
+    dataset = load_dataset_preset(name)
+    if raw is None:
+        files = ", ".join(dataset.raw_files())
+        raise typer.BadParameter(f"--dataset {name} needs --raw FOLDER, which holds {files}")
+    return dataset
+
+
+def split_of(
+    split: SplitBy | None, validation_from: datetime | None, test_from: datetime | None
+) -> ByTime | ByUser | LeaveOneOut | None:
+    """Returns how events are held out, None where nothing was said of it."""
+    moments = validation_from or test_from
+    if moments is not None and split not in (SplitBy.TIME, None):
+        raise typer.BadParameter("--validation-from and --test-from belong to --split time")
+    match split:
+        case SplitBy.USERS:
+            return ByUser()
+        case SplitBy.LEAVE_ONE_OUT:
+            return LeaveOneOut()
+        case _ if split is SplitBy.TIME or moments is not None:
+            return ByTime(validation_from=validation_from, test_from=test_from)
+        case _:
+            return None
 
 
 def refresh_config(clusters: int, profile_users: int | None, seed: int) -> RefreshConfig:
@@ -86,22 +197,72 @@ def refresh_config(clusters: int, profile_users: int | None, seed: int) -> Refre
     )
 
 
-def retrain_config(preset: str, epochs: int | None, per_domain: int, seed: int) -> RetrainConfig:
-    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
+def retrain_config(
+    preset: str | None,
+    epochs: int | None,
+    device: str,
+    per_domain: int,
+    seed: int,
+    settings: TrainingSettings | None = None,
+) -> RetrainConfig:
+    """A data set's settings belong to its own preset of the model: another one has others."""
+    settings = settings or TrainingSettings()
+    overrides = settings.overrides if preset in (None, settings.preset) else {}
+    if epochs:
+        overrides = {**overrides, "train": {**overrides.get("train", {}), "max_epochs": epochs}}
+    training = TrainingConfig(
+        preset=preset or settings.preset, overrides=overrides, seed=seed, device=device
+    )
     return RetrainConfig(
-        training=TrainingConfig(preset=preset, overrides=overrides, seed=seed),
+        training=training,
         recommendations=RecommendationConfig(per_domain=per_domain),
     )
 
 
-def llm_config(settings: Settings, provider: Provider | None) -> LlmConfig:
+def training_config(
+    preset: str | None, epochs: int | None, seed: int, device: str, compiled: bool = False
+) -> TrainingConfig:
+    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
+    return TrainingConfig(
+        preset=preset or TrainingSettings().preset,
+        overrides=overrides,
+        seed=seed,
+        device=device,
+        compiled=compiled,
+    )
+
+
+def llm_config(
+    settings: Settings,
+    provider: Provider | None,
+    language: str | None = None,
+    max_usd: float | None = None,
+    max_tokens: int | None = None,
+    max_requests: int | None = None,
+) -> LlmConfig:
     llm = default_llm(settings)
-    return llm if provider is None else llm.model_copy(update={"provider": provider})
+    given = {"max_usd": max_usd, "max_tokens": max_tokens, "max_requests": max_requests}
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    return llm.model_copy(
+        update={
+            "provider": provider or llm.provider,
+            "language": _language(language) if language else llm.language,
+            "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
+        }
+    )
 
 
 def title_of(name: str | None, interactions: str | None) -> str:
     """Returns what to call the data in the report and in the Prefect UI."""
     return name or (Path(interactions).resolve().parent.name if interactions else "your data")
+
+
+def _language(name: str) -> Language:
+    if name not in set(Language):
+        raise typer.BadParameter(
+            f"the data set wants prompts in '{name}'; there are {', '.join(Language)}"
+        )
+    return Language(name)
 
 
 def _renaming(text: str) -> tuple[str, str]:

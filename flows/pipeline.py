@@ -3,11 +3,13 @@
 from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
+from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
-from flows.retrain import Release, RetrainConfig, retrain
+from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
 from tasks.dump import DumpConfig
 from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
+from tasks.webhook import tell_webhook
 
 
 class PipelineResult(BaseModel):
@@ -23,16 +25,30 @@ class PipelineResult(BaseModel):
         return (*self.refreshed.stages, *self.release.stages)
 
 
-@flow(name="pipeline", flow_run_name="pipeline: {name}")
+@flow(
+    name="pipeline",
+    flow_run_name="pipeline {name}",
+    timeout_seconds=OPERATING.flow_timeout_seconds,
+    on_completion=[tell_webhook],
+    on_failure=[tell_webhook],
+    on_crashed=[tell_webhook],
+    on_cancellation=[tell_webhook],
+)
 def pipeline(
-    dump: DumpConfig,
+    dump: DumpConfig | None = None,
     name: str = "your data",
     refreshing: RefreshConfig | None = None,
     retraining: RetrainConfig | None = None,
     llm: LlmConfig | None = None,
     store: str | None = None,
+    folder: str | None = None,
 ) -> PipelineResult:
-    """Refresh, then retrain on what was refreshed. Arguments as of the two flows."""
-    refreshed = refresh(dump, refreshing, llm, store)
+    """Refresh, then retrain on what was refreshed. Arguments as of the two flows.
+
+    Ends in the state ``Held`` where the new model does not pass the promotion gate.
+    """
+    refreshed = refresh(dump, refreshing, llm, store, folder)
     release = retrain(retraining, name, refreshed.ref, refreshed.stages, store)
-    return PipelineResult(refreshed=refreshed, release=release)
+    done = PipelineResult(refreshed=refreshed, release=release)
+    verdict = release.verdict
+    return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))

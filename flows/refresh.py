@@ -1,23 +1,30 @@
 """The refresh flow: a dump becomes item tables and user profiles."""
 
+from pathlib import Path, PurePosixPath
+
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from flows.operating import OPERATING, ended, patient, task_runner
 from flows.settings import Settings, default_llm
 from tasks.bundle import REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
+from tasks.dump_watch import dump_to_read
 from tasks.embed import embed_items
 from tasks.endpoints import open_endpoints
+from tasks.events import announce_refresh
 from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
-from tasks.stage import StageResult
+from tasks.releases import was_decided
+from tasks.stage import LlmUsage, StageResult
+from tasks.stories import tell_refresh
+from tasks.webhook import tell_webhook
 
 
 class RefreshConfig(BaseModel):
@@ -31,11 +38,15 @@ class RefreshConfig(BaseModel):
 
 
 class Refreshed(BaseModel):
-    """What a refresh made or found; ``ref`` bundles what retraining starts from."""
+    """What a refresh made or found; ``ref`` bundles what retraining starts from.
+
+    ``changed``: no release was made from these artifacts yet.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ref: ArtifactRef
+    changed: bool
     dataset: StageResult
     embeddings: StageResult
     clusters: StageResult
@@ -47,35 +58,58 @@ class Refreshed(BaseModel):
         return (self.dataset, self.embeddings, self.clusters, self.profiles, self.tables)
 
 
+def _run_name() -> str:
+    """A run is called after the dump that it reads."""
+    given = flow_run.parameters
+    dump, folder = given.get("dump"), given.get("folder")
+    if folder is None and dump is not None:
+        folder = str(Path(DumpConfig.model_validate(dump).files[0].interactions).parent)
+    return f"refresh {PurePosixPath(folder or OPERATING.dumps).name}"
+
+
 @flow(
     name="refresh",
-    flow_run_name="refresh",
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
+    flow_run_name=_run_name,
+    task_runner=task_runner(OPERATING),
+    timeout_seconds=OPERATING.flow_timeout_seconds,
+    on_completion=[tell_webhook],
+    on_failure=[tell_webhook],
+    on_crashed=[tell_webhook],
+    on_cancellation=[tell_webhook],
 )
 def refresh(
-    dump: DumpConfig,
+    dump: DumpConfig | None = None,
     config: RefreshConfig | None = None,
     llm: LlmConfig | None = None,
     store: str | None = None,
+    folder: str | None = None,
 ) -> Refreshed:
     """Ingest, embed, cluster, profile, project; each stage is reused where nothing changed.
 
+    A refresh of its own (not a pipeline's) that leaves something no model was trained on emits
+    the event ``llm4cdsr.refresh.changed``.
+
     Args:
-        dump: the files to read.
+        dump: which files to read, and what of them to keep.
         config: all defaults where None.
         llm: who answers; from the environment where None.
         store: where the artifacts are; LLM4CDSR_STORE where None.
+        folder: a folder with interactions.* and items.*, to be read instead of the files of
+            ``dump``. Where neither is given, the newest dump in LLM4CDSR_DUMPS.
     """
     settings = Settings()
     config = config or RefreshConfig()
     llm = llm or default_llm(settings)
     root = store or settings.store
     opened = Store(root)
+    before = opened.pointed(REFRESHED)
     with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
-        dataset = ingest(dump, root)
-        embeddings = embed_items(dataset.ref, endpoints.embedding, llm, root)
+        dataset = ingest(dump_to_read(dump, folder, OPERATING.dumps, opened), root)
+        embeddings = patient(embed_items)(dataset.ref, endpoints.embedding, llm, root)
         clusters = cluster_items(embeddings.ref, config.clusters, root)
-        profiles = profile_users(dataset.ref, clusters.ref, endpoints, llm, config.profiles, root)
+        profiles = patient(profile_users)(
+            dataset.ref, clusters.ref, endpoints, llm, config.profiles, root
+        )
         tables = project_items(dataset.ref, embeddings.ref, config.tables, root)
     stages = {
         "dataset": dataset,
@@ -85,11 +119,22 @@ def refresh(
         "tables": tables,
     }
     parts = {role: stage.ref for role, stage in stages.items()}
-    return Refreshed(
+    made = Refreshed(
         ref=bundle(opened, Kind.REFRESH, REFRESHED, parts),
+        changed=not was_decided(opened, parts),
         dataset=dataset,
         embeddings=embeddings,
         clusters=clusters,
         profiles=profiles,
         tables=tables,
     )
+    tell_refresh(opened, made.stages, before, changed=made.changed)
+    if made.changed and flow_run.parent_flow_run_id is None:
+        announce_refresh(made.ref, _run_name())
+    return ended(made, _outcome(made))
+
+
+def _outcome(made: Refreshed) -> str:
+    usage = sum((stage.usage for stage in made.stages), start=LlmUsage())
+    what = "new data to train on" if made.changed else "nothing new since the last training"
+    return f"{what}; {usage.requests:,} prompts asked, {usage.reused:,} found in the ledger"

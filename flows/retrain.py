@@ -5,13 +5,21 @@ from pydantic import BaseModel, ConfigDict
 
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from flows.operating import OPERATING, ended
 from flows.settings import Settings
-from tasks.bundle import SERVING, bundle, latest_refresh, parts_of
+from tasks.bundle import SERVING, latest_refresh, parts_of, tie
 from tasks.evaluate import EvaluationConfig, evaluate
+from tasks.promotion import PromotionConfig, Verdict, judge_release
 from tasks.recommend import RecommendationConfig, recommend
+from tasks.releases import hold, promote
 from tasks.report import ReportSources, report
 from tasks.stage import StageResult
+from tasks.stories import tell_release
 from tasks.train import TrainingConfig, train
+from tasks.webhook import tell_webhook
+
+HELD = "Held"
+"""The name of the state in which a run ends whose model is not served."""
 
 
 class RetrainConfig(BaseModel):
@@ -22,14 +30,17 @@ class RetrainConfig(BaseModel):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recommendations: RecommendationConfig = RecommendationConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
 
 class Release(BaseModel):
-    """A served model: ``ref`` bundles its artifacts; the stages say how it came about."""
+    """A model and what came of it: ``ref`` bundles its artifacts, ``verdict`` says whether it is
+    served, the stages how it came about."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ref: ArtifactRef
+    verdict: Verdict
     model: StageResult
     metrics: StageResult
     recommendations: StageResult
@@ -40,7 +51,15 @@ class Release(BaseModel):
         return (self.model, self.metrics, self.recommendations, self.report)
 
 
-@flow(name="retrain", flow_run_name="retrain: {name}")
+@flow(
+    name="retrain",
+    flow_run_name="retrain {name}",
+    timeout_seconds=OPERATING.flow_timeout_seconds,
+    on_completion=[tell_webhook],
+    on_failure=[tell_webhook],
+    on_crashed=[tell_webhook],
+    on_cancellation=[tell_webhook],
+)
 def retrain(
     config: RetrainConfig | None = None,
     name: str = "your data",
@@ -48,7 +67,10 @@ def retrain(
     earlier: tuple[StageResult, ...] = (),
     store: str | None = None,
 ) -> Release:
-    """Train, evaluate, recommend, report, promote.
+    """Train, evaluate, recommend, report, and serve the new model unless it is worse.
+
+    A model that does not pass the promotion gate is kept and not served; the run then ends in the
+    state ``Held``.
 
     Args:
         config: all defaults where None.
@@ -75,11 +97,27 @@ def retrain(
         {role: ref for role, ref in {**source, **made}.items() if role != "tables"}
     )
     page = report(sources, name, (*earlier, model, metrics, recommendations), root)
-    release = bundle(opened, Kind.RELEASE, SERVING, {**source, **made, "report": page.ref})
-    return Release(
+    release = tie(opened, Kind.RELEASE, {**source, **made, "report": page.ref})
+    before = opened.pointed(SERVING)
+    verdict = judge_release(release, config.promotion, root)
+    (promote if verdict.promoted else hold)(opened, release, verdict.summary)
+    done = Release(
         ref=release,
+        verdict=verdict,
         model=model,
         metrics=metrics,
         recommendations=recommendations,
         report=page,
     )
+    tell_release(opened, release, before, verdict, done.stages)
+    return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))
+
+
+def outcome_of(verdict: Verdict) -> str:
+    """Returns what became of a model, in a few words."""
+    return "served from now on" if verdict.promoted else "not served"
+
+
+def state_name(verdict: Verdict) -> str | None:
+    """Returns the name of the state that a run with this verdict ends in, None for the usual."""
+    return None if verdict.promoted else HELD

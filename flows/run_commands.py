@@ -9,20 +9,29 @@ from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console
 from flows import options as opt
+from flows.datasets_command import expectation_table
+from flows.dry_run import plan_refresh
 from flows.exits import interruptible
 from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
-from flows.refresh import refresh
+from flows.refresh import RefreshConfig, refresh
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
+from flows.train_command import refuse_torchrun
+from tasks.dump import DumpConfig, Mode
+from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr run --interactions events.parquet --items items.parquet\n\n"
     "llm4cdsr run --interactions e.csv --items i.csv --column reviewerID=user_id "
-    "--max-users 3000 --profile-users 300 --summary run.json"
+    "--max-users 3000 --profile-users 300 --summary run.json\n\n"
+    "llm4cdsr run --dataset cloth-sport --raw downloads\n\n"
+    "llm4cdsr run --interactions today.parquet --items items.parquet --mode append\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --dry-run\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --max-usd 5"
 )
 REFRESH_EXAMPLES = (
     "Example:\n\nllm4cdsr refresh --interactions events.parquet --items items.parquet"
@@ -37,15 +46,28 @@ def run(
     column: opt.Column = None,
     domain: opt.Domain = None,
     max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = 1,
-    item_core: opt.ItemCore = 1,
+    user_core: opt.UserCore = None,
+    item_core: opt.ItemCore = None,
+    dataset: opt.Dataset = None,
+    raw: opt.Raw = None,
+    since: opt.Since = None,
+    until: opt.Until = None,
+    split: opt.Split = None,
+    validation_from: opt.FirstDay = None,
+    test_from: opt.FirstDay = None,
+    mode: opt.HowToMerge = Mode.FULL,
     profile_users: opt.ProfileUsers = None,
     clusters: opt.Clusters = 10,
-    preset: opt.Preset = "best",
+    preset: opt.Preset = None,
     epochs: opt.Epochs = None,
+    device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
     summary: opt.SummaryFile = None,
@@ -56,17 +78,40 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
+    refuse_torchrun()
     settings = Settings()
+    chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
-        interactions, items, column, domain, max_users, user_core, item_core, seed
+        interactions,
+        items,
+        column,
+        domain,
+        max_users,
+        user_core,
+        item_core,
+        seed,
+        (since, until),
+        opt.split_of(split, validation_from, test_from),
+        mode,
+        chosen,
+        raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    retraining = opt.retrain_config(preset, epochs, per_domain, seed)
-    llm = opt.llm_config(settings, provider)
-    title = opt.title_of(name, interactions)
+    retraining = opt.retrain_config(
+        preset, epochs, device, per_domain, seed, chosen.training if chosen else None
+    )
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
+    title = opt.title_of(name or (chosen.title if chosen else None), interactions)
     with _running(settings, store, verbose) as root:
-        stages = pipeline(dump, title, refreshing, retraining, llm, root).stages
-    _tell(Store(root), stages, report, summary)
+        done = pipeline(dump, title, refreshing, retraining, llm, root)
+    _tell(Store(root), done.stages, report, summary)
+    if chosen is not None:
+        console.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
+    console.out.print(console.verdict_line(done.release.ref, done.release.verdict))
 
 
 def refresh_command(
@@ -75,32 +120,65 @@ def refresh_command(
     column: opt.Column = None,
     domain: opt.Domain = None,
     max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = 1,
-    item_core: opt.ItemCore = 1,
+    user_core: opt.UserCore = None,
+    item_core: opt.ItemCore = None,
+    dataset: opt.Dataset = None,
+    raw: opt.Raw = None,
+    since: opt.Since = None,
+    until: opt.Until = None,
+    split: opt.Split = None,
+    validation_from: opt.FirstDay = None,
+    test_from: opt.FirstDay = None,
+    mode: opt.HowToMerge = Mode.FULL,
     profile_users: opt.ProfileUsers = None,
     clusters: opt.Clusters = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
+    max_usd: opt.MaxUsd = None,
+    max_tokens: opt.MaxTokens = None,
+    max_requests: opt.MaxRequests = None,
+    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
+    refuse_torchrun()
     settings = Settings()
+    chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
-        interactions, items, column, domain, max_users, user_core, item_core, seed
+        interactions,
+        items,
+        column,
+        domain,
+        max_users,
+        user_core,
+        item_core,
+        seed,
+        (since, until),
+        opt.split_of(split, validation_from, test_from),
+        mode,
+        chosen,
+        raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    llm = opt.llm_config(settings, provider)
+    language = chosen.language if chosen else None
+    llm = opt.llm_config(settings, provider, language, max_usd, max_tokens, max_requests)
+    if dry_run:
+        _tell_plan(dump, refreshing, llm, store or settings.store)
+        return
     with _running(settings, store, verbose) as root:
         stages = refresh(dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
+    if chosen is not None:
+        console.out.print(expectation_table(chosen.expected, stages[0]))
 
 
 def retrain_command(
     name: opt.Name = None,
-    preset: opt.Preset = "best",
+    preset: opt.Preset = None,
     epochs: opt.Epochs = None,
+    device: opt.Device = "auto",
     per_domain: opt.PerDomain = 10,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
@@ -109,11 +187,21 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From the latest refresh to a model, its recommendations and a report."""
+    refuse_torchrun()
     settings = Settings()
-    retraining = opt.retrain_config(preset, epochs, per_domain, seed)
+    retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     with _running(settings, store, verbose) as root:
-        stages = retrain(retraining, opt.title_of(name, None), store=root).stages
-    _tell(Store(root), stages, report, summary)
+        release = retrain(retraining, opt.title_of(name, None), store=root)
+    _tell(Store(root), release.stages, report, summary)
+    console.out.print(console.verdict_line(release.ref, release.verdict))
+
+
+def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
+    console.show_logs(verbose=False)
+    planned = plan_refresh(dump, config, llm, store)
+    console.out.print(console.plan_table(planned))
+    for line in console.facts_of_plan(planned):
+        console.out.print(line)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.budget import Price
 from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 
 
@@ -27,12 +28,48 @@ class Settings(BaseSettings):
     chat_model: str | None = None
     embed_base_url: str | None = None
     embed_model: str | None = None
+    chat_concurrency: int | None = None
+    embed_concurrency: int | None = None
+    chat_requests_per_minute: float | None = None
+    chat_tokens_per_minute: float | None = None
+    embed_requests_per_minute: float | None = None
+    embed_tokens_per_minute: float | None = None
+    outage_minutes: float | None = Field(
+        default=None, description="How long a run waits for servers that are down; 10 by default."
+    )
+    prices: dict[str, Price] = Field(
+        default={}, description="USD per million tokens, as JSON: model -> prompt, completion."
+    )
 
 
 def default_llm(settings: Settings) -> LlmConfig:
     """Returns the LLM configuration that the environment describes."""
-    return LlmConfig(
-        provider=settings.provider,
-        chat=ChatConfig(base_url=settings.chat_base_url, model=settings.chat_model),
-        embedding=EmbeddingConfig(base_url=settings.embed_base_url, model=settings.embed_model),
+    chat = _given(
+        base_url=settings.chat_base_url,
+        model=settings.chat_model,
+        concurrency=settings.chat_concurrency,
+        requests_per_minute=settings.chat_requests_per_minute,
+        tokens_per_minute=settings.chat_tokens_per_minute,
     )
+    embedding = _given(
+        base_url=settings.embed_base_url,
+        model=settings.embed_model,
+        concurrency=settings.embed_concurrency,
+        requests_per_minute=settings.embed_requests_per_minute,
+        tokens_per_minute=settings.embed_tokens_per_minute,
+    )
+    run = _given(outage_minutes=settings.outage_minutes)
+    return LlmConfig.model_validate(
+        {
+            "provider": settings.provider,
+            "chat": ChatConfig.model_validate(chat),
+            "embedding": EmbeddingConfig.model_validate(embedding),
+            "prices": settings.prices,
+            **run,
+        }
+    )
+
+
+def _given(**values: str | float | None) -> dict[str, str | float]:
+    """What is set; the rest keeps the defaults of the configuration."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -39,7 +39,10 @@ class DatasetFacts(BaseModel):
 
 
 class LlmFacts(BaseModel):
-    """Prompts sent now, found in the ledger, failed; tokens of those sent now."""
+    """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
+
+    ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,6 +51,8 @@ class LlmFacts(BaseModel):
     failed: int
     prompt_tokens: int
     completion_tokens: int
+    usd: float
+    unpriced: int
 
 
 class RunSummary(BaseModel):

@@ -46,20 +46,27 @@ class CrossDomainBatch:
 
     def to(self, device: torch.device) -> CrossDomainBatch:
         return CrossDomainBatch(
-            self.users.to(device),
-            self.mixed_items.to(device),
-            tuple(items.to(device) for items in self.local_items),
-            self.last_position.to(device),
+            moved(self.users, device),
+            moved(self.mixed_items, device),
+            tuple(moved(items, device) for items in self.local_items),
+            moved(self.last_position, device),
             tuple(
                 DomainQueries(
-                    q.rows.to(device),
-                    q.mixed_position.to(device),
-                    q.local_position.to(device),
-                    q.targets.to(device),
+                    moved(q.rows, device),
+                    moved(q.mixed_position, device),
+                    moved(q.local_position, device),
+                    moved(q.targets, device),
                 )
                 for q in self.queries
             ),
         )
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; on its way to a GPU the copy runs beside what the GPU is doing."""
+    if device.type != "cuda" or tensor.device == device:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def training_batch(

@@ -55,7 +55,8 @@ class ModelConfig(_Settings):
     local_start: Literal["text", "random"] = "text"
     """Starting values of the local tables: the PCA of the item texts, or noise (ablation)."""
     global_items: Literal["text", "ids"] = "text"
-    """`ids` replaces the frozen text table by a trainable random one (ablation; no new items)."""
+    """`ids` replaces text and adapter by a trainable vector per item, random at first, as in SASRec
+    (ablation and baseline; knows no new items)."""
     global_correction: bool = False
     """Add a trainable row per item, zero at first, to the adapted text: an item that the data know
     well may depart from its text, a new one has its text alone."""
@@ -94,6 +95,9 @@ class TrainConfig(_Settings):
     """Score two different random items as one negative, as the released code did (METHOD 7.2)."""
     batch_size: int = Field(128, ge=1)
     """Users per step. The paper's 128."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches that a batch is cut into when it does not fit in memory. Their gradients add up
+    to the batch's; only the alignment with profiles sees one micro-batch at a time."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size. The paper's 1e-3."""
     weight_decay: float = Field(0.0, ge=0)
@@ -112,6 +116,10 @@ class TrainConfig(_Settings):
     """Epochs between validations."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on this many users, chosen by the seed; none means all."""
+    validation_candidates: int | None = Field(None, ge=1)
+    """Validate against this many unseen items of the target's domain, drawn once a user; none means
+    all. For catalogues too large to rank at every validation; the figure is then much higher, and
+    `evaluate` still ranks them all."""
     max_seconds: float | None = Field(None, gt=0)
     """Stop after the epoch in which this much training time is spent; the machine then matters."""
     refit: bool = False

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batches import CrossDomainBatch, DomainQueries
+from model.batches import CrossDomainBatch, DomainQueries, moved
 from model.config import TrainConfig
+from model.distributed import Team
 from model.losses import (
     binary_loss,
     contrastive_loss,
@@ -33,6 +34,17 @@ class Draws:
     negatives: tuple[Tensor, ...]  # per domain (K_d, N) for bce, (N,) for softmax
     pairs: Tensor  # (B, D) one item per user and domain, 0 where there is none
 
+    def to(self, device: torch.device) -> Draws:
+        return Draws(tuple(moved(n, device) for n in self.negatives), moved(self.pairs, device))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the means of a step divide by: the whole batch's, also for a share of it."""
+
+    events: tuple[int, ...]  # per domain, the queries that are learned
+    profiles: int  # users who have one
+
 
 class Objective:
     """Computes losses for a model; holds training histories and profiles, no held-out event."""
@@ -43,8 +55,10 @@ class Objective:
         training: Sequences,
         config: TrainConfig,
         profiles: UserProfiles | None = None,
+        team: Team | None = None,
     ) -> None:
         self.model, self.training, self.config = model, training, config
+        self.team = team or Team()
         self.unseen = UnseenItems(training)
         self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
 
@@ -59,9 +73,22 @@ class Objective:
             if self._regularises
             else np.zeros((len(users), 0), np.int64)
         )
-        return Draws(negatives, torch.from_numpy(pairs).to(self.model.device))
+        return Draws(negatives, torch.from_numpy(pairs))
 
-    def loss(self, batch: CrossDomainBatch, draws: Draws) -> Tensor:
+    def counts(self, batch: CrossDomainBatch) -> Counts:
+        events = tuple(len(self._learned(queries)) for queries in batch.queries)
+        if self.profiles is None:
+            return Counts(events, 0)
+        return Counts(events, int(self.profiles.has_profile[batch.users.cpu().numpy()].sum()))
+
+    def loss(self, batch: CrossDomainBatch, draws: Draws, whole: Counts | None = None) -> Tensor:
+        """The loss of a batch; with the counts of a `whole` batch, a share's part of that loss.
+
+        The parts of all shares add up to the whole's loss, gradients too, with two exceptions:
+        the alignment compares users with those whom all processes work on at the same time, not
+        with the micro-batches before and after; `mismatched_negatives` mixes within a share.
+        """
+        whole = whole or self.counts(batch)
         rows = self.model.look_up(self._items_needed(batch, draws))
         states, last = self.model.states(batch, rows)
         total = states[0].new_zeros(())
@@ -76,11 +103,12 @@ class Objective:
                     kept,
                     rows,
                 )
-                total = total + losses.mean()
+                total = total + losses.sum() / whole.events[domain]
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
         if self.profiles is not None and last is not None:
-            total = total + self.config.beta * self._alignment(self.profiles, batch.users, last)
+            aligned = self._alignment(self.profiles, batch.users, last, whole.profiles)
+            total = total + self.config.beta * aligned
         return total
 
     @property
@@ -96,7 +124,7 @@ class Objective:
         else:
             drawn = rng.choice(size, config.negatives, replace=False, shuffle=False)
             drawn = drawn + self.training.domain_starts[domain] + 1
-        return torch.from_numpy(drawn).to(self.model.device)
+        return torch.from_numpy(drawn)
 
     def _full_softmax(self, domain: int) -> bool:
         """Drawing all items, or more than there are, is the full softmax."""
@@ -154,19 +182,25 @@ class Objective:
             )
         return torch.stack(losses).mean()
 
-    def _alignment(self, profiles: UserProfiles, users: Tensor, last: Tensor) -> Tensor:
+    def _alignment(self, profiles: UserProfiles, users: Tensor, last: Tensor, whole: int) -> Tensor:
         """Profiles against last global states; users without a profile take no part (METHOD 3)."""
         index = users.cpu().numpy()
         rows = np.flatnonzero(profiles.has_profile[index])
         vectors = torch.from_numpy(profiles.vectors[index[rows]]).to(last.device)
         adapter = self.model.user_adapter
         assert adapter is not None, "a model fitted with profiles is made with profile_width"
-        return contrastive_loss(
-            adapter(vectors),
-            last[torch.from_numpy(rows).to(last.device)],
+        own = torch.cat((adapter(vectors), last[torch.from_numpy(rows).to(last.device)]), dim=1)
+        described, states = self.team.gather(own).chunk(2, dim=1)  # (n, H) each
+        loss = contrastive_loss(
+            described,
+            states,
             self.config.contrastive_temperature,
             self.config.contrastive_targets,
         )
+        loss = loss * (len(described) / max(whole, 1))
+        # Every process has the whole value, and the gradient of its own rows: the values must sum
+        # to one loss, the gradients are different parts of one gradient already.
+        return loss - loss.detach() * (1 - 1 / self.team.size)
 
 
 def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemRows) -> Tensor:

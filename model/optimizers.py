@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer, SparseAdam
 
 from model.config import TrainConfig
+from model.distributed import Team
 from model.tri_thread import TriThread
 
 
@@ -22,25 +23,26 @@ class Optimizers:
     """
 
     def __init__(self, model: TriThread, config: TrainConfig) -> None:
-        tables = model.item_tables()
-        for table in tables:
+        for table in model.item_tables():
             table.sparse = True
-        sparse = [table.weight for table in tables]
-        self._is_lazy = config.table_update == "lazy"
-        owned_elsewhere = {id(weight) for weight in sparse if self._is_lazy}
-        network = [
-            parameter
-            for parameter in model.parameters()
-            if parameter.requires_grad and id(parameter) not in owned_elsewhere
-        ]
-        self.members: list[Optimizer] = [_adam(network, config)]
-        if self._is_lazy and sparse:
-            self.members.append(SparseAdam(sparse, lr=config.learning_rate))
-        self._buffers = [] if self._is_lazy else [(w, torch.zeros_like(w)) for w in sparse]
+        self._tables = [table.weight for table in model.item_tables()]
+        is_table = {id(weight) for weight in self._tables}
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._network = [parameter for parameter in trained if id(parameter) not in is_table]
+        if config.table_update == "lazy":
+            self.members: list[Optimizer] = [_adam(self._network, config)]
+            if self._tables:
+                self.members.append(SparseAdam(self._tables, lr=config.learning_rate))
+            self._buffers: list[tuple[Tensor, Tensor]] = []
+        else:
+            self.members = [_adam(trained, config)]
+            self._buffers = [(table, torch.zeros_like(table)) for table in self._tables]
 
-    def step(self, loss: Tensor) -> None:
-        """Backward and update; no gradient is left behind."""
-        loss.backward()
+    def step(self, team: Team) -> None:
+        """Update by the gradients that the backward passes of all processes left; none stays."""
+        team.sum_gradients(self._network)
+        for table in self._tables:
+            team.sum_sparse_gradient(table)
         written = [_spread(weight, buffer) for weight, buffer in self._buffers]
         for member in self.members:
             member.step()

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.negatives import UnseenItems
-from model.scoring import Scorer
+from model.scoring import CandidateScorer, Scorer
 from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
 BLOCK_SCORES = 4_000_000  # scores held at a time: 16 MB, which the allocator reuses
+BLOCK_CANDIDATES = 100_000  # item vectors held at a time: 100 MB of 256 numbers each
 
 
 class NanScoreError(ArithmeticError):
@@ -77,6 +78,27 @@ def rank_sampled(scorer: Scorer, prefixes: Prefixes, candidates: IntArray) -> Ra
     return _rank(scorer, prefixes, candidates)
 
 
+def rank_candidates(scorer: CandidateScorer, prefixes: Prefixes, candidates: IntArray) -> Ranks:
+    """The ranks of `rank_sampled`, without scoring any item that is no candidate.
+
+    Its cost does not grow with the catalogue. Raises NanScoreError.
+    """
+    sequences, width = prefixes.sequences, candidates.shape[1] + 1
+    domains = sequences.domain_of(prefixes.targets)
+    counts = np.zeros((3, len(prefixes)), np.int64)
+    for domain in range(sequences.domain_count):
+        for rows in _blocks(prefixes, domains, domain, BLOCK_CANDIDATES // width):
+            block, drawn = prefixes.select(rows), candidates[rows]
+            asked = np.concatenate((block.targets[:, None], drawn), axis=1)  # (R, C + 1)
+            scores = scorer.score(block, domain, asked)
+            exists = (drawn > 0) & (drawn != block.targets[:, None])
+            kept = np.concatenate((np.ones((len(block), 1), bool), exists), axis=1)
+            scores = scores.cpu().masked_fill(~torch.from_numpy(kept), 0.0)
+            _refuse_nan(scores, block, sequences.domain_names[domain])
+            counts[:, rows] = _count_drawn(scores[:, :1], scores[:, 1:], torch.from_numpy(exists))
+    return Ranks(prefixes.users, domains, counts[0], counts[1], counts[2])
+
+
 def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed: int) -> IntArray:
     """`count` different items of each target's domain outside its user's whole history, (R, count).
 
@@ -99,13 +121,29 @@ def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed
 
 def ranking_metrics(ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)) -> RankingMetrics:
     """NDCG, hit rate and reciprocal rank at each cutoff, expected over the order of ties."""
+    means = {
+        name: {
+            k: float(np.mean(values)) if len(values) else float("nan") for k, values in by.items()
+        }
+        for name, by in expected_gains(ranks, cutoffs).items()
+    }
+    return RankingMetrics(len(ranks.users), means["NDCG"], means["HR"], means["MRR"])
+
+
+def expected_gains(
+    ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)
+) -> dict[str, dict[int, NDArray[np.float64]]]:
+    """What each row adds to a metric, (R,), by the metric's name (NDCG, HR, MRR) and cutoff.
+
+    A metric is the mean of its gains; paired comparisons of two models resample them.
+    """
     depth = max(cutoffs)
     position = np.arange(1, depth + 1)
-    gains = {"ndcg": 1 / np.log2(position + 1), "hit_rate": np.ones(depth), "mrr": 1 / position}
-    means = {
-        name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs} for name, gain in gains.items()
+    by_place = {"NDCG": 1 / np.log2(position + 1), "HR": np.ones(depth), "MRR": 1 / position}
+    return {
+        name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs}
+        for name, gain in by_place.items()
     }
-    return RankingMetrics(len(ranks.users), means["ndcg"], means["hit_rate"], means["mrr"])
 
 
 def metrics_by_domain(
@@ -117,14 +155,12 @@ def metrics_by_domain(
     }
 
 
-def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> float:
-    """Mean over rows of the gain averaged over the places `greater .. greater + equal` (from 0)."""
-    if not len(ranks.users):
-        return float("nan")
+def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The gain of each row, averaged over the places `greater .. greater + equal` (from 0)."""
     total = np.concatenate(([0.0], np.cumsum(gain)))
     first = np.minimum(ranks.greater, len(gain))
     last = np.minimum(ranks.greater + ranks.equal + 1, len(gain))
-    return float(np.mean((total[last] - total[first]) / (ranks.equal + 1)))
+    return (total[last] - total[first]) / (ranks.equal + 1)
 
 
 def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ranks:
@@ -132,7 +168,8 @@ def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ra
     domains = sequences.domain_of(prefixes.targets)
     counts = np.zeros((3, len(prefixes)), np.int64)
     for domain in range(sequences.domain_count):
-        for rows in _blocks(prefixes, domains, domain):
+        size = BLOCK_SCORES // sequences.domain_size(domain)
+        for rows in _blocks(prefixes, domains, domain, size):
             block = prefixes.select(rows)
             scores = scorer.score(block, domain)
             _refuse_nan(scores, block, sequences.domain_names[domain])
@@ -144,11 +181,11 @@ def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ra
     return Ranks(prefixes.users, domains, counts[0], counts[1], counts[2])
 
 
-def _blocks(prefixes: Prefixes, domains: IntArray, domain: int) -> Iterator[IntArray]:
+def _blocks(prefixes: Prefixes, domains: IntArray, domain: int, size: int) -> Iterator[IntArray]:
     """Rows of one domain in blocks of similar prefix length, so that padding stays small."""
     rows = np.flatnonzero(domains == domain)
     rows = rows[np.argsort((prefixes.stop - prefixes.start)[rows], kind="stable")]
-    size = max(1, min(2048, BLOCK_SCORES // prefixes.sequences.domain_size(domain)))
+    size = max(1, min(2048, size))
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
 
@@ -157,37 +194,40 @@ def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
     """Counts over the whole row, less the items seen before: (3, R)."""
     size = scores.shape[1]
     target = _gather(scores, block.targets[:, None] - first)  # (R, 1)
-    greater = _row_counts(torch.gt(scores, target, out=torch.empty_like(scores)))
-    equal = _row_counts(torch.eq(scores, target, out=torch.empty_like(scores))) - 1
+    greater = _row_sums(torch.gt(scores, target, out=torch.empty_like(scores)))
+    equal = _row_sums(torch.eq(scores, target, out=torch.empty_like(scores))) - 1
     events, rows = concatenate_ranges(block.start, block.stop)
     columns = block.sequences.items[events] - first
     other = (columns >= 0) & (columns < size) & (columns != (block.targets - first)[rows])
-    seen_rows, seen_columns = np.divmod(np.unique(rows[other] * size + columns[other]), size)
-    seen = scores[torch.from_numpy(seen_rows), torch.from_numpy(seen_columns)].cpu().numpy()
-    reference = target[:, 0].cpu().numpy()[seen_rows]
-    count = len(block)
-    greater -= np.bincount(seen_rows, seen > reference, count).astype(np.int64)
-    equal -= np.bincount(seen_rows, seen == reference, count).astype(np.int64)
-    return np.stack((greater, equal, size - 1 - np.bincount(seen_rows, minlength=count)))
+    place = np.unique(rows[other] * size + columns[other])  # each seen item once
+    seen_rows = place // size
+    seen = scores.reshape(-1)[torch.from_numpy(place).to(scores.device)]  # may be an expanded row
+    reference = target[:, 0][torch.from_numpy(seen_rows).to(scores.device)]
+    found = torch.stack((seen > reference, seen == reference)).cpu().numpy()
+    greater, equal = torch.stack((greater, equal)).cpu().numpy()
+    seen_count = np.bincount(seen_rows, minlength=len(block))
+    greater -= np.bincount(seen_rows, found[0], len(block)).astype(np.int64)
+    equal -= np.bincount(seen_rows, found[1], len(block)).astype(np.int64)
+    return np.stack((greater, equal, size - 1 - seen_count))
 
 
-def _row_counts(flags: Tensor) -> IntArray:
+def _row_sums(flags: Tensor) -> Tensor:
     """Row sums of zeros and ones held as floats: exact up to 2**24 items, and nine times as fast on
     a CPU as summing booleans, which would take most of an evaluation."""
-    return flags.sum(1).long().cpu().numpy()
+    return flags.sum(1).long()
 
 
 def _count_sampled(scores: Tensor, block: Prefixes, first: int, candidates: IntArray) -> IntArray:
     exists = torch.from_numpy((candidates > 0) & (candidates != block.targets[:, None]))
     target = _gather(scores, block.targets[:, None] - first).cpu()
     drawn = _gather(scores, np.maximum(candidates - first, 0)).cpu()  # (R, C)
-    return np.stack(
-        (
-            ((drawn > target) & exists).sum(1).numpy(),
-            ((drawn == target) & exists).sum(1).numpy(),
-            exists.sum(1).numpy(),
-        )
-    )
+    return _count_drawn(target, drawn, exists)
+
+
+def _count_drawn(target: Tensor, drawn: Tensor, exists: Tensor) -> IntArray:
+    """Counts (3, R) of the scores `drawn` (R, C) beside that of the `target` (R, 1)."""
+    greater, equal = ((drawn > target) & exists).sum(1), ((drawn == target) & exists).sum(1)
+    return torch.stack((greater, equal, exists.sum(1))).numpy()
 
 
 def _gather(scores: Tensor, columns: IntArray) -> Tensor:

@@ -1,6 +1,6 @@
 """What can be ranked: one protocol for the model and all baselines, and the model's side of it.
 
-Dimensions: R prefixes, I_d items of a domain, H hidden width.
+Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batches import prefix_batch
+from model.batches import moved, prefix_batch
 from model.sequences import IntArray, Prefixes
 from model.tri_thread import TriThread
 
@@ -57,3 +57,23 @@ class ModelScorer:
         batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
         states, _ = self.model.states(batch, self.rows)
         return states[domain]
+
+
+class CandidateScorer:
+    """The fused score of a few items after each prefix, for catalogues too large to score.
+
+    Reads the rows of the items involved and no others: the same scores as `ModelScorer`'s.
+    """
+
+    def __init__(self, model: TriThread) -> None:
+        self.model = model.eval()
+
+    @torch.inference_mode()
+    def score(self, prefixes: Prefixes, domain: int, items: IntArray) -> Tensor:
+        """Scores (R, C) of `items` (R, C) of `domain`; the scores of item 0 mean nothing."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        asked = moved(torch.from_numpy(items), self.model.device)
+        rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
+        states, _ = self.model.states(batch, rows)
+        vectors = self.model.item_vectors(asked, rows)  # (R, C, 2H)
+        return self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])

@@ -84,9 +84,13 @@ class Sequences:
     def prefixes_of_split(self, split: int) -> Prefixes:
         """One row per event of `split`, asking for that event after all earlier ones of its user.
 
-        The prefix of a test event therefore holds the validation event.
+        The prefix of a test event therefore holds the validation event, and with several test
+        events a user the earlier ones. A user's first event is never asked for: nothing came
+        before it, whatever the split.
         """
-        events = np.flatnonzero(self.split == split)
+        is_asked = self.split == split
+        is_asked[self.offsets[:-1][np.diff(self.offsets) > 0]] = False
+        events = np.flatnonzero(is_asked)
         return Prefixes(self, self.event_users[events], events, self.items[events])
 
     def prefixes_of_users(self, users: IntArray) -> Prefixes:

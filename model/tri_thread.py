@@ -75,11 +75,13 @@ class TriThread(nn.Module):
         text = torch.from_numpy(tables.global_table)
         start = torch.from_numpy(tables.local_table)
         self.global_table: Tensor
-        if config.global_items == "text":
-            self.register_buffer("global_table", text)
-        else:
-            self.global_table = nn.Parameter(INITIAL_STD * torch.randn_like(text))
+        self.register_buffer("global_table", text)
         self.adapter = Adapter(text.shape[1], config.hidden)
+        self.identities = (
+            nn.Embedding(len(text), config.hidden, padding_idx=0)
+            if config.global_items == "ids"
+            else None
+        )
         self.global_thread = Encoder(config) if config.global_thread else None
         self.local_threads = nn.ModuleList(
             Encoder(config) for _ in range(self.domain_count if config.local_threads else 0)
@@ -103,8 +105,8 @@ class TriThread(nn.Module):
 
     def item_tables(self) -> list[nn.Embedding]:
         """Trainable tables of one row per item, of which a step uses few."""
-        tables = [self.local_table, *([self.correction] if self.correction is not None else [])]
-        return [table for table in tables if table.weight.requires_grad]
+        tables = (self.local_table, self.correction, self.identities)
+        return [table for table in tables if table is not None and table.weight.requires_grad]
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +120,11 @@ class TriThread(nn.Module):
     def look_up(self, items: Tensor) -> ItemRows:
         """Table rows and adapter outputs (METHOD 2) of `items`, of any shape and with repeats."""
         ids = torch.unique(items)
-        adapted = self.adapter(F.embedding(ids, self.global_table))
+        adapted = (
+            self.adapter(F.embedding(ids, self.global_table))
+            if self.identities is None
+            else self.identities(ids)
+        )
         if self.correction is not None:
             adapted = adapted + self.correction(ids)
         return ItemRows(ids, adapted, self.local_table(ids))
@@ -175,6 +181,8 @@ class TriThread(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Encoder) and module.positions is not None:
                 nn.init.normal_(module.positions.weight, std=INITIAL_STD)
+        if self.identities is not None:
+            nn.init.normal_(self.identities.weight, std=INITIAL_STD)
 
 
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 ledger, where it would stay."""
 
 import base64
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,11 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 
 from artifacts.answers import Answer
+
+TOO_LONG = "too_long"
+"""The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
+
+_HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
 class BadAnswer(ValueError):
@@ -48,6 +54,17 @@ def checked_text(key: str, reply: ChatCompletion) -> Answer:
         prompt_tokens=reply.usage.prompt_tokens if reply.usage else 0,
         completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
     )
+
+
+def words_in(text: str) -> int:
+    """Returns the words of a text; of Chinese and Japanese each character counts as one."""
+    return len(_HAN_OR_KANA.sub(" x ", text).split())
+
+
+def is_within(answer: Answer, max_words: int | None) -> bool:
+    """Whether an answer keeps to a limit of words. One that was cut is marked as that already."""
+    cut = answer.finish_reason == "length"
+    return cut or max_words is None or words_in(answer.text or "") <= max_words
 
 
 def checked_vectors(

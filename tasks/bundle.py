@@ -19,6 +19,13 @@ class NothingRefreshed(LookupError):
 
 def bundle(store: Store, kind: Kind, pointer: str, parts: dict[str, ArtifactRef]) -> ArtifactRef:
     """Returns the bundle of ``parts``, made where it is new, and lets ``pointer`` name it."""
+    ref = tie(store, kind, parts)
+    store.point(pointer, ref)
+    return ref
+
+
+def tie(store: Store, kind: Kind, parts: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Returns the bundle of ``parts``, made where it is new; no pointer changes."""
     wanted = identity(kind, {}, parts)
     ref = store.find(wanted)
     if ref is None:
@@ -26,7 +33,6 @@ def bundle(store: Store, kind: Kind, pointer: str, parts: dict[str, ArtifactRef]
             notes = {note for part in parts.values() for note in store.manifest(part).notes}
             draft.notes.extend(sorted(notes))
         ref = wanted.ref
-    store.point(pointer, ref)
     return ref
 
 

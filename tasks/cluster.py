@@ -11,11 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin_min
 
-from artifacts.clusters import write_clusters
+from artifacts.clusters import read_centroids, write_clusters
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
+from tasks.kept_centroids import CENTROIDS, kept_centroids
 from tasks.stage import StageResult, run_stage
 
 FULL_KMEANS_ITEMS = 50_000
@@ -29,6 +31,14 @@ class ClusterConfig(BaseModel):
 
     clusters: int = Field(default=10, ge=1, description="As in the paper.")
     seed: int = Field(default=0, description="Of K-means (METHOD 7.12).")
+    refit_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Keep the centres of the last refresh until more than this share of the items "
+        "has changed: else a few new items move other items' interests, and profiles that "
+        "nothing was added to are paid again. 0 fits on every change.",
+    )
 
 
 @task(name="cluster items", task_run_name="cluster items", cache_policy=NO_CACHE)
@@ -36,33 +46,49 @@ def cluster_items(embeddings: ArtifactRef, config: ClusterConfig, store_root: st
     """Returns the clusters: ``item_index, cluster, distance`` (Euclidean, to its centroid)."""
     store = Store(store_root)
     wanted = identity(Kind.CLUSTERS, config, {"embeddings": embeddings})
+    kept = None
+    if store.find(wanted) is None:
+        kept = kept_centroids(store, embeddings, wanted.parameters, config.refit_share)
+    if kept is not None:
+        wanted = identity(Kind.CLUSTERS, config, {"embeddings": embeddings, CENTROIDS: kept})
     return run_stage(
         store,
         "cluster items",
         wanted,
-        lambda draft: make_clusters(store, embeddings, config, draft),
+        lambda draft: make_clusters(store, embeddings, config, draft, kept),
     )
 
 
 def make_clusters(
-    store: Store, embeddings: ArtifactRef, config: ClusterConfig, draft: Draft
+    store: Store,
+    embeddings: ArtifactRef,
+    config: ClusterConfig,
+    draft: Draft,
+    kept: ArtifactRef | None = None,
 ) -> None:
-    """Fills a draft with the clusters of item embeddings.
+    """Fills a draft with the clusters of item embeddings, around the centres of ``kept`` if given.
 
-    The centroids come from items with an embedding of their own: thousands of items that stand
-    at their domain's mean would draw a cluster to themselves.
+    Otherwise the centroids come from items with an embedding of their own: thousands of items
+    that stand at their domain's mean would draw a cluster to themselves.
     """
     read = read_item_embeddings(store, embeddings)
-    vectors, is_embedded = read.vectors[1:], read.is_embedded[1:]
+    vectors = read.vectors[1:]
+    if kept is None:
+        centroids = _fitted(vectors[read.is_embedded[1:]], config)
+    else:
+        centroids = read_centroids(store, kept)
+    labels, distances = pairwise_distances_argmin_min(vectors, centroids)
+    write_clusters(draft.path, labels, distances, centroids)
+    draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
+
+
+def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:
+    """Returns centroids, float32 (clusters, width)."""
     with warnings.catch_warnings():
         # Fewer distinct texts than clusters: some stay empty, which harms nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        kmeans = _kmeans(int(is_embedded.sum()), config).fit(vectors[is_embedded])
-    labels = np.asarray(kmeans.predict(vectors))
-    centroids = np.asarray(kmeans.cluster_centers_)
-    distances = np.linalg.norm(vectors - centroids[labels], axis=1)
-    write_clusters(draft.path, labels, distances, centroids)
-    draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
+        kmeans = _kmeans(len(vectors), config).fit(vectors)
+    return np.asarray(kmeans.cluster_centers_, np.float32)
 
 
 def _kmeans(items: int, config: ClusterConfig) -> KMeans | MiniBatchKMeans:

@@ -1,31 +1,19 @@
-"""Reads a user's dump: files of interactions and of items, in the forms that shops export.
+"""Which dump to read and what of it to keep: the settings of ingest."""
 
-Everything is read as it lies, then brought to the columns of `artifacts.columns`. Rows that
-cannot be used are set aside with their reason, never dropped silently.
-"""
-
-from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from enum import StrEnum
+from typing import Annotated, Literal, Self
 
-import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artifacts import columns as col
-from tasks.dump_columns import identifier, item_column, microseconds
-from tasks.dump_files import UnreadableDump, scan_table
+from tasks.dump_forms import Form
 
-INTERACTION_COLUMNS = (col.USER_ID, col.ITEM_ID, col.DOMAIN, col.TIMESTAMP)
 ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 
-ITEM_SCHEMA: dict[str, pl.DataType] = {
-    col.ITEM_ID: pl.String(),
-    col.DOMAIN: pl.String(),
-    col.TITLE: pl.String(),
-    col.BRAND: pl.String(),
-    col.CATEGORIES: pl.List(pl.String()),
-    col.PRICE: pl.Float64(),
-    col.DESCRIPTION: pl.String(),
-}
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Repeats(StrEnum):
@@ -35,15 +23,108 @@ class Repeats(StrEnum):
     FIRST = "first"
 
 
-class DumpConfig(BaseModel):
+class Ties(StrEnum):
+    """In which order a user's events of one moment stand (METHOD 7.16)."""
+
+    DUMP = "dump"
+    SHUFFLE = "shuffle"
+
+
+class Catalogue(StrEnum):
+    """Which items can be recommended."""
+
+    ALL = "all"
+    BOUGHT = "bought"
+
+
+class Mode(StrEnum):
+    """What becomes of the data of the last refresh."""
+
+    FULL = "full"
+    APPEND = "append"
+
+
+class LeaveOneOut(_Edge):
+    """A user's last event tests, the one before validates (METHOD 6)."""
+
+    kind: Literal["leave-one-out"] = "leave-one-out"
+
+
+class ByTime(_Edge):
+    """Everyone trains on what was before one moment: nothing is learnt from the future.
+
+    Where a moment is not given, it is the one that leaves the share of events after it.
+    """
+
+    kind: Literal["time"] = "time"
+    validation_from: datetime | None = Field(
+        default=None, description="First moment of the validation events; UTC without a zone."
+    )
+    test_from: datetime | None = Field(
+        default=None, description="First moment of the test events; UTC without a zone."
+    )
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=1, description="Where no moment is given."
+    )
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="Where no moment is given.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        if self.validation_from is None or self.test_from is None:
+            return self
+        if in_utc(self.validation_from) >= in_utc(self.test_from):
+            raise ValueError(
+                f"validation_from {self.validation_from} must be before test_from {self.test_from}"
+            )
+        return self
+
+
+class ByUser(_Edge):
+    """Some users are held out whole: how well strangers are served."""
+
+    kind: Literal["users"] = "users"
+    validation_share: float = Field(default=0.1, gt=0, lt=1, description="Of all users.")
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="Of all users.")
+
+    @model_validator(mode="after")
+    def _some_train(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave no user to train on")
+        return self
+
+
+Protocol = Annotated[LeaveOneOut | ByTime | ByUser, Field(discriminator="kind")]
+
+
+class Source(_Edge):
+    """The files of one domain, or of several where the files have a column that names it."""
+
+    interactions: str = Field(description="File of interactions; see `DumpConfig.interactions`.")
+    items: str | None = Field(default=None, description="File that describes the items.")
+    domain: str | None = Field(
+        default=None, description="The domain of all rows; from the column 'domain' where None."
+    )
+    form: Form = Field(
+        default=Form.TABLE,
+        description="'amazon-2018', 'amazon-2023', 'douban', or a 'table' with columns of our "
+        "names or of those in `columns`.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names in the files that differ from ours, as {'reviewerID': 'user_id'}.",
+    )
+
+
+class DumpConfig(_Edge):
     """Which dump to read, and what of it to keep."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    interactions: str = Field(
+    interactions: str | None = Field(
+        default=None,
         description="Parquet, CSV or JSON-lines file with user_id, item_id, domain and timestamp "
         "(seconds, or milli- or microseconds, since 1970, a date type, or ISO dates as text; UTC "
-        "where no zone is named); a .gz of the latter two is read too."
+        "where no zone is named); a .gz of the latter two is read too.",
     )
     items: str | None = Field(
         default=None,
@@ -54,9 +135,14 @@ class DumpConfig(BaseModel):
         default_factory=dict,
         description="Names in the files that differ from ours, as {'reviewerID': 'user_id'}.",
     )
+    sources: tuple[Source, ...] = Field(
+        default=(), description="In place of the three above: files by domain, in a public form."
+    )
     domains: tuple[str, ...] | None = Field(
         default=None, description="Keep only these domains; all by default."
     )
+    since: date | None = Field(default=None, description="First day of events that are kept, UTC.")
+    until: date | None = Field(default=None, description="Last day of events that are kept, UTC.")
     max_users: int | None = Field(
         default=None, ge=1, description="Keep a seeded sample of this many users; all by default."
     )
@@ -66,133 +152,58 @@ class DumpConfig(BaseModel):
     item_core: int = Field(
         default=1,
         ge=1,
-        description="Keep events of items with at least this many events (>=). The items stay in "
-        "the catalogue: they can be recommended by their text.",
+        description="Keep events of items with at least this many events (>=). With the catalogue "
+        "'all' such items stay in it: they can be recommended by their text.",
+    )
+    catalogue: Catalogue = Field(
+        default=Catalogue.ALL,
+        description="'all' described items can be recommended, or only those 'bought' in an event "
+        "that is kept.",
     )
     repeats: Repeats = Field(
         default=Repeats.KEEP,
         description="'keep' every event, or only a user's 'first' event of each item.",
     )
-    seed: int = Field(default=0, description="Chooses the sample of users.")
-
-
-@dataclass(frozen=True)
-class RawDump:
-    """The usable rows, and those set aside.
-
-    ``interactions`` has `INTERACTION_COLUMNS` and ``row``, the row's place in the file;
-    timestamps are microseconds since 1970 UTC here, `SECOND` of them to a second.
-    ``items`` has the columns of `ITEM_SCHEMA`, one row an item. ``quarantine`` has ``source``,
-    ``row``, ``reason`` and the offending row's ids as text.
-    """
-
-    interactions: pl.DataFrame
-    items: pl.DataFrame
-    quarantine: pl.DataFrame
-    rows_in: int
-
-
-QUARANTINE_SCHEMA = pl.Schema(
-    {
-        "source": pl.String,
-        "row": pl.Int64,
-        col.REASON: pl.String,
-        col.USER_ID: pl.String,
-        col.ITEM_ID: pl.String,
-        col.DOMAIN: pl.String,
-    }
-)
-
-
-def read_dump(config: DumpConfig) -> RawDump:
-    """Reads both files; raises `UnreadableDump` with the way out."""
-    interactions, bad_events = _read_interactions(config)
-    items, bad_items = _read_items(config)
-    return RawDump(
-        interactions=interactions,
-        items=items,
-        quarantine=pl.concat([bad_events, bad_items]),
-        rows_in=interactions.height + bad_events.height,
+    ties: Ties | None = Field(
+        default=None,
+        description="Events of one moment: in the order of the 'dump', or in a seeded 'shuffle' "
+        "that depends on user and items alone. By default the dump's order for one file of "
+        "interactions, and shuffled for several: a file a domain says nothing about the order "
+        "between domains.",
     )
-
-
-def _read_interactions(config: DumpConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    table = _renamed(config.interactions, config.columns, required=INTERACTION_COLUMNS)
-    schema = table.collect_schema()
-    rows = _collect(
-        table.select(
-            identifier(schema, col.USER_ID),
-            identifier(schema, col.ITEM_ID),
-            identifier(schema, col.DOMAIN),
-            microseconds(schema[col.TIMESTAMP]).alias(col.TIMESTAMP),
-        ).with_row_index("row"),
-        config.interactions,
-    ).with_columns(pl.col("row").cast(pl.Int64))
-    reason = _first_reason(
-        {
-            "no user_id": pl.col(col.USER_ID).is_null(),
-            "no item_id": pl.col(col.ITEM_ID).is_null(),
-            "no domain": pl.col(col.DOMAIN).is_null(),
-            "no usable timestamp": pl.col(col.TIMESTAMP).is_null(),
-        }
+    split: Protocol = Field(
+        default=LeaveOneOut(), description="Which events are held out for validation and test."
     )
-    return _set_aside(rows, reason, "interactions")
-
-
-def _read_items(config: DumpConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    if config.items is None:
-        return pl.DataFrame(schema=ITEM_SCHEMA), pl.DataFrame(schema=QUARANTINE_SCHEMA)
-    table = _renamed(config.items, config.columns, required=ITEM_KEY)
-    schema = table.collect_schema()
-    rows = _collect(
-        table.select(item_column(schema, name, dtype) for name, dtype in ITEM_SCHEMA.items())
-        .with_row_index("row")
-        .with_columns(pl.col("row").cast(pl.Int64), pl.lit(None, pl.String).alias(col.USER_ID)),
-        config.items,
+    mode: Mode = Field(
+        default=Mode.FULL,
+        description="'full': the dump is everything. 'append': it is added to the dataset of the "
+        "last refresh, an event that both hold counting once.",
     )
-    reason = _first_reason(
-        {
-            "no item_id": pl.col(col.ITEM_ID).is_null(),
-            "no domain": pl.col(col.DOMAIN).is_null(),
-            "item described more than once": ~pl.struct(ITEM_KEY).is_first_distinct(),
-        }
-    )
-    usable, bad = _set_aside(rows, reason, "items")
-    return usable.select(list(ITEM_SCHEMA)), bad
+    seed: int = Field(default=0, description="Chooses sampled and held-out users, orders ties.")
+
+    @model_validator(mode="after")
+    def _one_way_to_name_files(self) -> Self:
+        if (self.interactions is None) == (not self.sources):
+            raise ValueError("give either a file of interactions or sources, one of the two")
+        if self.sources and (self.items or self.columns):
+            raise ValueError("with sources, items and columns belong into each source")
+        if self.since and self.until and self.since > self.until:
+            raise ValueError(f"since {self.since} must not be after until {self.until}")
+        return self
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files to read, whichever way they were named."""
+        if self.interactions is None:
+            return self.sources
+        return (Source(interactions=self.interactions, items=self.items, columns=self.columns),)
+
+    @property
+    def tie_order(self) -> Ties:
+        """How ties are ordered, the default resolved."""
+        return self.ties or (Ties.SHUFFLE if len(self.files) > 1 else Ties.DUMP)
 
 
-def _renamed(path: str, columns: dict[str, str], required: tuple[str, ...]) -> pl.LazyFrame:
-    table = scan_table(path)
-    try:
-        table = table.rename(columns, strict=False)
-        found = table.collect_schema().names()
-    except pl.exceptions.PolarsError as error:
-        raise UnreadableDump(f"{path} cannot be read: {error}") from error
-    absent = [name for name in required if name not in found]
-    if absent:
-        raise UnreadableDump(
-            f"{path} has no column {', '.join(absent)} (it has {', '.join(found)}); "
-            "name them in `columns`, for example --column reviewerID=user_id"
-        )
-    return table
-
-
-def _collect(table: pl.LazyFrame, path: str) -> pl.DataFrame:
-    try:
-        return table.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnreadableDump(f"{path} cannot be read: {error}") from error
-
-
-def _first_reason(rules: dict[str, pl.Expr]) -> pl.Expr:
-    return pl.coalesce(pl.when(broken).then(pl.lit(name)) for name, broken in rules.items())
-
-
-def _set_aside(
-    rows: pl.DataFrame, reason: pl.Expr, source: str
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    judged = rows.with_columns(reason.alias(col.REASON))
-    bad = judged.filter(pl.col(col.REASON).is_not_null())
-    usable = judged.filter(pl.col(col.REASON).is_null()).drop(col.REASON)
-    named = bad.with_columns(pl.lit(source).alias("source"))
-    return usable, named.select(list(QUARANTINE_SCHEMA)).cast(QUARANTINE_SCHEMA)
+def in_utc(moment: datetime) -> datetime:
+    """Returns a moment with its zone, UTC where it names none."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,10 +1,27 @@
-"""Opens a dump's files: Parquet, CSV, TSV and JSON lines, the text forms also gzipped."""
+"""Opens a dump's files as bytes of UTF-8, whole lines at a time, and names what is wrong.
 
+Nothing is read whole: a gzip of any size passes through a few blocks of memory.
+"""
+
+import codecs
 import gzip
+import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import polars as pl
+import pyarrow as pa
+
+BLOCK_BYTES = 1 << 24
+"""Read at a time: 16 MiB, some 100,000 lines."""
+
+LONGEST_LINE = 1 << 28
+"""A file without a line end in 256 MiB is no table of lines."""
+
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class UnreadableDump(ValueError):
@@ -18,39 +35,60 @@ def existing_file(path: str) -> Path:
     return Path(path)
 
 
-def scan_table(path: str) -> pl.LazyFrame:
-    """Returns a file of a known form as a lazy table; raises `UnreadableDump`."""
-    existing_file(path)
-    name = path.lower().removesuffix(".gz")
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turns what libraries raise about a damaged file into `UnreadableDump`."""
     try:
-        if name.endswith((".parquet", ".pq")):
-            return pl.scan_parquet(path, glob=False)
-        if name.endswith((".csv", ".tsv")):
-            # Ids keep their leading zeros only as text; numbers are cast where they are needed.
-            separator = "\t" if name.endswith(".tsv") else _separator(path)
-            return pl.read_csv(
-                _plain(path), separator=separator, infer_schema=False, glob=False
-            ).lazy()
-        if name.endswith((".jsonl", ".ndjson", ".json")):
-            return pl.read_ndjson(_plain(path), infer_schema_length=None).lazy()
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        yield
+    except EOFError as error:
         raise UnreadableDump(
-            f"{path} cannot be read: {reason}. Text must be UTF-8, and in CSV every row needs as "
-            "many fields as the header (quote a field that holds the separator)"
+            f"{path} cannot be read: it ends in the middle, as after an interrupted download; "
+            "fetch it again (fewer rows than there were would pass for all of them)"
         ) from error
-    raise UnreadableDump(f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (or .gz)")
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, zlib.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableDump(f"{path} cannot be read: {reason}") from error
 
 
-def _plain(path: str) -> str | bytes:
-    """Returns a .gz file's content whole: a torn one must be an error, not fewer rows."""
-    if not path.lower().endswith(".gz"):
-        return path
-    with gzip.open(path) as file:
-        return file.read()
+def open_utf8(path: str) -> BinaryIO:
+    """Returns a text file's bytes as UTF-8: unzipped, without a byte-order mark.
+
+    UTF-16 is known by its mark and brought to UTF-8; other encodings cannot be told apart, so
+    their lines are judged one by one by who parses them.
+
+    Raises:
+        UnreadableDump: the file is empty.
+    """
+    file = _plain(path)
+    start = file.read(len(codecs.BOM_UTF8))
+    if not start:
+        file.close()
+        raise UnreadableDump(f"{path} cannot be read: it is empty")
+    if start.startswith(_UTF16_MARKS):
+        file.seek(0)
+        return cast(BinaryIO, codecs.EncodedFile(file, "utf-8", "utf-16", errors="replace"))
+    if start != codecs.BOM_UTF8:
+        file.seek(0)
+    return file
 
 
-def _separator(path: str) -> str:
-    with gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb") as file:
-        header = file.readline()
-    return max(",;\t", key=lambda separator: header.count(separator.encode()))
+def blocks_of_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
+    """Gives a file in blocks that end where lines end; raises `UnreadableDump`."""
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+        if len(rest) > LONGEST_LINE:
+            raise UnreadableDump(f"{path} cannot be read: a line has over {LONGEST_LINE:,} bytes")
+    if rest.strip():
+        yield rest
+
+
+def _plain(path: str) -> BinaryIO:
+    if path.lower().endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path))
+    return io.BufferedReader(io.FileIO(path), BLOCK_BYTES)

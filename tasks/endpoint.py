@@ -1,46 +1,49 @@
-"""The client of an OpenAI-compatible endpoint: bounded concurrency, checked answers.
+"""Asks a model many questions: bounded concurrency, checked answers, none lost, none in vain.
 
-The `openai` package retries what is worth retrying (429, 5xx, timeouts, cut connections) with
-exponential backoff and jitter, honouring ``Retry-After``. Here every answer is checked, a
-batch that is refused is split until the one bad text stands alone, and what cannot be
-answered becomes a `Failure` with its reason. Errors that would fail every prompt alike (no
-key, no such model, server gone) are raised.
+Every answer is checked. A batch that is refused is split until the bad text stands alone; what
+cannot be answered becomes a `Failure` with its reason. What would fail every prompt alike (no
+key, no such model, servers gone for good) is raised, after the requests in flight have come
+back. A budget that is used up ends the asking without an error: see `tasks.budget`.
 """
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 import httpx
 import openai
-from openai.types.chat import ChatCompletionMessageParam
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from artifacts.answers import Answer
-from prompts.render import ChatPrompt, Message, one_line
-from tasks.answer_checks import BadAnswer, VectorWidth, checked_text, checked_vectors
-from tasks.llm_config import NO_KEY, EndpointSpec, api_key
+from prompts.render import ChatPrompt, Message
+from tasks import asking_loop
+from tasks.answer_checks import (
+    TOO_LONG,
+    BadAnswer,
+    VectorWidth,
+    checked_text,
+    checked_vectors,
+    is_within,
+    words_in,
+)
+from tasks.budget import BudgetReached, Cost, Purse, Spending, tokens_at_most
+from tasks.endpoint_faults import EndpointRefused, Fault, passing_fault, reason_of
+from tasks.endpoint_lanes import EndpointDown, Lanes, Size, open_lanes
+from tasks.llm_config import EndpointSpec, api_key
 
 Job = TypeVar("Job")
-Reply = TypeVar("Reply")
-
-BAD_ANSWER_TRIES = 3
-"""A malformed answer is often a passing fault of a proxy; a third one in a row is not."""
 
 STOP_POLL_SECONDS = 0.2
+LAST_ANSWERS_SECONDS = 30.0
+"""After an error that ends the asking: time for answers in flight, which are paid for."""
 
-CONSECUTIVE_OUTAGES = 8
-"""Requests in a row that found no server, each after all its retries: then it is down."""
+SHORTER = "Say it again, in the same language, in at most {words} words."
 
-
-class EndpointRefused(RuntimeError):
-    """The endpoint refuses everything: wrong key, no such model, no permission."""
-
-
-class EndpointDown(RuntimeError):
-    """The endpoint stopped answering. What was answered is kept; run again to go on."""
+__all__ = ["EndpointDown", "EndpointRefused"]
 
 
 class AskingStopped(RuntimeError):
@@ -53,16 +56,17 @@ class Failure:
 
     key: str
     reason: str
-    is_outage: bool = False
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question; ``key`` is the ledger's."""
+    """One question; ``key`` is the ledger's. An answer of more than ``max_words`` is asked for
+    once more."""
 
     key: str
     prompt: ChatPrompt
     max_tokens: int
+    max_words: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,36 +78,56 @@ class EmbeddingRequest:
 
 
 Outcome = Answer | Failure
+Give = asking_loop.Give[Outcome]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the asking cost, and why it ended before all was asked, if it did."""
+
+    paid: Cost
+    over_budget: str | None
+
 
 _stop = threading.Event()
+_stop_reason = "the run was interrupted; what was answered is kept"
 
 
-def stop_asking() -> None:
+def stop_asking(reason: str | None = None) -> None:
     """Ends every `complete` and `embed` of this process, in whichever thread, within a moment.
 
     Without it, shards would go on retrying against servers that an interrupt has stopped.
     """
+    global _stop_reason
+    _stop_reason = reason or _stop_reason
     _stop.set()
 
 
 def allow_asking() -> None:
     """Takes `stop_asking` back, for the next run in the same process."""
+    global _stop_reason
+    _stop_reason = "the run was interrupted; what was answered is kept"
     _stop.clear()
 
 
+def raise_if_stopped() -> None:
+    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
+    if _stop.is_set():
+        raise AskingStopped(_stop_reason)
+
+
 def complete(
-    requests: Iterable[ChatRequest], spec: EndpointSpec, on_outcome: Callable[[Outcome], None]
-) -> None:
+    requests: Iterable[ChatRequest],
+    spec: EndpointSpec,
+    on_outcome: Callable[[Outcome], None],
+    spending: Spending | None = None,
+) -> Asked:
     """Asks every question; ``on_outcome`` is called once for each, in the order of arrival.
 
     Raises:
         EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
     """
-
-    async def ask(client: openai.AsyncOpenAI, request: ChatRequest) -> list[Outcome]:
-        return [await _complete_one(client, spec, request)]
-
-    asyncio.run(_run_all(requests, spec, ask, on_outcome))
+    return _ask_all(requests, spec, _complete_one, on_outcome, spending)
 
 
 def embed(
@@ -111,7 +135,8 @@ def embed(
     spec: EndpointSpec,
     on_outcome: Callable[[Outcome], None],
     width: int | None = None,
-) -> None:
+    spending: Spending | None = None,
+) -> Asked:
     """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`.
 
     Vectors of another length than ``width`` are bad answers; where it is None, the first
@@ -119,96 +144,136 @@ def embed(
     """
     expected = VectorWidth(width)
 
-    async def ask(client: openai.AsyncOpenAI, batch: list[EmbeddingRequest]) -> list[Outcome]:
-        return await _embed_batch(client, spec, batch, expected)
+    async def ask(lanes: Lanes, batch: list[EmbeddingRequest], purse: Purse, give: Give) -> None:
+        await _embed_batch(lanes, batch, purse, give, expected)
 
-    texts = list(requests)
-    batches = (texts[i : i + spec.batch_size] for i in range(0, len(texts), spec.batch_size))
-    asyncio.run(_run_all(batches, spec, ask, on_outcome))
+    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcome, spending)
 
 
 def require_server(spec: EndpointSpec) -> None:
-    """Raises `EndpointDown` at once where nothing listens: not after every prompt's retries."""
-    if spec.base_url is None:
-        return
-    try:
-        httpx.get(f"{spec.base_url}/models", timeout=spec.timeout_seconds)
-    except httpx.TransportError as error:
-        raise EndpointDown(
-            f"nothing answers at {spec.base_url}, where {spec.model} should be ({error}); start "
-            "the server, or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
-        ) from error
-
-
-async def _run_all(
-    jobs: Iterable[Job],
-    spec: EndpointSpec,
-    ask: Callable[[openai.AsyncOpenAI, Job], Awaitable[list[Outcome]]],
-    on_outcome: Callable[[Outcome], None],
-) -> None:
-    queue = iter(jobs)
-    outages = 0
-
-    async def work(client: openai.AsyncOpenAI) -> None:
-        nonlocal outages
-        for job in queue:
-            lost = None
-            for outcome in await ask(client, job):
-                on_outcome(outcome)
-                if isinstance(outcome, Failure) and outcome.is_outage:
-                    lost = outcome
-            outages = outages + 1 if lost else 0
-            if lost and outages >= CONSECUTIVE_OUTAGES:
-                raise EndpointDown(
-                    f"{spec.model} at {spec.base_url or 'OpenAI'} stopped answering: "
-                    f"{lost.reason}. What was answered is kept; start the server and run again "
-                    "to go on"
-                )
-
-    async with _client(spec) as client:
+    """Raises `EndpointDown` at once where nothing listens: not after a pause of minutes."""
+    said: list[str] = []
+    for url in spec.urls:
+        if url is None:
+            return
         try:
-            async with asyncio.TaskGroup() as group:
-                watch = group.create_task(_watch_for_stop())
-                workers = [group.create_task(work(client)) for _ in range(spec.concurrency)]
-                await asyncio.gather(*workers)
-                watch.cancel()
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
-
-async def _watch_for_stop() -> None:
-    while not _stop.is_set():
-        await asyncio.sleep(STOP_POLL_SECONDS)
-    raise AskingStopped("the run was interrupted; what was answered is kept")
-
-
-def _client(spec: EndpointSpec) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(
-        base_url=spec.base_url,
-        api_key=api_key(spec).get_secret_value(),
-        timeout=spec.timeout_seconds,
-        max_retries=spec.max_retries,
+            httpx.get(f"{url}/models", timeout=spec.timeout_seconds)
+        except httpx.TransportError as error:
+            said.append(f"{url} ({error})")
+        else:
+            return
+    raise EndpointDown(
+        f"nothing answers at {', '.join(said)}, where {spec.model} should be; start the server, "
+        "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
     )
 
 
-async def _complete_one(
-    client: openai.AsyncOpenAI, spec: EndpointSpec, request: ChatRequest
-) -> Outcome:
-    messages = [_message_parameter(message) for message in request.prompt.messages]
+def _ask_all(
+    jobs: Iterable[Job],
+    spec: EndpointSpec,
+    ask: Callable[[Lanes, Job, Purse, Give], Awaitable[None]],
+    on_outcome: Callable[[Outcome], None],
+    spending: Spending | None,
+) -> Asked:
+    queue = iter(jobs)
+    purse = Purse(spending or Spending(), spec.price)
+    key = api_key(spec)
+    over_budget: str | None = None
+    ending = False
 
-    async def once() -> Answer:
-        reply = await client.chat.completions.create(
-            model=spec.model,
-            messages=messages,
-            max_tokens=request.max_tokens,
-            extra_body=spec.parameters,
+    async def worker(lanes: Lanes, give: Give) -> None:
+        nonlocal over_budget
+        while not ending and over_budget is None:
+            async with lanes.slots:
+                if (job := next(queue, None)) is None:
+                    return
+                try:
+                    await ask(lanes, job, purse, give)
+                except BudgetReached as limit:
+                    over_budget = str(limit)
+
+    async def work(give: Give) -> None:
+        nonlocal ending
+        async with open_lanes(spec, key) as lanes:
+            workers = [
+                asyncio.create_task(worker(lanes, give))
+                for _ in range(spec.concurrency * len(spec.urls))
+            ]
+            try:
+                await _unless_stopped(workers)
+            except Exception:
+                ending = True
+                if not _stop.is_set():
+                    await asyncio.wait(workers, timeout=LAST_ANSWERS_SECONDS)
+                raise
+            finally:
+                for task in workers:
+                    task.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    asking_loop.run(work, on_outcome)
+    return Asked(purse.paid, over_budget)
+
+
+async def _unless_stopped(workers: list[asyncio.Task[None]]) -> None:
+    """Returns when all have ended; raises the first error, or `AskingStopped`."""
+    pending = set(workers)
+    while pending:
+        raise_if_stopped()
+        done, pending = await asyncio.wait(
+            pending, timeout=STOP_POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION
         )
-        return checked_text(request.key, reply)
+        for task in done:
+            task.result()
 
+
+async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: Give) -> None:
     try:
-        return await _again_if_bad(once)
+        answer = await _asked(lanes, request, request.prompt.messages, purse)
     except (BadAnswer, openai.APIError) as error:
-        return _failure(request.key, spec, client.api_key, error)
+        await give([Failure(request.key, reason_of(error, lanes.secret))])
+        return
+    if not is_within(answer, request.max_words):
+        answer = await _shorter(lanes, request, answer, purse)
+    await give([answer])
+
+
+async def _asked(
+    lanes: Lanes, request: ChatRequest, messages: tuple[Message, ...], purse: Purse
+) -> Answer:
+    parameters = [_message_parameter(message) for message in messages]
+
+    async def ask(client: openai.AsyncOpenAI) -> ChatCompletion:
+        return await client.chat.completions.create(
+            model=lanes.spec.model,
+            messages=parameters,
+            max_tokens=request.max_tokens,
+            extra_body=lanes.spec.parameters,
+        )
+
+    read = sum(tokens_at_most(message.content) for message in messages)
+    size = Size(read, request.max_tokens)
+    return await lanes.answer(ask, lambda reply: checked_text(request.key, reply), size, purse)
+
+
+async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purse) -> Answer:
+    """Asks once more with a reminder; an answer that stays too long is kept, and marked."""
+    reminder = SHORTER.format(words=request.max_words)
+    turns = (
+        Message(role="assistant", content=long.text or ""),
+        Message(role="user", content=reminder),
+    )
+    try:
+        again = await _asked(lanes, request, (*request.prompt.messages, *turns), purse)
+    except (BadAnswer, openai.APIError, BudgetReached):
+        return replace(long, finish_reason=TOO_LONG)
+    kept = again if words_in(again.text or "") < words_in(long.text or "") else long
+    return replace(
+        kept,
+        finish_reason=kept.finish_reason if is_within(kept, request.max_words) else TOO_LONG,
+        prompt_tokens=long.prompt_tokens + again.prompt_tokens,
+        completion_tokens=long.completion_tokens + again.completion_tokens,
+    )
 
 
 def _message_parameter(message: Message) -> ChatCompletionMessageParam:
@@ -221,74 +286,44 @@ def _message_parameter(message: Message) -> ChatCompletionMessageParam:
             return {"role": "user", "content": message.content}
 
 
+def _batches(requests: Iterable[EmbeddingRequest], size: int) -> Iterator[list[EmbeddingRequest]]:
+    rest = iter(requests)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
 async def _embed_batch(
-    client: openai.AsyncOpenAI,
-    spec: EndpointSpec,
+    lanes: Lanes,
     batch: list[EmbeddingRequest],
+    purse: Purse,
+    give: Give,
     expected: VectorWidth,
-) -> list[Outcome]:
-    async def once() -> list[Outcome]:
-        reply = await client.embeddings.create(
-            model=spec.model,
-            input=[request.text for request in batch],
+) -> None:
+    """Gives an outcome for every text. A batch without an answer is halved, because one text may
+    be to blame; not where the server asked us to slow down."""
+    keys = [request.key for request in batch]
+    texts = [request.text for request in batch]
+
+    async def ask(client: openai.AsyncOpenAI) -> CreateEmbeddingResponse:
+        return await client.embeddings.create(
+            model=lanes.spec.model,
+            input=texts,
             encoding_format="base64",
-            extra_body=spec.parameters,
+            extra_body=lanes.spec.parameters,
         )
-        return [*checked_vectors([request.key for request in batch], reply, expected)]
 
+    size = Size(sum(tokens_at_most(text) for text in texts), 0)
     try:
-        return await _again_if_bad(once)
+        answers = await lanes.answer(
+            ask, lambda reply: checked_vectors(keys, reply, expected), size, purse
+        )
     except (BadAnswer, openai.APIError) as error:
-        failures = [_failure(request.key, spec, client.api_key, error) for request in batch]
-        if len(batch) == 1 or failures[0].is_outage:
-            return list(failures)
+        if len(batch) == 1 or passing_fault(error) is Fault.RATE_LIMITED:
+            reason = reason_of(error, lanes.secret)
+            await give([Failure(key, reason) for key in keys])
+            return
         half = len(batch) // 2
-        return [
-            *await _embed_batch(client, spec, batch[:half], expected),
-            *await _embed_batch(client, spec, batch[half:], expected),
-        ]
-
-
-_MALFORMED = (openai.APIResponseValidationError, ValueError, TypeError, AttributeError)
-"""What a body that is no JSON, or JSON of another shape, reaches us as."""
-
-
-async def _again_if_bad(once: Callable[[], Awaitable[Reply]]) -> Reply:
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception_type(BadAnswer),
-        stop=stop_after_attempt(BAD_ANSWER_TRIES),
-        wait=wait_random(0.1, 0.5),
-        reraise=True,
-    ):
-        with attempt:
-            try:
-                return await once()
-            except BadAnswer:
-                raise
-            except _MALFORMED as error:
-                raise BadAnswer(f"malformed answer: {error}") from error
-    raise AssertionError("tenacity reraises the last error")
-
-
-def _failure(key: str, spec: EndpointSpec, secret: str, error: Exception) -> Failure:
-    """Raises `EndpointRefused` for what would fail every prompt alike.
-
-    A server may quote the key in its refusal; it goes no further than here.
-    """
-    said = str(error) if secret == NO_KEY else str(error).replace(secret, "[key]")
-    words = one_line(said, 300)
-    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        raise EndpointRefused(
-            f"{spec.base_url or 'OpenAI'} refuses the key or the model {spec.model} "
-            f"(HTTP {error.status_code}); check {spec.key_variable or 'the key'}. It said: {words}"
-        ) from None
-    if isinstance(error, openai.NotFoundError):
-        raise EndpointRefused(
-            f"{spec.base_url or 'OpenAI'} has no model {spec.model} (HTTP 404); "
-            f"check the model's name and that base_url ends in /v1. It said: {words}"
-        ) from None
-    if isinstance(error, openai.RateLimitError | openai.InternalServerError):
-        return Failure(key, f"after every retry: {words}", is_outage=True)
-    if isinstance(error, openai.APIConnectionError):
-        return Failure(key, f"no answer after every retry: {words}", is_outage=True)
-    return Failure(key, words)
+        await _embed_batch(lanes, batch[:half], purse, give, expected)
+        await _embed_batch(lanes, batch[half:], purse, give, expected)
+        return
+    await give(answers)

@@ -9,13 +9,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from artifacts.answers import Role
 from tasks import dummy_endpoint
+from tasks.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
 from tasks.endpoint import allow_asking, stop_asking
 from tasks.llm_config import (
     OPENAI_KEY_VARIABLE,
@@ -58,13 +59,16 @@ class IncompleteEndpoint(ValueError):
 class Endpoint:
     """One model: its name and parameters now, its reachable form by `spec`.
 
-    ``parameters`` change answers, so they are part of every ledger key.
+    ``parameters`` change answers, so they are part of every ledger key. ``spending`` is the
+    run's, shared by its endpoints; ``price`` is None where it is not known.
     """
 
     model: str
     parameters: dict[str, JsonValue]
     notes: tuple[str, ...]
     spec: Callable[[], EndpointSpec]
+    price: Price | None = None
+    spending: Spending = field(default_factory=Spending)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ def open_endpoints(
 
     Raises:
         IncompleteEndpoint: a URL is configured without the model's name.
+        BudgetNeedsPrice: a limit in USD, and a model without a price.
     """
     allow_asking()
+    spending = Spending(config.budget)
     with ExitStack() as stack:
         url_of: dict[Provider, UrlOf] = {
             Provider.LOCAL: _LocalServers(stack, local_directory, log_directory).url,
@@ -96,8 +102,8 @@ def open_endpoints(
         }
         try:
             yield Endpoints(
-                chat=_endpoint(Role.CHAT, config, config.chat, url_of),
-                embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of),
+                chat=_endpoint(Role.CHAT, config, config.chat, url_of, spending),
+                embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of, spending),
             )
         finally:
             stop_asking()
@@ -156,6 +162,7 @@ def _endpoint(
     config: LlmConfig,
     settings: ChatConfig | EmbeddingConfig,
     url_of: dict[Provider, UrlOf],
+    spending: Spending,
 ) -> Endpoint:
     provider = resolve_provider(config, settings.base_url)
     if provider in (Provider.LOCAL, Provider.DUMMY):
@@ -168,6 +175,14 @@ def _endpoint(
             f"GET {settings.base_url}/models lists"
         )
     parameters = _parameters(provider, settings)
+    is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
+    price = FREE if is_ours else price_of(model, config.prices)
+    if price is None and config.budget.max_usd is not None:
+        raise BudgetNeedsPrice(
+            f"the price of {model} is not known, so max_usd would not limit it; set "
+            f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
+            "million tokens), or limit max_tokens instead"
+        )
 
     def spec() -> EndpointSpec:
         return EndpointSpec(
@@ -177,6 +192,10 @@ def _endpoint(
             timeout_seconds=settings.timeout_seconds,
             max_retries=config.max_retries,
             batch_size=settings.batch_size if isinstance(settings, EmbeddingConfig) else 1,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            outage_seconds=60 * config.outage_minutes,
+            price=price,
             key_variable=_key_variable(provider, settings.base_url),
             key_secret=config.api_key_secret if provider is Provider.OPENAI else None,
             parameters=parameters,
@@ -184,7 +203,7 @@ def _endpoint(
 
     dummies = (dummy_endpoint.CHAT_MODEL, dummy_endpoint.EMBEDDING_MODEL)
     notes = (DUMMY_NOTE,) if model in dummies else ()
-    return Endpoint(model, parameters, notes, spec)
+    return Endpoint(model, parameters, notes, spec, price, spending)
 
 
 def _parameters(provider: Provider, settings: ChatConfig | EmbeddingConfig) -> dict[str, JsonValue]:

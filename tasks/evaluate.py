@@ -11,21 +11,22 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts import columns as col
+from artifacts.candidates import read_candidates
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import METRIC_SCHEMA, METRICS, RANKS
 from artifacts.store import Draft, Store
-from model.baselines import Popularity, item_neighbours, markov_chain
 from model.checkpoint import load_model
-from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics, sample_candidates
+from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
 from model.scoring import ModelScorer, Scorer
-from model.sequences import TEST, Prefixes, Sequences
+from model.sequences import TEST, IntArray, Prefixes, Sequences
+from tasks.baselines import POPULARITY, baselines
+from tasks.candidates import stored_candidates
 from tasks.metric_groups import metric_groups
 from tasks.model_inputs import load_sequences
 from tasks.progress import progress
 from tasks.stage import StageResult, run_stage
 
 OUR_MODEL = "llm4cdsr"
-POPULARITY = "popularity"
 FULL, SAMPLED = "full", "sampled"
 CUTOFFS = (5, 10, 20)
 
@@ -55,7 +56,16 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     candidates: int = Field(default=100, ge=1, description="Of the sampled ranking, as the paper.")
+    more_candidates: int | None = Field(
+        default=None, ge=1, description="Of a second sampled ranking, such as 999; none by default."
+    )
     seed: int = Field(default=0, description="Draws the sampled candidates.")
+
+    def sampled_rankings(self) -> dict[str, int]:
+        """Returns the number of candidates of each sampled ranking, by the ranking's name."""
+        more = self.more_candidates
+        wide = {} if more is None else {f"{SAMPLED}-{more}": more}
+        return {SAMPLED: self.candidates, **wide}
 
 
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
@@ -64,7 +74,9 @@ def evaluate(
 ) -> StageResult:
     """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
 
-    Where no user has the three events that leave-one-out needs, there are none, and a note says so.
+    The candidates of the sampled rankings are an artifact of the dataset: every model and every
+    run is measured against the same ones. Where no user has the three events that leave-one-out
+    needs, there are no metrics, and a note says so.
     """
     store = Store(store_root)
     wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
@@ -76,7 +88,11 @@ def evaluate(
             # A model that has learnt the validation events is held against baselines that have too.
             sequences = sequences.with_validation_in_training()
         scorers = {OUR_MODEL: ModelScorer(fitted), **baselines(sequences)}
-        metrics, ranks = measure(scorers, sequences, config)
+        candidates = {
+            ranking: read_candidates(store, stored_candidates(store, dataset, count, config.seed))
+            for ranking, count in config.sampled_rankings().items()
+        }
+        metrics, ranks = measure(scorers, sequences, candidates)
         metrics.write_parquet(draft.path / METRICS)
         ranks.write_parquet(draft.path / RANKS)
         draft.notes.extend(store.manifest(model).notes)
@@ -88,32 +104,25 @@ def evaluate(
     return run_stage(store, "evaluate", wanted, make)
 
 
-def baselines(sequences: Sequences) -> dict[str, Scorer]:
-    """Returns what a model must beat, fitted on the training events."""
-    return {
-        POPULARITY: Popularity.fit(sequences),
-        "item-kNN": item_neighbours(sequences),
-        "Markov chain": markov_chain(sequences),
-    }
-
-
 def measure(
-    scorers: dict[str, Scorer], sequences: Sequences, config: EvaluationConfig
+    scorers: dict[str, Scorer], sequences: Sequences, candidates: dict[str, IntArray]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns metrics, and the rank of every held-out event by every scorer."""
+    """Returns metrics, and the rank of every held-out event by every scorer.
+
+    ``candidates`` (test events, candidates) are those of each sampled ranking, by its name.
+    """
     prefixes = sequences.prefixes_of_split(TEST)
     if not len(prefixes):
         return pl.DataFrame(schema=METRIC_SCHEMA), pl.DataFrame(schema=RANK_SCHEMA)
     groups = metric_groups(prefixes)
-    candidates = sample_candidates(sequences, prefixes, config.candidates, config.seed)
     metrics, ranks = [], []
-    with progress("evaluate", 2 * len(scorers)) as bar:
+    with progress("evaluate", (1 + len(candidates)) * len(scorers)) as bar:
         for name, scorer in scorers.items():
-            for ranking in (FULL, SAMPLED):
+            for ranking in (FULL, *candidates):
                 found = (
                     rank_all(scorer, prefixes)
                     if ranking == FULL
-                    else rank_sampled(scorer, prefixes, candidates)
+                    else rank_sampled(scorer, prefixes, candidates[ranking])
                 )
                 metrics += _metric_rows(name, ranking, found, groups, sequences)
                 ranks.append(_rank_table(name, ranking, found, prefixes))

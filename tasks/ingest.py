@@ -1,198 +1,246 @@
 """Stage 1, dump to dataset: clean, filter, index, order and split (METHOD 6).
 
 Nothing is lost without a count: rows in = events kept + rows dropped by a named rule.
-Equal timestamps keep the dump's order (METHOD 7.16).
 """
 
-import hashlib
+import time
+from collections.abc import Callable
 
+import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.dataset import DROPPED, QUARANTINE, Split, write_dataset
+from artifacts.dataset import (
+    DROPPED,
+    EVENTS,
+    ITEMS,
+    QUARANTINE,
+    USERS,
+    Dataset,
+    Split,
+    read_dataset,
+    write_dataset,
+)
 from artifacts.fingerprint import sha256_of_file
-from artifacts.manifest import Identity, Kind, identity
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
-from prompts.render import one_line
-from tasks.dump import ITEM_KEY, DumpConfig, RawDump, Repeats, read_dump
+from tasks.append import (
+    ALREADY_THERE,
+    Histories,
+    NothingNew,
+    append_to,
+    changes,
+    described_by_both,
+    previous_dataset,
+)
+from tasks.dump import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
 from tasks.dump_columns import SECOND
+from tasks.dump_events import ReadEvents, read_events
 from tasks.dump_files import existing_file
-from tasks.stage import StageResult, run_stage
+from tasks.dump_forms import open_interactions, open_items, require_mapped_columns
+from tasks.dump_items import read_items
+from tasks.dump_rows import QUARANTINE_ROWS, Quarantine
+from tasks.event_sieve import Sieve, sifted
+from tasks.item_catalogue import catalogue_of, has_text, index_of
+from tasks.split import split_events
+from tasks.stage import StageResult, run_stage, stage_result
 
-TITLE_CHARACTERS = 300
-HELD_OUT_EVENTS = 2
-"""Leave-one-out takes a user's last two events, and leaves users with fewer than three whole."""
+PREVIOUS = "previous"
+"""The parent of a dataset that was added to."""
 
+TABLES = (USERS, ITEMS, EVENTS)
 
-class TooFewDomains(ValueError):
-    """The dump has events in fewer than two domains after filtering."""
-
-
-class Sieve:
-    """Filters events by named rules and counts what each one drops."""
-
-    def __init__(self, events: pl.DataFrame) -> None:
-        self.events = events
-        self.dropped: dict[str, int] = {}
-
-    def keep(self, rule: str, condition: pl.Expr) -> None:
-        """Keeps the rows where ``condition`` holds; the others are counted under ``rule``."""
-        kept = self.events.filter(condition)
-        self.dropped[rule] = self.dropped.get(rule, 0) + self.events.height - kept.height
-        self.events = kept
+OnStep = Callable[[str], None]
 
 
 @task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
 def ingest(dump: DumpConfig, store_root: str) -> StageResult:
-    """Returns the dataset artifact of a dump; raises `UnreadableDump`, `TooFewDomains`."""
+    """Returns the dataset artifact of a dump; where it adds nothing, the one it was to add to.
+
+    Raises:
+        UnreadableDump, UnknownDomain, TooFewDomains, NothingHeldOut.
+    """
     store = Store(store_root)
-    return run_stage(
-        store, "ingest", dataset_identity(dump), lambda draft: make_dataset(dump, draft)
-    )
+    started = time.monotonic()
+    previous = previous_dataset(store) if dump.mode is Mode.APPEND else None
+    earlier = None if previous is None else read_dataset(store, previous)
+
+    def make(draft: Draft) -> None:
+        make_dataset(dump, draft, earlier)
+        if previous is not None:
+            _refuse_no_change(draft, store, previous)
+
+    try:
+        return run_stage(store, "ingest", dataset_identity(dump, previous), make)
+    except NothingNew:
+        assert previous is not None
+        return stage_result(store, "ingest", previous, started, reused=True)
 
 
-def dataset_identity(dump: DumpConfig) -> Identity:
+def dataset_identity(dump: DumpConfig, previous: ArtifactRef | None = None) -> Identity:
     """The content of the files counts, not where they lie or what they are called."""
-    paths = [path for path in (dump.interactions, dump.items) if path is not None]
+    paths = [path for source in dump.files for path in (source.interactions, source.items) if path]
     files = [sha256_of_file(existing_file(path)) for path in paths]
-    settings = dump.model_dump(mode="json", exclude={"interactions", "items"})
-    return identity(Kind.DATASET, {"files": files, **settings}, parents={})
+    parents = {} if previous is None else {PREVIOUS: previous}
+    return identity(Kind.DATASET, {"files": files, **_settings(dump)}, parents)
 
 
-def make_dataset(dump: DumpConfig, draft: Draft) -> None:
-    """Fills a draft with the dataset of a dump."""
-    raw = read_dump(dump)
-    sieve = _filtered(raw, dump)
-    items = _catalogue(sieve.events, raw.items, dump)
-    users = (
-        sieve.events.group_by(col.USER_ID).agg(pl.len().alias("events")).sort(col.USER_ID)
+def make_dataset(
+    dump: DumpConfig,
+    draft: Draft,
+    previous: Dataset | None = None,
+    on_step: OnStep = lambda step: None,
+) -> None:
+    """Fills a draft with the dataset of a dump, added to a previous one where that is given.
+
+    ``on_step`` is told the name of each step when it is done.
+    """
+    quarantine = Quarantine()
+    for source in dump.files:
+        _require_named_columns(source)
+    read = read_events(dump, quarantine)
+    on_step("read")
+    sieve, item_keys, user_ids = _kept(read, dump, previous)
+    on_step("order and filter")
+    bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
+    items = _items(dump, quarantine, bought, previous)
+    on_step("catalogue")
+    made, notes = _histories(sieve, user_ids, item_keys, items, dump)
+    on_step("split")
+    _write(draft, made)
+    _write_dropped(draft, sieve.dropped | read.dropped, quarantine)
+    draft.counts.update(_facts(made, read, previous))
+    if previous is not None:
+        draft.counts.update(changes(previous, made, sieve.is_new))
+    draft.notes.extend(notes + _warnings(quarantine))
+    on_step("write")
+
+
+def _settings(dump: DumpConfig) -> dict[str, object]:
+    settings = dump.model_dump(mode="json", exclude={"interactions", "items", "sources"})
+    sources = [
+        source.model_dump(mode="json", exclude={"interactions", "items"}) for source in dump.sources
+    ]
+    return {**settings, "sources": sources}
+
+
+def _require_named_columns(source: Source) -> None:
+    if not source.columns:
+        return
+    files = [(source.interactions, open_interactions(source.interactions, source.form))]
+    if source.items is not None:
+        files.append((source.items, open_items(source.items, source.form)))
+    require_mapped_columns(source.columns, files)
+
+
+def _kept(
+    read: ReadEvents, dump: DumpConfig, previous: Dataset | None
+) -> tuple[Sieve, pl.DataFrame, pl.Series]:
+    if previous is None:
+        events = read.events
+        return sifted(events, dump), events.item_keys, events.user_ids
+    events, known = append_to(previous, read.events)
+    sieve = sifted(events, dump, first_new=len(previous.item_indices))
+    sieve.dropped[ALREADY_THERE] = known
+    return sieve, events.item_keys, events.user_ids
+
+
+def _items(
+    dump: DumpConfig, quarantine: Quarantine, bought: pl.DataFrame, previous: Dataset | None
+) -> pl.DataFrame:
+    only = bought if dump.catalogue is Catalogue.BOUGHT else None
+    described = read_items(dump, quarantine, only)
+    if previous is not None:
+        described = described_by_both(previous, described)
+    if only is not None:
+        described = described.join(only, on=ITEM_KEY, how="semi")
+    return catalogue_of(bought, described)
+
+
+def _histories(
+    sieve: Sieve,
+    user_ids: pl.Series,
+    item_keys: pl.DataFrame,
+    items: pl.DataFrame,
+    dump: DumpConfig,
+) -> tuple[Histories, list[str]]:
+    lengths = np.bincount(sieve.users, minlength=len(user_ids))
+    present = np.flatnonzero(lengths)
+    users = pl.DataFrame(
+        {
+            col.USER_ID: user_ids.gather(present),
+            "events": pl.Series(lengths[present], dtype=pl.UInt32),
+        }
     ).with_row_index(col.USER_INDEX)
-    # Ordered by microseconds, stored by seconds.
-    in_seconds = sieve.events.with_columns(pl.col(col.TIMESTAMP) // SECOND)
-    events = _with_splits(_indexed(in_seconds, users, items))
-    write_dataset(draft.path, users, items, events)
-    _write_dropped(draft, sieve, raw.quarantine)
-    draft.counts.update(_facts(users, items, sieve.events, raw))
+    offsets = np.concatenate([[0], np.cumsum(lengths[present])]).astype(np.int64)
+    splits, notes = split_events(dump.split, offsets, sieve.times, users[col.USER_ID], dump.seed)
+    indices = index_of(item_keys, items)[sieve.items]
+    return Histories(users, items, offsets, indices, sieve.times, splits), notes
 
 
-def _filtered(raw: RawDump, dump: DumpConfig) -> Sieve:
-    sieve = Sieve(raw.interactions)
-    if dump.domains is not None:
-        sieve.keep("domain not asked for", pl.col(col.DOMAIN).is_in(list(dump.domains)))
-    sieve.keep(
-        "repeated row",
-        pl.struct(col.USER_ID, col.DOMAIN, col.ITEM_ID, col.TIMESTAMP).is_first_distinct(),
+def _write(draft: Draft, made: Histories) -> None:
+    events = pl.DataFrame(
+        {
+            col.ITEM_INDEX: made.item_indices,
+            col.TIMESTAMP: made.times // SECOND,  # Ordered by microseconds, stored by seconds.
+            col.SPLIT: made.splits,
+        }
     )
-    sieve.events = sieve.events.sort(col.USER_ID, col.TIMESTAMP, "row")
-    if dump.repeats is Repeats.FIRST:
-        sieve.keep(
-            "item chosen before",
-            pl.struct(col.USER_ID, col.DOMAIN, col.ITEM_ID).is_first_distinct(),
-        )
-    if dump.max_users is not None:
-        sample = _sampled_users(sieve.events, dump.max_users, dump.seed)
-        sieve.keep("user not in the sample", pl.col(col.USER_ID).is_in(sample.implode()))
-    _keep_cores(sieve, dump)
-    return sieve
+    write_dataset(draft.path, made.users, made.items, events)
 
 
-def _keep_cores(sieve: Sieve, dump: DumpConfig) -> None:
-    """Drops until both cores hold: dropping an item can leave a user short, and the reverse."""
-    before = -1
-    while sieve.events.height != before:
-        before = sieve.events.height
-        sieve.keep("item below its core", pl.len().over(ITEM_KEY) >= dump.item_core)
-        sieve.keep("user below its core", pl.len().over(col.USER_ID) >= dump.user_core)
-
-
-def _sampled_users(events: pl.DataFrame, count: int, seed: int) -> pl.Series:
-    """Users in the order of a seeded hash of their id: a larger sample contains a smaller one."""
-    users = events[col.USER_ID].unique()
-    draw = [hashlib.sha256(f"{seed}:{user}".encode()).hexdigest() for user in users]
-    return users.gather(pl.Series(draw).arg_sort()[:count])
-
-
-def _catalogue(events: pl.DataFrame, described: pl.DataFrame, dump: DumpConfig) -> pl.DataFrame:
-    """All items that were bought or described, described text attached, indexed by domain."""
-    if dump.domains is not None:
-        described = described.filter(pl.col(col.DOMAIN).is_in(list(dump.domains)))
-    bought = events.select(ITEM_KEY).unique()
-    _require_two_domains(bought)
-    items = (
-        pl.concat([bought, described.select(ITEM_KEY)])
-        .unique()
-        .join(described, on=ITEM_KEY, how="left")
-        .sort(ITEM_KEY)
-        .with_row_index(col.ITEM_INDEX, offset=1)
+def _write_dropped(draft: Draft, dropped: dict[str, int], quarantine: Quarantine) -> None:
+    rules = [(rule, rows) for rule, rows in dropped.items() if rows]
+    refused = sorted(
+        (f"{source}: {why}", rows) for (source, why), rows in quarantine.counts.items()
     )
-    return items.with_columns(_clean_titles(items[col.TITLE]))
-
-
-def _require_two_domains(bought: pl.DataFrame) -> None:
-    domains = sorted(bought[col.DOMAIN].unique())
-    if len(domains) < 2:
-        raise TooFewDomains(
-            f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
-            "after filtering; bridging domains needs at least two in the column 'domain'"
-        )
-
-
-def _clean_titles(titles: pl.Series) -> pl.Series:
-    clean = titles.map_elements(
-        lambda title: one_line(title, TITLE_CHARACTERS) or None, return_dtype=pl.String
-    )
-    return clean.alias(col.TITLE)
-
-
-def _indexed(events: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    return events.join(
-        users.select(col.USER_ID, col.USER_INDEX), on=col.USER_ID, maintain_order="left"
-    ).join(items.select(*ITEM_KEY, col.ITEM_INDEX), on=ITEM_KEY, maintain_order="left")
-
-
-def _with_splits(events: pl.DataFrame) -> pl.DataFrame:
-    """Leave-one-out: a user's last event tests, the one before validates (METHOD 6)."""
-    from_end = pl.int_range(pl.len(), 0, -1).over(col.USER_INDEX)
-    long_enough = pl.len().over(col.USER_INDEX) > HELD_OUT_EVENTS
-    split = (
-        pl.when(long_enough & (from_end == 1))
-        .then(int(Split.TEST))
-        .when(long_enough & (from_end == HELD_OUT_EVENTS))
-        .then(int(Split.VALIDATION))
-        .otherwise(int(Split.TRAIN))
-    )
-    return events.with_columns(split.alias(col.SPLIT))
-
-
-def _write_dropped(draft: Draft, sieve: Sieve, quarantine: pl.DataFrame) -> None:
-    reasons = quarantine.group_by("source", col.REASON).len("rows").sort("source", col.REASON)
-    refused = [(f"{source}: {reason}", rows) for source, reason, rows in reasons.iter_rows()]
-    rules = [(rule, rows) for rule, rows in sieve.dropped.items() if rows]
     table = pl.DataFrame(
         rules + refused, schema={"rule": pl.String, "rows": pl.Int64}, orient="row"
     )
     table.write_parquet(draft.path / DROPPED)
-    quarantine.write_parquet(draft.path / QUARANTINE)
+    quarantine.table().write_parquet(draft.path / QUARANTINE)
 
 
-def _facts(
-    users: pl.DataFrame, items: pl.DataFrame, events: pl.DataFrame, raw: RawDump
-) -> dict[str, int | float]:
-    domains_of_user = events.group_by(col.USER_ID).agg(pl.col(col.DOMAIN).n_unique())
-    bought = events.select(ITEM_KEY).unique().height
-    has_text = pl.any_horizontal(
-        pl.col(col.TITLE, col.BRAND, col.DESCRIPTION).is_not_null(),
-        pl.col(col.CATEGORIES).list.len() > 0,
-    ).fill_null(value=False)
+def _facts(made: Histories, read: ReadEvents, previous: Dataset | None) -> dict[str, int | float]:
+    rows_in = read.rows_in + (0 if previous is None else len(previous.item_indices))
+    held_out = np.bincount(made.splits, minlength=len(Split))
+    bought = int(np.count_nonzero(np.bincount(made.item_indices)))
     return {
-        "rows_in": raw.rows_in,
-        "events": events.height,
-        "rows_dropped": raw.rows_in - events.height,
-        "users": users.height,
-        "users_in_several_domains": domains_of_user.filter(pl.col(col.DOMAIN) > 1).height,
-        "items": items.height,
-        "items_without_text": items.filter(~has_text).height,
-        "items_never_bought": items.height - bought,
+        "rows_in": rows_in,
+        "events": len(made.item_indices),
+        "rows_dropped": rows_in - len(made.item_indices),
+        "users": made.users.height,
+        "users_in_several_domains": _users_in_several_domains(made),
+        "items": made.items.height,
+        "items_without_text": made.items.filter(~has_text()).height,
+        "items_never_bought": made.items.height - bought,
+        **{f"{split.name.lower()}_events": int(held_out[split]) for split in Split},
     }
+
+
+def _users_in_several_domains(made: Histories) -> int:
+    """Counts users whose events are not all of the domain of their first one."""
+    sizes = made.items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
+    domains = np.searchsorted(np.cumsum(sizes), made.item_indices, side="left")
+    first = np.repeat(domains[made.offsets[:-1]], np.diff(made.offsets))
+    users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
+    return len(np.unique(users[domains != first]))
+
+
+def _warnings(quarantine: Quarantine) -> list[str]:
+    total = sum(quarantine.counts.values())
+    if total <= QUARANTINE_ROWS:
+        return []
+    return [
+        f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
+        f"{DROPPED} counts all"
+    ]
+
+
+def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:
+    """Raises `NothingNew` where the draft's tables are, byte for byte, those of before."""
+    files = store.manifest(previous).files
+    if all(sha256_of_file(draft.path / name) == files[name].sha256 for name in TABLES):
+        raise NothingNew(str(previous))

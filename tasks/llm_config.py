@@ -8,10 +8,14 @@ from prefect.blocks.system import Secret
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from prompts.render import Language
+from tasks.batch_config import BatchConfig
+from tasks.budget import Budget, Price
 
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
 NO_KEY = "none"
+
+URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
 
 class _Edge(BaseModel):
@@ -32,8 +36,9 @@ class ChatConfig(_Edge):
 
     base_url: str | None = Field(
         default=None,
-        pattern=r"^https?://",
-        description="An OpenAI-compatible URL, up to /v1.",
+        pattern=URL_LIST,
+        description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
+        "share the work.",
     )
     model: str | None = Field(default=None, description="Its name at that URL.")
     temperature: float = Field(
@@ -43,8 +48,20 @@ class ChatConfig(_Edge):
     )
     analyze_tokens: int = Field(default=80, ge=8, description="Limit of one partial interest.")
     summarize_tokens: int = Field(default=140, ge=8, description="Limit of one profile.")
-    concurrency: int = Field(default=64, ge=1, description="Requests in flight, all shards.")
+    analyze_words: int = Field(
+        default=50, ge=1, description="A longer partial interest is asked for once more, shorter."
+    )
+    summarize_words: int = Field(
+        default=100, ge=1, description="A longer profile is asked for once more, shorter."
+    )
+    concurrency: int = Field(default=64, ge=1, description="Requests in flight at one URL.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="Of all URLs together; no limit by default."
+    )
+    tokens_per_minute: float | None = Field(
+        default=None, gt=0, description="Read and written, of all URLs together; no limit."
+    )
 
 
 class EmbeddingConfig(_Edge):
@@ -52,13 +69,20 @@ class EmbeddingConfig(_Edge):
 
     base_url: str | None = Field(
         default=None,
-        pattern=r"^https?://",
-        description="An OpenAI-compatible URL, up to /v1.",
+        pattern=URL_LIST,
+        description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
+        "share the work.",
     )
     model: str | None = Field(default=None, description="Its name at that URL.")
     batch_size: int = Field(default=64, ge=1, description="Texts a request.")
-    concurrency: int = Field(default=8, ge=1, description="Requests in flight, all shards.")
+    concurrency: int = Field(default=8, ge=1, description="Requests in flight at one URL.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="Of all URLs together; no limit by default."
+    )
+    tokens_per_minute: float | None = Field(
+        default=None, gt=0, description="Read and written, of all URLs together; no limit."
+    )
 
 
 class LlmConfig(_Edge):
@@ -71,7 +95,19 @@ class LlmConfig(_Edge):
     api_key_secret: str | None = Field(
         default=None, description="Name of a Prefect Secret block with the API key."
     )
+    batch: BatchConfig | None = Field(
+        default=None, description="Ask in batches: cheaper, or without a server, but later."
+    )
     max_retries: int = Field(default=6, ge=0, description="Of one request, with backoff.")
+    outage_minutes: float = Field(
+        default=10,
+        ge=0,
+        description="How long a run waits for servers that are down before it stops, all kept.",
+    )
+    budget: Budget = Budget()
+    prices: dict[str, Price] = Field(
+        default={}, description="USD per million tokens by model; adds to the list that ships."
+    )
     shard_size: int = Field(default=512, ge=1, description="Prompts a Prefect task run.")
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
@@ -87,9 +123,20 @@ class EndpointSpec(_Edge):
     timeout_seconds: float
     max_retries: int
     batch_size: int = 1
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    outage_seconds: float = 600.0
+    price: Price | None = None
     key_variable: str | None = None
     key_secret: str | None = None
     parameters: dict[str, JsonValue] = {}
+
+    @property
+    def urls(self) -> tuple[str | None, ...]:
+        """The URLs of ``base_url``; None stands for OpenAI's own."""
+        if self.base_url is None:
+            return (None,)
+        return tuple(url.strip().rstrip("/") for url in self.base_url.split(","))
 
 
 class NoApiKey(RuntimeError):

@@ -22,12 +22,16 @@ def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
     is_head = _is_head(prefixes, bought)[prefixes.targets]
     lengths = prefixes.stop - prefixes.start
     domains_seen = _domains_seen(prefixes)
+    switches = _switches(prefixes)
     return {
         "all": np.ones(len(prefixes), bool),
         "users in several domains": domains_seen > 1,
         "users in one domain": domains_seen == 1,
-        "domain switch before the target": _switches(prefixes),
+        "domain switch before the target": switches,
+        "no domain switch before the target": ~switches,
         f"short histories (up to {SHORT_HISTORY})": lengths <= SHORT_HISTORY,
+        f"middle histories ({SHORT_HISTORY + 1} to {LONG_HISTORY})": (lengths > SHORT_HISTORY)
+        & (lengths <= LONG_HISTORY),
         f"long histories (over {LONG_HISTORY})": lengths > LONG_HISTORY,
         "head items": is_head & (target_counts > 0),
         "tail items": ~is_head & (target_counts > 0),

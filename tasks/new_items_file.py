@@ -5,9 +5,11 @@ import logging
 import polars as pl
 
 from artifacts import columns as col
-from tasks.catalogue import TEXT_COLUMNS, InvalidItems
+from tasks.dump import ITEM_KEY
 from tasks.dump_columns import item_column
-from tasks.dump_files import scan_table
+from tasks.dump_forms import Form, open_items
+from tasks.dump_items import ITEM_SCHEMA
+from tasks.dump_rows import renamed
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -16,21 +18,24 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
     """Returns rows fit for `Recommender.add_items`; the log counts those left out, by reason.
 
     Raises:
-        UnreadableDump: the file is missing or damaged.
-        InvalidItems: it has no ``item_id`` or no ``domain``.
+        UnreadableDump: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
     """
-    table = scan_table(path)
-    schema = table.collect_schema()
-    if missing := {col.ITEM_ID, col.DOMAIN} - set(schema.names()):
-        raise InvalidItems(f"{path} lacks the columns {sorted(missing)}; it has {schema.names()}")
-    kinds = {col.ITEM_ID: pl.String(), col.DOMAIN: pl.String()} | {
-        name: kind() if isinstance(kind, type) else kind for name, kind in TEXT_COLUMNS.items()
-    }
-    rows = table.select(item_column(schema, name, kind) for name, kind in kinds.items()).collect()
+    table = open_items(path, Form.TABLE)
+    parts, broken = [pl.DataFrame(schema=ITEM_SCHEMA)], 0
+    for batch in table.batches(renamed(path, table, {}, ITEM_KEY, ITEM_SCHEMA)):
+        schema = batch.rows.schema
+        parts.append(
+            batch.rows.select(
+                item_column(schema, name, dtype) for name, dtype in ITEM_SCHEMA.items()
+            )
+        )
+        broken += batch.broken.height
+    rows = pl.concat(parts)
     named = rows.drop_nulls([col.ITEM_ID, col.DOMAIN])
     inside = named.filter(pl.col(col.DOMAIN).is_in(domains))
     kept = inside.unique([col.DOMAIN, col.ITEM_ID], keep="last", maintain_order=True)
     for reason, count in (
+        ("that cannot be read", broken),
         ("without an id or a domain", rows.height - named.height),
         ("of a domain that the model does not know", named.height - inside.height),
         ("named twice, of which the last counts", inside.height - kept.height),

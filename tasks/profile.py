@@ -41,13 +41,19 @@ class ProfileConfig(BaseModel):
         "profile train with the alignment term masked.",
     )
     seed: int = Field(default=0, description="Chooses the sample.")
+    skip_summary_for_single_cluster: bool = Field(
+        default=False,
+        description="Use the analysis of a user with a single interest as the profile, without "
+        "asking for its summary. Saves a call a user; the paper asks.",
+    )
 
 
 class Profiled(NamedTuple):
-    """What the stage made, and what it cost."""
+    """What the stage made, what it cost, and how many summaries it did without."""
 
     profiles: UserProfiles
     usage: LlmUsage
+    summaries_skipped: int
 
 
 @task(name="profile users", task_run_name="profile users", cache_policy=NO_CACHE)
@@ -71,12 +77,12 @@ def profile_users(
         return stage_result(store, "profile users", found, started, reused=True)
     data = read_dataset(store, dataset)
     titles = titles_by_interest(data, read_clusters(store, clusters))
-    chosen = titles.join(_sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
-    made = _profile(data, chosen, endpoints, llm, store)
+    chosen = titles.join(sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
+    made = _profile(data, chosen, endpoints, llm, config, store)
     actual = wanted.model_copy(update={"outcome": outcome_of(made.profiles.failures)})
     if store.find(actual) is None:
         with store.create(actual) as draft:
-            _write(draft, made.profiles, endpoints)
+            _write(draft, made, endpoints)
     return stage_result(store, "profile users", actual.ref, started, reused=False, usage=made.usage)
 
 
@@ -92,6 +98,7 @@ def profiles_identity(
         "chat": [endpoints.chat.model, endpoints.chat.parameters],
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
         "tokens": [llm.chat.analyze_tokens, llm.chat.summarize_tokens],
+        "words": [llm.chat.analyze_words, llm.chat.summarize_words],
         "templates": [prompt_version(llm.language, name) for name in ("analyze", "summarize")],
         "language": llm.language.value,
         **config.model_dump(),
@@ -124,7 +131,7 @@ def _latest_distinct(titles: pl.Expr) -> pl.Expr:
     return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
 
 
-def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
+def sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -> pl.DataFrame:
     users = titles.select(pl.col(col.USER_INDEX).unique(maintain_order=True))
     if config.max_users is None or config.max_users >= users.height:
         return users
@@ -134,28 +141,34 @@ def _sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) -
 
 
 def _profile(
-    data: Dataset, titles: pl.DataFrame, endpoints: Endpoints, llm: LlmConfig, store: Store
+    data: Dataset,
+    titles: pl.DataFrame,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: ProfileConfig,
+    store: Store,
 ) -> Profiled:
     analyze = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
     asked = chat_keys(analyze, endpoints.chat, llm.chat.analyze_tokens)
-    partial = answer_all(
-        "analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.analyze_tokens
-    )
+    limits = (llm.chat.analyze_tokens, llm.chat.analyze_words)
+    partial = answer_all("analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
     interests = _answered_text(
         titles.select(col.USER_INDEX, col.CLUSTER).hstack(asked.select(col.KEY)),
         partial.answers,
         INTEREST,
     )
 
-    by_user = interests.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
+    alone = _alone_in_their_interest(interests, titles, config)
+    rest = interests.join(alone, on=col.USER_INDEX, how="anti", maintain_order="left")
+    by_user = rest.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
     summarize = [summarize_prompt(row, llm.language) for row in by_user[INTEREST].to_list()]
     asked = chat_keys(summarize, endpoints.chat, llm.chat.summarize_tokens)
-    summary = answer_all(
-        "summarize users", Role.CHAT, asked, endpoints.chat, llm, store, llm.chat.summarize_tokens
-    )
-    profiles = _answered_text(
+    limits = (llm.chat.summarize_tokens, llm.chat.summarize_words)
+    summary = answer_all("summarize users", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
+    summarized = _answered_text(
         by_user.select(col.USER_INDEX).hstack(asked.select(col.KEY)), summary.answers, PROFILE
     )
+    profiles = pl.concat([summarized, alone]).sort(col.USER_INDEX)
 
     keyed = embedding_keys(profiles[PROFILE].to_list(), endpoints.embedding)
     embedded = answer_all("embed profiles", Role.EMBEDDING, keyed, endpoints.embedding, llm, store)
@@ -170,7 +183,22 @@ def _profile(
         vectors=vectors,
         has_profile=has_profile,
     )
-    return Profiled(made, partial.usage + summary.usage + embedded.usage)
+    return Profiled(made, partial.usage + summary.usage + embedded.usage, alone.height)
+
+
+def _alone_in_their_interest(
+    interests: pl.DataFrame, titles: pl.DataFrame, config: ProfileConfig
+) -> pl.DataFrame:
+    """Returns the profiles that need no summary: ``user_index, profile, cut``.
+
+    A history of one interest counts, not one whose other interests have failed.
+    """
+    single = titles.filter(pl.col(col.USER_INDEX).is_unique()).select(col.USER_INDEX)
+    if not config.skip_summary_for_single_cluster:
+        single = single.clear()
+    return interests.join(single, on=col.USER_INDEX, how="semi", maintain_order="left").select(
+        col.USER_INDEX, pl.col(INTEREST).alias(PROFILE), CUT
+    )
 
 
 def _answered_text(asked: pl.DataFrame, answers: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -199,7 +227,8 @@ def _scatter(
     return vectors, has_profile
 
 
-def _write(draft: Draft, made: UserProfiles, endpoints: Endpoints) -> None:
+def _write(draft: Draft, profiled: Profiled, endpoints: Endpoints) -> None:
+    made = profiled.profiles
     write_user_profiles(draft.path, made)
     draft.notes.extend(endpoints.chat.notes)
     draft.counts.update(
@@ -209,5 +238,6 @@ def _write(draft: Draft, made: UserProfiles, endpoints: Endpoints) -> None:
             "interests": made.interests.height,
             "cut_by_length": int(made.profiles[CUT].sum()),
             "failed": made.failures.height,
+            "summaries_skipped": profiled.summaries_skipped,
         }
     )

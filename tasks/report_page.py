@@ -40,7 +40,7 @@ def render_report(content: ReportContent) -> str:
     plots = _plots(content)
     plotly = get_plotlyjs() if plots else ""
     page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    template = _environment().get_template("report.html.j2")
+    template = page_environment().get_template("report.html.j2")
     return template.render(
         content=content,
         summary=summary_sentences(content, found),
@@ -54,7 +54,7 @@ def render_report(content: ReportContent) -> str:
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         plotly=Markup(plotly),
         page_script=Markup(page_script),
-        script_hashes=Markup(" ".join(_csp_hash(script) for script in (plotly, page_script))),
+        script_hashes=Markup(" ".join(csp_hash(script) for script in (plotly, page_script))),
     )
 
 
@@ -121,7 +121,7 @@ def _margin(found: tuple[Headline, ...]) -> str | None:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -154,6 +154,6 @@ def _interval(values: tuple[float, float, float]) -> str:
     return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
 
 
-def _csp_hash(script: str) -> str:
+def csp_hash(script: str) -> str:
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -77,7 +77,7 @@ def history_plot(lengths: pl.DataFrame) -> Plot | None:
         f"Histogram of history lengths: from {shortest:,} to {longest:,} events a user, "
         f"median {_weighted_median(lengths):,}."
     )
-    return Plot("history-lengths", _to_json(figure, 300, PLAIN_MARGIN), description)
+    return Plot("history-lengths", figure_json(figure, 300, PLAIN_MARGIN), description)
 
 
 def learning_plot(curve: pl.DataFrame) -> Plot | None:
@@ -120,7 +120,7 @@ def learning_plot(curve: pl.DataFrame) -> Plot | None:
             f" Validation NDCG@10 is highest in epoch {best['epoch']}, "
             f"at {best['validation_ndcg']:.3f}."
         )
-    return Plot("learning-curve", _to_json(figure, 430, LEGEND_MARGIN), description)
+    return Plot("learning-curve", figure_json(figure, 430, LEGEND_MARGIN), description)
 
 
 def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
@@ -146,7 +146,9 @@ def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
         f"{shown} items in the plane: items with similar text lie close together. Distances are "
         "only a rough guide, because two dimensions keep a part of the embeddings' variation."
     )
-    return Plot("item-map", _to_json(figure, 580, MAP_MARGIN), description, ("domain", "cluster"))
+    return Plot(
+        "item-map", figure_json(figure, 580, MAP_MARGIN), description, ("domain", "cluster")
+    )
 
 
 def domain_colours(names: Iterable[str]) -> dict[str, str]:
@@ -193,7 +195,7 @@ def _weighted_median(lengths: pl.DataFrame) -> int:
     return int(lengths.filter(pl.col("users").cum_sum() >= half)["length"][0])
 
 
-def _to_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
+def figure_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
     figure.update_layout(
         template="none",
         height=height,

@@ -22,7 +22,8 @@ class LlmUsage(BaseModel):
 
     ``prompts`` were needed; ``merged`` of them equalled another one; ``reused`` were in the
     ledger; ``requests`` prompts were sent now, of which ``failed`` came back without a usable
-    answer. Tokens are those of the requests.
+    answer. Tokens are those of the requests, and so is ``usd``, but for the ``unpriced`` prompts
+    of models whose price is not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,8 @@ class LlmUsage(BaseModel):
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
 
     def __add__(self, other: "LlmUsage") -> "LlmUsage":
         mine, theirs = self.model_dump(), other.model_dump()

@@ -1,6 +1,10 @@
 """Stage 6, tables and profiles to a model: fit the tri-thread recommender (METHOD 4 and 5)."""
 
 import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Self
 
@@ -14,10 +18,14 @@ from artifacts.results import LEARNING_CURVE
 from artifacts.store import Draft, Store
 from model.checkpoint import save_model
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
-from model.trainer import EpochReport, FitResult, fit
+from model.distributed import Team, alone
+from model.table_memory import table_memory
+from model.tables import ItemTables
+from model.trainer import FitResult, fit
+from model.training_state import EpochReport
 from tasks.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.progress import Progress, progress
-from tasks.stage import StageResult, run_stage
+from tasks.stage import StageResult, logger, run_stage, stage_result
 
 
 class TrainingConfig(BaseModel):
@@ -31,6 +39,15 @@ class TrainingConfig(BaseModel):
         description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
     )
     seed: int = Field(default=0, description="Of weights, batches, negatives and dropout.")
+    device: str = Field(
+        default="auto",
+        description="cpu, cuda, cuda:1, or auto: a GPU where there is one. Like `compiled` and the "
+        "number of processes it changes rounding, not the model: it is no part of its identity.",
+    )
+    compiled: bool = Field(
+        default=False,
+        description="Compile the threads, for GPUs: on a CPU it takes longer than it ever saves.",
+    )
 
     @model_validator(mode="after")
     def _refuse_unknown_names(self) -> Self:
@@ -55,31 +72,80 @@ def train(
     store_root: str,
 ) -> StageResult:
     """Returns the fitted model. A killed run resumes from its last whole epoch."""
+    sources = TrainingSources(dataset=dataset, tables=tables, profiles=profiles)
+    return train_together(sources, config, store_root, alone(config.device))
+
+
+@dataclass(frozen=True)
+class TrainingSources:
+    """The artifacts that a model is made from."""
+
+    dataset: ArtifactRef
+    tables: ArtifactRef
+    profiles: ArtifactRef
+
+
+def train_together(
+    sources: TrainingSources, config: TrainingConfig, store_root: str, team: Team
+) -> StageResult:
+    """Returns the model that all processes of ``team`` fit; each of them must call this.
+
+    The first one looks for the artifact, makes it and reports; the others lend their hands, and
+    then find it.
+    """
     store = Store(store_root)
     resolved = config.resolved()
-    parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
-    wanted = identity(Kind.MODEL, resolved, parents)
+    wanted = identity(Kind.MODEL, resolved, asdict(sources))
+    workspace = f"train-{wanted.fingerprint}"
 
     def make(draft: Draft) -> None:
-        checkpoints = store.workspace(f"train-{wanted.fingerprint}")
-        sequences = load_sequences(store, dataset)
-        with progress("train", resolved.train.max_epochs) as bar:
-            fitted = fit(
-                sequences,
-                load_tables(store, tables),
-                resolved,
-                profiles=load_profiles(store, profiles),
-                checkpoint_folder=checkpoints,
-                on_epoch=lambda report: _show(bar, report),
-            )
-        save_model(draft.path, fitted.model, resolved, sequences.domain_names)
+        fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
+        save_model(draft.path, fitted.model, resolved, names)
         _learning_curve(fitted).write_parquet(draft.path / LEARNING_CURVE)
-        draft.notes.extend(_inherited_notes(store, tables, profiles))
+        draft.notes.extend(_inherited_notes(store, sources.tables, sources.profiles))
         draft.counts.update(_facts(fitted))
 
-    result = run_stage(store, "train", wanted, make)
-    store.drop_workspace(f"train-{wanted.fingerprint}")
-    return result
+    started = time.monotonic()
+    (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
+    if team.leads:
+        result = run_stage(store, "train", wanted, make)
+        store.drop_workspace(workspace)
+        team.wait()
+        return result
+    if not is_made:
+        _fitted(store, sources, config, team, store.workspace(workspace))
+    team.wait()  # Until the first one has saved it.
+    return stage_result(store, "train", wanted.ref, started, reused=bool(is_made))
+
+
+def _fitted(
+    store: Store, sources: TrainingSources, config: TrainingConfig, team: Team, checkpoints: Path
+) -> tuple[FitResult, tuple[str, ...]]:
+    """The fitted model and the names of its domains."""
+    resolved = config.resolved()
+    sequences = load_sequences(store, sources.dataset)
+    tables = load_tables(store, sources.tables)
+    if team.leads:
+        _announce(tables, resolved, team)
+    with progress("train", resolved.train.max_epochs) if team.leads else nullcontext() as bar:
+        fitted = fit(
+            sequences,
+            tables,
+            resolved,
+            profiles=load_profiles(store, sources.profiles),
+            checkpoint_folder=checkpoints,
+            on_epoch=None if bar is None else lambda report: _show(bar, report),
+            team=team,
+            compiled=config.compiled,
+        )
+    return fitted, sequences.domain_names
+
+
+def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
+    memory = table_memory(tables.item_count, tables.global_table.shape[1], config)
+    processes = f"{team.size} processes, each" if team.size > 1 else "one process"
+    logger.info("train: %s on %s", processes, team.device)
+    logger.info("train: tables of %s items: %s", f"{tables.item_count:,}", memory)
 
 
 def _show(bar: Progress, report: EpochReport) -> None:

@@ -47,28 +47,29 @@ def random_histories(
     return [rng.integers(1, items + 1, rng.integers(0, longest + 1)).tolist() for _ in range(users)]
 
 
+def small_shop(domain_sizes: tuple[int, ...] = (7, 11), users: int = 23, longest: int = 12) -> Shop:
+    rng = np.random.default_rng(5)
+    starts = [0, *np.cumsum(domain_sizes).tolist()]
+    items = starts[-1]
+    histories = random_histories(rng, users, items, longest)
+    sequences = sequences_from_lists(
+        histories, starts, tuple(f"domain{d}" for d in range(len(domain_sizes))), held_out=2
+    )
+    tables = ItemTables(_table(rng, items, WIDTH), _table(rng, items, HIDDEN))
+    has_profile = rng.random(users) < 0.6
+    vectors = rng.normal(size=(users, PROFILE_WIDTH)).astype(np.float32)
+    vectors[~has_profile] = np.nan
+    return Shop(sequences, tables, UserProfiles(vectors, has_profile))
+
+
 @pytest.fixture
 def open_shop() -> Callable[..., Shop]:
-    def build(domain_sizes: tuple[int, ...] = (7, 11), users: int = 23, longest: int = 12) -> Shop:
-        rng = np.random.default_rng(5)
-        starts = [0, *np.cumsum(domain_sizes).tolist()]
-        items = starts[-1]
-        histories = random_histories(rng, users, items, longest)
-        sequences = sequences_from_lists(
-            histories, starts, tuple(f"domain{d}" for d in range(len(domain_sizes))), held_out=2
-        )
-        tables = ItemTables(_table(rng, items, WIDTH), _table(rng, items, HIDDEN))
-        has_profile = rng.random(users) < 0.6
-        vectors = rng.normal(size=(users, PROFILE_WIDTH)).astype(np.float32)
-        vectors[~has_profile] = np.nan
-        return Shop(sequences, tables, UserProfiles(vectors, has_profile))
-
-    return build
+    return small_shop
 
 
 @pytest.fixture
-def shop(open_shop: Callable[..., Shop]) -> Shop:
-    return open_shop()
+def shop() -> Shop:
+    return small_shop()
 
 
 def _table(rng: np.random.Generator, items: int, width: int) -> np.ndarray:

@@ -105,6 +105,7 @@ def spec_of(
     timeout_seconds: float = 20.0,
     model: str | None = None,
     key_variable: str | None = None,
+    outage_seconds: float = 60.0,
 ) -> EndpointSpec:
     """A spec of the dummy models at any URL."""
     return EndpointSpec(
@@ -115,6 +116,7 @@ def spec_of(
         max_retries=max_retries,
         batch_size=batch_size,
         key_variable=key_variable,
+        outage_seconds=outage_seconds,
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +16,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from artifacts.answers import Answer, Role
 from prompts.render import ChatPrompt, Message
-from tasks import endpoint
+from tasks import circuit_breaker, endpoint_tries
+from tasks.answer_checks import TOO_LONG
+from tasks.budget import Budget, Price, Spending
 from tasks.dummy_endpoint import embed_texts, running_app, running_dummy_endpoint, write_answer
 from tasks.endpoint import (
     AskingStopped,
@@ -39,10 +42,10 @@ KEY = "sk-secret-0123456789"
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The waits of `openai` between tries, shortened: their number is what is tested."""
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-    monkeypatch.setattr(endpoint, "wait_random", lambda low, high: lambda state: 0.01)
+    """The waits between tries, shortened: their number is what is tested."""
+    monkeypatch.setattr(endpoint_tries, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_tries, "LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(circuit_breaker, "FIRST_PAUSE", 0.01)
 
 
 def embedded(texts: list[str], spec: EndpointSpec, width: int | None = None) -> dict[str, Outcome]:
@@ -255,36 +258,180 @@ def test_an_unknown_model_is_named() -> None:
             embedded(TEXTS, spec)
 
 
-def test_a_server_that_goes_away_ends_the_run_and_what_it_answered_was_handed_out() -> None:
+@pytest.mark.parametrize("fault", [Fault.CUT, Fault.SERVER_ERROR], ids=lambda fault: fault.name)
+def test_a_server_that_goes_away_for_good_ends_the_run_and_costs_no_prompt_its_tries(
+    fault: Fault,
+) -> None:
     texts = [f"tea {number}" for number in range(60)]
     found: list[Outcome] = []
     with faulty_endpoint() as server:
-        leave = threading.Event()
 
         def keep(outcome: Outcome) -> None:
             found.append(outcome)
             if len(found) == 10:
-                server.plan = FaultPlan(rate=1.0, kinds=(Fault.CUT,), faults_per_request=10_000)
-                leave.set()
+                server.plan = FaultPlan(rate=1.0, kinds=(fault,), faults_per_request=10_000)
 
-        spec = spec_of(server.base_url, Role.CHAT, concurrency=2, max_retries=1)
+        spec = spec_of(server.base_url, Role.CHAT, outage_seconds=0.2)
         with pytest.raises(EndpointDown, match="run again"):
             complete([question(text) for text in texts], spec, keep)
-    assert leave.is_set()
-    assert len([o for o in found if isinstance(o, Answer)]) >= 10
-    assert_right_texts({o.key: o for o in found if isinstance(o, Answer)})
-    assert all(o.is_outage for o in found if isinstance(o, Failure))
+    assert_right_texts({outcome.key: outcome for outcome in found})
+    assert 10 <= len(found) < 60
 
 
-def test_one_lost_batch_is_no_outage_of_the_server() -> None:
+def test_an_outage_pauses_the_run_which_then_goes_on_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    texts = [f"tea {number}" for number in range(60)]
+    found: list[Outcome] = []
+    with faulty_endpoint() as server, caplog.at_level(logging.INFO, "llm4cdsr"):
+
+        def keep(outcome: Outcome) -> None:
+            found.append(outcome)
+            if len(found) == 10:
+                broken = (Fault.SERVER_ERROR,) * 8
+                server.plan = FaultPlan(by_word={"tea": broken})
+
+        spec = spec_of(server.base_url, Role.CHAT, max_retries=1)
+        complete([question(text) for text in texts], spec, keep)
+        assert [server.good_answers_for(text) for text in texts] == [1] * 60
+    assert_right_texts({outcome.key: outcome for outcome in found})
+    assert len(found) == 60
+    assert "pausing" in caplog.text
+    assert "answers again" in caplog.text
+
+
+def test_a_server_that_is_started_again_on_its_port_is_found_again() -> None:
+    texts = [f"tea {number}" for number in range(40)]
+    found: list[Outcome] = []
+    ten_are_there, is_down = threading.Event(), threading.Event()
+
+    def keep(outcome: Outcome) -> None:
+        found.append(outcome)
+        if len(found) == 10:
+            ten_are_there.set()
+            is_down.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        with running_dummy_endpoint() as server:
+            spec = spec_of(server.base_url, Role.CHAT, concurrency=2, max_retries=1)
+            asking = pool.submit(complete, [question(text) for text in texts], spec, keep)
+            ten_are_there.wait()
+        is_down.set()
+        with running_dummy_endpoint(server.port):
+            asking.result()
+    assert_right_texts({outcome.key: outcome for outcome in found})
+    assert len(found) == 40
+
+
+def test_work_is_shared_by_several_urls_and_one_that_is_down_is_left_out() -> None:
+    texts = [f"tea {number}" for number in range(60)]
+    with faulty_endpoint(FaultPlan(latency_s=0.01)) as one, faulty_endpoint(one.plan) as two:
+        urls = f"{one.base_url}, {two.base_url}"
+        assert_right_texts(asked(texts, spec_of(urls, Role.CHAT, concurrency=3)))
+        assert one.requests_to(CHAT) + two.requests_to(CHAT) == 60
+        assert min(one.requests_to(CHAT), two.requests_to(CHAT)) > 15
+        assert max(one.peak_in_flight, two.peak_in_flight) <= 4
+    with faulty_endpoint() as alive:
+        urls = f"{one.base_url},{alive.base_url}"
+        assert_right_texts(asked(texts, spec_of(urls, Role.CHAT, max_retries=0)))
+        assert alive.requests_to(CHAT) == 60
+
+
+def test_one_server_error_too_many_splits_a_batch_instead_of_losing_it() -> None:
     texts = [f"tea {number}" for number in range(40)]
     plan = FaultPlan(by_word={"tea 3": (Fault.SERVER_ERROR,) * 2})
     with faulty_endpoint(plan) as server:
         spec = spec_of(server.base_url, batch_size=20, concurrency=1, max_retries=1)
-        found = embedded(texts, spec)
-    lost = [outcome for outcome in found.values() if isinstance(outcome, Failure)]
-    assert len(lost) == 20
-    assert all(outcome.is_outage and "500" in outcome.reason for outcome in lost)
+        assert_right_vectors(embedded(texts, spec))
+
+
+def test_an_account_without_credit_ends_the_run_at_once_with_its_reason() -> None:
+    body = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
+    with running_app(counted := _Counted(_constant(429, body))) as server:  # type: ignore[arg-type]
+        with pytest.raises(EndpointRefused, match="no credit"):
+            asked(TEXTS, spec_of(server.base_url, Role.CHAT, concurrency=1))
+        assert counted.requests == 1
+
+
+def test_a_prompt_that_is_too_long_says_so() -> None:
+    message = "This model's maximum context length is 2048 tokens"
+    body = {"error": {"message": message, "code": "context_length_exceeded"}}
+    with running_app(_constant(400, body)) as server:
+        (failed,) = asked(TEXTS[:1], spec_of(server.base_url, Role.CHAT)).values()
+    assert isinstance(failed, Failure)
+    assert failed.reason.startswith("the prompt is longer than the model reads")
+
+
+def test_retry_after_is_waited_for_by_everyone_and_costs_no_try() -> None:
+    plan = FaultPlan(script=(Fault.RATE_LIMITED,) * 6, retry_after_s=0.05)
+    with faulty_endpoint(plan) as server:
+        assert_right_texts(asked(TEXTS, spec_of(server.base_url, Role.CHAT, max_retries=0)))
+
+
+def test_a_wait_of_hours_that_a_server_asks_for_ends_the_run() -> None:
+    plan = FaultPlan(script=(Fault.RATE_LIMITED,), retry_after_s=7200)
+    with faulty_endpoint(plan) as server:
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=1)
+        with pytest.raises(EndpointDown, match="Slow down"):
+            asked(TEXTS, spec)
+        assert server.requests_to(CHAT) == 1
+
+
+def test_an_answer_over_the_word_limit_is_asked_for_once_more_then_kept_and_marked() -> None:
+    app, seen = _talker(["one two three four five six", "one two three", "one two three four"])
+    with running_app(app) as server:
+        found: list[Outcome] = []
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=1)
+        for key, words in (("kept", 6), ("long", 3)):
+            asked_for = ChatRequest(key, question("hello").prompt, 50, words)
+            seen.answers = seen.answers if key == "kept" else ["a b c d e f g", "a b c d e"]
+            complete([asked_for], spec, found.append)
+    kept, long = found
+    assert isinstance(kept, Answer)
+    assert isinstance(long, Answer)
+    assert (kept.text, kept.finish_reason) == ("one two three four five six", "stop")
+    assert (long.text, long.finish_reason) == ("a b c d e", TOO_LONG)
+    assert long.completion_tokens == 2 * 7  # Both answers are paid for.
+    assert [len(messages) for messages in seen.conversations] == [1, 1, 3]
+    assert "at most 3 words" in str(seen.conversations[2][2])
+
+
+def test_a_budget_of_requests_is_kept_exactly_and_the_rest_is_not_asked() -> None:
+    texts = [f"tea {number}" for number in range(60)]
+    found: list[Outcome] = []
+    spending = Spending(Budget(max_requests=20))
+    with faulty_endpoint(FaultPlan(latency_s=0.005)) as server:
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=8)
+        ended = complete([question(text) for text in texts], spec, found.append, spending)
+        assert server.requests_to(CHAT) == 20
+    assert len(found) == 20
+    assert ended.over_budget == "the budget of 20 requests is reached"
+    assert ended.paid.requests == spending.spent.requests == 20
+
+
+def test_a_budget_in_dollars_is_not_exceeded_by_what_is_in_flight() -> None:
+    texts = [f"tea {number}" for number in range(60)]
+    found: list[Outcome] = []
+    price = Price(prompt=10.0, completion=1000.0)
+    spending = Spending(Budget(max_usd=0.5))
+    with faulty_endpoint(FaultPlan(latency_s=0.005)) as server:
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=8)
+        spec = spec.model_copy(update={"price": price})
+        ended = complete([question(text) for text in texts], spec, found.append, spending)
+        assert server.requests_to(CHAT) == len(found) < 60
+    assert ended.over_budget is not None
+    assert 0.3 < spending.spent.usd <= 0.5
+
+
+def test_a_limit_of_requests_a_minute_spreads_them() -> None:
+    texts = [f"tea {number}" for number in range(24)]
+    with faulty_endpoint() as server:
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=8)
+        spec = spec.model_copy(update={"requests_per_minute": 200.0})
+        started = time.monotonic()
+        asked(texts, spec)
+        # A burst of 20, then 200 a minute: the other 4 need 1.2 s. No machine is too slow for it.
+        assert time.monotonic() - started > 1.0
 
 
 def test_stop_asking_ends_a_run_that_waits_for_an_answer() -> None:
@@ -369,6 +516,27 @@ def _app(width_of: Callable[[int], int], as_list: bool = False) -> FastAPI:
         return JSONResponse({"data": data})
 
     return app
+
+
+@dataclass
+class _Talk:
+    answers: list[str]
+    conversations: list[list[object]] = field(default_factory=list)
+
+
+def _talker(answers: list[str]) -> tuple[FastAPI, _Talk]:
+    """A chat model that says what it is told to, one answer after the other."""
+    app, talk = FastAPI(openapi_url=None), _Talk(answers)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        talk.conversations.append((await request.json())["messages"])
+        message = {"role": "assistant", "content": talk.answers.pop(0)}
+        usage = {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return JSONResponse({"choices": [choice], "usage": usage})
+
+    return app, talk
 
 
 def _constant(status: int, body: object) -> FastAPI:

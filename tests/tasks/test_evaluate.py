@@ -11,13 +11,13 @@ from torch import Tensor
 
 from artifacts.results import METRIC_SCHEMA
 from model.baselines import Popularity
+from model.ranking import sample_candidates
 from model.scoring import Scorer
-from model.sequences import TEST, Prefixes, Sequences, sequences_from_lists
+from model.sequences import TEST, IntArray, Prefixes, Sequences, sequences_from_lists
+from tasks.baselines import baselines
 from tasks.evaluate import (
     FULL,
     SAMPLED,
-    EvaluationConfig,
-    baselines,
     headline,
     measure,
 )
@@ -46,6 +46,11 @@ def random_sequences(users: int = 30) -> Sequences:
     return sequences_from_lists(histories, STARTS, NAMES, held_out=2)
 
 
+def drawn(sequences: Sequences, count: int, seed: int = 0) -> dict[str, IntArray]:
+    prefixes = sequences.prefixes_of_split(TEST)
+    return {SAMPLED: sample_candidates(sequences, prefixes, count, seed)}
+
+
 def value(metrics: pl.DataFrame, metric: str, **where: str) -> float:
     chosen = {"ranking": FULL, "domain": "all", "group": "all", "metric": metric, **where}
     return metrics.row(by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in chosen.items()))[5]
@@ -53,7 +58,7 @@ def value(metrics: pl.DataFrame, metric: str, **where: str) -> float:
 
 def test_metrics_equal_a_plain_loop_over_users() -> None:
     sequences = random_sequences()
-    metrics, ranks = measure({"fixed": Fixed()}, sequences, EvaluationConfig(candidates=4))
+    metrics, ranks = measure({"fixed": Fixed()}, sequences, drawn(sequences, 4))
     hits, gains, reciprocal, count = 0.0, 0.0, 0.0, 0
     for user in range(sequences.user_count):
         events = slice(sequences.offsets[user], sequences.offsets[user + 1])
@@ -83,7 +88,7 @@ def test_popularity_by_hand() -> None:
     histories = [[1, 2, 5, 4], [1, 5, 3, 2], [1, 2, 6, 3], [3]]
     sequences = sequences_from_lists(histories, (0, 4, 6), NAMES, held_out=2)
     scorers: dict[str, Scorer] = {"popularity": Popularity.fit(sequences)}
-    metrics, ranks = measure(scorers, sequences, EvaluationConfig(candidates=2))
+    metrics, ranks = measure(scorers, sequences, drawn(sequences, 2))
     # User 0 has seen 1 and 2 and is tested on 4 against 3: second of two. User 1 has seen 1 and 3
     # and is tested on 2 against 4: first. User 2 has seen 1 and 2 and is tested on 3 against 4:
     # first.
@@ -101,7 +106,7 @@ def test_popularity_by_hand() -> None:
 
 def test_domains_and_groups_are_parts_of_the_whole() -> None:
     sequences = random_sequences()
-    metrics, _ = measure({"fixed": Fixed()}, sequences, EvaluationConfig(candidates=4))
+    metrics, _ = measure({"fixed": Fixed()}, sequences, drawn(sequences, 4))
     assert metrics.schema == METRIC_SCHEMA
     for ranking in (FULL, SAMPLED):
         part = metrics.filter(
@@ -121,9 +126,7 @@ def test_sampled_candidates_are_the_same_for_every_scorer_and_follow_the_seed() 
     sequences = random_sequences()
 
     def sampled(seed: int) -> pl.DataFrame:
-        _, ranks = measure(
-            {"a": Fixed(), "b": Fixed()}, sequences, EvaluationConfig(candidates=3, seed=seed)
-        )
+        _, ranks = measure({"a": Fixed(), "b": Fixed()}, sequences, drawn(sequences, 3, seed))
         return ranks.filter(pl.col("ranking") == SAMPLED)
 
     ranks = sampled(0)
@@ -150,6 +153,6 @@ def test_baselines_do_not_look_at_held_out_events() -> None:
 
 def test_a_dataset_without_held_out_events_has_no_metrics_and_is_no_error() -> None:
     sequences = sequences_from_lists([[1, 2], [3]], STARTS, NAMES, held_out=2)
-    metrics, ranks = measure({"fixed": Fixed()}, sequences, EvaluationConfig())
+    metrics, ranks = measure({"fixed": Fixed()}, sequences, {})
     assert metrics.is_empty()
     assert ranks.is_empty()

@@ -16,7 +16,8 @@ from artifacts.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
 from tasks.dump import DumpConfig
 from tasks.dump_files import UnreadableDump
-from tasks.ingest import TooFewDomains, dataset_identity, ingest, make_dataset
+from tasks.ingest import dataset_identity, ingest, make_dataset
+from tasks.item_catalogue import TooFewDomains
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SCHEMA = {
@@ -111,6 +112,9 @@ def test_histories_are_in_time_order_and_split_at_their_end(tmp_path: Path) -> N
         "items": 4,
         "items_without_text": 4,
         "items_never_bought": 0,
+        "train_events": 5,
+        "validation_events": 1,
+        "test_events": 1,
     }
 
 

@@ -19,6 +19,7 @@ from artifacts.answers import Answer, Role
 from artifacts.ledger import Ledger
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
+from tasks import endpoint_tries
 from tasks.dummy_endpoint import write_answer
 from tasks.endpoint import EndpointRefused
 from tasks.endpoints import Endpoint
@@ -41,8 +42,8 @@ TEXTS = [f"tea number {number}" for number in range(9)]
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(endpoint_tries, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_tries, "LONGEST_WAIT_SECONDS", 0.05)
 
 
 def chat_at(base_url: str, concurrency: int = 4) -> Endpoint:
@@ -190,7 +191,7 @@ def test_a_ledger_with_two_widths_is_refused(store: Store) -> None:
         for key, width in zip(keyed[col.KEY], (5, 6), strict=True):
             journal.append(Answer(key, None, np.ones(width, np.float32), "stop", 1, 0))
     with pytest.raises(MixedVectors, match=r"\[5, 6\]"):
-        embed_all(TEXTS[:2], endpoint, store)
+        _ = embed_all(TEXTS[:2], endpoint, store).answers
 
 
 _VICTIM = """

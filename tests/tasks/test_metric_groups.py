@@ -26,7 +26,9 @@ def test_every_group_holds_what_its_name_says() -> None:
         "users in several domains": [False, True, True, False],
         "users in one domain": [True, False, False, True],
         "domain switch before the target": [True, True, False, False],
+        "no domain switch before the target": [False, False, True, True],
         "short histories (up to 5)": [True, True, True, False],
+        "middle histories (6 to 20)": [False, False, False, False],
         "long histories (over 20)": [False, False, False, True],
         # Bought in training: 1 four times, 2 and 3 once; 9 twenty-two times, 7 three times.
         "head items": [False, True, False, True],

@@ -255,6 +255,59 @@ def test_a_failed_stage_masks_its_users_and_is_tried_again(store: Store) -> None
         assert (server.requests_to(CHAT), server.requests_to(EMBEDDINGS)) == asked
 
 
+def test_equal_histories_are_asked_about_once_and_the_saving_is_counted(store: Store) -> None:
+    twin = tuple(("fay", *rest) for user, *rest in EVENTS if user == "ada")
+    shop = SmallShop(events=(*EVENTS, *twin))  # type: ignore[arg-type]
+    with faulty_endpoint() as server:
+        alone = Refreshed(store, server, SmallShop())
+        alone.run()
+        asked = server.requests_to(CHAT)
+        both = Refreshed(store, server, shop)
+        made = both.run()
+        assert server.requests_to(CHAT) == asked
+        found = read_user_profiles(store, made.ref)
+    assert by_user(found)["fay"] == by_user(found)["ada"]
+    ours = both.titles().filter(pl.col("user_index") == 0).height
+    assert made.usage.merged >= ours + 2  # Every interest, the summary and its embedding.
+    assert made.usage.requests == 0
+
+
+def test_a_single_interest_can_stand_for_the_summary(store: Store) -> None:
+    with faulty_endpoint() as server:
+        run = Refreshed(store, server, SmallShop())
+        plain = run.run()
+        run.config = ProfileConfig(skip_summary_for_single_cluster=True)
+        before = server.requests_to(CHAT)
+        made = run.profiled()
+        assert server.requests_to(CHAT) == before
+    found, summarized = (read_user_profiles(store, each.ref) for each in (made, plain))
+    counts = run.titles()["user_index"].value_counts()
+    single = set(counts.filter(pl.col("count") == 1)["user_index"])
+    assert 0 < len(single) < counts.height
+    interest = dict(found.interests.select("user_index", INTEREST).iter_rows())
+    for index, user in found.profiles.select("user_index", "user_id").iter_rows():
+        expected = interest[index] if index in single else by_user(summarized)[user]
+        assert by_user(found)[user] == expected
+    assert found.profiles["user_index"].is_sorted()
+    assert (made.counts["summaries_skipped"], plain.counts["summaries_skipped"]) == (len(single), 0)
+    assert found.has_profile.tolist() == summarized.has_profile.tolist()
+
+
+def test_a_user_whose_other_interest_failed_is_summarized_all_the_same(store: Store) -> None:
+    with faulty_endpoint() as server:
+        run = Refreshed(store, server, SmallShop(), ProfileConfig(max_users=0))
+        run.run()
+        titles = run.titles()
+        user = titles["user_index"].mode()[0]
+        bad = titles.filter(pl.col("user_index") == user)["titles"][0][0]
+        server.plan = FaultPlan(refuse=bad)
+        run.config = ProfileConfig(skip_summary_for_single_cluster=True)
+        made = run.profiled()
+    single = titles["user_index"].value_counts().filter(pl.col("count") == 1)["user_index"]
+    assert user not in single
+    assert made.counts["summaries_skipped"] <= single.len()
+
+
 def test_a_profile_is_joined_to_the_dataset_of_its_user(store: Store, refreshed: Refresh) -> None:
     found, _, made = refreshed(store, SmallShop())
     data = read_dataset(store, store.manifest(made.ref).parents["dataset"])

@@ -4,77 +4,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from pydantic import ValidationError
-from safetensors.numpy import load_file
 
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import Kind
 from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
-from artifacts.user_profiles import UserProfiles, write_user_profiles
 from model.trainer import EpochReport
 from tasks import train as train_stage
 from tasks.endpoints import DUMMY_NOTE
 from tasks.progress import Progress
-from tasks.project import ProjectConfig, project_items
-from tasks.stage import StageResult
-from tasks.train import TrainingConfig, train
-from tests.tasks.small_shop import SmallShop, stored_embeddings
-
-CONFIG = TrainingConfig(
-    overrides={
-        "model": {"hidden": 8, "heads": 2, "blocks": 1},
-        "train": {"max_epochs": 5, "patience": 50, "validate_every": 1, "batch_size": 2},
-    }
-)
+from tasks.train import TrainingConfig
+from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 
 
 class Killed(RuntimeError):
     """Stands for whatever ended a run."""
 
 
-class Prepared:
-    """A store with everything that training starts from."""
-
-    def __init__(self, store: Store, *, profiled: bool = True) -> None:
-        self.store = store
-        self.dataset = SmallShop().ingested(store)
-        rng = np.random.default_rng(3)
-        vectors = rng.normal(size=(10, 12))
-        embeddings = stored_embeddings(store, vectors, np.arange(10) > 0)
-        self.tables = project_items.fn(
-            self.dataset, embeddings, ProjectConfig(hidden=8), store.root
-        ).ref
-        self.profiles = self._profiles(rng, profiled)
-
-    def trained(self, config: TrainingConfig = CONFIG) -> StageResult:
-        return train.fn(self.dataset, self.tables, self.profiles, config, self.store.root)
-
-    def weights(self, made: StageResult) -> dict[str, np.ndarray]:
-        return load_file(self.store.path(made.ref) / "weights.safetensors")
-
-    def _profiles(self, rng: np.random.Generator, profiled: bool) -> ArtifactRef:
-        wanted = identity(Kind.USER_PROFILES, {"profiled": profiled}, {"dataset": self.dataset})
-        empty = pl.DataFrame()
-        width = 12 if profiled else 0
-        vectors = rng.normal(size=(5, width)).astype(np.float32)
-        has_profile = np.array([True, True, False, True, True]) & profiled
-        vectors[~has_profile] = 0
-        made = UserProfiles(empty, empty, empty, vectors, has_profile)
-        with self.store.create(wanted) as draft:
-            write_user_profiles(draft.path, made)
-            draft.notes.append(DUMMY_NOTE)
-        return wanted.ref
-
-
 @pytest.mark.parametrize("epochs_before", [1, 3])
 def test_a_killed_and_resumed_run_gives_the_model_of_an_uninterrupted_one(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_before: int
 ) -> None:
-    whole = Prepared(Store(tmp_path / "whole" / "store"))
+    whole = PreparedTraining(Store(tmp_path / "whole" / "store"))
     expected = whole.weights(whole.trained())
-    cut = Prepared(store)
+    cut = PreparedTraining(store)
     seen: list[int] = []
     monkeypatch.setattr(train_stage, "_show", killing_after(epochs_before, seen))
     with pytest.raises(Killed):
@@ -104,23 +58,23 @@ def killing_after(epochs: int, seen: list[int]) -> Callable[[Progress, EpochRepo
 
 
 def test_a_model_of_a_dummys_profiles_says_so(store: Store) -> None:
-    assert Prepared(store).trained().notes == [DUMMY_NOTE]
+    assert PreparedTraining(store).trained().notes == [DUMMY_NOTE]
 
 
 def test_without_any_profile_training_goes_on_without_the_alignment(store: Store) -> None:
-    made = Prepared(store, profiled=False).trained()
+    made = PreparedTraining(store, profiled=False).trained()
     assert made.counts["epochs"] >= 5
 
 
 def test_an_unchanged_training_is_found_and_a_changed_one_is_not(store: Store) -> None:
-    prepared = Prepared(store)
+    prepared = PreparedTraining(store)
     first = prepared.trained()
     assert prepared.trained().reused
-    other = prepared.trained(CONFIG.model_copy(update={"seed": 1}))
+    other = prepared.trained(QUICK_TRAINING.model_copy(update={"seed": 1}))
     assert not other.reused
     assert other.ref != first.ref
     # The seed is one: that of the stage, whatever the overrides say.
-    assert other.ref == prepared.trained(CONFIG.model_copy(update={"seed": 1})).ref
+    assert other.ref == prepared.trained(QUICK_TRAINING.model_copy(update={"seed": 1})).ref
 
 
 @pytest.mark.parametrize(

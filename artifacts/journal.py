@@ -1,0 +1,121 @@
+"""A journal of answers: each is written as it arrives, and sealed into a part at the end.
+
+A killed process loses nothing that it has appended, a power failure at most the last second's
+answers. Who writes a journal holds its lock (``flock``), which the system lets go of when the
+process dies, however it dies: a journal that can be locked is abandoned, and may be sealed by
+anyone.
+"""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+import polars as pl
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from artifacts.answers import Answer, journal_line, parse_journal
+
+FLUSH_EVERY_ANSWERS = 32
+FLUSH_EVERY_SECONDS = 1.0
+
+
+class JournalDamaged(RuntimeError):
+    """A whole line of a journal is not an answer, so the disk or a hand has changed it."""
+
+
+class Journal:
+    """An append-only file of one model's answers, locked by its writer. Not for two threads."""
+
+    def __init__(self, path: Path, model: str | None = None) -> None:
+        self.path = path
+        self._model = model
+        # Locked before it bears the name that `Ledger.recover` looks for: otherwise another run
+        # could seal and unlink it in between, and every later answer would go nowhere.
+        unseen = path.with_name(f".{path.name}.new")
+        # Unbuffered: an answer that waits in this process's memory is paid again after a kill.
+        self._file = unseen.open("ab", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        unseen.rename(path)
+        self._unflushed = 0
+        self._flushed_at = time.monotonic()
+
+    def append(self, answer: Answer) -> None:
+        """Writes one answer; on disk at the latest a second or 32 answers later."""
+        line = memoryview(journal_line(answer, self._model, time.time_ns() // 1_000_000))
+        while line:  # A disk that is nearly full may take a part; the rest then says why.
+            line = line[self._file.write(line) :]
+        self._unflushed += 1
+        old = time.monotonic() - self._flushed_at > FLUSH_EVERY_SECONDS
+        if old or self._unflushed >= FLUSH_EVERY_ANSWERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Waits until everything appended is on disk."""
+        os.fsync(self._file.fileno())
+        self._unflushed = 0
+        self._flushed_at = time.monotonic()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.flush()
+        seal(self.path)
+        self._file.close()
+
+
+def seal_if_abandoned(path: Path) -> int:
+    """Seals a journal whose writer is dead; returns how many answers it held.
+
+    Raises:
+        JournalDamaged: a whole line of it is no answer.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return 0  # Its owner has sealed it since the listing.
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0  # Its owner is alive.
+        return seal(path) if path.exists() else 0
+
+
+def seal(path: Path) -> int:
+    """Turns a journal into a part of the same name: sealing twice gives one part, not two."""
+    try:
+        answers = parse_journal(path.read_bytes())
+    except ValidationError as error:
+        raise JournalDamaged(
+            f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
+            "ledger verify --repair`, which sets that line aside and keeps the other answers"
+        ) from error
+    if answers.height:
+        part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
+        partial = part.with_suffix(".tmp")
+        write_part(answers, partial)
+        partial.replace(part)
+    path.unlink()
+    return answers.height
+
+
+def write_part(answers: pl.DataFrame, path: Path) -> None:
+    """Writes answers with a checksum a page, and waits until they are on disk."""
+    table = answers.to_arrow()
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,243 @@
+"""How near the LLM stage comes to a bare client: both against a local server that answers at once.
+
+    python benchmarks/endpoint_ceiling.py --prompts 4000
+    python benchmarks/endpoint_ceiling.py --role embedding --prompts 20000
+    python benchmarks/endpoint_ceiling.py --memory 10000 --memory 200000
+
+The server is a process of its own. *Bare* is a loop of as many workers over `AsyncOpenAI` as the
+stage has requests in flight; it keeps nothing. *Stage* is `answer_all`: ledger, journal, checks,
+limits and Prefect included. Each measurement is a process of its own, so that peak memory is its
+own too; bare and stage take turns, and medians count. On a busy machine read ``cpu_ratio``: CPU
+time of the client a prompt, which is what bounds both.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import openai
+import polars as pl
+import typer
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
+from rich.table import Table
+
+from artifacts.answers import Role
+from artifacts.store import Store
+from flows.prefect_api import prefect_api
+from prompts.render import ChatPrompt, Message
+from tasks.endpoints import Endpoint
+from tasks.llm_config import EndpointSpec, LlmConfig
+from tasks.llm_shards import SHARDS_IN_FLIGHT, answer_all, chat_keys, embedding_keys
+
+BATCH_SIZE = 64
+MAX_TOKENS, MAX_WORDS = 80, 50
+PIECE = 16_384
+MODEL = "instant"
+SERVER = Path(__file__).with_name("instant_server.py")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(help=__doc__, invoke_without_command=True)
+def main(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each measurement.")] = 4000,
+    role: Annotated[list[Role] | None, typer.Option(help="chat, embedding; both.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Of bare and stage each.")] = 3,
+    memory: Annotated[
+        list[int] | None, typer.Option(help="Instead: peak memory of the stage at these sizes.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+) -> None:
+    """Print the ratio of stage to bare for each role, or the stage's peak memory."""
+    if context.invoked_subcommand is not None:
+        return
+    figures: list[dict[str, object]] = []
+    with _server() as url:
+        for one in role or list(Role):
+            if memory:
+                figures += [_measured("stage", url, one, size, concurrency) for size in memory]
+            else:
+                figures += [_compared(url, one, prompts, concurrency, rounds)]
+    _print(figures)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+@app.command(hidden=True)
+def measure(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> None:
+    """One measurement, as a line of JSON."""
+    if kind == "bare":
+        clock = _Clock()
+        asyncio.run(_bare(url, role, prompts, concurrency))
+        clock.stop()
+    else:
+        clock = _stage(url, role, prompts, concurrency)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds, "peak_mib": peak}
+    print(json.dumps(figures))
+
+
+class _Clock:
+    """Wall-clock and this process's own CPU time; the second is the same on a busy machine."""
+
+    def __init__(self) -> None:
+        self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
+
+    def stop(self) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu_seconds += time.process_time()
+
+
+def _compared(
+    url: str, role: Role, prompts: int, concurrency: int, rounds: int
+) -> dict[str, object]:
+    measured: dict[str, list[dict[str, object]]] = {"bare": [], "stage": []}
+    for _ in range(rounds):
+        for kind, found in measured.items():
+            found.append(_measured(kind, url, role, prompts, concurrency))
+
+    def middle(kind: str, figure: str) -> float:
+        return median(float(str(found[figure])) for found in measured[kind])
+
+    return {
+        "role": role.value,
+        "prompts": prompts,
+        "concurrency": concurrency,
+        "bare_per_second": middle("bare", "prompts_per_second"),
+        "stage_per_second": middle("stage", "prompts_per_second"),
+        "ratio": middle("stage", "prompts_per_second") / middle("bare", "prompts_per_second"),
+        "bare_cpu_ms": middle("bare", "cpu_ms"),
+        "stage_cpu_ms": middle("stage", "cpu_ms"),
+        "cpu_ratio": middle("bare", "cpu_ms") / middle("stage", "cpu_ms"),
+        "all": measured,
+    }
+
+
+def _measured(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> dict[str, object]:
+    command = [sys.executable, __file__, "measure", kind, url, role.value, str(prompts)]
+    done = subprocess.run([*command, str(concurrency)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "role": role.value,
+        "kind": kind,
+        "prompts": prompts,
+        "prompts_per_second": prompts / found["seconds"],
+        "cpu_ms": 1000 * found["cpu_seconds"] / prompts,
+        "peak_mib": found["peak_mib"],
+    }
+
+
+async def _bare(url: str, role: Role, prompts: int, concurrency: int) -> None:
+    numbers = iter(range(0, prompts, 1 if role is Role.CHAT else BATCH_SIZE))
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+
+        async def work() -> None:
+            for number in numbers:
+                if role is Role.CHAT:
+                    await client.chat.completions.create(
+                        model=MODEL,
+                        messages=[
+                            {"role": "system", "content": _SYSTEM},
+                            {"role": "user", "content": _text(number)},
+                        ],
+                        max_tokens=MAX_TOKENS,
+                    )
+                else:
+                    stop = min(number + BATCH_SIZE, prompts)
+                    await client.embeddings.create(
+                        model=MODEL,
+                        input=[_text(i) for i in range(number, stop)],
+                        encoding_format="base64",
+                    )
+
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+
+
+def _stage(url: str, role: Role, prompts: int, concurrency: int) -> _Clock:
+    spec = EndpointSpec(
+        base_url=url,
+        model=MODEL,
+        concurrency=concurrency,
+        timeout_seconds=60,
+        max_retries=3,
+        batch_size=BATCH_SIZE,
+    )
+    endpoint = Endpoint(MODEL, {}, (), lambda: spec)
+    clocks: list[_Clock] = []
+
+    @flow(name="ceiling", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # pyright: ignore
+    def run(root: str) -> None:
+        clock = _Clock()
+        store = Store(root)
+        pieces = _pieces(role, prompts, endpoint)
+        answer_all("bench", role, pieces, endpoint, LlmConfig(), store, MAX_TOKENS, MAX_WORDS)
+        clock.stop()
+        clocks.append(clock)
+
+    with TemporaryDirectory() as folder, prefect_api(Path(folder) / "prefect.log"):
+        run(folder)
+    return clocks[0]
+
+
+def _pieces(role: Role, prompts: int, endpoint: Endpoint) -> Iterator[pl.DataFrame]:
+    for start in range(0, prompts, PIECE):
+        texts = [_text(number) for number in range(start, min(start + PIECE, prompts))]
+        if role is Role.EMBEDDING:
+            yield embedding_keys(texts, endpoint)
+        else:
+            yield chat_keys([_question(text) for text in texts], endpoint, MAX_TOKENS)
+
+
+_SYSTEM = "You describe the interests of a person in one short sentence. " * 8
+
+
+def _question(text: str) -> ChatPrompt:
+    system = Message(role="system", content=_SYSTEM)
+    return ChatPrompt(messages=(system, Message(role="user", content=text)))
+
+
+def _text(number: int) -> str:
+    return f"The person chose item {number}:\n" + "- Moka Pot, Six Cups, Stainless Steel\n" * 8
+
+
+class _server:
+    """The instant server as a context manager."""
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _print(figures: list[dict[str, object]]) -> None:
+    table = Table(*(name for name in figures[0] if name != "all"))
+    for row in figures:
+        cells = [value for name, value in row.items() if name != "all"]
+        table.add_row(*(f"{v:,.3f}" if isinstance(v, float) else str(v) for v in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    app()

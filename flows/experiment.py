@@ -1,0 +1,190 @@
+"""An experiment: what each dataset needs is made once and pinned, then the cells one by one."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from artifacts.fingerprint import fingerprint_of, sha256_of_file
+from artifacts.manifest import Kind
+from artifacts.store import Store
+from flows.settings import Settings
+from tasks.bundle import bundle, parts_of
+from tasks.candidates import stored_candidates
+from tasks.cluster import ClusterConfig, cluster_items
+from tasks.dump import DumpConfig
+from tasks.dump_files import existing_file
+from tasks.embed import embed_items
+from tasks.endpoints import open_endpoints
+from tasks.experiment_cell import CellData, cell_identity, make_cell
+from tasks.experiment_grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
+from tasks.ingest import ingest
+from tasks.llm_config import LlmConfig
+from tasks.llm_shards import SHARDS_IN_FLIGHT
+from tasks.profile import ProfileConfig, profile_users
+from tasks.project import ProjectConfig, project_items
+from tasks.stage import logger
+from tasks.title_profiles import profile_by_titles
+
+
+class PlannedCell(NamedTuple):
+    """A cell, its dataset's artifacts (None before these are made), and whether it is done."""
+
+    cell: Cell
+    data: CellData | None
+    done: bool
+
+
+class Plan(NamedTuple):
+    """All cells of one grid on one store."""
+
+    grid: Grid
+    folder: Path
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def missing(self) -> tuple[PlannedCell, ...]:
+        return tuple(planned for planned in self.cells if not planned.done)
+
+
+def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store) -> Plan:
+    """Returns which cells are done; reads the dumps' content, makes and asks nothing.
+
+    Raises:
+        FileNotFoundError: a dump's file does not exist.
+    """
+    data = {entry.name: _pinned(grid, entry, folder, llm, store) for entry in grid.datasets}
+    cells = (_planned(cell, data[cell.dataset], store) for cell in cells_of(grid))
+    return Plan(grid, folder, tuple(cells))
+
+
+def make_missing(
+    planned: Plan,
+    chosen: Callable[[Cell], bool],
+    llm: LlmConfig,
+    store: Store,
+    prefect_api: Callable[[], AbstractContextManager[object]],
+    device: str = "auto",
+) -> None:
+    """Makes the chosen cells that are missing; `prefect_api` is opened only to prepare data.
+
+    A cell that another process is making is left to it.
+    """
+    wanted = [each for each in planned.missing if chosen(each.cell)]
+    unprepared = {each.cell.dataset for each in wanted if each.data is None}
+    data = {each.cell.dataset: each.data for each in wanted}
+    if unprepared:
+        with prefect_api():
+            for entry in planned.grid.datasets:
+                if entry.name in unprepared:
+                    data[entry.name] = _prepared(planned, entry, llm, store)
+    for number, (each, left) in enumerate(_timed(wanted), start=1):
+        logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
+        ready = data[each.cell.dataset]
+        assert ready is not None, "prepared above"
+        if not make_cell(store, each.cell, ready, device):
+            logger.info("another process is at it; left to that one")
+
+
+def _timed(wanted: list[PlannedCell]) -> Iterator[tuple[PlannedCell, str]]:
+    """Gives each cell with a word on how long the rest takes, from the mean of those done."""
+    started = time.monotonic()
+    for number, each in enumerate(wanted):
+        mean = (time.monotonic() - started) / max(number, 1)
+        minutes = mean * (len(wanted) - number) / 60
+        yield each, f", about {minutes:.0f} min left" if number else ""
+
+
+def _planned(cell: Cell, data: CellData | None, store: Store) -> PlannedCell:
+    done = data is not None and store.find(cell_identity(cell, data)) is not None
+    return PlannedCell(cell, data, done)
+
+
+def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) -> CellData:
+    pointer = _pointer(planned.grid, entry, planned.folder, llm)
+    sources = _sources(planned.grid)
+    prepare(entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
+    ready = _pinned(planned.grid, entry, planned.folder, llm, store)
+    assert ready is not None, "the flow has just set the pointer"
+    return ready
+
+
+@flow(
+    name="prepare experiment",
+    flow_run_name="prepare: {entry.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
+)
+def prepare(
+    entry: DatasetEntry,
+    dump: DumpConfig,
+    sources: tuple[ProfileSource, ...],
+    llm: LlmConfig,
+    store: str,
+    pointer: str,
+) -> None:
+    """Makes what all cells of a dataset share, and pins it: later runs of the experiment use the
+    same artifacts, even where a failed prompt could by then be answered."""
+    opened, settings = Store(store), Settings()
+    with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
+        dataset = ingest(dump, store).ref
+        embeddings = embed_items(dataset, endpoints.embedding, llm, store).ref
+        parts = {"dataset": dataset}
+        parts["tables"] = project_items(dataset, embeddings, ProjectConfig(), store).ref
+        if sources:
+            config = ProfileConfig(max_users=entry.profile_users)
+            clusters = cluster_items(embeddings, ClusterConfig(clusters=entry.clusters), store).ref
+            written = profile_users(dataset, clusters, endpoints, llm, config, store).ref
+            parts[ProfileSource.LLM.value] = written
+            if ProfileSource.TITLES in sources:
+                titles = profile_by_titles(dataset, written, endpoints.embedding, llm, store)
+                parts[ProfileSource.TITLES.value] = titles.ref
+    bundle(opened, Kind.REFRESH, pointer, parts)
+
+
+def _pinned(
+    grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig, store: Store
+) -> CellData | None:
+    """Returns the dataset's artifacts, or None where they were not made yet."""
+    pinned = store.pointed(_pointer(grid, entry, folder, llm))
+    if pinned is None:
+        return None
+    parts = parts_of(store, pinned)
+    dataset = parts["dataset"]
+    return CellData(
+        dataset=dataset,
+        tables=parts["tables"],
+        profiles={source: parts[source.value] for source in _sources(grid)},
+        candidates={
+            count: stored_candidates(store, dataset, count, grid.candidate_seed)
+            for count in grid.candidates
+        },
+    )
+
+
+def _sources(grid: Grid) -> tuple[ProfileSource, ...]:
+    """Profile sources that some cell reads."""
+    recipes = [cell.recipe for cell in cells_of(grid)]
+    used = {recipe.profiles for recipe in recipes if isinstance(recipe, NeuralRecipe)}
+    return tuple(source for source in ProfileSource if source in used - {ProfileSource.NONE})
+
+
+def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> str:
+    """Names what is prepared by the dump's content, what is asked of it, and the models.
+
+    Settings at their default are left out, so that a new one does not make everyone prepare anew.
+    """
+    dump = entry.dump(folder)
+    files = [path for path in (dump.interactions, dump.items) if path is not None]
+    settings = {
+        "files": [sha256_of_file(existing_file(path)) for path in files],
+        "entry": entry.model_dump(
+            mode="json", exclude={"name", "interactions", "items"}, exclude_defaults=True
+        ),
+        "profiles": sorted(source.value for source in _sources(grid)),
+        "llm": llm.model_dump(mode="json", exclude_defaults=True),
+    }
+    return f"experiment-{fingerprint_of(settings)}"

@@ -1,0 +1,126 @@
+"""``llm4cdsr ledger``: what the ledger of answers holds, whether it is sound, and its upkeep."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from artifacts.answers import MODEL, Role
+from artifacts.compaction import compact
+from artifacts.ledger import Ledger
+from artifacts.ledger_check import Verdict, verify
+from artifacts.ledger_export import CUT, FIRST, LAST, LedgerStats, export, stats_of
+from artifacts.ledger_repair import repair
+from artifacts.store import Store
+from flows import console
+from flows.settings import Settings
+
+TROUBLE = 1
+
+ledger_app = typer.Typer(
+    help="The ledger of LLM answers: what was paid for once and is never asked again.",
+    no_args_is_help=True,
+)
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
+
+
+@ledger_app.command(epilog="Example:\n\nllm4cdsr ledger stats --store artifacts/data")
+def stats(store: StoreOption = None) -> None:
+    """Show answers, tokens and bytes by role and model, and when they were given."""
+    for ledger in _ledgers(store):
+        console.out.print(_stats_table(ledger, stats_of(ledger)))
+
+
+@ledger_app.command(
+    "verify",
+    epilog="Examples:\n\nllm4cdsr ledger verify\n\nllm4cdsr ledger verify --repair\n\n"
+    "Exit code 0: every answer is sound. 1: something is damaged, and the output says what to do.",
+)
+def verify_command(
+    store: StoreOption = None,
+    mend: Annotated[
+        bool,
+        typer.Option("--repair", help="Keep what can be read, set damaged files aside, tidy up."),
+    ] = False,
+) -> None:
+    """Read every answer: checksums, vectors, keys against their questions, journals."""
+    troubled = False
+    for ledger in _ledgers(store):
+        for line in repair(ledger) if mend else []:
+            console.out.print(f"{ledger.role}: {line}", highlight=False, soft_wrap=True)
+        verdict = verify(ledger)
+        _print_verdict(ledger, verdict)
+        troubled |= bool(verdict.trouble)
+    if troubled:
+        raise typer.Exit(TROUBLE)
+
+
+@ledger_app.command("compact", epilog="Example:\n\nllm4cdsr ledger compact")
+def compact_command(store: StoreOption = None) -> None:
+    """Merge many small files into few; safe beside runs, and when it is killed."""
+    for ledger in _ledgers(store):
+        done = compact(ledger)
+        console.out.print(
+            f"{ledger.role}: {done.files_before:,} files became {done.files_after:,}; "
+            f"{done.duplicates_dropped:,} rows stood twice"
+        )
+
+
+@ledger_app.command(
+    "export",
+    epilog="Examples:\n\nllm4cdsr ledger export chat profiles.jsonl\n\n"
+    "llm4cdsr ledger export embedding vectors.parquet",
+)
+def export_command(
+    role: Annotated[Role, typer.Argument(help="Whose answers.")],
+    target: Annotated[Path, typer.Argument(help="A file that ends in .parquet or .jsonl.")],
+    store: StoreOption = None,
+) -> None:
+    """Write every answer once, with its question and model."""
+    rows = export(Ledger(Store(_root(store)).local, role), target)
+    console.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
+
+
+def _root(store: str | None) -> str:
+    root = store or Settings().store
+    if not (Store(root).local / "ledger").is_dir():
+        raise typer.BadParameter(f"{root} holds no ledger; name another with --store")
+    return root
+
+
+def _ledgers(store: str | None) -> list[Ledger]:
+    local = Store(_root(store)).local
+    return [Ledger(local, role) for role in Role]
+
+
+def _stats_table(ledger: Ledger, found: LedgerStats) -> Table:
+    table = Table(
+        title=f"{ledger.role}: {found.parts:,} parts, {found.journals:,} open journals, "
+        f"{found.questions:,} recorded questions, {found.bytes / 1e6:,.1f} MB",
+        title_justify="left",
+    )
+    table.add_column("model")
+    for name in ("answers", "cut by length", "tokens in", "tokens out", "first", "last"):
+        table.add_column(name, justify="right")
+    for row in found.models.iter_rows(named=True):
+        table.add_row(
+            row[MODEL] or "(not recorded)",
+            *(f"{row[name]:,}" for name in ("answers", CUT, "prompt_tokens", "completion_tokens")),
+            *(f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in (FIRST, LAST)),
+        )
+    return table
+
+
+def _print_verdict(ledger: Ledger, verdict: Verdict) -> None:
+    console.out.print(
+        f"{ledger.role}: {verdict.answers:,} answers in {len(ledger.parts()):,} parts, "
+        f"{verdict.questions:,} questions checked against their keys"
+    )
+    for line in verdict.trouble:
+        console.out.print(f"[bold red]Trouble:[/] {line}", highlight=False, soft_wrap=True)
+    for line in verdict.traces:
+        console.out.print(f"  {line}", highlight=False, soft_wrap=True)
+    if not verdict.trouble:
+        console.out.print("  sound", style="green")

@@ -1,0 +1,227 @@
+"""One machine that operates everything: Prefect server, work pool, deployments, worker.
+
+Both processes outlive the command that starts them. What is needed to stop them again (process
+ids with their start times: an id alone may by then belong to somebody else) lies in the store's
+work folder, with their logs and the server's database.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.store import Store, write_atomically
+from flows.prefect_api import HOST, STARTUP_SECONDS
+
+REPOSITORY = Path(__file__).parents[1]
+POOL = "llm4cdsr"
+SERVICES = ("server", "worker")
+STOP_SECONDS = 30.0
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+_POLL_SECONDS = 0.2
+_COMMAND_SECONDS = 180
+
+
+class MachineFailed(RuntimeError):
+    """The server, the worker or a deployment did not come up; the message names the log."""
+
+
+class Service(BaseModel):
+    """A process of ours. ``started`` is its start in clock ticks since boot (proc(5))."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pid: int
+    started: int
+    log: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine of one store."""
+
+    store: Store
+    port: int = 4200
+
+    @property
+    def folder(self) -> Path:
+        return self.store.workspace("machine")
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.port}/api"
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def running(self) -> dict[str, Service]:
+        """Returns our processes that are alive, by name."""
+        found = {name: self._read(name) for name in SERVICES}
+        return {name: service for name, service in found.items() if service and _is_alive(service)}
+
+    def start(self, dumps: str, look_every: float) -> None:
+        """Starts what is not running, and brings pool, deployments and automations up to date.
+
+        Raises:
+            MachineFailed.
+        """
+        variables = self._environment(dumps)
+        if "server" not in self.running():
+            self._require_free_port()
+            command = ["server", "start", "--host", HOST, "--port", str(self.port)]
+            self._launch("server", command, variables)
+            self._wait_for_server()
+        pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+        self._run("pool", pool, variables)
+        self._run("deploy", ["--no-prompt", "deploy", "--all"], variables)
+        self._set_watch(look_every)
+        self._create_automations(variables)
+        if "worker" not in self.running():
+            worker = ["worker", "start", "--pool", POOL, "--name", f"{socket.gethostname()}"]
+            self._launch("worker", worker, variables)
+
+    def stop(self) -> list[str]:
+        """Ends worker, then server, with their children; returns the names of what ran.
+
+        Runs in progress end as well, and the next run goes on where they stopped.
+        """
+        running = self.running()
+        for name in reversed(SERVICES):
+            if service := running.get(name):
+                _end(service)
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+        return [name for name in SERVICES if name in running]
+
+    def _environment(self, dumps: str) -> dict[str, str]:
+        # The command line keeps Prefect's own lines from the terminal; here they go to a log.
+        kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
+        return {
+            **kept,
+            "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
+            "PREFECT_HOME": str((self.folder / "prefect").resolve()),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
+            "LLM4CDSR_STORE": _absolute(self.store.root),
+            "LLM4CDSR_DUMPS": _absolute(dumps),
+        }
+
+    def _launch(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prefect", *arguments],
+                cwd=REPOSITORY,
+                env=dict(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # It stays when the terminal closes.
+            )
+        service = Service(pid=process.pid, started=_start_of(process.pid) or 0, log=str(log))
+        write_atomically(self.folder / f"{name}.json", service.model_dump_json().encode())
+
+    def _run(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "prefect", *arguments],
+                cwd=REPOSITORY,
+                env=dict(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise MachineFailed(f"`prefect {' '.join(arguments)}` failed; its output is {log}")
+
+    def _set_watch(self, look_every: float) -> None:
+        schedule = IntervalSchedule(interval=timedelta(seconds=look_every))
+        parameters = {"settle_seconds": min(30.0, look_every / 2)}
+        with self._client() as client:
+            watch = client.read_deployment_by_name("watch/watch")
+            for found in watch.schedules:
+                client.update_deployment_schedule(watch.id, found.id, schedule=schedule)
+            client.update_deployment(watch.id, DeploymentUpdate(parameters=parameters))
+
+    def _create_automations(self, variables: Mapping[str, str]) -> None:
+        name = "a run whose machine died is marked Crashed"
+        with self._client() as client:
+            if client.read_automations_by_name(name):
+                return
+        file = str(REPOSITORY / "flows" / "automations.yaml")
+        self._run("automations", ["automation", "create", "--from-file", file], variables)
+
+    @contextmanager
+    def _client(self) -> Iterator[SyncPrefectClient]:
+        with (
+            temporary_settings({PREFECT_API_URL: self.api_url}),
+            get_client(sync_client=True) as client,
+        ):
+            yield client
+
+    def _require_free_port(self) -> None:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, self.port)) == 0:
+                raise MachineFailed(f"port {self.port} is taken; choose another with --port")
+
+    def _wait_for_server(self) -> None:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < deadline and "server" in self.running():
+            try:
+                if httpx.get(f"{self.api_url}/health", timeout=2).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(_POLL_SECONDS)
+        log = self.folder / "server.log"
+        raise MachineFailed(f"the Prefect server did not start; its log is {log}")
+
+    def _read(self, name: str) -> Service | None:
+        path = self.folder / f"{name}.json"
+        return Service.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _is_alive(service: Service) -> bool:
+    return _start_of(service.pid) == service.started
+
+
+def _start_of(pid: int) -> int | None:
+    """Returns when a process started; None for one that is gone, or dead and not yet buried."""
+    try:
+        # The name may hold anything; after its closing bracket: state, …, start time.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _end(service: Service) -> None:
+    os.killpg(service.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _is_alive(service) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    if _is_alive(service):
+        os.killpg(service.pid, signal.SIGKILL)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())

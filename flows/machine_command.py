@@ -1,0 +1,59 @@
+"""Commands that operate everything on one machine: `llm4cdsr up`, `llm4cdsr down`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts.store import Store
+from flows import console
+from flows.machine import Machine
+from flows.operating import OPERATING
+from flows.settings import Settings
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command(
+        epilog="Examples:\n\nllm4cdsr up\n\n"
+        "llm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
+    )(up)
+    app.command(epilog="Example:\n\nllm4cdsr down")(down)
+
+
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the Prefect server.")] = 4200,
+    dumps: Annotated[
+        str | None, typer.Option(help="Folder (or fsspec URL) that is watched for dumps.")
+    ] = None,
+    store: StoreOption = None,
+    look_every: Annotated[
+        float, typer.Option(min=5, help="Seconds between two looks into the dumps folder.")
+    ] = 60,
+) -> None:
+    """Start server, work pool, deployments and worker in the background; safe to repeat.
+
+    From then on a dump dropped into the folder becomes recommendations by itself. Who answers,
+    and with which key, is what the environment says now.
+    """
+    folder = dumps or OPERATING.dumps
+    if "://" not in folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    machine = Machine(Store(store or Settings().store), port)
+    machine.start(folder, look_every)
+    for line in (
+        f"Prefect UI: {machine.ui_url}",
+        f"Drop dumps into: {folder} (a folder each, with interactions.* and items.*)",
+        f"Logs: {machine.folder}/server.log, {machine.folder}/worker.log",
+        f"For the prefect command: export PREFECT_API_URL={machine.api_url}",
+        "Stop it all: llm4cdsr down",
+    ):
+        console.out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def down(store: StoreOption = None) -> None:
+    """Stop worker and server; a run in progress ends, and the next one goes on from there."""
+    ended = Machine(Store(store or Settings().store)).stop()
+    console.out.print(f"Stopped: {' and '.join(ended)}." if ended else "Nothing was running.")

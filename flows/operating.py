@@ -1,0 +1,137 @@
+"""How flows run on this machine: task runner, retries, time limit, who is told of the end.
+
+Read from ``LLM4CDSR_<FIELD>`` once, when a flow is defined: a worker gives them to the runs that
+it starts, and a run's parameters never hold them.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.endpoint import EndpointDown
+from tasks.llm_shards import SHARDS_IN_FLIGHT
+
+RETRY_SECONDS = (60.0, 300.0, 900.0)
+"""From an outage to the next try of a stage: a restart, a maintenance window, a long one."""
+
+
+AnyTask = Task[..., Any]  # pyright: ignore[reportExplicitAny]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskRunnerName(StrEnum):
+    """Where shards run: threads of the run's process, or processes of a Dask or Ray cluster."""
+
+    THREADS = "threads"
+    DASK = "dask"
+    RAY = "ray"
+
+
+class MissingTaskRunner(RuntimeError):
+    """The configured task runner is not installed."""
+
+
+class OperatingSettings(BaseSettings):
+    """What a machine decides, not a run."""
+
+    model_config = SettingsConfigDict(env_prefix="LLM4CDSR_", env_file=".env", extra="ignore")
+
+    dumps: str = Field(default="dumps", description="Folder, or fsspec URL, that dumps land in.")
+    task_runner: TaskRunnerName = TaskRunnerName.THREADS
+    task_runner_address: str | None = Field(
+        default=None, description="Of a Dask scheduler or Ray head; without it a local cluster."
+    )
+    task_runner_processes: int = Field(
+        default=SHARDS_IN_FLIGHT, ge=1, description="Of a local Dask or Ray cluster."
+    )
+    stage_retries: int = Field(
+        default=0, ge=0, le=len(RETRY_SECONDS), description="Of a stage whose endpoint is down."
+    )
+    flow_timeout_hours: float | None = Field(
+        default=None, gt=0, description="A run that takes longer is ended and fails."
+    )
+
+    @property
+    def flow_timeout_seconds(self) -> float | None:
+        """What `prefect.flow` takes."""
+        if self.flow_timeout_hours is None:
+            return None
+        return timedelta(hours=self.flow_timeout_hours).total_seconds()
+
+
+OPERATING = OperatingSettings()
+
+
+def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
+    """Returns the task runner that the environment chose.
+
+    Raises:
+        MissingTaskRunner: its package is not installed.
+    """
+    name = settings.task_runner
+    try:
+        match name:
+            case TaskRunnerName.THREADS:
+                return ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
+            case TaskRunnerName.DASK:
+                return _dask(settings)
+            case TaskRunnerName.RAY:
+                return _ray(settings)
+    except ImportError as error:
+        raise MissingTaskRunner(
+            f"LLM4CDSR_TASK_RUNNER={name}, and prefect-{name} is not installed: "
+            f"pip install 'llm4cdsr[{name}]', or set it to threads"
+        ) from error
+
+
+def patient(stage: Task[P, R]) -> Task[P, R]:
+    """Returns a stage that is tried again, as often as the environment says, after an outage."""
+    return stage.with_options(
+        retries=OPERATING.stage_retries,
+        retry_delay_seconds=list(RETRY_SECONDS[: OPERATING.stage_retries]) or 0,
+        retry_condition_fn=is_outage,
+    )
+
+
+def is_outage(task: AnyTask, run: TaskRun, state: State) -> bool:
+    """A retry condition: only a server that went away may be back later."""
+    return isinstance(state.result(raise_on_failure=False), EndpointDown)
+
+
+def ended(value: R, message: str, name: str | None = None) -> R:
+    """Returns what a flow returns to end in a state with a message, or a name, of its own.
+
+    Prefect takes a returned state as the run's, and gives whoever called the flow its data: hence
+    the type.
+    """
+    return cast(R, Completed(data=value, message=message, name=name))
+
+
+def _dask(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    if settings.task_runner_address:
+        return DaskTaskRunner(address=settings.task_runner_address)
+    local = {
+        "n_workers": settings.task_runner_processes,
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+    }
+    return DaskTaskRunner(cluster_kwargs=local)
+
+
+def _ray(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
+    from prefect_ray.task_runners import RayTaskRunner
+
+    if settings.task_runner_address:
+        return RayTaskRunner(address=settings.task_runner_address)
+    local = {"num_cpus": settings.task_runner_processes, "include_dashboard": False}
+    return RayTaskRunner(init_kwargs=local)

@@ -1,0 +1,68 @@
+"""`llm4cdsr train`: only the model, by one process or, under `torchrun`, by several.
+
+No Prefect: of several processes only one could own a flow run. What they leave in the store is what
+the `retrain` flow would have made, so that flow finds it and goes on from there.
+"""
+
+from typing import Annotated
+
+import typer
+
+from artifacts.store import Store
+from flows import console
+from flows import options as opt
+from flows.exits import interruptible
+from flows.settings import Settings
+from model.distributed import Team, is_torchrun, team
+from tasks.bundle import latest_refresh, parts_of
+from tasks.stage import StageResult
+from tasks.train import TrainingConfig, TrainingSources, train_together
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr train --preset paper --epochs 5\n\n"
+    "OMP_NUM_THREADS=4 torchrun --nproc-per-node 4 -m flows.entry train\n\n"
+    "then, with the same preset, epochs and seed: llm4cdsr retrain"
+)
+
+
+def refuse_torchrun() -> None:
+    """Raises for a command that several processes must not run at once."""
+    if is_torchrun():
+        raise typer.BadParameter(
+            "under torchrun every process would run the whole flow: let torchrun do "
+            "`-m flows.entry train`, then `llm4cdsr retrain` finds its model"
+        )
+
+
+def train(
+    preset: opt.Preset = None,
+    epochs: opt.Epochs = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
+    ] = False,
+    store: opt.StoreRoot = None,
+) -> None:
+    """Fit the model of the latest refresh, also by several processes under torchrun.
+
+    A batch is divided among the processes: the model is the one that a single process would fit.
+    """
+    chosen = opt.retrain_config(preset, epochs, device, per_domain=1, seed=seed).training
+    config = chosen.model_copy(update={"compiled": compiled})
+    root = store or Settings().store
+    with interruptible(), team(config.device) as everyone:
+        if everyone.leads:
+            console.show_logs(verbose=False)
+        made = _trained(config, root, everyone)
+        if everyone.leads:
+            console.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
+            console.out.print("Go on with `llm4cdsr retrain` and the same preset, epochs and seed.")
+
+
+def _trained(config: TrainingConfig, root: str, everyone: Team) -> StageResult:
+    opened = Store(root)
+    parts = parts_of(opened, latest_refresh(opened))
+    sources = TrainingSources(parts["dataset"], parts["tables"], parts["profiles"])
+    return train_together(sources, config, root, everyone)

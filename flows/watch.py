@@ -1,0 +1,78 @@
+"""The watch flow: looks whether a new dump has landed, and says so with an event.
+
+It runs every minute and imports no model: what the event triggers is in `prefect.yaml`.
+"""
+
+import time
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.store import Store
+from flows.operating import OPERATING, ended
+from flows.settings import Settings
+from tasks.dump_watch import Look, announced, look_into, read_memory, write_memory
+from tasks.events import announce_dump
+from tasks.stories import WATCH_STORY
+from tasks.webhook import tell_webhook
+
+
+class Watched(BaseModel):
+    """What a look came to: dumps announced, folders that wait and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    announced: tuple[str, ...]
+    waiting: dict[str, str]
+
+
+def _run_name() -> str:
+    return f"watch {flow_run.parameters.get('dumps') or OPERATING.dumps}"
+
+
+@flow(
+    name="watch",
+    flow_run_name=_run_name,
+    on_failure=[tell_webhook],
+    on_crashed=[tell_webhook],
+)
+def watch(
+    dumps: str | None = None, settle_seconds: float = 30.0, store: str | None = None
+) -> Watched:
+    """Announces every complete dump whose content was not announced before.
+
+    Args:
+        dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
+        settle_seconds: how long a dump's files must have stayed as they are. A file ``_SUCCESS``
+            beside them makes a dump complete at once.
+        store: where what was seen is kept; LLM4CDSR_STORE where None.
+    """
+    folder = dumps or OPERATING.dumps
+    opened = Store(store or Settings().store)
+    seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
+    memory = seen.memory
+    write_memory(opened, folder, memory)
+    for dump in seen.landed:
+        announce_dump(dump)
+        memory = announced(memory, dump)
+        write_memory(opened, folder, memory)
+    if seen.landed or seen.waiting:
+        create_markdown_artifact(key=WATCH_STORY, markdown=_story(folder, seen))
+    found = Watched(announced=tuple(dump.name for dump in seen.landed), waiting=seen.waiting)
+    return ended(found, _outcome(found))
+
+
+def _outcome(found: Watched) -> str:
+    if found.announced:
+        return f"new: {', '.join(found.announced)}"
+    return f"{len(found.waiting)} not complete yet" if found.waiting else "nothing new"
+
+
+def _story(folder: str, seen: Look) -> str:
+    lines = [f"# Dumps in `{folder}`", ""]
+    lines += [f"- **{dump.name}** is new and complete: announced" for dump in seen.landed]
+    lines += [f"- `{path}` waits: {reason}" for path, reason in seen.waiting.items()]
+    lines += [f"- `{path}` was announced before" for path in seen.known]
+    return "\n".join(lines)

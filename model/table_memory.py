@@ -1,0 +1,51 @@
+"""How much memory the item tables take: what decides whether a catalogue fits on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import TriThreadConfig
+
+FLOAT_BYTES = 4
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class TableMemory:
+    """Bytes of tables with one row per item, while training; each process has its own."""
+
+    frozen: int  # the texts' PCA, and the local table where it is frozen
+    trainable: int  # local table, correction, and identities where they replace the texts
+    moments: int  # Adam's two per trainable number
+    gradients: int  # buffers of a dense update
+    copies: int  # the best weights, and the running average
+
+    @property
+    def total(self) -> int:
+        return self.frozen + self.trainable + self.moments + self.gradients + self.copies
+
+    def __str__(self) -> str:
+        parts = {
+            "frozen": self.frozen,
+            "trainable": self.trainable,
+            "Adam moments": self.moments,
+            "gradient buffers": self.gradients,
+            "kept copies": self.copies,
+        }
+        told = ", ".join(f"{size / MIB:,.1f} MiB {name}" for name, size in parts.items() if size)
+        return f"{told}; {self.total / MIB:,.1f} MiB in all"
+
+
+def table_memory(items: int, global_width: int, config: TriThreadConfig) -> TableMemory:
+    """What a catalogue of `items` takes, before anything of it is made."""
+    model, train = config.model, config.train
+    row = (items + 1) * FLOAT_BYTES
+    table, is_local = row * model.hidden, model.local_tables == "trainable"
+    trainable = table * (is_local + model.global_correction + (model.global_items == "ids"))
+    return TableMemory(
+        frozen=row * global_width + (0 if is_local else table),
+        trainable=trainable,
+        moments=2 * trainable,
+        gradients=trainable if train.table_update == "dense" else 0,
+        copies=trainable * (2 if train.averaging else 1),
+    )

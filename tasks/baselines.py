@@ -1,0 +1,28 @@
+"""The models without training that every other one must beat, by name."""
+
+from collections.abc import Callable
+
+from model.baselines import History, Popularity, item_neighbours, markov_chain
+from model.scoring import Scorer
+from model.sequences import Sequences
+
+POPULARITY = "popularity"
+
+BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
+    POPULARITY: Popularity.fit,
+    "history-repeat": lambda sequences: History(sequences.domain_starts),
+    "item-kNN": item_neighbours,
+    "Markov chain": markov_chain,
+}
+"""Each is fitted on the training events of what it is given."""
+
+LEARNS_NOTHING = frozenset({"history-repeat"})
+"""What these were fitted on makes no difference."""
+
+IN_EVERY_RUN = (POPULARITY, "item-kNN", "Markov chain")
+"""Shown beside the model after each training; an experiment may ask for all."""
+
+
+def baselines(sequences: Sequences) -> dict[str, Scorer]:
+    """Returns what a model must beat, fitted on the training events."""
+    return {name: BASELINES[name](sequences) for name in IN_EVERY_RUN}

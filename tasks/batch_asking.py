@@ -1,0 +1,186 @@
+"""Has prompts answered in batches, by an endpoint's Batch API or by ``vllm run-batch``.
+
+A batch that expires leaves its answers; what it lacks goes into the next one. A prompt that is
+refused fails with its reason, as one that is asked alone does.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import openai
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.ledger import Ledger
+from tasks import progress
+from tasks.batch_api import BatchApi, ended_batches, require_useful
+from tasks.batch_config import BatchConfig, BatchKind
+from tasks.batch_files import Again, Asked, chunks_of
+from tasks.batch_folders import (
+    BatchFolder,
+    BatchRecord,
+    Collected,
+    collect,
+    left_by_others,
+    new_folder,
+)
+from tasks.budget import Budget
+from tasks.endpoint import Failure
+from tasks.llm_config import EndpointSpec, api_key
+from tasks.vllm_batch import VLLM, run_vllm_batch, vllm_results
+
+Collect = Callable[[list[BatchFolder]], Collected]
+
+
+class NoBudgetInBatches(ValueError):
+    """A budget was set for a run that asks in batches."""
+
+
+def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
+    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
+    if config is not None and budget != Budget():
+        raise NoBudgetInBatches(
+            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
+            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
+        )
+
+
+def ask_in_batches(
+    label: str,
+    ledger: Ledger,
+    prompts: pl.DataFrame,
+    asked: Asked,
+    config: BatchConfig,
+    width: int | None,
+    spec: Callable[[], EndpointSpec],
+    log: Path,
+) -> Collected:
+    """Returns what became of ``key, prompt``; answers are in the ledger when it returns.
+
+    ``spec`` is asked for only where the Batch API is used; ``log`` is written by vLLM.
+
+    Raises:
+        EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
+    """
+    total = Collected()
+    left = prompts
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress.progress(label, prompts.height))
+        if config.kind is BatchKind.API:
+            asker = _api_asker(ledger, asked, config, width, spec(), stack, bar)
+        else:
+            asker = _vllm_asker(ledger, asked, config, width, log, bar)
+        for _ in range(config.rounds):
+            found = _round(ledger, left, asked, config, *asker)
+            total.prompt_tokens += found.prompt_tokens
+            total.completion_tokens += found.completion_tokens
+            total.failures += found.failures
+            total.again = found.again
+            left = _with_keys(prompts, found.again)
+            if left.is_empty():
+                break
+    total.failures += [
+        Failure(each.key, f"in {config.rounds} batches: {each.reason}") for each in total.again
+    ]
+    return total
+
+
+def _round(
+    ledger: Ledger,
+    prompts: pl.DataFrame,
+    asked: Asked,
+    config: BatchConfig,
+    base_url: str | None,
+    finish: Collect,
+) -> Collected:
+    """Collects what killed runs had submitted, then submits and collects what that lacks."""
+    with left_by_others(ledger, prompts, base_url) as folders:
+        old = finish(folders)
+    held = ledger.missing(prompts[col.KEY])
+    refused = _with_keys(prompts, old.failures)
+    left = prompts.filter(pl.col(col.KEY).is_in(held.implode())).join(
+        refused, on=col.KEY, how="anti", maintain_order="left"
+    )
+    record = BatchRecord(model=asked.model, base_url=base_url)
+    chunks = chunks_of(left, asked, config.max_lines, config.max_bytes)
+    new = finish([new_folder(ledger, lines, record) for lines in chunks])
+    mine = set(refused[col.KEY])
+    return Collected(
+        old.prompt_tokens + new.prompt_tokens,
+        old.completion_tokens + new.completion_tokens,
+        [failure for failure in old.failures if failure.key in mine] + new.failures,
+        new.again,
+    )
+
+
+def _api_asker(
+    ledger: Ledger,
+    asked: Asked,
+    config: BatchConfig,
+    width: int | None,
+    spec: EndpointSpec,
+    stack: ExitStack,
+    bar: progress.Progress,
+) -> tuple[str | None, Collect]:
+    client = openai.OpenAI(
+        base_url=spec.base_url,
+        api_key=api_key(spec).get_secret_value(),
+        timeout=spec.timeout_seconds,
+        max_retries=spec.max_retries,
+    )
+    api = BatchApi(stack.enter_context(client), asked, config)
+
+    def finish(folders: list[BatchFolder]) -> Collected:
+        total = Collected()
+        for folder, batch in ended_batches(api, folders, config, _shown_on(bar)):
+            outputs = api.fetch(folder, batch)
+            if outputs or batch.status != "failed":
+                _add(total, collect(ledger, folder, asked, outputs, width))
+            require_useful(batch, folder)
+            folder.drop()
+            api.tidy(batch)
+        return total
+
+    return spec.base_url, finish
+
+
+def _vllm_asker(
+    ledger: Ledger,
+    asked: Asked,
+    config: BatchConfig,
+    width: int | None,
+    log: Path,
+    bar: progress.Progress,
+) -> tuple[str | None, Collect]:
+    def finish(folders: list[BatchFolder]) -> Collected:
+        total = Collected()
+        for folder in folders:
+            if not vllm_results(folder).exists():
+                run_vllm_batch(folder, asked, config, log)
+            found = collect(ledger, folder, asked, [vllm_results(folder)], width)
+            _add(total, found)
+            folder.drop()
+            bar.advance(bar.total)
+        return total
+
+    return VLLM, finish
+
+
+def _shown_on(bar: progress.Progress) -> Callable[[int], None]:
+    def show(answered: int) -> None:
+        bar.advance(max(0, answered - bar.done), "answered in batches")
+
+    return show
+
+
+def _add(total: Collected, found: Collected) -> None:
+    total.prompt_tokens += found.prompt_tokens
+    total.completion_tokens += found.completion_tokens
+    total.failures += found.failures
+    total.again += found.again
+
+
+def _with_keys(prompts: pl.DataFrame, those: Iterable[Again | Failure]) -> pl.DataFrame:
+    keys = pl.DataFrame({col.KEY: [each.key for each in those]}, schema={col.KEY: pl.String})
+    return prompts.join(keys, on=col.KEY, how="semi", maintain_order="left")

@@ -1,0 +1,175 @@
+"""Two models asked about the same held-out events, when the data changed between them.
+
+A model of yesterday's dump and one of today's have validation figures of different events, which
+say nothing about each other. So the served model gets today's catalogue (METHOD 8: known items
+keep their rows, new ones start from their text) and both rank the same events: events that
+neither has trained on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.dataset import Dataset, Split, read_dataset
+from artifacts.item_embeddings import read_item_embeddings
+from artifacts.item_tables import read_item_tables
+from artifacts.manifest import ArtifactRef
+from artifacts.store import ArtifactMissing, Store
+from model.checkpoint import CheckpointError, ModelCard, load_model
+from model.new_items import with_catalogue
+from model.ranking import rank_all, ranking_metrics
+from model.scoring import ModelScorer
+from model.sequences import TEST, VALIDATION, Prefixes
+from model.tables import ItemTables
+from model.tri_thread import TriThread
+from tasks.model_inputs import sequences_of
+
+LEAST_KNOWN_SHARE = 0.5
+"""Of the new catalogue: a served model that knows less of it belongs to another shop."""
+
+Parts = dict[str, ArtifactRef]
+"""A release's artifacts by role, as `tasks.bundle.parts_of` gives them."""
+
+
+class NotComparable(RuntimeError):
+    """The served model cannot be asked about the new data; the message says why."""
+
+
+class AnotherCatalogue(NotComparable):
+    """The served model is of other domains or other items: it could not serve the new data."""
+
+
+@dataclass(frozen=True)
+class Rematch:
+    """NDCG@10 of both models over ``targets`` events of one split."""
+
+    served: float
+    candidate: float
+    targets: int
+    split: str
+
+
+def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> Rematch:
+    """Ranks the candidate's held-out events by both models, by full ranking.
+
+    The events are the candidate's validation events, or its test events where it was refitted on
+    the former; those that the served model has trained on are left out. Of more than
+    ``max_events`` a seeded sample is taken.
+
+    Raises:
+        AnotherCatalogue: the served model knows other domains, or less than half of the items.
+        NotComparable: other embeddings, an artifact that is gone, or no event to ask about.
+    """
+    try:
+        data, before = (read_dataset(store, parts["dataset"]) for parts in (candidate, served))
+        previous = _previous_index(data, before)
+        old_model, old_card = load_model(store.path(served["model"]))
+        new_model, new_card = load_model(store.path(candidate["model"]))
+        grown = _with_new_catalogue(store, served, candidate, data, previous, old_model)
+    except (ArtifactMissing, CheckpointError, ValueError) as error:
+        raise NotComparable(str(error.args[0])) from error
+    split = TEST if new_card.config.train.refit else VALIDATION
+    asked = _sampled(_unseen(data, before, old_card, split), max_events)
+    if not len(asked):
+        raise NotComparable("every held-out event was in the training of the served model")
+    found = {
+        name: ranking_metrics(rank_all(ModelScorer(model), asked), (10,)).ndcg[10]
+        for name, model in (("served", grown), ("candidate", new_model))
+    }
+    name = Split(split).name.lower()
+    return Rematch(found["served"], found["candidate"], len(asked), name)
+
+
+def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
+    """Returns int64 (items + 1,): each item's index in the served catalogue, 0 where new."""
+    if data.domains != before.domains:
+        raise AnotherCatalogue(
+            f"the served model is of the domains {', '.join(before.domains)}, "
+            f"the new data of {', '.join(data.domains)}"
+        )
+    key = [col.DOMAIN, col.ITEM_ID]
+    known = before.items.select(*key, pl.col(col.ITEM_INDEX).alias("previous"))
+    joined = data.items.join(known, on=key, how="left", maintain_order="left")
+    index = joined["previous"].fill_null(0).to_numpy().astype(np.int64)
+    share = float((index > 0).mean())
+    if share < LEAST_KNOWN_SHARE:
+        raise AnotherCatalogue(f"the served model knows {share:.0%} of the new data's items")
+    return np.concatenate([[0], index])
+
+
+def _with_new_catalogue(
+    store: Store,
+    served: Parts,
+    candidate: Parts,
+    data: Dataset,
+    previous: np.ndarray,
+    model: TriThread,
+) -> TriThread:
+    _require_one_embedding(store, served, candidate)
+    vectors = read_item_embeddings(store, candidate["embeddings"]).vectors
+    tables = read_item_tables(store, served["tables"])
+    place = tables.projections
+    width, hidden = tables.global_table.shape[1], tables.local_table.shape[1]
+    global_table = np.zeros((len(vectors), width), np.float32)
+    local_table = np.zeros((len(vectors), hidden), np.float32)
+    everyone = slice(1, len(vectors))
+    _project(global_table, vectors, everyone, place, "global")
+    for number, domain in enumerate(data.domains):
+        rows = slice(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
+        _project(local_table, vectors, rows, place, f"local.{domain}")
+    return with_catalogue(
+        model, ItemTables(global_table, local_table), data.domain_starts, previous
+    )
+
+
+def _require_one_embedding(store: Store, served: Parts, candidate: Parts) -> None:
+    old, new = (store.manifest(parts["embeddings"]).parameters for parts in (served, candidate))
+    if old != new:
+        raise NotComparable(
+            "item texts are embedded by another model or template than the served model's"
+        )
+
+
+def _project(
+    table: np.ndarray, vectors: np.ndarray, rows: slice, place: dict[str, np.ndarray], name: str
+) -> None:
+    components = place[f"{name}.components"]
+    table[rows, : len(components)] = (vectors[rows] - place[f"{name}.mean"]) @ components.T
+
+
+def _unseen(data: Dataset, before: Dataset, card: ModelCard, split: int) -> Prefixes:
+    """Returns the events of a split that the served model has not trained on."""
+    learnt = {Split.TRAIN, Split.VALIDATION} if card.config.train.refit else {Split.TRAIN}
+    old = _events(before).filter(pl.col(col.SPLIT).is_in([int(part) for part in learnt]))
+    key = [col.USER_ID, col.DOMAIN, col.ITEM_ID, col.TIMESTAMP]
+    asked = _events(data).filter(pl.col(col.SPLIT) == split)
+    fresh = asked.join(old, on=key, how="anti", maintain_order="left")["row"].to_numpy()
+    prefixes = sequences_of(data).prefixes_of_split(split)
+    return prefixes.select(np.flatnonzero(np.isin(prefixes.stop, fresh)))
+
+
+def _events(data: Dataset) -> pl.DataFrame:
+    """Returns ``row, split, user_id, domain, item_id, timestamp`` of every event."""
+    events = pl.DataFrame(
+        {
+            "row": np.arange(len(data.item_indices)),
+            col.SPLIT: data.splits,
+            col.USER_INDEX: data.user_of_event.astype(np.uint32),
+            col.ITEM_INDEX: data.item_indices.astype(np.uint32),
+            col.TIMESTAMP: data.timestamps,
+        }
+    )
+    users = data.users.select(pl.col(col.USER_INDEX).cast(pl.UInt32), col.USER_ID)
+    items = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.UInt32), col.ITEM_ID, col.DOMAIN)
+    return events.join(users, on=col.USER_INDEX, maintain_order="left").join(
+        items, on=col.ITEM_INDEX, maintain_order="left"
+    )
+
+
+def _sampled(prefixes: Prefixes, limit: int) -> Prefixes:
+    if len(prefixes) <= limit:
+        return prefixes
+    rows = np.random.default_rng(0).choice(len(prefixes), limit, replace=False)
+    return prefixes.select(np.sort(rows))

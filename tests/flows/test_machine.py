@@ -1,0 +1,79 @@
+"""A machine stops what it started, and nothing that merely got the same process id."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from artifacts.store import Store
+from flows import machine as module
+from flows.machine import Machine, MachineFailed, Service
+from tests.tasks.test_webhook import Inbox
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(Store(tmp_path / "store"))
+
+
+def note(machine: Machine, name: str, service: Service) -> None:
+    (machine.folder / f"{name}.json").write_text(service.model_dump_json())
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
+
+
+def test_what_runs_is_stopped_once(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    note(machine, "worker", Service(pid=process.pid, started=started, log="worker.log"))
+    assert list(machine.running()) == ["worker"]
+    assert machine.stop() == ["worker"]
+    assert process.wait(timeout=10) != 0
+    assert machine.stop() == []
+
+
+def test_another_process_under_an_old_id_is_left_alone(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    note(machine, "server", Service(pid=process.pid, started=started - 1, log="server.log"))
+    assert machine.running() == {}
+    assert machine.stop() == []
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_a_process_that_died_does_not_count_as_running(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    note(machine, "server", Service(pid=process.pid, started=started, log="server.log"))
+    process.kill()
+    while module._start_of(process.pid) is not None:  # Dead, and not yet waited for.
+        time.sleep(0.01)
+    assert machine.running() == {}
+    process.wait()
+
+
+def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    inbox = Inbox([])
+    try:
+        port = int(inbox.server_address[1])
+        with pytest.raises(MachineFailed, match=f"port {port} is taken"):
+            Machine(Store(tmp_path / "store"), port).start(str(tmp_path), look_every=60)
+    finally:
+        inbox.server_close()
+
+
+def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(MachineFailed, match=r"deploy --all` failed; its output is .*deploy\.log"):
+        machine._run("deploy", ["deploy", "--all"], {})

@@ -1,0 +1,49 @@
+"""What a machine decides: where shards run, how often an outage is met with patience."""
+
+import sys
+
+import pytest
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.operating import (
+    MissingTaskRunner,
+    OperatingSettings,
+    TaskRunnerName,
+    ended,
+    is_outage,
+    patient,
+    task_runner,
+)
+from tasks.embed import embed_items
+from tasks.endpoint import EndpointDown, EndpointRefused
+
+
+def test_threads_are_the_default() -> None:
+    assert isinstance(task_runner(OperatingSettings()), ThreadPoolTaskRunner)
+
+
+@pytest.mark.parametrize("name", [TaskRunnerName.DASK, TaskRunnerName.RAY])
+def test_a_task_runner_that_is_not_installed_is_named_with_its_extra(
+    name: TaskRunnerName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"prefect_{name}", None)
+    monkeypatch.setitem(sys.modules, f"prefect_{name}.task_runners", None)
+    with pytest.raises(MissingTaskRunner, match=rf"llm4cdsr\[{name}\]"):
+        task_runner(OperatingSettings(task_runner=name))
+
+
+def test_only_an_outage_is_worth_another_try() -> None:
+    for error, again in ((EndpointDown("gone"), True), (EndpointRefused("key"), False)):
+        state = Failed(message=str(error), data=error)
+        assert is_outage(embed_items, None, state) is again  # pyright: ignore[reportArgumentType]
+
+
+def test_a_stage_of_the_command_line_fails_at_once() -> None:
+    assert patient(embed_items).retries == 0
+
+
+def test_an_end_with_words_of_its_own_keeps_its_value() -> None:
+    state = ended({"a": 1}, "all is well", name="Held")
+    assert isinstance(state, type(Completed()))
+    assert (state.name, state.message, state.type.value) == ("Held", "all is well", "COMPLETED")

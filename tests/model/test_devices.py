@@ -1,0 +1,112 @@
+"""What a GPU and the compiler change: nothing but rounding. Without a GPU only the latter runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import load_model, save_model
+from model.distributed import Team, alone
+from model.encoder import Encoder
+from model.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
+from model.recommend import recommend
+from model.scoring import CandidateScorer, ModelScorer
+from model.sequences import TEST
+from model.trainer import FitResult, fit
+
+from .conftest import Shop
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+NO_DROPOUT: dict[str, object] = {"dropout": 0.0, "blocks": 1}
+
+
+def fitted(
+    shop: Shop,
+    team: Team,
+    folder: Path | None = None,
+    model: dict[str, object] | None = None,
+    compiled: bool = False,
+    **train: object,
+) -> FitResult:
+    config = shop.config(NO_DROPOUT | (model or {}), train)
+    return fit(
+        shop.sequences, shop.tables, config, shop.profiles, folder, team=team, compiled=compiled
+    )
+
+
+def losses(result: FitResult) -> list[float]:
+    return [report.loss for report in result.history]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_threads_learn_the_same(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the tracer alone, not the C++ compiler behind it, which would take minutes."""
+    compiled: list[bool] = []
+    plain = Encoder.compile
+
+    def traced(encoder: Encoder, *, dynamic: bool) -> None:
+        compiled.append(dynamic)
+        plain(encoder, dynamic=dynamic, backend="eager")
+
+    monkeypatch.setattr(Encoder, "compile", traced)
+    result = fitted(shop, Team(), compiled=True, max_epochs=1)
+    assert compiled == [True, True, True]
+    assert losses(result) == pytest.approx(losses(fitted(shop, Team(), max_epochs=1)), rel=1e-4)
+    save_model(tmp_path, result.model, shop.config(NO_DROPOUT), ("domain0", "domain1"))
+    loaded, _ = load_model(tmp_path)
+    assert loaded.state_dict().keys() == result.model.state_dict().keys()
+
+
+@needs_gpu
+@pytest.mark.parametrize("table_update", ["dense", "lazy"])
+def test_a_gpu_learns_what_a_cpu_does(shop: Shop, table_update: str) -> None:
+    on_gpu = fitted(shop, alone("cuda"), table_update=table_update)
+    on_cpu = fitted(shop, Team(), table_update=table_update)
+    assert losses(on_gpu) == pytest.approx(losses(on_cpu), rel=1e-3)
+
+
+@needs_gpu
+def test_ranking_on_a_gpu_gives_the_ranks_of_the_cpu(shop: Shop) -> None:
+    model, prefixes = shop.model(), shop.sequences.prefixes_of_split(TEST)
+    candidates = sample_candidates(shop.sequences, prefixes, 9, seed=1)
+    found = []
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        scorer = ModelScorer(model)
+        users = np.arange(shop.sequences.user_count)
+        found.append(
+            [
+                rank_all(scorer, prefixes).greater.tolist(),
+                rank_sampled(scorer, prefixes, candidates).greater.tolist(),
+                rank_candidates(CandidateScorer(model), prefixes, candidates).greater.tolist(),
+                recommend(scorer, shop.sequences, users, 1, 5).items.tolist(),
+            ]
+        )
+    assert found[0] == found[1]
+
+
+@needs_gpu
+def test_a_run_on_a_gpu_resumes_with_its_dropout_and_average(shop: Shop, tmp_path: Path) -> None:
+    changes = {"model": {"dropout": 0.3}, "averaging": 0.9}
+    whole = fitted(shop, alone("cuda"), max_epochs=4, **changes)  # pyright: ignore[reportArgumentType]
+    fitted(shop, alone("cuda"), tmp_path, max_epochs=2, **changes)  # pyright: ignore[reportArgumentType]
+    resumed = fitted(shop, alone("cuda"), tmp_path, max_epochs=4, **changes)  # pyright: ignore[reportArgumentType]
+    assert losses(resumed) == pytest.approx(losses(whole), rel=1e-3)
+
+
+@needs_gpu
+def test_bfloat16_on_a_gpu_stays_close(shop: Shop) -> None:
+    short = fitted(shop, alone("cuda"), precision="bfloat16", max_epochs=1)
+    assert losses(short) == pytest.approx(losses(fitted(shop, Team(), max_epochs=1)), rel=0.05)
+
+
+@needs_gpu
+def test_training_on_a_gpu_leaves_the_callers_random_state_alone(shop: Shop) -> None:
+    torch.cuda.manual_seed(4)
+    wanted = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(4)
+    fitted(shop, alone("cuda"), max_epochs=1)
+    assert torch.equal(torch.rand(3, device="cuda"), wanted)
