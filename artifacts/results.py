@@ -8,6 +8,7 @@ from artifacts.store import Store
 
 LEARNING_CURVE = "learning_curve.parquet"
 METRICS = "metrics.parquet"
+METRICS_JSON = "metrics.json"
 RANKS = "ranks.parquet"
 RECOMMENDATIONS = "recommendations.parquet"
 REPORT = "report.html"
@@ -36,6 +37,23 @@ RECOMMENDATION_SCHEMA = pl.Schema(
     }
 )
 """One recommended item a row; rank 1 is best."""
+
+
+OVERALL = "overall"
+
+QuotedFigures = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10."""
+
+
+def quoted_figures(metrics: pl.DataFrame) -> QuotedFigures:
+    """Returns the figures that are quoted, from a table of `METRIC_SCHEMA`: nested, as JSON."""
+    rows = metrics.filter((pl.col("group") == "all") & pl.col("metric").is_in(["NDCG@10", "HR@10"]))
+    found: QuotedFigures = {}
+    wanted = rows.select("model", "ranking", col.DOMAIN, "metric", "value")
+    for model, ranking, domain, metric, value in wanted.iter_rows():
+        places = found.setdefault(model, {}).setdefault(ranking, {})
+        places.setdefault(OVERALL if domain == "all" else domain, {})[metric] = value
+    return found
 
 
 def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:

@@ -3,17 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from artifacts import columns as col
 from artifacts.dataset import QUARANTINE, Dataset, read_dataset
-from artifacts.results import METRICS, read_table
+from artifacts.results import METRICS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
 from tasks.stage import LlmUsage, StageResult
-
-HEADLINE = ("NDCG@10", "HR@10")
-OVERALL = "overall"
 
 
 class DomainFacts(BaseModel):
@@ -65,7 +60,7 @@ class RunSummary(BaseModel):
 
     dataset: DatasetFacts | None
     llm: LlmFacts
-    metrics: dict[str, dict[str, dict[str, dict[str, float]]]]
+    metrics: QuotedFigures
     seconds: dict[str, float]
     artifacts: dict[str, str]
     notes: list[str]
@@ -78,7 +73,9 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
     return RunSummary(
         dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
         llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
-        metrics=_metrics(store, by_name["evaluate"]) if "evaluate" in by_name else {},
+        metrics=quoted_figures(read_table(store, by_name["evaluate"].ref, METRICS))
+        if "evaluate" in by_name
+        else {},
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
         notes=sorted({note for stage in stages for note in stage.notes}),
@@ -119,17 +116,3 @@ def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainFacts]:
         )
         for number, name in enumerate(data.domains)
     }
-
-
-def _metrics(
-    store: Store, evaluated: StageResult
-) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    rows = read_table(store, evaluated.ref, METRICS).filter(
-        (pl.col("group") == "all") & pl.col("metric").is_in(HEADLINE)
-    )
-    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    wanted = rows.select("model", "ranking", col.DOMAIN, "metric", "value")
-    for model, ranking, domain, metric, value in wanted.iter_rows():
-        place = found.setdefault(model, {}).setdefault(ranking, {})
-        place.setdefault(OVERALL if domain == "all" else domain, {})[metric] = value
-    return found

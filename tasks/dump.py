@@ -124,7 +124,7 @@ class DumpConfig(_Edge):
         default=None,
         description="Parquet, CSV or JSON-lines file with user_id, item_id, domain and timestamp "
         "(seconds, or milli- or microseconds, since 1970, a date type, or ISO dates as text; UTC "
-        "where no zone is named); a .gz of the latter two is read too.",
+        "where no zone is named); a .gz or .zst of the latter two is read too.",
     )
     items: str | None = Field(
         default=None,

@@ -179,7 +179,8 @@ def _midnight(day: date) -> int:
 def _require_domains(config: DumpConfig, found: Counter[str]) -> None:
     unknown = [domain for domain in config.domains or () if not found[domain]]
     if unknown:
-        there = ", ".join(f"{domain} ({count:,} events)" for domain, count in found.most_common(20))
+        most = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
+        there = ", ".join(f"{domain} ({count:,} events)" for domain, count in most)
         raise UnknownDomain(
             f"the dump has no event of the domain {', '.join(unknown)}; it has {there or 'none'}"
         )

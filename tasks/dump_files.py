@@ -21,6 +21,8 @@ BLOCK_BYTES = 1 << 24
 LONGEST_LINE = 1 << 28
 """A file without a line end in 256 MiB is no table of lines."""
 
+COMPRESSED = (".gz", ".zst")
+
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -60,16 +62,15 @@ def open_utf8(path: str) -> BinaryIO:
         UnreadableDump: the file is empty.
     """
     file = _plain(path)
-    start = file.read(len(codecs.BOM_UTF8))
+    start = file.peek(len(codecs.BOM_UTF8))
     if not start:
         file.close()
         raise UnreadableDump(f"{path} cannot be read: it is empty")
     if start.startswith(_UTF16_MARKS):
-        file.seek(0)
         return cast(BinaryIO, codecs.EncodedFile(file, "utf-8", "utf-16", errors="replace"))
-    if start != codecs.BOM_UTF8:
-        file.seek(0)
-    return file
+    if start.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
+    return cast(BinaryIO, file)
 
 
 def blocks_of_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
@@ -88,7 +89,18 @@ def blocks_of_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
         yield rest
 
 
-def _plain(path: str) -> BinaryIO:
-    if path.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path))
-    return io.BufferedReader(io.FileIO(path), BLOCK_BYTES)
+def form_of(path: str) -> str:
+    """Returns a file's name in lower case without the ending of its compression."""
+    name = path.lower()
+    return next((name.removesuffix(end) for end in COMPRESSED if name.endswith(end)), name)
+
+
+def _plain(path: str) -> io.BufferedReader | gzip.GzipFile:
+    match Path(path).suffix.lower():
+        case ".gz":
+            return gzip.GzipFile(path)
+        case ".zst":
+            zipped = pa.input_stream(path, compression="zstd")
+            return io.BufferedReader(cast(io.RawIOBase, zipped), BLOCK_BYTES)
+        case _:
+            return io.BufferedReader(io.FileIO(path), BLOCK_BYTES)

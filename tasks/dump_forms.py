@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from artifacts import columns as col
 from tasks.dump_batch import Table
-from tasks.dump_files import UnreadableDump, existing_file
+from tasks.dump_files import UnreadableDump, existing_file, form_of
 from tasks.reader_csv import CsvTable
 from tasks.reader_json import JsonTable, RawObject
 from tasks.reader_parquet import ParquetTable
@@ -123,7 +123,7 @@ def _is_amazon(form: Form) -> bool:
 
 def _open(path: str, form: Form, *, nested: bool) -> Table:
     existing_file(path)
-    name = path.lower().removesuffix(".gz")
+    name = form_of(path)
     if name.endswith((".parquet", ".pq")):
         return ParquetTable(path)
     if name.endswith(".tsv") or (form is Form.DOUBAN and name.endswith(".txt")):
@@ -132,4 +132,7 @@ def _open(path: str, form: Form, *, nested: bool) -> Table:
         return CsvTable(path)
     if name.endswith((".jsonl", ".ndjson", ".json")):
         return JsonTable(path, dict if nested else None)
-    raise UnreadableDump(f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (or .gz)")
+    raise UnreadableDump(
+        f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (the latter three also .gz "
+        "or .zst)"
+    )

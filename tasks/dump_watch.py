@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.fingerprint import fingerprint_of
 from artifacts.store import Store
 from tasks.dump import DumpConfig
+from tasks.dump_files import COMPRESSED
 from tasks.store_notes import read_note, write_note
 
 SUCCESS = "_SUCCESS"
@@ -131,7 +132,7 @@ def dump_in(folder: str) -> LandedDump:
     if not found:
         raise NoDump(
             f"{folder} holds no dump: put interactions.* and items.* there or in a sub-folder "
-            f"({', '.join(FORMS)}, the text forms also .gz)"
+            f"({', '.join(FORMS)}, the text forms also .gz or .zst)"
         )
     _, path, files = max(found, key=lambda dump: dump[:2])
     return _landed(filesystem, path, files, checksum="")
@@ -210,7 +211,7 @@ def _files(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
 
 def _named(files: dict[str, str]) -> list[str]:
     """Returns the names that are a dump's files; a copy's temporary name is none of them."""
-    forms = (*FORMS, *(f"{form}.gz" for form in FORMS))
+    forms = (*FORMS, *(f"{form}{end}" for form in FORMS for end in COMPRESSED))
     wanted = {f"{role}{form}" for role in ROLES for form in forms}
     return sorted(name for name in files if name in wanted)
 

@@ -4,6 +4,8 @@ Full ranking over the target's whole domain is the honest figure; 100 sampled ca
 once from a seed and the same for everyone, are what the paper reports.
 """
 
+import json
+
 import numpy as np
 import polars as pl
 from prefect import task
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from artifacts import columns as col
 from artifacts.candidates import read_candidates
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import METRIC_SCHEMA, METRICS, RANKS
+from artifacts.results import METRIC_SCHEMA, METRICS, METRICS_JSON, RANKS, quoted_figures
 from artifacts.store import Draft, Store
 from model.checkpoint import load_model
 from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
@@ -95,6 +97,8 @@ def evaluate(
         metrics, ranks = measure(scorers, sequences, candidates)
         metrics.write_parquet(draft.path / METRICS)
         ranks.write_parquet(draft.path / RANKS)
+        quoted = json.dumps(quoted_figures(metrics), indent=2) + "\n"
+        (draft.path / METRICS_JSON).write_text(quoted, "utf-8")
         draft.notes.extend(store.manifest(model).notes)
         if metrics.is_empty():
             draft.notes.append(NOTHING_HELD_OUT)

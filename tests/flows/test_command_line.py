@@ -262,6 +262,8 @@ def _assert_tells_all(summary: dict[str, Any], server: FaultyServer) -> None:
             0 <= by_domain[place]["NDCG@10"] <= by_domain[place]["HR@10"] for place in by_domain
         )
     assert set(summary["metrics"]["llm4cdsr"]) == {"full", "sampled"}
+    written = Path(summary["artifacts"]["metrics"]) / "metrics.json"
+    assert json.loads(written.read_text("utf-8")) == summary["metrics"]
     assert set(summary["seconds"]) >= {"ingest", "embed items", "train", "report"}
     assert (Path(summary["artifacts"]["recommendations"]) / "recommendations.parquet").exists()
 

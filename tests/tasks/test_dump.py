@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from tasks.dump import DumpConfig
@@ -48,6 +49,16 @@ def zipped(write: Write) -> Write:
     return write_zipped
 
 
+def zstandard(write: Write) -> Write:
+    def write_zstandard(path: Path, rows: Rows) -> None:
+        plain = path.with_suffix(".plain")
+        write(plain, rows)
+        with pa.output_stream(path, compression="zstd") as file:
+            file.write(plain.read_bytes())
+
+    return write_zstandard
+
+
 FORMS: dict[str, Write] = {
     "a.parquet": as_parquet,
     "a.pq": as_parquet,
@@ -64,6 +75,8 @@ FORMS: dict[str, Write] = {
     "a.csv.gz": zipped(as_csv),
     "a.tsv.gz": zipped(lambda path, rows: as_csv(path, rows, "\t")),
     "a.jsonl.gz": zipped(as_jsonl),
+    "a.csv.zst": zstandard(as_csv),
+    "a.jsonl.zst": zstandard(as_jsonl),
 }
 
 
@@ -141,6 +154,7 @@ def test_whole_numbers_stored_as_floats_are_ids_and_nan_is_none(tmp_path: Path) 
         ("empty.jsonl.gz", gzip.compress(b"")),
         ("latin_header.csv", "é,item_id,domain,timestamp\n".encode("latin-1")),
         ("noise.parquet", b"PAR1" + b"noise" * 9),
+        ("not_zipped.csv.zst", b"user_id,item_id,domain,timestamp\na,b,c,1\n"),
         ("not_zipped.csv.gz", b"user_id,item_id,domain,timestamp\na,b,c,1\n"),
         ("torn.jsonl", b'{"user_id": "a", "item_id": "b"}\n{"user_id":'),
         ("array.json", b'[{"user_id": "a"}]'),

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from artifacts.dataset import DROPPED, ITEMS, QUARANTINE, Dataset, read_dataset
@@ -193,6 +194,15 @@ def test_an_interrupted_download_is_refused_not_read_in_part(tmp_path: Path) -> 
     (tmp_path / "e.csv.gz").write_bytes(gzip.compress(HEADER + GOOD * 500)[:-9])
     with pytest.raises(UnreadableDump, match=r"ends in the middle.*fetch it again"):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv.gz"))
+
+
+def test_an_interrupted_zstandard_download_is_refused_too(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.csv.zst"
+    with pa.output_stream(whole, compression="zstd") as file:
+        file.write(HEADER + GOOD * 500)
+    (tmp_path / "e.csv.zst").write_bytes(whole.read_bytes()[:-9])
+    with pytest.raises(UnreadableDump, match="cannot be read"):
+        Ingested(tmp_path, interactions=str(tmp_path / "e.csv.zst"))
 
 
 def test_days_outside_the_window_are_dropped_and_counted(tmp_path: Path) -> None:
