@@ -101,16 +101,18 @@ def parse_journal(content: bytes) -> pl.DataFrame:
     """
     whole = content[: content.rfind(b"\n") + 1].splitlines()
     lines = [_Line.model_validate_json(line) for line in whole]
-    rows = [
-        {
-            **line.model_dump(exclude={"vector", "at"}),
-            ANSWERED_AT: line.at,
-            "vector": None if line.vector is None else base64.b64decode(line.vector),
-        }
-        for line in lines
-    ]
+    columns = {
+        col.KEY: [line.key for line in lines],
+        "text": [line.text for line in lines],
+        "vector": [_bytes_of(line.vector) for line in lines],
+        "finish_reason": [line.finish_reason for line in lines],
+        "prompt_tokens": [line.prompt_tokens for line in lines],
+        "completion_tokens": [line.completion_tokens for line in lines],
+        MODEL: [line.model for line in lines],
+        ANSWERED_AT: [line.at for line in lines],
+    }
     milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
-    return pl.DataFrame(rows, schema=milliseconds).cast(PART_SCHEMA)
+    return pl.DataFrame(columns, schema=milliseconds).cast(PART_SCHEMA)
 
 
 def vectors_of(answers: pl.DataFrame) -> np.ndarray:
@@ -123,6 +125,10 @@ def vectors_of(answers: pl.DataFrame) -> np.ndarray:
 def _storable(text: str) -> str:
     """Half an emoji, which JSON can say and UTF-8 cannot, becomes the replacement character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _bytes_of(encoded: str | None) -> bytes | None:
+    return None if encoded is None else base64.b64decode(encoded)
 
 
 def _vector_bytes(vector: np.ndarray) -> bytes:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from artifacts.answers import Answer, journal_line, parse_journal
 
-FLUSH_EVERY_ANSWERS = 32
+FLUSH_EVERY_ANSWERS = 1024
 FLUSH_EVERY_SECONDS = 1.0
 
 
@@ -27,7 +27,8 @@ class JournalDamaged(RuntimeError):
 
 
 class Journal:
-    """An append-only file of one model's answers, locked by its writer. Not for two threads."""
+    """An append-only file of one model's answers, locked by its writer. One thread appends; another
+    may flush, so that the first need not wait for the disk."""
 
     def __init__(self, path: Path, model: str | None = None) -> None:
         self.path = path
@@ -43,7 +44,7 @@ class Journal:
         self._flushed_at = time.monotonic()
 
     def append(self, answer: Answer) -> None:
-        """Writes one answer; on disk at the latest a second or 32 answers later."""
+        """Writes one answer; on disk at the latest a second or 1,024 answers later."""
         line = memoryview(journal_line(answer, self._model, time.time_ns() // 1_000_000))
         while line:  # A disk that is nearly full may take a part; the rest then says why.
             line = line[self._file.write(line) :]
@@ -54,8 +55,9 @@ class Journal:
 
     def flush(self) -> None:
         """Waits until everything appended is on disk."""
-        os.fsync(self._file.fileno())
-        self._unflushed = 0
+        if self._unflushed:
+            self._unflushed = 0
+            os.fsync(self._file.fileno())
         self._flushed_at = time.monotonic()
 
     def __enter__(self) -> "Journal":

@@ -335,6 +335,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
 
         def show() -> None:
             nonlocal shown
+            journal.flush()  # Here, because the asking loop would stand still meanwhile.
             arrived = answered + len(failures)
             progress.advance(shard.progress_token, arrived - shown)
             shown = arrived
