@@ -1,6 +1,8 @@
 """One LLM answer as the ledger keeps it, and the key that makes two questions the same."""
 
 import base64
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
-from artifacts.fingerprint import sha256_of
+from artifacts.fingerprint import canonical_json, sha256_of
 
 
 class Role(StrEnum):
@@ -74,6 +76,17 @@ def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) 
     return sha256_of([model, parameters, prompt])
 
 
+def answer_keys(
+    model: str, parameters: dict[str, JsonValue], prompts: Iterable[JsonValue]
+) -> list[str]:
+    """Returns the `answer_key` of each prompt; what they share is made canonical once."""
+    shared = f"[{canonical_json(model)},{canonical_json(parameters)},"
+    return [
+        hashlib.sha256(f"{shared}{canonical_json(prompt)}]".encode()).hexdigest()
+        for prompt in prompts
+    ]
+
+
 def journal_line(answer: Answer, model: str | None = None, at: int | None = None) -> bytes:
     """Returns one line of a journal, its newline included: a torn line has none.
 
@@ -111,8 +124,29 @@ def parse_journal(content: bytes) -> pl.DataFrame:
         MODEL: [line.model for line in lines],
         ANSWERED_AT: [line.at for line in lines],
     }
-    milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
-    return pl.DataFrame(columns, schema=milliseconds).cast(PART_SCHEMA)
+    return _part(columns)
+
+
+def part_of(answers: list[tuple[Answer, int]], model: str | None) -> pl.DataFrame:
+    """Returns one model's answers, each with its time, as `parse_journal` would read their lines.
+
+    Times are milliseconds since 1970 UTC.
+    """
+    said = [answer for answer, _ in answers]
+    return _part(
+        {
+            col.KEY: [answer.key for answer in said],
+            "text": [answer.text and _storable(answer.text) for answer in said],
+            "vector": [
+                None if answer.vector is None else _vector_bytes(answer.vector) for answer in said
+            ],
+            "finish_reason": [answer.finish_reason for answer in said],
+            "prompt_tokens": [answer.prompt_tokens for answer in said],
+            "completion_tokens": [answer.completion_tokens for answer in said],
+            MODEL: [model] * len(said),
+            ANSWERED_AT: [at for _, at in answers],
+        }
+    )
 
 
 def vectors_of(answers: pl.DataFrame) -> np.ndarray:
@@ -120,6 +154,11 @@ def vectors_of(answers: pl.DataFrame) -> np.ndarray:
     return np.frombuffer(b"".join(answers["vector"].to_list()), dtype="<f4").reshape(
         answers.height, -1
     )
+
+
+def _part(columns: dict[str, list]) -> pl.DataFrame:
+    milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
+    return pl.DataFrame(columns, schema=milliseconds).cast(PART_SCHEMA)
 
 
 def _storable(text: str) -> str:
