@@ -1,6 +1,8 @@
 """One LLM answer as the ledger keeps it, and the key that makes two questions the same."""
 
 import base64
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
-from artifacts.fingerprint import sha256_of
+from artifacts.fingerprint import canonical_json, sha256_of
 
 
 class Role(StrEnum):
@@ -74,6 +76,17 @@ def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) 
     return sha256_of([model, parameters, prompt])
 
 
+def answer_keys(
+    model: str, parameters: dict[str, JsonValue], prompts: Iterable[JsonValue]
+) -> list[str]:
+    """Returns the `answer_key` of each prompt; what they share is made canonical once."""
+    shared = f"[{canonical_json(model)},{canonical_json(parameters)},"
+    return [
+        hashlib.sha256(f"{shared}{canonical_json(prompt)}]".encode()).hexdigest()
+        for prompt in prompts
+    ]
+
+
 def journal_line(answer: Answer, model: str | None = None, at: int | None = None) -> bytes:
     """Returns one line of a journal, its newline included: a torn line has none.
 
@@ -101,16 +114,39 @@ def parse_journal(content: bytes) -> pl.DataFrame:
     """
     whole = content[: content.rfind(b"\n") + 1].splitlines()
     lines = [_Line.model_validate_json(line) for line in whole]
-    rows = [
+    columns = {
+        col.KEY: [line.key for line in lines],
+        "text": [line.text for line in lines],
+        "vector": [_bytes_of(line.vector) for line in lines],
+        "finish_reason": [line.finish_reason for line in lines],
+        "prompt_tokens": [line.prompt_tokens for line in lines],
+        "completion_tokens": [line.completion_tokens for line in lines],
+        MODEL: [line.model for line in lines],
+        ANSWERED_AT: [line.at for line in lines],
+    }
+    return _part(columns)
+
+
+def part_of(answers: list[tuple[Answer, int]], model: str | None) -> pl.DataFrame:
+    """Returns one model's answers, each with its time, as `parse_journal` would read their lines.
+
+    Times are milliseconds since 1970 UTC.
+    """
+    said = [answer for answer, _ in answers]
+    return _part(
         {
-            **line.model_dump(exclude={"vector", "at"}),
-            ANSWERED_AT: line.at,
-            "vector": None if line.vector is None else base64.b64decode(line.vector),
+            col.KEY: [answer.key for answer in said],
+            "text": [answer.text and _storable(answer.text) for answer in said],
+            "vector": [
+                None if answer.vector is None else _vector_bytes(answer.vector) for answer in said
+            ],
+            "finish_reason": [answer.finish_reason for answer in said],
+            "prompt_tokens": [answer.prompt_tokens for answer in said],
+            "completion_tokens": [answer.completion_tokens for answer in said],
+            MODEL: [model] * len(said),
+            ANSWERED_AT: [at for _, at in answers],
         }
-        for line in lines
-    ]
-    milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
-    return pl.DataFrame(rows, schema=milliseconds).cast(PART_SCHEMA)
+    )
 
 
 def vectors_of(answers: pl.DataFrame) -> np.ndarray:
@@ -120,9 +156,18 @@ def vectors_of(answers: pl.DataFrame) -> np.ndarray:
     )
 
 
+def _part(columns: dict[str, list]) -> pl.DataFrame:
+    milliseconds = pl.Schema({**PART_SCHEMA, ANSWERED_AT: pl.Int64})
+    return pl.DataFrame(columns, schema=milliseconds).cast(PART_SCHEMA)
+
+
 def _storable(text: str) -> str:
     """Half an emoji, which JSON can say and UTF-8 cannot, becomes the replacement character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _bytes_of(encoded: str | None) -> bytes | None:
+    return None if encoded is None else base64.b64decode(encoded)
 
 
 def _vector_bytes(vector: np.ndarray) -> bytes:

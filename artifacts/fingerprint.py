@@ -14,6 +14,7 @@ FINGERPRINT_LENGTH = 16
 """Hex digits of an artifact's fingerprint: 64 bits, plenty for one store, short in a path."""
 
 _READ_BYTES = 1 << 20
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class NoStableIdentity(TypeError):
@@ -42,10 +43,14 @@ def canonical(value: object) -> JsonValue:
             )
 
 
+def canonical_json(value: object) -> str:
+    """Returns the one JSON text of a value that its hashes are made from."""
+    return _ENCODER.encode(canonical(value))
+
+
 def sha256_of(value: object) -> str:
     """Returns the hex SHA-256 of a value's canonical JSON."""
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def fingerprint_of(value: object) -> str:

@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from artifacts.answers import Answer, journal_line, parse_journal
+from artifacts.answers import Answer, journal_line, parse_journal, part_of
 
-FLUSH_EVERY_ANSWERS = 32
+FLUSH_EVERY_ANSWERS = 1024
 FLUSH_EVERY_SECONDS = 1.0
 
 
@@ -27,11 +27,13 @@ class JournalDamaged(RuntimeError):
 
 
 class Journal:
-    """An append-only file of one model's answers, locked by its writer. Not for two threads."""
+    """An append-only file of one model's answers, locked by its writer. One thread appends; another
+    may flush, so that the first need not wait for the disk."""
 
     def __init__(self, path: Path, model: str | None = None) -> None:
         self.path = path
         self._model = model
+        self._written: list[tuple[Answer, int]] = []
         # Locked before it bears the name that `Ledger.recover` looks for: otherwise another run
         # could seal and unlink it in between, and every later answer would go nowhere.
         unseen = path.with_name(f".{path.name}.new")
@@ -43,10 +45,12 @@ class Journal:
         self._flushed_at = time.monotonic()
 
     def append(self, answer: Answer) -> None:
-        """Writes one answer; on disk at the latest a second or 32 answers later."""
-        line = memoryview(journal_line(answer, self._model, time.time_ns() // 1_000_000))
+        """Writes one answer; on disk at the latest a second or 1,024 answers later."""
+        now = time.time_ns() // 1_000_000
+        line = memoryview(journal_line(answer, self._model, now))
         while line:  # A disk that is nearly full may take a part; the rest then says why.
             line = line[self._file.write(line) :]
+        self._written.append((answer, now))
         self._unflushed += 1
         old = time.monotonic() - self._flushed_at > FLUSH_EVERY_SECONDS
         if old or self._unflushed >= FLUSH_EVERY_ANSWERS:
@@ -54,8 +58,9 @@ class Journal:
 
     def flush(self) -> None:
         """Waits until everything appended is on disk."""
-        os.fsync(self._file.fileno())
-        self._unflushed = 0
+        if self._unflushed:
+            self._unflushed = 0
+            os.fsync(self._file.fileno())
         self._flushed_at = time.monotonic()
 
     def __enter__(self) -> "Journal":
@@ -68,7 +73,8 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.flush()
-        seal(self.path)
+        # What was written is still in memory; to read it back would cost more than to write it.
+        _replace_by_part(self.path, part_of(self._written, self._model))
         self._file.close()
 
 
@@ -99,12 +105,7 @@ def seal(path: Path) -> int:
             f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
             "ledger verify --repair`, which sets that line aside and keeps the other answers"
         ) from error
-    if answers.height:
-        part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
-        partial = part.with_suffix(".tmp")
-        write_part(answers, partial)
-        partial.replace(part)
-    path.unlink()
+    _replace_by_part(path, answers)
     return answers.height
 
 
@@ -119,3 +120,12 @@ def sync(path: Path) -> None:
     """Waits until a file's content is on disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _replace_by_part(path: Path, answers: pl.DataFrame) -> None:
+    if answers.height:
+        part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
+        partial = part.with_suffix(".tmp")
+        write_part(answers, partial)
+        partial.replace(part)
+    path.unlink()

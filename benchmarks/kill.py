@@ -37,7 +37,9 @@ from tasks.llm_config import EndpointSpec, LlmConfig
 
 LIMIT = 40
 ASK_SHARD = llm_shards.answer_shard.fn
-CONTEXT = multiprocessing.get_context("spawn")
+# A stage process starts at once: its modules are loaded already where it is forked from.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["rich.table", "tasks.llm_shards", "tasks.dummy_endpoint"])
 
 
 class InlineShards:

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from openai.types import CreateEmbeddingResponse
-from openai.types.chat import ChatCompletion
+from pydantic import BaseModel
 
 from artifacts.answers import Answer
 
@@ -19,6 +18,48 @@ _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 class BadAnswer(ValueError):
     """The server answered, but not with what was asked for."""
+
+
+class Usage(BaseModel):
+    """The tokens that a server counted; some leave out what does not apply."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Message(BaseModel):
+    """What a model said."""
+
+    content: str | None = None
+
+
+class Choice(BaseModel):
+    """One of the answers to a question; we ask for one."""
+
+    message: Message
+    finish_reason: str | None = None
+
+
+class ChatReply(BaseModel):
+    """What we read of a completion. The `openai` package's own types check nothing, and making
+    them takes longer than all that we do with an answer."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+
+
+class Entry(BaseModel):
+    """One vector, as base64 of little-endian float32 or as a list."""
+
+    index: int = 0
+    embedding: str | list[float]
+
+
+class EmbeddingReply(BaseModel):
+    """What we read of an answer with vectors."""
+
+    data: list[Entry]
+    usage: Usage | None = None
 
 
 @dataclass
@@ -38,9 +79,15 @@ class VectorWidth:
             )
 
 
-def checked_text(key: str, reply: ChatCompletion) -> Answer:
-    """Returns the answer of a completion; raises `BadAnswer` where it has no text."""
-    if not getattr(reply, "choices", None):
+def checked_text(key: str, body: object) -> Answer:
+    """Returns the answer of a completion, given the JSON data of its body.
+
+    Raises:
+        BadAnswer: it has no text.
+        pydantic.ValidationError: it is no completion.
+    """
+    reply = ChatReply.model_validate(body)
+    if not reply.choices:
         raise BadAnswer("the answer has no choices")
     choice = reply.choices[0]
     text = (choice.message.content or "").strip()
@@ -50,9 +97,9 @@ def checked_text(key: str, reply: ChatCompletion) -> Answer:
         key=key,
         text=text,
         vector=None,
-        finish_reason=choice.finish_reason,
-        prompt_tokens=reply.usage.prompt_tokens if reply.usage else 0,
-        completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
+        finish_reason=choice.finish_reason or "unknown",
+        prompt_tokens=(reply.usage and reply.usage.prompt_tokens) or 0,
+        completion_tokens=(reply.usage and reply.usage.completion_tokens) or 0,
     )
 
 
@@ -67,24 +114,27 @@ def is_within(answer: Answer, max_words: int | None) -> bool:
     return cut or max_words is None or words_in(answer.text or "") <= max_words
 
 
-def checked_vectors(
-    keys: list[str], reply: CreateEmbeddingResponse, expected: VectorWidth
-) -> list[Answer]:
+def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> list[Answer]:
     """Returns one answer a key, in the order of the keys, whatever the order of the reply.
+
+    ``body`` is the JSON data of the reply.
 
     Raises:
         BadAnswer: too many or too few vectors, of unlike lengths, zero, or not finite.
+        pydantic.ValidationError: it holds no vectors.
     """
+    reply = EmbeddingReply.model_validate(body)
     entries = {entry.index: entry.embedding for entry in reply.data}
     if sorted(entries) != list(range(len(keys))) or len(reply.data) != len(keys):
         raise BadAnswer(f"{len(reply.data)} vectors came back for {len(keys)} texts")
     vectors = [_vector(entries[i]) for i in range(len(keys))]
     if len({vector.shape for vector in vectors}) != 1:
         raise BadAnswer("vectors of different lengths came back")
-    if not all(np.isfinite(vector).all() and vector.any() for vector in vectors):
+    together = np.stack(vectors)  # (texts, width)
+    if not (np.isfinite(together).all() and together.any(axis=1).all()):
         raise BadAnswer("a vector is zero or not finite")
     expected.check(vectors[0].shape)
-    tokens = reply.usage.prompt_tokens if reply.usage else 0
+    tokens = (reply.usage and reply.usage.prompt_tokens) or 0
     shares = np.diff(np.linspace(0, tokens, len(keys) + 1).astype(int))
     return [
         Answer(key, None, vector, "stop", int(share), 0)

@@ -9,8 +9,9 @@ which costs more than to write it down.
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import wait
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 WAIT_SECONDS = 0.2
 
@@ -32,6 +33,16 @@ def run(work: Coroutine[None, None, None], on_wait: Callable[[], None]) -> None:
     running.result()
 
 
+@contextmanager
+def held(context: AbstractAsyncContextManager[object]) -> Iterator[None]:
+    """Holds something of the loop's open while the block of this thread runs."""
+    _call(context.__aenter__())
+    try:
+        yield
+    finally:
+        _call(context.__aexit__(None, None, None))
+
+
 _guard = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0
@@ -44,3 +55,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             _loop, _owner = asyncio.new_event_loop(), os.getpid()
             threading.Thread(target=_loop.run_forever, name="asking", daemon=True).start()
         return _loop
+
+
+def _call(work: Coroutine[None, None, object]) -> None:
+    asyncio.run_coroutine_threadsafe(work, _running_loop()).result()

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from openai.types import CreateEmbeddingResponse, Embedding
-from openai.types.chat import ChatCompletion
-from openai.types.create_embedding_response import Usage
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from artifacts import columns as col
@@ -56,20 +53,6 @@ class Asked:
 class _Loose(BaseModel):
     # The server's own fields come and go with its version; ours are what we read.
     model_config = ConfigDict(extra="ignore")
-
-
-class _Vector(_Loose):
-    index: int = 0
-    embedding: str | list[float]
-
-
-class _Tokens(_Loose):
-    prompt_tokens: int = 0
-
-
-class _EmbeddingBody(_Loose):
-    data: list[_Vector]
-    usage: _Tokens = _Tokens()
 
 
 class _Response(_Loose):
@@ -147,19 +130,10 @@ def _result_of(result: _ResultLine, role: Role, expected: VectorWidth) -> Answer
         return _fault(key, response, result.error)
     try:
         if role is Role.CHAT:
-            return checked_text(key, ChatCompletion.model_validate(response.body))
-        return checked_vectors([key], _embeddings(response.body), expected)[0]
+            return checked_text(key, response.body)
+        return checked_vectors([key], response.body, expected)[0]
     except (BadAnswer, ValidationError, binascii.Error) as error:
         return Again(key, one_line(str(error), REASON_CHARACTERS))
-
-
-def _embeddings(body: JsonValue) -> CreateEmbeddingResponse:
-    """Vectors in base64 do not fit the client's types, which want lists; the checks take both."""
-    read = _EmbeddingBody.model_validate(body)
-    usage = Usage(prompt_tokens=read.usage.prompt_tokens, total_tokens=read.usage.prompt_tokens)
-    return CreateEmbeddingResponse.model_construct(
-        data=[Embedding.model_construct(**entry.model_dump()) for entry in read.data], usage=usage
-    )
 
 
 def _fault(key: str, response: _Response | None, error: _Error | None) -> Failure | Again:

@@ -15,8 +15,7 @@ from typing import TypeVar
 
 import httpx
 import openai
-from openai.types import CreateEmbeddingResponse
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from pydantic import JsonValue
 
 from artifacts.answers import Answer
 from prompts.render import ChatPrompt, Message
@@ -246,19 +245,19 @@ async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: 
 async def _asked(
     lanes: Lanes, request: ChatRequest, messages: tuple[Message, ...], purse: Purse
 ) -> Answer:
-    parameters = [_message_parameter(message) for message in messages]
-
-    async def ask(client: openai.AsyncOpenAI) -> ChatCompletion:
-        return await client.chat.completions.create(
-            model=lanes.spec.model,
-            messages=parameters,
-            max_tokens=request.max_tokens,
-            extra_body=lanes.spec.parameters,
-        )
-
+    body: dict[str, JsonValue] = {
+        "model": lanes.spec.model,
+        "messages": [{"role": said.role, "content": said.content} for said in messages],
+        "max_tokens": request.max_tokens,
+        **lanes.spec.parameters,
+    }
     read = sum(tokens_at_most(message.content) for message in messages)
     size = Size(read, request.max_tokens)
-    return await lanes.answer(ask, lambda reply: checked_text(request.key, reply), size, purse)
+
+    def check(reply: object) -> Answer:
+        return checked_text(request.key, reply)
+
+    return await lanes.answer("/chat/completions", body, check, size, purse)
 
 
 async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purse) -> Answer:
@@ -281,16 +280,6 @@ async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purs
     )
 
 
-def _message_parameter(message: Message) -> ChatCompletionMessageParam:
-    match message.role:
-        case "system":
-            return {"role": "system", "content": message.content}
-        case "assistant":
-            return {"role": "assistant", "content": message.content}
-        case "user":
-            return {"role": "user", "content": message.content}
-
-
 def _batches(requests: Iterable[EmbeddingRequest], size: int) -> Iterator[list[EmbeddingRequest]]:
     rest = iter(requests)
     while batch := list(islice(rest, size)):
@@ -308,20 +297,19 @@ async def _embed_batch(
     be to blame; not where the server asked us to slow down."""
     keys = [request.key for request in batch]
     texts = [request.text for request in batch]
-
-    async def ask(client: openai.AsyncOpenAI) -> CreateEmbeddingResponse:
-        return await client.embeddings.create(
-            model=lanes.spec.model,
-            input=texts,
-            encoding_format="base64",
-            extra_body=lanes.spec.parameters,
-        )
-
+    body: dict[str, JsonValue] = {
+        "model": lanes.spec.model,
+        "input": [*texts],
+        "encoding_format": "base64",
+        **lanes.spec.parameters,
+    }
     size = Size(sum(tokens_at_most(text) for text in texts), 0)
+
+    def check(reply: object) -> list[Answer]:
+        return checked_vectors(keys, reply, expected)
+
     try:
-        answers = await lanes.answer(
-            ask, lambda reply: checked_vectors(keys, reply, expected), size, purse
-        )
+        answers = await lanes.answer("/embeddings", body, check, size, purse)
     except (BadAnswer, openai.APIError) as error:
         if len(batch) == 1 or passing_fault(error) is Fault.RATE_LIMITED:
             reason = reason_of(error, lanes.secret)

@@ -108,7 +108,7 @@ class LlmConfig(_Edge):
     prices: dict[str, Price] = Field(
         default={}, description="USD per million tokens by model; adds to the list that ships."
     )
-    shard_size: int = Field(default=512, ge=1, description="Prompts a Prefect task run.")
+    shard_size: int = Field(default=2048, ge=1, description="Prompts a Prefect task run.")
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
     )

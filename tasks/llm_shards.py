@@ -21,14 +21,14 @@ from prefect.runtime import task_run
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from artifacts import columns as col
-from artifacts.answers import Answer, Role, answer_key
+from artifacts.answers import Answer, Role, answer_keys
 from artifacts.claims import PROMPT, PROMPT_SCHEMA
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
-from tasks import progress
+from tasks import asking_loop, progress
 from tasks.asking_turns import Question, ask_in_turns
 from tasks.batch_asking import ask_in_batches, refuse_budget_in_batches
 from tasks.batch_config import BatchConfig
@@ -36,8 +36,9 @@ from tasks.batch_files import Asked
 from tasks.batch_folders import Collected
 from tasks.budget import BudgetReached, spending_of
 from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
+from tasks.endpoint_lanes import open_lanes
 from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
+from tasks.llm_config import EndpointSpec, LlmConfig, api_key
 from tasks.stage import LlmUsage
 from tasks.vllm_metrics import load_shown
 
@@ -128,14 +129,14 @@ def chat_keys(prompts: list[ChatPrompt], endpoint: Endpoint, max_tokens: int) ->
     """Returns ``key, prompt`` of questions; the limit of the answer is part of the question."""
     parameters = {**endpoint.parameters, "max_tokens": max_tokens}
     documents = [prompt.model_dump() for prompt in prompts]
-    keys = [answer_key(endpoint.model, parameters, document) for document in documents]
+    keys = answer_keys(endpoint.model, parameters, documents)
     texts = [json.dumps(document, ensure_ascii=False) for document in documents]
     return pl.DataFrame({col.KEY: keys, PROMPT: texts}, schema=PROMPT_SCHEMA)
 
 
 def embedding_keys(texts: list[str], endpoint: Endpoint) -> pl.DataFrame:
     """Returns ``key, prompt`` of texts to embed."""
-    keys = [answer_key(endpoint.model, endpoint.parameters, text) for text in texts]
+    keys = answer_keys(endpoint.model, endpoint.parameters, texts)
     return pl.DataFrame({col.KEY: keys, PROMPT: texts}, schema=PROMPT_SCHEMA)
 
 
@@ -285,7 +286,12 @@ def _ask(
     missing.write_parquet(spool, row_group_size=config.shard_size)
     starts = range(0, missing.height, config.shard_size)
     try:
-        with progress.progress(label, missing.height) as bar, load_shown(spec, bar):
+        with (
+            progress.progress(label, missing.height) as bar,
+            load_shown(spec, bar),
+            # Connections, and what is known of servers that are down, last for all shards.
+            asking_loop.held(open_lanes(spec, api_key(spec))),
+        ):
             shards = [
                 Shard(
                     label=label,
@@ -335,6 +341,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
 
         def show() -> None:
             nonlocal shown
+            journal.flush()  # Here, because the asking loop would stand still meanwhile.
             arrived = answered + len(failures)
             progress.advance(shard.progress_token, arrived - shown)
             shown = arrived

@@ -11,14 +11,17 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from artifacts.answers import (
     ANSWER_SCHEMA,
     Answer,
     Role,
     answer_key,
+    answer_keys,
     journal_line,
     parse_journal,
+    part_of,
     vectors_of,
 )
 from artifacts.journal import FLUSH_EVERY_ANSWERS, JournalDamaged
@@ -307,3 +310,25 @@ def test_a_journal_can_be_recovered_by_a_relative_path(
     with Ledger(Path("store"), Role.CHAT).journal() as journal:
         journal.append(answer("a"))
     assert Ledger(Path.cwd() / "store", Role.CHAT).missing(keys("a")).is_empty()
+
+
+def test_keys_made_together_are_those_made_one_by_one() -> None:
+    parameters: dict[str, JsonValue] = {"temperature": 0.5, "größe": [1, None]}
+    prompts: list[JsonValue] = ["a prompt", 'quotes " and ümlauts', {"b": 1, "a": ["x"]}, ""]
+
+    together = answer_keys("m", parameters, prompts)
+
+    assert together == [answer_key("m", parameters, prompt) for prompt in prompts]
+
+
+def test_a_journal_sealed_from_memory_holds_what_its_lines_say() -> None:
+    vector = np.array([1.5, -2.0], dtype=np.float32)
+    answers = [
+        (Answer("a", "half an emoji \ud83d", None, "stop", 3, 4), 1_700_000_000_123),
+        (Answer("b", None, vector, "length", 5, 0), 1_700_000_000_456),
+        (Answer("c", "", None, "stop", 1, 0), 1_700_000_000_789),
+    ]
+
+    lines = b"".join(journal_line(answer, "m", at) for answer, at in answers)
+
+    assert part_of(answers, "m").equals(parse_journal(lines))
