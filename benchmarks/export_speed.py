@@ -51,7 +51,7 @@ def main(
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
 ) -> None:
-    """Export top-k of both domains for every user; print seconds, users a second and peak memory."""
+    """Export top-k of both domains for every user; print seconds and peak memory."""
     torch.set_num_threads(threads)
     recommender = _recommender(_histories(users, items, events), preset)
     memory = recommender.state.scorer.model.memory
