@@ -26,6 +26,8 @@ BLOCK = 1024
 """New items compared with all known ones of their domain at a time."""
 NEAR = 0.3
 """Least cosine of two texts, about their domain's mean, for an item to take after another."""
+LEAST_LENGTH = 0.01
+"""Share of a common distance from that mean, below which a text says nothing."""
 
 
 def with_catalogue(
@@ -69,8 +71,10 @@ def _sources(grown: TriThread, previous: IntArray) -> IntArray:
         known, new = items[old[items] > 0], items[old[items] == 0]
         if not (len(known) and len(new)):
             continue
-        centre = grown.global_table[known].mean(0)
-        texts = F.normalize(grown.global_table - centre, dim=1)
+        texts = grown.global_table - grown.global_table[known].mean(0)
+        # An item without text stands at the mean, where rounding alone gives a direction.
+        least = LEAST_LENGTH * float(texts[known].norm(dim=1).mean())
+        texts = F.normalize(texts, dim=1, eps=max(least, 1e-12))
         for block in new.split(BLOCK):
             cosine, nearest = (texts[block] @ texts[known].T).max(1)
             found = torch.where(cosine >= NEAR, old[known[nearest]], 0)

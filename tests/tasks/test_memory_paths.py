@@ -38,7 +38,8 @@ def expected(store: Store, recommender: Recommender) -> Scores:
     for number, first in enumerate(release.catalogue.domain_starts[:-1].tolist()):
         for user, row in zip(release.user_ids, scorer.score(prefixes, number), strict=True):
             for column, score in enumerate(row.tolist()):
-                found[(user, *keys[first + column])] = score
+                key = keys[first + column]
+                found[user, key.domain, key.item_id] = score
     return found
 
 
@@ -73,7 +74,7 @@ def test_scores_after_a_history_are_the_models(recommender: Recommender, expecte
     for user in recommender.user_ids:
         keys = recommender.catalogue.keys
         found = recommender.score(recommender.history(user), keys)
-        wanted = [expected[(user, *key)] for key in keys]
+        wanted = [expected[user, key.domain, key.item_id] for key in keys]
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -103,7 +104,7 @@ def test_the_service_answers_with_the_models_scores(
             history = [{"domain": d, "item_id": i} for d, i in recommender.history(user)]
             items = [{"domain": d, "item_id": i} for d, i in recommender.catalogue.keys]
             scores = client.post("/scores", json={"history": history, "items": items}).json()
-            wanted = [expected[(user, *key)] for key in recommender.catalogue.keys]
+            wanted = [expected[user, key.domain, key.item_id] for key in recommender.catalogue.keys]
             np.testing.assert_allclose(scores["scores"], wanted, rtol=1e-5, atol=1e-6)
             answer = client.post("/recommendations", json={"history": history}).json()
             for item in (item for domain in answer["domains"] for item in domain["items"]):
@@ -119,5 +120,5 @@ def test_a_new_item_shifts_the_memory_with_the_indices(
     recommender.add_items(new, vectors=np.full((1, 384), np.nan))
     for user in recommender.user_ids:
         found = recommender.score(recommender.history(user), known)
-        wanted = [expected[(user, *key)] for key in known]
+        wanted = [expected[user, key.domain, key.item_id] for key in known]
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
