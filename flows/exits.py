@@ -22,15 +22,21 @@ from model.config import UnknownPresetError
 from model.distributed import NoSuchDeviceError
 from tasks.budget import BudgetNeedsPrice, BudgetReached
 from tasks.bundle import NothingRefreshed
+from tasks.catalogue import InvalidItems
+from tasks.catalogue import UnknownDomain as UnknownServedDomain
 from tasks.dataset_presets import RawFilesMissing, UnknownDataset
 from tasks.dump_events import UnknownDomain
 from tasks.dump_files import UnreadableDump
+from tasks.embed_new_items import OtherEmbedder
 from tasks.endpoint import stop_asking
 from tasks.endpoints import IncompleteEndpoint
 from tasks.experiment_grid import UnreadableGrid
+from tasks.export_model import OnnxMissing
+from tasks.export_recs import NotAnExport
 from tasks.item_catalogue import TooFewDomains
 from tasks.llm_config import NoApiKey
 from tasks.local_setup import NotALocalEnvironment
+from tasks.release import NothingServed
 from tasks.split import NothingHeldOut
 
 FAILED = 1
@@ -57,6 +63,12 @@ INPUT_ERRORS = (
     NotALocalEnvironment,
     NothingRefreshed,
     UnreadableGrid,
+    NothingServed,
+    InvalidItems,
+    UnknownServedDomain,
+    NotAnExport,
+    OnnxMissing,
+    OtherEmbedder,
 )
 
 

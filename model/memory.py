@@ -111,25 +111,27 @@ class TransitionMemory(nn.Module):
         totals = np.bincount(row, counts, stride * domains).reshape(stride, domains)
         self._take(np.searchsorted(earlier, np.arange(stride + 1)), later, counts, totals)
 
-    def with_catalogue(self, domain_starts: IntArray, previous: IntArray) -> TransitionMemory:
-        """The same successions under the item indices of another catalogue (`new_items.py`)."""
-        stride, old_stride = int(domain_starts[-1]) + 1, len(self.row_starts) - 1
-        kept = np.flatnonzero(previous)
-        place = np.zeros(old_stride, np.int64)  # new index by old; 0: no longer in the catalogue
-        place[previous[kept]] = kept
-        old_starts = self.row_starts.cpu().numpy()
-        entries, row = concatenate_ranges(
-            old_starts[previous[kept]], old_starts[previous[kept] + 1]
-        )
-        items = place[self.items.cpu().numpy()[entries]]
-        known = items > 0
+    def with_catalogue(self, domain_starts: IntArray, sources: IntArray) -> TransitionMemory:
+        """The same successions under the item indices of another catalogue (`new_items.py`).
+
+        `sources` (|V'| + 1,) names the old item whose successions each item has; 0: none. Several
+        items may have those of one.
+        """
+        stride, old_starts = int(domain_starts[-1]) + 1, self.row_starts.cpu().numpy()
+        kept = np.flatnonzero(sources)
+        entries, row = concatenate_ranges(old_starts[sources[kept]], old_starts[sources[kept] + 1])
+        # What followed then has become one item now, several, or none.
+        heirs = kept[np.argsort(sources[kept], kind="stable")]
+        items = self.items.cpu().numpy()[entries]
+        first, last = (np.searchsorted(sources[heirs], items, side) for side in ("left", "right"))
+        place, entry = concatenate_ranges(first, last)
+        rows, counts = kept[row[entry]], self.counts.cpu().numpy()[entries[entry]]
         totals = np.zeros((stride, self.totals.shape[1]), np.float32)
-        totals[kept] = self.totals.cpu().numpy()[previous[kept]]
+        totals[kept] = self.totals.cpu().numpy()[sources[kept]]
         grown = copy.deepcopy(self)
         grown.domain_starts = np.asarray(domain_starts, np.int64)
-        rows, counts = kept[row[known]], self.counts.cpu().numpy()[entries[known]]
         starts = np.searchsorted(rows, np.arange(stride + 1))
-        grown._take(starts, items[known], counts, totals)
+        grown._take(starts, heirs[place], counts, totals)
         return grown
 
     def newest(self, batch: CrossDomainBatch, queries: DomainQueries) -> Tensor:

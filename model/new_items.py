@@ -1,4 +1,10 @@
-"""Give a fitted model a changed catalogue: new items are scorable at once (METHOD 8)."""
+"""Give a fitted model a changed catalogue: new items are scorable at once (METHOD 8).
+
+Known items have moved away from where their texts put them, and the transition memory knows them.
+A new item left at its text's place would lie where nobody looks any more, so it takes after the
+known item of its domain whose text is nearest: the same trained rows, the same successions, with
+its own text beside them. Where no text is near, its local row is what texts alone let expect.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import copy
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.sequences import IntArray
 from model.tables import ItemTables
@@ -15,6 +22,13 @@ from model.tri_thread import TriThread
 RIDGE = 0.03
 """Weight of the penalty, in units of the mean variance of a text dimension."""
 
+BLOCK = 1024
+"""New items compared with all known ones of their domain at a time."""
+NEAR = 0.3
+"""Least cosine of two texts, about their domain's mean, for an item to take after another."""
+LEAST_LENGTH = 0.01
+"""Share of a common distance from that mean, below which a text says nothing."""
+
 
 def with_catalogue(
     model: TriThread, tables: ItemTables, domain_starts: IntArray, previous: IntArray
@@ -22,7 +36,7 @@ def with_catalogue(
     """A copy of `model` over the items of `tables`, in evaluation mode.
 
     `previous` (|V'| + 1,) holds each item's index in the old catalogue, 0 where it is new: known
-    items keep their trained rows, and new ones get the local row that their text lets expect. Of
+    items keep what they have, and new ones take after those of like text. Of
     `tables` the global rows count; they must be of the model's own projection. Raises ValueError
     for tables of other widths, and for a model of item ids, which has nothing to say about a new
     one.
@@ -39,35 +53,54 @@ def with_catalogue(
     grown = copy.deepcopy(model).eval()
     grown.domain_starts = np.asarray(domain_starts, np.int64)
     grown.global_table = torch.from_numpy(tables.global_table).to(model.device)
-    local = _expected_local(model, grown, previous)
-    grown.local_table = _table(local, model.local_table)
+    sources = _sources(grown, previous)
+    grown.local_table = _table(_local_rows(model, grown, previous, sources), model.local_table)
     if model.correction is not None:
-        grown.correction = _table(_kept(model.correction, previous), model.correction)
+        grown.correction = _table(_kept(model.correction, sources), model.correction)
     if model.memory is not None:
-        grown.memory = model.memory.with_catalogue(domain_starts, previous)
+        grown.memory = model.memory.with_catalogue(domain_starts, sources)
     return grown
 
 
-def _expected_local(model: TriThread, grown: TriThread, previous: IntArray) -> Tensor:
-    """Known items keep their rows; new ones get what items of like text have come to.
-
-    Trained rows have moved away from where their texts put them, so a new item left at its text's
-    place would lie where nobody looks any more.
-    """
-    rows = _kept(model.local_table, previous)
-    old = torch.from_numpy(previous).to(rows.device)
+def _sources(grown: TriThread, previous: IntArray) -> IntArray:
+    """The old index of the item that each one is or takes after, (|V'| + 1,); 0 where neither."""
+    sources = previous.copy()
+    old = torch.from_numpy(previous).to(grown.device)
     for domain in range(grown.domain_count):
         items = grown.domain_items(domain)
         known, new = items[old[items] > 0], items[old[items] == 0]
-        if len(new):
+        if not (len(known) and len(new)):
+            continue
+        texts = grown.global_table - grown.global_table[known].mean(0)
+        # An item without text stands at the mean, where rounding alone gives a direction.
+        least = LEAST_LENGTH * float(texts[known].norm(dim=1).mean())
+        texts = F.normalize(texts, dim=1, eps=max(least, 1e-12))
+        for block in new.split(BLOCK):
+            cosine, nearest = (texts[block] @ texts[known].T).max(1)
+            found = torch.where(cosine >= NEAR, old[known[nearest]], 0)
+            sources[block.cpu().numpy()] = found.cpu().numpy()
+    return sources
+
+
+def _local_rows(
+    model: TriThread, grown: TriThread, previous: IntArray, sources: IntArray
+) -> Tensor:
+    """Rows of known items, those that new ones take over, and the expected ones of the rest."""
+    rows = _kept(model.local_table, sources)
+    place = torch.from_numpy(sources).to(rows.device)
+    old = torch.from_numpy(previous).to(rows.device)
+    for domain in range(grown.domain_count):
+        items = grown.domain_items(domain)
+        known, alone = items[old[items] > 0], items[place[items] == 0]
+        if len(alone):
             text = grown.global_table
-            rows[new] = _expected(text[known], rows[known], text[new])
+            rows[alone] = _expected(text[known], rows[known], text[alone])
     return rows
 
 
-def _kept(table: nn.Embedding, previous: IntArray) -> Tensor:
-    """The rows of known items; zeros for new ones."""
-    old = torch.from_numpy(previous).to(table.weight.device)
+def _kept(table: nn.Embedding, sources: IntArray) -> Tensor:
+    """The rows of the old items named in `sources`; zeros for 0."""
+    old = torch.from_numpy(sources).to(table.weight.device)
     return table.weight.detach()[old] * (old > 0).unsqueeze(1)
 
 

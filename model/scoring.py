@@ -43,7 +43,10 @@ class ModelScorer:
         dense, evidence = self.parts(prefixes, domain)
         if evidence is None or self.model.memory is None:
             return dense
-        return dense.add_(self.model.memory(evidence))
+        addition = self.model.memory.sparse(evidence)
+        cells = addition.queries * addition.size + addition.columns
+        dense.view(-1).index_add_(0, cells, addition.values)  # each cell once
+        return dense
 
     @torch.no_grad()
     def parts(self, prefixes: Prefixes, domain: int) -> tuple[Tensor, Evidence | None]:

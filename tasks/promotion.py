@@ -1,4 +1,4 @@
-"""May a new model replace the one that is served? A margin on quality, a floor on coverage.
+"""May a new model replace the one that is served? A margin on quality, limits for its lists.
 
 How the two are compared, from the soundest basis to the weakest:
 
@@ -9,7 +9,8 @@ How the two are compared, from the soundest basis to the weakest:
    recorded figures, with the words that they are of different events.
 
 Nothing is compared where nothing is served, where the served model is of another catalogue, or
-where one of them has no held-out events; then only coverage decides.
+where one of them has no held-out events; then only the lists decide: how many users have one, and
+the limits of `tasks.quality_guards`.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.results import RECOMMENDATIONS, read_table
 from artifacts.store import ArtifactMissing, Store
 from tasks.bundle import SERVING, parts_of
+from tasks.quality_guards import GuardThresholds, guard_violations
 from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
 
 VALIDATION_NDCG = "validation_ndcg"
@@ -45,6 +47,10 @@ class PromotionConfig(BaseModel):
     )
     min_user_coverage: float = Field(
         default=0.95, ge=0, le=1, description="Least share of users with recommendations."
+    )
+    guards: GuardThresholds = Field(
+        default=GuardThresholds(min_served_share=0.95),
+        description="Limits for the counts of the recommendations.",
     )
     max_events: int = Field(
         default=50_000, ge=1, description="Most events that both models rank after a new dump."
@@ -101,7 +107,9 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
         comparison = Comparison(None, None, "the same release as the one in use")
     else:
         comparison = compare(store, serving, parts, config.max_events)
-    return judge(comparison, user_coverage(store, parts), config)
+    counts = store.manifest(parts["recommendations"]).counts
+    broken = guard_violations(counts, config.guards)
+    return judge(comparison, user_coverage(store, parts), config, broken)
 
 
 def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: int) -> Comparison:
@@ -123,8 +131,13 @@ def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: in
     return Comparison(found.served, found.candidate, basis)
 
 
-def judge(comparison: Comparison, coverage: float, config: PromotionConfig) -> Verdict:
-    """Applies margin and floor; a verdict for an open gate still tells what was found."""
+def judge(
+    comparison: Comparison,
+    coverage: float,
+    config: PromotionConfig,
+    broken_guards: tuple[str, ...] = (),
+) -> Verdict:
+    """Applies margin, floor and guards; a verdict for an open gate still tells what was found."""
     against = []
     served, candidate = comparison.served, comparison.candidate
     if served is not None and candidate is not None and candidate < served * (1 - config.margin):
@@ -137,6 +150,7 @@ def judge(comparison: Comparison, coverage: float, config: PromotionConfig) -> V
             f"recommendations for {coverage:.1%} of the users, less than "
             f"{config.min_user_coverage:.1%}"
         )
+    against += [f"recommendations: {sentence}" for sentence in broken_guards]
     return Verdict(
         promoted=not against or not config.gate,
         reasons=tuple(against),

@@ -191,8 +191,8 @@ class Recommender:
     ) -> AddedItems:
         """Takes new items into the catalogue, without a retrain and without a restart.
 
-        Both threads score them by their text: the global one through the adapter, the local one
-        from the stored projection (METHOD 8). Items that are known already stay as they are.
+        They are scored by their own text and by what the known item of nearest text has come to
+        (`model.new_items`, METHOD 8). Items that are known already stay as they are.
 
         Args:
             items: ``item_id, domain`` and where known the other columns of an items file.

@@ -18,10 +18,18 @@ from .conftest import Shop
         {"global_thread": False},
         {"local_threads": False},
         {"positions": "rotary", "global_correction": True},
+        {"members": 3, "scoring": "cosine"},
+        {"members": 2, "local_threads": False, "memory_events": 3, "memory_reach": 4},
+        {"memory_events": 3},
     ],
 )
 def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, object]) -> None:
-    scorer = ModelScorer(shop.model(switches))
+    model = shop.model(switches)
+    if model.memory is not None:
+        model.memory.learn(shop.sequences)
+        model.memory.gain.copy_(torch.tensor([0.5, 2.0]))
+        model.memory.other.fill_(0.3)
+    scorer = ModelScorer(model)
     path = ScoringPath(scorer).eval()
     users = np.arange(shop.sequences.user_count)  # Histories of one domain and none among them.
     offsets = shop.sequences.offsets

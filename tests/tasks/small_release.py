@@ -1,4 +1,7 @@
-"""A release of the small shop with an untrained model: everything that is served, made by hand."""
+"""A release of the small shop with an untrained model: everything that is served, made by hand.
+
+The model is an ensemble, and its transition memory holds the shop's events.
+"""
 
 import numpy as np
 import polars as pl
@@ -86,11 +89,22 @@ def _model(
     store: Store, dataset: ArtifactRef, tables: ArtifactRef, seed: int, scoring: str
 ) -> ArtifactRef:
     config = TriThreadConfig.model_validate(
-        {"model": {"hidden": HIDDEN, "blocks": 1, "max_length": 12, "scoring": scoring}}
+        {
+            "model": {
+                "hidden": HIDDEN,
+                "blocks": 1,
+                "max_length": 12,
+                "scoring": scoring,
+                "members": 2,
+                "memory_events": 3,
+            }
+        }
     )
     sequences = sequences_of(read_dataset(store, dataset))
     torch.manual_seed(seed)
     model = TriThread(load_tables(store, tables), sequences.domain_starts, config.model)
+    assert model.memory is not None
+    model.memory.learn(sequences)
     made = identity(Kind.MODEL, {"seed": seed, "scoring": scoring}, {"tables": tables})
     with store.create(made) as draft:
         save_model(draft.path, model, config, sequences.domain_names)

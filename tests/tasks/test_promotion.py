@@ -18,10 +18,13 @@ from tasks.dummy_endpoint import embed_texts
 from tasks.model_inputs import load_tables
 from tasks.project import ProjectConfig, project_items
 from tasks.promotion import Comparison, PromotionConfig, Verdict, compare, judge, judge_release
+from tasks.quality_guards import GuardThresholds, recommendation_counts
 from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
-GATE = PromotionConfig(margin=0.1, min_user_coverage=0.8)
+GATE = PromotionConfig(
+    margin=0.1, min_user_coverage=0.8, guards=GuardThresholds(min_served_share=0.8)
+)
 EVERY_EVENT = 1000
 
 # The shop a day later: ada came back, and there is a new item that nobody could know before.
@@ -71,12 +74,19 @@ def embedded(store: Store, dataset: ArtifactRef, vectors: np.ndarray) -> Artifac
     return made.ref
 
 
-def recommended(store: Store, dataset: ArtifactRef, users: list[str]) -> ArtifactRef:
-    made = identity(Kind.RECOMMENDATIONS, {"users": users}, {"dataset": dataset})
-    rows = [(user, "gear", 1, "g1", "Moka Pot", 1.0) for user in users]
+def recommended(
+    store: Store, dataset: ArtifactRef, users: list[str], times: int = 1, counted: bool = True
+) -> ArtifactRef:
+    """The same item for everybody, `times` times."""
+    facts = {"users": users, "times": times, "counted": counted}
+    made = identity(Kind.RECOMMENDATIONS, facts, {"dataset": dataset})
+    ranks = range(1, times + 1)
+    rows = [(user, "gear", rank, "g1", "Moka Pot", 1.0) for user in users for rank in ranks]
     with store.create(made) as draft:
         table = pl.DataFrame(rows, schema=RECOMMENDATION_SCHEMA, orient="row")
         table.write_parquet(draft.path / RECOMMENDATIONS)
+        if counted:
+            draft.counts.update(recommendation_counts(read_dataset(store, dataset), table))
     return made.ref
 
 
@@ -120,6 +130,23 @@ def test_the_first_model_is_promoted_if_it_covers_the_users(store: Store) -> Non
     assert judged(store, first).promoted
     nobody = recommended(store, first["dataset"], ["ada"])
     assert not judged(store, {**first, "recommendations": nobody}).promoted
+
+
+def test_lists_that_break_a_guard_hold_a_better_model_back_and_say_why(store: Store) -> None:
+    serve(store, released(store, SmallShop(), seed=0, ndcg=0.1))
+    better = released(store, SmallShop(), seed=1, ndcg=0.2)
+    assert judged(store, better).promoted
+    everybody = sorted({event[0] for event in EVENTS})
+    twice = recommended(store, better["dataset"], everybody, times=2)
+    verdict = judged(store, {**better, "recommendations": twice})
+    assert not verdict.promoted
+    assert verdict.reasons == ("recommendations: duplicates is 5, at most 0 is required",)
+    strict = GATE.model_copy(update={"guards": GuardThresholds(min_coverage=0.5)})
+    assert "coverage is 0.1111" in judged(store, better, strict).summary
+    uncounted = recommended(store, better["dataset"], everybody, counted=False)
+    reasons = judged(store, {**better, "recommendations": uncounted}).reasons
+    assert len(reasons) == 4
+    assert all("was not measured" in reason for reason in reasons)
 
 
 def test_on_one_dataset_the_recorded_validation_figures_decide(store: Store) -> None:

@@ -354,7 +354,7 @@ def test_every_entry_of_the_contents_leads_to_a_section() -> None:
     page = parse(render_report(minimal()))
     anchors = {link.removeprefix("#") for link in page.values("href")}
     assert anchors <= set(page.values("id"))
-    assert page.tags.count("section") == len(anchors) == 12
+    assert page.tags.count("section") == len(anchors) == 13
     assert len(page.values("id")) == len(set(page.values("id")))
 
 

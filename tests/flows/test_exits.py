@@ -1,0 +1,30 @@
+"""Exit statuses that scripts rely on."""
+
+import pytest
+
+from flows.exits import BAD_INPUT, FAILED, status_of
+from tasks import catalogue, dump_events
+from tasks.embed_new_items import OtherEmbedder
+from tasks.export_model import OnnxMissing, ParityError
+from tasks.export_recs import NotAnExport
+from tasks.release import NothingServed
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        NothingServed,
+        NotAnExport,
+        OnnxMissing,
+        OtherEmbedder,
+        catalogue.InvalidItems,
+        catalogue.UnknownDomain,
+        dump_events.UnknownDomain,
+    ],
+)
+def test_what_trying_again_does_not_help_is_bad_input(kind: type[Exception]) -> None:
+    assert status_of(kind("why")) == BAD_INPUT
+
+
+def test_a_fault_of_our_own_is_a_failure() -> None:
+    assert status_of(ParityError("why")) == FAILED
