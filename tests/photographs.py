@@ -27,7 +27,7 @@ LOOKS_TO_SETTLE = 10
 def browser(chromium: str, profile: Path) -> Iterator[str]:
     """Runs Chromium with a profile of its own; gives the address of its DevTools."""
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    place = ["--window-size=1280,860", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    place = ["--window-size=1280,950", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     process = subprocess.Popen(
         [*command, *place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -239,7 +239,7 @@ def test_the_pages_an_operator_looks_at_are_photographed(operated: Operated) -> 
     artifact = _latest_artifact(operated, RELEASE_STORY)
     pages = {
         "run": (f"runs/flow-run/{operated.first.id}", "submitting flow run"),
-        "failed-run": (f"runs/flow-run/{operated.broken.id}?tab=Details", "cannot be read"),
+        "failed-run": (f"runs/flow-run/{operated.broken.id}", "submitting flow run"),
         "artifact": (f"artifacts/artifact/{artifact}", "Quality on held-out test events"),
         "deployments": ("deployments", "watch"),
     }

@@ -122,7 +122,7 @@ def test_a_url_without_a_model_is_refused_before_anything_is_asked(tmp_path: Pat
 class _NeverStarted:
     """Stands where the local pair does and counts what is done with it."""
 
-    def __init__(self, *arguments: object, report: object) -> None:
+    def __init__(self, *arguments: object, report: object, on_lost: object) -> None:
         self.started = False
         self.stopped = 0
 
@@ -141,8 +141,8 @@ def test_local_servers_start_with_the_first_spec_and_stop_with_the_block(
 ) -> None:
     pairs: list[_NeverStarted] = []
 
-    def make(*arguments: object, report: object) -> _NeverStarted:
-        pairs.append(_NeverStarted(*arguments, report=report))
+    def make(*arguments: object, report: object, on_lost: object) -> _NeverStarted:
+        pairs.append(_NeverStarted(*arguments, report=report, on_lost=on_lost))
         return pairs[-1]
 
     monkeypatch.setattr(endpoints, "LocalVllm", make)
