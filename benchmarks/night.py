@@ -22,7 +22,6 @@ from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
@@ -91,8 +90,8 @@ class Night:
     def figures(self) -> dict[str, float]:
         """Cancels, continues, repeats; returns what it took."""
         # Its cores would be missing where seconds are measured.
-        retrain = self.client.read_deployment_by_name("retrain/retrain")
-        self.client.update_deployment(retrain.id, DeploymentUpdate(paused=True))
+        for training in self.client.read_automations_by_name("retrain after a refresh with news"):
+            self.client.pause_automation(training.id)
         cancelled = self.cancel_while_profiling()
         continued = self.refresh()
         self.wait_for_end(continued)
