@@ -15,8 +15,8 @@ from artifacts.store import Store
 from flows.dry_run import PlannedCalls
 from tasks.evaluate import FULL
 from tasks.progress import TERMINAL
-from tasks.promotion import Verdict
 from tasks.stage import LlmUsage, StageResult
+from tasks.verdict import Verdict
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
 

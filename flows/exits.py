@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from flows import console
 from model.config import UnknownPresetError
 from model.distributed import NoSuchDeviceError
-from tasks.budget import BudgetNeedsPrice, BudgetReached
+from tasks.budget import BudgetNeedsPrice, BudgetNeedsThreads, BudgetReached
 from tasks.bundle import NothingRefreshed
 from tasks.catalogue import InvalidItems
 from tasks.catalogue import UnknownDomain as UnknownServedDomain
@@ -59,6 +59,7 @@ INPUT_ERRORS = (
     NoSuchDeviceError,
     IncompleteEndpoint,
     BudgetNeedsPrice,
+    BudgetNeedsThreads,
     NoApiKey,
     NotALocalEnvironment,
     NothingRefreshed,

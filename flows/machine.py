@@ -112,6 +112,7 @@ class Machine:
         # The command line keeps Prefect's own lines from the terminal; here they go to a log.
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
         return {
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
             **kept,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),

@@ -15,6 +15,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.budget import Budget, BudgetNeedsThreads
 from tasks.endpoint import EndpointDown
 from tasks.llm_shards import SHARDS_IN_FLIGHT
 
@@ -90,6 +91,16 @@ def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ign
             f"LLM4CDSR_TASK_RUNNER={name}, and prefect-{name} is not installed: "
             f"pip install 'llm4cdsr[{name}]', or set it to threads"
         ) from error
+
+
+def refuse_budget_elsewhere(settings: OperatingSettings, budget: Budget) -> None:
+    """Raises `BudgetNeedsThreads`: what is spent is counted in the run's process only."""
+    if settings.task_runner is not TaskRunnerName.THREADS and budget != Budget():
+        raise BudgetNeedsThreads(
+            f"a budget cannot hold back shards in other processes; set LLM4CDSR_TASK_RUNNER="
+            f"threads (it is {settings.task_runner}), or look at the cost with --dry-run and leave "
+            "out the limits (--max-usd, --max-tokens, --max-requests)"
+        )
 
 
 def patient(stage: Task[P, R]) -> Task[P, R]:

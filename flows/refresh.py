@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from flows.operating import OPERATING, ended, patient, task_runner
+from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.settings import Settings, default_llm
 from tasks.bundle import REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
@@ -100,6 +100,7 @@ def refresh(
     settings = Settings()
     config = config or RefreshConfig()
     llm = llm or default_llm(settings)
+    refuse_budget_elsewhere(OPERATING, llm.budget)
     root = store or settings.store
     opened = Store(root)
     before = opened.pointed(REFRESHED)

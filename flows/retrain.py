@@ -9,13 +9,14 @@ from flows.operating import OPERATING, ended
 from flows.settings import Settings
 from tasks.bundle import SERVING, latest_refresh, parts_of, tie
 from tasks.evaluate import EvaluationConfig, evaluate
-from tasks.promotion import PromotionConfig, Verdict, judge_release
+from tasks.promotion import PromotionConfig, judge_release
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.releases import hold, promote
 from tasks.report import ReportSources, report
 from tasks.stage import StageResult
 from tasks.stories import tell_release
 from tasks.train import TrainingConfig, train
+from tasks.verdict import Verdict
 from tasks.webhook import tell_webhook
 
 HELD = "Held"

@@ -2,7 +2,7 @@
 
 Money is counted before it is spent: a request reserves what it may cost at most, and settles
 what it did cost when the answer is there. So a budget is never exceeded by what was in flight.
-It is the budget of one run in one process, which holds for the default runner (threads).
+It is the budget of one run in one process: of the default runner, threads.
 """
 
 import math
@@ -63,6 +63,10 @@ class BudgetReached(RuntimeError):
 
 class BudgetNeedsPrice(ValueError):
     """A limit in USD on a model whose price is unknown would limit nothing."""
+
+
+class BudgetNeedsThreads(ValueError):
+    """A budget was set for a run whose shards work in other processes."""
 
 
 @dataclass(frozen=True)

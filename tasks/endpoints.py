@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -55,20 +55,40 @@ class IncompleteEndpoint(ValueError):
     """A URL without a model's name."""
 
 
-@dataclass(frozen=True)
+class EndpointElsewhere(RuntimeError):
+    """A process that did not open an endpoint asked for the way to it."""
+
+
 class Endpoint:
     """One model: its name and parameters now, its reachable form by `spec`.
 
     ``parameters`` change answers, so they are part of every ledger key. ``spending`` is the
     run's, shared by its endpoints; ``price`` is None where it is not known.
+
+    Not a dataclass: Prefect hands a stage's arguments to Dask and Ray with the shards, and takes
+    a dataclass apart, down to the lock of the spending, which cannot travel.
     """
 
-    model: str
-    parameters: dict[str, JsonValue]
-    notes: tuple[str, ...]
-    spec: Callable[[], EndpointSpec]
-    price: Price | None = None
-    spending: Spending = field(default_factory=Spending)
+    def __init__(
+        self,
+        model: str,
+        parameters: dict[str, JsonValue],
+        notes: tuple[str, ...],
+        spec: Callable[[], EndpointSpec],
+        price: Price | None = None,
+        spending: Spending | None = None,
+    ) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.notes = notes
+        self.spec = spec
+        self.price = price
+        self.spending = spending or Spending()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy in another process has the names: servers and spending stay with the run, and a
+        shard brings its own `EndpointSpec`."""
+        return Endpoint, (self.model, self.parameters, self.notes, _not_here, self.price)
 
 
 @dataclass(frozen=True)
@@ -205,6 +225,13 @@ def _endpoint(
     dummies = (dummy_endpoint.CHAT_MODEL, dummy_endpoint.EMBEDDING_MODEL)
     notes = (DUMMY_NOTE,) if model in dummies else ()
     return Endpoint(model, parameters, notes, spec, price, spending)
+
+
+def _not_here() -> EndpointSpec:
+    raise EndpointElsewhere(
+        "this is a copy of an endpoint; call `spec` in the run's own process and send what it "
+        "returns"
+    )
 
 
 def _parameters(provider: Provider, settings: ChatConfig | EmbeddingConfig) -> dict[str, JsonValue]:

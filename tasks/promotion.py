@@ -27,6 +27,7 @@ from artifacts.store import ArtifactMissing, Store
 from tasks.bundle import SERVING, parts_of
 from tasks.quality_guards import GuardThresholds, guard_violations
 from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.verdict import Verdict
 
 VALIDATION_NDCG = "validation_ndcg"
 """Under this name a model's manifest counts the NDCG@10 of its best epoch."""
@@ -71,28 +72,6 @@ class Comparison:
         if self.served is None or self.candidate is None or not self.served > 0:
             return None
         return self.candidate / self.served - 1
-
-
-class Verdict(BaseModel):
-    """What the gate found. ``reasons`` are those against it, and empty where it may be served."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    promoted: bool
-    reasons: tuple[str, ...]
-    basis: str
-    served_ndcg: float | None
-    candidate_ndcg: float | None
-    user_coverage: float
-
-    @property
-    def summary(self) -> str:
-        """One line for a state's message, the history and the terminal."""
-        if not self.promoted:
-            return "; ".join(self.reasons)
-        if self.served_ndcg is None or self.candidate_ndcg is None:
-            return self.basis
-        return f"NDCG@10 {self.candidate_ndcg:.4f} against {self.served_ndcg:.4f} ({self.basis})"
 
 
 @task(name="promotion gate", task_run_name="promotion gate", cache_policy=NO_CACHE)

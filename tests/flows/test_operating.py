@@ -1,5 +1,6 @@
 """What a machine decides: where shards run, how often an outage is met with patience."""
 
+import subprocess
 import sys
 
 import pytest
@@ -13,8 +14,10 @@ from flows.operating import (
     ended,
     is_outage,
     patient,
+    refuse_budget_elsewhere,
     task_runner,
 )
+from tasks.budget import Budget, BudgetNeedsThreads
 from tasks.embed import embed_items
 from tasks.endpoint import EndpointDown, EndpointRefused
 
@@ -47,3 +50,18 @@ def test_an_end_with_words_of_its_own_keeps_its_value() -> None:
     state = ended({"a": 1}, "all is well", name="Held")
     assert isinstance(state, type(Completed()))
     assert (state.name, state.message, state.type.value) == ("Held", "all is well", "COMPLETED")
+
+
+@pytest.mark.parametrize("flow", ["flows.watch", "flows.refresh"])
+def test_what_trains_no_model_does_not_wait_for_torch_to_load(flow: str) -> None:
+    loaded = f"import sys, {flow}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], timeout=300, check=False)
+    assert done.returncode == 0
+
+
+def test_a_budget_that_nobody_would_keep_is_refused() -> None:
+    on_dask = OperatingSettings(task_runner=TaskRunnerName.DASK)
+    with pytest.raises(BudgetNeedsThreads, match="LLM4CDSR_TASK_RUNNER=threads"):
+        refuse_budget_elsewhere(on_dask, Budget(max_requests=5))
+    refuse_budget_elsewhere(on_dask, Budget())
+    refuse_budget_elsewhere(OperatingSettings(), Budget(max_requests=5))

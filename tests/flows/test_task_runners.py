@@ -44,10 +44,6 @@ def on_threads(dump: Path) -> dict[str, dict[str, str]]:
     return refreshed_on("threads", dump)
 
 
-@pytest.mark.xfail(
-    reason="on Dask and Ray a stage's context does not serialize yet; threads are the way",
-    strict=False,
-)
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_artifacts_are_byte_identical_on_every_task_runner(
     runner: str, dump: Path, on_threads: dict[str, dict[str, str]]

@@ -120,9 +120,11 @@ def test_the_model_its_parameters_the_language_and_the_template_identify_embeddi
     dataset = SmallShop().ingested(store)
     endpoint = embedding_at("http://127.0.0.1:9/v1")
     found = {embeddings_identity(dataset, endpoint, LENIENT).fingerprint}
-    found.add(embeddings_identity(dataset, replace(endpoint, model="m"), LENIENT).fingerprint)
-    other = replace(endpoint, parameters={"dimensions": 3})
-    found.add(embeddings_identity(dataset, other, LENIENT).fingerprint)
+    for other in (
+        Endpoint("m", endpoint.parameters, (), endpoint.spec),
+        Endpoint(endpoint.model, {"dimensions": 3}, (), endpoint.spec),
+    ):
+        found.add(embeddings_identity(dataset, other, LENIENT).fingerprint)
     monkeypatch.setattr(embed_stage, "prompt_version", lambda language, name: "another")
     found.add(embeddings_identity(dataset, endpoint, LENIENT).fingerprint)
     assert len(found) == 4

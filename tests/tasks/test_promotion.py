@@ -17,9 +17,10 @@ from tasks.bundle import SERVING, tie
 from tasks.dummy_endpoint import embed_texts
 from tasks.model_inputs import load_tables
 from tasks.project import ProjectConfig, project_items
-from tasks.promotion import Comparison, PromotionConfig, Verdict, compare, judge, judge_release
+from tasks.promotion import Comparison, PromotionConfig, compare, judge, judge_release
 from tasks.quality_guards import GuardThresholds, recommendation_counts
 from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.verdict import Verdict
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 GATE = PromotionConfig(
