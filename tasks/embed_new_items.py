@@ -15,7 +15,7 @@ from artifacts.ledger import Ledger
 from artifacts.store import Store
 from prompts.render import Language, prompt_version
 from tasks.embed import item_texts
-from tasks.endpoint import EmbeddingRequest, Outcome, embed, require_server
+from tasks.endpoint import EmbeddingRequest, Failure, Outcome, embed, require_server
 from tasks.endpoints import Endpoint
 from tasks.llm_shards import PROMPT, embedding_keys
 from tasks.release import ReleaseFacts
@@ -78,11 +78,9 @@ class LedgerEmbedder:
         failed: list[str] = []
         with self._ledger.journal() as journal:
 
-            def keep(outcome: Outcome) -> None:
-                if isinstance(outcome, Answer):
-                    journal.append(outcome)
-                else:
-                    failed.append(outcome.reason)
+            def keep(outcomes: list[Outcome]) -> None:
+                journal.append(*(good for good in outcomes if isinstance(good, Answer)))
+                failed.extend(bad.reason for bad in outcomes if isinstance(bad, Failure))
 
             embed(requests, spec, keep)
         logger.info("new items: %d texts embedded, %d failed", len(requests), len(failed))

@@ -77,8 +77,8 @@ class EmbeddingRequest:
 
 
 Outcome = Answer | Failure
-Give = Callable[[Outcome], None]
-"""Takes an outcome, on the asking loop: it must be quick."""
+Give = Callable[[list[Outcome]], None]
+"""Takes what one request brought, on the asking loop: it must be quick."""
 
 
 @dataclass(frozen=True)
@@ -119,24 +119,24 @@ def raise_if_stopped() -> None:
 def complete(
     requests: Iterable[ChatRequest],
     spec: EndpointSpec,
-    on_outcome: Give,
+    on_outcomes: Give,
     spending: Spending | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
-    """Asks every question; ``on_outcome`` is called once for each, in the order of arrival.
+    """Asks every question; ``on_outcomes`` is given each outcome once, in the order of arrival.
 
     It is called on the asking loop; ``on_wait`` now and then in this thread.
 
     Raises:
         EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
     """
-    return _ask_all(requests, spec, _complete_one, on_outcome, spending, on_wait)
+    return _ask_all(requests, spec, _complete_one, on_outcomes, spending, on_wait)
 
 
 def embed(
     requests: Iterable[EmbeddingRequest],
     spec: EndpointSpec,
-    on_outcome: Give,
+    on_outcomes: Give,
     width: int | None = None,
     spending: Spending | None = None,
     on_wait: Callable[[], None] = lambda: None,
@@ -151,7 +151,7 @@ def embed(
     async def ask(lanes: Lanes, batch: list[EmbeddingRequest], purse: Purse, give: Give) -> None:
         await _embed_batch(lanes, batch, purse, give, expected)
 
-    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcome, spending, on_wait)
+    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcomes, spending, on_wait)
 
 
 def require_server(spec: EndpointSpec) -> None:
@@ -176,7 +176,7 @@ def _ask_all(
     jobs: Iterable[Job],
     spec: EndpointSpec,
     ask: Callable[[Lanes, Job, Purse, Give], Awaitable[None]],
-    on_outcome: Give,
+    on_outcomes: Give,
     spending: Spending | None,
     on_wait: Callable[[], None],
 ) -> Asked:
@@ -193,7 +193,7 @@ def _ask_all(
                 if (job := next(queue, None)) is None:
                     return
                 try:
-                    await ask(lanes, job, purse, on_outcome)
+                    await ask(lanes, job, purse, on_outcomes)
                 except BudgetReached as limit:
                     over_budget = str(limit)
 
@@ -235,11 +235,11 @@ async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: 
     try:
         answer = await _asked(lanes, request, request.prompt.messages, purse)
     except (BadAnswer, openai.APIError) as error:
-        give(Failure(request.key, reason_of(error, lanes.secret)))
+        give([Failure(request.key, reason_of(error, lanes.secret))])
         return
     if not is_within(answer, request.max_words):
         answer = await _shorter(lanes, request, answer, purse)
-    give(answer)
+    give([answer])
 
 
 async def _asked(
@@ -313,12 +313,10 @@ async def _embed_batch(
     except (BadAnswer, openai.APIError) as error:
         if len(batch) == 1 or passing_fault(error) is Fault.RATE_LIMITED:
             reason = reason_of(error, lanes.secret)
-            for key in keys:
-                give(Failure(key, reason))
+            give([Failure(key, reason) for key in keys])
             return
         half = len(batch) // 2
         await _embed_batch(lanes, batch[:half], purse, give, expected)
         await _embed_batch(lanes, batch[half:], purse, give, expected)
         return
-    for answer in answers:
-        give(answer)
+    give([*answers])

@@ -35,7 +35,15 @@ from tasks.batch_config import BatchConfig
 from tasks.batch_files import Asked
 from tasks.batch_folders import Collected
 from tasks.budget import BudgetReached, spending_of
-from tasks.endpoint import ChatRequest, EmbeddingRequest, Outcome, complete, embed, require_server
+from tasks.endpoint import (
+    ChatRequest,
+    EmbeddingRequest,
+    Failure,
+    Outcome,
+    complete,
+    embed,
+    require_server,
+)
 from tasks.endpoint_lanes import open_lanes
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, LlmConfig, api_key
@@ -331,13 +339,12 @@ def answer_shard(shard: Shard) -> ShardOutcome:
     answered, shown = 0, 0
     with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
 
-        def keep(outcome: Outcome) -> None:
+        def keep(outcomes: list[Outcome]) -> None:
             nonlocal answered
-            if isinstance(outcome, Answer):
-                journal.append(outcome)
-                answered += 1
-            else:
-                failures.append((outcome.key, outcome.reason))
+            good = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+            journal.append(*good)
+            answered += len(good)
+            failures.extend((bad.key, bad.reason) for bad in outcomes if isinstance(bad, Failure))
 
         def show() -> None:
             nonlocal shown
