@@ -105,12 +105,11 @@ class ServingState:
         placed = vectors[[place[key] for key in keys]]
 
         model = self.scorer.model
-        hidden = model.config.hidden
         global_table = model.global_table.detach().cpu().numpy()[previous]
         global_table[new] = space.global_rows(placed, global_table.shape[1])
-        local_table = np.zeros((len(previous), hidden), np.float32)
-        local_table[new] = space.local_rows(placed, [key.domain for key in keys], hidden)
-        tables = ItemTables(global_table, local_table)
+        # `with_catalogue` finds the local rows itself.
+        blank = np.zeros((len(previous), model.config.hidden), np.float32)
+        tables = ItemTables(global_table, blank)
         scorer = ModelScorer(with_catalogue(model, tables, catalogue.domain_starts, previous))
         normalised = self.vectors[previous]
         normalised[new] = unit_rows(placed)

@@ -55,17 +55,6 @@ class TextSpace:
         """Returns rows (items, width) of the global table."""
         return self._projected("global", vectors, width)
 
-    def local_rows(
-        self, vectors: NDArray[np.float32], domains: list[str], hidden: int
-    ) -> NDArray[np.float32]:
-        """Returns rows (items, hidden) of the local tables, each by its own domain's projection."""
-        rows = np.zeros((len(vectors), hidden), np.float32)
-        names = np.array(domains)
-        for domain in np.unique(names):
-            own = names == domain
-            rows[own] = self._projected(f"local.{domain}", vectors[own], hidden)
-        return rows
-
     def _projected(
         self, name: str, vectors: NDArray[np.float32], width: int
     ) -> NDArray[np.float32]:
