@@ -9,14 +9,15 @@ import itertools
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 from pydantic import JsonValue
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 PATIENCE_SECONDS = 180
 LOOKS_TO_SETTLE = 10
@@ -64,12 +65,12 @@ def photograph(devtools: str, url: str, words: str, picture: Path) -> None:
         picture.write_bytes(base64.b64decode(seen))
 
 
-def _questions(page: ClientConnection) -> Callable[[str, dict[str, JsonValue]], dict]:
+def _questions(page: Connection) -> Callable[[str, Mapping[str, JsonValue]], dict]:
     numbers = itertools.count(1)
 
-    def ask(method: str, given: dict[str, JsonValue]) -> dict:
+    def ask(method: str, given: Mapping[str, JsonValue]) -> dict:
         number = next(numbers)
-        page.send(json.dumps({"id": number, "method": method, "params": given}))
+        page.send(json.dumps({"id": number, "method": method, "params": dict(given)}))
         while (told := json.loads(page.recv(timeout=PATIENCE_SECONDS))).get("id") != number:
             """An event of the page."""
         return told["result"]
