@@ -127,7 +127,7 @@ def ended(value: R, message: str, name: str | None = None) -> R:
 
 
 def _dask(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    from prefect_dask.task_runners import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
     if settings.task_runner_address:
         return DaskTaskRunner(address=settings.task_runner_address)
@@ -140,7 +140,7 @@ def _dask(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[re
 
 
 def _ray(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    from prefect_ray.task_runners import RayTaskRunner
+    from prefect_ray.task_runners import RayTaskRunner  # pyright: ignore[reportMissingImports]
 
     if settings.task_runner_address:
         return RayTaskRunner(address=settings.task_runner_address)
