@@ -3,6 +3,8 @@ PYTHON ?= python3
 SEED ?= 7
 # Half of the demo's users get a profile: the others show that nobody needs one.
 PROFILE_USERS ?= 200
+# Enough to show; the report says where validation stood.
+EPOCHS ?= 30
 BIN := .venv/bin
 DEMO := demo
 # Idle OpenMP threads that spin would starve whatever else runs beside them.
@@ -18,7 +20,7 @@ help: ## Show this list.
 demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, recommendations.
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
-		--profile-users $(PROFILE_USERS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
+		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
 
 test: .venv/ready ## Lint, types and every test, the real local LLM pair included.
 	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair
