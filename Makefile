@@ -3,8 +3,8 @@ PYTHON ?= python3
 SEED ?= 7
 # Half of the demo's users get a profile: the others show that nobody needs one.
 PROFILE_USERS ?= 200
-# Enough to show; the report says where validation stood.
-EPOCHS ?= 30
+# Enough to show: validation is still rising then.
+EPOCHS ?= 15
 BIN := .venv/bin
 DEMO := demo
 # Idle OpenMP threads that spin would starve whatever else runs beside them.
