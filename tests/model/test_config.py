@@ -47,7 +47,7 @@ def test_unknown_and_impossible_values_are_refused(overrides: dict[str, dict[str
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:
-    with pytest.raises(UnknownPresetError, match="best, paper"):
+    with pytest.raises(UnknownPresetError, match="best, large, paper"):
         load_preset("papper")
 
 
