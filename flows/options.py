@@ -80,7 +80,7 @@ ProfileUsers = Annotated[
 Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Model preset: best, paper or released; best, or the data set's."),
+    typer.Option(help="Model preset: best, large, paper or released; best, or the data set's."),
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
