@@ -195,9 +195,7 @@ class LocalVllm:
     def _second(self, dead: _Server) -> _Server:
         dead.process.stop()
         if dead.is_second:
-            raise LocalServerFailed(
-                f"the local {dead.role} server crashed twice. {_tail(dead.log)}"
-            )
+            raise LocalServerFailed(_ended(dead))
         self._report(f"the local {dead.role} server ended by itself; starting it again")
         # The first one's last words are wanted more than its place.
         kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
@@ -225,9 +223,7 @@ class LocalVllm:
             if self._ending.is_set():
                 raise LocalServerFailed(f"the local {server.role} server is being stopped")
             if not server.process.running:
-                raise LocalServerFailed(
-                    f"the local {server.role} server ended. {_tail(server.log)}"
-                )
+                raise LocalServerFailed(_ended(server))
             if time.monotonic() > deadline:
                 raise LocalServerFailed(
                     f"the local {server.role} server did not answer within "
@@ -240,6 +236,11 @@ class LocalVllm:
         if first:
             seconds = time.monotonic() - server.started_at
             self._report(f"the local {server.role} server answers after {seconds:.0f} s")
+
+
+def _ended(server: _Server) -> str:
+    how = "crashed twice" if server.is_second else "ended"
+    return f"the local {server.role} server {how}. {_tail(server.log)}"
 
 
 def invocation(
