@@ -99,6 +99,8 @@ def main(
             gzip=gzip,
             seed=seed,
         )
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as place:
             found.append(_measured(shape, Path(place)))
         _print(found)
