@@ -6,7 +6,6 @@ is untrained, which takes as long to rank with as a trained one.
     python benchmarks/evaluate_speed.py --interactions events.parquet --items items.parquet
 """
 
-import json
 import resource
 import time
 from pathlib import Path
@@ -16,25 +15,19 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import tell
+from text_tables import text_tables
 
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
 from model.ranking import Ranks, rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST, Prefixes
-from model.tables import ItemTables
 from model.tri_thread import TriThread
-from prompts.render import Language
-from tasks.dummy_endpoint import embed_texts
 from tasks.dump import DumpConfig
-from tasks.embed import item_texts
 from tasks.ingest import ingest
-from tasks.llm_shards import PROMPT
 from tasks.model_inputs import sequences_of
-from tasks.project import ProjectConfig, project_vectors
 
 
 class Disagreement(AssertionError):
@@ -56,7 +49,7 @@ def main(
     with TemporaryDirectory() as folder:
         ref = ingest.fn(DumpConfig(interactions=interactions, items=items), folder).ref
         data = read_dataset(Store(folder), ref)
-    sequences, tables = sequences_of(data), _tables(data)
+    sequences, tables = sequences_of(data), text_tables(data)
     torch.manual_seed(0)
     model = TriThread(tables, sequences.domain_starts, load_preset(preset).model)
     prefixes = sequences.prefixes_of_split(TEST)
@@ -82,9 +75,7 @@ def main(
         "ratio_to_loop": (len(prefixes) / seconds) / (len(chosen) / loop_seconds),
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
-    _print(figures)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    tell(figures, json_file)
 
 
 def _time_loop(scorer: ModelScorer, prefixes: Prefixes, expected: Ranks) -> float:
@@ -116,22 +107,6 @@ def _rows(ranks: Ranks, rows: np.ndarray) -> Ranks:
     mask = np.zeros(len(ranks.users), bool)
     mask[rows] = True
     return ranks.select(mask)
-
-
-def _tables(data: Dataset) -> ItemTables:
-    texts = item_texts(data.items, Language.ENGLISH)[PROMPT].to_list()
-    vectors = np.vstack([np.zeros((1, 384), np.float32), embed_texts(texts)])
-    is_embedded = np.array([False, *map(bool, texts)])
-    made = project_vectors(vectors, is_embedded, data.domains, data.domain_starts, ProjectConfig())
-    return ItemTables(made.global_table, made.local_table)
-
-
-def _print(figures: dict[str, object]) -> None:
-    table = Table("figure", "value")
-    for name, value in figures.items():
-        shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), shown)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ concurrency for each kill. Exits with 1 where that does not hold.
     python benchmarks/kill.py --prompts 20000 --kills 20
 """
 
-import json
 import multiprocessing
 import os
 import random
@@ -21,8 +20,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import tell
 
 from artifacts import columns as col
 from artifacts.answers import Role
@@ -76,9 +74,7 @@ def main(
     finally:
         stop.set()
         server.join()
-    _print(figures)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    tell(figures, json_file)
     if not (figures["holds"] and figures["ledger_sound"]):
         raise typer.Exit(1)
 
@@ -162,14 +158,6 @@ def _stage(url: str, root: str, prompts: int, concurrency: int) -> None:
 
 def _prompt(text: str) -> llm_shards.ChatPrompt:
     return llm_shards.ChatPrompt.model_validate({"messages": [{"role": "user", "content": text}]})
-
-
-def _print(figures: dict[str, object]) -> None:
-    table = Table("figure", "value")
-    for name, value in figures.items():
-        shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), shown)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Needs no language model: item vectors are the dummy endpoint's, as wide as MiniL
     python benchmarks/train_speed.py --interactions events.parquet --items items.parquet
 """
 
-import json
 import resource
 import time
 from pathlib import Path
@@ -13,28 +12,21 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import tell
+from text_tables import text_tables
 
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
 from model.ranking import rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST
-from model.tables import ItemTables
 from model.trainer import EpochReport, fit
-from prompts.render import Language
-from tasks.dummy_endpoint import embed_texts
 from tasks.dump import DumpConfig
-from tasks.embed import item_texts
 from tasks.ingest import ingest
-from tasks.llm_shards import PROMPT
 from tasks.model_inputs import sequences_of
-from tasks.project import ProjectConfig, project_vectors
 
 REFERENCE_SEQUENCES_PER_SECOND = 7.5
 """The middle of what METHOD 7.9 says of the released code on 2 CPU cores (5 to 10)."""
@@ -56,7 +48,7 @@ def main(
         store = Store(folder)
         ref = ingest.fn(DumpConfig(interactions=interactions, items=items), folder).ref
         data = read_dataset(store, ref)
-    sequences, tables = sequences_of(data), _tables(data)
+    sequences, tables = sequences_of(data), text_tables(data)
     changes = {"max_epochs": epochs, "refit": False, "validate_every": epochs + 1}
     reports: list[EpochReport] = []
     fitted = fit(
@@ -76,25 +68,7 @@ def main(
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     figures["ratio_to_released"] = figures["sequences_per_second"] / REFERENCE_SEQUENCES_PER_SECOND
-    _print(figures)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-
-
-def _tables(data: Dataset) -> ItemTables:
-    texts = item_texts(data.items, Language.ENGLISH)[PROMPT].to_list()
-    vectors = np.vstack([np.zeros((1, 384), np.float32), embed_texts(texts)])
-    is_embedded = np.array([False, *map(bool, texts)])
-    made = project_vectors(vectors, is_embedded, data.domains, data.domain_starts, ProjectConfig())
-    return ItemTables(made.global_table, made.local_table)
-
-
-def _print(figures: dict[str, object]) -> None:
-    table = Table("figure", "value")
-    for name, value in figures.items():
-        shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), shown)
-    Console().print(table)
+    tell(figures, json_file)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""How a benchmark tells its figures: a table to read, and JSON where it is wanted."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def tell(figures: Mapping[str, object], json_file: Path | None) -> None:
+    """Prints one figure a row, and writes all of them to ``json_file`` if given."""
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    Console().print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
