@@ -15,6 +15,7 @@ from flows.operating import OPERATING, ended
 from flows.settings import Settings
 from tasks.dump_watch import Look, announced, look_into, read_memory, write_memory
 from tasks.events import announce_dump
+from tasks.gone_runs import tell_of_gone_runs
 from tasks.stories import WATCH_STORY
 from tasks.webhook import tell_webhook
 
@@ -43,6 +44,8 @@ def watch(
 ) -> Watched:
     """Announces every complete dump whose content was not announced before.
 
+    It also tells the webhook of runs whose machine died.
+
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
         settle_seconds: how long a dump's files must have stayed as they are. A file ``_SUCCESS``
@@ -51,6 +54,7 @@ def watch(
     """
     folder = dumps or OPERATING.dumps
     opened = Store(store or Settings().store)
+    tell_of_gone_runs(opened)
     seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
     memory = seen.memory
     write_memory(opened, folder, memory)

@@ -67,11 +67,11 @@ def sifted(events: RawEvents, config: DumpConfig, first_new: int = 0) -> Sieve:
 def ordered(events: RawEvents, ties: Ties, seed: int) -> NDArray[np.intp]:
     """Returns the places of all events by user, time, and then as the ties' rule says."""
     if ties is Ties.DUMP:
-        return _by_user(events.users, (events.times,))
-    return _by_user(events.users, (shuffled_key(events, seed), events.times))
+        return by_user(events.users, (events.times,))
+    return by_user(events.users, (shuffled_key(events, seed), events.times))
 
 
-def _by_user(users: NDArray[np.uint32], keys: Sequence[NDArray]) -> NDArray[np.intp]:
+def by_user(users: NDArray[np.uint32], keys: Sequence[NDArray]) -> NDArray[np.intp]:
     """Returns what ``np.lexsort((*keys, users))`` does, in time that grows as the events do.
 
     Events are dealt to buckets of neighbouring users first, and each bucket is sorted where it
@@ -137,9 +137,15 @@ def _keep_cores(sieve: Sieve, config: DumpConfig) -> None:
     while len(sieve) != before:
         before = len(sieve)
         if config.item_core > 1:
-            sieve.keep(ITEM_CORE, np.bincount(sieve.items)[sieve.items] >= config.item_core)
+            sieve.keep(ITEM_CORE, _has(sieve.items, config.item_core))
         if config.user_core > 1:
-            sieve.keep(USER_CORE, np.bincount(sieve.users)[sieve.users] >= config.user_core)
+            sieve.keep(USER_CORE, _has(sieve.users, config.user_core))
+
+
+def _has(owners: NDArray[np.uint32], core: int) -> NDArray[np.bool_]:
+    """Marks the events of those who have enough of them."""
+    # What is looked up for every event is a byte an owner: that fits the cache.
+    return (np.bincount(owners, minlength=1) >= core)[owners]
 
 
 def _hashes(texts: list[str], salt: str) -> NDArray[np.uint64]:
