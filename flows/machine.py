@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
 SERVICES = ("server", "worker")
 STOP_SECONDS = 30.0
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 _POLL_SECONDS = 0.2
@@ -113,6 +114,8 @@ class Machine:
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
         return {
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
+            # In memory, its default, a lease dies with the server, and its place stays taken.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             **kept,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
