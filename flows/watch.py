@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.store import Store
 from flows.operating import OPERATING, ended
 from flows.settings import Settings
-from tasks.dump_watch import Look, announced, look_into, read_memory, write_memory
+from tasks.dump_watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
 from tasks.events import announce_dump
 from tasks.gone_runs import tell_of_gone_runs
 from tasks.stories import WATCH_STORY
@@ -40,7 +40,7 @@ def _run_name() -> str:
     on_crashed=[tell_webhook],
 )
 def watch(
-    dumps: str | None = None, settle_seconds: float = 30.0, store: str | None = None
+    dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
 ) -> Watched:
     """Announces every complete dump whose content was not announced before.
 

@@ -8,6 +8,8 @@ What a dump *is* is its content: the same bytes under another name or day are no
 """
 
 import hashlib
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -24,6 +26,9 @@ from tasks.store_notes import read_note, write_note
 SUCCESS = "_SUCCESS"
 ROLES = ("interactions", "items")
 FORMS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+
+SETTLE_SECONDS = 30.0
+"""A dump without `SUCCESS` is complete when its files stayed as they are for so long."""
 
 _READ_BYTES = 1 << 20
 
@@ -116,19 +121,32 @@ def announced(memory: WatchMemory, dump: LandedDump) -> WatchMemory:
     return memory.model_copy(update={"announced": (*memory.announced, dump.checksum)})
 
 
-def dump_in(folder: str) -> LandedDump:
+def dump_in(folder: str, before: float = math.inf) -> LandedDump:
     """Returns the dump that a folder holds, or the newest one in its sub-folders.
+
+    One that was written to after ``before``, in seconds since 1970, may still be copied: it only
+    counts with a `SUCCESS` beside it.
 
     Raises:
         NoDumpFolder, NoDump.
     """
     filesystem, root = _open(folder)
     found: list[tuple[float, str, dict[str, str]]] = []
+    changing: list[str] = []
     for path in _candidates(filesystem, root):
         files = _files(filesystem, path)
-        if not _fault(files):
-            newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+        if _fault(files):
+            continue
+        newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+        if newest > before and SUCCESS not in files:
+            changing.append(path)
+        else:
             found.append((newest, path, files))
+    if not found and changing:
+        raise NoDump(
+            f"{', '.join(changing)} may still be copied: wait {SETTLE_SECONDS:.0f} s after its "
+            f"last change, or put an empty file {SUCCESS} there"
+        )
     if not found:
         raise NoDump(
             f"{folder} holds no dump: put interactions.* and items.* there or in a sub-folder "
@@ -143,15 +161,17 @@ def dump_to_read(
 ) -> DumpConfig:
     """Returns a dump's configuration with the files of a folder, where one is to be read.
 
-    Without a ``folder`` the files of ``dump`` stand; without either, the ``default`` folder's
-    newest dump is read.
+    Without a ``folder`` the files of ``dump`` stand; without either, the newest complete dump of
+    the ``default`` folder is read.
 
     Raises:
         NoDumpFolder, NoDump.
     """
     if dump is not None and folder is None:
         return dump
-    found = fetched(dump_in(folder or default), store)
+    settled = time.time() - SETTLE_SECONDS
+    landed = dump_in(default, before=settled) if folder is None else dump_in(folder)
+    found = fetched(landed, store)
     files = {"interactions": found.interactions, "items": found.items}
     return DumpConfig.model_validate({**(dump.model_dump() if dump else {}), **files})
 

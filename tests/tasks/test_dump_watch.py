@@ -1,6 +1,7 @@
 """A dump is seen once it is complete, once a content; everything else waits with its reason."""
 
 import os
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -160,6 +161,24 @@ def test_without_a_folder_the_newest_dump_is_read(tmp_path: Path) -> None:
         for file in dump.iterdir():
             os.utime(file, (1_000_000 - age, 1_000_000 - age))
     assert dump_in(str(tmp_path)).name == "newest"
+
+
+def test_a_dump_that_is_still_copied_is_not_read_at_night(tmp_path: Path) -> None:
+    store, whole = Store(tmp_path / "store"), put_dump(tmp_path / "dumps" / "whole")
+    for file in whole.iterdir():
+        os.utime(file, (1_000_000, 1_000_000))
+    copied = put_dump(tmp_path / "dumps" / "copied", content="half")
+
+    def read() -> Path:
+        return Path(dump_to_read(None, None, str(tmp_path / "dumps"), store).files[0].interactions)
+
+    assert read().parent == whole
+    (copied / "_SUCCESS").touch()
+    assert read().parent == copied
+    (copied / "_SUCCESS").unlink()
+    shutil.rmtree(whole)
+    with pytest.raises(NoDump, match="may still be copied: wait 30 s"):
+        read()
 
 
 def test_no_folder_and_no_dump_are_told_apart(tmp_path: Path) -> None:
