@@ -43,7 +43,7 @@ from tasks.dump_forms import open_interactions, open_items, require_mapped_colum
 from tasks.dump_items import read_items
 from tasks.dump_rows import QUARANTINE_ROWS, Quarantine
 from tasks.event_sieve import Sieve, sifted
-from tasks.item_catalogue import catalogue_of, has_text, index_of
+from tasks.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
 from tasks.split import split_events
 from tasks.stage import StageResult, run_stage, stage_result
 
@@ -105,7 +105,10 @@ def make_dataset(
     sieve, item_keys, user_ids = _kept(read, dump, previous)
     on_step("order and filter")
     bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
-    items = _items(dump, quarantine, bought, previous)
+    try:
+        items = _items(dump, quarantine, bought, previous)
+    except TooFewDomains as error:
+        raise TooFewDomains(f"{error}{_set_aside(quarantine)}") from error
     on_step("catalogue")
     made, notes = _histories(sieve, user_ids, item_keys, items, dump)
     on_step("split")
@@ -237,6 +240,14 @@ def _warnings(quarantine: Quarantine) -> list[str]:
         f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
         f"{DROPPED} counts all"
     ]
+
+
+def _set_aside(quarantine: Quarantine) -> str:
+    """Returns the most frequent reasons for which rows were set aside, as the end of a sentence."""
+    most = [
+        f"{why} ({rows:,} of {source})" for (source, why), rows in quarantine.counts.most_common(3)
+    ]
+    return f"; rows were set aside: {', '.join(most)}" if most else ""
 
 
 def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:

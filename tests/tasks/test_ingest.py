@@ -211,6 +211,8 @@ def test_fewer_than_two_domains_with_events_is_refused(tmp_path: Path) -> None:
     one: list[Row] = [("u", "1", "a", 1), ("u", "2", "a", 2)]
     with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(a\).*at least two"):
         made_of(tmp_path, one)
+    with pytest.raises(TooFewDomains, match=r"set aside: no domain \(1 of interactions\)"):
+        made_of(tmp_path, [*one, ("u", "1", None, 3)])
     with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(b\)"):
         made_of(tmp_path, ROWS, domains=["b"])
     with pytest.raises(TooFewDomains, match="none"):
