@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ QUICK = ("--epochs", "2", *QUICK_REFRESH)
 
 @dataclass(frozen=True)
 class Shop:
-    """A dump on disk and a store of its own for the runs on it."""
+    """A dump on disk and a store of its own for the runs on it.
+
+    Where ``api`` is empty, each run brings a Prefect server of its own.
+    """
 
     folder: Path
+    api: str = ""
 
     @property
     def store(self) -> Store:
@@ -61,6 +65,7 @@ class Shop:
         return {
             **kept,
             **answering,
+            **({"PREFECT_API_URL": self.api} if self.api else {}),
             "LLM4CDSR_STORE": str(self.folder / "store"),
             "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -84,9 +89,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+def shop(tmp_path: Path, prefect_server: str) -> Shop:
     write_demo_dump(tmp_path, seed=3, users=60, items=80)
-    return Shop(tmp_path)
+    return Shop(tmp_path, prefect_server)
 
 
 @pytest.fixture
@@ -98,6 +103,7 @@ def stub() -> Iterator[FaultyServer]:
 def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
     shop: Shop, stub: FaultyServer
 ) -> None:
+    shop = replace(shop, api="")
     first = shop.run("--report", "report.html", "--summary", "run.json", server=stub)
 
     assert first.returncode == 0, first.stderr
