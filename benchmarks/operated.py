@@ -42,7 +42,6 @@ class OperatedMachine:
     folder: Path
     server: FaultyServer
     port: int
-    variables: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     """Of the deployments; set after every start, which brings them up to date."""
 
@@ -131,7 +130,6 @@ class OperatedMachine:
                 "LLM4CDSR_CHAT_MODEL": "dummy-chat",
                 "LLM4CDSR_EMBED_BASE_URL": self.server.base_url,
                 "LLM4CDSR_EMBED_MODEL": "dummy-embedding",
-                **self.variables,
             },
             stdout=subprocess.DEVNULL,
             check=True,
