@@ -1,10 +1,6 @@
 """What a person sees in the terminal: one line a stage, and at the end what came of the run."""
 
-import logging
-
 import polars as pl
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,25 +10,10 @@ from artifacts.results import METRICS, read_table
 from artifacts.store import Store
 from flows.dry_run import PlannedCalls
 from tasks.evaluate import FULL
-from tasks.progress import TERMINAL
 from tasks.stage import LlmUsage, StageResult
 from tasks.verdict import Verdict
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
-
-out = Console()
-err = TERMINAL
-
-
-def show_logs(*, verbose: bool) -> None:
-    """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
-    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
-    logger = logging.getLogger("llm4cdsr")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    if verbose:
-        logging.getLogger().addHandler(handler)
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from artifacts.store import Store
-from flows import console
 from flows import options as opt
+from flows import terminal
 from flows.exits import interruptible
 from flows.settings import Settings
 from model.distributed import Team, is_torchrun, team
@@ -53,11 +53,13 @@ def train(
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:
-            console.show_logs(verbose=False)
+            terminal.show_logs(verbose=False)
         made = _trained(config, root, everyone)
         if everyone.leads:
-            console.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
-            console.out.print("Go on with `llm4cdsr retrain` and the same preset, epochs and seed.")
+            terminal.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
+            terminal.out.print(
+                "Go on with `llm4cdsr retrain` and the same preset, epochs and seed."
+            )
 
 
 def _trained(config: TrainingConfig, root: str, everyone: Team) -> StageResult:

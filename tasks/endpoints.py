@@ -16,8 +16,8 @@ from pydantic import JsonValue
 
 from artifacts.answers import Role
 from tasks import dummy_endpoint
+from tasks.asking_end import allow_asking, stop_asking
 from tasks.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
-from tasks.endpoint import allow_asking, stop_asking
 from tasks.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,

@@ -11,7 +11,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from artifacts.store import Store
 from tasks import llm_shards
-from tasks.endpoint import allow_asking
+from tasks.asking_end import allow_asking
 from tests.tasks.small_shop import InlineShards
 
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ from artifacts.answers import Role
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
-from tasks.endpoint import AskingStopped, stop_asking
+from tasks.asking_end import AskingStopped, stop_asking
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.test_llm_shards import ask, chat_at, keys_of
 

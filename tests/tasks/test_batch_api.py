@@ -18,12 +18,13 @@ from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
+from tasks.asking_end import AskingStopped, stop_asking
 from tasks.batch_api import BatchRefused
 from tasks.batch_config import BatchConfig, BatchKind
 from tasks.batch_files import Asked, chunks_of
 from tasks.batch_folders import batch_folders
 from tasks.dummy_endpoint import CHAT_MODEL, embed_texts, write_answer
-from tasks.endpoint import AskingStopped, EndpointRefused, stop_asking
+from tasks.endpoint_faults import EndpointRefused
 from tasks.endpoints import Endpoint
 from tasks.llm_config import LlmConfig
 from tasks.llm_shards import Answered, answer_all, chat_keys, embedding_keys

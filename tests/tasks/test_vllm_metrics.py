@@ -69,7 +69,7 @@ class MetricsPage(BaseHTTPRequestHandler):
 
 
 def test_the_bar_is_told_in_the_context_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_metrics, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(vllm_metrics, "POLL_SECONDS", 0.5)
     server = HTTPServer(("127.0.0.1", 0), MetricsPage)
     serving = threading.Thread(target=server.serve_forever, args=(0.01,))
     serving.start()
