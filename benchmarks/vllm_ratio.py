@@ -38,9 +38,10 @@ from flows.settings import Settings
 from prompts.render import ChatPrompt, ItemText, Language, Message, analyze_prompt, item_prompt
 from tasks.endpoints import LOCAL_CHAT_PARAMETERS, LOCAL_EMBEDDING_PARAMETERS, Endpoint
 from tasks.llm_config import ChatConfig, EmbeddingConfig, EndpointSpec, LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT, answer_all, chat_keys, embedding_keys
+from tasks.llm_shards import answer_all, chat_keys, embedding_keys
 from tasks.local_setup import LocalEnvironment, ensure_local_environment
 from tasks.local_vllm import LocalVllm
+from tasks.shard import SHARDS_IN_FLIGHT
 
 WANTED = 0.95
 PARAMETERS: dict[Role, dict[str, JsonValue]] = {
@@ -213,7 +214,7 @@ def _ours(served: Served, place: Path) -> Measured:
         model=served.model,
         concurrency=served.concurrency,
         timeout_seconds=600,
-        max_retries=0,
+        max_retries=LlmConfig().max_retries,
         batch_size=EmbeddingConfig().batch_size,
         parameters=PARAMETERS[served.role],
     )

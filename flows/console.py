@@ -6,10 +6,9 @@ from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
-from artifacts.results import METRICS, read_table
+from artifacts.results import FULL, METRICS, read_table
 from artifacts.store import Store
 from flows.dry_run import PlannedCalls
-from tasks.evaluate import FULL
 from tasks.stage import LlmUsage, StageResult
 from tasks.verdict import Verdict
 

@@ -10,7 +10,7 @@ import typer
 from artifacts.store import Store
 from flows import terminal
 from flows.settings import Settings
-from tasks import dummy_endpoint
+from tasks import dummy_endpoint, dummy_models
 from tasks.endpoints import local_pair
 from tasks.local_setup import ensure_local_environment
 from tasks.local_vllm import ROLES
@@ -33,8 +33,8 @@ def serve(
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 raise typer.BadParameter(f"port {port} is taken; choose another with --port")
         url = f"http://127.0.0.1:{port}/v1"
-        _print_url("chat", url, dummy_endpoint.CHAT_MODEL)
-        _print_url("embedding", url, dummy_endpoint.EMBEDDING_MODEL)
+        _print_url("chat", url, dummy_models.CHAT_MODEL)
+        _print_url("embedding", url, dummy_models.EMBEDDING_MODEL)
         dummy_endpoint.serve("127.0.0.1", port)
         return
     settings = Settings()

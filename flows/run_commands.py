@@ -1,9 +1,14 @@
-"""The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`."""
+"""The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`.
+
+A refresh needs no PyTorch, which takes seconds to import; who trains imports it.
+"""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import typer
 
 from artifacts.results import REPORT
 from artifacts.store import Store
@@ -12,13 +17,11 @@ from flows import options as opt
 from flows.datasets_command import expectation_table
 from flows.dry_run import plan_refresh
 from flows.exits import interruptible
-from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
-from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
-from flows.train_command import refuse_torchrun
+from model.launch import is_torchrun
 from tasks.dump import DumpConfig, Mode
 from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
@@ -80,7 +83,7 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
@@ -109,6 +112,8 @@ def run(
         return
     title = opt.title_of(name or (chosen.title if chosen else None), interactions)
     with _running(settings, store, verbose) as root:
+        from flows.pipeline import pipeline
+
         done = pipeline(dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
@@ -147,7 +152,7 @@ def refresh_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
@@ -191,13 +196,24 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From the latest refresh to a model, its recommendations and a report."""
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     with _running(settings, store, verbose) as root:
+        from flows.retrain import retrain
+
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     terminal.out.print(console.verdict_line(release.ref, release.verdict))
+
+
+def _refuse_torchrun() -> None:
+    """Raises for a command that several processes must not run at once."""
+    if is_torchrun():
+        raise typer.BadParameter(
+            "under torchrun every process would run the whole flow: let torchrun do "
+            "`-m flows.entry train`, then `llm4cdsr retrain` finds its model"
+        )
 
 
 def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:

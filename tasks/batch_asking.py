@@ -25,25 +25,13 @@ from tasks.batch_folders import (
     left_by_others,
     new_folder,
 )
-from tasks.budget import Budget
 from tasks.endpoint import Failure
+from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, api_key
+from tasks.shard import ShardOutcome
 from tasks.vllm_batch import VLLM, run_vllm_batch, vllm_results
 
 Collect = Callable[[list[BatchFolder]], Collected]
-
-
-class NoBudgetInBatches(ValueError):
-    """A budget was set for a run that asks in batches."""
-
-
-def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
-    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
-    if config is not None and budget != Budget():
-        raise NoBudgetInBatches(
-            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
-            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
-        )
 
 
 def ask_in_batches(
@@ -53,12 +41,12 @@ def ask_in_batches(
     asked: Asked,
     config: BatchConfig,
     width: int | None,
-    spec: Callable[[], EndpointSpec],
+    endpoint: Endpoint,
     log: Path,
-) -> Collected:
+) -> ShardOutcome:
     """Returns what became of ``key, prompt``; answers are in the ledger when it returns.
 
-    ``spec`` is asked for only where the Batch API is used; ``log`` is written by vLLM.
+    The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
 
     Raises:
         EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
@@ -68,7 +56,7 @@ def ask_in_batches(
     with ExitStack() as stack:
         bar = stack.enter_context(progress.progress(label, prompts.height))
         if config.kind is BatchKind.API:
-            asker = _api_asker(ledger, asked, config, width, spec(), stack, bar)
+            asker = _api_asker(ledger, asked, config, width, endpoint.spec(), stack, bar)
         else:
             asker = _vllm_asker(ledger, asked, config, width, log, bar)
         for _ in range(config.rounds):
@@ -83,7 +71,19 @@ def ask_in_batches(
     total.failures += [
         Failure(each.key, f"in {config.rounds} batches: {each.reason}") for each in total.again
     ]
-    return total
+    return _outcome(total, prompts.height, endpoint, config)
+
+
+def _outcome(found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfig) -> ShardOutcome:
+    price = endpoint.price
+    usd = price.usd(found.prompt_tokens, found.completion_tokens) if price else 0.0
+    return ShardOutcome(
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        failures=tuple((failure.key, failure.reason) for failure in found.failures),
+        usd=usd * batch.price_share,
+        answered=asked - len(found.failures),
+    )
 
 
 def _round(

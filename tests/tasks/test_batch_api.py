@@ -23,7 +23,8 @@ from tasks.batch_api import BatchRefused
 from tasks.batch_config import BatchConfig, BatchKind
 from tasks.batch_files import Asked, chunks_of
 from tasks.batch_folders import batch_folders
-from tasks.dummy_endpoint import CHAT_MODEL, embed_texts, write_answer
+from tasks.dummy_endpoint import embed_texts, write_answer
+from tasks.dummy_models import CHAT_MODEL
 from tasks.endpoint_faults import EndpointRefused
 from tasks.endpoints import Endpoint
 from tasks.llm_config import LlmConfig
