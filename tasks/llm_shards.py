@@ -117,17 +117,20 @@ def answer_all(
 
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
         # Who asks is imported when something is missing: an unchanged run asks nobody.
-        width = _known_width(ledger, tally.keys)
+        if role is Role.EMBEDDING and tally.width is None:
+            tally.width = ledger.width(tally.keys)
         if config.batch is not None:
             from tasks.batch_asking import ask_in_batches
             from tasks.batch_files import Asked
 
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
             same = Asked(role, *question)
-            return [ask_in_batches(label, ledger, mine, same, config.batch, width, endpoint, log)]
+            return [
+                ask_in_batches(label, ledger, mine, same, config.batch, tally.width, endpoint, log)
+            ]
         from tasks.shard_asking import ask_in_shards
 
-        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=width)
+        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)
@@ -156,6 +159,7 @@ class _Tally:
     prompts: int = 0
     asked: int = 0
     outcomes: list[ShardOutcome] = field(default_factory=list)
+    width: int | None = None
 
     def count(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Counts a piece in; returns its prompts that no earlier one equals."""
@@ -197,12 +201,6 @@ def _pieces(
         prompts = pl.concat(prompts)
     rows = PIECE_ROWS if batch is None else batch.max_lines * batch.in_flight
     return prompts.iter_slices(rows) if isinstance(prompts, pl.DataFrame) else prompts
-
-
-def _known_width(ledger: Ledger, keys: pl.Series) -> int | None:
-    """Returns the length of the vectors that the ledger holds for these prompts, if any."""
-    vector = ledger.answers(keys.head(4096))["vector"].drop_nulls()
-    return len(vector[0]) // 4 if len(vector) else None
 
 
 def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
