@@ -3,7 +3,7 @@ ledger, where it would stay."""
 
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel
@@ -114,6 +114,13 @@ def is_within(answer: Answer, max_words: int | None) -> bool:
     """Whether an answer keeps to a limit of words. One that was cut is marked as that already."""
     cut = answer.finish_reason == "length"
     return cut or max_words is None or words_in(answer.text or "") <= max_words
+
+
+def marked(answer: Answer, max_words: int | None) -> Answer:
+    """Returns an answer that says of itself whether it is longer than asked for."""
+    if is_within(answer, max_words):
+        return answer
+    return replace(answer, finish_reason=TOO_LONG)
 
 
 def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> list[Answer]:

@@ -28,7 +28,7 @@ from tasks.batch_folders import (
 from tasks.endpoint import Failure
 from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, api_key
-from tasks.shard import ShardOutcome
+from tasks.shard import Limits, ShardOutcome
 from tasks.vllm_batch import VLLM, run_vllm_batch, vllm_results
 
 Collect = Callable[[list[BatchFolder]], Collected]
@@ -40,7 +40,7 @@ def ask_in_batches(
     prompts: pl.DataFrame,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
+    limits: Limits,
     endpoint: Endpoint,
     log: Path,
 ) -> ShardOutcome:
@@ -56,9 +56,9 @@ def ask_in_batches(
     with ExitStack() as stack:
         bar = stack.enter_context(progress.progress(label, prompts.height))
         if config.kind is BatchKind.API:
-            asker = _api_asker(ledger, asked, config, width, endpoint.spec(), stack, bar)
+            asker = _api_asker(ledger, asked, config, limits, endpoint.spec(), stack, bar)
         else:
-            asker = _vllm_asker(ledger, asked, config, width, log, bar)
+            asker = _vllm_asker(ledger, asked, config, limits, log, bar)
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
             total.prompt_tokens += found.prompt_tokens
@@ -118,7 +118,7 @@ def _api_asker(
     ledger: Ledger,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
+    limits: Limits,
     spec: EndpointSpec,
     stack: ExitStack,
     bar: progress.Progress,
@@ -136,7 +136,7 @@ def _api_asker(
         for folder, batch in ended_batches(api, folders, config, _shown_on(bar)):
             outputs = api.fetch(folder, batch)
             if outputs or batch.status != "failed":
-                _add(total, collect(ledger, folder, asked, outputs, width))
+                _add(total, collect(ledger, folder, asked, outputs, limits))
             require_useful(batch, folder)
             folder.drop()
             api.tidy(batch)
@@ -149,7 +149,7 @@ def _vllm_asker(
     ledger: Ledger,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
+    limits: Limits,
     log: Path,
     bar: progress.Progress,
 ) -> tuple[str | None, Collect]:
@@ -158,7 +158,7 @@ def _vllm_asker(
         for folder in folders:
             if not vllm_results(folder).exists():
                 run_vllm_batch(folder, asked, config, log)
-            found = collect(ledger, folder, asked, [vllm_results(folder)], width)
+            found = collect(ledger, folder, asked, [vllm_results(folder)], limits)
             _add(total, found)
             folder.drop()
             bar.advance(bar.total)

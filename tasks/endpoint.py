@@ -26,6 +26,7 @@ from tasks.answer_checks import (
     checked_text,
     checked_vectors,
     is_within,
+    marked,
     words_in,
 )
 from tasks.asking_end import EndpointDown, is_stopped, raise_if_stopped
@@ -240,8 +241,7 @@ async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purs
         return replace(long, finish_reason=TOO_LONG)
     kept = again if words_in(again.text or "") < words_in(long.text or "") else long
     return replace(
-        kept,
-        finish_reason=kept.finish_reason if is_within(kept, request.max_words) else TOO_LONG,
+        marked(kept, request.max_words),
         prompt_tokens=long.prompt_tokens + again.prompt_tokens,
         completion_tokens=long.completion_tokens + again.completion_tokens,
     )

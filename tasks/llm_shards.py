@@ -119,18 +119,16 @@ def answer_all(
         # Who asks is imported when something is missing: an unchanged run asks nobody.
         if role is Role.EMBEDDING and tally.width is None:
             tally.width = ledger.width(tally.keys)
+        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         if config.batch is not None:
             from tasks.batch_asking import ask_in_batches
             from tasks.batch_files import Asked
 
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
             same = Asked(role, *question)
-            return [
-                ask_in_batches(label, ledger, mine, same, config.batch, tally.width, endpoint, log)
-            ]
+            return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
         from tasks.shard_asking import ask_in_shards
 
-        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)

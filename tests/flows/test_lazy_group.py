@@ -20,7 +20,7 @@ def test_a_command_is_listed_with_the_first_line_of_its_own_help(name: str) -> N
     listed = COMMANDS[name]
     found = getattr(import_module(listed.module), listed.name)
     own = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
-    assert listed.help == own.splitlines()[0]
+    assert listed.help == str(own).splitlines()[0]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
