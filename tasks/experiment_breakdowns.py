@@ -23,12 +23,15 @@ def metric_tables(numbers: Numbers) -> list[ResultTable]:
         notes[FULL] += f" {' and '.join(same)} drawn candidates are the whole domain: the same."
     captions = {ranking: f"All metrics among {ranking} drawn candidates" for ranking in drawn}
     captions[FULL] = "All metrics, full ranking"
+    names = [
+        metric if domain == ALL else f"{domain} {metric}" for domain, metric in _metrics(numbers)
+    ]
     return [
         ResultTable(
             f"metrics-{ranking}",
             captions[ranking],
             notes[ranking],
-            ("model", *ALL_METRICS),
+            ("model", *names),
             rows[ranking],
         )
         for ranking in rows
@@ -36,12 +39,19 @@ def metric_tables(numbers: Numbers) -> list[ResultTable]:
     ]
 
 
+def _metrics(numbers: Numbers) -> list[tuple[str, str]]:
+    """Every metric of all domains together, and what is usually compared of each one."""
+    each = [(domain, metric) for domain in numbers.domains for metric in (HEADLINE, HIT_RATE)]
+    return [*((ALL, metric) for metric in ALL_METRICS), *(pair for pair in each if pair[0] != ALL)]
+
+
 def _metric_rows(numbers: Numbers, ranking: str) -> tuple[tuple[str, ...], ...]:
-    def shown(row: RowKey, metric: str) -> str:
-        return score(numbers.values.get((row, ranking, ALL, ALL, metric), (None,))[0])
+    def shown(row: RowKey, domain: str, metric: str) -> str:
+        return score(numbers.values.get((row, ranking, domain, ALL, metric), (None,))[0])
 
     whole = [row for row in numbers.rows if not row[1]]
-    return tuple((row_name(row), *(shown(row, metric) for metric in ALL_METRICS)) for row in whole)
+    metrics = _metrics(numbers)
+    return tuple((row_name(row), *(shown(row, *metric) for metric in metrics)) for row in whole)
 
 
 def group_table(numbers: Numbers, compare: str) -> ResultTable:

@@ -133,6 +133,7 @@ def test_tables_show_every_row_with_its_mark(made: tuple[Store, CellData, Result
     assert [row[1] for row in tables["overlap"].rows] == ["0 %", "100 %"]
     seeds = {row[0]: row[1] for row in tables["models"].rows}
     assert seeds == {"paper": "2", "popularity": "1", "popularity †": "1"}
+    assert {"books HR@10", "gear NDCG@10"} <= set(tables["metrics-5"].columns)
     for table in tables.values():
         assert {len(row) for row in table.rows} == {len(table.columns)}
 

@@ -8,7 +8,15 @@ from prompts.render import one_line
 from tasks.item_catalogue import TITLE_CHARACTERS, catalogue_of, clean_titles, index_of
 
 PLAIN = st.text(max_size=12).filter(lambda text: text and text == text.strip())
-UNCLEAN = ("Tea &amp; co", "a <b>c</b>", "a  b", "x" * 301, "soft\u00adhyphen", "a\u3000b")
+UNCLEAN = (
+    "Tea &amp; co",
+    "a <b>c</b>",
+    "a  b",
+    "x" * 301,
+    "soft\u00adhyphen",
+    "a\u3000b",
+    "\U00013460",
+)
 TITLES = st.none() | PLAIN | st.sampled_from(UNCLEAN)
 
 
