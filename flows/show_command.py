@@ -5,15 +5,12 @@ import typer
 from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console, terminal
-from flows.options import StoreRoot
-from flows.release_command import history_table
+from flows.release_command import StoreOption, history_table
 from flows.settings import Settings
 from tasks.bundle import SERVING, parts_of
 
 
-def show(
-    store: StoreRoot = None,
-) -> None:
+def show(store: StoreOption = None) -> None:
     """Show what is served now: quality, artifacts, where the report lies."""
     opened = Store(store or Settings().store)
     release = opened.pointed(SERVING)
