@@ -24,9 +24,9 @@ from tasks.experiment_cell import CellData, cell_identity, make_cell
 from tasks.experiment_grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
 from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
+from tasks.shard import SHARDS_IN_FLIGHT
 from tasks.stage import logger
 from tasks.title_profiles import profile_by_titles
 

@@ -1,9 +1,9 @@
 """Is an answer what was asked for? What is not goes no further than here, least of all into the
 ledger, where it would stay."""
 
-import base64
+import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel
@@ -12,6 +12,8 @@ from artifacts.answers import Answer
 
 TOO_LONG = "too_long"
 """The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
+
+FLOAT_BYTES = 4
 
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
@@ -68,13 +70,13 @@ class VectorWidth:
 
     value: int | None
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raises `BadAnswer` where vectors of this shape do not go with the earlier ones."""
-        if self.value is None and len(shape) == 1:
-            self.value = shape[0]
-        if shape != (self.value,):
+    def check(self, width: int) -> None:
+        """Raises `BadAnswer` where vectors of this length do not go with the earlier ones."""
+        if self.value is None:
+            self.value = width
+        if width != self.value:
             raise BadAnswer(
-                f"vectors of shape {shape} came back where earlier ones have {self.value} numbers; "
+                f"vectors of {width} numbers came back where earlier ones have {self.value}; "
                 "has the model behind this name changed?"
             )
 
@@ -114,6 +116,13 @@ def is_within(answer: Answer, max_words: int | None) -> bool:
     return cut or max_words is None or words_in(answer.text or "") <= max_words
 
 
+def marked(answer: Answer, max_words: int | None) -> Answer:
+    """Returns an answer that says of itself whether it is longer than asked for."""
+    if is_within(answer, max_words):
+        return answer
+    return replace(answer, finish_reason=TOO_LONG)
+
+
 def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> list[Answer]:
     """Returns one answer a key, in the order of the keys, whatever the order of the reply.
 
@@ -127,13 +136,17 @@ def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> lis
     entries = {entry.index: entry.embedding for entry in reply.data}
     if sorted(entries) != list(range(len(keys))) or len(reply.data) != len(keys):
         raise BadAnswer(f"{len(reply.data)} vectors came back for {len(keys)} texts")
-    vectors = [_vector(entries[i]) for i in range(len(keys))]
-    if len({vector.shape for vector in vectors}) != 1:
+    encoded = [_vector_bytes(entries[i]) for i in range(len(keys))]
+    lengths = {len(one) for one in encoded}
+    if len(lengths) != 1:
         raise BadAnswer("vectors of different lengths came back")
-    together = np.stack(vectors)  # (texts, width)
-    if not (np.isfinite(together).all() and together.any(axis=1).all()):
+    width, rest = divmod(lengths.pop(), FLOAT_BYTES)
+    if rest:
+        raise BadAnswer(f"a vector ends within a number, {rest} bytes after number {width}")
+    vectors = np.frombuffer(b"".join(encoded), "<f4").reshape(len(keys), width)
+    if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
         raise BadAnswer("a vector is zero or not finite")
-    expected.check(vectors[0].shape)
+    expected.check(width)
     tokens = (reply.usage and reply.usage.prompt_tokens) or 0
     shares = np.diff(np.linspace(0, tokens, len(keys) + 1).astype(int))
     return [
@@ -142,8 +155,8 @@ def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> lis
     ]
 
 
-def _vector(encoded: object) -> np.ndarray:
+def _vector_bytes(encoded: str | list[float]) -> bytes:
     """Servers answer base64 when asked for it; those that know only lists are understood too."""
     if isinstance(encoded, str):
-        return np.frombuffer(base64.b64decode(encoded), dtype="<f4")
-    return np.asarray(encoded, dtype=np.float32)
+        return binascii.a2b_base64(encoded)
+    return np.asarray(encoded, "<f4").tobytes()

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.claims import Claims, wait_for_others
 from artifacts.ledger import Ledger
-from tasks.endpoint import raise_if_stopped
+from tasks.asking_end import raise_if_stopped
 
 Outcome = TypeVar("Outcome")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import openai
 from openai.types import Batch
 
+from tasks.asking_end import raise_if_stopped
 from tasks.batch_config import BatchConfig
 from tasks.batch_files import ROUTES, Asked
 from tasks.batch_folders import BatchFolder
-from tasks.endpoint import EndpointRefused, raise_if_stopped
+from tasks.endpoint_faults import EndpointRefused
 
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3

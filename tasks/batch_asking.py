@@ -25,25 +25,13 @@ from tasks.batch_folders import (
     left_by_others,
     new_folder,
 )
-from tasks.budget import Budget
 from tasks.endpoint import Failure
+from tasks.endpoints import Endpoint
 from tasks.llm_config import EndpointSpec, api_key
+from tasks.shard import Limits, ShardOutcome
 from tasks.vllm_batch import VLLM, run_vllm_batch, vllm_results
 
 Collect = Callable[[list[BatchFolder]], Collected]
-
-
-class NoBudgetInBatches(ValueError):
-    """A budget was set for a run that asks in batches."""
-
-
-def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
-    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
-    if config is not None and budget != Budget():
-        raise NoBudgetInBatches(
-            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
-            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
-        )
 
 
 def ask_in_batches(
@@ -52,13 +40,13 @@ def ask_in_batches(
     prompts: pl.DataFrame,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
-    spec: Callable[[], EndpointSpec],
+    limits: Limits,
+    endpoint: Endpoint,
     log: Path,
-) -> Collected:
+) -> ShardOutcome:
     """Returns what became of ``key, prompt``; answers are in the ledger when it returns.
 
-    ``spec`` is asked for only where the Batch API is used; ``log`` is written by vLLM.
+    The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
 
     Raises:
         EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
@@ -68,9 +56,9 @@ def ask_in_batches(
     with ExitStack() as stack:
         bar = stack.enter_context(progress.progress(label, prompts.height))
         if config.kind is BatchKind.API:
-            asker = _api_asker(ledger, asked, config, width, spec(), stack, bar)
+            asker = _api_asker(ledger, asked, config, limits, endpoint.spec(), stack, bar)
         else:
-            asker = _vllm_asker(ledger, asked, config, width, log, bar)
+            asker = _vllm_asker(ledger, asked, config, limits, log, bar)
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
             total.prompt_tokens += found.prompt_tokens
@@ -83,7 +71,19 @@ def ask_in_batches(
     total.failures += [
         Failure(each.key, f"in {config.rounds} batches: {each.reason}") for each in total.again
     ]
-    return total
+    return _outcome(total, prompts.height, endpoint, config)
+
+
+def _outcome(found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfig) -> ShardOutcome:
+    price = endpoint.price
+    usd = price.usd(found.prompt_tokens, found.completion_tokens) if price else 0.0
+    return ShardOutcome(
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        failures=tuple((failure.key, failure.reason) for failure in found.failures),
+        usd=usd * batch.price_share,
+        answered=asked - len(found.failures),
+    )
 
 
 def _round(
@@ -118,7 +118,7 @@ def _api_asker(
     ledger: Ledger,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
+    limits: Limits,
     spec: EndpointSpec,
     stack: ExitStack,
     bar: progress.Progress,
@@ -136,7 +136,7 @@ def _api_asker(
         for folder, batch in ended_batches(api, folders, config, _shown_on(bar)):
             outputs = api.fetch(folder, batch)
             if outputs or batch.status != "failed":
-                _add(total, collect(ledger, folder, asked, outputs, width))
+                _add(total, collect(ledger, folder, asked, outputs, limits))
             require_useful(batch, folder)
             folder.drop()
             api.tidy(batch)
@@ -149,7 +149,7 @@ def _vllm_asker(
     ledger: Ledger,
     asked: Asked,
     config: BatchConfig,
-    width: int | None,
+    limits: Limits,
     log: Path,
     bar: progress.Progress,
 ) -> tuple[str | None, Collect]:
@@ -158,7 +158,7 @@ def _vllm_asker(
         for folder in folders:
             if not vllm_results(folder).exists():
                 run_vllm_batch(folder, asked, config, log)
-            found = collect(ledger, folder, asked, [vllm_results(folder)], width)
+            found = collect(ledger, folder, asked, [vllm_results(folder)], limits)
             _add(total, found)
             folder.drop()
             bar.advance(bar.total)

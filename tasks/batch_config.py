@@ -5,12 +5,18 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.budget import Budget
+
 
 class BatchKind(StrEnum):
     """``api``: the endpoint's Batch API. ``vllm``: ``vllm run-batch`` on this machine."""
 
     API = "api"
     VLLM = "vllm"
+
+
+class NoBudgetInBatches(ValueError):
+    """A budget was set for a run that asks in batches."""
 
 
 class BatchConfig(BaseModel):
@@ -52,3 +58,12 @@ class BatchConfig(BaseModel):
     vllm_embedding_weights: str | None = Field(
         default=None, description="The same for the embedding model."
     )
+
+
+def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
+    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
+    if config is not None and budget != Budget():
+        raise NoBudgetInBatches(
+            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
+            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
+        )

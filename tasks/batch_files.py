@@ -4,7 +4,6 @@ One line a prompt; its ``custom_id`` is the ledger's key. OpenAI's Batch API and
 run-batch`` read and write the same form.
 """
 
-import binascii
 import json
 import logging
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from artifacts import columns as col
 from artifacts.answers import Answer, Role
 from artifacts.claims import PROMPT
 from prompts.render import one_line
-from tasks.answer_checks import BadAnswer, VectorWidth, checked_text, checked_vectors
+from tasks.answer_checks import VectorWidth, checked_text, checked_vectors
 from tasks.endpoint import Failure
 
 ROUTES = {Role.CHAT: "/v1/chat/completions", Role.EMBEDDING: "/v1/embeddings"}
@@ -132,7 +131,7 @@ def _result_of(result: _ResultLine, role: Role, expected: VectorWidth) -> Answer
         if role is Role.CHAT:
             return checked_text(key, response.body)
         return checked_vectors([key], response.body, expected)[0]
-    except (BadAnswer, ValidationError, binascii.Error) as error:
+    except ValueError as error:
         return Again(key, one_line(str(error), REASON_CHARACTERS))
 
 

@@ -17,9 +17,10 @@ from artifacts import columns as col
 from artifacts.answers import Answer
 from artifacts.ledger import Ledger, aged_name, locked
 from artifacts.store import write_atomically
-from tasks.answer_checks import VectorWidth
+from tasks.answer_checks import VectorWidth, marked
 from tasks.batch_files import Again, Asked, keys_in, results_in
 from tasks.endpoint import Failure
+from tasks.shard import Limits
 
 REQUESTS = "requests.jsonl"
 JOURNAL_ANSWERS = 2_000
@@ -107,18 +108,19 @@ def left_by_others(
 
 
 def collect(
-    ledger: Ledger, folder: BatchFolder, asked: Asked, outputs: Iterable[Path], width: int | None
+    ledger: Ledger, folder: BatchFolder, asked: Asked, outputs: Iterable[Path], limits: Limits
 ) -> Collected:
     """Keeps what files of results hold; a key that they lack is to be asked again.
 
-    What the ledger has already, from a collection that was killed, is not kept twice.
+    What the ledger has already, from a collection that was killed, is not kept twice. An answer of
+    more words than asked for is kept and marked; a batch is no place to ask again.
     """
     keys = pl.Series(col.KEY, keys_in(folder.requests), pl.String)
     open_keys = set(ledger.missing(keys))
     found = Collected()
-    expected = VectorWidth(width)
+    expected = VectorWidth(limits.width)
     results = (
-        result
+        marked(result, limits.max_words) if isinstance(result, Answer) else result
         for path in outputs
         for result in results_in(path, asked.role, expected)
         if result.key in open_keys

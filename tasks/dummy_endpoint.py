@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-CHAT_MODEL = "dummy-chat"
-EMBEDDING_MODEL = "dummy-embedding"
+from tasks.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
+
 DIMENSIONS = 384
 SIGNATURE = "(Written by the dummy endpoint from the words of the prompt; no model was asked.)"
 

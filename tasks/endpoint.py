@@ -7,7 +7,6 @@ back. A budget that is used up ends the asking without an error: see `tasks.budg
 """
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,11 +26,13 @@ from tasks.answer_checks import (
     checked_text,
     checked_vectors,
     is_within,
+    marked,
     words_in,
 )
+from tasks.asking_end import EndpointDown, is_stopped, raise_if_stopped
 from tasks.budget import BudgetReached, Cost, Purse, Spending, tokens_at_most
-from tasks.endpoint_faults import EndpointRefused, Fault, passing_fault, reason_of
-from tasks.endpoint_lanes import EndpointDown, Lanes, Size, open_lanes
+from tasks.endpoint_faults import Fault, passing_fault, reason_of
+from tasks.endpoint_lanes import Lanes, Size, open_lanes
 from tasks.llm_config import EndpointSpec, api_key
 
 Job = TypeVar("Job")
@@ -41,12 +42,6 @@ LAST_ANSWERS_SECONDS = 30.0
 """After an error that ends the asking: time for answers in flight, which are paid for."""
 
 SHORTER = "Say it again, in the same language, in at most {words} words."
-
-__all__ = ["EndpointDown", "EndpointRefused"]
-
-
-class AskingStopped(RuntimeError):
-    """The run that asked is ending: an interrupt, or a failure elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -87,33 +82,6 @@ class Asked:
 
     paid: Cost
     over_budget: str | None
-
-
-_stop = threading.Event()
-_stop_reason = "the run was interrupted; what was answered is kept"
-
-
-def stop_asking(reason: str | None = None) -> None:
-    """Ends every `complete` and `embed` of this process, in whichever thread, within a moment.
-
-    Without it, shards would go on retrying against servers that an interrupt has stopped.
-    """
-    global _stop_reason
-    _stop_reason = reason or _stop_reason
-    _stop.set()
-
-
-def allow_asking() -> None:
-    """Takes `stop_asking` back, for the next run in the same process."""
-    global _stop_reason
-    _stop_reason = "the run was interrupted; what was answered is kept"
-    _stop.clear()
-
-
-def raise_if_stopped() -> None:
-    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
-    if _stop.is_set():
-        raise AskingStopped(_stop_reason)
 
 
 def complete(
@@ -207,7 +175,7 @@ def _ask_all(
                 await _unless_stopped(workers)
             except Exception:
                 ending = True
-                if not _stop.is_set():
+                if not is_stopped():
                     await asyncio.wait(workers, timeout=LAST_ANSWERS_SECONDS)
                 raise
             finally:
@@ -273,8 +241,7 @@ async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purs
         return replace(long, finish_reason=TOO_LONG)
     kept = again if words_in(again.text or "") < words_in(long.text or "") else long
     return replace(
-        kept,
-        finish_reason=kept.finish_reason if is_within(kept, request.max_words) else TOO_LONG,
+        marked(kept, request.max_words),
         prompt_tokens=long.prompt_tokens + again.prompt_tokens,
         completion_tokens=long.completion_tokens + again.completion_tokens,
     )

@@ -19,6 +19,7 @@ from pydantic import JsonValue, SecretStr, ValidationError
 from tenacity import AsyncRetrying
 
 from tasks.answer_checks import BadAnswer, Usage
+from tasks.asking_end import EndpointDown
 from tasks.budget import NOTHING, Cost, Purse
 from tasks.circuit_breaker import FAILED_JOBS, Breaker
 from tasks.endpoint_faults import (
@@ -39,10 +40,6 @@ Checked = TypeVar("Checked")
 LONGEST_POLL_SECONDS = 0.25
 
 logger = logging.getLogger("llm4cdsr")
-
-
-class EndpointDown(RuntimeError):
-    """The endpoint stopped answering. What was answered is kept; run again to go on."""
 
 
 class Size(NamedTuple):

@@ -15,9 +15,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from artifacts.answers import Role
-from tasks import dummy_endpoint
+from tasks import dummy_models
+from tasks.asking_end import allow_asking, stop_asking
 from tasks.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
-from tasks.endpoint import allow_asking, stop_asking
 from tasks.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,
@@ -33,8 +33,8 @@ from tasks.local_vllm import LocalVllm
 DEFAULT_MODELS = {
     (Provider.LOCAL, Role.CHAT): CHAT_MODEL_NAME,
     (Provider.LOCAL, Role.EMBEDDING): EMBEDDING_MODEL_NAME,
-    (Provider.DUMMY, Role.CHAT): dummy_endpoint.CHAT_MODEL,
-    (Provider.DUMMY, Role.EMBEDDING): dummy_endpoint.EMBEDDING_MODEL,
+    (Provider.DUMMY, Role.CHAT): dummy_models.CHAT_MODEL,
+    (Provider.DUMMY, Role.EMBEDDING): dummy_models.EMBEDDING_MODEL,
     (Provider.OPENAI, Role.CHAT): "gpt-4o-mini",
     (Provider.OPENAI, Role.EMBEDDING): "text-embedding-3-small",
 }
@@ -173,8 +173,9 @@ class _DummyServer:
 
     def url(self, role: Role) -> str:
         if self._url is None:
-            running = dummy_endpoint.running_dummy_endpoint()
-            self._url = self._stack.enter_context(running).base_url
+            from tasks.dummy_endpoint import running_dummy_endpoint  # A web framework, for a dummy.
+
+            self._url = self._stack.enter_context(running_dummy_endpoint()).base_url
         return self._url
 
 
@@ -222,7 +223,7 @@ def _endpoint(
             parameters=parameters,
         )
 
-    dummies = (dummy_endpoint.CHAT_MODEL, dummy_endpoint.EMBEDDING_MODEL)
+    dummies = (dummy_models.CHAT_MODEL, dummy_models.EMBEDDING_MODEL)
     notes = (DUMMY_NOTE,) if model in dummies else ()
     return Endpoint(model, parameters, notes, spec, price, spending)
 

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from artifacts import columns as col
 from artifacts.candidates import read_candidates
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import METRIC_SCHEMA, METRICS, METRICS_JSON, RANKS, quoted_figures
+from artifacts.results import (
+    FULL,
+    METRIC_SCHEMA,
+    METRICS,
+    METRICS_JSON,
+    RANKS,
+    SAMPLED,
+    quoted_figures,
+)
 from artifacts.store import Draft, Store
 from model.checkpoint import load_model
 from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
@@ -29,7 +37,6 @@ from tasks.progress import progress
 from tasks.stage import StageResult, run_stage
 
 OUR_MODEL = "llm4cdsr"
-FULL, SAMPLED = "full", "sampled"
 CUTOFFS = (5, 10, 20)
 
 RANK_SCHEMA = pl.Schema(

@@ -4,7 +4,6 @@ import os
 from enum import StrEnum
 from typing import cast
 
-from prefect.blocks.system import Secret
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from prompts.render import Language
@@ -153,6 +152,9 @@ def api_key(spec: EndpointSpec) -> SecretStr:
         NoApiKey: the endpoint is OpenAI's and there is no key.
     """
     if spec.key_secret is not None:
+        # Settings are read by every command, and few need Prefect, which takes long to import.
+        from prefect.blocks.system import Secret
+
         return SecretStr(str(cast(Secret[str], Secret.load(spec.key_secret)).get()))
     if spec.key_variable is None:
         return SecretStr(NO_KEY)

@@ -8,51 +8,29 @@ for the answers that were in flight.
 
 import json
 import logging
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.runtime import task_run
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.answers import Answer, Role, answer_keys
+from artifacts.answers import Role, answer_keys
 from artifacts.claims import PROMPT, PROMPT_SCHEMA
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger import Ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
-from tasks import asking_loop, progress
 from tasks.asking_turns import Question, ask_in_turns
-from tasks.batch_asking import ask_in_batches, refuse_budget_in_batches
-from tasks.batch_config import BatchConfig
-from tasks.batch_files import Asked
-from tasks.batch_folders import Collected
-from tasks.budget import BudgetReached, spending_of
-from tasks.endpoint import (
-    ChatRequest,
-    EmbeddingRequest,
-    Failure,
-    Outcome,
-    complete,
-    embed,
-    require_server,
-)
-from tasks.endpoint_lanes import open_lanes
+from tasks.batch_config import BatchConfig, refuse_budget_in_batches
+from tasks.budget import BudgetReached
 from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig, api_key
+from tasks.llm_config import LlmConfig
+from tasks.shard import Limits, ShardOutcome
 from tasks.stage import LlmUsage
-from tasks.vllm_metrics import load_shown
 
-SHARDS_IN_FLIGHT = 2
-"""Shards that run at once and share the endpoint's slots: while one waits for its last answers
-the other keeps the server busy. Flows size their task runner by it."""
 PIECE_ROWS = 65_536
 """Prompts that are looked up, spooled and asked together: what memory a stage needs for them
 does not grow with their number."""
@@ -94,43 +72,6 @@ class Answered:
                 "and run again"
             )
         return found
-
-
-class Shard(BaseModel):
-    """A slice of spooled prompts, and where and how to ask them. Travels to workers as data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    label: str
-    number: int
-    of: int
-    role: Role
-    spool: str
-    start: int
-    stop: int
-    spec: EndpointSpec
-    max_tokens: int
-    max_words: int | None
-    width: int | None
-    store_root: str
-    progress_token: str
-    spending_token: str
-
-
-class ShardOutcome(BaseModel):
-    """What was paid, and the prompts that failed as ``(key, reason)``.
-
-    ``over_budget`` says which limit ended the shard before all was asked, if one did.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prompt_tokens: int
-    completion_tokens: int
-    failures: tuple[tuple[str, str], ...]
-    usd: float = 0.0
-    answered: int = 0
-    over_budget: str | None = None
 
 
 def chat_keys(prompts: list[ChatPrompt], endpoint: Endpoint, max_tokens: int) -> pl.DataFrame:
@@ -175,16 +116,20 @@ def answer_all(
     tally = _Tally()
 
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
-        width = _known_width(ledger, tally.keys)
+        # Who asks is imported when something is missing: an unchanged run asks nobody.
+        if role is Role.EMBEDDING and tally.width is None:
+            tally.width = ledger.width(tally.keys)
+        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         if config.batch is not None:
+            from tasks.batch_asking import ask_in_batches
+            from tasks.batch_files import Asked
+
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
             same = Asked(role, *question)
-            found = ask_in_batches(
-                label, ledger, mine, same, config.batch, width, endpoint.spec, log
-            )
-            return [_outcome_of_batches(found, mine.height, endpoint, config.batch)]
-        limits = _Limits(max_tokens, max_words, width)
-        return _ask(label, role, mine, endpoint, config, store, limits)
+            return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
+        from tasks.shard_asking import ask_in_shards
+
+        return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)
     for piece in _pieces(prompts, config.batch):
@@ -212,6 +157,7 @@ class _Tally:
     prompts: int = 0
     asked: int = 0
     outcomes: list[ShardOutcome] = field(default_factory=list)
+    width: int | None = None
 
     def count(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Counts a piece in; returns its prompts that no earlier one equals."""
@@ -245,15 +191,6 @@ class _Tally:
         )
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """What an answer must keep to; of a completion tokens and words, of a vector its width."""
-
-    max_tokens: int
-    max_words: int | None
-    width: int | None
-
-
 def _pieces(
     prompts: pl.DataFrame | Iterable[pl.DataFrame], batch: BatchConfig | None
 ) -> Iterable[pl.DataFrame]:
@@ -262,126 +199,6 @@ def _pieces(
         prompts = pl.concat(prompts)
     rows = PIECE_ROWS if batch is None else batch.max_lines * batch.in_flight
     return prompts.iter_slices(rows) if isinstance(prompts, pl.DataFrame) else prompts
-
-
-def _outcome_of_batches(
-    found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfig
-) -> ShardOutcome:
-    price = endpoint.price
-    usd = price.usd(found.prompt_tokens, found.completion_tokens) if price else 0.0
-    return ShardOutcome(
-        prompt_tokens=found.prompt_tokens,
-        completion_tokens=found.completion_tokens,
-        failures=tuple((failure.key, failure.reason) for failure in found.failures),
-        usd=usd * batch.price_share,
-        answered=asked - len(found.failures),
-    )
-
-
-def _ask(
-    label: str,
-    role: Role,
-    missing: pl.DataFrame,
-    endpoint: Endpoint,
-    config: LlmConfig,
-    store: Store,
-    limits: _Limits,
-) -> list[ShardOutcome]:
-    spec = endpoint.spec()
-    require_server(spec)
-    spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
-    # Row groups of a shard's size: who reads one shard decodes no other.
-    missing.write_parquet(spool, row_group_size=config.shard_size)
-    starts = range(0, missing.height, config.shard_size)
-    try:
-        with (
-            progress.progress(label, missing.height) as bar,
-            load_shown(spec, bar),
-            # Connections, and what is known of servers that are down, last for all shards.
-            asking_loop.held(open_lanes(spec, api_key(spec))),
-        ):
-            shards = [
-                Shard(
-                    label=label,
-                    number=number,
-                    of=len(starts),
-                    role=role,
-                    spool=str(spool),
-                    start=start,
-                    stop=min(start + config.shard_size, missing.height),
-                    spec=spec,
-                    max_tokens=limits.max_tokens,
-                    max_words=limits.max_words,
-                    width=limits.width,
-                    store_root=str(store.local),
-                    progress_token=bar.token,
-                    spending_token=endpoint.spending.token,
-                )
-                for number, start in enumerate(starts, start=1)
-            ]
-            return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
-    finally:
-        spool.unlink()
-
-
-def _shard_name() -> str:
-    shard = task_run.parameters["shard"]
-    return f"{shard.label} shard {shard.number}/{shard.of}"
-
-
-@task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
-def answer_shard(shard: Shard) -> ShardOutcome:
-    """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
-    length = shard.stop - shard.start
-    rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
-    spending = spending_of(shard.spending_token)
-    failures: list[tuple[str, str]] = []
-    answered, shown = 0, 0
-    with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
-
-        def keep(outcomes: list[Outcome]) -> None:
-            nonlocal answered
-            good = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-            journal.append(*good)
-            answered += len(good)
-            failures.extend((bad.key, bad.reason) for bad in outcomes if isinstance(bad, Failure))
-
-        def show() -> None:
-            nonlocal shown
-            journal.flush()  # Here, because the asking loop would stand still meanwhile.
-            arrived = answered + len(failures)
-            progress.advance(shard.progress_token, arrived - shown)
-            shown = arrived
-
-        if shard.role is Role.CHAT:
-            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending, show)
-        else:
-            asked = embed(_embedding_requests(rows), shard.spec, keep, shard.width, spending, show)
-    return ShardOutcome(
-        prompt_tokens=asked.paid.prompt_tokens,
-        completion_tokens=asked.paid.completion_tokens,
-        usd=asked.paid.usd,
-        failures=tuple(failures),
-        answered=answered,
-        over_budget=asked.over_budget,
-    )
-
-
-def _known_width(ledger: Ledger, keys: pl.Series) -> int | None:
-    """Returns the length of the vectors that the ledger holds for these prompts, if any."""
-    vector = ledger.answers(keys.head(4096))["vector"].drop_nulls()
-    return len(vector[0]) // 4 if len(vector) else None
-
-
-def _chat_requests(rows: pl.DataFrame, shard: Shard) -> Iterator[ChatRequest]:
-    for key, prompt in rows.select(col.KEY, PROMPT).iter_rows():
-        asked = ChatPrompt.model_validate_json(prompt)
-        yield ChatRequest(key, asked, shard.max_tokens, shard.max_words)
-
-
-def _embedding_requests(rows: pl.DataFrame) -> Iterator[EmbeddingRequest]:
-    for key, text in rows.select(col.KEY, PROMPT).iter_rows():
-        yield EmbeddingRequest(key, text)
 
 
 def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:

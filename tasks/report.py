@@ -7,8 +7,6 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from artifacts import columns as col
 from artifacts.clusters import CENTROID_DISTANCE, read_clusters
@@ -191,6 +189,9 @@ def _domain_facts(
 
 def _item_map(data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray) -> pl.DataFrame:
     """Returns x, y of a sample of items: t-SNE, started from PCA so that it is repeatable."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     titled = data.items.filter(pl.col(col.TITLE).is_not_null())
     shown = titled.sample(min(MAP_ITEMS, titled.height), seed=0).sort(col.ITEM_INDEX)
     chosen = vectors[shown[col.ITEM_INDEX].to_numpy()]

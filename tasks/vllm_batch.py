@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from artifacts.answers import Role
+from tasks.asking_end import raise_if_stopped
 from tasks.batch_config import BatchConfig
 from tasks.batch_files import Asked
 from tasks.batch_folders import BatchFolder
-from tasks.endpoint import raise_if_stopped
 from tasks.guarded_process import GuardedProcess
 
 VLLM = "vllm run-batch"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import httpx
@@ -42,7 +43,9 @@ def load_shown(spec: EndpointSpec, bar: Progress) -> Iterator[None]:
     """Shows the servers' load behind the bar while the block runs."""
     roots = [url.removesuffix("/v1") for url in spec.urls if url is not None]
     ended = threading.Event()
-    poll = threading.Thread(target=_poll, args=(roots, bar, ended), daemon=True)
+    # Prefect keeps its settings in the context. A thread without it would tell the bar to another
+    # API: Prefect starts a server for it, which takes more than the asking.
+    poll = threading.Thread(target=copy_context().run, args=(_poll, roots, bar, ended), daemon=True)
     poll.start()
     try:
         yield

@@ -23,7 +23,7 @@ from artifacts.store import Store
 from flows.cli import app
 from tasks.bundle import SERVING, parts_of
 from tasks.demo_dump import write_demo_dump
-from tasks.dummy_endpoint import CHAT_MODEL, EMBEDDING_MODEL
+from tasks.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
 from tasks.local_setup import find_local_environment
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 

@@ -9,7 +9,7 @@ from artifacts.store import Store
 from flows.console import facts_of_plan, plan_table
 from flows.dry_run import PlannedCalls, plan_refresh
 from flows.refresh import RefreshConfig
-from tasks import llm_shards
+from tasks import shard_asking
 from tasks.budget import Price
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
@@ -25,7 +25,7 @@ CONFIG = RefreshConfig(clusters=ClusterConfig(clusters=3))
 
 @pytest.fixture(autouse=True)
 def inline_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm_shards, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
 
 
 def llm_at(server: FaultyServer, prices: dict[str, Price] | None = None) -> LlmConfig:

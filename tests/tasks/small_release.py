@@ -17,7 +17,8 @@ from model.config import TriThreadConfig
 from model.tri_thread import TriThread
 from prompts.render import Language, prompt_version
 from tasks.bundle import SERVING, bundle
-from tasks.dummy_endpoint import EMBEDDING_MODEL, embed_texts
+from tasks.dummy_endpoint import embed_texts
+from tasks.dummy_models import EMBEDDING_MODEL
 from tasks.embed import item_texts
 from tasks.llm_shards import PROMPT
 from tasks.model_inputs import load_tables, sequences_of

@@ -15,7 +15,7 @@ from artifacts.answers import Role
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
-from tasks.endpoint import AskingStopped, stop_asking
+from tasks.asking_end import AskingStopped, stop_asking
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.test_llm_shards import ask, chat_at, keys_of
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("inline_shards")
 RUN = """
 import sys
 from artifacts.store import Store
-from tasks import llm_shards
+from tasks import shard_asking
 from tasks.llm_config import LlmConfig
 from tests.tasks.small_shop import InlineShards
 from tests.tasks.test_llm_shards import ask, chat_at
 
-llm_shards.answer_shard = InlineShards()
+shard_asking.answer_shard = InlineShards()
 texts = [f"tea number {number}" for number in range(int(sys.argv[3]), int(sys.argv[4]))]
 found = ask(texts, chat_at(sys.argv[1], 4), Store(sys.argv[2]), LlmConfig(shard_size=40))
 assert found.answers.height == len(texts), found

@@ -18,12 +18,15 @@ from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
+from tasks.answer_checks import TOO_LONG
+from tasks.asking_end import AskingStopped, stop_asking
 from tasks.batch_api import BatchRefused
 from tasks.batch_config import BatchConfig, BatchKind
 from tasks.batch_files import Asked, chunks_of
 from tasks.batch_folders import batch_folders
-from tasks.dummy_endpoint import CHAT_MODEL, embed_texts, write_answer
-from tasks.endpoint import AskingStopped, EndpointRefused, stop_asking
+from tasks.dummy_endpoint import embed_texts, write_answer
+from tasks.dummy_models import CHAT_MODEL
+from tasks.endpoint_faults import EndpointRefused
 from tasks.endpoints import Endpoint
 from tasks.llm_config import LlmConfig
 from tasks.llm_shards import Answered, answer_all, chat_keys, embedding_keys
@@ -50,13 +53,17 @@ def chat_at(base_url: str) -> Endpoint:
 
 
 def ask(
-    server_url: str, store: Store, batch: BatchConfig | None = QUICK, texts: list[str] = TEXTS
+    server_url: str,
+    store: Store,
+    batch: BatchConfig | None = QUICK,
+    texts: list[str] = TEXTS,
+    max_words: int | None = None,
 ) -> Answered:
     endpoint = chat_at(server_url)
     prompts = [ChatPrompt(messages=(Message(role="user", content=text),)) for text in texts]
     config = LlmConfig(batch=batch, max_failed_share=1.0)
     keyed = chat_keys(prompts, endpoint, 50)
-    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50)
+    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50, max_words)
 
 
 def texts_of(found: Answered) -> set[str]:
@@ -94,6 +101,16 @@ def test_batch_and_online_answers_are_the_same_and_neither_pays_for_the_others(
         assert online.requests_to(CHAT) == 5
     assert texts_of(found) == EXPECTED
     assert found.usage.reused == 5
+
+
+def test_an_answer_of_too_many_words_is_kept_and_marked_and_not_asked_for_again(
+    store: Store,
+) -> None:
+    with batch_server() as server:
+        found = ask(server.base_url, store, max_words=2)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+    assert set(found.answers["finish_reason"]) == {TOO_LONG}
 
 
 def test_embeddings_are_batched_too(store: Store) -> None:

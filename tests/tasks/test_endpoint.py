@@ -18,20 +18,18 @@ from artifacts.answers import Answer, Role
 from prompts.render import ChatPrompt, Message
 from tasks import circuit_breaker, endpoint_tries
 from tasks.answer_checks import TOO_LONG
+from tasks.asking_end import AskingStopped, EndpointDown, stop_asking
 from tasks.budget import Budget, Price, Spending
 from tasks.dummy_endpoint import embed_texts, running_app, running_dummy_endpoint, write_answer
 from tasks.endpoint import (
-    AskingStopped,
     ChatRequest,
     EmbeddingRequest,
-    EndpointDown,
-    EndpointRefused,
     Failure,
     Outcome,
     complete,
     embed,
-    stop_asking,
 )
+from tasks.endpoint_faults import EndpointRefused
 from tasks.llm_config import EndpointSpec
 from tests.fakes import CHAT, EMBEDDINGS, Fault, FaultPlan, faulty_endpoint
 from tests.tasks.small_shop import spec_of

@@ -21,7 +21,7 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks import endpoint_tries
 from tasks.dummy_endpoint import write_answer
-from tasks.endpoint import EndpointRefused
+from tasks.endpoint_faults import EndpointRefused
 from tasks.endpoints import Endpoint
 from tasks.llm_config import LlmConfig
 from tasks.llm_shards import (

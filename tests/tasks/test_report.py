@@ -13,7 +13,7 @@ from artifacts.manifest import Kind
 from artifacts.results import RECOMMENDATIONS, REPORT, read_table
 from artifacts.store import Store
 from artifacts.user_profiles import read_user_profiles
-from tasks import llm_shards
+from tasks import shard_asking
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.demo_dump import write_demo_dump
 from tasks.dump import DumpConfig
@@ -99,7 +99,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch, faulty_endpoint() as server:
         patch.setenv("OPENAI_API_KEY", OPENAI_KEY)
         patch.setenv("LLM4CDSR_API_KEY", OWN_KEY)
-        patch.setattr(llm_shards, "answer_shard", InlineShards())
+        patch.setattr(shard_asking, "answer_shard", InlineShards())
         level = root.level
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
@@ -191,7 +191,7 @@ def test_a_run_on_the_dummy_says_so_everywhere(run: Run, tmp_path: Path) -> None
         max_users=30,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llm_shards, "answer_shard", InlineShards())
+        patch.setattr(shard_asking, "answer_shard", InlineShards())
         stages = refresh(store, dump, LlmConfig(provider=Provider.DUMMY))
         stages |= retrain(store, stages)
     marked = {role for role, stage in stages.items() if DUMMY_NOTE in stage.notes}
