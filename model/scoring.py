@@ -79,7 +79,7 @@ class ModelScorer:
         """
         if not self.is_rough(domain):
             return self._dense(moments, domain)
-        return self.model.scale_scores(self._half_products[domain](moments.states[domain]))
+        return self._half_products[domain](self.model.scale_scores(moments.states[domain]))
 
     def is_rough(self, domain: int) -> bool:
         """Whether `rough_products` differ from exact ones."""
@@ -97,7 +97,7 @@ class ModelScorer:
         return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
 
     def _dense(self, moments: Moments, domain: int) -> Tensor:
-        return self.model.scale_scores(moments.states[domain] @ self.vectors[domain].T)
+        return self.model.scale_scores(moments.states[domain]) @ self.vectors[domain].T
 
     def _evidence(self, moments: Moments, domain: int) -> Evidence | None:
         memory = self.model.memory
