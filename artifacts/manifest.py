@@ -14,6 +14,7 @@ class Kind(StrEnum):
     DATASET = "dataset"
     ITEM_EMBEDDINGS = "item_embeddings"
     CLUSTERS = "clusters"
+    CLUSTER_NAMES = "cluster_names"
     USER_PROFILES = "user_profiles"
     ITEM_TABLES = "item_tables"
     MODEL = "model"

@@ -24,7 +24,7 @@ from tasks.ann_index import AnnIndex
 LATENT, CLUSTERS = 48, 2_000
 BLOCK = 100_000
 CANDIDATES = 200
-"""As `model.recommend.recommend_among`."""
+"""As `model.recommend_among`."""
 
 
 def main(
@@ -110,7 +110,7 @@ def _exact(vectors: NDArray[np.float32], states: NDArray[np.float32], k: int) ->
 def _proposed(
     index: AnnIndex, vectors: NDArray[np.float32], states: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """As `model.recommend.recommend_among`: proposals, then exact scores of those."""
+    """As `model.recommend_among`: proposals, then exact scores of those."""
     parts = []
     for begin in range(0, len(states), 128):
         block = states[begin : begin + 128]

@@ -3,10 +3,11 @@
 Each client sends its next request as soon as the last one is answered: the hardest case for eight
 of them. Server and clients share the cores that this process may use.
 
-    taskset -c 0,1 python benchmarks/api_latency.py --store artifacts/data
+    taskset -c 0,1 python benchmarks/api_latency.py                          # a made-up shop
+    taskset -c 0,1 python benchmarks/api_latency.py --store artifacts/data   # what you serve
 """
 
-import http.client
+import asyncio
 import json
 import os
 import socket
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +22,13 @@ from typing import Annotated
 import numpy as np
 import typer
 from fastapi import FastAPI
+from made_up_shop import made_up_histories, made_up_recommender
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from tasks.recommender import Recommender
+from tasks.serving_app import create_app
 from tasks.serving_messages import Ask
 
 WARM_UP = 50
@@ -44,15 +46,19 @@ def bare_app() -> FastAPI:
     async def answer(ask: Ask) -> Answer:
         return Answer(length=len(ask.history))
 
-    @app.get("/health")
-    async def health() -> Answer:
-        return Answer(length=0)
-
     return app
 
 
+def made_up_app() -> FastAPI:
+    """The service over the made-up shop."""
+    return create_app(_made_up(os.environ["API_LATENCY_PRESET"]))
+
+
 def main(
-    store: Annotated[str, typer.Option(help="Artifact store with a release.")],
+    store: Annotated[
+        str | None, typer.Option(help="Artifact store with a release; a made-up shop without.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Model of the made-up shop.")] = "large",
     clients: Annotated[int, typer.Option(min=1)] = 8,
     requests: Annotated[int, typer.Option(min=10, help="Of each client.")] = 300,
     k: Annotated[int, typer.Option(min=1, help="Items a domain.")] = 10,
@@ -61,54 +67,57 @@ def main(
     ] = None,
 ) -> None:
     """Time requests for every domain after real histories, known by their users' events."""
-    histories = _histories(store, clients * requests)
+    recommender = _made_up(preset) if store is None else Recommender.load(store)
+    histories, names = _histories(recommender, clients * requests), recommender.catalogue.domains
+    served = "api_latency:made_up_app" if store is None else "tasks.serving_app:from_environment"
+    environment = {"LLM4CDSR_STORE": store or "", "API_LATENCY_PRESET": preset}
     figures: dict[str, dict[str, float]] = {}
     for name, factory, domains in (
         ("bare FastAPI", "api_latency:bare_app", None),
-        ("one domain", "tasks.serving_app:from_environment", histories.domains[:1]),
-        ("every domain", "tasks.serving_app:from_environment", None),
+        ("one domain", served, names[:1]),
+        ("every domain", served, None),
     ):
-        bodies = [
+        asks = [
             json.dumps({"history": items, "k": k, "domains": domains}).encode()
-            for items in histories.items
+            for items in histories
         ]
-        with _server(factory, store) as port:
-            figures[name] = _measure(port, bodies, clients)
+        with _server(factory, environment) as (port, server):
+            asyncio.run(_measure(port, asks[: WARM_UP * clients], clients))
+            worked = _cpu_seconds(server)
+            figures[name] = asyncio.run(_measure(port, asks, clients))
+            worked = _cpu_seconds(server) - worked
+        figures[name]["server_cpu_ms_per_request"] = 1000 * worked / len(asks)
     _print(figures, clients)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
-class _Histories(BaseModel):
-    items: list[list[dict[str, str]]]
-    domains: list[str]
+def _made_up(preset: str) -> Recommender:
+    return made_up_recommender(made_up_histories(), preset)
 
 
-def _histories(store: str, count: int) -> _Histories:
-    recommender = Recommender.load(store)
+def _histories(recommender: Recommender, count: int) -> list[list[dict[str, str]]]:
     rng = np.random.default_rng(0)
     users = rng.choice(len(recommender.user_ids), count)
-    return _Histories(
-        items=[
-            [{"domain": d, "item_id": i} for d, i in recommender.history(recommender.user_ids[u])]
-            for u in users.tolist()
-        ],
-        domains=list(recommender.catalogue.domains),
-    )
+    return [
+        [{"domain": d, "item_id": i} for d, i in recommender.history(recommender.user_ids[u])]
+        for u in users.tolist()
+    ]
 
 
 @contextmanager
-def _server(factory: str, store: str) -> Iterator[int]:
+def _server(factory: str, settings: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """A server's port and process id."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--app-dir", "benchmarks"]
     command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "LLM4CDSR_STORE": store}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}
     server = subprocess.Popen(command, env=environment)
     try:
         _wait_for(port, server)
-        yield port
+        yield port, server.pid
     finally:
         server.terminate()
         server.wait(20)
@@ -124,32 +133,40 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"no server at port {port}; its message is above")
 
 
-def _measure(port: int, bodies: list[bytes], clients: int) -> dict[str, float]:
+def _cpu_seconds(process: int) -> float:
+    """What a process has worked so far, from Linux's books (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _measure(port: int, asks: list[bytes], clients: int) -> dict[str, float]:
     """Returns percentiles of all clients' requests in milliseconds, and requests a second."""
+    shares = [asks[number::clients] for number in range(clients)]
     started = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        shares = [bodies[number::clients] for number in range(clients)]
-        seconds = [s for part in pool.map(lambda share: _ask(port, share), shares) for s in part]
+    parts = await asyncio.gather(*(_ask(port, share) for share in shares))
     elapsed = time.perf_counter() - started
-    p50, p95, p99 = (1000 * np.percentile(seconds, [50, 95, 99])).tolist()
-    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "per_second": len(bodies) / elapsed}
+    p50, p95, p99 = (1000 * np.percentile(np.concatenate(parts), [50, 95, 99])).tolist()
+    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "per_second": len(asks) / elapsed}
 
 
-def _ask(port: int, bodies: list[bytes]) -> list[float]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.connect()
-    assert connection.sock is not None
-    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+async def _ask(port: int, asks: list[bytes]) -> list[float]:
+    """One client on one connection. An HTTP library would take more of the cores than it has to."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     seconds = []
-    for body in [*bodies[:WARM_UP], *bodies]:
+    for body in asks:
         begun = time.perf_counter()
-        connection.request("POST", "/recommendations", body, {"content-type": "application/json"})
-        reply = connection.getresponse()
-        content = reply.read()
+        writer.write(b"POST /recommendations HTTP/1.1\r\nhost: localhost\r\n")
+        writer.write(b"content-type: application/json\r\n")
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        content = await reader.readexactly(length)
         seconds.append(time.perf_counter() - begun)
-        if reply.status != 200:
-            raise RuntimeError(f"HTTP {reply.status}: {content[:300]!r}")
-    return seconds[WARM_UP:]
+        if b" 200 " not in head.split(b"\r\n")[0]:
+            raise RuntimeError(f"{head!r} {content[:300]!r}")
+    writer.close()
+    await writer.wait_closed()
+    return seconds
 
 
 def _print(figures: dict[str, dict[str, float]], clients: int) -> None:

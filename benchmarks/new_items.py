@@ -5,7 +5,7 @@ the model are fitted on the rest; then the items are added as new ones, and ever
 ranked against all items of its domain that its user had not met. Needs a store with a refresh, as
 `llm4cdsr run refresh` leaves it, and no language model.
 
-    python benchmarks/new_items.py --store artifacts/data --epochs 10
+    python benchmarks/new_items.py --store artifacts/data --epochs 10 --splits 3
 """
 
 import json
@@ -26,7 +26,7 @@ from artifacts.dataset import Dataset, read_dataset
 from artifacts.item_embeddings import ItemEmbeddings, read_item_embeddings
 from artifacts.store import Store
 from model.baselines import markov_chain
-from model.config import load_preset
+from model.config import TriThreadConfig, load_preset
 from model.ranking import rank_all, ranking_metrics
 from model.scoring import ModelScorer, Scorer
 from model.sequences import IntArray, Prefixes, Sequences
@@ -41,6 +41,9 @@ from tasks.text_space import TextSpace
 
 CUTOFF = 10
 
+Figures = list[dict[str, float | str]]
+"""A row a domain, and one of all."""
+
 
 def main(
     store: Annotated[str, typer.Option(help="Artifact store with a refresh.")],
@@ -49,6 +52,7 @@ def main(
     preset: Annotated[str, typer.Option(help="Model preset.")] = "best",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: Annotated[int, typer.Option(help="Draws the withheld items.")] = 0,
+    splits: Annotated[int, typer.Option(min=1, help="Seeds in a row, each trained anew.")] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
@@ -59,17 +63,42 @@ def main(
     parts = parts_of(opened, latest_refresh(opened))
     data = read_dataset(opened, parts["dataset"])
     embeddings = read_item_embeddings(opened, parts["embeddings"])
-    withheld = _drawn(data.domain_starts, share, seed)
-    state, space = _trained_without(data, embeddings, withheld, preset, epochs)
+    config = load_preset(preset, {"train": {"max_epochs": epochs, "refit": False}})
+    figures = {}
+    for drawn in range(seed, seed + splits):
+        withheld = _drawn(data.domain_starts, share, drawn)
+        figures[drawn] = _measured(data, embeddings, withheld, config)
+        _print(figures[drawn], f"{int(withheld.sum()):,} items withheld by seed {drawn}")
+        if json_file is not None:
+            json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    _print(_means(list(figures.values())), f"mean of {splits} splits")
+
+
+def _measured(
+    data: Dataset,
+    embeddings: ItemEmbeddings,
+    withheld: NDArray[np.bool_],
+    config: TriThreadConfig,
+) -> Figures:
+    state, space = _trained_without(data, embeddings, withheld, config)
     grown = state.with_items(
         data.items.filter(pl.Series(withheld[1:])), embeddings.vectors[withheld], space
     )
     prefixes = _events_on(data, withheld, grown.catalogue)
-    ids_only = markov_chain(grown.histories)
-    figures = _figures({"llm4cdsr": grown.scorer, "ids alone": ids_only}, prefixes)
-    _print(figures, int(withheld.sum()))
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return _figures(
+        {"llm4cdsr": grown.scorer, "ids alone": markov_chain(grown.histories)}, prefixes
+    )
+
+
+def _means(splits: list[Figures]) -> Figures:
+    """Means of the splits' rows, each split counting the same."""
+    return [
+        {
+            name: value if isinstance(value, str) else float(np.mean([row[name] for row in rows]))
+            for name, value in rows[0].items()
+        }
+        for rows in zip(*splits, strict=True)
+    ]
 
 
 def _drawn(starts: IntArray, share: float, seed: int) -> NDArray[np.bool_]:
@@ -83,7 +112,10 @@ def _drawn(starts: IntArray, share: float, seed: int) -> NDArray[np.bool_]:
 
 
 def _trained_without(
-    data: Dataset, embeddings: ItemEmbeddings, withheld: NDArray[np.bool_], preset: str, epochs: int
+    data: Dataset,
+    embeddings: ItemEmbeddings,
+    withheld: NDArray[np.bool_],
+    config: TriThreadConfig,
 ) -> tuple[ServingState, TextSpace]:
     kept = ~withheld
     items = data.items.filter(pl.Series(kept[1:]))
@@ -91,7 +123,6 @@ def _trained_without(
     starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     vectors, is_embedded = embeddings.vectors[kept], embeddings.is_embedded[kept]
     histories = _without(sequences_of(data), kept, starts)
-    config = load_preset(preset, {"train": {"max_epochs": epochs, "refit": False}})
     projecting = ProjectConfig(hidden=config.model.hidden)
     made = project_vectors(vectors, is_embedded, data.domains, starts, projecting)
     tables = ItemTables(made.global_table, made.local_table)
@@ -135,8 +166,8 @@ def _events_on(data: Dataset, withheld: NDArray[np.bool_], catalogue: Catalogue)
     return Prefixes(sequences, users[events], events, sequences.items[events])
 
 
-def _figures(scorers: dict[str, Scorer], prefixes: Prefixes) -> list[dict[str, float | str]]:
-    rows: list[dict[str, float | str]] = []
+def _figures(scorers: dict[str, Scorer], prefixes: Prefixes) -> Figures:
+    rows: Figures = []
     names = prefixes.sequences.domain_names
     ranked = {name: rank_all(scorer, prefixes) for name, scorer in scorers.items()}
     for number, domain in [(None, "all"), *enumerate(names)]:
@@ -155,8 +186,8 @@ def _show(report: EpochReport) -> None:
     Console(stderr=True).print(f"epoch {report.epoch}: loss {report.loss:.3f}")
 
 
-def _print(rows: list[dict[str, float | str]], withheld: int) -> None:
-    table = Table(*rows[0], title=f"HR@{CUTOFF} on events of {withheld:,} withheld items")
+def _print(rows: Figures, title: str) -> None:
+    table = Table(*rows[0], title=f"HR@{CUTOFF}, {title}")
     for row in rows:
         table.add_row(*(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)

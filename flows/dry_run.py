@@ -21,7 +21,12 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.refresh import RefreshConfig
 from flows.settings import Settings
-from prompts.render import MAX_TITLES, analyze_prompt, summarize_prompt
+from prompts.render import (
+    MAX_TITLES,
+    analyze_prompt,
+    name_cluster_prompt,
+    summarize_prompt,
+)
 from tasks.budget import FREE
 from tasks.cluster import cluster_items
 from tasks.dump import DumpConfig
@@ -30,6 +35,13 @@ from tasks.endpoints import Endpoint, Endpoints, open_endpoints
 from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
 from tasks.llm_shards import PROMPT, chat_keys, embedding_keys
+from tasks.name_clusters import (
+    NAME_TOKENS,
+    TITLES_SHOWN,
+    name_questions,
+    names_identity,
+)
+from tasks.name_clusters import STAGE as NAMING
 from tasks.profile import profiles_identity, sampled_users, titles_by_interest
 from tasks.token_counts import ESTIMATED, TokenRate, token_rate
 
@@ -61,14 +73,16 @@ def plan_refresh(
         dataset = ingest.fn(dump, store).ref
         items = _plan_items(opened, dataset, endpoints.embedding, llm)
         if items.requests:
-            return (items, *_bounded_profiles(opened, dataset, endpoints, llm, config))
+            profiles = _bounded_profiles(opened, dataset, endpoints, llm, config)
+            return (items, *profiles, *_bounded_names(endpoints, llm, config))
         embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store).ref
         clusters = cluster_items.fn(embeddings, config.clusters, store).ref
+        names = _names(opened, dataset, clusters, endpoints, llm, config)
         wanted = profiles_identity(dataset, clusters, endpoints, llm, config.profiles)
         if found := opened.find(wanted):
             profiles = opened.manifest(found).counts
-            return (items, _nothing("profile users", int(profiles["with_profile"])))
-        return (items, *_profiles(opened, dataset, clusters, endpoints, llm, config))
+            return (items, _nothing("profile users", int(profiles["with_profile"])), *names)
+        return (items, *_profiles(opened, dataset, clusters, endpoints, llm, config), *names)
 
 
 def _plan_items(
@@ -138,6 +152,35 @@ def _bounded_summaries(
     yield _bound("summarize users", users, users, read, written, endpoints.chat)
     batches = math.ceil(users / llm.embedding.batch_size)
     yield _bound("embed profiles", users, batches, written, 0, endpoints.embedding)
+
+
+def _names(
+    store: Store,
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: RefreshConfig,
+) -> Iterable[PlannedCalls]:
+    if config.profiles.max_users == 0:
+        return
+    if found := store.find(names_identity(dataset, clusters, endpoints.chat, llm)):
+        yield _nothing(NAMING, int(store.manifest(found).counts["named"]))
+        return
+    asked = name_questions(store, dataset, clusters, endpoints.chat, llm.language).asked
+    yield _planned(NAMING, Role.CHAT, asked, endpoints.chat, llm, store, NAME_TOKENS)
+
+
+def _bounded_names(
+    endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
+) -> Iterable[PlannedCalls]:
+    """A name a cluster, of as many titles as are shown, each as long as it may be."""
+    if config.profiles.max_users == 0:
+        return
+    calls = config.clusters.clusters
+    longest = name_cluster_prompt(["x" * 80] * TITLES_SHOWN, llm.language)
+    read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
+    yield _bound(NAMING, calls, calls, read, calls * NAME_TOKENS, endpoints.chat)
 
 
 def _planned(

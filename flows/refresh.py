@@ -10,7 +10,7 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.settings import Settings, default_llm
-from tasks.bundle import REFRESHED, bundle
+from tasks.bundle import CLUSTER_NAMES, REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump import DumpConfig
 from tasks.dump_watch import dump_to_read
@@ -19,6 +19,7 @@ from tasks.endpoints import open_endpoints
 from tasks.events import announce_refresh
 from tasks.ingest import ingest
 from tasks.llm_config import LlmConfig
+from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.releases import was_decided
@@ -40,7 +41,8 @@ class RefreshConfig(BaseModel):
 class Refreshed(BaseModel):
     """What a refresh made or found; ``ref`` bundles what retraining starts from.
 
-    ``changed``: no release was made from these artifacts yet.
+    ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
+    and None where nobody was to be profiled: nothing is then asked of the chat model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,11 +53,20 @@ class Refreshed(BaseModel):
     embeddings: StageResult
     clusters: StageResult
     profiles: StageResult
+    names: StageResult | None
     tables: StageResult
 
     @property
     def stages(self) -> tuple[StageResult, ...]:
-        return (self.dataset, self.embeddings, self.clusters, self.profiles, self.tables)
+        named = () if self.names is None else (self.names,)
+        return (
+            self.dataset,
+            self.embeddings,
+            self.clusters,
+            self.profiles,
+            *named,
+            self.tables,
+        )
 
 
 def _run_name() -> str:
@@ -84,7 +95,7 @@ def refresh(
     store: str | None = None,
     folder: str | None = None,
 ) -> Refreshed:
-    """Ingest, embed, cluster, profile, project; each stage is reused where nothing changed.
+    """Ingest, embed, cluster, profile, name, project; each stage is reused where nothing changed.
 
     A refresh of its own (not a pipeline's) that leaves something no model was trained on emits
     the event ``llm4cdsr.refresh.changed``.
@@ -111,6 +122,9 @@ def refresh(
         profiles = patient(profile_users)(
             dataset.ref, clusters.ref, endpoints, llm, config.profiles, root
         )
+        names = None
+        if config.profiles.max_users != 0:
+            names = patient(name_clusters)(dataset.ref, clusters.ref, endpoints.chat, llm, root)
         tables = project_items(dataset.ref, embeddings.ref, config.tables, root)
     stages = {
         "dataset": dataset,
@@ -120,13 +134,15 @@ def refresh(
         "tables": tables,
     }
     parts = {role: stage.ref for role, stage in stages.items()}
+    shown = {} if names is None else {CLUSTER_NAMES: names.ref}
     made = Refreshed(
-        ref=bundle(opened, Kind.REFRESH, REFRESHED, parts),
+        ref=bundle(opened, Kind.REFRESH, REFRESHED, {**parts, **shown}),
         changed=not was_decided(opened, parts),
         dataset=dataset,
         embeddings=embeddings,
         clusters=clusters,
         profiles=profiles,
+        names=names,
         tables=tables,
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)

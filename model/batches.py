@@ -8,7 +8,7 @@ Dimensions: B users, T positions, K queries (moments at which a next item is ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +86,18 @@ def training_batch(
 
 
 def prefix_batch(
-    prefixes: Prefixes, max_length: int, domain: int | None = None
+    prefixes: Prefixes, max_length: int, domain: int | Sequence[int] | None = None
 ) -> CrossDomainBatch:
-    """One query a row, after the whole prefix; its domain is `domain` or else the target's."""
+    """One query a row, after the whole prefix; its domain is `domain` or else the target's.
+
+    With several domains every row is asked about each of them.
+    """
     start = np.maximum(prefixes.start, prefixes.stop - max_length)
     window = _Window(prefixes.sequences, start, prefixes.stop)
     domains = (
-        prefixes.sequences.domain_of(prefixes.targets)
+        prefixes.sequences.domain_of(prefixes.targets)[None]
         if domain is None
-        else np.full(len(prefixes), domain)
+        else np.tile(np.atleast_1d(domain)[:, None], len(prefixes))
     )
     return window.batch(prefixes.users, window.query_last(prefixes.targets, domains))
 
@@ -141,11 +144,13 @@ class _Window:
         return _Queries(self.rows, inputs, following, self.sequences.domain_of(following))
 
     def query_last(self, targets: IntArray, domains: IntArray) -> _Queries:
+        """Each row asked about one domain of each row of `domains` (n, B)."""
+        times = len(domains)
         return _Queries(
-            np.arange(len(self.start)),
-            self.row_starts + self.lengths,
-            targets,
-            domains,
+            np.tile(np.arange(len(self.start)), times),
+            np.tile(self.row_starts + self.lengths, times),
+            np.tile(targets, times),
+            domains.flatten(),
         )
 
     def batch(self, users: IntArray, queries: _Queries) -> CrossDomainBatch:

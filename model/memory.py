@@ -56,6 +56,12 @@ class SparseAddition:
     values: Tensor  # (n,) of either sign
     size: int  # I_d
 
+    def added_to(self, scores: Tensor) -> Tensor:
+        """`scores` (K, I_d), changed in place."""
+        cells = self.queries * self.size + self.columns
+        scores.view(-1).index_add_(0, cells, self.values)  # each cell once
+        return scores
+
     def at(self, columns: IntArray) -> Tensor:
         """The additions at `columns` (K, C); 0 where the memory knows nothing."""
         rows = np.arange(len(columns))[:, None] * self.size

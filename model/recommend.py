@@ -5,16 +5,17 @@ Dimensions: R users asked for, I_d items of the domain, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.memory import SparseAddition
 from model.ranking import BLOCK_SCORES
+from model.reader import Moments
 from model.scoring import ModelScorer, Scorer
 from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
@@ -22,8 +23,11 @@ BLOCK_EVENTS = 4096
 """Events of a block, padding included. One long history would otherwise pad thousands of short ones
 to its length: 20 items of both domains for 1,431 users took 5 s in single blocks, and 1.1 s so."""
 BLOCK_USERS = 2048
-CANDIDATE_BLOCK = 128
-"""Users whose candidates' vectors are gathered at a time: 50 MB for 400 candidates of width 256."""
+READ_TOGETHER = 256
+"""Users whose candidates' vectors are gathered at a time: 41 MB for 52 candidates of width 768."""
+MARGIN = 32
+"""Candidates beyond the number asked for: products in half precision are within a percent, so what
+belongs to the best is among them."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,6 @@ class Recommendations:
     users: IntArray  # (R,)
     items: IntArray  # (R, k) global item index
     scores: NDArray[np.float32]  # (R, k)
-
-
-class CandidateSource(Protocol):
-    """Finds items that may score high, so that not every item has to be scored."""
-
-    def columns(self, states: NDArray[np.float32], count: int) -> IntArray:
-        """Columns (R, count) of the items that fit each state best; -1 where there are fewer."""
-        ...
 
 
 def recommend(
@@ -58,88 +54,104 @@ def recommend(
     Of the domain's items only those marked in `allowed` (I_d,) are recommended; all where None.
     """
     users = np.asarray(users, np.int64)
-    size, first = sequences.domain_size(domain), int(sequences.domain_starts[domain]) + 1
-    count = min(count, size)
-    items = np.zeros((len(users), count), np.int64)
-    best = np.zeros((len(users), count), np.float32)
-    block = max(1, min(BLOCK_USERS, BLOCK_SCORES // size))
-    banned = None if allowed is None else torch.from_numpy(~allowed)
-    prefixes = sequences.prefixes_of_users(users)
-    for rows in _blocks(prefixes, block):
+    prefixes, size = sequences.prefixes_of_users(users), sequences.domain_size(domain)
+    found = _blank(users, min(count, size))
+    for rows in alike_blocks(prefixes, max(1, min(BLOCK_USERS, BLOCK_SCORES // size))):
         asked = prefixes.select(rows)
         scores = scorer.score(asked, domain).float().clone()  # (b, I_d)
-        if exclude_seen:
-            row, columns = _seen_columns(asked, domain)
-            scores[torch.from_numpy(row), torch.from_numpy(columns)] = -torch.inf
-        if banned is not None:
-            scores[:, banned.to(scores.device)] = -torch.inf
-        top, place = (found.cpu().numpy() for found in torch.topk(scores, count, dim=1))
-        best[rows] = top
-        items[rows] = np.where(np.isneginf(top), 0, place + first)
-    return Recommendations(users, items, best)
-
-
-def recommend_among(
-    scorer: ModelScorer,
-    source: CandidateSource,
-    sequences: Sequences,
-    users: IntArray,
-    domain: int,
-    count: int = 10,
-    exclude_seen: bool = True,
-    candidates: int = 200,
-) -> Recommendations:
-    """As `recommend`, scoring only what `source` proposes: for catalogues of millions of items.
-
-    `candidates` are proposed beyond the items that a user has met, and as many from the transition
-    memory, which `source` does not know; scores are exact.
-    """
-    users = np.asarray(users, np.int64)
-    first = int(sequences.domain_starts[domain]) + 1
-    prefixes = sequences.prefixes_of_users(users)
-    lengths = prefixes.stop - prefixes.start
-    shape = (len(users), count)
-    found = Recommendations(users, np.zeros(shape, np.int64), np.full(shape, -np.inf, np.float32))
-    for rows in _blocks(prefixes, CANDIDATE_BLOCK):
-        asked = prefixes.select(rows)
-        states = scorer.states(asked, domain)  # (b, 2H)
-        seen = int(lengths[rows].max(initial=0)) if exclude_seen else 0
-        proposed = source.columns(states.cpu().numpy(), max(candidates, count) + seen)  # (b, C)
-        addition = scorer.remembered(asked, domain)
-        if addition is not None:
-            proposed = _with_remembered(proposed, addition, candidates)
-        scores = scorer.score_columns(states, domain, proposed).clone()
-        if addition is not None:
-            scores = scores + addition.at(proposed)
-        scores[torch.from_numpy(proposed < 0)] = -torch.inf
-        if exclude_seen:
-            scores[torch.from_numpy(_is_seen(asked, domain, proposed))] = -torch.inf
-        top, place = torch.topk(scores, min(count, scores.shape[1]), dim=1)
-        best, chosen = top.cpu().numpy(), np.take_along_axis(proposed, place.cpu().numpy(), 1)
-        found.scores[rows, : best.shape[1]] = best
-        found.items[rows, : best.shape[1]] = np.where(np.isneginf(best), 0, chosen + first)
+        _hide(scores, asked, domain, exclude_seen, allowed)
+        top, columns = torch.topk(scores, found.items.shape[1], dim=1)
+        _enter(found, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
     return found
 
 
-def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -> IntArray:
-    """`proposed` (R, C) and each row's `count` columns of largest addition; -1 where there is none.
+def recommend_domains(
+    scorer: ModelScorer,
+    sequences: Sequences,
+    users: IntArray,
+    domains: Sequence[int],
+    count: int = 10,
+    exclude_seen: bool = True,
+    allowed: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> dict[int, Recommendations]:
+    """As `recommend`, for several domains: each history is read once.
 
-    A column that is proposed already is not repeated: it would be recommended twice.
+    Rough products choose candidates and exact scores rank them. `allowed` is by domain.
     """
-    queries, columns = addition.queries.cpu().numpy(), addition.columns.cpu().numpy()
-    order = np.lexsort((-addition.values.cpu().numpy(), queries))
-    queries, columns = queries[order], columns[order]
-    place = np.arange(len(queries)) - np.searchsorted(queries, queries)
-    kept = place < count
-    stride = int(columns.max(initial=0)) + int(proposed.max(initial=0)) + 2
-    known = np.arange(len(proposed))[:, None] * stride + proposed
-    kept &= ~np.isin(queries * stride + columns, known[proposed >= 0])
-    more = np.full((len(proposed), count), -1)
-    more[queries[kept], place[kept]] = columns[kept]
-    return np.concatenate((proposed, more), axis=1)
+    if not domains:
+        return {}
+    users = np.asarray(users, np.int64)
+    sizes = {domain: sequences.domain_size(domain) for domain in domains}
+    found = {domain: _blank(users, min(count, size)) for domain, size in sizes.items()}
+    prefixes = sequences.prefixes_of_users(users)
+    block = max(1, min(READ_TOGETHER, BLOCK_SCORES // max(sizes.values())))
+    for rows in alike_blocks(prefixes, block):
+        asked = prefixes.select(rows)
+        moments = scorer.read(asked, domains)
+        for domain, best in found.items():
+            addition = scorer.remembered(moments, domain)
+            scores = scorer.rough_products(moments, domain)
+            if addition is not None:
+                addition.added_to(scores)
+            _hide(scores, asked, domain, exclude_seen, (allowed or {}).get(domain))
+            if scorer.is_rough(domain):
+                top, columns = _ranked_exactly(
+                    scorer, moments, domain, scores, addition, best.items.shape[1]
+                )
+            else:
+                top, columns = torch.topk(scores, best.items.shape[1], dim=1)
+            _enter(best, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
+    return found
 
 
-def _blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
+def _ranked_exactly(
+    scorer: ModelScorer,
+    moments: Moments,
+    domain: int,
+    rough: Tensor,
+    addition: SparseAddition | None,
+    count: int,
+) -> tuple[Tensor, Tensor]:
+    """Exact scores and columns (R, count) of the best among the best by `rough` (R, I_d)."""
+    top, candidates = torch.topk(rough, min(count + MARGIN, rough.shape[1]), dim=1)
+    columns = candidates.numpy()
+    scores = scorer.score_columns(moments.states[domain], domain, columns)
+    if addition is not None:
+        scores = scores + addition.at(columns)
+    scores[top.isneginf()] = -torch.inf
+    best, place = torch.topk(scores, count, dim=1)
+    return best, candidates.gather(1, place)
+
+
+def _hide(
+    scores: Tensor,
+    asked: Prefixes,
+    domain: int,
+    exclude_seen: bool,
+    allowed: NDArray[np.bool_] | None,
+) -> None:
+    """Give the items that may not be recommended the score -inf, in place."""
+    if exclude_seen:
+        row, columns = seen_columns(asked, domain)
+        scores[torch.from_numpy(row), torch.from_numpy(columns)] = -torch.inf
+    if allowed is not None:
+        scores[:, torch.from_numpy(~allowed).to(scores.device)] = -torch.inf
+
+
+def _blank(users: IntArray, count: int) -> Recommendations:
+    shape = (len(users), count)
+    return Recommendations(users, np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+
+
+def _enter(
+    found: Recommendations, rows: IntArray, top: Tensor, columns: Tensor, first: int
+) -> None:
+    scores, place = top.cpu().numpy(), columns.cpu().numpy()
+    found.scores[rows] = scores
+    found.items[rows] = np.where(np.isneginf(scores), 0, place + first)
+
+
+def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
     """Rows of like length, at most `most` and `BLOCK_EVENTS` at a time (one row always fits)."""
     lengths = prefixes.stop - prefixes.start
     order = np.argsort(lengths, kind="stable")
@@ -151,7 +163,7 @@ def _blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
         begin += size
 
 
-def _seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
+def seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
     """Row and column of every event of the domain in the prefixes."""
     sequences = asked.sequences
     size, first = sequences.domain_size(domain), int(sequences.domain_starts[domain]) + 1
@@ -159,11 +171,3 @@ def _seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
     columns = sequences.items[events] - first
     own = (columns >= 0) & (columns < size)
     return row[own], columns[own]
-
-
-def _is_seen(asked: Prefixes, domain: int, proposed: IntArray) -> NDArray[np.bool_]:
-    """Which of the proposed columns (R, C) the row's user has met."""
-    size = asked.sequences.domain_size(domain)
-    row, columns = _seen_columns(asked, domain)
-    own = np.arange(len(proposed))[:, None] * size + proposed
-    return np.isin(own, row * size + columns) & (proposed >= 0)

@@ -160,9 +160,9 @@ class TriThread(nn.Module):
         places = rows.places(items)
         parts = []
         if self.global_thread is not None:
-            parts.append(self._comparable(F.embedding(places, rows.adapted)))
+            parts.append(self.comparable(F.embedding(places, rows.adapted)))
         if len(self.local_threads):
-            parts.append(self._comparable(F.embedding(places, rows.local)))
+            parts.append(self.comparable(F.embedding(places, rows.local)))
         return torch.cat(parts, dim=-1)
 
     def states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[list[Tensor], Tensor | None]:
@@ -171,7 +171,7 @@ class TriThread(nn.Module):
         A thread that has read nothing contributes zeros: the other thread then scores alone.
         """
         states, last = self.member_states(batch, rows)
-        return [self._side_by_side(found) for found in states], None if last is None else last
+        return [self.side_by_side(found) for found in states], None if last is None else last
 
     def member_states(
         self, batch: CrossDomainBatch, rows: ItemRows
@@ -184,10 +184,10 @@ class TriThread(nn.Module):
         for domain, queries in enumerate(batch.queries):
             parts = []
             if mixed is not None:
-                parts.append(self._comparable(_rows_or_zero(mixed, queries.mixed_position)))
+                parts.append(self.comparable(_rows_or_zero(mixed, queries.mixed_position)))
             if len(self.local_threads):
                 local = self._local_states(domain, batch, rows)
-                parts.append(self._comparable(_rows_or_zero(local, queries.local_position)))
+                parts.append(self.comparable(_rows_or_zero(local, queries.local_position)))
             states.append(torch.cat(parts, dim=-1))
         last = None if mixed is None else _rows_or_zero(mixed, batch.last_position)
         return states, last
@@ -196,7 +196,7 @@ class TriThread(nn.Module):
         """Inner products of states and item vectors as scores."""
         return products / self.config.temperature if self.config.scoring == "cosine" else products
 
-    def _side_by_side(self, states: Tensor) -> Tensor:
+    def side_by_side(self, states: Tensor) -> Tensor:
         """Member states (M, K, 2H) in the order of `item_vectors`, (K, 2 * M * H), each weighing
         1/M: the product of the two is the mean of the members' scores."""
         split = states.unflatten(-1, (-1, self.config.hidden))  # (M, K, 2, H)
@@ -208,7 +208,8 @@ class TriThread(nn.Module):
             return rows.local.new_zeros(self.config.members, 0, self.config.hidden)
         return _run(self.local_threads[domain], items, rows, rows.local)
 
-    def _comparable(self, vectors: Tensor) -> Tensor:
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Vectors as a score compares them: of unit length in each member where cosines count."""
         if self.config.scoring == "cosine":
             split = vectors.unflatten(-1, (-1, self.config.hidden))
             return F.normalize(split, dim=-1, eps=1e-6).flatten(-2)

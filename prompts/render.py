@@ -78,6 +78,11 @@ def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt
     return _chat_prompt(language, "summarize", {"interests": list(interests)})
 
 
+def name_cluster_prompt(titles: Sequence[str], language: Language) -> ChatPrompt:
+    """Asks what a shelf with the most central titles of one cluster is called."""
+    return _chat_prompt(language, "name_cluster", {"titles": list(titles)})
+
+
 @cache
 def prompt_version(language: Language, name: str) -> str:
     """Returns the content hash of a template."""

@@ -13,6 +13,10 @@ SERVING = "serving"
 """Pointer to the release whose recommendations are in use."""
 
 
+CLUSTER_NAMES = "cluster_names"
+"""The role of a part that only readers of the report see, and that a bundle may lack."""
+
+
 class NothingRefreshed(LookupError):
     """A retrain was asked for and no refresh has run on this store."""
 

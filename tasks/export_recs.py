@@ -6,9 +6,11 @@ one, never a half.
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import numpy as np
@@ -78,7 +80,7 @@ def export_recommendations(
 ) -> Exported:
     """Writes `RECOMMENDATION_SCHEMA` for every user, by user and rank; replaces an older export.
 
-    `on_block` is told the number of users of every block that is done, domain after domain.
+    `on_block` is told the number of users of every block that is done, once for each domain.
 
     Raises:
         NotAnExport: the folder exists and holds anything but an export.
@@ -95,12 +97,19 @@ def export_recommendations(
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     draft.mkdir(parents=True)
     try:
-        domains = {}
-        for number in numbers:
-            name = state.catalogue.domains[number]
-            path = draft / f"{quote(name, safe='')}.parquet"
-            blocks = _blocks(recommender.user_ids, state, users, number, config)
-            domains[name] = _write_domain(path, state, number, config.k, blocks, on_block)
+        with ExitStack() as open_files:
+            files = {
+                number: open_files.enter_context(_DomainFile(draft, state, number, config.k))
+                for number in numbers
+            }
+            for begin in range(0, len(users), BLOCK_USERS):
+                block = users[begin : begin + BLOCK_USERS]
+                names = [recommender.user_ids[user] for user in block.tolist()]
+                wish = Wish(config.k, config.exclude_seen)
+                for number, best in state.best(state.histories, block, numbers, wish).items():
+                    files[number].add(best, names)
+                    on_block(len(names))
+        domains = {state.catalogue.domains[number]: files[number].made() for number in numbers}
         made = Exported(
             release=recommender.facts.ref.fingerprint,
             created=datetime.now(UTC),
@@ -116,43 +125,41 @@ def export_recommendations(
     return made
 
 
-def _blocks(
-    user_ids: list[str], state: ServingState, users: IntArray, domain: int, config: ExportConfig
-) -> Iterator[tuple[Recommendations, list[str]]]:
-    wish = Wish(config.k, config.exclude_seen)
-    for begin in range(0, len(users), BLOCK_USERS):
-        block = users[begin : begin + BLOCK_USERS]
-        best = state.best(state.histories, block, domain, wish)
-        yield best, [user_ids[user] for user in block.tolist()]
+class _DomainFile:
+    """The file of one domain while it is written, and what is in it so far."""
 
+    def __init__(self, folder: Path, state: ServingState, domain: int, k: int) -> None:
+        self._state, self._domain, self._k = state, domain, k
+        name = state.catalogue.domains[domain]
+        self._path = folder / f"{quote(name, safe='')}.parquet"
+        self._is_shown = np.zeros(state.catalogue.items.height + 1, bool)
+        self._rows = self._short_lists = 0
 
-def _write_domain(
-    path: Path,
-    state: ServingState,
-    domain: int,
-    k: int,
-    blocks: Iterator[tuple[Recommendations, list[str]]],
-    on_block: Callable[[int], None],
-) -> DomainExport:
-    shown = np.zeros(state.catalogue.items.height + 1, bool)
-    rows = short = 0
-    with pq.ParquetWriter(path, _ARROW_SCHEMA, compression="zstd") as file:
-        for best, names in blocks:
-            table = user_rows(state.catalogue, best, names)
-            file.write_table(table.to_arrow().cast(_ARROW_SCHEMA))
-            filled = (best.items > 0).sum(axis=1)
-            rows, short = rows + table.height, short + int((filled < k).sum())
-            shown[best.items] = True
-            on_block(len(names))
-    place = state.catalogue.domain_rows(domain)
-    items = int(shown[1:].sum())
-    return DomainExport(
-        file=path.name,
-        rows=rows,
-        items=items,
-        coverage=round(items / (place.stop - place.start), 4),
-        short_lists=short,
-    )
+    def __enter__(self) -> Self:
+        self._file = pq.ParquetWriter(self._path, _ARROW_SCHEMA, compression="zstd")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, best: Recommendations, names: list[str]) -> None:
+        table = user_rows(self._state.catalogue, best, names)
+        self._file.write_table(table.to_arrow().cast(_ARROW_SCHEMA))
+        filled = (best.items > 0).sum(axis=1)
+        self._rows += table.height
+        self._short_lists += int((filled < self._k).sum())
+        self._is_shown[best.items] = True
+
+    def made(self) -> DomainExport:
+        place = self._state.catalogue.domain_rows(self._domain)
+        items = int(self._is_shown[1:].sum())
+        return DomainExport(
+            file=self._path.name,
+            rows=self._rows,
+            items=items,
+            coverage=round(items / (place.stop - place.start), 4),
+            short_lists=self._short_lists,
+        )
 
 
 def _users_since(recommender: Recommender, since: datetime | None) -> IntArray:

@@ -113,11 +113,9 @@ class Recommender:
         """
         state, wish = self.state, Wish(k, exclude_seen, filter)
         sequences = state.sequences([state.catalogue.indices(history)])
-        found = [
-            item_rows(state.catalogue, state.best(sequences, np.zeros(1, np.int64), number, wish))
-            for number in state.catalogue.domain_numbers(domain)
-        ]
-        return pl.concat(found)
+        numbers = state.catalogue.domain_numbers(domain)
+        found = state.best(sequences, np.zeros(1, np.int64), numbers, wish)
+        return pl.concat(item_rows(state.catalogue, best) for best in found.values())
 
     def recommend_users(
         self,
@@ -132,11 +130,9 @@ class Recommender:
         chosen = self.user_ids if user_ids is None else list(user_ids)
         users = np.array([self.user_index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
-        found = [
-            user_rows(state.catalogue, state.best(state.histories, users, number, wish), chosen)
-            for number in state.catalogue.domain_numbers(domain)
-        ]
-        return pl.concat(found)
+        numbers = state.catalogue.domain_numbers(domain)
+        found = state.best(state.histories, users, numbers, wish)
+        return pl.concat(user_rows(state.catalogue, best, chosen) for best in found.values())
 
     def score(self, history: Iterable[ItemName], items: Iterable[ItemName]) -> NDArray[np.float32]:
         """Returns the score of each item after the history, (items,). Scores of one domain can be

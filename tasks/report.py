@@ -9,7 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from artifacts import columns as col
-from artifacts.clusters import CENTROID_DISTANCE, read_clusters
+from artifacts.cluster_names import read_cluster_names
+from artifacts.clusters import read_clusters
 from artifacts.dataset import DROPPED, Dataset, read_dataset
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
@@ -23,6 +24,7 @@ from artifacts.results import (
 )
 from artifacts.store import Draft, Store
 from artifacts.user_profiles import read_user_profiles
+from tasks.central_titles import central_titles
 from tasks.endpoints import DUMMY_NOTE
 from tasks.report_bridges import bridges
 from tasks.report_changes import changes_since_served
@@ -37,6 +39,7 @@ from tasks.report_content import (
 )
 from tasks.report_examples import cold_items, cross_domain, guards, profile_examples
 from tasks.report_intervals import metric_intervals
+from tasks.report_labels import cluster_labels
 from tasks.report_page import render_report
 from tasks.stage import StageResult, run_stage
 
@@ -59,6 +62,7 @@ class ReportSources(BaseModel):
     model: ArtifactRef
     metrics: ArtifactRef
     recommendations: ArtifactRef
+    cluster_names: ArtifactRef | None = None
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
@@ -71,7 +75,8 @@ def report(
     the costs of the run that made them.
     """
     store = Store(store_root)
-    parents = {role: getattr(sources, role) for role in ReportSources.model_fields}
+    given = {role: getattr(sources, role) for role in ReportSources.model_fields}
+    parents = {role: ref for role, ref in given.items() if ref is not None}
     wanted = identity(Kind.REPORT, {"name": name}, parents)
 
     def make(draft: Draft) -> None:
@@ -88,6 +93,7 @@ def report_content(
     data = read_dataset(store, sources.dataset)
     profiles = read_user_profiles(store, sources.profiles)
     clusters = read_clusters(store, sources.clusters)
+    labels = cluster_labels(data, clusters, _names(store, sources.cluster_names))
     recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
     profile_parameters = store.manifest(sources.profiles).parameters
     vectors = read_item_embeddings(store, sources.embeddings).vectors
@@ -103,9 +109,9 @@ def report_content(
         llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
-        item_map=_item_map(data, clusters, vectors),
-        clusters=_cluster_facts(data, clusters),
-        profiles=profile_examples(data, profiles, recommended),
+        item_map=_item_map(data, clusters, vectors, labels),
+        clusters=_cluster_facts(data, clusters, labels),
+        profiles=profile_examples(data, profiles, recommended, labels),
         cross_domain=cross_domain(data, recommended),
         cold_items=cold_items(data, recommended),
         guards=guards(data, recommended),
@@ -187,7 +193,16 @@ def _domain_facts(
     )
 
 
-def _item_map(data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray) -> pl.DataFrame:
+def _names(store: Store, names: ArtifactRef | None) -> dict[int, str]:
+    """What the model called the clusters; the words of a dummy would name nothing."""
+    if names is None or DUMMY_NOTE in store.manifest(names).notes:
+        return {}
+    return read_cluster_names(store, names)
+
+
+def _item_map(
+    data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray, labels: dict[int, str]
+) -> pl.DataFrame:
     """Returns x, y of a sample of items: t-SNE, started from PCA so that it is repeatable."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -208,31 +223,34 @@ def _item_map(data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray) -> pl.
     narrow = PCA(min(50, *chosen.shape), random_state=0).fit_transform(chosen)
     perplexity = min(30.0, (len(chosen) - 1) / 3)
     flat = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(narrow)
-    labels = clusters.select(
-        pl.col(col.ITEM_INDEX).cast(pl.UInt32), pl.col(col.CLUSTER).cast(pl.String)
+    labelled = clusters.select(
+        pl.col(col.ITEM_INDEX).cast(pl.UInt32),
+        pl.col(col.CLUSTER).replace_strict(labels, return_dtype=pl.String),
     )
     return (
         shown.select(col.ITEM_INDEX, col.TITLE, col.DOMAIN)
         .with_columns(pl.Series("x", flat[:, 0]), pl.Series("y", flat[:, 1]))
-        .join(labels, on=col.ITEM_INDEX, how="left", maintain_order="left")
+        .join(labelled, on=col.ITEM_INDEX, how="left", maintain_order="left")
         .select("x", "y", col.TITLE, col.DOMAIN, col.CLUSTER)
     )
 
 
-def _cluster_facts(data: Dataset, clusters: pl.DataFrame) -> tuple[ClusterFacts, ...]:
+def _cluster_facts(
+    data: Dataset, clusters: pl.DataFrame, labels: dict[int, str]
+) -> tuple[ClusterFacts, ...]:
     """Clusters with their most central titles."""
-    items = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE, col.DOMAIN)
-    placed = clusters.join(items, on=col.ITEM_INDEX).sort(col.CLUSTER, CENTROID_DISTANCE)
+    domains = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.DOMAIN)
+    placed = clusters.join(domains, on=col.ITEM_INDEX).sort(col.CLUSTER)
+    examples = dict(central_titles(data, clusters, CLUSTER_EXAMPLES).iter_rows())
     facts = []
     for (cluster,), rows in placed.group_by(col.CLUSTER, maintain_order=True):
         shares = rows[col.DOMAIN].value_counts(normalize=True, name="share")
-        titles = rows[col.TITLE].drop_nulls().unique(maintain_order=True).head(CLUSTER_EXAMPLES)
         facts.append(
             ClusterFacts(
-                cluster=str(cluster),
+                cluster=labels[cluster],
                 items=rows.height,
                 domain_shares=dict(shares.iter_rows()),
-                examples=tuple(titles.to_list()),
+                examples=tuple(examples.get(cluster, ())),
             )
         )
     return tuple(facts)

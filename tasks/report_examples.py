@@ -1,5 +1,7 @@
 """Chooses what a report shows of users and items: examples a reader can judge by eye."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
@@ -32,9 +34,9 @@ TYPICAL_HISTORY = (6, 20)
 
 
 def profile_examples(
-    data: Dataset, profiles: UserProfiles, recommended: pl.DataFrame
+    data: Dataset, profiles: UserProfiles, recommended: pl.DataFrame, labels: Mapping[int, str]
 ) -> tuple[ProfileExample, ...]:
-    """Returns users with a profile, those in several domains first."""
+    """Returns users with a profile, those in several domains first; `labels` name the clusters."""
     readable = profiles.profiles.join(data.users.select(col.USER_ID, "events"), on=col.USER_ID)
     readable = readable.filter(pl.col("events").is_between(*TYPICAL_HISTORY))
     spread = data.in_domain().sum(axis=1)[readable[col.USER_INDEX].to_numpy()]
@@ -51,6 +53,7 @@ def profile_examples(
             text,
             interests.filter(pl.col(col.USER_INDEX) == user),
             _titles_by_domain(recommended, user_id),
+            labels,
         )
         for user, user_id, text in chosen.select(col.USER_INDEX, col.USER_ID, PROFILE).iter_rows()
     )
@@ -118,6 +121,7 @@ def _profile_example(
     text: str,
     interests: pl.DataFrame,
     recommended: dict[str, tuple[str, ...]],
+    labels: Mapping[int, str],
 ) -> ProfileExample:
     history = _history(data, user, seen_by_profile=True)
     return ProfileExample(
@@ -125,7 +129,7 @@ def _profile_example(
         domains=tuple(sorted({event.domain for event in history})),
         history=history,
         partial=tuple(
-            PartialPreference(str(cluster), interest)
+            PartialPreference(labels[cluster], interest)
             for cluster, interest in interests.select(col.CLUSTER, INTEREST).iter_rows()
         ),
         profile=text,

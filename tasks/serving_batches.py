@@ -81,25 +81,26 @@ class Batcher:
 
 
 def answer_jobs(jobs: Sequence[Job]) -> list[Picks]:
-    """Returns the picks of each job; jobs that share a state and a way of asking share a pass."""
-    alike: dict[tuple[int, bool], list[int]] = {}
+    """Returns the picks of each job; jobs that ask alike of one state share a pass."""
+    alike: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
     for row, job in enumerate(jobs):
-        alike.setdefault((id(job.state), job.exclude_seen), []).append(row)
+        alike.setdefault((id(job.state), job.domains, job.exclude_seen), []).append(row)
     picks: list[Picks] = [{} for _ in jobs]
     for rows in alike.values():
-        _answer_alike([jobs[row] for row in rows], [picks[row] for row in rows])
+        for row, found in zip(rows, _answer_alike([jobs[row] for row in rows]), strict=True):
+            picks[row] = found
     return picks
 
 
-def _answer_alike(jobs: list[Job], picks: list[Picks]) -> None:
-    state = jobs[0].state
+def _answer_alike(jobs: list[Job]) -> list[Picks]:
+    state, domains = jobs[0].state, jobs[0].domains
     sequences = state.sequences([job.history for job in jobs])
-    for domain in sorted({domain for job in jobs for domain in job.domains}):
-        asking = [row for row, job in enumerate(jobs) if domain in job.domains]
-        wish = Wish(max(jobs[row].k for row in asking), jobs[0].exclude_seen)
-        best = state.best(sequences, np.array(asking, np.int64), domain, wish)
-        for place, row in enumerate(asking):
-            picks[row][domain] = _picked(best, place, jobs[row].k)
+    wish = Wish(max(job.k for job in jobs), jobs[0].exclude_seen)
+    found = state.best(sequences, np.arange(len(jobs)), domains, wish)
+    return [
+        {domain: _picked(found[domain], row, job.k) for domain in domains}
+        for row, job in enumerate(jobs)
+    ]
 
 
 def _picked(best: Recommendations, row: int, k: int) -> tuple[list[int], list[float]]:

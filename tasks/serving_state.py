@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from model.new_items import with_catalogue
-from model.recommend import Recommendations, recommend, recommend_among
+from model.recommend import Recommendations, recommend_domains
+from model.recommend_among import recommend_among
 from model.scoring import ModelScorer
 from model.sequences import IntArray, Sequences, sequences_from_lists
 from model.tables import ItemTables
@@ -55,25 +56,27 @@ class ServingState:
     indices: dict[int, AnnIndex]
 
     def best(
-        self, sequences: Sequences, users: IntArray, domain: int, wish: Wish
-    ) -> Recommendations:
-        """Returns the best items of a domain after the histories of some rows of `sequences`.
+        self, sequences: Sequences, users: IntArray, domains: Sequence[int], wish: Wish
+    ) -> dict[int, Recommendations]:
+        """Returns the best items of some domains after the histories of some rows of `sequences`.
 
         Where a history is empty these are the most bought items, and the score is their share of
         the domain's events: about such users the model has no opinion.
         """
-        allowed = None if wish.filter is None else self._allowed(domain, wish.filter)
-        index = self.indices.get(domain)
-        if index is not None and allowed is None:
-            best = recommend_among(
+        allowed = {} if wish.filter is None else self._allowed(domains, wish.filter)
+        indexed = [domain for domain in domains if domain in self.indices and not allowed]
+        exact = [domain for domain in domains if domain not in indexed]
+        found = recommend_domains(
+            self.scorer, sequences, users, exact, wish.k, wish.exclude_seen, allowed
+        )
+        for domain in indexed:
+            index = self.indices[domain]
+            found[domain] = recommend_among(
                 self.scorer, index, sequences, users, domain, wish.k, wish.exclude_seen
             )
-        else:
-            best = recommend(
-                self.scorer, sequences, users, domain, wish.k, wish.exclude_seen, allowed
-            )
-        self._fill_empty(sequences, best, domain, allowed)
-        return best
+        for domain in domains:
+            self._fill_empty(sequences, found[domain], domain, allowed.get(domain))
+        return {domain: found[domain] for domain in domains}
 
     def sequences(self, histories: Sequence[IntArray]) -> Sequences:
         """Returns histories by hand as the model reads them."""
@@ -116,9 +119,15 @@ class ServingState:
         histories = _renumbered(self.histories, catalogue, previous)
         return ServingState(catalogue, scorer, normalised, histories, ann_indices(scorer))
 
-    def _allowed(self, domain: int, filter: pl.Expr) -> NDArray[np.bool_]:
-        rows = self.catalogue.items[self.catalogue.domain_rows(domain)]
-        return rows.select(filter.fill_null(False).cast(pl.Boolean)).to_series().to_numpy()
+    def _allowed(self, domains: Sequence[int], filter: pl.Expr) -> dict[int, NDArray[np.bool_]]:
+        holds = filter.fill_null(False).cast(pl.Boolean)
+        return {
+            domain: self.catalogue.items[self.catalogue.domain_rows(domain)]
+            .select(holds)
+            .to_series()
+            .to_numpy()
+            for domain in domains
+        }
 
     def _fill_empty(
         self,

@@ -3,6 +3,7 @@
 (() => {
   "use strict";
   const WAIT_MS = 150; // after the last key of a search
+  const NEAR = 0.2; // cosine; what is further explains nothing
   const part = (id) => document.getElementById(id);
   let history = [];
   let user = null; // whose history it is, until it is changed
@@ -60,7 +61,7 @@
   function show(found) {
     say(
       found.basis === "history"
-        ? "Best first. Below each item: what in the history is nearest to it in meaning."
+        ? "Best first. Below an item: what in the history is nearest to it in meaning."
         : "Nothing in the history yet, so these are the most bought items.",
     );
     part("lists").replaceChildren(
@@ -77,7 +78,7 @@
 
   function recommended(item) {
     const row = element("li", title(item), { title: `score ${item.score}` });
-    for (const reason of item.reasons)
+    for (const reason of item.reasons.filter((near) => near.similarity >= NEAR))
       row.append(element("p", `near: ${title(reason)} (${Math.round(reason.similarity * 100)} %)`, { class: "why" }));
     row.append(button("+", `Add ${title(item)} to the history`, () => change([...history, item]), "add"));
     return row;
@@ -188,7 +189,7 @@
         `${health.users.toLocaleString()} users, ` +
         items.map(([name, count]) => `${count.toLocaleString()} items of ${name}`).join(", ") + ".";
       part("notes").hidden = !health.notes.length;
-      part("notes").textContent = health.notes.join(" ");
+      part("notes").textContent = health.notes.join("; ") + ".";
       part("item-domain").append(...items.map(([name]) => element("option", name, { value: name })));
     } catch (error) {
       part("about").textContent = `The service does not answer: ${error.message}`;

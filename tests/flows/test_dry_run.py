@@ -16,6 +16,7 @@ from tasks.dump import DumpConfig
 from tasks.embed import embed_items
 from tasks.endpoints import open_endpoints
 from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.name_clusters import name_clusters
 from tasks.profile import profile_users
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import MODELS, InlineShards, SmallShop
@@ -63,14 +64,19 @@ def test_the_planned_calls_are_those_of_the_run_and_planning_asks_nobody(tmp_pat
         with open_endpoints(llm, tmp_path, tmp_path) as endpoints:
             arguments = (dataset, clusters, endpoints, llm, CONFIG.profiles, store.root)
             profiled = profile_users.fn(*arguments)
+            before = server.requests_to(CHAT)
+            name_clusters.fn(dataset, clusters, endpoints.chat, llm, store.root)
+            named = server.requests_to(CHAT) - before
         analyses = second["analyze interests"]
         assert analyses.is_exact
         assert analyses.requests <= first["analyze interests"].requests
-        summaries = server.requests_to(CHAT) - analyses.requests
+        assert second["name clusters"].is_exact
+        assert named == second["name clusters"].requests <= first["name clusters"].requests == 3
+        summaries = server.requests_to(CHAT) - analyses.requests - named
         assert 0 < summaries <= second["summarize users"].requests
         assert profiled.usage.completion_tokens <= analyses.completion_tokens * 2
         third = plan(store, llm)
-    assert [step.requests for step in third.values()] == [0, 0]
+    assert [step.requests for step in third.values()] == [0, 0, 0]
     assert facts_of_plan(tuple(third.values())) == [
         "Nothing to ask: everything is there, or in the ledger."
     ]
@@ -88,4 +94,4 @@ def test_a_known_price_gives_a_cost_and_an_unknown_one_is_said_to_be_unknown(
     assert "not known" in facts_of_plan(tuple(unknown.values()))[0]
     for step in known.values():
         assert step.usd == price.usd(step.prompt_tokens, step.completion_tokens) > 0
-    assert plan_table(tuple(known.values())).row_count == 4
+    assert plan_table(tuple(known.values())).row_count == 5

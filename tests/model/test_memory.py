@@ -9,7 +9,8 @@ from model.config import ModelConfig
 from model.memory import TransitionMemory
 from model.memory_reading import READING, remember
 from model.new_items import with_catalogue
-from model.recommend import recommend, recommend_among
+from model.recommend import recommend
+from model.recommend_among import recommend_among
 from model.scoring import CandidateScorer, ModelScorer
 from model.sequences import TEST, VALIDATION, Sequences, sequences_from_lists
 from model.tables import ItemTables

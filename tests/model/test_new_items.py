@@ -65,7 +65,7 @@ def test_an_item_of_the_same_text_scores_as_its_twin_does_memory_and_all(
     prefixes = moved(shop).prefixes_of_users(np.arange(shop.sequences.user_count))
     scores = scorer.score(prefixes, 0)
     torch.testing.assert_close(scores[:, TWIN - 1], scores[:, TWIN_OF - 1])
-    addition = scorer.remembered(prefixes, 0)
+    addition = scorer.remembered(scorer.read(prefixes, [0]), 0)
     assert addition is not None
     assert (addition.columns == TWIN - 1).any()
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.recommend import recommend, recommend_among
+from model.recommend import recommend
+from model.recommend_among import recommend_among
 from model.scoring import ModelScorer
 from model.sequences import IntArray
 

@@ -16,6 +16,7 @@ from prompts.render import (
     Language,
     analyze_prompt,
     item_prompt,
+    name_cluster_prompt,
     one_line,
     prompt_version,
     summarize_prompt,
@@ -67,8 +68,10 @@ def frame(prompt: ChatPrompt, line: str) -> list[tuple[str, str]]:
     [
         (EN, analyze_prompt, 80),
         (EN, summarize_prompt, 300),
+        (EN, name_cluster_prompt, 80),
         (ZH, analyze_prompt, 40),
         (ZH, summarize_prompt, 150),
+        (ZH, name_cluster_prompt, 40),
     ],
 )
 def test_a_hostile_text_changes_its_own_line_only(

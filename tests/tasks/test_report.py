@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from artifacts.answers import Role
+from artifacts.cluster_names import write_cluster_names
 from artifacts.dataset import read_dataset
-from artifacts.manifest import Kind
+from artifacts.manifest import Kind, identity
 from artifacts.results import RECOMMENDATIONS, REPORT, read_table
 from artifacts.store import Store
 from artifacts.user_profiles import read_user_profiles
@@ -22,6 +23,7 @@ from tasks.endpoints import DUMMY_NOTE, open_endpoints
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.ingest import ingest
 from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.recommend import RecommendationConfig, recommend
@@ -53,7 +55,11 @@ class Run:
     @property
     def sources(self) -> ReportSources:
         return ReportSources.model_validate(
-            {role: self.stages[role].ref for role in ReportSources.model_fields}
+            {
+                role: self.stages[role].ref
+                for role in ReportSources.model_fields
+                if role in self.stages
+            }
         )
 
 
@@ -66,12 +72,14 @@ def refresh(store: Store, dump: DumpConfig, llm: LlmConfig) -> dict[str, StageRe
         profiles = profile_users.fn(
             dataset.ref, clusters.ref, endpoints, llm, ProfileConfig(max_users=20), root
         )
+        names = name_clusters.fn(dataset.ref, clusters.ref, endpoints.chat, llm, root)
         tables = project_items.fn(dataset.ref, embeddings.ref, ProjectConfig(hidden=16), root)
     return {
         "dataset": dataset,
         "embeddings": embeddings,
         "clusters": clusters,
         "profiles": profiles,
+        "cluster_names": names,
         "tables": tables,
     }
 
@@ -139,7 +147,11 @@ def test_the_report_tells_of_every_part_of_the_run(run: Run) -> None:
     assert sum(cluster.items for cluster in content.clusters) == content.dataset.items
     assert content.learning_curve is not None
     assert content.learning_curve.height == 2
-    assert {usage.stage for usage in content.llm_usage} == {"embed items", "profile users"}
+    assert {usage.stage for usage in content.llm_usage} == {
+        "embed items",
+        "profile users",
+        "name clusters",
+    }
     assert len(content.timings) == len(stages)
     assert content.profiles
     assert content.cross_domain
@@ -156,7 +168,8 @@ def test_a_profile_is_shown_beside_the_events_it_was_made_from(run: Run) -> None
     data = read_dataset(run.store, run.stages["dataset"].ref)
     profiles = read_user_profiles(run.store, run.stages["profiles"].ref)
     table = read_table(run.store, run.stages["recommendations"].ref, RECOMMENDATIONS)
-    shown = profile_examples(data, profiles, table)
+    labels = {number: str(number) for number in range(4)}
+    shown = profile_examples(data, profiles, table, labels)
     events = data.train_events().join(
         data.items.select(pl.col("item_index").cast(pl.Int32), "title", "domain"), on="item_index"
     )
@@ -200,6 +213,28 @@ def test_a_run_on_the_dummy_says_so_everywhere(run: Run, tmp_path: Path) -> None
     content = report_content(store, sources, "x", tuple(stages.values()))
     assert content.dummy
     assert "dummy endpoint" in render_report(content)
+
+
+def test_clusters_go_by_the_names_that_a_model_gave_them_everywhere(run: Run) -> None:
+    wanted = identity(Kind.CLUSTER_NAMES, {"by": "hand"}, {})
+    with run.store.create(wanted) as draft:
+        names = pl.DataFrame({"cluster": [0, 1, 2, 3], "name": ["Pots", "Hikes", "Tea", "Yoga"]})
+        write_cluster_names(draft.path, names, pl.DataFrame())
+    sources = run.sources.model_copy(update={"cluster_names": wanted.ref})
+    content = report_content(run.store, sources, "x", ())
+    expected = {"0 · Pots", "1 · Hikes", "2 · Tea", "3 · Yoga"}
+    assert {cluster.cluster for cluster in content.clusters} == expected
+    assert content.item_map is not None
+    assert set(content.item_map["cluster"]) == expected
+    assert {part.cluster for shown in content.profiles for part in shown.partial} <= expected
+    page = render_report(content)
+    assert all(name in page for name in expected)
+
+
+def test_a_dummys_names_give_way_to_central_titles(run: Run) -> None:
+    content = report_content(run.store, run.sources, "x", ())
+    for cluster in content.clusters:
+        assert cluster.cluster.split(" · ")[1][:20] == cluster.examples[0][:20]
 
 
 def test_a_report_is_made_once_for_the_same_artifacts(run: Run) -> None:

@@ -1,0 +1,108 @@
+"""Gives each cluster of items a name that people understand, from its most central titles.
+
+The report shows the names; nothing is trained on them. So a cluster that the model finds no name
+for stays without one, and no refresh fails for it.
+"""
+
+import time
+from typing import NamedTuple
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from artifacts import columns as col
+from artifacts.answers import Role
+from artifacts.cluster_names import NAME, write_cluster_names
+from artifacts.clusters import read_clusters
+from artifacts.dataset import read_dataset
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.store import Store
+from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
+from tasks.central_titles import TITLES, central_titles
+from tasks.endpoints import Endpoint
+from tasks.llm_config import LlmConfig
+from tasks.llm_shards import answer_all, chat_keys, outcome_of
+from tasks.stage import StageResult, stage_result
+
+TITLES_SHOWN = 12
+NAME_TOKENS, NAME_WORDS = 24, 12
+"""Limits of an answer; a name that stays longer than the words is cut to its line."""
+NAME_CHARACTERS = 48
+STAGE = "name clusters"
+
+
+class NameQuestions(NamedTuple):
+    """``cluster, key`` of what is asked, and the ``key, prompt`` of each row."""
+
+    clusters: pl.DataFrame
+    asked: pl.DataFrame
+
+
+@task(name=STAGE, task_run_name=STAGE, cache_policy=NO_CACHE)
+def name_clusters(
+    dataset: ArtifactRef, clusters: ArtifactRef, endpoint: Endpoint, llm: LlmConfig, store_root: str
+) -> StageResult:
+    """Returns the names of the clusters, asking only for what the ledger lacks.
+
+    Raises:
+        EndpointRefused, EndpointDown, BudgetReached.
+    """
+    started = time.monotonic()
+    store = Store(store_root)
+    wanted = names_identity(dataset, clusters, endpoint, llm)
+    if found := store.find(wanted):
+        return stage_result(store, STAGE, found, started, reused=True)
+    placed, asked = name_questions(store, dataset, clusters, endpoint, llm.language)
+    lenient = llm.model_copy(update={"max_failed_share": 1.0})
+    limits = (NAME_TOKENS, NAME_WORDS)
+    answered = answer_all(STAGE, Role.CHAT, asked, endpoint, lenient, store, *limits)
+    names = _names(placed, answered.answers)
+    actual = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
+    if store.find(actual) is None:
+        with store.create(actual) as draft:
+            write_cluster_names(draft.path, names, answered.failures)
+            draft.notes.extend(endpoint.notes)
+            draft.counts.update({"named": names.height, "failed": answered.failures.height})
+    return stage_result(store, STAGE, actual.ref, started, reused=False, usage=answered.usage)
+
+
+def names_identity(
+    dataset: ArtifactRef, clusters: ArtifactRef, endpoint: Endpoint, llm: LlmConfig
+) -> Identity:
+    """What names depend on: titles, clusters, template, model, their limits."""
+    parameters = {
+        "chat": [endpoint.model, endpoint.parameters],
+        "limits": [TITLES_SHOWN, NAME_TOKENS, NAME_WORDS, NAME_CHARACTERS],
+        "template": prompt_version(llm.language, "name_cluster"),
+        "language": llm.language.value,
+    }
+    parents = {"dataset": dataset, "clusters": clusters}
+    return identity(Kind.CLUSTER_NAMES, parameters, parents)
+
+
+def name_questions(
+    store: Store,
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoint: Endpoint,
+    language: Language,
+) -> NameQuestions:
+    """Returns what is asked to name the clusters, one prompt a cluster that has titles."""
+    data = read_dataset(store, dataset)
+    central = central_titles(data, read_clusters(store, clusters), TITLES_SHOWN)
+    prompts = [name_cluster_prompt(titles, language) for titles in central[TITLES].to_list()]
+    asked = chat_keys(prompts, endpoint, NAME_TOKENS)
+    return NameQuestions(central.select(col.CLUSTER).hstack(asked.select(col.KEY)), asked)
+
+
+def _names(placed: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    named = placed.join(answers, on=col.KEY, how="inner", maintain_order="left")
+    names = [_as_name(text) for text in named["text"].to_list()]
+    return named.select(col.CLUSTER, pl.Series(NAME, names, pl.String)).filter(pl.col(NAME) != "")
+
+
+def _as_name(text: str) -> str:
+    """The first line without quotation marks and full stop."""
+    first = text.strip().split("\n")[0]
+    return one_line(first, NAME_CHARACTERS).strip(" .\"'“”「」《》。*#-")
