@@ -27,9 +27,9 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from tasks.recommender import Recommender
-from tasks.serving_app import create_app
-from tasks.serving_messages import Ask
+from tasks.serving.app import create_app
+from tasks.serving.messages import Ask
+from tasks.serving.recommender import Recommender
 
 WARM_UP = 50
 """Requests of each client that are not counted."""
@@ -69,7 +69,7 @@ def main(
     """Time requests for every domain after real histories, known by their users' events."""
     recommender = _made_up(preset) if store is None else Recommender.load(store)
     histories, names = _histories(recommender, clients * requests), recommender.catalogue.domains
-    served = "api_latency:made_up_app" if store is None else "tasks.serving_app:from_environment"
+    served = "api_latency:made_up_app" if store is None else "tasks.serving.app:from_environment"
     environment = {"LLM4CDSR_STORE": store or "", "API_LATENCY_PRESET": preset}
     figures: dict[str, dict[str, float]] = {}
     for name, factory, domains in (

@@ -27,12 +27,12 @@ from artifacts.answers import Role, vectors_of
 from artifacts.store import Store
 from flows.prefect_api import prefect_api
 from prompts.render import ChatPrompt, Message
-from tasks import dummy_models
-from tasks.dummy_endpoint import embed_texts, write_answer
-from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.llm_shards import Answered, answer_all, chat_keys, embedding_keys
-from tasks.shard import SHARDS_IN_FLIGHT
+from tasks.asking import dummy_models
+from tasks.asking.dummy_endpoint import embed_texts, write_answer
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.llm_shards import Answered, answer_all, chat_keys, embedding_keys
+from tasks.asking.shard import SHARDS_IN_FLIGHT
 from tests.fakes import Fault, FaultPlan, FaultyServer, faulty_endpoint
 
 MAX_TOKENS = 80

@@ -28,19 +28,24 @@ from artifacts.claims import PROMPT
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
-from tasks import llm_shards, shard_asking
-from tasks.dummy_endpoint import build_app, running_app
-from tasks.dummy_models import CHAT_MODEL
-from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.shard import Shard, ShardOutcome
+from tasks.asking import llm_shards, shard_asking
+from tasks.asking.dummy_endpoint import build_app, running_app
+from tasks.asking.dummy_models import CHAT_MODEL
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.shard import Shard, ShardOutcome
 
 LIMIT = 40
 ASK_SHARD = shard_asking.answer_shard.fn
 # A stage process starts at once: its modules are loaded already where it is forked from.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["rich.table", "tasks.shard_asking", "tasks.llm_shards", "tasks.dummy_endpoint"]
+    [
+        "rich.table",
+        "tasks.asking.shard_asking",
+        "tasks.asking.llm_shards",
+        "tasks.asking.dummy_endpoint",
+    ]
 )
 
 

@@ -25,7 +25,7 @@ from pydantic import JsonValue
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 from tests.fakes import FaultPlan, FaultyServer, faulty_endpoint
 
 IN_FLIGHT = 64

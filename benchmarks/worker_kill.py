@@ -39,7 +39,7 @@ from artifacts.ledger import Ledger
 from artifacts.results import LEARNING_CURVE
 from model.checkpoint import read_tensors
 from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 from tests.fakes import FaultPlan, faulty_endpoint
 
 IN_FLIGHT = 64

@@ -10,8 +10,8 @@ from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
 from artifacts.results import FULL, METRICS, read_table
 from artifacts.store import Store
+from tasks.promoting.verdict import Verdict
 from tasks.stage import LlmUsage, StageResult
-from tasks.verdict import Verdict
 
 if TYPE_CHECKING:
     from flows.dry_run import PlannedCalls

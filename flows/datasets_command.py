@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from flows import terminal
-from tasks.dataset_presets import (
+from tasks.dump.presets import (
     DatasetPreset,
     ExpectedCounts,
     dataset_names,

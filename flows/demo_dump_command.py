@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import terminal
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 
 EXAMPLE = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
 

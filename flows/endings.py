@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tasks.budget import BudgetReached
+from tasks.asking.budget import BudgetReached
 
 FAILED = 1
 BAD_INPUT = 2
@@ -18,27 +18,27 @@ PREFECT_ERROR = "prefect.exceptions.PrefectException"
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = frozenset(
     {
-        "tasks.dump_files.UnreadableDump",
-        "tasks.dump_events.UnknownDomain",
-        "tasks.item_catalogue.TooFewDomains",
-        "tasks.split.NothingHeldOut",
-        "tasks.dataset_presets.UnknownDataset",
-        "tasks.dataset_presets.RawFilesMissing",
+        "tasks.dump.files.UnreadableDump",
+        "tasks.dump.events.UnknownDomain",
+        "tasks.dump.item_catalogue.TooFewDomains",
+        "tasks.dump.split.NothingHeldOut",
+        "tasks.dump.presets.UnknownDataset",
+        "tasks.dump.presets.RawFilesMissing",
         "model.config.UnknownPresetError",
         "model.distributed.NoSuchDeviceError",
-        "tasks.endpoints.IncompleteEndpoint",
-        "tasks.budget.BudgetNeedsPrice",
-        "tasks.budget.BudgetNeedsThreads",
-        "tasks.llm_config.NoApiKey",
-        "tasks.local_setup.NotALocalEnvironment",
+        "tasks.asking.endpoints.IncompleteEndpoint",
+        "tasks.asking.budget.BudgetNeedsPrice",
+        "tasks.asking.budget.BudgetNeedsThreads",
+        "tasks.asking.llm_config.NoApiKey",
+        "tasks.asking.local_setup.NotALocalEnvironment",
         "tasks.bundle.NothingRefreshed",
-        "tasks.experiment_grid.UnreadableGrid",
-        "tasks.release.NothingServed",
-        "tasks.catalogue.InvalidItems",
-        "tasks.catalogue.UnknownDomain",
-        "tasks.export_recs.NotAnExport",
-        "tasks.export_model.OnnxMissing",
-        "tasks.embed_new_items.OtherEmbedder",
+        "tasks.experiments.grid.UnreadableGrid",
+        "tasks.serving.release.NothingServed",
+        "tasks.serving.catalogue.InvalidItems",
+        "tasks.serving.catalogue.UnknownDomain",
+        "tasks.serving.export_recs.NotAnExport",
+        "tasks.serving.export_model.OnnxMissing",
+        "tasks.serving.embed_new_items.OtherEmbedder",
     }
 )
 """What trying again does not help, by name: to import every stage takes longer than a command."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from flows import terminal
 from flows.endings import ending_of
-from tasks.asking_end import stop_asking
+from tasks.asking.asking_end import stop_asking
 
 INTERRUPTED = 130
 

@@ -14,11 +14,11 @@ from flows.experiment import Plan, make_missing, plan
 from flows.options import Device, StoreRoot, WhoAnswers
 from flows.prefect_api import prefect_api
 from flows.settings import Settings, default_llm
-from tasks.experiment_cell import cell_identity
-from tasks.experiment_grid import Cell, read_grid
-from tasks.experiment_page import render_markdown, render_page
-from tasks.experiment_report import FinishedGrid, compared_models, experiment_content
-from tasks.experiment_results import FinishedCell, collect
+from tasks.experiments.cell import cell_identity
+from tasks.experiments.grid import Cell, read_grid
+from tasks.experiments.page import render_markdown, render_page
+from tasks.experiments.report import FinishedGrid, compared_models, experiment_content
+from tasks.experiments.results import FinishedCell, collect
 
 RESULTS, PAGE = "results.parquet", "report.html"
 TITLE = "Results"

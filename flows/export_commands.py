@@ -13,10 +13,10 @@ from flows import terminal
 from flows.new_items import new_items_adder
 from flows.options import StoreRoot, WhoAnswers
 from flows.settings import Settings
-from tasks.export_model import ModelFormat, export_model
-from tasks.export_recs import ExportConfig, Exported, export_recommendations
-from tasks.recommender import Recommender
-from tasks.release import LATEST
+from tasks.serving.export_model import ModelFormat, export_model
+from tasks.serving.export_recs import ExportConfig, Exported, export_recommendations
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import LATEST
 
 RECS_EXAMPLES = (
     "Examples:\n\n"

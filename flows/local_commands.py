@@ -10,10 +10,10 @@ import typer
 from artifacts.store import Store
 from flows import terminal
 from flows.settings import Settings
-from tasks import dummy_endpoint, dummy_models
-from tasks.endpoints import local_pair
-from tasks.local_setup import ensure_local_environment
-from tasks.local_vllm import ROLES
+from tasks.asking import dummy_endpoint, dummy_models
+from tasks.asking.endpoints import local_pair
+from tasks.asking.local_setup import ensure_local_environment
+from tasks.asking.local_vllm import ROLES
 from tasks.stage import logger
 
 SERVE_EXAMPLES = "Examples:\n\nllm4cdsr serve\n\nllm4cdsr serve --dummy --port 8300"

@@ -22,9 +22,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.store import Store, write_atomically
+from artifacts.strict import Strict
 from flows.prefect_api import HOST, STARTUP_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -42,10 +42,8 @@ class MachineFailed(RuntimeError):
     """The server, the worker or a deployment did not come up; the message names the log."""
 
 
-class Service(BaseModel):
+class Service(Strict):
     """A process of ours. ``started`` is its start in clock ticks since boot (proc(5))."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pid: int
     started: int

@@ -7,11 +7,11 @@ from artifacts.store import Store
 from flows import terminal
 from flows.options import llm_config
 from flows.settings import Settings
-from tasks.embed_new_items import LedgerEmbedder
-from tasks.endpoints import open_endpoints
-from tasks.llm_config import Provider
-from tasks.new_items_file import read_new_items
-from tasks.recommender import Recommender
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import Provider
+from tasks.serving.embed_new_items import LedgerEmbedder
+from tasks.serving.new_items_file import read_new_items
+from tasks.serving.recommender import Recommender
 
 
 def new_items_adder(

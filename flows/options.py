@@ -11,13 +11,13 @@ from pydantic import JsonValue
 from flows.refresh import RefreshConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
-from tasks.batch_config import BatchConfig, BatchKind
-from tasks.budget import Budget
+from tasks.asking.batch_config import BatchConfig, BatchKind
+from tasks.asking.budget import Budget
+from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.cluster import ClusterConfig
-from tasks.dataset_presets import DatasetPreset, TrainingSettings, load_dataset_preset
-from tasks.dump import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
-from tasks.dump_files import existing_file
-from tasks.llm_config import LlmConfig, Provider
+from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
+from tasks.dump.files import existing_file
+from tasks.dump.presets import DatasetPreset, TrainingSettings, load_dataset_preset
 from tasks.profile import ProfileConfig
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SplitBy(StrEnum):
-    """What is held out; see `tasks.dump`."""
+    """What is held out; see `tasks.dump.config`."""
 
     LEAVE_ONE_OUT = "leave-one-out"
     TIME = "time"

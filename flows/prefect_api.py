@@ -18,7 +18,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.guarded_process import GuardedProcess
+from tasks.asking.guarded_process import GuardedProcess
 
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 90

@@ -10,8 +10,8 @@ from artifacts.store import Store
 from flows import terminal
 from flows.settings import Settings
 from tasks.bundle import SERVING
-from tasks.releases import history, release_named, roll_back
-from tasks.releases import promote as serve_release
+from tasks.promoting.releases import history, release_named, roll_back
+from tasks.promoting.releases import promote as serve_release
 
 RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
 ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"

@@ -22,8 +22,8 @@ from flows.refresh import RefreshConfig, refresh
 from flows.settings import Settings
 from flows.summary import write_summary
 from model.launch import is_torchrun
-from tasks.dump import DumpConfig, Mode
-from tasks.llm_config import LlmConfig
+from tasks.asking.llm_config import LlmConfig
+from tasks.dump.config import DumpConfig, Mode
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (

@@ -12,11 +12,11 @@ from flows import terminal
 from flows.new_items import new_items_adder
 from flows.options import StoreRoot
 from flows.settings import Settings
-from tasks.llm_config import Provider
-from tasks.recommender import Recommender
-from tasks.release import LATEST
-from tasks.serving_app import create_app
-from tasks.serving_limits import Limits
+from tasks.asking.llm_config import Provider
+from tasks.serving.app import create_app
+from tasks.serving.limits import Limits
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import LATEST
 
 EXAMPLES = (
     "Examples:\n\n"

@@ -8,22 +8,20 @@ import time
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.store import Store
+from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.settings import Settings
-from tasks.dump_watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
+from tasks.dump.watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
 from tasks.events import announce_dump
 from tasks.gone_runs import tell_of_gone_runs
 from tasks.stories import WATCH_STORY
 from tasks.webhook import tell_webhook
 
 
-class Watched(BaseModel):
+class Watched(Strict):
     """What a look came to: dumps announced, folders that wait and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     announced: tuple[str, ...]
     waiting: dict[str, str]

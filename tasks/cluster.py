@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.clusters import read_centroids, write_clusters
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from tasks.kept_centroids import CENTROIDS, kept_centroids
 from tasks.stage import StageResult, run_stage
 
@@ -25,10 +26,8 @@ FULL_KMEANS_ITEMS = 50_000
 """Beyond this many items mini-batches are used: minutes become seconds."""
 
 
-class ClusterConfig(BaseModel):
+class ClusterConfig(Strict):
     """How items are grouped into interests."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clusters: int = Field(default=10, ge=1, description="As in the paper.")
     seed: int = Field(default=0, description="Of K-means (METHOD 7.12).")

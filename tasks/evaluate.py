@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.candidates import read_candidates
@@ -25,6 +25,7 @@ from artifacts.results import (
     quoted_figures,
 )
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from model.checkpoint import load_model
 from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
 from model.scoring import ModelScorer, Scorer
@@ -59,10 +60,8 @@ NOTHING_HELD_OUT = (
 )
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Strict):
     """How the held-out events are ranked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     candidates: int = Field(default=100, ge=1, description="Of the sampled ranking, as the paper.")
     more_candidates: int | None = Field(

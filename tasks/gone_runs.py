@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.store import Store
+from artifacts.strict import Strict
 from tasks.store_notes import read_note, write_note
 from tasks.webhook import tell, webhook_url
 
@@ -22,10 +22,8 @@ NOTE = "gone-runs.json"
 REMEMBERED = timedelta(days=1)
 
 
-class ToldRuns(BaseModel):
+class ToldRuns(Strict):
     """The runs of the last day that the webhook was told of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ids: frozenset[str] = frozenset()
 

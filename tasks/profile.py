@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.answers import Role, vectors_of
@@ -21,19 +21,18 @@ from artifacts.dataset import Dataset, read_dataset
 from artifacts.fingerprint import sha256_of
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from artifacts.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
-from tasks.answer_checks import TOO_LONG
-from tasks.endpoints import Endpoints
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.asking.answer_checks import TOO_LONG
+from tasks.asking.endpoints import Endpoints
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
 from tasks.stage import LlmUsage, StageResult, stage_result
 
 
-class ProfileConfig(BaseModel):
+class ProfileConfig(Strict):
     """Who gets a profile."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_users: int | None = Field(
         default=None,

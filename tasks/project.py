@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.dataset import read_dataset
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from tasks.stage import StageResult, run_stage
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ FIT_ITEMS = 200_000
 """PCA is fitted on at most this many items, drawn by a seed; all are projected."""
 
 
-class ProjectConfig(BaseModel):
+class ProjectConfig(Strict):
     """Widths of the item tables."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     global_width: int = Field(
         default=1024, ge=1, description="Upper limit of k; less where the embeddings are narrower."

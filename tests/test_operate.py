@@ -29,8 +29,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
-from tasks.releases import history
+from tasks.demo.dump import write_demo_dump
+from tasks.promoting.releases import history
 from tasks.stories import RELEASE_STORY
 from tasks.webhook import WEBHOOK_VARIABLE
 from tests.photographs import browser, photograph

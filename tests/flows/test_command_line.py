@@ -21,10 +21,10 @@ from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli import app
+from tasks.asking.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
+from tasks.asking.local_setup import find_local_environment
 from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
-from tasks.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
-from tasks.local_setup import find_local_environment
+from tasks.demo.dump import write_demo_dump
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 
 LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"

@@ -5,11 +5,12 @@ from importlib import import_module
 import pytest
 
 from flows.endings import BAD_INPUT, FAILED, INPUT_ERRORS, status_of
-from tasks import catalogue, dump_events
-from tasks.embed_new_items import OtherEmbedder
-from tasks.export_model import OnnxMissing, ParityError
-from tasks.export_recs import NotAnExport
-from tasks.release import NothingServed
+from tasks.dump import events as dump_events
+from tasks.serving import catalogue
+from tasks.serving.embed_new_items import OtherEmbedder
+from tasks.serving.export_model import OnnxMissing, ParityError
+from tasks.serving.export_recs import NotAnExport
+from tasks.serving.release import NothingServed
 
 
 @pytest.mark.parametrize(

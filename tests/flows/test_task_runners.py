@@ -10,7 +10,7 @@ import pytest
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 
 REPOSITORY = Path(__file__).parents[2]
 MADE = ("dataset", "item_embeddings", "clusters", "user_profiles", "item_tables", "refresh")
@@ -18,7 +18,7 @@ REFRESH = """
 import sys
 from flows.refresh import RefreshConfig, refresh
 from tasks.cluster import ClusterConfig
-from tasks.llm_config import LlmConfig, Provider
+from tasks.asking.llm_config import LlmConfig, Provider
 
 if __name__ == "__main__":
     folder, store = sys.argv[1:]

@@ -10,8 +10,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 
 from artifacts.store import Store
-from tasks import shard_asking
-from tasks.asking_end import allow_asking
+from tasks.asking import shard_asking
+from tasks.asking.asking_end import allow_asking
 from tests.tasks.small_shop import InlineShards
 
 Result = TypeVar("Result")

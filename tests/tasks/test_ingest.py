@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from artifacts.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
-from tasks.dump import DumpConfig
-from tasks.dump_files import UnreadableDump
+from tasks.dump.config import DumpConfig
+from tasks.dump.files import UnreadableDump
+from tasks.dump.item_catalogue import TooFewDomains
 from tasks.ingest import dataset_identity, ingest, make_dataset
-from tasks.item_catalogue import TooFewDomains
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SCHEMA = {

@@ -14,22 +14,22 @@ from artifacts.manifest import Kind, identity
 from artifacts.results import RECOMMENDATIONS, REPORT, read_table
 from artifacts.store import Store
 from artifacts.user_profiles import read_user_profiles
-from tasks import shard_asking
+from tasks.asking import shard_asking
+from tasks.asking.endpoints import DUMMY_NOTE, open_endpoints
+from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.demo_dump import write_demo_dump
-from tasks.dump import DumpConfig
+from tasks.demo.dump import write_demo_dump
+from tasks.dump.config import DumpConfig
 from tasks.embed import embed_items
-from tasks.endpoints import DUMMY_NOTE, open_endpoints
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.ingest import ingest
-from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report, report_content
-from tasks.report_examples import TYPICAL_HISTORY, profile_examples
-from tasks.report_page import render_report
+from tasks.reporting.examples import TYPICAL_HISTORY, profile_examples
+from tasks.reporting.page import render_report
 from tasks.stage import LlmUsage, StageResult
 from tasks.train import TrainingConfig, train
 from tests.fakes import faulty_endpoint
