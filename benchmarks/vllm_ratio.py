@@ -9,6 +9,10 @@ journal, checks and Prefect included. They take turns, the first one changes fro
 and the server forgets its cached prefixes before each. Temperature is 0, so that both get about
 the same answers; the ratio of chat is one of written tokens a second all the same, because in
 batches of other sizes bfloat16 rounds otherwise.
+
+On a machine with other work read ``cpu ratio``: CPU time a token or text, of the servers and, of
+ours, of this process and Prefect's server too. The bench's own process is left out, as what it
+takes to start cannot be told from what it takes to ask.
 """
 
 import json
@@ -26,6 +30,7 @@ import polars as pl
 import typer
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
+from process_cpu import living_cpu_seconds
 from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
@@ -85,15 +90,19 @@ class Served:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one side in one round. ``tokens`` are those that were written; of embeddings none."""
+    """Of one side in one round. ``done``: tokens written, or texts embedded."""
 
     seconds: float
-    prompts: int
-    tokens: int
+    cpu_seconds: float
+    done: int
 
     @property
     def speed(self) -> float:
-        return (self.tokens or self.prompts) / self.seconds
+        return self.done / self.seconds
+
+    @property
+    def cheapness(self) -> float:
+        return self.done / self.cpu_seconds
 
 
 def main(
@@ -154,6 +163,7 @@ def _compared(served: Served, rounds: int, place: Path) -> dict[str, JsonValue]:
             if number >= 0:  # The first round warms the server up.
                 found[name].append(measured)
     bench, ours = (median(one.speed for one in found[name]) for name in ("bench", "ours"))
+    cheap = {name: median(one.cheapness for one in all_) for name, all_ in found.items()}
     by_round = [
         mine.speed / theirs.speed
         for mine, theirs in zip(found["ours"], found["bench"], strict=True)
@@ -167,8 +177,10 @@ def _compared(served: Served, rounds: int, place: Path) -> dict[str, JsonValue]:
         "ours": ours,
         "ratio": ours / bench,
         "by round": [round(ratio, 3) for ratio in by_round],
+        "cpu ratio": cheap["ours"] / cheap["bench"],
+        "cpu seconds": {n: [round(one.cpu_seconds, 2) for one in a] for n, a in found.items()},
         "seconds": {name: [round(one.seconds, 2) for one in all_] for name, all_ in found.items()},
-        "tokens": {name: [one.tokens for one in all_] for name, all_ in found.items()},
+        "done": {name: [one.done for one in all_] for name, all_ in found.items()},
     }
 
 
@@ -198,14 +210,15 @@ def _bench(served: Served, place: Path) -> Measured:
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(served.python), "-c", BENCH, *flags, "--disable-shuffle", "--save-result"]
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    cpu = -living_cpu_seconds()
     done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+    cpu += living_cpu_seconds()
     if done.returncode:
         raise SystemExit(done.stderr)
     result = json.loads((place / "result.json").read_text(encoding="utf-8"))
     if result["completed"] != len(requests):
         raise SystemExit(f"the bench completed {result['completed']} of {len(requests)} requests")
-    written = result.get("total_output_tokens", 0)
-    return Measured(result["duration"], len(served.texts), written)
+    return Measured(result["duration"], cpu, result.get("total_output_tokens", len(served.texts)))
 
 
 def _ours(served: Served, place: Path) -> Measured:
@@ -223,7 +236,7 @@ def _ours(served: Served, place: Path) -> Measured:
 
     @flow(name="vllm ratio", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # pyright: ignore
     def run() -> None:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), -living_cpu_seconds()
         if served.role is Role.CHAT:
             asked = [ChatPrompt(messages=(_said(text),)) for text in served.texts]
             keyed = chat_keys(asked, endpoint, served.max_tokens)
@@ -232,7 +245,8 @@ def _ours(served: Served, place: Path) -> Measured:
         args = (endpoint, LlmConfig(max_failed_share=0), Store(place), served.max_tokens)
         answered = answer_all("ratio", served.role, keyed, *args)
         seconds = time.perf_counter() - started
-        measured.append(Measured(seconds, keyed.height, answered.usage.completion_tokens))
+        done = answered.usage.completion_tokens or keyed.height
+        measured.append(Measured(seconds, cpu + living_cpu_seconds(), done))
 
     run()
     return measured[0]
@@ -272,7 +286,7 @@ def _batches(texts: list[str], size: int) -> list[list[str]]:
 
 
 def _print(figures: list[dict[str, JsonValue]]) -> None:
-    shown = ("role", "prompts", "in flight", "counted", "bench", "ours", "ratio", "by round")
+    shown = ("role", "prompts", "counted", "bench", "ours", "ratio", "by round", "cpu ratio")
     table = Table(*shown)
     for row in figures:
         cells = (row[name] for name in shown)
