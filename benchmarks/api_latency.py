@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from tasks.free_port import free_port
 from tasks.serving.app import create_app
 from tasks.serving.messages import Ask
 from tasks.serving.recommender import Recommender
@@ -108,9 +109,7 @@ def _histories(recommender: Recommender, count: int) -> list[list[dict[str, str]
 @contextmanager
 def _server(factory: str, settings: dict[str, str]) -> Iterator[tuple[int, int]]:
     """A server's port and process id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--app-dir", "benchmarks"]
     command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}

@@ -18,10 +18,12 @@ from pathlib import Path
 from statistics import median
 from uuid import UUID
 
-from operated import OperatedMachine, free_port, until
+from operated import OperatedMachine, until
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 from pydantic import JsonValue
+
+from tasks.free_port import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

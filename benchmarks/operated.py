@@ -5,7 +5,6 @@ The language model is a stand-in over HTTP that waits before every answer and ke
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -134,13 +133,6 @@ class OperatedMachine:
             stdout=subprocess.DEVNULL,
             check=True,
         )
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def is_final(run: FlowRun) -> bool:

@@ -26,10 +26,12 @@ from pathlib import Path
 from uuid import UUID
 
 import polars as pl
-from operated import OperatedMachine, free_port, is_final, until
+from operated import OperatedMachine, is_final, until
 from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
+
+from tasks.free_port import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -7,7 +7,6 @@ operator would look at are photographed into ``.ci/output`` (ignored by git).
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.bundle import SERVING, parts_of
 from tasks.demo.dump import write_demo_dump
+from tasks.free_port import free_port
 from tasks.promoting.releases import history
 from tasks.stories import RELEASE_STORY
 from tasks.webhook import WEBHOOK_VARIABLE
@@ -166,9 +166,7 @@ class Operated:
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     """The night: a dump lands and is served; a torn one follows. Nobody touches anything."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     inbox = Inbox()
     threading.Thread(target=inbox.serve_forever, daemon=True).start()
     machine = Operated(tmp_path_factory.mktemp("night"), port, inbox)

@@ -9,7 +9,6 @@ all but one.
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from tasks.asking.local_setup import (
     LocalEnvironment,
     Report,
 )
+from tasks.free_port import free_port
 
 Role = Literal["chat", "embedding"]
 ROLES: tuple[Role, ...] = ("chat", "embedding")
@@ -189,7 +189,7 @@ class LocalVllm:
             if server is not None and server.healthy.is_set() and not server.process.running:
                 server = self._servers[role] = self._second(server)
             if server is None:
-                server = self._servers[role] = self._launch(role, _free_port())
+                server = self._servers[role] = self._launch(role, free_port())
             return server
 
     def _second(self, dead: _Server) -> _Server:
@@ -311,12 +311,6 @@ def _preloaded(environment: LocalEnvironment) -> list[str]:
     ]
     openmp = environment.directory / "lib" / "libiomp5.so"
     return [str(path) for path in (*allocators[:1], openmp) if path.is_file()]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
