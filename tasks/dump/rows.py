@@ -80,8 +80,11 @@ def renamed(
     """Returns which of the file's columns (keys) are read as which of ours (values).
 
     Raises:
-        UnreadableDump: a needed column is not there, or two columns would be the same.
+        UnreadableDump: a needed column is not there, two columns would be the same, or there is
+            none at all.
     """
+    if not table.names:
+        raise UnreadableDump(f"{path} cannot be read: no row of it has the form that its name says")
     ours = {theirs: names.get(theirs, theirs) for theirs in table.names}
     wanted = {*wanted, *needed}
     chosen = {theirs: name for theirs, name in ours.items() if name in wanted}

@@ -156,6 +156,7 @@ def test_whole_numbers_stored_as_floats_are_ids_and_nan_is_none(tmp_path: Path) 
         ("noise.parquet", b"PAR1" + b"noise" * 9),
         ("not_zipped.csv.zst", b"user_id,item_id,domain,timestamp\na,b,c,1\n"),
         ("not_zipped.csv.gz", b"user_id,item_id,domain,timestamp\na,b,c,1\n"),
+        ("no_objects.jsonl", b"not json\n[1]\n"),
         ("torn.jsonl", b'{"user_id": "a", "item_id": "b"}\n{"user_id":'),
         ("array.json", b'[{"user_id": "a"}]'),
         ("table.xlsx", b"PK"),
