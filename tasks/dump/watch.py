@@ -88,7 +88,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     """
     filesystem, root = _open(folder)
     seen = Look()
-    sightings: dict[str, Sighting] = Field(default_factory=dict)
+    sightings: dict[str, Sighting] = {}
     for path in _candidates(filesystem, root):
         files = _files(filesystem, path)
         if fault := _fault(files):
