@@ -23,8 +23,8 @@ LISTS_PER_ROOT = 2
 faster to ask and take much longer to build."""
 TRAINING_ROUNDS = 10
 PROBED_SHARE, LEAST_PROBED = 0.02, 64
-"""Lists looked into: the share of a large domain's, and of a smaller one's more: among 200,000 items
-18 of 894 lists held .961 of the best 20, and 64 hold .986 (benchmarks/ann_recall.py)."""
+"""Lists looked into: a share of a large domain's, and more of a smaller one's. Of 200,000 items 18
+lists of 894 held .961 of the best 20, and 64 hold .986 (benchmarks/ann_recall.py)."""
 
 
 class AnnIndex:
