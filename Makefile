@@ -5,6 +5,8 @@ SEED ?= 7
 PROFILE_USERS ?= 200
 # Enough to show: validation is still rising then.
 EPOCHS ?= 15
+# Processes that share the tests, a file at a time.
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 DEMO := demo
 # Idle OpenMP threads that spin would starve whatever else runs beside them.
@@ -31,7 +33,7 @@ local-pair: .venv/ready
 	$(BIN)/llm4cdsr setup-local
 
 test-without-pair: check
-	$(BIN)/python -m pytest -m "not local_vllm"
+	$(BIN)/python -m pytest -m "not local_vllm" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 check: .venv/ready ## Lint, format and types only.
 	$(BIN)/ruff check .

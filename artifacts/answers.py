@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import to_json
 
 from artifacts import columns as col
 from artifacts.fingerprint import canonical_json, sha256_of
@@ -93,17 +94,18 @@ def journal_line(answer: Answer, model: str | None = None, at: int | None = None
     ``at``: milliseconds since 1970 UTC.
     """
     vector = None if answer.vector is None else _vector_bytes(answer.vector)
-    line = _Line(
-        key=answer.key,
-        text=None if answer.text is None else _storable(answer.text),
-        vector=None if vector is None else base64.b64encode(vector).decode(),
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        model=model,
-        at=at,
-    )
-    return line.model_dump_json().encode() + b"\n"
+    # Not by making a `_Line` first, which takes longer than all the rest.
+    line = {
+        "key": answer.key,
+        "text": None if answer.text is None else _storable(answer.text),
+        "vector": None if vector is None else base64.b64encode(vector).decode(),
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "model": model,
+        "at": at,
+    }
+    return to_json(line) + b"\n"
 
 
 def parse_journal(content: bytes) -> pl.DataFrame:

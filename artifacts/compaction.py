@@ -14,7 +14,6 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from artifacts import columns as col
 from artifacts.answers import PART_SCHEMA
@@ -22,6 +21,7 @@ from artifacts.claims import QUESTION_SCHEMA
 from artifacts.journal import sync
 from artifacts.ledger import SWAP_LOCK, Ledger, locked
 from artifacts.store import write_atomically
+from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20
 """What a merged part grows to; parts over half of it are left as they are."""
@@ -45,10 +45,8 @@ class Compacted:
     duplicates_dropped: int
 
 
-class _Plan(BaseModel):
+class _Plan(Strict):
     """A swap that is decided: the merged file is whole, its sources may go."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     merged: str
     target: str

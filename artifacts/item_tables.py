@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from artifacts.vectors import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    import faiss
 
 _TABLES_FILE = "tables.safetensors"
 _PROJECTIONS_FILE = "projections.safetensors"
@@ -29,6 +32,8 @@ class StoredItemTables:
 
 def write_item_tables(folder: Path, tables: StoredItemTables, vectors: np.ndarray) -> None:
     """Writes the tables, and an index of the embeddings ``vectors`` (items + 1, width)."""
+    import faiss
+
     arrays = {"global_table": tables.global_table, "local_table": tables.local_table}
     write_arrays(folder / _TABLES_FILE, arrays)
     write_arrays(folder / _PROJECTIONS_FILE, tables.projections)
@@ -43,12 +48,16 @@ def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
     return StoredItemTables(tables["global_table"], tables["local_table"], projections)
 
 
-def read_item_index(store: Store, ref: ArtifactRef) -> faiss.Index:
+def read_item_index(store: Store, ref: ArtifactRef) -> "faiss.Index":
     """Returns the index over L2-normalised embeddings: ids are item indices, scores cosines."""
+    import faiss
+
     return faiss.read_index(str(store.path(ref) / _INDEX_FILE))
 
 
-def _search_index(vectors: np.ndarray) -> faiss.Index:
+def _search_index(vectors: np.ndarray) -> "faiss.Index":
+    import faiss
+
     normalised = vectors[1:].copy()
     faiss.normalize_L2(normalised)
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))

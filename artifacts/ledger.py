@@ -25,6 +25,8 @@ from artifacts import columns as col
 from artifacts.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
 from artifacts.journal import Journal, seal_if_abandoned
 
+FLOAT_BYTES = 4
+
 SWAP_LOCK = ".parts.lock"
 """Shared by who reads parts; exclusive for the moment in which compaction replaces some."""
 
@@ -72,6 +74,23 @@ class Ledger:
             held = parts.select(list(ANSWER_SCHEMA))
             found = held.join(asked, on=col.KEY, how="semi", maintain_order="left").collect()
         return found.unique(col.KEY, keep="first", maintain_order=True)
+
+    def width(self, keys: pl.Series) -> int | None:
+        """Returns how many numbers the vectors have that answer these keys; None where none does.
+
+        Vectors are read of one part at most: all that are held may not fit into memory.
+        """
+        asked = pl.LazyFrame({col.KEY: keys})
+        with self.reading():
+            for path in self.parts():
+                part = scan_parts([path])
+                held = part.select(col.KEY).join(asked, on=col.KEY, how="semi").collect()
+                if held.is_empty():
+                    continue
+                vector = part.join(held.lazy(), on=col.KEY, how="semi").select("vector").collect()
+                if (lengths := vector["vector"].bin.size().drop_nulls()).len():
+                    return lengths[0] // FLOAT_BYTES
+        return None
 
     def parts(self) -> list[Path]:
         """Returns the sealed parts, oldest first."""

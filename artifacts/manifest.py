@@ -3,9 +3,10 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from artifacts.fingerprint import canonical, fingerprint_of
+from artifacts.strict import Strict
 
 
 class Kind(StrEnum):
@@ -33,11 +34,7 @@ SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind
 COMPLETE = "complete"
 
 
-class _Edge(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ArtifactRef(_Edge):
+class ArtifactRef(Strict):
     """Names one artifact. This, never a frame or a tensor, travels between tasks."""
 
     kind: Kind
@@ -47,7 +44,7 @@ class ArtifactRef(_Edge):
         return f"{self.kind}/{self.fingerprint}"
 
 
-class Identity(_Edge):
+class Identity(Strict):
     """What an artifact is made of; equal identities are the same artifact.
 
     ``outcome`` is "complete", or names what is missing: an artifact with failed items is kept
@@ -69,14 +66,14 @@ class Identity(_Edge):
         return ArtifactRef(kind=self.kind, fingerprint=self.fingerprint)
 
 
-class StoredFile(_Edge):
+class StoredFile(Strict):
     """Size in bytes and SHA-256 of one file of an artifact."""
 
     size: int
     sha256: str
 
 
-class Manifest(_Edge):
+class Manifest(Strict):
     """The content of ``manifest.json``, written last: a folder without it is no artifact."""
 
     kind: Kind

@@ -13,6 +13,9 @@ RANKS = "ranks.parquet"
 RECOMMENDATIONS = "recommendations.parquet"
 REPORT = "report.html"
 
+FULL, SAMPLED = "full", "sampled"
+"""Rankings of a held-out event: among every item of its domain, or among candidates."""
+
 METRIC_SCHEMA = pl.Schema(
     {
         "model": pl.String,

@@ -27,9 +27,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from tasks.recommender import Recommender
-from tasks.serving_app import create_app
-from tasks.serving_messages import Ask
+from tasks.free_port import free_port
+from tasks.serving.app import create_app
+from tasks.serving.messages import Ask
+from tasks.serving.recommender import Recommender
 
 WARM_UP = 50
 """Requests of each client that are not counted."""
@@ -69,7 +70,7 @@ def main(
     """Time requests for every domain after real histories, known by their users' events."""
     recommender = _made_up(preset) if store is None else Recommender.load(store)
     histories, names = _histories(recommender, clients * requests), recommender.catalogue.domains
-    served = "api_latency:made_up_app" if store is None else "tasks.serving_app:from_environment"
+    served = "api_latency:made_up_app" if store is None else "tasks.serving.app:from_environment"
     environment = {"LLM4CDSR_STORE": store or "", "API_LATENCY_PRESET": preset}
     figures: dict[str, dict[str, float]] = {}
     for name, factory, domains in (
@@ -108,9 +109,7 @@ def _histories(recommender: Recommender, count: int) -> list[list[dict[str, str]
 @contextmanager
 def _server(factory: str, settings: dict[str, str]) -> Iterator[tuple[int, int]]:
     """A server's port and process id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--app-dir", "benchmarks"]
     command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}

@@ -36,9 +36,10 @@ from artifacts.answers import Role
 from artifacts.store import Store
 from flows.prefect_api import prefect_api
 from prompts.render import ChatPrompt, Message
-from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT, answer_all, chat_keys, embedding_keys
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys
+from tasks.asking.shard import SHARDS_IN_FLIGHT
 
 BATCH_SIZE = 64
 MAX_TOKENS, MAX_WORDS = 80, 50

@@ -25,7 +25,7 @@ from model.ranking import Ranks, rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST, Prefixes
 from model.tri_thread import TriThread
-from tasks.dump import DumpConfig
+from tasks.dump.config import DumpConfig
 from tasks.ingest import ingest
 from tasks.model_inputs import sequences_of
 

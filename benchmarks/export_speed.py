@@ -16,7 +16,7 @@ import typer
 from figures import tell
 from made_up_shop import DOMAINS, EVENTS, ITEMS, USERS, made_up_histories, made_up_recommender
 
-from tasks.export_recs import ExportConfig, export_recommendations
+from tasks.serving.export_recs import ExportConfig, export_recommendations
 
 
 def main(

@@ -27,11 +27,12 @@ from artifacts.answers import Role, vectors_of
 from artifacts.store import Store
 from flows.prefect_api import prefect_api
 from prompts.render import ChatPrompt, Message
-from tasks import dummy_endpoint
-from tasks.dummy_endpoint import embed_texts, write_answer
-from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT, Answered, answer_all, chat_keys, embedding_keys
+from tasks.asking import dummy_models
+from tasks.asking.dummy_endpoint import embed_texts, write_answer
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.llm_shards import Answered, answer_all, chat_keys, embedding_keys
+from tasks.asking.shard import SHARDS_IN_FLIGHT
 from tests.fakes import Fault, FaultPlan, FaultyServer, faulty_endpoint
 
 MAX_TOKENS = 80
@@ -48,7 +49,7 @@ KINDS = {
     Role.CHAT: (*COMMON, Fault.EMPTY_TEXT),
     Role.EMBEDDING: (*COMMON, Fault.WRONG_LENGTH, Fault.NAN, Fault.REORDERED),
 }
-MODELS = {Role.CHAT: dummy_endpoint.CHAT_MODEL, Role.EMBEDDING: dummy_endpoint.EMBEDDING_MODEL}
+MODELS = {Role.CHAT: dummy_models.CHAT_MODEL, Role.EMBEDDING: dummy_models.EMBEDDING_MODEL}
 
 
 def main(

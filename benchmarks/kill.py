@@ -28,26 +28,35 @@ from artifacts.claims import PROMPT
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
-from tasks import llm_shards
-from tasks.dummy_endpoint import CHAT_MODEL, build_app, running_app
-from tasks.endpoints import Endpoint
-from tasks.llm_config import EndpointSpec, LlmConfig
+from tasks.asking import llm_shards, shard_asking
+from tasks.asking.dummy_endpoint import build_app, running_app
+from tasks.asking.dummy_models import CHAT_MODEL
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.shard import Shard, ShardOutcome
 
 LIMIT = 40
-ASK_SHARD = llm_shards.answer_shard.fn
+ASK_SHARD = shard_asking.answer_shard.fn
 # A stage process starts at once: its modules are loaded already where it is forked from.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["rich.table", "tasks.llm_shards", "tasks.dummy_endpoint"])
+CONTEXT.set_forkserver_preload(
+    [
+        "rich.table",
+        "tasks.asking.shard_asking",
+        "tasks.asking.llm_shards",
+        "tasks.asking.dummy_endpoint",
+    ]
+)
 
 
 class InlineShards:
     """Runs shards one after the other: what Prefect does between them is not what is killed."""
 
-    def map(self, shards: list[llm_shards.Shard]) -> "InlineShards":
+    def map(self, shards: list[Shard]) -> "InlineShards":
         self._outcomes = [ASK_SHARD(shard) for shard in shards]
         return self
 
-    def result(self) -> list[llm_shards.ShardOutcome]:
+    def result(self) -> list[ShardOutcome]:
         return self._outcomes
 
 
@@ -142,7 +151,7 @@ def _serve(answered, url, stop: Event, delay: float) -> None:  # noqa: ANN001
 
 
 def _stage(url: str, root: str, prompts: int, concurrency: int) -> None:
-    llm_shards.answer_shard = InlineShards()  # pyright: ignore[reportAttributeAccessIssue]
+    shard_asking.answer_shard = InlineShards()  # pyright: ignore[reportAttributeAccessIssue]
     spec = EndpointSpec(
         base_url=url, model=CHAT_MODEL, concurrency=concurrency, timeout_seconds=60, max_retries=2
     )

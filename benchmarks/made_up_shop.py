@@ -16,10 +16,10 @@ from model.config import load_preset
 from model.sequences import IntArray, Sequences
 from model.tables import ItemTables
 from model.tri_thread import TriThread
-from tasks.catalogue import Catalogue
-from tasks.recommender import Recommender
-from tasks.release import OpenRelease, ReleaseFacts
-from tasks.text_space import TextSpace
+from tasks.serving.catalogue import Catalogue
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import OpenRelease, ReleaseFacts
+from tasks.serving.text_space import TextSpace
 
 USERS, ITEMS, EVENTS = 53_061, 36_298, 8.2
 """Those of `food-kitchen`: users, items of both domains, mean events of a user."""

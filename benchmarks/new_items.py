@@ -33,11 +33,11 @@ from model.sequences import IntArray, Prefixes, Sequences
 from model.tables import ItemTables
 from model.trainer import EpochReport, fit
 from tasks.bundle import latest_refresh, parts_of
-from tasks.catalogue import Catalogue
 from tasks.model_inputs import sequences_of
 from tasks.project import ProjectConfig, project_vectors
-from tasks.serving_state import ServingState, unit_rows
-from tasks.text_space import TextSpace
+from tasks.serving.catalogue import Catalogue
+from tasks.serving.state import ServingState, unit_rows
+from tasks.serving.text_space import TextSpace
 
 CUTOFF = 10
 

@@ -5,9 +5,9 @@ import numpy as np
 from artifacts.dataset import Dataset
 from model.tables import ItemTables
 from prompts.render import Language
-from tasks.dummy_endpoint import embed_texts
+from tasks.asking.dummy_endpoint import embed_texts
+from tasks.asking.llm_shards import PROMPT
 from tasks.embed import item_texts
-from tasks.llm_shards import PROMPT
 from tasks.project import ProjectConfig, project_vectors
 
 

@@ -24,7 +24,7 @@ from model.ranking import rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST
 from model.trainer import EpochReport, fit
-from tasks.dump import DumpConfig
+from tasks.dump.config import DumpConfig
 from tasks.ingest import ingest
 from tasks.model_inputs import sequences_of
 

@@ -1,143 +1,134 @@
 """The command line: ``llm4cdsr --help``."""
 
-import signal
-import socket
-import threading
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from artifacts.results import REPORT
-from artifacts.store import Store
-from flows import (
-    console,
-    datasets_command,
-    experiment_command,
-    export_commands,
-    machine_command,
-    release_command,
-    run_commands,
-    serve_recs_command,
-    train_command,
-)
 from flows.exits import one_message
-from flows.ledger_command import ledger_app
-from flows.options import StoreRoot
-from flows.settings import Settings
-from tasks import dummy_endpoint
-from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
-from tasks.endpoints import local_pair
-from tasks.local_setup import ensure_local_environment
-from tasks.local_vllm import ROLES
-from tasks.stage import logger
+from flows.lazy_group import Listed, lazy_group
 
-SETTING_PREFIX = {"chat": "LLM4CDSR_CHAT", "embedding": "LLM4CDSR_EMBED"}
+COMMANDS = {
+    "run": Listed(
+        "flows.run_commands",
+        "run",
+        "RUN_EXAMPLES",
+        "Refresh, then retrain: from a dump to recommendations, paying only for what is new.",
+    ),
+    "refresh": Listed(
+        "flows.run_commands",
+        "refresh_command",
+        "REFRESH_EXAMPLES",
+        "From a dump to item tables and user profiles; asks the LLM only for what is new.",
+    ),
+    "retrain": Listed(
+        "flows.run_commands",
+        "retrain_command",
+        "RETRAIN_EXAMPLES",
+        "From the latest refresh to a model, its recommendations and a report.",
+    ),
+    "datasets": Listed(
+        "flows.datasets_command",
+        "datasets",
+        "EXAMPLES",
+        "List the data sets that ship: raw files, where to get them, windows and cores.",
+    ),
+    "train": Listed(
+        "flows.train_command",
+        "train",
+        "EXAMPLES",
+        "Fit the model of the latest refresh, also by several processes under torchrun.",
+    ),
+    "experiment": Listed(
+        "flows.experiment_command",
+        "experiment",
+        "EXAMPLES",
+        "Measure models: every cell of a grid of datasets, presets, ablations and seeds.",
+    ),
+    "serve-recs": Listed(
+        "flows.serve_recs_command",
+        "serve_recs",
+        "EXAMPLES",
+        "Serve recommendations and a page to try them, until Ctrl-C.",
+    ),
+    "export-recs": Listed(
+        "flows.export_commands",
+        "export_recs",
+        "RECS_EXAMPLES",
+        "Write the best items of every user: a Parquet file a domain, export.json with counts.",
+    ),
+    "export-model": Listed(
+        "flows.export_commands",
+        "export_model_command",
+        "MODEL_EXAMPLES",
+        "Write the scoring path as one graph: histories of item indices in, scores of items out.",
+    ),
+    "ledger": Listed(
+        "flows.ledger_command",
+        "ledger_app",
+        None,
+        "The ledger of LLM answers: what was paid for once and is never asked again.",
+    ),
+    "releases": Listed(
+        "flows.release_command",
+        "releases",
+        "RELEASES_EXAMPLE",
+        "List what was promoted, held and rolled back, newest first.",
+    ),
+    "rollback": Listed(
+        "flows.release_command",
+        "rollback",
+        "ROLLBACK_EXAMPLE",
+        "Serve the release before the one in use; takes effect at once.",
+    ),
+    "promote": Listed(
+        "flows.release_command",
+        "promote",
+        "PROMOTE_EXAMPLE",
+        "Serve a release, also one that was held; takes effect at once.",
+    ),
+    "up": Listed(
+        "flows.machine_command",
+        "up",
+        "UP_EXAMPLES",
+        "Start server, work pool, deployments and worker in the background; safe to repeat.",
+    ),
+    "down": Listed(
+        "flows.machine_command",
+        "down",
+        "DOWN_EXAMPLE",
+        "Stop worker and server; a run in progress ends, and the next one goes on from there.",
+    ),
+    "demo-dump": Listed(
+        "flows.demo_dump_command",
+        "demo_dump",
+        "EXAMPLE",
+        "Write the dump of two made-up shops, as a shop would export it.",
+    ),
+    "serve": Listed(
+        "flows.local_commands",
+        "serve",
+        "SERVE_EXAMPLES",
+        "Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C.",
+    ),
+    "setup-local": Listed(
+        "flows.local_commands",
+        "setup_local",
+        None,
+        "Install the local vLLM pair and its models now, not on the first run (3.4 GB).",
+    ),
+    "show": Listed(
+        "flows.show_command",
+        "show",
+        None,
+        "Show what is served now: quality, artifacts, where the report lies.",
+    ),
+}
+"""Every command, in the order of the help; tests hold each line against the command's own."""
 
-app = typer.Typer(
-    name="llm4cdsr",
-    help="Next-item recommendations across domains, with items and users understood by an LLM.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = lazy_group(
+    "llm4cdsr",
+    "Next-item recommendations across domains, with items and users understood by an LLM.",
+    COMMANDS,
 )
-app.command(epilog=run_commands.RUN_EXAMPLES)(run_commands.run)
-app.command("refresh", epilog=run_commands.REFRESH_EXAMPLES)(run_commands.refresh_command)
-app.command("retrain", epilog=run_commands.RETRAIN_EXAMPLES)(run_commands.retrain_command)
-app.command(epilog=datasets_command.EXAMPLES)(datasets_command.datasets)
-app.command(epilog=train_command.EXAMPLES)(train_command.train)
-app.command(epilog=experiment_command.EXAMPLES)(experiment_command.experiment)
-app.command("serve-recs", epilog=serve_recs_command.EXAMPLES)(serve_recs_command.serve_recs)
-app.command("export-recs", epilog=export_commands.RECS_EXAMPLES)(export_commands.export_recs)
-app.command("export-model", epilog=export_commands.MODEL_EXAMPLES)(
-    export_commands.export_model_command
-)
-app.add_typer(ledger_app, name="ledger")
-release_command.register(app)
-machine_command.register(app)
-
-
-@app.command(epilog="Example:\n\nllm4cdsr demo-dump demo --seed 8")
-def demo_dump(
-    directory: Annotated[Path, typer.Argument(help="Where the two files are written.")],
-    seed: Annotated[int, typer.Option(min=0, help="A new seed gives new users and items.")] = 7,
-    users: Annotated[int, typer.Option(min=10, help="Users.")] = 400,
-    items: Annotated[int, typer.Option(min=48, help="Items of both shops.")] = 600,
-) -> None:
-    """Write the dump of two made-up shops, as a shop would export it."""
-    written = write_demo_dump(directory, seed=seed, users=users, items=items)
-    console.out.print(
-        f"{written.event_count:,} events of {written.user_count:,} users on "
-        f"{written.item_count:,} items:\n  {written.interactions}\n  {written.items}"
-    )
-
-
-@app.command(
-    epilog="Examples:\n\nllm4cdsr serve\n\nllm4cdsr serve --dummy --port 8300",
-)
-def serve(
-    dummy: Annotated[
-        bool, typer.Option("--dummy", help="The dummy endpoint: no model, no install.")
-    ] = False,
-    port: Annotated[int, typer.Option(help="Port of the dummy endpoint.")] = 8300,
-) -> None:
-    """Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C."""
-    console.show_logs(verbose=False)
-    if dummy:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                raise typer.BadParameter(f"port {port} is taken; choose another with --port")
-        url = f"http://127.0.0.1:{port}/v1"
-        _print_url("chat", url, dummy_endpoint.CHAT_MODEL)
-        _print_url("embedding", url, dummy_endpoint.EMBEDDING_MODEL)
-        dummy_endpoint.serve("127.0.0.1", port)
-        return
-    settings = Settings()
-    logs = Store(settings.store).workspace("logs")
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with local_pair(settings.local_vllm, logs) as pair:
-        pair.start()
-        for role in ROLES:
-            _print_url(role, pair.base_url(role), pair.model_name(role))
-        stop.wait()
-
-
-@app.command()
-def setup_local() -> None:
-    """Install the local vLLM pair and its models now, not on the first run (3.4 GB)."""
-    console.show_logs(verbose=False)
-    environment = ensure_local_environment(Settings().local_vllm, report=logger.info)
-    console.out.print(f"ready: {environment.directory}")
-
-
-@app.command()
-def show(
-    store: StoreRoot = None,
-) -> None:
-    """Show what is served now: quality, artifacts, where the report lies."""
-    opened = Store(store or Settings().store)
-    release = opened.pointed(SERVING)
-    if release is None:
-        raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
-    parts = parts_of(opened, release)
-    console.out.print(console.metric_table(opened, parts["metrics"]))
-    for note in opened.manifest(release).notes:
-        console.out.print(f"[bold yellow]Note:[/] {note}.")
-    for role, ref in parts.items():
-        place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
-        console.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
-    console.out.print(release_command.history_table(opened, newest=5))
 
 
 def run_app() -> None:
     """Runs the app; see `flows.exits` for how it ends."""
     with one_message():
         app()
-
-
-def _print_url(role: str, url: str, model: str) -> None:
-    variable = SETTING_PREFIX[role]
-    line = f"{variable}_BASE_URL={url} {variable}_MODEL={model}"
-    console.out.print(line, soft_wrap=True, highlight=False)

@@ -1,38 +1,22 @@
 """What a person sees in the terminal: one line a stage, and at the end what came of the run."""
 
-import logging
+from typing import TYPE_CHECKING
 
 import polars as pl
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
-from artifacts.results import METRICS, read_table
+from artifacts.results import FULL, METRICS, read_table
 from artifacts.store import Store
-from flows.dry_run import PlannedCalls
-from tasks.evaluate import FULL
-from tasks.progress import TERMINAL
+from tasks.promoting.verdict import Verdict
 from tasks.stage import LlmUsage, StageResult
-from tasks.verdict import Verdict
+
+if TYPE_CHECKING:
+    from flows.dry_run import PlannedCalls
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
-
-out = Console()
-err = TERMINAL
-
-
-def show_logs(*, verbose: bool) -> None:
-    """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
-    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
-    logger = logging.getLogger("llm4cdsr")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    if verbose:
-        logging.getLogger().addHandler(handler)
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
@@ -55,7 +39,7 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
     return table
 
 
-def plan_table(planned: tuple[PlannedCalls, ...]) -> Table:
+def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
     """Returns one row a step of the LLM: what a run would ask now, and what it would cost."""
     table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
     table.add_column("step", no_wrap=True)
@@ -75,7 +59,7 @@ def plan_table(planned: tuple[PlannedCalls, ...]) -> Table:
     return table
 
 
-def facts_of_plan(planned: tuple[PlannedCalls, ...]) -> list[str]:
+def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
     """Returns the sum, how tokens were counted, and which rows are bounds."""
     costs = [step.usd for step in planned]
     known = sum(cost for cost in costs if cost is not None)

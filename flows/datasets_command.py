@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows import console
-from tasks.dataset_presets import (
+from flows import terminal
+from tasks.dump.presets import (
     DatasetPreset,
     ExpectedCounts,
     dataset_names,
@@ -35,9 +35,9 @@ def datasets(
         return
     for name in dataset_names():
         preset = load_dataset_preset(name)
-        console.out.print(f"[bold]{name}[/]: {preset.about}")
-        console.out.print(_facts(preset))
-    console.out.print("Run one: llm4cdsr run --dataset NAME --raw FOLDER-WITH-THE-FILES")
+        terminal.out.print(f"[bold]{name}[/]: {preset.about}")
+        terminal.out.print(_facts(preset))
+    terminal.out.print("Run one: llm4cdsr run --dataset NAME --raw FOLDER-WITH-THE-FILES")
 
 
 def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:

@@ -27,14 +27,15 @@ from prompts.render import (
     name_cluster_prompt,
     summarize_prompt,
 )
-from tasks.budget import FREE
+from tasks.asking.budget import FREE
+from tasks.asking.endpoints import Endpoint, Endpoints, open_endpoints
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import PROMPT, chat_keys, embedding_keys
+from tasks.asking.token_counts import ESTIMATED, TokenRate, token_rate
 from tasks.cluster import cluster_items
-from tasks.dump import DumpConfig
+from tasks.dump.config import DumpConfig
 from tasks.embed import embed_items, embeddings_identity, item_texts
-from tasks.endpoints import Endpoint, Endpoints, open_endpoints
 from tasks.ingest import ingest
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import PROMPT, chat_keys, embedding_keys
 from tasks.name_clusters import (
     NAME_TOKENS,
     TITLES_SHOWN,
@@ -43,7 +44,6 @@ from tasks.name_clusters import (
 )
 from tasks.name_clusters import STAGE as NAMING
 from tasks.profile import profiles_identity, sampled_users, titles_by_interest
-from tasks.token_counts import ESTIMATED, TokenRate, token_rate
 
 
 @dataclass(frozen=True)

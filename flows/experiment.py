@@ -13,18 +13,18 @@ from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.shard import SHARDS_IN_FLIGHT
 from tasks.bundle import bundle, parts_of
 from tasks.candidates import candidates_identity, stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.dump import DumpConfig
-from tasks.dump_files import existing_file
+from tasks.dump.config import DumpConfig
+from tasks.dump.files import existing_file
 from tasks.embed import embed_items
-from tasks.endpoints import open_endpoints
-from tasks.experiment_cell import CellData, cell_identity, make_cell
-from tasks.experiment_grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
+from tasks.experiments.cell import CellData, cell_identity, make_cell
+from tasks.experiments.grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
 from tasks.ingest import ingest
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.stage import logger

@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from artifacts.store import Store, write_atomically
-from flows import console
+from flows import terminal
 from flows.exits import interruptible
 from flows.experiment import Plan, make_missing, plan
 from flows.options import Device, StoreRoot, WhoAnswers
 from flows.prefect_api import prefect_api
 from flows.settings import Settings, default_llm
-from tasks.experiment_cell import cell_identity
-from tasks.experiment_grid import Cell, read_grid
-from tasks.experiment_page import render_markdown, render_page
-from tasks.experiment_report import FinishedGrid, compared_models, experiment_content
-from tasks.experiment_results import FinishedCell, collect
+from tasks.experiments.cell import cell_identity
+from tasks.experiments.grid import Cell, read_grid
+from tasks.experiments.page import render_markdown, render_page
+from tasks.experiments.report import FinishedGrid, compared_models, experiment_content
+from tasks.experiments.results import FinishedCell, collect
 
 RESULTS, PAGE = "results.parquet", "report.html"
 TITLE = "Results"
@@ -60,7 +60,7 @@ def experiment(
     What is done is kept: interrupt or kill the command at any time and repeat it to go on. Two at
     once on one store share the work. The tables show whatever is done by then.
     """
-    console.show_logs(verbose=False)
+    terminal.show_logs(verbose=False)
     settings = Settings()
     opened = Store(store or settings.store)
     llm = default_llm(settings)
@@ -93,9 +93,9 @@ def _list(plans: list[Plan], chosen: Callable[[Cell], bool]) -> None:
         cells = [each for each in planned.cells if chosen(each.cell)]
         for each in cells:
             mark = "[green]done   [/]" if each.done else "missing"
-            console.out.print(mark, each.cell.label, highlight=False, soft_wrap=True)
+            terminal.out.print(mark, each.cell.label, highlight=False, soft_wrap=True)
         done = sum(each.done for each in cells)
-        console.out.print(f"{planned.grid.title}: {done} of {len(cells)} cells are done")
+        terminal.out.print(f"{planned.grid.title}: {done} of {len(cells)} cells are done")
 
 
 def _show(
@@ -107,7 +107,7 @@ def _show(
     ]
     cells = [cell for grid in finished for cell in grid.finished]
     if not cells:
-        console.out.print("No cell is done yet, so there is nothing to show.")
+        terminal.out.print("No cell is done yet, so there is nothing to show.")
         return
     results = collect(store, cells, compared_models(finished))
     command = " ".join(["llm4cdsr experiment", *(path.name for path in grids)])
@@ -115,11 +115,11 @@ def _show(
     output.mkdir(parents=True, exist_ok=True)
     results.metrics.write_parquet(output / RESULTS)
     write_atomically(output / PAGE, render_page(content).encode())
-    console.out.print(f"Results: {output / RESULTS}", soft_wrap=True)
-    console.out.print(f"Report: {(output / PAGE).resolve()}", soft_wrap=True)
+    terminal.out.print(f"Results: {output / RESULTS}", soft_wrap=True)
+    terminal.out.print(f"Report: {(output / PAGE).resolve()}", soft_wrap=True)
     if markdown is not None:
         write_atomically(markdown, render_markdown(content).encode())
-        console.out.print(f"Markdown: {markdown}", soft_wrap=True)
+        terminal.out.print(f"Markdown: {markdown}", soft_wrap=True)
 
 
 def _finished(planned: Plan) -> list[FinishedCell]:

@@ -9,14 +9,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.new_items import new_items_adder
 from flows.options import StoreRoot, WhoAnswers
 from flows.settings import Settings
-from tasks.export_model import ModelFormat, export_model
-from tasks.export_recs import ExportConfig, Exported, export_recommendations
-from tasks.recommender import Recommender
-from tasks.release import LATEST
+from tasks.serving.export_model import ModelFormat, export_model
+from tasks.serving.export_recs import ExportConfig, Exported, export_recommendations
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import LATEST
 
 RECS_EXAMPLES = (
     "Examples:\n\n"
@@ -49,28 +49,28 @@ def export_recs(
     store: StoreRoot = None,
     release: Release = LATEST,
 ) -> None:
-    """Write the best items of every user: one Parquet file a domain, and export.json with counts.
+    """Write the best items of every user: a Parquet file a domain, export.json with counts.
 
     Columns: user_id, domain, rank, item_id, title, score. Every item is scored; domains of over
     200,000 items go through an index that proposes, and what it proposes is scored exactly.
     """
-    console.show_logs(verbose=False)
+    terminal.show_logs(verbose=False)
     root = store or Settings().store
     recommender = Recommender.load(root, release)
     new_items_adder(Store(root), new_items, provider)(recommender)
     config = ExportConfig(
         k=k, exclude_seen=exclude_seen, domains=tuple(domains) if domains else None, since=since
     )
-    with Progress(console=console.err, transient=True) as bars:
+    with Progress(console=terminal.err, transient=True) as bars:
         wanted = len(recommender.user_ids) * len(domains or recommender.catalogue.domains)
         bar = bars.add_task("users", total=wanted)
         made = export_recommendations(
             recommender, folder, config, lambda users: bars.advance(bar, users)
         )
-    console.out.print(_export_table(made))
+    terminal.out.print(_export_table(made))
     if made.users_left_out:
-        console.out.print(f"{made.users_left_out:,} users without events in that time left out.")
-    console.out.print(f"Written: {folder.resolve()}", soft_wrap=True, highlight=False)
+        terminal.out.print(f"{made.users_left_out:,} users without events in that time left out.")
+    terminal.out.print(f"Written: {folder.resolve()}", soft_wrap=True, highlight=False)
 
 
 def export_model_command(
@@ -81,13 +81,13 @@ def export_model_command(
     store: StoreRoot = None,
     release: Release = LATEST,
 ) -> None:
-    """Write the scoring path as one graph: histories of item indices in, scores of all items out.
+    """Write the scoring path as one graph: histories of item indices in, scores of items out.
 
     The graph is run and held against the model before it is kept; items.parquet says which item
     each index is.
     """
     made = export_model(store or Settings().store, folder, form, release)
-    console.out.print(
+    terminal.out.print(
         f"{made.file}: {', '.join(made.outputs)} from {made.input}; differs from the model by at "
         f"most {made.largest_difference:.1e} over {made.histories} histories.\n"
         f"Written: {folder.resolve()}",

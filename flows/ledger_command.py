@@ -13,7 +13,7 @@ from artifacts.ledger_check import Verdict, verify
 from artifacts.ledger_export import CUT, FIRST, LAST, LedgerStats, export, stats_of
 from artifacts.ledger_repair import repair
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.settings import Settings
 
 TROUBLE = 1
@@ -30,7 +30,7 @@ StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_
 def stats(store: StoreOption = None) -> None:
     """Show answers, tokens and bytes by role and model, and when they were given."""
     for ledger in _ledgers(store):
-        console.out.print(_stats_table(ledger, stats_of(ledger)))
+        terminal.out.print(_stats_table(ledger, stats_of(ledger)))
 
 
 @ledger_app.command(
@@ -49,7 +49,7 @@ def verify_command(
     troubled = False
     for ledger in _ledgers(store):
         for line in repair(ledger) if mend else []:
-            console.out.print(f"{ledger.role}: {line}", highlight=False, soft_wrap=True)
+            terminal.out.print(f"{ledger.role}: {line}", highlight=False, soft_wrap=True)
         verdict = verify(ledger)
         _print_verdict(ledger, verdict)
         troubled |= bool(verdict.trouble)
@@ -62,7 +62,7 @@ def compact_command(store: StoreOption = None) -> None:
     """Merge many small files into few; safe beside runs, and when it is killed."""
     for ledger in _ledgers(store):
         done = compact(ledger)
-        console.out.print(
+        terminal.out.print(
             f"{ledger.role}: {done.files_before:,} files became {done.files_after:,}; "
             f"{done.duplicates_dropped:,} rows stood twice"
         )
@@ -80,7 +80,7 @@ def export_command(
 ) -> None:
     """Write every answer once, with its question and model."""
     rows = export(Ledger(Store(_root(store)).local, role), target)
-    console.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
+    terminal.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
 
 
 def _root(store: str | None) -> str:
@@ -114,13 +114,13 @@ def _stats_table(ledger: Ledger, found: LedgerStats) -> Table:
 
 
 def _print_verdict(ledger: Ledger, verdict: Verdict) -> None:
-    console.out.print(
+    terminal.out.print(
         f"{ledger.role}: {verdict.answers:,} answers in {len(ledger.parts()):,} parts, "
         f"{verdict.questions:,} questions checked against their keys"
     )
     for line in verdict.trouble:
-        console.out.print(f"[bold red]Trouble:[/] {line}", highlight=False, soft_wrap=True)
+        terminal.out.print(f"[bold red]Trouble:[/] {line}", highlight=False, soft_wrap=True)
     for line in verdict.traces:
-        console.out.print(f"  {line}", highlight=False, soft_wrap=True)
+        terminal.out.print(f"  {line}", highlight=False, soft_wrap=True)
     if not verdict.trouble:
-        console.out.print("  sound", style="green")
+        terminal.out.print("  sound", style="green")

@@ -22,15 +22,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.store import Store, write_atomically
+from artifacts.strict import Strict
 from flows.prefect_api import HOST, STARTUP_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
 SERVICES = ("server", "worker")
 STOP_SECONDS = 30.0
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 _POLL_SECONDS = 0.2
@@ -41,10 +42,8 @@ class MachineFailed(RuntimeError):
     """The server, the worker or a deployment did not come up; the message names the log."""
 
 
-class Service(BaseModel):
+class Service(Strict):
     """A process of ours. ``started`` is its start in clock ticks since boot (proc(5))."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pid: int
     started: int
@@ -113,6 +112,8 @@ class Machine:
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
         return {
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
+            # In memory, its default, a lease dies with the server, and its place stays taken.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             **kept,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),

@@ -6,21 +6,17 @@ from typing import Annotated
 import typer
 
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.machine import Machine
 from flows.operating import OPERATING
 from flows.settings import Settings
 
+UP_EXAMPLES = (
+    "Examples:\n\nllm4cdsr up\n\nllm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
+)
+DOWN_EXAMPLE = "Example:\n\nllm4cdsr down"
+
 StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command(
-        epilog="Examples:\n\nllm4cdsr up\n\n"
-        "llm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
-    )(up)
-    app.command(epilog="Example:\n\nllm4cdsr down")(down)
 
 
 def up(
@@ -50,10 +46,10 @@ def up(
         f"For the prefect command: export PREFECT_API_URL={machine.api_url}",
         "Stop it all: llm4cdsr down",
     ):
-        console.out.print(line, soft_wrap=True, highlight=False, markup=False)
+        terminal.out.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def down(store: StoreOption = None) -> None:
     """Stop worker and server; a run in progress ends, and the next one goes on from there."""
     ended = Machine(Store(store or Settings().store)).stop()
-    console.out.print(f"Stopped: {' and '.join(ended)}." if ended else "Nothing was running.")
+    terminal.out.print(f"Stopped: {' and '.join(ended)}." if ended else "Nothing was running.")

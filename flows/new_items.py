@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.options import llm_config
 from flows.settings import Settings
-from tasks.embed_new_items import LedgerEmbedder
-from tasks.endpoints import open_endpoints
-from tasks.llm_config import Provider
-from tasks.new_items_file import read_new_items
-from tasks.recommender import Recommender
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import Provider
+from tasks.serving.embed_new_items import LedgerEmbedder
+from tasks.serving.new_items_file import read_new_items
+from tasks.serving.recommender import Recommender
 
 
 def new_items_adder(
@@ -28,7 +28,7 @@ def new_items_adder(
         with open_endpoints(llm, settings.local_vllm, store.workspace("logs")) as endpoints:
             embedder = LedgerEmbedder(store, endpoints.embedding, recommender.facts)
             taken = recommender.add_items(items, embedder=embedder)
-        console.out.print(
+        terminal.out.print(
             f"New items: {taken.added:,} added ({taken.without_text:,} of them without a usable "
             f"text), {taken.known:,} were known already."
         )

@@ -3,29 +3,30 @@
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
 
 from flows.refresh import RefreshConfig
-from flows.retrain import RetrainConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
-from tasks.batch_config import BatchConfig, BatchKind
-from tasks.budget import Budget
+from tasks.asking.batch_config import BatchConfig, BatchKind
+from tasks.asking.budget import Budget
+from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.cluster import ClusterConfig
-from tasks.dataset_presets import DatasetPreset, TrainingSettings, load_dataset_preset
-from tasks.dump import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
-from tasks.dump_files import existing_file
-from tasks.llm_config import LlmConfig, Provider
+from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
+from tasks.dump.files import existing_file
+from tasks.dump.presets import DatasetPreset, TrainingSettings, load_dataset_preset
 from tasks.profile import ProfileConfig
-from tasks.recommend import RecommendationConfig
-from tasks.train import TrainingConfig
+
+if TYPE_CHECKING:
+    from flows.retrain import RetrainConfig
+    from tasks.train import TrainingConfig
 
 
 class SplitBy(StrEnum):
-    """What is held out; see `tasks.dump`."""
+    """What is held out; see `tasks.dump.config`."""
 
     LEAVE_ONE_OUT = "leave-one-out"
     TIME = "time"
@@ -216,8 +217,12 @@ def retrain_config(
     per_domain: int,
     seed: int,
     settings: TrainingSettings | None = None,
-) -> RetrainConfig:
+) -> "RetrainConfig":
     """A data set's settings belong to its own preset of the model: another one has others."""
+    from flows.retrain import RetrainConfig
+    from tasks.recommend import RecommendationConfig
+    from tasks.train import TrainingConfig
+
     settings = settings or TrainingSettings()
     overrides = settings.overrides if preset in (None, settings.preset) else {}
     if epochs:
@@ -233,7 +238,9 @@ def retrain_config(
 
 def training_config(
     preset: str | None, epochs: int | None, seed: int, device: str, compiled: bool = False
-) -> TrainingConfig:
+) -> "TrainingConfig":
+    from tasks.train import TrainingConfig
+
     overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
     return TrainingConfig(
         preset=preset or TrainingSettings().preset,

@@ -1,21 +1,19 @@
 """The pipeline flow: a dump goes in, recommendations come out."""
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict
 
+from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
-from tasks.dump import DumpConfig
-from tasks.llm_config import LlmConfig
+from tasks.asking.llm_config import LlmConfig
+from tasks.dump.config import DumpConfig
 from tasks.stage import StageResult
 from tasks.webhook import tell_webhook
 
 
-class PipelineResult(BaseModel):
+class PipelineResult(Strict):
     """Both halves of a run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     refreshed: Refreshed
     release: Release

@@ -6,7 +6,6 @@ keeps its log in a file, has a UI to watch the run in, and ends with us.
 
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.guarded_process import GuardedProcess
+from tasks.asking.guarded_process import GuardedProcess
+from tasks.free_port import free_port
 
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 90
@@ -43,7 +43,9 @@ def prefect_api(log: Path) -> Iterator[str]:
     if configured:
         yield configured
         return
-    port = _free_port()
+    # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would
+    # both find it free, and one would record with the other's server.
+    port = free_port()
     server = GuardedProcess(
         [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
         {**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
@@ -75,11 +77,3 @@ def _wait_for(url: str, server: GuardedProcess, log: Path) -> None:
         f"the Prefect server did not start; its log is {log}. Set PREFECT_API_URL to use a "
         "server that runs elsewhere"
     )
-
-
-def _free_port() -> int:
-    """A port that the system chooses. Prefect's usual 4200 is for servers that stay: two runs
-    that start at once would both find it free, and one would record with the other's server."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

@@ -4,48 +4,44 @@ from pathlib import Path, PurePosixPath
 
 from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.settings import Settings, default_llm
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import LlmConfig
 from tasks.bundle import CLUSTER_NAMES, REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.dump import DumpConfig
-from tasks.dump_watch import dump_to_read
+from tasks.dump.config import DumpConfig
+from tasks.dump.watch import dump_to_read
 from tasks.embed import embed_items
-from tasks.endpoints import open_endpoints
 from tasks.events import announce_refresh
 from tasks.ingest import ingest
-from tasks.llm_config import LlmConfig
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
-from tasks.releases import was_decided
+from tasks.promoting.releases import was_decided
 from tasks.stage import LlmUsage, StageResult
 from tasks.stories import tell_refresh
 from tasks.webhook import tell_webhook
 
 
-class RefreshConfig(BaseModel):
+class RefreshConfig(Strict):
     """Everything that shapes item tables and profiles beside the dump and the models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clusters: ClusterConfig = ClusterConfig()
     profiles: ProfileConfig = ProfileConfig()
     tables: ProjectConfig = ProjectConfig()
 
 
-class Refreshed(BaseModel):
+class Refreshed(Strict):
     """What a refresh made or found; ``ref`` bundles what retraining starts from.
 
     ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
     and None where nobody was to be profiled: nothing is then asked of the chat model.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ref: ArtifactRef
     changed: bool

@@ -7,25 +7,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.settings import Settings
 from tasks.bundle import SERVING
-from tasks.releases import history, release_named, roll_back
-from tasks.releases import promote as serve_release
+from tasks.promoting.releases import history, release_named, roll_back
+from tasks.promoting.releases import promote as serve_release
+
+RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
+ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
+PROMOTE_EXAMPLE = "Example:\n\nllm4cdsr promote 3f2a"
 
 StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command(epilog="Example:\n\nllm4cdsr releases")(releases)
-    app.command(epilog="Example:\n\nllm4cdsr rollback --reason 'too many socks'")(rollback)
-    app.command(epilog="Example:\n\nllm4cdsr promote 3f2a")(promote)
-
-
 def releases(store: StoreOption = None) -> None:
     """List what was promoted, held and rolled back, newest first."""
-    console.out.print(history_table(_open(store)))
+    terminal.out.print(history_table(_open(store)))
 
 
 def rollback(
@@ -34,7 +31,7 @@ def rollback(
 ) -> None:
     """Serve the release before the one in use; takes effect at once."""
     previous = roll_back(_open(store), reason)
-    console.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
+    terminal.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
 
 
 def promote(
@@ -46,7 +43,7 @@ def promote(
     opened = _open(store)
     chosen = release_named(opened, release)
     serve_release(opened, chosen, reason)
-    console.out.print(f"Served from now on: {chosen.fingerprint} (see `llm4cdsr show`)")
+    terminal.out.print(f"Served from now on: {chosen.fingerprint} (see `llm4cdsr show`)")
 
 
 def history_table(store: Store, newest: int | None = None) -> Table:

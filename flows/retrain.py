@@ -1,32 +1,30 @@
 """The retrain flow: refreshed artifacts become a model, its recommendations and a report."""
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.settings import Settings
 from tasks.bundle import SERVING, latest_refresh, parts_of, tie
 from tasks.evaluate import EvaluationConfig, evaluate
+from tasks.promoting.releases import hold, promote
+from tasks.promoting.verdict import Verdict
 from tasks.promotion import PromotionConfig, judge_release
 from tasks.recommend import RecommendationConfig, recommend
-from tasks.releases import hold, promote
 from tasks.report import ReportSources, report
 from tasks.stage import StageResult
 from tasks.stories import tell_release
 from tasks.train import TrainingConfig, train
-from tasks.verdict import Verdict
 from tasks.webhook import tell_webhook
 
 HELD = "Held"
 """The name of the state in which a run ends whose model is not served."""
 
 
-class RetrainConfig(BaseModel):
+class RetrainConfig(Strict):
     """Everything that shapes the model and what comes of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -34,11 +32,9 @@ class RetrainConfig(BaseModel):
     promotion: PromotionConfig = PromotionConfig()
 
 
-class Release(BaseModel):
+class Release(Strict):
     """A model and what came of it: ``ref`` bundles its artifacts, ``verdict`` says whether it is
     served, the stages how it came about."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ref: ArtifactRef
     verdict: Verdict

@@ -1,26 +1,29 @@
-"""The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`."""
+"""The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`.
+
+A refresh needs no PyTorch, which takes seconds to import; who trains imports it.
+"""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
+
 from artifacts.results import REPORT
 from artifacts.store import Store
-from flows import console
+from flows import console, terminal
 from flows import options as opt
 from flows.datasets_command import expectation_table
 from flows.dry_run import plan_refresh
 from flows.exits import interruptible
-from flows.pipeline import pipeline
 from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
-from flows.retrain import retrain
 from flows.settings import Settings
 from flows.summary import write_summary
-from flows.train_command import refuse_torchrun
-from tasks.dump import DumpConfig, Mode
-from tasks.llm_config import LlmConfig
+from model.launch import is_torchrun
+from tasks.asking.llm_config import LlmConfig
+from tasks.dump.config import DumpConfig, Mode
 from tasks.stage import StageResult
 
 RUN_EXAMPLES = (
@@ -80,7 +83,7 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
@@ -109,11 +112,13 @@ def run(
         return
     title = opt.title_of(name or (chosen.title if chosen else None), interactions)
     with _running(settings, store, verbose) as root:
+        from flows.pipeline import pipeline
+
         done = pipeline(dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
-        console.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
-    console.out.print(console.verdict_line(done.release.ref, done.release.verdict))
+        terminal.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
+    terminal.out.print(console.verdict_line(done.release.ref, done.release.verdict))
 
 
 def refresh_command(
@@ -147,7 +152,7 @@ def refresh_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     chosen = opt.named_dataset(dataset, raw, interactions)
     dump = opt.dump_config(
@@ -175,7 +180,7 @@ def refresh_command(
         stages = refresh(dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
     if chosen is not None:
-        console.out.print(expectation_table(chosen.expected, stages[0]))
+        terminal.out.print(expectation_table(chosen.expected, stages[0]))
 
 
 def retrain_command(
@@ -191,27 +196,38 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From the latest refresh to a model, its recommendations and a report."""
-    refuse_torchrun()
+    _refuse_torchrun()
     settings = Settings()
     retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
     with _running(settings, store, verbose) as root:
+        from flows.retrain import retrain
+
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
-    console.out.print(console.verdict_line(release.ref, release.verdict))
+    terminal.out.print(console.verdict_line(release.ref, release.verdict))
+
+
+def _refuse_torchrun() -> None:
+    """Raises for a command that several processes must not run at once."""
+    if is_torchrun():
+        raise typer.BadParameter(
+            "under torchrun every process would run the whole flow: let torchrun do "
+            "`-m flows.entry train`, then `llm4cdsr retrain` finds its model"
+        )
 
 
 def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
-    console.show_logs(verbose=False)
+    terminal.show_logs(verbose=False)
     planned = plan_refresh(dump, config, llm, store)
-    console.out.print(console.plan_table(planned))
+    terminal.out.print(console.plan_table(planned))
     for line in console.facts_of_plan(planned):
-        console.out.print(line)
+        terminal.out.print(line)
 
 
 @contextmanager
 def _running(settings: Settings, store: str | None, verbose: bool) -> Iterator[str]:
     """A Prefect API for the run's time, and an interrupt that ends it well; gives the store."""
-    console.show_logs(verbose=verbose)
+    terminal.show_logs(verbose=verbose)
     root = store or settings.store
     log = Store(root).workspace("logs") / "prefect-server.log"
     with interruptible(), prefect_api(log):
@@ -222,20 +238,20 @@ def _tell(
     store: Store, stages: tuple[StageResult, ...], report: Path | None, summary: Path | None
 ) -> None:
     by_name = {stage.stage: stage for stage in stages}
-    console.out.print(console.stage_table(stages))
+    terminal.out.print(console.stage_table(stages))
     for line in console.facts_of(stages):
-        console.out.print(line)
+        terminal.out.print(line)
     if "evaluate" in by_name and by_name["evaluate"].counts:
-        console.out.print(console.metric_table(store, by_name["evaluate"].ref))
+        terminal.out.print(console.metric_table(store, by_name["evaluate"].ref))
     if "recommend" in by_name:
         folder = store.path(by_name["recommend"].ref)
-        console.out.print(f"Recommendations: {folder / 'recommendations.parquet'}", soft_wrap=True)
+        terminal.out.print(f"Recommendations: {folder / 'recommendations.parquet'}", soft_wrap=True)
     if "report" in by_name:
         page = store.path(by_name["report"].ref) / REPORT
         if report is not None:
             target = report / REPORT if report.is_dir() else report
             target.parent.mkdir(parents=True, exist_ok=True)
             page = Path(shutil.copyfile(page, target))
-        console.out.print(f"Report: {page.resolve()}", soft_wrap=True)
+        terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
     if summary is not None:
-        console.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
+        terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)

@@ -8,15 +8,15 @@ import typer
 import uvicorn
 
 from artifacts.store import Store
-from flows import console
+from flows import terminal
 from flows.new_items import new_items_adder
 from flows.options import StoreRoot
 from flows.settings import Settings
-from tasks.llm_config import Provider
-from tasks.recommender import Recommender
-from tasks.release import LATEST
-from tasks.serving_app import create_app
-from tasks.serving_limits import Limits
+from tasks.asking.llm_config import Provider
+from tasks.serving.app import create_app
+from tasks.serving.limits import Limits
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import LATEST
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -55,7 +55,7 @@ def serve_recs(
     Follows the store: when a run promotes a newer release, it is served without a restart. There
     is no login; put it behind your own gateway before others can reach it.
     """
-    console.show_logs(verbose=False)
+    terminal.show_logs(verbose=False)
     root = store or Settings().store
     add_new = new_items_adder(Store(root), new_items, provider)
     recommender = Recommender.load(root, release)
@@ -76,7 +76,7 @@ def serve_recs(
     )
     with socket.create_server((host, port)) as listening:
         name = "localhost" if host == "127.0.0.1" else host
-        console.out.print(
+        terminal.out.print(
             f"Serving release {recommender.facts.ref.fingerprint} at "
             f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
             soft_wrap=True,

@@ -1,6 +1,6 @@
 """Where things lie, and defaults for the LLM side: environment variables and ``.env``.
 
-Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see `tasks.llm_config`.
+Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see `tasks.asking.llm_config`.
 """
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.budget import Price
-from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.asking.budget import Price
+from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 
 
 class Settings(BaseSettings):

@@ -3,26 +3,22 @@
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.results import METRICS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
+from artifacts.strict import Strict
 from tasks.stage import LlmUsage, StageResult
 
 
-class DomainFacts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class DomainFacts(Strict):
     users: int
     items: int
     events: int
 
 
-class DatasetFacts(BaseModel):
+class DatasetFacts(Strict):
     """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     domains: dict[str, DomainFacts]
     users: int
@@ -33,13 +29,11 @@ class DatasetFacts(BaseModel):
     items_without_text: int | None
 
 
-class LlmFacts(BaseModel):
+class LlmFacts(Strict):
     """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
 
     ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests: int
     reused: int
@@ -50,13 +44,11 @@ class LlmFacts(BaseModel):
     unpriced: int
 
 
-class RunSummary(BaseModel):
+class RunSummary(Strict):
     """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: DatasetFacts | None
     llm: LlmFacts

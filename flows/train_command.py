@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from artifacts.store import Store
-from flows import console
 from flows import options as opt
+from flows import terminal
 from flows.exits import interruptible
 from flows.settings import Settings
-from model.distributed import Team, is_torchrun, team
+from model.distributed import Team, team
 from tasks.bundle import latest_refresh, parts_of
 from tasks.stage import StageResult
 from tasks.train import TrainingConfig, TrainingSources, train_together
@@ -24,15 +24,6 @@ EXAMPLES = (
     "OMP_NUM_THREADS=4 torchrun --nproc-per-node 4 -m flows.entry train\n\n"
     "then, with the same preset, epochs and seed: llm4cdsr retrain"
 )
-
-
-def refuse_torchrun() -> None:
-    """Raises for a command that several processes must not run at once."""
-    if is_torchrun():
-        raise typer.BadParameter(
-            "under torchrun every process would run the whole flow: let torchrun do "
-            "`-m flows.entry train`, then `llm4cdsr retrain` finds its model"
-        )
 
 
 def train(
@@ -53,11 +44,13 @@ def train(
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:
-            console.show_logs(verbose=False)
+            terminal.show_logs(verbose=False)
         made = _trained(config, root, everyone)
         if everyone.leads:
-            console.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
-            console.out.print("Go on with `llm4cdsr retrain` and the same preset, epochs and seed.")
+            terminal.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
+            terminal.out.print(
+                "Go on with `llm4cdsr retrain` and the same preset, epochs and seed."
+            )
 
 
 def _trained(config: TrainingConfig, root: str, everyone: Team) -> StageResult:

@@ -8,21 +8,20 @@ import time
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.store import Store
+from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.settings import Settings
-from tasks.dump_watch import Look, announced, look_into, read_memory, write_memory
+from tasks.dump.watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
 from tasks.events import announce_dump
+from tasks.gone_runs import tell_of_gone_runs
 from tasks.stories import WATCH_STORY
 from tasks.webhook import tell_webhook
 
 
-class Watched(BaseModel):
+class Watched(Strict):
     """What a look came to: dumps announced, folders that wait and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     announced: tuple[str, ...]
     waiting: dict[str, str]
@@ -39,9 +38,11 @@ def _run_name() -> str:
     on_crashed=[tell_webhook],
 )
 def watch(
-    dumps: str | None = None, settle_seconds: float = 30.0, store: str | None = None
+    dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
 ) -> Watched:
     """Announces every complete dump whose content was not announced before.
+
+    It also tells the webhook of runs whose machine died.
 
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
@@ -51,6 +52,7 @@ def watch(
     """
     folder = dumps or OPERATING.dumps
     opened = Store(store or Settings().store)
+    tell_of_gone_runs(opened)
     seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
     memory = seen.memory
     write_memory(opened, folder, memory)

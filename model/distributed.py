@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.launch import is_torchrun
+
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the first one may load or save for long."""
 
@@ -142,10 +144,6 @@ def team(device: str = "auto") -> Iterator[Team]:
         yield Team(dist.get_rank(), dist.get_world_size(), place)
     finally:
         dist.destroy_process_group()
-
-
-def is_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -4,30 +4,30 @@ Clusters split a user's history into interests, each of which the LLM describes 
 """
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin_min
+from pydantic import Field
 
 from artifacts.clusters import read_centroids, write_clusters
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from tasks.kept_centroids import CENTROIDS, kept_centroids
 from tasks.stage import StageResult, run_stage
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans, MiniBatchKMeans
 
 FULL_KMEANS_ITEMS = 50_000
 """Beyond this many items mini-batches are used: minutes become seconds."""
 
 
-class ClusterConfig(BaseModel):
+class ClusterConfig(Strict):
     """How items are grouped into interests."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clusters: int = Field(default=10, ge=1, description="As in the paper.")
     seed: int = Field(default=0, description="Of K-means (METHOD 7.12).")
@@ -77,6 +77,8 @@ def make_clusters(
         centroids = _fitted(vectors[read.is_embedded[1:]], config)
     else:
         centroids = read_centroids(store, kept)
+    from sklearn.metrics import pairwise_distances_argmin_min
+
     labels, distances = pairwise_distances_argmin_min(vectors, centroids)
     write_clusters(draft.path, labels, distances, centroids)
     draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
@@ -84,6 +86,8 @@ def make_clusters(
 
 def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:
     """Returns centroids, float32 (clusters, width)."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         # Fewer distinct texts than clusters: some stay empty, which harms nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -91,6 +95,8 @@ def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:
     return np.asarray(kmeans.cluster_centers_, np.float32)
 
 
-def _kmeans(items: int, config: ClusterConfig) -> KMeans | MiniBatchKMeans:
+def _kmeans(items: int, config: ClusterConfig) -> "KMeans | MiniBatchKMeans":
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
     kind = KMeans if items <= FULL_KMEANS_ITEMS else MiniBatchKMeans
     return kind(min(config.clusters, items), random_state=config.seed, n_init="auto")

@@ -18,9 +18,9 @@ from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embedd
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from prompts.render import ItemText, Language, item_prompt, prompt_version
-from tasks.endpoints import Endpoint
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import PROMPT, Answered, answer_all, embedding_keys, outcome_of
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import PROMPT, Answered, answer_all, embedding_keys, outcome_of
 from tasks.stage import StageResult, stage_result
 
 

@@ -10,13 +10,22 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.candidates import read_candidates
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import METRIC_SCHEMA, METRICS, METRICS_JSON, RANKS, quoted_figures
+from artifacts.results import (
+    FULL,
+    METRIC_SCHEMA,
+    METRICS,
+    METRICS_JSON,
+    RANKS,
+    SAMPLED,
+    quoted_figures,
+)
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from model.checkpoint import load_model
 from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
 from model.scoring import ModelScorer, Scorer
@@ -29,7 +38,6 @@ from tasks.progress import progress
 from tasks.stage import StageResult, run_stage
 
 OUR_MODEL = "llm4cdsr"
-FULL, SAMPLED = "full", "sampled"
 CUTOFFS = (5, 10, 20)
 
 RANK_SCHEMA = pl.Schema(
@@ -52,10 +60,8 @@ NOTHING_HELD_OUT = (
 )
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Strict):
     """How the held-out events are ranked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     candidates: int = Field(default=100, ge=1, description="Of the sampled ranking, as the paper.")
     more_candidates: int | None = Field(

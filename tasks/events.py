@@ -9,7 +9,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from artifacts.manifest import ArtifactRef
-from tasks.dump_watch import LandedDump
+from tasks.dump.watch import LandedDump
 
 DUMP_LANDED = "llm4cdsr.dump.landed"
 REFRESH_CHANGED = "llm4cdsr.refresh.changed"

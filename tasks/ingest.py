@@ -26,7 +26,7 @@ from artifacts.dataset import (
 from artifacts.fingerprint import sha256_of_file
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
-from tasks.append import (
+from tasks.dump.append import (
     ALREADY_THERE,
     Histories,
     NothingNew,
@@ -35,16 +35,16 @@ from tasks.append import (
     described_by_both,
     previous_dataset,
 )
-from tasks.dump import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
-from tasks.dump_columns import SECOND
-from tasks.dump_events import ReadEvents, read_events
-from tasks.dump_files import existing_file
-from tasks.dump_forms import open_interactions, open_items, require_mapped_columns
-from tasks.dump_items import read_items
-from tasks.dump_rows import QUARANTINE_ROWS, Quarantine
-from tasks.event_sieve import Sieve, sifted
-from tasks.item_catalogue import catalogue_of, has_text, index_of
-from tasks.split import split_events
+from tasks.dump.columns import SECOND
+from tasks.dump.config import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
+from tasks.dump.event_sieve import Sieve, sifted
+from tasks.dump.events import ReadEvents, read_events
+from tasks.dump.files import existing_file
+from tasks.dump.forms import open_interactions, open_items, require_mapped_columns
+from tasks.dump.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
+from tasks.dump.items import read_items
+from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
+from tasks.dump.split import split_events
 from tasks.stage import StageResult, run_stage, stage_result
 
 PREVIOUS = "previous"
@@ -105,7 +105,10 @@ def make_dataset(
     sieve, item_keys, user_ids = _kept(read, dump, previous)
     on_step("order and filter")
     bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
-    items = _items(dump, quarantine, bought, previous)
+    try:
+        items = _items(dump, quarantine, bought, previous)
+    except TooFewDomains as error:
+        raise TooFewDomains(f"{error}{_set_aside(quarantine)}") from error
     on_step("catalogue")
     made, notes = _histories(sieve, user_ids, item_keys, items, dump)
     on_step("split")
@@ -237,6 +240,14 @@ def _warnings(quarantine: Quarantine) -> list[str]:
         f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
         f"{DROPPED} counts all"
     ]
+
+
+def _set_aside(quarantine: Quarantine) -> str:
+    """Returns the most frequent reasons for which rows were set aside, as the end of a sentence."""
+    most = [
+        f"{why} ({rows:,} of {source})" for (source, why), rows in quarantine.counts.most_common(3)
+    ]
+    return f"; rows were set aside: {', '.join(most)}" if most else ""
 
 
 def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:

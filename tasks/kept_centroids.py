@@ -13,7 +13,7 @@ from artifacts.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from tasks.bundle import REFRESHED, parts_of
-from tasks.dump import ITEM_KEY
+from tasks.dump.config import ITEM_KEY
 
 CENTROIDS = "centroids"
 """The role of the clusters, among the parents of others, whose centres those kept."""

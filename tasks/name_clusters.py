@@ -19,10 +19,10 @@ from artifacts.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import answer_all, chat_keys, outcome_of
 from tasks.central_titles import TITLES, central_titles
-from tasks.endpoints import Endpoint
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import answer_all, chat_keys, outcome_of
 from tasks.stage import StageResult, stage_result
 
 TITLES_SHOWN = 12

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.answers import Role, vectors_of
@@ -21,18 +21,18 @@ from artifacts.dataset import Dataset, read_dataset
 from artifacts.fingerprint import sha256_of
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from artifacts.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
-from tasks.endpoints import Endpoints
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.asking.answer_checks import TOO_LONG
+from tasks.asking.endpoints import Endpoints
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
 from tasks.stage import LlmUsage, StageResult, stage_result
 
 
-class ProfileConfig(BaseModel):
+class ProfileConfig(Strict):
     """Who gets a profile."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_users: int | None = Field(
         default=None,
@@ -49,11 +49,13 @@ class ProfileConfig(BaseModel):
 
 
 class Profiled(NamedTuple):
-    """What the stage made, what it cost, and how many summaries it did without."""
+    """What the stage made, what it cost, how many summaries it did without, and how many texts
+    stayed longer than asked for."""
 
     profiles: UserProfiles
     usage: LlmUsage
     summaries_skipped: int
+    too_long: int
 
 
 @task(name="profile users", task_run_name="profile users", cache_policy=NO_CACHE)
@@ -183,7 +185,9 @@ def _profile(
         vectors=vectors,
         has_profile=has_profile,
     )
-    return Profiled(made, partial.usage + summary.usage + embedded.usage, alone.height)
+    usage = partial.usage + summary.usage + embedded.usage
+    too_long = sum(_too_long(answered.answers) for answered in (partial, summary))
+    return Profiled(made, usage, alone.height, too_long)
 
 
 def _alone_in_their_interest(
@@ -212,6 +216,10 @@ def _answered_text(asked: pl.DataFrame, answers: pl.DataFrame, name: str) -> pl.
     )
 
 
+def _too_long(answers: pl.DataFrame) -> int:
+    return answers.filter(pl.col("finish_reason") == TOO_LONG).height
+
+
 def _scatter(
     users: int, placed: pl.DataFrame, answers: pl.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -237,6 +245,7 @@ def _write(draft: Draft, profiled: Profiled, endpoints: Endpoints) -> None:
             "with_profile": int(made.has_profile.sum()),
             "interests": made.interests.height,
             "cut_by_length": int(made.profiles[CUT].sum()),
+            "too_long": profiled.too_long,
             "failed": made.failures.height,
             "summaries_skipped": profiled.summaries_skipped,
         }

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,11 +26,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from tasks.terminal import TERMINAL
+
 UI_EVERY_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0
-
-TERMINAL = Console(stderr=True)
-"""Bars and log lines share it: a line printed past a live bar would tear it."""
 
 logger = logging.getLogger("llm4cdsr")
 

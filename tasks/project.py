@@ -5,27 +5,30 @@ its own items to the model's width (METHOD 1). The projections are stored too, s
 that arrives later lands in the same space without a retrain (METHOD 8).
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
-from sklearn.decomposition import PCA
+from pydantic import Field
 
 from artifacts.dataset import read_dataset
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from tasks.stage import StageResult, run_stage
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 FIT_ITEMS = 200_000
 """PCA is fitted on at most this many items, drawn by a seed; all are projected."""
 
 
-class ProjectConfig(BaseModel):
+class ProjectConfig(Strict):
     """Widths of the item tables."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     global_width: int = Field(
         default=1024, ge=1, description="Upper limit of k; less where the embeddings are narrower."
@@ -101,7 +104,9 @@ def project_vectors(
     return StoredItemTables(global_table, local_table, projections)
 
 
-def _fit(vectors: np.ndarray, width: int, seed: int) -> PCA:
+def _fit(vectors: np.ndarray, width: int, seed: int) -> "PCA":
+    from sklearn.decomposition import PCA
+
     chosen = vectors
     if len(vectors) > FIT_ITEMS:
         chosen = np.random.default_rng(seed).choice(vectors, FIT_ITEMS, replace=False)
@@ -113,14 +118,14 @@ def _fit(vectors: np.ndarray, width: int, seed: int) -> PCA:
         return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
 
 
-def _project(pca: PCA, vectors: np.ndarray, width: int) -> np.ndarray:
+def _project(pca: "PCA", vectors: np.ndarray, width: int) -> np.ndarray:
     """Returns (rows, width); columns beyond what the data can fill stay zero."""
     projected = np.zeros((len(vectors), width), np.float32)
     projected[:, : pca.n_components_] = pca.transform(vectors)
     return projected
 
 
-def _arrays(name: str, pca: PCA) -> dict[str, np.ndarray]:
+def _arrays(name: str, pca: "PCA") -> dict[str, np.ndarray]:
     return {
         f"{name}.mean": np.asarray(pca.mean_, np.float32),
         f"{name}.components": np.asarray(pca.components_, np.float32),

@@ -4,39 +4,38 @@ How the two are compared, from the soundest basis to the weakest:
 
 1. One dataset: the validation NDCG@10 of both trainings. Same split, same events.
 2. The data changed, or a training recorded none: both models rank the same held-out events of
-   the new data, those that neither trained on (`tasks.rematch`).
+   the new data, those that neither trained on (`tasks.promoting.rematch`).
 3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
    recorded figures, with the words that they are of different events.
 
 Nothing is compared where nothing is served, where the served model is of another catalogue, or
 where one of them has no held-out events; then only the lists decide: how many users have one, and
-the limits of `tasks.quality_guards`.
+the limits of `tasks.promoting.quality_guards`.
 """
 
 from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.dataset import read_dataset
 from artifacts.manifest import ArtifactRef
 from artifacts.results import RECOMMENDATIONS, read_table
 from artifacts.store import ArtifactMissing, Store
+from artifacts.strict import Strict
 from tasks.bundle import SERVING, parts_of
-from tasks.quality_guards import GuardThresholds, guard_violations
-from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
-from tasks.verdict import Verdict
+from tasks.promoting.quality_guards import GuardThresholds, guard_violations
+from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.promoting.verdict import Verdict
 
 VALIDATION_NDCG = "validation_ndcg"
 """Under this name a model's manifest counts the NDCG@10 of its best epoch."""
 
 
-class PromotionConfig(BaseModel):
+class PromotionConfig(Strict):
     """When a new model is served without anybody being asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     gate: bool = Field(default=True, description="False serves whatever was made.")
     margin: float = Field(

@@ -4,26 +4,25 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.dataset import Dataset, read_dataset
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from model.checkpoint import load_model
 from model.recommend import recommend as best_items
 from model.scoring import ModelScorer, Scorer
 from tasks.model_inputs import sequences_of
 from tasks.progress import progress
-from tasks.quality_guards import recommendation_counts
+from tasks.promoting.quality_guards import recommendation_counts
 from tasks.stage import StageResult, run_stage
 
 
-class RecommendationConfig(BaseModel):
+class RecommendationConfig(Strict):
     """What is recommended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     per_domain: int = Field(default=10, ge=1, description="Items a user and domain.")
     exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")

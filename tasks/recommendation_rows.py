@@ -8,7 +8,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.results import RECOMMENDATION_SCHEMA
 from model.recommend import Recommendations
-from tasks.catalogue import Catalogue
+from tasks.serving.catalogue import Catalogue
 
 ITEM_SCHEMA = pl.Schema(
     {name: kind for name, kind in RECOMMENDATION_SCHEMA.items() if name != col.USER_ID}

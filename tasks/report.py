@@ -6,9 +6,6 @@ import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from artifacts import columns as col
 from artifacts.cluster_names import read_cluster_names
@@ -25,12 +22,13 @@ from artifacts.results import (
     read_table,
 )
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from artifacts.user_profiles import read_user_profiles
+from tasks.asking.endpoints import DUMMY_NOTE
 from tasks.central_titles import central_titles
-from tasks.endpoints import DUMMY_NOTE
-from tasks.report_bridges import bridges
-from tasks.report_changes import changes_since_served
-from tasks.report_content import (
+from tasks.reporting.bridges import bridges
+from tasks.reporting.changes import changes_since_served
+from tasks.reporting.content import (
     ClusterFacts,
     DatasetFacts,
     DomainFacts,
@@ -39,10 +37,10 @@ from tasks.report_content import (
     ReportContent,
     StageTiming,
 )
-from tasks.report_examples import cold_items, cross_domain, guards, profile_examples
-from tasks.report_intervals import metric_intervals
-from tasks.report_labels import cluster_labels
-from tasks.report_page import render_report
+from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
+from tasks.reporting.intervals import metric_intervals
+from tasks.reporting.labels import cluster_labels
+from tasks.reporting.page import render_report
 from tasks.stage import StageResult, run_stage
 
 MAP_ITEMS = 1_500
@@ -52,10 +50,8 @@ CLUSTER_EXAMPLES = 4
 OUR_MODEL = ReportContent.model_name
 
 
-class ReportSources(BaseModel):
+class ReportSources(Strict):
     """The artifacts that a report tells of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: ArtifactRef
     embeddings: ArtifactRef
@@ -206,6 +202,9 @@ def _item_map(
     data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray, labels: dict[int, str]
 ) -> pl.DataFrame:
     """Returns x, y of a sample of items: t-SNE, started from PCA so that it is repeatable."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     titled = data.items.filter(pl.col(col.TITLE).is_not_null())
     shown = titled.sample(min(MAP_ITEMS, titled.height), seed=0).sort(col.ITEM_INDEX)
     chosen = vectors[shown[col.ITEM_INDEX].to_numpy()]

@@ -8,16 +8,15 @@ import logging
 import time
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.manifest import ArtifactRef, Identity
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 
 logger = logging.getLogger("llm4cdsr")
 logger.setLevel(logging.INFO)  # Else a worker's default of WARNING keeps these lines from the UI.
 
 
-class LlmUsage(BaseModel):
+class LlmUsage(Strict):
     """What a stage asked of an LLM.
 
     ``prompts`` were needed; ``merged`` of them equalled another one; ``reused`` were in the
@@ -25,8 +24,6 @@ class LlmUsage(BaseModel):
     answer. Tokens are those of the requests, and so is ``usd``, but for the ``unpriced`` prompts
     of models whose price is not known.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompts: int = 0
     merged: int = 0
@@ -43,10 +40,8 @@ class LlmUsage(BaseModel):
         return LlmUsage(**{name: mine[name] + theirs[name] for name in mine})
 
 
-class StageResult(BaseModel):
+class StageResult(Strict):
     """One stage's artifact, and how it came about. ``seconds`` are wall-clock."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: str
     ref: ArtifactRef

@@ -12,8 +12,8 @@ from artifacts.manifest import ArtifactRef
 from artifacts.results import METRICS, REPORT, read_table
 from artifacts.store import ArtifactMissing, Store
 from tasks.bundle import parts_of
+from tasks.promoting.verdict import Verdict
 from tasks.stage import LlmUsage, StageResult
-from tasks.verdict import Verdict
 
 REFRESH_STORY = "refresh-summary"
 USAGE_TABLE = "language-model-usage"

@@ -17,9 +17,9 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
 from prompts.render import MAX_TITLES
-from tasks.endpoints import Endpoint
-from tasks.llm_config import LlmConfig
-from tasks.llm_shards import answer_all, embedding_keys, outcome_of
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig
+from tasks.asking.llm_shards import answer_all, embedding_keys, outcome_of
 from tasks.stage import StageResult, stage_result
 
 SEPARATOR = "; "

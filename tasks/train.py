@@ -11,11 +11,12 @@ from typing import Self
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import LEARNING_CURVE
 from artifacts.store import Draft, Store
+from artifacts.strict import Strict
 from model.checkpoint import save_model
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
 from model.distributed import Team, alone
@@ -28,10 +29,8 @@ from tasks.progress import Progress, progress
 from tasks.stage import StageResult, logger, run_stage, stage_result
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Strict):
     """Which preset of the model to fit, and what to change in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = Field(default="best", description="'best' or 'paper'; see docs/deviations.md.")
     overrides: dict[str, dict[str, JsonValue]] = Field(

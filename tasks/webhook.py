@@ -29,7 +29,12 @@ AnyFlow = Flow[..., Any]  # pyright: ignore[reportExplicitAny]
 
 
 def tell_webhook(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """A state hook of flows: posts how the run ended. Runs inside another run are not told of."""
+    """A state hook of flows: posts how the run ended."""
+    tell(flow.name, flow_run, state)
+
+
+def tell(flow_name: str, flow_run: FlowRun, state: State) -> None:
+    """Posts how a run of a flow ended. Runs inside another run are not told of."""
     if flow_run.parent_task_run_id is not None:
         return
     url = webhook_url()
@@ -43,7 +48,7 @@ def tell_webhook(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
             reraise=True,
         ):
             with attempt:
-                document = document_of(flow.name, flow_run, state)
+                document = document_of(flow_name, flow_run, state)
                 answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
                 answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:

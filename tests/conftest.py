@@ -1,9 +1,15 @@
 """What every test leaves behind as it found it."""
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+_home = tempfile.TemporaryDirectory(prefix="prefect-home-")
+os.environ["PREFECT_HOME"] = _home.name
+"""Set before Prefect is loaded: two test runs at once share no database, and neither has yours."""
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from websockets.sync.connection import Connection
 
 PATIENCE_SECONDS = 180
 LOOKS_TO_SETTLE = 10
+LOOK_SECONDS = 0.5
 """Diagrams move into place after the words are there; a page that never rests is taken as is."""
 
 
@@ -60,7 +61,7 @@ def photograph(devtools: str, url: str, words: str, picture: Path) -> None:
             before, seen = seen, ask("Page.captureScreenshot", {})["data"]
             if seen == before:
                 break
-            time.sleep(1)
+            time.sleep(LOOK_SECONDS)
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes(base64.b64decode(seen))
 

@@ -7,7 +7,6 @@ operator would look at are photographed into ``.ci/output`` (ignored by git).
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -29,8 +28,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
-from tasks.releases import history
+from tasks.demo.dump import write_demo_dump
+from tasks.free_port import free_port
+from tasks.promoting.releases import history
 from tasks.stories import RELEASE_STORY
 from tasks.webhook import WEBHOOK_VARIABLE
 from tests.photographs import browser, photograph
@@ -40,7 +40,8 @@ pytestmark = pytest.mark.timeout(3600)
 REPOSITORY = Path(__file__).parents[1]
 PHOTOGRAPHS = REPOSITORY / ".ci" / "output"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LOOK_EVERY = 8
+LOOK_EVERY = 12
+"""Every look is a process that takes cores from the run it is waited for."""
 PATIENCE_SECONDS = 900
 """For a machine with much else to do; the clock is never what is tested."""
 
@@ -113,7 +114,7 @@ class Operated:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def drop(self, name: str, *, broken: bool = False) -> None:
+    def drop(self, name: str, *, broken: bool = False, marked: bool = False) -> None:
         """Copies a dump in as a careless export would: file by file, under its final name."""
         write_demo_dump(self.folder / "export", seed=3, users=40, items=60)
         target = self.folder / "dumps" / name
@@ -122,6 +123,8 @@ class Operated:
         whole = (self.folder / "export" / "interactions.parquet").read_bytes()
         content = whole[: len(whole) // 2] if broken else whole
         (target / "interactions.parquet").write_bytes(content)
+        if marked:
+            (target / "_SUCCESS").touch()
 
     def wait_for_run(self, name: str) -> FlowRun:
         """Returns the first finished run of this name."""
@@ -163,9 +166,7 @@ class Operated:
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     """The night: a dump lands and is served; a torn one follows. Nobody touches anything."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     inbox = Inbox()
     threading.Thread(target=inbox.serve_forever, daemon=True).start()
     machine = Operated(tmp_path_factory.mktemp("night"), port, inbox)
@@ -178,7 +179,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
         machine.drop("monday")
         machine.first = machine.wait_for_run("pipeline monday")
         machine.served.append(machine.store.pointed(SERVING))
-        machine.drop("tuesday", broken=True)
+        machine.drop("tuesday", broken=True, marked=True)
         machine.broken = machine.wait_for_run("pipeline tuesday")
         machine.served.append(machine.store.pointed(SERVING))
         yield machine
@@ -222,9 +223,7 @@ def test_the_operator_is_told_of_both(operated: Operated) -> None:
 
 
 def test_the_same_dump_under_another_name_starts_nothing(operated: Operated) -> None:
-    operated.drop("wednesday")
-    marker = operated.folder / "dumps" / "wednesday" / "_SUCCESS"
-    marker.touch()
+    operated.drop("wednesday", marked=True)
     memory = next((operated.folder / "store" / "operation").glob("watch-*.json"))
     operated.wait(
         lambda: operated.first if "wednesday" in memory.read_text() else None, "never looked at"

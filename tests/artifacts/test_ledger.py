@@ -332,3 +332,12 @@ def test_a_journal_sealed_from_memory_holds_what_its_lines_say() -> None:
     lines = b"".join(journal_line(answer, "m", at) for answer, at in answers)
 
     assert part_of(answers, "m").equals(parse_journal(lines))
+
+
+def test_the_width_is_that_of_the_vectors_asked_for(ledger: Ledger) -> None:
+    for key, width in (("other", 7), ("mine", 5)):
+        with ledger.journal() as journal:
+            journal.append(Answer(key, None, np.ones(width, np.float32), "stop", 1, 0))
+    assert ledger.width(pl.Series(["unheard of", "mine"])) == 5
+    assert ledger.width(pl.Series(["unheard of"])) is None
+    assert ledger.width(pl.Series([], dtype=pl.String)) is None

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from artifacts.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli import app
+from tasks.asking.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
+from tasks.asking.local_setup import find_local_environment
 from tasks.bundle import SERVING, parts_of
-from tasks.demo_dump import write_demo_dump
-from tasks.dummy_endpoint import CHAT_MODEL, EMBEDDING_MODEL
-from tasks.local_setup import find_local_environment
+from tasks.demo.dump import write_demo_dump
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 
 LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"
@@ -35,9 +35,13 @@ QUICK = ("--epochs", "2", *QUICK_REFRESH)
 
 @dataclass(frozen=True)
 class Shop:
-    """A dump on disk and a store of its own for the runs on it."""
+    """A dump on disk and a store of its own for the runs on it.
+
+    Where ``api`` is empty, each run brings a Prefect server of its own.
+    """
 
     folder: Path
+    api: str = ""
 
     @property
     def store(self) -> Store:
@@ -61,6 +65,7 @@ class Shop:
         return {
             **kept,
             **answering,
+            **({"PREFECT_API_URL": self.api} if self.api else {}),
             "LLM4CDSR_STORE": str(self.folder / "store"),
             "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -84,9 +89,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+def shop(tmp_path: Path, prefect_server: str) -> Shop:
     write_demo_dump(tmp_path, seed=3, users=60, items=80)
-    return Shop(tmp_path)
+    return Shop(tmp_path, prefect_server)
 
 
 @pytest.fixture
@@ -98,6 +103,7 @@ def stub() -> Iterator[FaultyServer]:
 def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
     shop: Shop, stub: FaultyServer
 ) -> None:
+    shop = replace(shop, api="")
     first = shop.run("--report", "report.html", "--summary", "run.json", server=stub)
 
     assert first.returncode == 0, first.stderr

@@ -9,13 +9,13 @@ from artifacts.store import Store
 from flows.console import facts_of_plan, plan_table
 from flows.dry_run import PlannedCalls, plan_refresh
 from flows.refresh import RefreshConfig
-from tasks import llm_shards
-from tasks.budget import Price
+from tasks.asking import shard_asking
+from tasks.asking.budget import Price
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.dump import DumpConfig
+from tasks.dump.config import DumpConfig
 from tasks.embed import embed_items
-from tasks.endpoints import open_endpoints
-from tasks.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 from tasks.name_clusters import name_clusters
 from tasks.profile import profile_users
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
@@ -26,7 +26,7 @@ CONFIG = RefreshConfig(clusters=ClusterConfig(clusters=3))
 
 @pytest.fixture(autouse=True)
 def inline_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm_shards, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
 
 
 def llm_at(server: FaultyServer, prices: dict[str, Price] | None = None) -> LlmConfig:

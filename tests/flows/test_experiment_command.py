@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 
 ROOT = Path(__file__).parents[2]
 GRID = """

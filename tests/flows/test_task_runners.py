@@ -10,25 +10,22 @@ import pytest
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from tasks.demo_dump import write_demo_dump
+from tasks.demo.dump import write_demo_dump
 
 REPOSITORY = Path(__file__).parents[2]
 MADE = ("dataset", "item_embeddings", "clusters", "user_profiles", "item_tables", "refresh")
 REFRESH = """
 import sys
-from flows.prefect_api import prefect_api
 from flows.refresh import RefreshConfig, refresh
-from pathlib import Path
 from tasks.cluster import ClusterConfig
-from tasks.llm_config import LlmConfig, Provider
+from tasks.asking.llm_config import LlmConfig, Provider
 
 if __name__ == "__main__":
     folder, store = sys.argv[1:]
     config = RefreshConfig(clusters=ClusterConfig(clusters=3))
     # Shards of 20 prompts: every stage has several, for two processes to share.
     llm = LlmConfig(provider=Provider.DUMMY, shard_size=20)
-    with prefect_api(Path(store).with_suffix(".log")):
-        refresh(None, config, llm, store, folder)
+    refresh(None, config, llm, store, folder)
 """
 
 
@@ -40,21 +37,21 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def on_threads(dump: Path) -> dict[str, dict[str, str]]:
-    return refreshed_on("threads", dump)
+def on_threads(dump: Path, prefect_server: str) -> dict[str, dict[str, str]]:
+    return refreshed_on("threads", dump, prefect_server)
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_artifacts_are_byte_identical_on_every_task_runner(
-    runner: str, dump: Path, on_threads: dict[str, dict[str, str]]
+    runner: str, dump: Path, prefect_server: str, on_threads: dict[str, dict[str, str]]
 ) -> None:
     if importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed: pip install 'llm4cdsr[{runner}]'")
-    assert refreshed_on(runner, dump) == on_threads
+    assert refreshed_on(runner, dump, prefect_server) == on_threads
     assert {name.split("/")[0] for name in on_threads} == set(MADE)
 
 
-def refreshed_on(runner: str, dump: Path) -> dict[str, dict[str, str]]:
+def refreshed_on(runner: str, dump: Path, api: str) -> dict[str, dict[str, str]]:
     """Returns the checksums of all files by artifact, of a refresh into a store of its own."""
     store = dump.parent / f"store-{runner}"
     script = dump.parent / "refresh_once.py"
@@ -67,6 +64,7 @@ def refreshed_on(runner: str, dump: Path) -> dict[str, dict[str, str]]:
             **kept,
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), kept.get("PYTHONPATH", "")]),
             "PREFECT_HOME": str(dump.parent / f"prefect-{runner}"),
+            "PREFECT_API_URL": api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "LLM4CDSR_TASK_RUNNER": runner,
             "RAY_USAGE_STATS_ENABLED": "0",

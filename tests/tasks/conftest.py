@@ -10,8 +10,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 
 from artifacts.store import Store
-from tasks import llm_shards
-from tasks.endpoint import allow_asking
+from tasks.asking import shard_asking
+from tasks.asking.asking_end import allow_asking
 from tests.tasks.small_shop import InlineShards
 
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ def in_flow(prefect_api: None) -> Callable[[Callable[[], Any]], Any]:
 @pytest.fixture
 def inline_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what stages make of answers: how shards run is the claim of others."""
-    monkeypatch.setattr(llm_shards, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
 
 
 @pytest.fixture(autouse=True)

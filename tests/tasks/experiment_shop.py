@@ -11,9 +11,9 @@ from artifacts.store import Store
 from artifacts.user_profiles import UserProfiles, write_user_profiles
 from model.config import load_preset
 from tasks.candidates import stored_candidates
-from tasks.dump import DumpConfig
-from tasks.experiment_cell import CellData
-from tasks.experiment_grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
+from tasks.dump.config import DumpConfig
+from tasks.experiments.cell import CellData
+from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
 from tasks.ingest import ingest
 from tasks.project import ProjectConfig, project_items
 from tests.tasks.small_shop import stored_embeddings

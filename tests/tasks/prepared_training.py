@@ -7,8 +7,8 @@ from safetensors.numpy import load_file
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.user_profiles import UserProfiles, write_user_profiles
+from tasks.asking.endpoints import DUMMY_NOTE
 from tasks.bundle import REFRESHED, bundle
-from tasks.endpoints import DUMMY_NOTE
 from tasks.project import ProjectConfig, project_items
 from tasks.stage import StageResult
 from tasks.train import TrainingConfig, train

@@ -16,10 +16,11 @@ from model.checkpoint import save_model
 from model.config import TriThreadConfig
 from model.tri_thread import TriThread
 from prompts.render import Language, prompt_version
+from tasks.asking.dummy_endpoint import embed_texts
+from tasks.asking.dummy_models import EMBEDDING_MODEL
+from tasks.asking.llm_shards import PROMPT
 from tasks.bundle import SERVING, bundle
-from tasks.dummy_endpoint import EMBEDDING_MODEL, embed_texts
 from tasks.embed import item_texts
-from tasks.llm_shards import PROMPT
 from tasks.model_inputs import load_tables, sequences_of
 from tasks.project import ProjectConfig, project_items
 from tests.tasks.small_shop import SmallShop

@@ -12,12 +12,13 @@ from artifacts.fingerprint import sha256_of
 from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from tasks import dummy_endpoint
-from tasks.dump import DumpConfig
-from tasks.endpoints import Endpoint, Endpoints
+from tasks.asking import dummy_models
+from tasks.asking.endpoints import Endpoint, Endpoints
+from tasks.asking.llm_config import EndpointSpec, LlmConfig
+from tasks.asking.shard import Shard, ShardOutcome
+from tasks.asking.shard_asking import answer_shard
+from tasks.dump.config import DumpConfig
 from tasks.ingest import ingest
-from tasks.llm_config import EndpointSpec, LlmConfig
-from tasks.llm_shards import Shard, ShardOutcome, answer_shard
 
 Event = tuple[str, str, str, int]
 """user_id, item_id, domain, timestamp."""
@@ -92,7 +93,7 @@ class SmallShop:
         return ingest.fn(dump, store.root).ref
 
 
-MODELS = {Role.CHAT: dummy_endpoint.CHAT_MODEL, Role.EMBEDDING: dummy_endpoint.EMBEDDING_MODEL}
+MODELS = {Role.CHAT: dummy_models.CHAT_MODEL, Role.EMBEDDING: dummy_models.EMBEDDING_MODEL}
 
 
 def spec_of(

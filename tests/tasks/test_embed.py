@@ -12,10 +12,10 @@ from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from prompts.render import Language
 from tasks import embed as embed_stage
-from tasks.dummy_endpoint import embed_texts
+from tasks.asking.dummy_endpoint import embed_texts
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig
 from tasks.embed import NothingEmbedded, embed_items, embeddings_identity, item_texts
-from tasks.endpoints import Endpoint
-from tasks.llm_config import LlmConfig
 from tasks.stage import StageResult
 from tests.fakes import EMBEDDINGS, FaultPlan, faulty_endpoint
 from tests.tasks.small_shop import LENIENT, SmallShop, endpoint_of, spec_of

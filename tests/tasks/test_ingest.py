@@ -4,20 +4,21 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from artifacts.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
-from tasks.dump import DumpConfig
-from tasks.dump_files import UnreadableDump
+from tasks.dump.config import DumpConfig
+from tasks.dump.files import UnreadableDump
+from tasks.dump.item_catalogue import TooFewDomains
 from tasks.ingest import dataset_identity, ingest, make_dataset
-from tasks.item_catalogue import TooFewDomains
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SCHEMA = {
@@ -209,6 +210,8 @@ def test_fewer_than_two_domains_with_events_is_refused(tmp_path: Path) -> None:
     one: list[Row] = [("u", "1", "a", 1), ("u", "2", "a", 2)]
     with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(a\).*at least two"):
         made_of(tmp_path, one)
+    with pytest.raises(TooFewDomains, match=r"set aside: no domain \(1 of interactions\)"):
+        made_of(tmp_path, [*one, ("u", "1", None, 3)])
     with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(b\)"):
         made_of(tmp_path, ROWS, domains=["b"])
     with pytest.raises(TooFewDomains, match="none"):
@@ -302,15 +305,21 @@ def test_a_second_ingest_reuses_the_first(tmp_path: Path) -> None:
     assert results[0].counts == results[1].counts
 
 
+YEAR_1980 = 315_532_800
+"""In a file of dates after this, a time of zero or less is an unknown one."""
+
+
 def expected_histories(
     rows: list[Row], item_core: int, user_core: int, first: bool
 ) -> dict[str, list[tuple[str, str, int]]]:
     """The naive twin: what ingest should keep, in plain Python."""
+    times = [time for *_, time in rows if time is not None]
+    dated = bool(times) and median(times) > YEAR_1980
     usable = [
         (user.strip(), domain.strip(), item.strip(), time)
         for user, item, domain, time in rows
         if user and user.strip() and item and item.strip() and domain and domain.strip()
-        and time is not None
+        and time is not None and not (dated and time <= 0)
     ]  # fmt: skip
     events = sorted(dict.fromkeys(usable), key=lambda event: (event[0], event[3]))
     if first:
@@ -342,6 +351,10 @@ TABLES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(TABLES, st.integers(1, 3), st.integers(1, 4), st.booleans())
+@example(
+    [("u", "1", "a", 1_400_000_000)] * 2 + [("u", "1", "a", 0), ("u", "1", "b", 1)], 1, 1, False
+)
+@example([("u", "1", "a", 1_400_000_000), ("u", "1", "b", 0)], 1, 1, False)
 def test_any_table_becomes_a_sound_dataset(
     rows: list[Row], item_core: int, user_core: int, first: bool
 ) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from artifacts.store import Store
 from model.scoring import ModelScorer
-from tasks.ann_index import AnnIndex
-from tasks.export_recs import ExportConfig, export_recommendations
-from tasks.recommender import Recommender
-from tasks.release import open_release
-from tasks.serving_app import create_app
+from tasks.serving.ann_index import AnnIndex
+from tasks.serving.app import create_app
+from tasks.serving.export_recs import ExportConfig, export_recommendations
+from tasks.serving.recommender import Recommender
+from tasks.serving.release import open_release
 from tests.tasks.server_thread import running_server
 from tests.tasks.small_release import small_release
 

@@ -15,9 +15,9 @@ from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from artifacts.user_profiles import INTEREST, UserProfiles, read_user_profiles
 from prompts.render import MAX_TITLES
+from tasks.asking.endpoints import Endpoints
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.embed import embed_items
-from tasks.endpoints import Endpoints
 from tasks.profile import ProfileConfig, profile_users, profiles_identity, titles_by_interest
 from tasks.stage import StageResult
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint

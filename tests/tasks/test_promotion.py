@@ -13,14 +13,14 @@ from artifacts.store import Store
 from model.checkpoint import save_model
 from model.config import load_preset
 from model.tri_thread import TriThread
+from tasks.asking.dummy_endpoint import embed_texts
 from tasks.bundle import SERVING, tie
-from tasks.dummy_endpoint import embed_texts
 from tasks.model_inputs import load_tables
 from tasks.project import ProjectConfig, project_items
+from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
+from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.promoting.verdict import Verdict
 from tasks.promotion import Comparison, PromotionConfig, compare, judge, judge_release
-from tasks.quality_guards import GuardThresholds, recommendation_counts
-from tasks.rematch import AnotherCatalogue, NotComparable, Parts, rematch
-from tasks.verdict import Verdict
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 GATE = PromotionConfig(

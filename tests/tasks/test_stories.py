@@ -6,9 +6,9 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import METRIC_SCHEMA, METRICS, REPORT
 from artifacts.store import Store
 from tasks.bundle import tie
+from tasks.promoting.verdict import Verdict
 from tasks.stage import LlmUsage, StageResult
 from tasks.stories import metric_rows, refresh_story, release_story, usage_rows
-from tasks.verdict import Verdict
 
 
 def dataset(store: Store, users: int) -> ArtifactRef:

@@ -10,8 +10,8 @@ from artifacts.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.user_profiles import UserProfiles, read_user_profiles, write_user_profiles
-from tasks.endpoints import Endpoint
-from tasks.llm_config import LlmConfig
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig
 from tasks.stage import StageResult
 from tasks.title_profiles import latest_titles, profile_by_titles
 from tests.fakes import EMBEDDINGS, FaultPlan, faulty_endpoint

@@ -12,7 +12,7 @@ from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
 from model.trainer import EpochReport
 from tasks import train as train_stage
-from tasks.endpoints import DUMMY_NOTE
+from tasks.asking.endpoints import DUMMY_NOTE
 from tasks.progress import Progress
 from tasks.train import TrainingConfig
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining

@@ -1,0 +1,91 @@
+"""What is said of an error that ends a command, and with which exit status.
+
+2: the input or the settings are wrong, and trying again will not help. 1: something else failed;
+what was answered is kept. 3: the budget is used up, which is no fault; run again to go on.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from tasks.asking.budget import BudgetReached
+
+FAILED = 1
+BAD_INPUT = 2
+OVER_BUDGET = 3
+
+PREFECT_ERROR = "prefect.exceptions.PrefectException"
+ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
+INPUT_ERRORS = frozenset(
+    {
+        "tasks.dump.files.UnreadableDump",
+        "tasks.dump.events.UnknownDomain",
+        "tasks.dump.item_catalogue.TooFewDomains",
+        "tasks.dump.split.NothingHeldOut",
+        "tasks.dump.presets.UnknownDataset",
+        "tasks.dump.presets.RawFilesMissing",
+        "model.config.UnknownPresetError",
+        "model.distributed.NoSuchDeviceError",
+        "tasks.asking.endpoints.IncompleteEndpoint",
+        "tasks.asking.budget.BudgetNeedsPrice",
+        "tasks.asking.budget.BudgetNeedsThreads",
+        "tasks.asking.llm_config.NoApiKey",
+        "tasks.asking.local_setup.NotALocalEnvironment",
+        "tasks.bundle.NothingRefreshed",
+        "tasks.experiments.grid.UnreadableGrid",
+        "tasks.serving.release.NothingServed",
+        "tasks.serving.catalogue.InvalidItems",
+        "tasks.serving.catalogue.UnknownDomain",
+        "tasks.serving.export_recs.NotAnExport",
+        "tasks.serving.export_model.OnnxMissing",
+        "tasks.serving.embed_new_items.OtherEmbedder",
+    }
+)
+"""What trying again does not help, by name: to import every stage takes longer than a command."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The message and status of a process; ``text`` may hold anything and is shown as it is."""
+
+    label: str
+    text: str
+    status: int
+
+
+def ending_of(error: Exception) -> Ending | None:
+    """Returns how an error ends a command; None where its trace is wanted."""
+    match error:
+        case ValidationError():
+            faults = [f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors()]
+            return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
+        case OSError():
+            text = f"{error}; check the path, its permissions and the disk"
+            return Ending("Failed:", text, FAILED)
+        case BudgetReached():
+            return Ending("Stopped:", _message(error), OVER_BUDGET)
+        case _ if PREFECT_ERROR in _names_of(error):
+            text = (
+                f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
+                "answered is kept; see work/logs/prefect-server.log in the store, or check "
+                "PREFECT_API_URL, and run again"
+            )
+            return Ending("Failed:", text, FAILED)
+        case _ if type(error).__module__.split(".")[0] in ROOMS:
+            return Ending("Failed:", _message(error), status_of(error))
+        case _:
+            return None
+
+
+def status_of(error: Exception) -> int:
+    """Returns the exit status that an error of our own ends with."""
+    return FAILED if INPUT_ERRORS.isdisjoint(_names_of(error)) else BAD_INPUT
+
+
+def _names_of(error: Exception) -> set[str]:
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+
+
+def _message(error: Exception) -> str:
+    """The text as it was written; ``str`` of a KeyError would quote it."""
+    return str(error.args[0]) if error.args else type(error).__name__

@@ -1,0 +1,142 @@
+"""Has prompts asked shard by shard: each is one Prefect task run with bounded concurrency inside.
+
+Prompts are spooled to a file, of which a shard reads its slice, in whatever process it runs.
+"""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+
+from artifacts import columns as col
+from artifacts.answers import Answer, Role
+from artifacts.claims import PROMPT
+from artifacts.ledger import Ledger
+from artifacts.store import Store
+from prompts.render import ChatPrompt
+from tasks import progress
+from tasks.asking import asking_loop
+from tasks.asking.budget import spending_of
+from tasks.asking.endpoint import (
+    ChatRequest,
+    EmbeddingRequest,
+    Failure,
+    Outcome,
+    complete,
+    embed,
+    require_server,
+)
+from tasks.asking.endpoint_lanes import open_lanes
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_config import LlmConfig, api_key
+from tasks.asking.shard import Limits, Shard, ShardOutcome
+from tasks.asking.vllm_metrics import load_shown
+
+
+def ask_in_shards(
+    label: str,
+    role: Role,
+    missing: pl.DataFrame,
+    endpoint: Endpoint,
+    config: LlmConfig,
+    store: Store,
+    limits: Limits,
+) -> list[ShardOutcome]:
+    """Returns what came of ``key, prompt`` (`missing`), a shard each; answers are in the ledger.
+
+    Raises:
+        EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
+    """
+    spec = endpoint.spec()
+    require_server(spec)
+    spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
+    # Row groups of a shard's size: who reads one shard decodes no other.
+    missing.write_parquet(spool, row_group_size=config.shard_size)
+    starts = range(0, missing.height, config.shard_size)
+    try:
+        with (
+            progress.progress(label, missing.height) as bar,
+            load_shown(spec, bar),
+            # Connections, and what is known of servers that are down, last for all shards.
+            asking_loop.held(open_lanes(spec, api_key(spec))),
+        ):
+            shards = [
+                Shard(
+                    label=label,
+                    number=number,
+                    of=len(starts),
+                    role=role,
+                    spool=str(spool),
+                    start=start,
+                    stop=min(start + config.shard_size, missing.height),
+                    spec=spec,
+                    limits=limits,
+                    store_root=str(store.local),
+                    progress_token=bar.token,
+                    spending_token=endpoint.spending.token,
+                )
+                for number, start in enumerate(starts, start=1)
+            ]
+            return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
+    finally:
+        spool.unlink()
+
+
+def _shard_name() -> str:
+    shard = task_run.parameters["shard"]
+    return f"{shard.label} shard {shard.number}/{shard.of}"
+
+
+@task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
+def answer_shard(shard: Shard) -> ShardOutcome:
+    """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
+    length = shard.stop - shard.start
+    rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
+    spending = spending_of(shard.spending_token)
+    failures: list[tuple[str, str]] = []
+    answered, shown = 0, 0
+    with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
+
+        def keep(outcomes: list[Outcome]) -> None:
+            nonlocal answered
+            good = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+            journal.append(*good)
+            answered += len(good)
+            failures.extend((bad.key, bad.reason) for bad in outcomes if isinstance(bad, Failure))
+
+        def show() -> None:
+            nonlocal shown
+            journal.flush()  # Here, because the asking loop would stand still meanwhile.
+            arrived = answered + len(failures)
+            progress.advance(shard.progress_token, arrived - shown)
+            shown = arrived
+
+        if shard.role is Role.CHAT:
+            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending, show)
+        else:
+            asked = embed(
+                _embedding_requests(rows), shard.spec, keep, shard.limits.width, spending, show
+            )
+    return ShardOutcome(
+        prompt_tokens=asked.paid.prompt_tokens,
+        completion_tokens=asked.paid.completion_tokens,
+        usd=asked.paid.usd,
+        failures=tuple(failures),
+        answered=answered,
+        over_budget=asked.over_budget,
+    )
+
+
+def _chat_requests(rows: pl.DataFrame, shard: Shard) -> Iterator[ChatRequest]:
+    for key, prompt in rows.select(col.KEY, PROMPT).iter_rows():
+        asked = ChatPrompt.model_validate_json(prompt)
+        yield ChatRequest(key, asked, shard.limits.max_tokens, shard.limits.max_words)
+
+
+def _embedding_requests(rows: pl.DataFrame) -> Iterator[EmbeddingRequest]:
+    for key, text in rows.select(col.KEY, PROMPT).iter_rows():
+        yield EmbeddingRequest(key, text)

@@ -1,0 +1,139 @@
+"""Adds a dump to the dataset of the last refresh: an event that both hold counts once.
+
+Equal is what has the same user, item and second. The earlier dataset keeps seconds, so its events
+stand before new ones of the same second.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.dataset import Dataset, Split
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from tasks.bundle import REFRESHED, parts_of
+from tasks.dump.columns import SECOND
+from tasks.dump.config import ITEM_KEY
+from tasks.dump.events import RawEvents
+from tasks.dump.item_catalogue import index_of
+from tasks.dump.items import ITEM_SCHEMA
+
+ALREADY_THERE = "already in the dataset"
+
+
+class NothingNew(Exception):
+    """The dump holds nothing that the dataset lacks."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The kept events by user, and whose and of what they are.
+
+    Attributes:
+        users: ``user_index, user_id, events``. items: as `Dataset.items`.
+        offsets: int64 (users + 1,). item_indices: int32 (events,). splits: int8 (events,).
+        times: int64 (events,), microseconds.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+    offsets: NDArray[np.int64]
+    item_indices: NDArray[np.int32]
+    times: NDArray[np.int64]
+    splits: NDArray[np.int8]
+
+
+def previous_dataset(store: Store) -> ArtifactRef | None:
+    """Returns the dataset of the last refresh, None before the first."""
+    refreshed = store.pointed(REFRESHED)
+    return None if refreshed is None else parts_of(store, refreshed)["dataset"]
+
+
+def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
+    """Returns the previous events, then those of the dump that are new, and how many were not."""
+    user_ids = pl.concat([previous.users[col.USER_ID], events.user_ids]).unique().sort()
+    earlier_keys = previous.items.select(ITEM_KEY)
+    keys = pl.concat([earlier_keys, events.item_keys]).unique().sort(ITEM_KEY)
+    earlier = pl.DataFrame(
+        {
+            "user": _places(previous.users[col.USER_ID], user_ids)[previous.user_of_event],
+            "item": _key_places(earlier_keys, keys)[previous.item_indices - 1],
+            "time": previous.timestamps * SECOND,
+        }
+    )
+    added = pl.DataFrame(
+        {
+            "user": _places(events.user_ids, user_ids)[events.users],
+            "item": _key_places(events.item_keys, keys)[events.items],
+            "time": events.times,
+        }
+    )
+    same = ["user", "item", pl.col("time") // SECOND]
+    new = added.join(earlier, on=same, how="anti", maintain_order="left")
+    every = pl.concat([earlier, new])
+    merged = RawEvents(
+        users=every["user"].to_numpy(),
+        items=every["item"].to_numpy(),
+        times=every["time"].to_numpy(),
+        user_ids=user_ids,
+        item_keys=keys,
+    )
+    return merged, added.height - new.height
+
+
+def described_by_both(previous: Dataset, described: pl.DataFrame) -> pl.DataFrame:
+    """Returns what is known of all items; where both describe one, the new words count."""
+    earlier = previous.items.select(list(ITEM_SCHEMA)).join(described, on=ITEM_KEY, how="anti")
+    return pl.concat([described.select(list(ITEM_SCHEMA)), earlier])
+
+
+def changes(previous: Dataset, now: Histories, is_new: NDArray[np.bool_]) -> dict[str, int]:
+    """Returns what the dump added.
+
+    ``profiles_to_change`` are the users whose training events are not those of before: they are
+    all that the profiler asks about anew, as long as the items keep their clusters.
+    """
+    return {
+        "events_before": len(previous.item_indices),
+        "new_events": int(np.count_nonzero(is_new)),
+        "new_users": now.users.join(previous.users, on=col.USER_ID, how="anti").height,
+        "new_items": now.items.join(previous.items, on=ITEM_KEY, how="anti").height,
+        "profiles_to_change": int(np.count_nonzero(users_training_on_others(previous, now))),
+    }
+
+
+def users_training_on_others(previous: Dataset, now: Histories) -> NDArray[np.bool_]:
+    """Marks the users of ``now`` (users,) whose training events differ from those of before."""
+    count = now.users.height
+    train = now.splits == Split.TRAIN
+    users = np.repeat(np.arange(count), np.diff(now.offsets))[train]
+    items = now.item_indices[train]
+
+    trained = previous.splits == Split.TRAIN
+    place = _places(previous.users[col.USER_ID], now.users[col.USER_ID], absent=count)
+    earlier_users = place[previous.user_of_event[trained]]
+    index = index_of(previous.items.select(ITEM_KEY), now.items)
+    earlier_items = index[previous.item_indices[trained] - 1]
+
+    lengths = np.bincount(users, minlength=count)
+    changed = lengths != np.bincount(earlier_users, minlength=count + 1)[:count]
+    as_long = np.append(~changed, False)
+    mine, theirs = as_long[users], as_long[earlier_users]
+    changed[users[mine][items[mine] != earlier_items[theirs]]] = True
+    return changed
+
+
+def _places(texts: pl.Series, among: pl.Series, absent: int = 0) -> NDArray[np.uint32]:
+    """Returns the place of every text in a series of distinct ones."""
+    order = pl.DataFrame({"text": among}).with_row_index("place")
+    found = pl.DataFrame({"text": texts}).join(order, "text", "left", maintain_order="left")
+    return found["place"].fill_null(absent).cast(pl.UInt32).to_numpy()
+
+
+def _key_places(keys: pl.DataFrame, among: pl.DataFrame) -> NDArray[np.uint32]:
+    order = among.with_row_index("place")
+    found = keys.join(order, ITEM_KEY, "left", maintain_order="left")
+    return found["place"].cast(pl.UInt32).to_numpy()

@@ -1,0 +1,144 @@
+"""Named data sets: which raw files, which window and cores, which prompts and training settings.
+
+One TOML file a data set, in `tasks/datasets` or anywhere else; two domains or more.
+"""
+
+import tomllib
+from datetime import date
+from pathlib import Path
+
+from pydantic import Field, JsonValue, ValidationError
+
+from artifacts.strict import Strict
+from tasks.dump.config import Catalogue, LeaveOneOut, Protocol, Repeats, Source, Ties
+from tasks.dump.forms import Form
+
+PRESETS = Path(__file__).parent / "datasets"
+
+
+class UnknownDataset(ValueError):
+    """No data set has that name, or its file says something else than a data set."""
+
+
+class RawFilesMissing(ValueError):
+    """The folder of raw files lacks some that the data set needs."""
+
+
+class DomainFiles(Strict):
+    """The raw files of one domain, by the names under which they are published."""
+
+    name: str = Field(min_length=1, description="What the domain is called from here on.")
+    interactions: str = Field(description="File of interactions; zipped or not, both are found.")
+    items: str | None = Field(default=None, description="File that describes the items.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Their names of columns to ours, where the form's differ."
+    )
+
+
+class TrainingSettings(Strict):
+    """How the paper trained on it, or how you want to."""
+
+    preset: str = Field(default="best", description="A preset of the model.")
+    overrides: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="As of `TrainingConfig.overrides`."
+    )
+
+
+class ExpectedCounts(Strict):
+    """What others found with the same settings; None where it is not known for certain."""
+
+    users: int | None = None
+    items: int | None = None
+    events: int | None = None
+
+
+class DatasetPreset(Strict):
+    """One data set; fields without a description are those of `DumpConfig`."""
+
+    title: str
+    about: str = Field(description="One line for the list.")
+    source: str = Field(description="Where the raw files can be had, in words.")
+    form: Form
+    language: str = Field(default="en", description="Prompt set: en or zh.")
+    domains: tuple[DomainFiles, ...] = Field(min_length=2)
+    since: date | None = None
+    until: date | None = None
+    user_core: int = Field(default=1, ge=1)
+    item_core: int = Field(default=1, ge=1)
+    catalogue: Catalogue = Catalogue.ALL
+    repeats: Repeats = Repeats.KEEP
+    ties: Ties | None = None
+    split: Protocol = LeaveOneOut()
+    training: TrainingSettings = TrainingSettings()
+    expected: ExpectedCounts = ExpectedCounts()
+
+    def raw_files(self) -> tuple[str, ...]:
+        """Returns the names of all files that the data set is made from."""
+        return tuple(
+            name for domain in self.domains for name in (domain.interactions, domain.items) if name
+        )
+
+    def dump_settings(self, raw: Path) -> dict[str, object]:
+        """Returns what `DumpConfig` takes, the files found in a folder.
+
+        Raises:
+            RawFilesMissing: naming all that are not there.
+        """
+        found = {name: _found(raw, name) for name in self.raw_files()}
+        missing = [name for name, path in found.items() if path is None]
+        if missing:
+            raise RawFilesMissing(
+                f"{raw} lacks {', '.join(missing)} (zipped or not) of {self.title}; "
+                f"get them from {self.source}"
+            )
+        sources = tuple(
+            Source(
+                domain=domain.name,
+                form=self.form,
+                interactions=str(found[domain.interactions]),
+                items=None if domain.items is None else str(found[domain.items]),
+                columns=domain.columns,
+            )
+            for domain in self.domains
+        )
+        shared = ("since", "until", "user_core", "item_core", "catalogue", "repeats", "ties")
+        return {
+            "sources": sources,
+            "split": self.split,
+            **{name: getattr(self, name) for name in shared},
+        }
+
+
+def load_dataset_preset(name: str) -> DatasetPreset:
+    """Returns a data set by its name, or by the path of its TOML file; raises `UnknownDataset`."""
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    if not path.is_file():
+        raise UnknownDataset(
+            f"no data set {name}; there are {', '.join(dataset_names())}, or give the path of a "
+            ".toml file of your own (`llm4cdsr datasets --show cloth-sport` prints one)"
+        )
+    try:
+        return DatasetPreset.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnknownDataset(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()]
+        raise UnknownDataset(f"{path} describes no data set: {'; '.join(faults)}") from error
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Returns the names of the data sets that ship."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+
+
+def dataset_text(name: str) -> str:
+    """Returns a shipped data set's file as it is written; raises `UnknownDataset`."""
+    load_dataset_preset(name)
+    return (PRESETS / f"{name}.toml").read_text("utf-8")
+
+
+def _found(raw: Path, name: str) -> Path | None:
+    plain = name.removesuffix(".gz")
+    return next(
+        (raw / form for form in (name, plain, f"{plain}.gz") if (raw / form).is_file()), None
+    )

@@ -1,0 +1,1 @@
+"""Grids of models, data sets and seeds: cells, numbers, tables, pages."""

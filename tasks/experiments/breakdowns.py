@@ -1,0 +1,114 @@
+"""Closer looks as tables: every metric and ranking, groups of users and items, the overlap."""
+
+import polars as pl
+
+from tasks.experiments.cell import FULL
+from tasks.experiments.numbers import Numbers, ResultTable, RowKey, row_name, score
+from tasks.experiments.results import ALL, BEFORE_THE_CUT, CUTOFFS, HEADLINE, over_seeds
+
+HIT_RATE = "HR@10"
+ALL_METRICS = tuple(f"{metric}@{cutoff}" for metric in ("NDCG", "HR", "MRR") for cutoff in CUTOFFS)
+GROUP_COLUMNS = 6
+"""Models shown by group: more columns than this cannot be read."""
+
+
+def metric_tables(numbers: Numbers) -> list[ResultTable]:
+    """All metrics of each ranking; one that draws the whole domain repeats the full ranking."""
+    drawn = sorted({ranking for _, ranking, *_ in numbers.values} - {FULL}, key=int)
+    rows = {ranking: _metric_rows(numbers, ranking) for ranking in (FULL, *drawn)}
+    same = [ranking for ranking in drawn if rows[ranking] == rows[FULL]]
+    notes = {ranking: "Means over seeds. The candidates are the same for all." for ranking in drawn}
+    notes[FULL] = "Means over seeds."
+    if same:
+        notes[FULL] += f" {' and '.join(same)} drawn candidates are the whole domain: the same."
+    captions = {ranking: f"All metrics among {ranking} drawn candidates" for ranking in drawn}
+    captions[FULL] = "All metrics, full ranking"
+    names = [
+        metric if domain == ALL else f"{domain} {metric}" for domain, metric in _metrics(numbers)
+    ]
+    return [
+        ResultTable(
+            f"metrics-{ranking}",
+            captions[ranking],
+            notes[ranking],
+            ("model", *names),
+            rows[ranking],
+        )
+        for ranking in rows
+        if ranking not in same
+    ]
+
+
+def _metrics(numbers: Numbers) -> list[tuple[str, str]]:
+    """Every metric of all domains together, and what is usually compared of each one."""
+    each = [(domain, metric) for domain in numbers.domains for metric in (HEADLINE, HIT_RATE)]
+    return [*((ALL, metric) for metric in ALL_METRICS), *(pair for pair in each if pair[0] != ALL)]
+
+
+def _metric_rows(numbers: Numbers, ranking: str) -> tuple[tuple[str, ...], ...]:
+    def shown(row: RowKey, domain: str, metric: str) -> str:
+        return score(numbers.values.get((row, ranking, domain, ALL, metric), (None,))[0])
+
+    whole = [row for row in numbers.rows if not row[1]]
+    metrics = _metrics(numbers)
+    return tuple((row_name(row), *(shown(row, *metric) for metric in metrics)) for row in whole)
+
+
+def group_table(numbers: Numbers, compare: str) -> ResultTable:
+    """Groups down, models across: the compared one first, then the best of each other model."""
+    shown: list[RowKey] = [row for row in numbers.rows if row[:2] == (compare, "")]
+    for row in numbers.rows:
+        if not row[1] and row[0] not in {other[0] for other in shown}:
+            shown.append(row)
+    shown = shown[:GROUP_COLUMNS]
+    groups = [group for domain, group in numbers.targets if domain == ALL]
+    rows = [
+        (
+            group,
+            f"{numbers.targets[ALL, group]:,}",
+            *(
+                score(numbers.values.get((row, FULL, ALL, group, HEADLINE), (None,))[0])
+                for row in shown
+            ),
+        )
+        for group in groups
+        if group not in (ALL, BEFORE_THE_CUT)
+    ]
+    return ResultTable(
+        "groups",
+        f"{HEADLINE} by group of users and items, full ranking",
+        "Histories are what stands before the held-out event; head items are the most bought fifth "
+        "of a domain; unseen means neither in training nor in validation events.",
+        ("group", "events", *map(row_name, shown)),
+        tuple(rows),
+    )
+
+
+def overlap_table(metrics: pl.DataFrame) -> ResultTable:
+    """Returns one row a model and share, empty without an overlap study."""
+    means = over_seeds(metrics.filter(pl.col("overlap").is_not_null(), ranking=FULL, domain=ALL))
+    rows = []
+    for (model, share), part in means.group_by("model", "overlap", maintain_order=True):
+        cells = [str(model), f"{share} %"]
+        for group in (ALL, BEFORE_THE_CUT):
+            for metric in (HEADLINE, HIT_RATE):
+                mean, sd = part.filter(group=group, metric=metric).select("mean", "sd").row(0)
+                cells.append(score(mean) if sd is None else f"{score(mean)} ± {score(sd)}")
+        rows.append((*cells, str(part["seeds"][0])))
+    return ResultTable(
+        "overlap",
+        "How many users of several domains must be known as one person",
+        "The share of these users who keep their link; each of the others becomes one user per "
+        "domain. Every share is measured on the same events: those whose user has met the domain "
+        "before. No user profiles, since they tell of both domains.",
+        (
+            "model",
+            "linked",
+            f"{HEADLINE}, all",
+            f"{HIT_RATE}, all",
+            f"{HEADLINE}, users of several domains",
+            f"{HIT_RATE}, users of several domains",
+            "seeds",
+        ),
+        tuple(rows),
+    )

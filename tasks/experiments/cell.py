@@ -1,0 +1,189 @@
+"""One cell of an experiment: fit a model, rank the held-out events, keep the ranks.
+
+A cell is an artifact. Its identity is the data and the recipe, so that a finished cell is never
+made twice, whichever grid asks for it; a killed one resumes from the trainer's last whole epoch.
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+from pydantic import JsonValue
+
+from artifacts import columns as col
+from artifacts.candidates import read_candidates
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.results import RANKS
+from artifacts.store import Draft, Store
+from model.distributed import alone
+from model.overlap import has_own_domain_history, unlink
+from model.ranking import Ranks, rank_all, rank_sampled
+from model.scoring import ModelScorer, Scorer
+from model.sequences import TEST, IntArray, Prefixes, Sequences
+from model.trainer import FitResult, fit
+from model.training_state import EpochReport
+from tasks.baselines import BASELINES
+from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
+from tasks.model_inputs import load_profiles, load_sequences, load_tables
+from tasks.progress import progress
+
+FULL = "full"
+
+
+class CellData(NamedTuple):
+    """The artifacts that the cells of one dataset share."""
+
+    dataset: ArtifactRef
+    tables: ArtifactRef
+    profiles: dict[ProfileSource, ArtifactRef]
+    candidates: dict[int, ArtifactRef]
+
+
+class _Question(NamedTuple):
+    """The histories to fit on, the held-out events to rank, and whose they were."""
+
+    sequences: Sequences
+    prefixes: Prefixes
+    users: IntArray  # (R,) index in the dataset
+    rows: IntArray  # (R,) row of the stored candidates
+
+
+def cell_identity(cell: Cell, data: CellData) -> Identity:
+    """What decides a cell's numbers. Fields of the configuration that stand at their default are
+    left out: a new switch, off by default, leaves finished cells valid."""
+    parents = {"dataset": data.dataset}
+    parents |= {f"candidates-{count}": ref for count, ref in data.candidates.items()}
+    parameters: dict[str, JsonValue] = {}
+    if cell.overlap is not None:
+        parameters["overlap"] = cell.overlap.model_dump(mode="json")
+    if isinstance(cell.recipe, BaselineRecipe):
+        parameters |= {"baseline": cell.recipe.name, "saw": cell.recipe.saw.value}
+    else:
+        parents["tables"] = data.tables
+        if cell.recipe.profiles is not ProfileSource.NONE:
+            parents["profiles"] = data.profiles[cell.recipe.profiles]
+        config = cell.recipe.config.model_dump(mode="json", exclude_defaults=True)
+        parameters |= {"config": config, "seed": cell.recipe.config.train.seed}
+    return identity(Kind.CELL, parameters, parents)
+
+
+def make_cell(store: Store, cell: Cell, data: CellData, device: str = "cpu") -> bool:
+    """Makes a cell where the store lacks it; False where another process is at it just now.
+
+    ``device`` is where it trains ("cpu", "cuda", "auto") and no part of its identity.
+
+    Raises:
+        NanScoreError, DivergedError, NothingToLearnError, CheckpointError.
+    """
+    wanted = cell_identity(cell, data)
+    lock = FileLock(store.workspace("cells") / f"{wanted.fingerprint}.lock")
+    try:
+        with lock.acquire(timeout=0):
+            if store.find(wanted) is None:
+                with store.create(wanted) as draft:
+                    _fill(draft, store, cell, data, device)
+            store.drop_workspace(_workspace(wanted))
+    except Timeout:
+        return False
+    return True
+
+
+def _workspace(wanted: Identity) -> str:
+    return f"cell-{wanted.fingerprint}"
+
+
+def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -> None:
+    asked = _question(store, cell, data)
+    started = time.perf_counter()
+    if isinstance(cell.recipe, BaselineRecipe):
+        scorer = _baseline(cell.recipe, asked.sequences)
+        draft.counts["train_seconds"] = round(time.perf_counter() - started, 3)
+    else:
+        fitted = _fitted(store, cell, data, asked.sequences, device)
+        draft.counts.update(_training_facts(fitted, cell.recipe.config.train.max_epochs))
+        scorer = ModelScorer(fitted.model)
+    started = time.perf_counter()
+    tables = [_rank_table(FULL, rank_all(scorer, asked.prefixes), asked)]
+    for count, ref in data.candidates.items():
+        drawn = read_candidates(store, ref)[asked.rows]
+        ranks = rank_sampled(scorer, asked.prefixes, drawn)
+        tables.append(_rank_table(str(count), ranks, asked))
+    draft.counts["rank_seconds"] = round(time.perf_counter() - started, 3)
+    draft.counts["test_events"] = len(asked.users)
+    pl.concat(tables).write_parquet(draft.path / RANKS)
+
+
+def _question(store: Store, cell: Cell, data: CellData) -> _Question:
+    sequences = load_sequences(store, data.dataset)
+    prefixes = sequences.prefixes_of_split(TEST)
+    if cell.overlap is None:
+        return _Question(sequences, prefixes, prefixes.users, np.arange(len(prefixes)))
+    row_of_user = np.full(sequences.user_count, -1)
+    row_of_user[prefixes.users] = np.arange(len(prefixes))
+    cut = unlink(sequences, cell.overlap.share / 100, cell.overlap.seed)
+    prefixes = cut.sequences.prefixes_of_split(TEST)
+    prefixes = prefixes.select(np.flatnonzero(has_own_domain_history(prefixes)))
+    users = cut.original_users[prefixes.users]
+    return _Question(cut.sequences, prefixes, users, row_of_user[users])
+
+
+def _baseline(recipe: BaselineRecipe, sequences: Sequences) -> Scorer:
+    if recipe.saw is Saw.TRAIN_AND_VALIDATION:
+        sequences = sequences.with_validation_in_training()
+    return BASELINES[recipe.name](sequences)
+
+
+def _fitted(
+    store: Store, cell: Cell, data: CellData, sequences: Sequences, device: str
+) -> FitResult:
+    """Trains, or goes on training where a killed process stood."""
+    assert isinstance(cell.recipe, NeuralRecipe)
+    config, profiles = cell.recipe.config, data.profiles.get(cell.recipe.profiles)
+    with progress(cell.label, config.train.max_epochs) as bar:
+
+        def show(report: EpochReport) -> None:
+            is_validated = not math.isnan(report.validation_ndcg)
+            ndcg = f", validation NDCG@10 {report.validation_ndcg:.4f}" if is_validated else ""
+            # A resumed training does not start at the first epoch.
+            bar.advance(
+                max(report.epoch - bar.done, 0), f"{report.phase}, loss {report.loss:.3f}{ndcg}"
+            )
+
+        return fit(
+            sequences,
+            load_tables(store, data.tables),
+            config,
+            profiles=None if profiles is None else load_profiles(store, profiles),
+            checkpoint_folder=store.workspace(_workspace(cell_identity(cell, data))),
+            on_epoch=show,
+            team=alone(device),
+        )
+
+
+def _training_facts(fitted: FitResult, max_epochs: int) -> dict[str, int | float]:
+    """Seconds are those of training alone, all processes that worked at it together."""
+    searched = sum(report.phase == "search" for report in fitted.history)
+    return {
+        "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best.epoch,
+        "stopped_by_limit": int(searched >= max_epochs),
+        "validation_ndcg": round(float(np.nan_to_num(fitted.best.validation_ndcg)), 5),
+    }
+
+
+def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
+    """One held-out event a row, in the dataset's order of users."""
+    return pl.DataFrame(
+        {
+            "ranking": [ranking] * len(asked.users),
+            col.USER_INDEX: asked.users,
+            col.ITEM_INDEX: asked.prefixes.targets,
+            "greater": ranks.greater,
+            "equal": ranks.equal,
+            "candidates": ranks.candidates,
+        }
+    ).sort(col.USER_INDEX)

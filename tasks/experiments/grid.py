@@ -1,0 +1,243 @@
+"""An experiment as a TOML file: datasets x models x ablations x seeds, each combination a cell.
+
+`benchmarks/experiments/` holds examples. Whatever the file names is checked when it is read, so
+that a night's run does not end at a misspelt switch.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from artifacts.strict import Strict
+from model.config import TriThreadConfig, load_preset
+from tasks.baselines import BASELINES, LEARNS_NOTHING
+from tasks.dump.config import DumpConfig
+from tasks.project import ProjectConfig
+
+WIDTH = ProjectConfig().hidden
+
+Overrides = dict[str, dict[str, JsonValue]]
+
+
+class UnreadableGrid(ValueError):
+    """The file is no TOML; the message names the line."""
+
+
+class ProfileSource(StrEnum):
+    """What user profiles are made of."""
+
+    LLM = "llm"
+    TITLES = "titles"
+    NONE = "none"
+
+
+class Saw(StrEnum):
+    """Which events a model was fitted on."""
+
+    TRAIN = "training"
+    TRAIN_AND_VALIDATION = "training + validation"
+
+
+class DatasetEntry(Strict):
+    """One dump, and what is made of it before any model."""
+
+    name: str = Field(description="What tables and plots call it.")
+    interactions: str = Field(description="File; relative to the grid's file.")
+    items: str = Field(description="File; relative to the grid's file.")
+    columns: dict[str, str] = Field(default_factory=dict, description="THEIRS = 'OURS'.")
+    domains: tuple[str, ...] | None = Field(default=None, description="Keep only these.")
+    max_users: int | None = Field(default=None, ge=1, description="A seeded sample of users.")
+    user_core: int = Field(default=1, ge=1)
+    item_core: int = Field(default=1, ge=1)
+    profile_users: int | None = Field(
+        default=None, ge=0, description="Profile a seeded sample of users; all by default."
+    )
+    clusters: int = Field(default=10, ge=1, description="Interests that items fall into.")
+
+    def dump(self, folder: Path) -> DumpConfig:
+        """Returns what to ingest; ``folder`` is where the grid's file lies."""
+        return DumpConfig(
+            interactions=str((folder / self.interactions).resolve()),
+            items=str((folder / self.items).resolve()),
+            columns=self.columns,
+            domains=self.domains,
+            max_users=self.max_users,
+            user_core=self.user_core,
+            item_core=self.item_core,
+        )
+
+
+class Ablation(Strict):
+    """A named change of a model, alone against the whole model."""
+
+    of: tuple[str, ...] | None = Field(
+        default=None, description="Presets it is applied to; the grid's `ablate` by default."
+    )
+    model: dict[str, JsonValue] = Field(default_factory=dict, description="Fields to replace.")
+    train: dict[str, JsonValue] = Field(default_factory=dict, description="Fields to replace.")
+    profiles: ProfileSource = ProfileSource.LLM
+
+    def overrides(self) -> Overrides:
+        return {"model": self.model, "train": self.train}
+
+
+class OverlapStudy(Strict):
+    """How quality depends on users seen in several domains (`model.overlap`)."""
+
+    shares: tuple[int, ...] = Field(description="Per cent of those users who keep their link.")
+    presets: tuple[str, ...]
+    seed: int = Field(default=0, description="Chooses who loses the link.")
+
+
+class NeuralRecipe(Strict):
+    """A trained model: the whole configuration, its seed included."""
+
+    kind: Literal["neural"] = "neural"
+    config: TriThreadConfig
+    profiles: ProfileSource
+
+
+class BaselineRecipe(Strict):
+    """A baseline and the events it is fitted on."""
+
+    kind: Literal["baseline"] = "baseline"
+    name: str
+    saw: Saw
+
+
+class OverlapCut(Strict):
+    """Keep the links of this many per cent of the users of several domains."""
+
+    share: int = Field(ge=0, le=100)
+    seed: int
+
+
+class Cell(Strict):
+    """One model fitted once on one dataset. Its recipe decides the numbers, its names do not."""
+
+    dataset: str
+    model: str
+    ablation: str = ""
+    seed: int = 0
+    overlap: OverlapCut | None = None
+    recipe: NeuralRecipe | BaselineRecipe = Field(discriminator="kind")
+
+    @property
+    def saw(self) -> Saw:
+        if isinstance(self.recipe, BaselineRecipe):
+            return self.recipe.saw
+        return Saw.TRAIN_AND_VALIDATION if self.recipe.config.train.refit else Saw.TRAIN
+
+    @property
+    def label(self) -> str:
+        """Names the cell in logs, and is what `--only` looks into."""
+        parts = [self.dataset, self.model]
+        parts += [self.ablation] if self.ablation else []
+        parts += [f"overlap {self.overlap.share}%"] if self.overlap else []
+        if isinstance(self.recipe, BaselineRecipe):
+            return " / ".join([*parts, self.recipe.saw.value])
+        return " / ".join([*parts, f"seed {self.seed}"])
+
+
+class Grid(Strict):
+    """A whole experiment."""
+
+    title: str
+    datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    presets: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    baselines_saw: tuple[Saw, ...] = (Saw.TRAIN, Saw.TRAIN_AND_VALIDATION)
+    ablate: tuple[str, ...] = Field(
+        default=(), description="Presets that every ablation is applied to."
+    )
+    ablations: dict[str, Ablation] = Field(default_factory=dict)
+    settings: Overrides = Field(
+        default_factory=dict, description="Fields to replace in every preset, to bound its cost."
+    )
+    candidates: tuple[int, ...] = Field(
+        default=(100,),
+        description="Candidates of each sampled ranking; full ranking is always done.",
+    )
+    candidate_seed: int = 0
+    compare: str = Field(default="best", description="The model that others are compared with.")
+    overlap: OverlapStudy | None = None
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_run(self) -> Self:
+        unknown = set(self.baselines) - set(BASELINES)
+        if unknown:
+            raise ValueError(f"no baseline {sorted(unknown)}; there are {', '.join(BASELINES)}")
+        names = [entry.name for entry in self.datasets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each dataset needs a name of its own, not {names}")
+        try:
+            list(cells_of(self))
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from error
+        return self
+
+
+def read_grid(path: Path) -> Grid:
+    """Raises `UnreadableGrid`, or pydantic's ValidationError that names the field."""
+    try:
+        return Grid.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise UnreadableGrid(f"{path} is no TOML: {error}") from error
+
+
+def cells_of(grid: Grid) -> Iterator[Cell]:
+    """Returns every cell, the cheap ones first and seed by seed, so that an interrupted experiment
+    has something of everything."""
+    for entry in grid.datasets:
+        yield from _baseline_cells(grid, entry.name)
+    for seed in grid.seeds:
+        for entry in grid.datasets:
+            yield from _neural_cells(grid, entry.name, seed)
+    if grid.overlap is not None:
+        for seed in grid.seeds:
+            for entry in grid.datasets:
+                yield from _overlap_cells(grid, grid.overlap, entry.name, seed)
+
+
+def _baseline_cells(grid: Grid, dataset: str) -> Iterator[Cell]:
+    for name in grid.baselines:
+        for saw in grid.baselines_saw[:1] if name in LEARNS_NOTHING else grid.baselines_saw:
+            recipe = BaselineRecipe(name=name, saw=saw)
+            yield Cell(dataset=dataset, model=name, recipe=recipe)
+
+
+def _neural_cells(grid: Grid, dataset: str, seed: int) -> Iterator[Cell]:
+    for preset in grid.presets:
+        recipe = _neural(grid, preset, Ablation(), seed)
+        yield Cell(dataset=dataset, model=preset, seed=seed, recipe=recipe)
+    for name, ablation in grid.ablations.items():
+        for preset in grid.ablate if ablation.of is None else ablation.of:
+            recipe = _neural(grid, preset, ablation, seed)
+            yield Cell(dataset=dataset, model=preset, ablation=name, seed=seed, recipe=recipe)
+
+
+def _overlap_cells(grid: Grid, study: OverlapStudy, dataset: str, seed: int) -> Iterator[Cell]:
+    """A profile tells of both domains, so these cells go without."""
+    without = Ablation(train={"beta": 0.0}, profiles=ProfileSource.NONE)
+    for preset in study.presets:
+        recipe = _neural(grid, preset, without, seed)
+        for share in study.shares:
+            cut = OverlapCut(share=share, seed=study.seed)
+            yield Cell(dataset=dataset, model=preset, seed=seed, overlap=cut, recipe=recipe)
+
+
+def _neural(grid: Grid, preset: str, ablation: Ablation, seed: int) -> NeuralRecipe:
+    merged: Overrides = {}
+    for overrides in (grid.settings, ablation.overrides(), {"train": {"seed": seed}}):
+        for section, values in overrides.items():
+            merged[section] = {**merged.get(section, {}), **values}
+    config = load_preset(preset, merged)
+    if config.model.hidden != WIDTH:
+        raise ValueError(f"model.hidden must stay {WIDTH}: the datasets' item tables are that wide")
+    profiles = ablation.profiles if config.train.beta > 0 else ProfileSource.NONE
+    return NeuralRecipe(config=config, profiles=profiles)

@@ -1,0 +1,67 @@
+"""The numbers behind an experiment's tables: means by row; how a row is named and shown."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import polars as pl
+
+from artifacts import columns as col
+from tasks.experiments.cell import FULL
+from tasks.experiments.grid import Saw
+from tasks.experiments.results import ALL, HEADLINE, over_seeds
+
+NO_VALUE = "–"
+SAW_BOTH_MARK = "†"
+
+RowKey = tuple[str, str, str]
+"""Model, ablation, and the events it saw."""
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Text cells under a caption; the first column names the row, `best` rows stand out."""
+
+    name: str
+    caption: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Numbers(NamedTuple):
+    """One dataset's means by row, ranking, domain, group and metric; and who stands first."""
+
+    values: dict[tuple[RowKey, str, str, str, str], tuple[float, float | None, int]]
+    targets: dict[tuple[str, str], int]
+    rows: list[RowKey]
+    domains: list[str]
+
+
+def row_name(row: RowKey) -> str:
+    """Returns a model's name as tables show it, marked if it saw the validation events too."""
+    model, ablation, saw = row
+    mark = f" {SAW_BOTH_MARK}" if saw == Saw.TRAIN_AND_VALIDATION else ""
+    return f"{model}{': ' + ablation if ablation else ''}{mark}"
+
+
+def score(value: float | None) -> str:
+    """Returns a fraction with four decimals and no leading zero."""
+    return NO_VALUE if value is None else f"{value:.4f}".removeprefix("0")
+
+
+def numbers_of(metrics: pl.DataFrame) -> Numbers:
+    """Returns the means over seeds of one dataset's metrics, the best row first."""
+    means = over_seeds(metrics)
+    names = ["model", "ablation", "saw", "ranking", col.DOMAIN, "group", "metric"]
+    values, targets, rows, domains = {}, {}, [], []
+    for *key, mean, sd, seeds, count in means.select(
+        *names, "mean", "sd", "seeds", "targets"
+    ).iter_rows():
+        model, ablation, saw, ranking, domain, group, metric = key
+        row = (model, ablation, saw)
+        values[row, ranking, domain, group, metric] = (mean, sd, seeds)
+        targets[domain, group] = count
+        rows += [row] if row not in rows else []
+        domains += [domain] if domain not in domains else []
+    rows.sort(key=lambda row: -values[row, FULL, ALL, ALL, HEADLINE][0])
+    return Numbers(values, targets, rows, domains)

@@ -1,0 +1,1 @@
+"""Which model is served: healthy lists, rematches, verdicts, the history of releases."""

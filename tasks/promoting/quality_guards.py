@@ -1,0 +1,103 @@
+"""Signs that recommendations are healthy beyond their accuracy, and limits a release must keep.
+
+`recommendation_counts` is stored with the recommendations; `guard_violations` reads those counts
+alone, so that whoever promotes a release needs no table.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from artifacts import columns as col
+from artifacts.dataset import Dataset, Split
+from artifacts.strict import Strict
+
+POPULAR_FRACTION = 0.1
+"""The most bought tenth of all items are the popular ones."""
+
+USERS_WITHOUT, DUPLICATES = "users_without", "duplicates"
+COVERAGE, SERVED_SHARE = "coverage", "served_share"
+POPULAR_SHARE, POPULAR_EVENT_SHARE = "popular_share", "popular_event_share"
+
+
+class GuardThresholds(Strict):
+    """What the counts of recommendations may be at worst."""
+
+    min_served_share: float = Field(
+        default=0.99, ge=0, le=1, description="Of users, those with at least one recommendation."
+    )
+    min_coverage: float = Field(
+        default=0.01, ge=0, le=1, description="Of items, those in at least one list."
+    )
+    max_popular_share: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Of recommended places, those held by the most bought tenth of items.",
+    )
+    max_duplicates: int = Field(
+        default=0, ge=0, description="Rows that repeat an item in one user's list."
+    )
+
+
+def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str, int | float]:
+    """Returns the counts of a table of recommendations (`RECOMMENDATION_SCHEMA`).
+
+    Shares are of all items, of all users with an event, and of all recommended places.
+    """
+    bought = times_bought(data)
+    popular = popular_items(data, bought)
+    key = [col.DOMAIN, col.ITEM_ID]
+    users = int((np.diff(data.offsets) > 0).sum())
+    served = recommended[col.USER_ID].n_unique()
+    items = recommended.select(key).n_unique()
+    popular_rows = recommended.join(popular, on=key, how="semi").height
+    distinct = recommended.select(col.USER_ID, *key).n_unique()
+    return {
+        "rows": recommended.height,
+        "users": served,
+        "items": items,
+        USERS_WITHOUT: users - served,
+        SERVED_SHARE: round(served / max(1, users), 4),
+        COVERAGE: round(items / max(1, data.items.height), 4),
+        POPULAR_SHARE: round(popular_rows / max(1, recommended.height), 4),
+        POPULAR_EVENT_SHARE: round(
+            float(bought[popular[col.ITEM_INDEX].to_numpy()].sum() / max(1, bought.sum())), 4
+        ),
+        DUPLICATES: recommended.height - distinct,
+    }
+
+
+def guard_violations(
+    counts: Mapping[str, int | float], thresholds: GuardThresholds
+) -> tuple[str, ...]:
+    """Returns one sentence a broken limit; a count that is missing breaks its limit."""
+    limits = (
+        (SERVED_SHARE, thresholds.min_served_share, "at least"),
+        (COVERAGE, thresholds.min_coverage, "at least"),
+        (POPULAR_SHARE, thresholds.max_popular_share, "at most"),
+        (DUPLICATES, thresholds.max_duplicates, "at most"),
+    )
+    found = []
+    for name, limit, side in limits:
+        value = counts.get(name)
+        if value is None:
+            found.append(f"{name} was not measured; make the recommendations anew")
+        elif value < limit if side == "at least" else value > limit:
+            found.append(f"{name} is {value:g}, {side} {limit:g} is required")
+    return tuple(found)
+
+
+def times_bought(data: Dataset) -> np.ndarray:
+    """Returns int64 (items + 1,): training events of each item."""
+    events = data.item_indices[data.splits == Split.TRAIN]
+    return np.bincount(events, minlength=data.items.height + 1)
+
+
+def popular_items(data: Dataset, bought: np.ndarray) -> pl.DataFrame:
+    """Returns ``item_index, domain, item_id`` of the most bought items."""
+    count = max(1, int(POPULAR_FRACTION * data.items.height))
+    order = np.argsort(-bought[1:], kind="stable")[:count]
+    return data.items.select(col.ITEM_INDEX, col.DOMAIN, col.ITEM_ID)[order]

@@ -1,0 +1,159 @@
+"""Render a run's report as one HTML file that loads nothing from anywhere.
+
+Scripts and styles are inlined, and a content security policy lets only these two scripts run,
+by hash: were an outside text ever to slip through unescaped, a browser would still not run it.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from tasks.reporting.content import LEARNING_COLUMNS, ReportContent
+from tasks.reporting.metrics import (
+    NO_VALUE,
+    Headline,
+    MetricTable,
+    format_score,
+    headlines,
+    hit_ratio_margin,
+    metric_table,
+)
+from tasks.reporting.plots import Plot, domain_colours, history_plot, item_map_plot, learning_plot
+from tasks.reporting.summary import key_numbers, summary_sentences, total_usage
+
+TEMPLATES = Path(__file__).parent / "templates"
+LONGEST_TITLE = 140
+
+
+def render_report(content: ReportContent) -> str:
+    """Return the whole page; every text of `content` is escaped."""
+    found = (
+        ()
+        if content.metrics is None
+        else headlines(content.metrics, ours=content.model_name, popularity=content.popularity_name)
+    )
+    plots = _plots(content)
+    plotly = get_plotlyjs() if plots else ""
+    page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    template = page_environment().get_template("report.html.j2")
+    return template.render(
+        content=content,
+        summary=summary_sentences(content, found),
+        key_numbers=key_numbers(content, found),
+        tables=_tables(content),
+        margin=_margin(found),
+        learning_rows=_learning_rows(content),
+        plots={plot.name: plot for plot in plots},
+        colours=_colours(content),
+        usage_total=total_usage(content.llm_usage),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        plotly=Markup(plotly),
+        page_script=Markup(page_script),
+        script_hashes=Markup(" ".join(csp_hash(script) for script in (plotly, page_script))),
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """Return a length of time in its two largest units, such as '3 min 12 s'."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tables(content: ReportContent) -> dict[str, MetricTable | None]:
+    metrics, ours, base = content.metrics, content.model_name, content.popularity_name
+    if metrics is None:
+        return {"full": None, "sampled": None, "groups": None}
+    return {
+        "full": metric_table(metrics, "full", "domain", ours=ours, popularity=base),
+        "sampled": metric_table(metrics, "sampled", "domain", ours=ours, popularity=base),
+        "groups": metric_table(metrics, "full", "group", ours=ours, popularity=base),
+    }
+
+
+def _plots(content: ReportContent) -> list[Plot]:
+    data, curve, item_map = content.dataset, content.learning_curve, content.item_map
+    plots = (
+        None if data is None else history_plot(data.history_lengths),
+        None if curve is None else learning_plot(curve),
+        None if item_map is None else item_map_plot(item_map),
+    )
+    return [plot for plot in plots if plot is not None]
+
+
+def _colours(content: ReportContent) -> dict[str, str]:
+    names = {name for cluster in content.clusters for name in cluster.domain_shares}
+    if content.item_map is not None:
+        names.update(content.item_map["domain"].drop_nulls())
+    return domain_colours(names)
+
+
+def _learning_rows(content: ReportContent) -> list[tuple[str, ...]]:
+    if content.learning_curve is None:
+        return []
+    return [
+        (
+            f"{epoch:,}",
+            format_score("loss", loss),
+            format_score("NDCG", ndcg),
+            format_score("HR", hit_ratio),
+            format_duration(seconds),
+        )
+        for epoch, loss, ndcg, hit_ratio, seconds in content.learning_curve.sort("epoch")
+        .select(LEARNING_COLUMNS)
+        .iter_rows()
+    ]
+
+
+def _margin(found: tuple[Headline, ...]) -> str | None:
+    if not found or not found[0].metric.startswith("HR"):
+        return None
+    return f"±{hit_ratio_margin(found[0].ours, found[0].targets) * 100:.1f} percentage points"
+
+
+@cache
+def page_environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda value: f"{value:,}",
+        "percent": lambda value: f"{value:.1%}",
+        "duration": format_duration,
+        "short": _short,
+        "number": _number,
+        "interval": _interval,
+    }
+    return environment
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1].rstrip() + "…"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return NO_VALUE
+    return f"{value:,}" if float(value).is_integer() else f"{value:.4f}"
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+def csp_hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

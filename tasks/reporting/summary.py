@@ -1,0 +1,121 @@
+"""Say in three sentences and a few large numbers what a run achieved.
+
+The sentences are computed, so they are as sober as the numbers: a model that lies behind a
+baseline is said to lie behind.
+"""
+
+from dataclasses import dataclass
+
+from tasks.reporting.content import LlmUsage, ReportContent
+from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the large numbers under the summary, with its unit and what is better."""
+
+    value: str
+    label: str
+    note: str
+
+
+def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tuple[str, str, str]:
+    """Return the page's opening: accuracy, the strongest baseline, and what it was made from."""
+    if not found:
+        accuracy = "This run has no evaluation yet, so this page says nothing about accuracy."
+        rivals = "Without an evaluation there is no comparison with baselines either."
+    else:
+        accuracy, rivals = _accuracy_sentence(content.model_name, found[0]), _rival(found[0])
+    return accuracy, rivals, _source_sentence(content)
+
+
+def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[KeyNumber]:
+    """Return the large numbers that this content has, the most important first."""
+    numbers = [
+        KeyNumber(format_score(h.metric, h.ours), h.metric, "full ranking; higher is better")
+        for h in found
+    ]
+    if found and found[0].popularity:
+        gain = format_gain(found[0].ours, found[0].popularity)
+        numbers.append(KeyNumber(gain, "popularity's " + found[0].metric, "above 1× is better"))
+    if (guards := content.guards) is not None and guards.coverage:
+        shown = sum(c.recommended_items for c in guards.coverage)
+        share = shown / max(1, sum(c.items for c in guards.coverage))
+        numbers.append(KeyNumber(f"{share:.0%}", "catalogue coverage", "higher is more varied"))
+    if (data := content.dataset) is not None and data.users:
+        share = data.overlapping_users / data.users
+        numbers.append(KeyNumber(f"{share:.0%}", "users in several domains", "a fact of the data"))
+    return numbers
+
+
+def total_usage(usage: tuple[LlmUsage, ...]) -> LlmUsage | None:
+    """Return the sum over all stages, or None where no stage used a language model."""
+    if not usage:
+        return None
+    return LlmUsage(
+        stage="all stages",
+        requests=sum(row.requests for row in usage),
+        reused=sum(row.reused for row in usage),
+        failed=sum(row.failed for row in usage),
+        prompt_tokens=sum(row.prompt_tokens for row in usage),
+        completion_tokens=sum(row.completion_tokens for row in usage),
+        seconds=sum(row.seconds for row in usage),
+    )
+
+
+def _accuracy_sentence(model: str, head: Headline) -> str:
+    share = format_score(head.metric, head.ours)
+    base = format_score(head.metric, head.popularity)
+    against = (
+        " (popularity was not evaluated)"
+        if head.popularity is None
+        else f", against {base} for popularity"
+    )
+    if head.popularity:
+        against += f" ({format_gain(head.ours, head.popularity).rstrip('×')} times as much)"
+    where = (
+        f"On the held-out last events of {head.targets:,} users, ranked among all items of "
+        f"their domain that the user has not seen, {model}"
+    )
+    if head.metric.startswith("HR"):
+        top = head.metric.partition("@")[2]
+        return f"{where} places the right item in the top {top} for {share}{against}."
+    return f"{where} reaches {head.metric} of {share}{against}."
+
+
+def _rival(head: Headline) -> str:
+    if head.rival is None:
+        return "No baseline other than popularity was evaluated, so a stronger one may exist."
+    name, value = head.rival
+    gap = head.ours - value
+    if head.metric.startswith("HR"):
+        size = f"{abs(gap) * 100:.1f} percentage points"
+        margin = hit_ratio_margin(head.ours, head.targets) * 100
+        note = f", where sampling alone moves such a share by about ±{margin:.1f} points"
+    else:
+        size, note = f"{abs(gap):.3f}", ""
+    side = "ahead of" if gap >= 0 else "behind"
+    return (
+        f"It is {size} {side} the strongest other baseline, {name} "
+        f"({format_score(head.metric, value)}){note}."
+    )
+
+
+def _source_sentence(content: ReportContent) -> str:
+    data = content.dataset
+    if data is None:
+        source = f"The run used the dataset {content.dataset_name}"
+    else:
+        names = [domain.name for domain in data.domains]
+        source = (
+            f"It was made from {data.events:,} events of {data.users:,} users on "
+            f"{data.items:,} items in {len(names)} domain{'' if len(names) == 1 else 's'} "
+            f"({', '.join(names)})"
+        )
+    total = total_usage(content.llm_usage)
+    if total is None:
+        return f"{source}; no language model traffic was recorded."
+    return (
+        f"{source}, with {total.requests:,} language model requests, {total.reused:,} answers "
+        f"reused at no cost and {total.failed:,} failed."
+    )

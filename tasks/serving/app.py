@@ -1,0 +1,103 @@
+"""The service: recommendations over HTTP, and a page to try them in a browser.
+
+Started by ``llm4cdsr serve-recs``, or by any ASGI server:
+``LLM4CDSR_STORE=artifacts/data uvicorn --factory tasks.serving.app:from_environment``.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry
+
+from tasks.serving.answers import Service
+from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
+from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
+from tasks.serving.recommender import Recommender, UnknownUser
+from tasks.serving.routes import add_browsing, add_operating, add_recommending
+
+Refresh = Callable[[Recommender], Recommender | None]
+"""Returns a newer release where there is one; called now and then, in a thread."""
+
+logger = logging.getLogger("llm4cdsr")
+
+
+def create_app(
+    recommender: Recommender,
+    limits: Limits | None = None,
+    refresh: Refresh | None = None,
+    refresh_seconds: float = 30.0,
+) -> FastAPI:
+    """Returns the service over a recommender; `refresh` lets it follow newer releases."""
+    limits = limits or Limits()
+    service, registry = Service(recommender, limits), CollectorRegistry()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        follow = asyncio.create_task(_follow(service, refresh, refresh_seconds))
+        async with service.batcher:
+            yield
+        follow.cancel()
+        with suppress(asyncio.CancelledError):
+            await follow
+
+    app = FastAPI(
+        title="llm4cdsr",
+        summary="Next-item recommendations across domains.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(BodyLimit, most=limits.max_body_bytes)
+    app.add_middleware(RequestMetrics, registry=registry)
+    for kind, status in _STATUS.items():
+        app.add_exception_handler(kind, _answer_with(status))
+    add_recommending(app, service)
+    add_browsing(app, service)
+    add_operating(app, service, registry)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """Returns the service of LLM4CDSR_STORE, following its releases: for ASGI servers."""
+    store = os.environ.get("LLM4CDSR_STORE", "artifacts/data")
+    return create_app(Recommender.load(store), refresh=newer_release_of(store))
+
+
+def newer_release_of(store: str) -> Refresh:
+    """Returns a `Refresh` that loads what the store serves as soon as that changes."""
+
+    def refresh(current: Recommender) -> Recommender | None:
+        return None if current.is_latest(store) else Recommender.load(store)
+
+    return refresh
+
+
+async def _follow(service: Service, refresh: Refresh | None, seconds: float) -> None:
+    while refresh is not None:
+        await asyncio.sleep(seconds)
+        try:
+            newer = await asyncio.to_thread(refresh, service.recommender)
+        except Exception:
+            logger.exception("the newer release could not be opened; the old one stays in use")
+            continue
+        if newer is not None:
+            service.recommender = newer
+            logger.info("now serving release %s", newer.facts.ref.fingerprint)
+
+
+def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
+    def answer(_: Request, error: Exception) -> Response:
+        return JSONResponse({"detail": str(error.args[0])}, status)
+
+    return answer
+
+
+_STATUS: dict[type[Exception], int] = {
+    UnknownItem: 404,
+    UnknownUser: 404,
+    UnknownDomain: 404,
+    AmbiguousItem: 422,
+}

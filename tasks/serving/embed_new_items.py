@@ -1,0 +1,88 @@
+"""Embeds the texts of new items as the catalogue's were: same model, same template, same ledger.
+
+Outside of a flow: one process, no Prefect run. What the ledger holds is not asked again.
+"""
+
+import logging
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.answers import Answer, Role, vectors_of
+from artifacts.ledger import Ledger
+from artifacts.store import Store
+from prompts.render import Language, prompt_version
+from tasks.asking.endpoint import EmbeddingRequest, Failure, Outcome, embed, require_server
+from tasks.asking.endpoints import Endpoint
+from tasks.asking.llm_shards import PROMPT, embedding_keys
+from tasks.embed import item_texts
+from tasks.serving.release import ReleaseFacts
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class OtherEmbedder(ValueError):
+    """The configured model or template is not the one that embedded the catalogue."""
+
+
+class LedgerEmbedder:
+    """An `ItemEmbedder` that asks the ledger first, then the endpoint; keeps what it paid for."""
+
+    def __init__(self, store: Store, endpoint: Endpoint, facts: ReleaseFacts) -> None:
+        """Raises `OtherEmbedder`: vectors of another model would lie in another space."""
+        self._language = Language(str(facts.embedding["language"]))
+        mine = {
+            "model": endpoint.model,
+            "parameters": endpoint.parameters,
+            "template": prompt_version(self._language, "item"),
+        }
+        for name, value in mine.items():
+            if facts.embedding[name] != value:
+                raise OtherEmbedder(
+                    f"the catalogue was embedded with {name} {facts.embedding[name]!r}, and new "
+                    f"items would be with {value!r}; configure the same, or run the pipeline"
+                )
+        self._ledger = Ledger(store.local, Role.EMBEDDING)
+        self._endpoint = endpoint
+
+    def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        """Returns (rows, width); NaN where a text is empty or failed, which the log counts.
+
+        Raises:
+            EndpointRefused, EndpointDown: what was answered before is kept.
+        """
+        numbered = items.with_row_index(col.ITEM_INDEX)
+        texts = item_texts(numbered, self._language).filter(pl.col(PROMPT) != "")
+        keys = embedding_keys(texts[PROMPT].to_list(), self._endpoint)
+        keyed = texts.select(col.ITEM_INDEX).hstack(keys)
+        self._ask(keyed.unique(col.KEY, maintain_order=True))
+        found = keyed.join(self._ledger.answers(keyed[col.KEY]), on=col.KEY)
+        if found.is_empty():
+            raise ValueError("none of the new items has a usable text; give at least titles")
+        answered = vectors_of(found)
+        vectors = np.full((items.height, answered.shape[1]), np.nan, np.float32)
+        vectors[found[col.ITEM_INDEX].to_numpy()] = answered
+        return vectors
+
+    def _ask(self, keyed: pl.DataFrame) -> None:
+        self._ledger.recover()
+        missing = self._ledger.missing(keyed[col.KEY]).to_frame()
+        rows = keyed.join(missing, on=col.KEY, how="semi")
+        if rows.is_empty():
+            return
+        spec = self._endpoint.spec()
+        require_server(spec)
+        requests = [EmbeddingRequest(*row) for row in rows.select(col.KEY, PROMPT).iter_rows()]
+        failed: list[str] = []
+        with self._ledger.journal() as journal:
+
+            def keep(outcomes: list[Outcome]) -> None:
+                journal.append(*(good for good in outcomes if isinstance(good, Answer)))
+                failed.extend(bad.reason for bad in outcomes if isinstance(bad, Failure))
+
+            embed(requests, spec, keep)
+        logger.info("new items: %d texts embedded, %d failed", len(requests), len(failed))
+        for reason in sorted(set(failed))[:3]:
+            logger.warning("new items: %s", reason)

@@ -1,0 +1,225 @@
+"""What was trained, as an object to ask: recommendations for any history, similar items, scores.
+
+    from tasks.serving.recommender import Recommender
+
+    recommender = Recommender.load("artifacts/data")
+    recommender.recommend([("food", "B001"), ("kitchen", "B002")], k=10)
+
+It needs neither Prefect nor a language model, and may be asked from several threads.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.store import Store
+from model.recommend import Recommendations
+from model.sequences import IntArray
+from tasks.recommendation_rows import item_rows, user_rows
+from tasks.serving.catalogue import Catalogue, ItemName
+from tasks.serving.release import LATEST, OpenRelease, ReleaseFacts, open_release, release_ref
+from tasks.serving.state import ServingState, Wish, serving_state
+
+_ROW = "row"
+
+
+class UnknownUser(LookupError):
+    """No such user in the dataset that the release was made from."""
+
+
+class ItemEmbedder(Protocol):
+    """Turns item texts into vectors, with the model that embedded the catalogue."""
+
+    def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
+        """Vectors (rows, width); a row of NaN for an item without a vector of its own."""
+        ...
+
+
+class AddedItems(NamedTuple):
+    """What became of the rows given to `Recommender.add_items`.
+
+    Of the `added` ones, those `without_text` stand at the mean of their domain. `known` ones were
+    in the catalogue already and stay as they are.
+    """
+
+    added: int
+    known: int
+    without_text: int
+
+
+class Recommender:
+    """A release, ready to be asked. Made by `Recommender.load`."""
+
+    def __init__(self, release: OpenRelease) -> None:
+        self.facts: ReleaseFacts = release.facts
+        self.user_ids: list[str] = release.user_ids
+        self.last_seen: IntArray = release.last_seen
+        self.state: ServingState = serving_state(release)
+        self._space = release.space
+        self._profiles = release.profiles
+        self._index_of_user = {user: index for index, user in enumerate(release.user_ids)}
+        self._adding = threading.Lock()
+
+    @classmethod
+    def load(cls, store: Store | str | Path, release: str = LATEST) -> Self:
+        """Opens the release in use, or another one by its fingerprint.
+
+        Raises:
+            NothingServed: the store serves nothing yet, or has no such release.
+        """
+        return cls(open_release(store, release))
+
+    def is_latest(self, store: Store | str | Path) -> bool:
+        """Returns whether the store still serves the release that this was loaded from."""
+        opened = store if isinstance(store, Store) else Store(store)
+        return release_ref(opened) == self.facts.ref
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that can be recommended now, added ones included."""
+        return self.state.catalogue
+
+    def recommend(
+        self,
+        history: Iterable[ItemName],
+        domain: str | None = None,
+        k: int = 10,
+        exclude_seen: bool = True,
+        filter: pl.Expr | None = None,
+    ) -> pl.DataFrame:
+        """Returns the best next items after any history, oldest item first.
+
+        The columns are ``domain, rank, item_id, title, score`` (`ITEM_SCHEMA`); rank 1 is best.
+
+        A history without any item gets the most bought items of each domain; their score is their
+        share of the domain's events.
+
+        Args:
+            history: item ids, or ``(domain, item id)`` where several domains share an id.
+            domain: where to look; every domain where None.
+            k: items a domain; fewer where the domain has no more.
+            exclude_seen: leave out what is in the history.
+            filter: keep items for which this holds, as ``pl.col("price") < 20``; over the columns
+                of `catalogue.items`.
+
+        Raises:
+            UnknownItem, AmbiguousItem, UnknownDomain: the message says what there is.
+        """
+        state, wish = self.state, Wish(k, exclude_seen, filter)
+        sequences = state.sequences([state.catalogue.indices(history)])
+        numbers = state.catalogue.domain_numbers(domain)
+        found = state.best(sequences, np.zeros(1, np.int64), numbers, wish)
+        return pl.concat(item_rows(state.catalogue, best) for best in found.values())
+
+    def recommend_users(
+        self,
+        user_ids: Sequence[str] | None = None,
+        domain: str | None = None,
+        k: int = 10,
+        exclude_seen: bool = True,
+        filter: pl.Expr | None = None,
+    ) -> pl.DataFrame:
+        """Returns `RECOMMENDATION_SCHEMA` for known users, all of them where None, domain after
+        domain and in the order given; else as `recommend`. Raises `UnknownUser` too."""
+        chosen = self.user_ids if user_ids is None else list(user_ids)
+        users = np.array([self.user_index(user) for user in chosen], np.int64)
+        state, wish = self.state, Wish(k, exclude_seen, filter)
+        numbers = state.catalogue.domain_numbers(domain)
+        found = state.best(state.histories, users, numbers, wish)
+        return pl.concat(user_rows(state.catalogue, best, chosen) for best in found.values())
+
+    def score(self, history: Iterable[ItemName], items: Iterable[ItemName]) -> NDArray[np.float32]:
+        """Returns the score of each item after the history, (items,). Scores of one domain can be
+        compared with each other, not those of two. Raises as `recommend`."""
+        state = self.state
+        asked = state.catalogue.indices(items)
+        sequences = state.sequences([state.catalogue.indices(history)])
+        prefix = sequences.prefixes_of_users(np.zeros(1, np.int64))
+        scores, numbers = np.zeros(len(asked), np.float32), sequences.domain_of(asked)
+        for number in np.unique(numbers).tolist():
+            own = numbers == number
+            row = state.scorer.score(prefix, number)[0].float().cpu().numpy()
+            scores[own] = row[asked[own] - 1 - sequences.domain_starts[number]]
+        return scores
+
+    def similar(self, item: ItemName, domain: str | None = None, k: int = 10) -> pl.DataFrame:
+        """Returns the items whose texts are nearest in meaning (`ITEM_SCHEMA`), of one domain or
+        of all; the score is the cosine of the embeddings. Raises as `recommend`."""
+        state, index = self.state, self.catalogue.index(item)
+        cosines = state.vectors @ state.vectors[index]  # (items + 1,)
+        numbers = state.catalogue.domain_numbers(domain)
+        rows = [state.catalogue.domain_rows(number) for number in numbers]
+        pool = np.concatenate([np.arange(r.start + 1, r.stop + 1) for r in rows])
+        pool = pool[pool != index]
+        best = pool[np.argsort(-cosines[pool], kind="stable")[:k]]
+        ranked = Recommendations(np.zeros(1, np.int64), best[None], cosines[best][None])
+        return item_rows(state.catalogue, ranked)
+
+    def history(self, user_id: str) -> list[tuple[str, str]]:
+        """Returns ``(domain, item id)`` of a known user's events, oldest first; raises
+        `UnknownUser`."""
+        state = self.state
+        return [state.catalogue.keys[i - 1] for i in state.history(self.user_index(user_id))]
+
+    def profile(self, user_id: str) -> str | None:
+        """Returns what the language model wrote about a user, if it did; raises `UnknownUser`."""
+        return self._profiles.get(self.user_ids[self.user_index(user_id)])
+
+    def user_index(self, user_id: str) -> int:
+        """Raises `UnknownUser`."""
+        if user_id not in self._index_of_user:
+            raise UnknownUser(
+                f"no user {user_id!r} in the dataset of this release; give a history of items"
+            )
+        return self._index_of_user[user_id]
+
+    def add_items(
+        self,
+        items: pl.DataFrame,
+        vectors: NDArray[np.floating] | None = None,
+        embedder: ItemEmbedder | None = None,
+    ) -> AddedItems:
+        """Takes new items into the catalogue, without a retrain and without a restart.
+
+        They are scored by their own text and by what the known item of nearest text has come to
+        (`model.new_items`, METHOD 8). Items that are known already stay as they are.
+
+        Args:
+            items: ``item_id, domain`` and where known the other columns of an items file.
+            vectors: embeddings (rows, width) of the texts, by the model that embedded the
+                catalogue; a row of NaN for an item without text.
+            embedder: asked for the vectors where none are given; see `embed_new_items`.
+
+        Raises:
+            InvalidItems, WrongVectors.
+        """
+        with self._adding:
+            unknown = self.catalogue.unknown(items)
+            known = items.height - unknown.height
+            if unknown.is_empty():
+                return AddedItems(0, known, 0)
+            if vectors is not None:
+                chosen = _rows_of(unknown, items, vectors)
+            elif embedder is not None:
+                chosen = embedder.embed(unknown)
+            else:
+                raise ValueError("give vectors, or an embedder that makes them from the texts")
+            placed, lacking = self._space.complete(chosen, unknown[col.DOMAIN].to_list())
+            self.state = self.state.with_items(unknown, placed, self._space)
+        return AddedItems(unknown.height, known, lacking)
+
+
+def _rows_of(
+    some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    if len(vectors) != items.height:
+        raise ValueError(f"{len(vectors)} vectors for {items.height} items; give one a row")
+    place = items.with_row_index(_ROW).select(_ROW, col.DOMAIN, col.ITEM_ID)
+    rows = some.join(place, on=[col.DOMAIN, col.ITEM_ID], how="left", maintain_order="left")[_ROW]
+    return np.asarray(vectors, np.float32)[rows.to_numpy()]

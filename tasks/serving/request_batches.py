@@ -1,0 +1,128 @@
+"""Answers requests that arrive together with one pass of the model.
+
+While one batch is computed in a thread the next one gathers. Eight requests in one pass cost little
+more than one, so those who ask again and again are kept together: a batch waits, for a moment, for
+as many as have just been seen. Who asks alone waits for nobody.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.recommend import Recommendations
+from model.sequences import IntArray
+from tasks.serving.state import ServingState, Wish
+
+MOST_AT_ONCE = 32
+GATHERING_SECONDS = 0.002
+"""At most, from the first request of a batch. A pass for one takes several times as long."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A history of item indices in a state, and the domains to look in."""
+
+    state: ServingState
+    history: IntArray
+    domains: tuple[int, ...]
+    k: int
+    exclude_seen: bool
+
+
+Picks = dict[int, tuple[list[int], list[float]]]
+"""By domain number: item indices, best first, and their scores."""
+
+
+_Waiting = tuple[Job, asyncio.Future[Picks]]
+
+
+class Batcher:
+    """One worker thread for the model. Use as an async context."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(
+            1, "model", initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    async def __aenter__(self) -> "Batcher":
+        self._worker = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._worker
+        self._thread.shutdown()
+
+    async def ask(self, job: Job) -> Picks:
+        """Returns the best items; raises what the model raised."""
+        answer: asyncio.Future[Picks] = asyncio.get_running_loop().create_future()
+        await self._queue.put((job, answer))
+        return await answer
+
+    async def _work(self) -> None:
+        expected = 1
+        while True:
+            batch = await self._gathered(expected)
+            await self._answer(batch)
+            expected = min(len(batch) + self._queue.qsize(), MOST_AT_ONCE)
+
+    async def _gathered(self, expected: int) -> list[_Waiting]:
+        """The next requests: all that wait, and `expected` many if they come soon."""
+        batch = [await self._queue.get()]
+        with suppress(TimeoutError):  # Fewer are asking than before.
+            async with asyncio.timeout(GATHERING_SECONDS):
+                while len(batch) < expected:
+                    batch.append(await self._queue.get())
+        while len(batch) < MOST_AT_ONCE and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        jobs = [job for job, _ in batch]
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._thread, answer_jobs, jobs)
+            picks = await running
+        except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for (_, answer), pick in zip(batch, picks, strict=True):
+            if not answer.done():  # Its asker may have gone.
+                answer.set_result(pick)
+
+
+def answer_jobs(jobs: Sequence[Job]) -> list[Picks]:
+    """Returns the picks of each job; jobs that ask alike of one state share a pass."""
+    alike: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
+    for row, job in enumerate(jobs):
+        alike.setdefault((id(job.state), job.domains, job.exclude_seen), []).append(row)
+    picks: list[Picks] = [{} for _ in jobs]
+    for rows in alike.values():
+        for row, found in zip(rows, _answer_alike([jobs[row] for row in rows]), strict=True):
+            picks[row] = found
+    return picks
+
+
+def _answer_alike(jobs: list[Job]) -> list[Picks]:
+    state, domains = jobs[0].state, jobs[0].domains
+    sequences = state.sequences([job.history for job in jobs])
+    wish = Wish(max(job.k for job in jobs), jobs[0].exclude_seen)
+    found = state.best(sequences, np.arange(len(jobs)), domains, wish)
+    return [
+        {domain: _picked(found[domain], row, job.k) for domain in domains}
+        for row, job in enumerate(jobs)
+    ]
+
+
+def _picked(best: Recommendations, row: int, k: int) -> tuple[list[int], list[float]]:
+    items, scores = best.items[row, :k], best.scores[row, :k]
+    real = items > 0
+    return items[real].tolist(), scores[real].tolist()

@@ -1,0 +1,175 @@
+"""What the service answers at which address."""
+
+import random
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from artifacts import columns as col
+from tasks.serving.answers import Service, item_name, json_response, shown
+from tasks.serving.messages import (
+    Ask,
+    FoundItems,
+    FoundUsers,
+    Health,
+    ItemId,
+    Recommended,
+    RecommendedItem,
+    ScoreAsk,
+    Scores,
+    SimilarItems,
+    UserCard,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE_FILES = {
+    "browse.html": "text/html",
+    "browse.css": "text/css",
+    "browse.js": "text/javascript",
+}
+CONTENT_POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+def add_recommending(app: FastAPI, service: Service) -> None:
+    """Recommendations, scores and similar items."""
+
+    @app.post("/recommendations", response_model=Recommended)
+    async def recommend(ask: Ask) -> Response:
+        """The best next items after any history. Items that are not known are left out and
+        named; without any known item, the most bought ones are returned."""
+        recommender = service.recommender
+        state = recommender.state
+        history, unknown = service.known(state, ask.history)
+        return json_response(await service.recommended(recommender, state, history, unknown, ask))
+
+    @app.get("/users/{user_id}/recommendations", response_model=Recommended)
+    async def recommend_user(
+        user_id: str,
+        k: Annotated[int, Query(ge=1)] = 10,
+        domain: Annotated[list[str] | None, Query()] = None,
+        exclude_seen: bool = True,
+        reasons: Annotated[int, Query(ge=0, le=5)] = 0,
+    ) -> Response:
+        """The best next items for a user of the dataset."""
+        recommender = service.recommender
+        state = recommender.state
+        ask = Ask(history=[], domains=domain, k=k, exclude_seen=exclude_seen, reasons=reasons)
+        history = state.history(recommender.user_index(user_id))
+        return json_response(await service.recommended(recommender, state, history, [], ask))
+
+    @app.post("/scores", response_model=Scores)
+    def score(ask: ScoreAsk) -> Response:
+        """The score of each item after a history."""
+        recommender = service.recommender
+        service.known(recommender.state, ask.history)
+        scores = recommender.score(map(item_name, ask.history), map(item_name, ask.items))
+        release = recommender.facts.ref.fingerprint
+        return json_response(Scores(release=release, scores=scores.tolist()))
+
+    @app.get("/similar", response_model=SimilarItems)
+    def similar(
+        item_id: str,
+        domain: str | None = None,
+        within: Annotated[str | None, Query(description="Look in this domain only.")] = None,
+        k: Annotated[int, Query(ge=1, le=service.limits.max_k)] = 10,
+    ) -> Response:
+        """The items whose texts are nearest in meaning, also of other domains."""
+        state = service.recommender.state
+        name = item_name(ItemId(item_id=item_id, domain=domain))
+        found = service.recommender.similar(name, within, k)
+        similar_items = [
+            RecommendedItem(domain=d, item_id=i, title=t, rank=r, score=s)
+            for d, r, i, t, s in found.select(
+                col.DOMAIN, col.RANK, col.ITEM_ID, col.TITLE, col.SCORE
+            ).iter_rows()
+        ]
+        return json_response(
+            SimilarItems(item=shown(state, state.catalogue.index(name)), similar=similar_items)
+        )
+
+
+def add_browsing(app: FastAPI, service: Service) -> None:
+    """The catalogue and its users, and the page that shows them."""
+
+    @app.get("/items", response_model=FoundItems)
+    def items(search: str = "", domain: str | None = None, limit: Limit = 20) -> Response:
+        """Items whose title or id holds every word of the search."""
+        state = service.recommender.state
+        found = state.catalogue.search(search[:200], domain, limit)
+        return json_response(FoundItems(items=[shown(state, index) for index in found.tolist()]))
+
+    @app.get("/users", response_model=FoundUsers)
+    def users(search: str = "", limit: Limit = 20, any: bool = False) -> Response:
+        """Known users whose id holds the search; with `any`, some drawn at random."""
+        ids = service.recommender.user_ids
+        if any:
+            found = random.sample(ids, min(limit, len(ids)))
+        else:
+            found = list(islice((user for user in ids if search in user), limit))
+        return json_response(FoundUsers(users=found, total=len(ids)))
+
+    @app.get("/users/{user_id}", response_model=UserCard)
+    def user(user_id: str) -> Response:
+        """A user's events, oldest first, and profile."""
+        recommender = service.recommender
+        state = recommender.state
+        history = state.history(recommender.user_index(user_id)).tolist()
+        card = UserCard(
+            user_id=user_id,
+            history=[shown(state, item) for item in history],
+            profile=recommender.profile(user_id),
+        )
+        return json_response(card)
+
+    for name, kind in PAGE_FILES.items():
+        path = "/" if name == "browse.html" else f"/{name}"
+        app.get(path, include_in_schema=False)(_page(name, kind))
+
+
+def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -> None:
+    """What is served, and how it does."""
+    released = Gauge(
+        "llm4cdsr_release_created_seconds",
+        "When the served release was made, in seconds since 1970.",
+        registry=registry,
+    )
+
+    @app.get("/health", response_model=Health)
+    def health() -> Response:
+        """What is served."""
+        facts, catalogue = service.recommender.facts, service.recommender.catalogue
+        starts = catalogue.domain_starts
+        return json_response(
+            Health(
+                status="ok",
+                release=facts.ref.fingerprint,
+                model=facts.model.fingerprint,
+                created=facts.created.isoformat(),
+                users=len(service.recommender.user_ids),
+                items={
+                    name: int(starts[number + 1] - starts[number])
+                    for number, name in enumerate(catalogue.domains)
+                },
+                notes=list(facts.notes),
+                max_history=service.limits.max_history,
+                max_k=service.limits.max_k,
+            )
+        )
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        released.set(service.recommender.facts.created.timestamp())
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _page(name: str, kind: str) -> Callable[[], Response]:
+    content = (TEMPLATES / name).read_bytes()
+    headers = {"Content-Security-Policy": CONTENT_POLICY, "X-Content-Type-Options": "nosniff"}
+    return lambda: Response(content, media_type=kind, headers=headers)

@@ -1,0 +1,194 @@
+"""Catalogue, scorer and histories that belong together, as one value.
+
+Adding items makes a new value: who holds one sees item indices that stay valid, whatever others do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from model.new_items import with_catalogue
+from model.recommend import Recommendations, recommend_domains
+from model.recommend_among import recommend_among
+from model.scoring import ModelScorer
+from model.sequences import IntArray, Sequences, sequences_from_lists
+from model.tables import ItemTables
+from tasks.serving.ann_index import EXACT_UP_TO, AnnIndex
+from tasks.serving.catalogue import Catalogue
+from tasks.serving.release import OpenRelease
+from tasks.serving.text_space import TextSpace
+
+
+class Reason(NamedTuple):
+    """An item of the history, by index, and the cosine of its text with the recommended one's."""
+
+    item: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: `k` items a domain, of those for which `filter` holds."""
+
+    k: int = 10
+    exclude_seen: bool = True
+    filter: pl.Expr | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k={self.k}: ask for at least one item")
+
+
+@dataclass(frozen=True)
+class ServingState:
+    """`vectors` (items + 1, width) are the texts' embeddings, L2-normalised; `indices` are of the
+    domains too large to score every item."""
+
+    catalogue: Catalogue
+    scorer: ModelScorer
+    vectors: NDArray[np.float32]
+    histories: Sequences
+    indices: dict[int, AnnIndex]
+
+    def best(
+        self, sequences: Sequences, users: IntArray, domains: Sequence[int], wish: Wish
+    ) -> dict[int, Recommendations]:
+        """Returns the best items of some domains after the histories of some rows of `sequences`.
+
+        Where a history is empty these are the most bought items, and the score is their share of
+        the domain's events: about such users the model has no opinion.
+        """
+        allowed = {} if wish.filter is None else self._allowed(domains, wish.filter)
+        indexed = [domain for domain in domains if domain in self.indices and not allowed]
+        exact = [domain for domain in domains if domain not in indexed]
+        found = recommend_domains(
+            self.scorer, sequences, users, exact, wish.k, wish.exclude_seen, allowed
+        )
+        for domain in indexed:
+            index = self.indices[domain]
+            found[domain] = recommend_among(
+                self.scorer, index, sequences, users, domain, wish.k, wish.exclude_seen
+            )
+        for domain in domains:
+            self._fill_empty(sequences, found[domain], domain, allowed.get(domain))
+        return {domain: found[domain] for domain in domains}
+
+    def sequences(self, histories: Sequence[IntArray]) -> Sequences:
+        """Returns histories by hand as the model reads them."""
+        starts = self.catalogue.domain_starts.tolist()
+        lists = [history.tolist() for history in histories]
+        return sequences_from_lists(lists, starts, self.catalogue.domains)
+
+    def history(self, user: int) -> IntArray:
+        """Returns the item indices of a known user's events, oldest first."""
+        offsets = self.histories.offsets
+        return self.histories.items[offsets[user] : offsets[user + 1]]
+
+    def reasons(self, history: IntArray, item: int, count: int = 2) -> list[Reason]:
+        """Returns the items of a history whose texts are nearest to a recommended item's."""
+        distinct = np.unique(history)
+        cosines = self.vectors[distinct] @ self.vectors[item]
+        best = np.argsort(-cosines, kind="stable")[:count]
+        return [Reason(int(distinct[place]), float(cosines[place])) for place in best]
+
+    def with_items(
+        self, items: pl.DataFrame, vectors: NDArray[np.float32], space: TextSpace
+    ) -> "ServingState":
+        """Returns the state over more items; `vectors` (rows, width) are of the rows' texts."""
+        catalogue, previous = self.catalogue.with_items(items)
+        new = np.flatnonzero(previous == 0)[1:]
+        # The catalogue groups by domain, so the new rows may stand in another order than `items`.
+        place = {key: row for row, key in enumerate(items.select(_KEY).iter_rows())}
+        keys = [catalogue.keys[index - 1] for index in new.tolist()]
+        placed = vectors[[place[key] for key in keys]]
+
+        model = self.scorer.model
+        global_table = model.global_table.detach().cpu().numpy()[previous]
+        global_table[new] = space.global_rows(placed, global_table.shape[1])
+        # `with_catalogue` finds the local rows itself.
+        blank = np.zeros((len(previous), model.config.hidden), np.float32)
+        tables = ItemTables(global_table, blank)
+        scorer = ModelScorer(with_catalogue(model, tables, catalogue.domain_starts, previous))
+        normalised = self.vectors[previous]
+        normalised[new] = unit_rows(placed)
+        histories = _renumbered(self.histories, catalogue, previous)
+        return ServingState(catalogue, scorer, normalised, histories, ann_indices(scorer))
+
+    def _allowed(self, domains: Sequence[int], filter: pl.Expr) -> dict[int, NDArray[np.bool_]]:
+        holds = filter.fill_null(False).cast(pl.Boolean)
+        return {
+            domain: self.catalogue.items[self.catalogue.domain_rows(domain)]
+            .select(holds)
+            .to_series()
+            .to_numpy()
+            for domain in domains
+        }
+
+    def _fill_empty(
+        self,
+        sequences: Sequences,
+        best: Recommendations,
+        domain: int,
+        allowed: NDArray[np.bool_] | None,
+    ) -> None:
+        lengths = sequences.offsets[best.users + 1] - sequences.offsets[best.users]
+        empty = np.flatnonzero(lengths == 0)
+        if not len(empty):
+            return
+        popular = self.catalogue.most_popular(domain)
+        bought = self.catalogue.popularity[popular]
+        if allowed is not None:
+            kept = allowed[popular - 1 - self.catalogue.domain_starts[domain]]
+            popular = popular[kept]
+        popular = popular[: best.items.shape[1]]
+        best.items[empty], best.scores[empty] = 0, -np.inf
+        best.items[empty, : len(popular)] = popular
+        shares = self.catalogue.popularity[popular] / max(1, bought.sum())
+        best.scores[empty, : len(popular)] = shares
+
+
+def serving_state(release: OpenRelease) -> ServingState:
+    """Returns the state of a release as it was made."""
+    scorer = ModelScorer(release.model)
+    return ServingState(
+        release.catalogue,
+        scorer,
+        unit_rows(release.vectors),
+        release.histories,
+        ann_indices(scorer),
+    )
+
+
+def ann_indices(scorer: ModelScorer) -> dict[int, AnnIndex]:
+    """Returns an index of every domain with more than `EXACT_UP_TO` items."""
+    return {
+        number: AnnIndex(vectors.cpu().numpy())
+        for number, vectors in enumerate(scorer.vectors)
+        if len(vectors) > EXACT_UP_TO
+    }
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns rows of length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def _renumbered(histories: Sequences, catalogue: Catalogue, previous: IntArray) -> Sequences:
+    now = np.zeros(histories.item_count + 1, np.int64)
+    now[previous] = np.arange(len(previous))
+    return Sequences(
+        histories.offsets,
+        now[histories.items],
+        histories.split,
+        catalogue.domain_starts,
+        catalogue.domains,
+    )
+
+
+_KEY = (col.DOMAIN, col.ITEM_ID)

@@ -1,0 +1,111 @@
+"""The history of what was served: promote, hold, go back, and back again."""
+
+import pytest
+
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import ArtifactMissing, Store
+from tasks.bundle import SERVING, tie
+from tasks.promoting.releases import (
+    Decision,
+    NoSuchRelease,
+    history,
+    hold,
+    promote,
+    release_named,
+    roll_back,
+    was_decided,
+)
+
+
+def made(store: Store, number: int) -> ArtifactRef:
+    part = identity(Kind.MODEL, {"number": number}, {})
+    with store.create(part) as draft:
+        draft.counts["number"] = number
+    return tie(store, Kind.RELEASE, {"model": part.ref})
+
+
+def test_rollback_walks_back_release_by_release_and_then_says_that_there_is_none(
+    store: Store,
+) -> None:
+    first, second, third = (made(store, number) for number in range(3))
+    for release in (first, second, third):
+        promote(store, release, "better")
+    assert roll_back(store) == second
+    assert roll_back(store, "still wrong") == first
+    assert store.pointed(SERVING) == first
+    with pytest.raises(NoSuchRelease, match="none to go back to"):
+        roll_back(store)
+    assert history(store)[-1].reason == "still wrong"
+
+
+def test_after_a_rollback_a_new_release_goes_on_from_there(store: Store) -> None:
+    first, second, third = (made(store, number) for number in range(3))
+    promote(store, first, "")
+    promote(store, second, "")
+    roll_back(store)
+    promote(store, third, "")
+    assert roll_back(store) == first  # Not the second, which was found wanting.
+
+
+def test_a_held_release_is_noted_and_not_served(store: Store) -> None:
+    first, second = made(store, 0), made(store, 1)
+    promote(store, first, "")
+    hold(store, second, "worse")
+    assert store.pointed(SERVING) == first
+    assert [entry.decision for entry in history(store)] == [Decision.PROMOTED, Decision.HELD]
+
+
+def test_promoting_what_is_served_already_adds_nothing_to_go_back_to(store: Store) -> None:
+    first, second = made(store, 0), made(store, 1)
+    for release in (first, second, second):
+        promote(store, release, "")
+    assert roll_back(store) == first
+
+
+def test_a_store_from_before_the_history_can_go_back_to_what_it_served(store: Store) -> None:
+    old, new = made(store, 0), made(store, 1)
+    store.point(SERVING, old)
+    promote(store, new, "")
+    assert roll_back(store) == old
+
+
+def test_a_release_is_found_by_how_its_name_begins(store: Store) -> None:
+    release = made(store, 0)
+    promote(store, release, "")
+    assert release_named(store, release.fingerprint[:4]) == release
+    assert release_named(store, str(release)) == release
+    with pytest.raises(NoSuchRelease, match=release.fingerprint):
+        release_named(store, "nothing")
+
+
+def test_a_release_that_is_gone_is_never_pointed_to(store: Store) -> None:
+    gone = ArtifactRef(kind=Kind.RELEASE, fingerprint="0" * 16)
+    with pytest.raises(ArtifactMissing):
+        promote(store, gone, "")
+    assert store.pointed(SERVING) is None
+
+
+def test_artifacts_are_decided_once_a_release_of_them_was_promoted_or_held(store: Store) -> None:
+    part = identity(Kind.DATASET, {}, {})
+    with store.create(part) as draft:
+        draft.counts["events"] = 1
+    release = tie(store, Kind.RELEASE, {"dataset": part.ref})
+    assert not was_decided(store, {"dataset": part.ref})
+    hold(store, release, "worse")
+    assert was_decided(store, {"dataset": part.ref})
+    other = ArtifactRef(kind=Kind.DATASET, fingerprint="0" * 16)
+    assert not was_decided(store, {"dataset": other})
+
+
+def test_the_history_of_a_remote_store_is_there_for_every_machine(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"memory://{tmp_path_factory.mktemp('remote').name}"
+    monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path_factory.mktemp("here")))
+    here = Store(url)
+    promote(here, made(here, 0), "first")
+    promote(here, made(here, 1), "second")
+    monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path_factory.mktemp("there")))
+    there = Store(url)
+    assert [entry.reason for entry in history(there)] == ["first", "second"]
+    assert roll_back(there) == here.pointed(SERVING)

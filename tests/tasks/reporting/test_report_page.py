@@ -1,0 +1,404 @@
+"""The report: what it says about a run, and that no outside text becomes markup or code."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.reporting.content import (
+    ClusterFacts,
+    ColdItemAudience,
+    ColdItemExample,
+    CrossDomainExample,
+    DatasetFacts,
+    DomainCoverage,
+    DomainFacts,
+    DroppedRows,
+    Guards,
+    HistoryEvent,
+    LlmUsage,
+    PartialPreference,
+    ProfileExample,
+    ReportColumnsMissing,
+    ReportContent,
+    StageTiming,
+)
+from tasks.reporting.metrics import format_gain, format_score, headlines, metric_table
+from tasks.reporting.page import format_duration, render_report
+from tasks.reporting.plots import MAX_MAP_POINTS, domain_colours, history_plot, item_map_plot
+
+HOSTILE = "</script><img src=x onerror=\"alert('1')\"><b>{{ 7 * 7 }}</b> &amp; ]]> <!-- %{x}"
+CREATED = datetime(2026, 11, 23, 18, 5, tzinfo=UTC)
+BANNER = "Made with the dummy endpoint: text and vectors are not from a language model."
+
+
+@dataclass
+class Page(HTMLParser):
+    """The page as a browser's parser sees it."""
+
+    tags: list[str] = field(default_factory=list)
+    attributes: list[tuple[str, str, str]] = field(default_factory=list)
+    scripts: list[tuple[dict[str, str | None], str]] = field(default_factory=list)
+    styles: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        inside = getattr(self, "inside", "")
+        if inside == "script":
+            attributes, text = self.scripts.pop()
+            self.scripts.append((attributes, text + data))
+        elif inside == "style":
+            self.styles.append(data)
+        else:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def parse(page: str) -> Page:
+    parsed = Page()
+    parsed.feed(page)
+    parsed.close()
+    return parsed
+
+
+def minimal(title: str = "Nightly run") -> ReportContent:
+    return ReportContent(title=title, created=CREATED, dataset_name="mini", dummy=False)
+
+
+def scores(*rows: tuple[str, str, str, str, str, float, int]) -> pl.DataFrame:
+    columns = ["model", "ranking", "domain", "group", "metric", "value", "targets"]
+    return pl.DataFrame(list(rows), schema=columns, orient="row")
+
+
+METRICS = scores(
+    ("popularity", "full", "all", "all", "NDCG@10", 0.05, 1000),
+    ("popularity", "full", "all", "all", "HR@10", 0.10, 1000),
+    ("llm4cdsr", "full", "all", "all", "NDCG@10", 0.20, 1000),
+    ("llm4cdsr", "full", "all", "all", "HR@10", 0.34, 1000),
+    ("markov", "full", "all", "all", "NDCG@10", 0.21, 1000),
+    ("markov", "full", "all", "all", "HR@10", 0.30, 1000),
+    ("llm4cdsr", "full", "food", "all", "HR@10", 0.40, 600),
+    ("markov", "full", "food", "all", "HR@10", 0.44, 600),
+    ("llm4cdsr", "full", "all", "cold", "HR@10", 0.07, 37),
+    ("markov", "full", "all", "cold", "HR@10", 0.0, 37),
+    ("llm4cdsr", "sampled", "all", "all", "HR@10", 0.66, 1000),
+)
+
+
+def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
+    """Return content with every part; each outside text is `text`."""
+    history = (HistoryEvent(text, text), HistoryEvent("food", "Green tea"))
+    return ReportContent(
+        title=text,
+        created=CREATED,
+        dataset_name=text,
+        dummy=True,
+        chat_model=text,
+        embedding_model=text,
+        settings=((text, text),),
+        dataset=DatasetFacts(
+            users=1431,
+            items=1155,
+            events=18301,
+            domains=(DomainFacts(text, 936, 359, 9884, 5, 12),),
+            overlapping_users=602,
+            single_domain_users=829,
+            history_lengths=pl.DataFrame({"length": [5, 6, 9], "users": [4, 1, 2]}),
+            dropped=(DroppedRows(text, 214),),
+        ),
+        llm_usage=(
+            LlmUsage(text, 1100, 20, 3, 4000, 500, 61.0),
+            LlmUsage("embed", 200, 1, 0, 900, 0, 4.0),
+        ),
+        learning_curve=pl.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "loss": [0.9, 0.7, 0.6],
+                "validation_ndcg": [0.1, 0.19, None],
+                "validation_hr": [0.2, 0.31, None],
+                "seconds": [4.0, 4.1, 4.0],
+            }
+        ),
+        metrics=METRICS.with_columns(pl.col("model", "domain", "group").replace("markov", text)),
+        item_map=pl.DataFrame(
+            {
+                "x": [0.0, 1.0],
+                "y": [1.0, 0.0],
+                "title": [text, text],
+                "domain": ["food", text],
+                "cluster": [0, 1],
+            }
+        ),
+        clusters=(ClusterFacts(text, 40, {"food": 0.75, text: 0.25}, (text, text)),),
+        profiles=(
+            ProfileExample(
+                user_id=text,
+                domains=("food", text),
+                history=history,
+                partial=(PartialPreference(text, text),),
+                profile=text,
+                recommended={text: (text, "Rice")},
+                held_out={text: text},
+                was_hit=True,
+            ),
+        ),
+        cross_domain=(CrossDomainExample(text, history, text, (text,)),),
+        cold_items=(ColdItemExample(text, text, (ColdItemAudience(text, 2, history),)),),
+        guards=Guards(10, (DomainCoverage(text, 301, 359),), 0.31, 0.4, 1431, 0),
+        timings=(StageTiming(text, 0.8, False), StageTiming("embed", 191.6, True)),
+    )
+
+
+def test_hostile_text_stays_text_everywhere() -> None:
+    harmless, hostile = parse(render_report(full())), parse(render_report(full(HOSTILE)))
+    assert hostile.tags == harmless.tags
+    assert [(t, n) for t, n, _ in hostile.attributes] == [(t, n) for t, n, _ in harmless.attributes]
+    assert not {"img", "b"} & set(hostile.tags)
+    shown = "".join(hostile.texts).count(HOSTILE)
+    assert shown == "".join(harmless.texts).count("Dark roast coffee, 24 pods") > 20
+
+
+def test_hostile_text_stays_text_in_a_plots_json_and_in_its_hover_markup() -> None:
+    page = parse(render_report(full(HOSTILE)))
+    data = [text for attributes, text in page.scripts if attributes.get("id") == "data-item-map"]
+    assert len(data) == 1
+    assert not set("<>&") & set(data[0])
+    for trace in json.loads(data[0])["data"]:
+        for text in [trace["name"], *trace["text"]]:
+            assert "<" not in text.replace("<br>", "")
+            assert html.unescape(text).startswith((HOSTILE[:60], "food", "cluster"))
+
+
+@settings(deadline=None, max_examples=50)
+@given(title=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_any_title_is_shown_as_it_is(title: str) -> None:
+    page = parse(render_report(minimal(title)))
+    assert title in "".join(page.texts)
+    assert page.tags == parse(render_report(minimal())).tags
+
+
+@pytest.mark.parametrize("content", [full(), minimal()], ids=["full", "minimal"])
+def test_the_page_loads_nothing(content: ReportContent) -> None:
+    page = parse(render_report(content))
+    assert not {"link", "iframe", "object", "embed", "base", "img"} & set(page.tags)
+    assert page.values("src") == []
+    assert all(link.startswith("#") for link in page.values("href"))
+    assert not re.search(r"url\(|@import", "".join(page.styles))
+    (policy,) = [value for value in page.values("content") if "default-src" in value]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_only_the_two_scripts_of_the_page_may_run() -> None:
+    page = parse(render_report(full(HOSTILE)))
+    (policy,) = [value for value in page.values("content") if "script-src" in value]
+    allowed = re.findall(r"'sha256-([^']+)'", policy)
+    running = [text for attributes, text in page.scripts if "type" not in attributes]
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in running]
+    assert digests == allowed
+    assert len(allowed) == 2
+    assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+def test_plotly_is_inlined_once_and_only_for_plots() -> None:
+    page = render_report(full())
+    assert page.count("plotly.js v") == 1
+    assert page.count('data-plot="') == 3
+    assert len(render_report(minimal())) < 50_000
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_the_banner_stands_only_on_a_page_of_the_dummy_endpoint(dummy: bool) -> None:
+    text = parse(render_report(replace(full(), dummy=dummy))).text
+    assert (BANNER in text) == dummy
+
+
+def test_every_missing_part_is_named_in_a_sentence() -> None:
+    text = parse(render_report(minimal())).text
+    for sentence in (
+        "This run has no evaluation yet, so this page says nothing about accuracy.",
+        "No groups were evaluated in this run.",
+        "No learning curve was recorded for this run.",
+        "No facts about the dataset were handed to this report.",
+        "No map of the items was made in this run.",
+        "No clusters of items were made in this run.",
+        "No user profiles were made in this run.",
+        "This run has no examples of recommended items that nobody bought.",
+        "No language model requests were recorded for this run.",
+        "No stage timings were recorded for this run.",
+    ):
+        assert sentence in text
+
+
+@pytest.mark.parametrize(
+    "part", ["dataset", "learning_curve", "metrics", "item_map", "guards", "chat_model"]
+)
+def test_each_part_may_be_missing_alone(part: str) -> None:
+    assert "How to read this" in parse(render_report(replace(full(), **{part: None}))).text
+
+
+def test_empty_frames_are_missing_parts() -> None:
+    content = full()
+    assert content.metrics is not None
+    assert content.item_map is not None
+    assert content.learning_curve is not None
+    empty = replace(
+        content,
+        metrics=content.metrics.clear(),
+        item_map=content.item_map.clear(),
+        learning_curve=content.learning_curve.clear(),
+    )
+    text = parse(render_report(empty)).text
+    assert "No map of the items was made" in text
+    assert "No learning curve was recorded" in text
+    assert "no evaluation by full ranking" in text
+
+
+def test_the_summary_opens_with_the_headline_numbers() -> None:
+    text = parse(render_report(replace(full(), metrics=METRICS))).text
+    assert (
+        "On the held-out last events of 1,000 users, ranked among all items of their domain that "
+        "the user has not seen, llm4cdsr places the right item in the top 10 for 34.0%, against "
+        "10.0% for popularity (3.4 times as much). It is 4.0 percentage points ahead of the "
+        "strongest other baseline, markov (30.0%), where sampling alone moves such a share by "
+        "about ±2.9 points. It was made from 18,301 events of 1,431 users"
+    ) in text
+    assert "1,300 language model requests, 21 answers reused at no cost and 3 failed." in text
+
+
+def test_a_model_behind_a_baseline_is_said_to_be_behind() -> None:
+    worse = METRICS.with_columns(
+        value=pl.when(pl.col("model") == "llm4cdsr").then(0.25).otherwise("value")
+    )
+    text = parse(render_report(replace(minimal(), metrics=worse))).text
+    assert "It is 5.0 percentage points behind the strongest other baseline, markov" in text
+
+
+def test_one_model_alone_claims_no_win() -> None:
+    alone = METRICS.filter(model="llm4cdsr")
+    page = render_report(replace(minimal(), metrics=alone))
+    assert "Only one model was evaluated, so there is nothing to compare it with." in page
+    assert "popularity was not evaluated" in page
+    assert "<strong>" not in page
+
+
+def test_the_best_value_of_a_column_is_marked_wherever_it_stands() -> None:
+    table = metric_table(METRICS, "full", "domain", ours="llm4cdsr", popularity="popularity")
+    assert table is not None
+    assert table.columns == (("all", 1000), ("food", 600))
+    assert table.metrics == ("HR@10", "NDCG@10")
+    best = {row.model: [cell.text for cell in row.cells if cell.best] for row in table.rows}
+    assert best == {"llm4cdsr": ["34.0%"], "markov": ["0.210", "44.0%"], "popularity": []}
+    assert table.rows[0].gains == ("3.4×", "4.0×")
+
+
+def test_values_that_look_equal_share_the_mark() -> None:
+    close = scores(
+        ("a", "full", "all", "all", "HR@10", 0.50004, 10),
+        ("b", "full", "all", "all", "HR@10", 0.50001, 10),
+        ("c", "full", "all", "all", "HR@10", float("nan"), 10),
+    )
+    table = metric_table(close, "full", "domain", ours="a", popularity="none")
+    assert table is not None
+    assert [(row.cells[0].text, row.cells[0].best) for row in table.rows] == [
+        ("50.0%", True),
+        ("50.0%", True),
+        ("–", False),
+    ]
+
+
+def test_sampled_ranking_never_makes_the_headline() -> None:
+    sampled = METRICS.filter(ranking="sampled")
+    assert headlines(sampled, ours="llm4cdsr", popularity="popularity") == ()
+
+
+def test_a_gain_over_nothing_is_no_number() -> None:
+    assert format_gain(0.3, 0.1) == "3.0×"
+    assert format_gain(0.3, 0.0) == "–"
+    assert format_score("HR@10", None) == "–"
+
+
+def test_a_frame_without_a_column_is_refused_by_name() -> None:
+    with pytest.raises(ReportColumnsMissing, match=r"item_map lacks \['cluster'\]"):
+        replace(full(), item_map=pl.DataFrame({"x": [], "y": [], "title": [], "domain": []}))
+
+
+def test_every_entry_of_the_contents_leads_to_a_section() -> None:
+    page = parse(render_report(minimal()))
+    anchors = {link.removeprefix("#") for link in page.values("href")}
+    assert anchors <= set(page.values("id"))
+    assert page.tags.count("section") == len(anchors) == 13
+    assert len(page.values("id")) == len(set(page.values("id")))
+
+
+def test_every_table_has_a_caption_and_every_plot_a_description() -> None:
+    page = parse(render_report(full()))
+    assert page.tags.count("table") == page.tags.count("caption") > 5
+    plots = [value for tag, name, value in page.attributes if (tag, name) == ("div", "role")]
+    assert plots.count("img") == 3
+    assert "median 5" in " ".join(page.values("aria-label"))
+
+
+def test_a_large_map_is_sampled_and_says_so() -> None:
+    count = MAX_MAP_POINTS + 500
+    items = pl.DataFrame(
+        {
+            "x": [float(i) for i in range(count)],
+            "y": [0.0] * count,
+            "title": ["t"] * count,
+            "domain": ["kitchen" if i % 2 else "food" for i in range(count)],
+            "cluster": [i % 3 for i in range(count)],
+        }
+    )
+    plot = item_map_plot(items)
+    assert plot is not None
+    assert plot.description.startswith("A sample of 4,000 of 4,500 items")
+    traces = json.loads(plot.figure)["data"]
+    domains = [trace for trace in traces if trace["meta"] == "domain"]
+    assert sum(len(trace["x"]) for trace in domains) == MAX_MAP_POINTS
+    assert {t["name"]: t["marker"]["color"] for t in domains} == domain_colours(items["domain"])
+
+
+def test_history_bars_hold_every_user() -> None:
+    lengths = pl.DataFrame({"length": list(range(3, 203)), "users": [2] * 200})
+    plot = history_plot(lengths)
+    assert plot is not None
+    (bars,) = json.loads(plot.figure)["data"]
+    assert sum(bars["y"]) == 400
+    assert len(bars["x"]) == 40
+    assert "from 3 to 202 events a user, median 102" in plot.description
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.84, "0.8 s"), (59.6, "1 min 0 s"), (12, "12 s"), (192, "3 min 12 s"), (7260, "2 h 1 min")],
+)
+def test_durations_show_their_two_largest_units(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -1,0 +1,83 @@
+"""Names of items both ways, search by words, and room for new items."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tasks.serving.catalogue import Catalogue, InvalidItems
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    titles = ["Green Tea", "Black Tea 100%", None, "Tea Pot (green)", "Iron Pan"]
+    items = pl.DataFrame(
+        {
+            "item_index": pl.Series(range(1, 6), dtype=pl.UInt32),
+            "domain": ["food"] * 3 + ["kitchen"] * 2,
+            "item_id": ["a", "b", "c", "a", "d"],
+            "title": titles,
+            "brand": pl.Series([None] * 5, dtype=pl.String),
+            "categories": pl.Series([["x"]] * 5, dtype=pl.List(pl.String)),
+            "price": [1.0, 2.0, None, 4.0, 5.0],
+            "description": pl.Series([None] * 5, dtype=pl.String),
+        }
+    )
+    return Catalogue(items, ("food", "kitchen"), np.array([0, 3, 5]), np.array([0, 1, 5, 2, 9, 0]))
+
+
+def test_search_wants_every_word_and_puts_the_most_bought_first(catalogue: Catalogue) -> None:
+    assert catalogue.search("TEA").tolist() == [4, 2, 1]
+    assert catalogue.search("tea green").tolist() == [4, 1]
+    assert catalogue.search("tea", domain="food").tolist() == [2, 1]
+    assert catalogue.search("tea", limit=1).tolist() == [4]
+
+
+def test_search_reads_punctuation_as_it_stands(catalogue: Catalogue) -> None:
+    assert catalogue.search("100%").tolist() == [2]
+    assert catalogue.search("(green)").tolist() == [4]
+    assert catalogue.search(".*").tolist() == []
+
+
+def test_an_item_without_title_is_found_by_its_id(catalogue: Catalogue) -> None:
+    assert 3 in catalogue.search("c").tolist()
+
+
+def test_new_items_stand_behind_those_of_their_domain_and_old_ones_keep_their_order(
+    catalogue: Catalogue,
+) -> None:
+    new = pl.DataFrame({"item_id": ["k", "f"], "domain": ["kitchen", "food"], "price": [3, 4]})
+    grown, previous = catalogue.with_items(new)
+    assert grown.keys == [
+        ("food", "a"),
+        ("food", "b"),
+        ("food", "c"),
+        ("food", "f"),
+        ("kitchen", "a"),
+        ("kitchen", "d"),
+        ("kitchen", "k"),
+    ]
+    assert previous.tolist() == [0, 1, 2, 3, 0, 4, 5, 0]
+    assert grown.domain_starts.tolist() == [0, 4, 7]
+    assert grown.popularity.tolist() == [0, 1, 5, 2, 0, 9, 0, 0]
+    assert grown.items.schema == catalogue.items.schema
+    assert grown.items["price"].to_list() == [1.0, 2.0, None, 4.0, 4.0, 5.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item_id": ["x"]}, "domain"),
+        ({"item_id": [None], "domain": ["food"]}, "lacks its item_id"),
+        ({"item_id": ["x"], "domain": ["food"], "categories": ["no list"]}, "wrong type"),
+    ],
+)
+def test_a_table_that_names_no_items_is_refused(
+    catalogue: Catalogue, columns: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(InvalidItems, match=message):
+        catalogue.unknown(pl.DataFrame(columns))
+
+
+def test_an_item_that_is_here_cannot_be_added_again(catalogue: Catalogue) -> None:
+    with pytest.raises(InvalidItems, match="already"):
+        catalogue.with_items(pl.DataFrame({"item_id": ["a"], "domain": ["food"]}))
