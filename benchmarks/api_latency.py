@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from fastapi import FastAPI
 from made_up_shop import made_up_histories, made_up_recommender
+from process_cpu import cpu_seconds_of
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -84,9 +85,9 @@ def main(
         ]
         with _server(factory, environment) as (port, server):
             asyncio.run(_measure(port, asks[: WARM_UP * clients], clients))
-            worked = _cpu_seconds(server)
+            worked = cpu_seconds_of(server)
             figures[name] = asyncio.run(_measure(port, asks, clients))
-            worked = _cpu_seconds(server) - worked
+            worked = cpu_seconds_of(server) - worked
         figures[name]["server_cpu_ms_per_request"] = 1000 * worked / len(asks)
     _print(figures, clients)
     if json_file is not None:
@@ -130,12 +131,6 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.1)
     raise RuntimeError(f"no server at port {port}; its message is above")
-
-
-def _cpu_seconds(process: int) -> float:
-    """What a process has worked so far, from Linux's books (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _measure(port: int, asks: list[bytes], clients: int) -> dict[str, float]:

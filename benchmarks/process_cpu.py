@@ -9,6 +9,11 @@ from pathlib import Path
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+def cpu_seconds_of(process: int) -> float:
+    """Returns what a living process has used so far, in all its threads."""
+    return _ticks(Path(f"/proc/{process}/stat").read_text(encoding="utf-8")) / TICKS_PER_SECOND
+
+
 def living_cpu_seconds() -> float:
     """Returns what this process and its living descendants have used so far, in all threads."""
     ticks: dict[int, int] = {}
@@ -18,13 +23,23 @@ def living_cpu_seconds() -> float:
             content = stat.read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue  # It ended while we looked.
-        fields = content.rpartition(")")[2].split()  # A process's name may hold anything.
         pid = int(stat.parent.name)
-        ticks[pid] = int(fields[11]) + int(fields[12])
-        children.setdefault(int(fields[1]), []).append(pid)
+        ticks[pid] = _ticks(content)
+        children.setdefault(int(_fields(content)[1]), []).append(pid)
     found, todo = 0, [os.getpid()]
     while todo:
         pid = todo.pop()
         found += ticks.get(pid, 0)
         todo += children.get(pid, [])
     return found / TICKS_PER_SECOND
+
+
+def _ticks(stat: str) -> int:
+    """User and system time (proc(5), fields 14 and 15)."""
+    fields = _fields(stat)
+    return int(fields[11]) + int(fields[12])
+
+
+def _fields(stat: str) -> list[str]:
+    """The fields behind the process's name, which may hold anything."""
+    return stat.rpartition(")")[2].split()

@@ -108,20 +108,26 @@ class _Attention:
         self.out = _linear([attention.out for attention in attentions])
 
     def __call__(self, asking: Tensor, read: Tensor, places: _Places, asked: Tensor) -> Tensor:
-        key_value = places.padded(self.key_value(read), places.every)
-        key, value = (self._split(part) for part in key_value.chunk(2, dim=-1))
-        query = self._split(places.padded(self.query(asking[:, asked]), asked))
+        query = self.query(asking[:, asked])  # (M, n, H)
+        read = places.padded(self.key_value(read), places.every)  # (M, B, T, 2H)
+        if asked is places.last and not self.rotary:
+            # One position a history, which may read all of it.
+            mixed = self._attend(query.unsqueeze(2), read, self._visible(places))
+            return self.out(mixed.squeeze(2))
+        visible = None if self.causal else self._visible(places)
+        mixed = self._attend(places.padded(query, asked), read, visible)
+        return self.out(mixed.flatten(1, 2)[:, places.flat[asked]])
+
+    def _attend(self, query: Tensor, read: Tensor, visible: Tensor | None) -> Tensor:
+        """Queries (M, B, T', H) mixed from `read` (M, B, T, 2H); causally without a mask."""
+        key, value = (self._split(part) for part in read.chunk(2, dim=-1))
+        asking = self._split(query)
         if self.rotary:
-            query, key = rotate(query), rotate(key)
+            asking, key = rotate(asking), rotate(key)
         mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if self.causal else self._visible(places),
-            is_causal=self.causal,
+            asking, key, value, attn_mask=visible, is_causal=visible is None
         )
-        mixed = mixed.transpose(1, 2).reshape(self.out.weight.shape[0], -1, read.shape[-1])
-        return self.out(mixed[:, places.flat[asked]])
+        return mixed.transpose(1, 2).reshape(query.shape)
 
     def _split(self, vectors: Tensor) -> Tensor:
         """(M, B, T, H) by heads, (M * B, heads, T, H / heads)."""

@@ -65,6 +65,7 @@ def recommend(
     return found
 
 
+@torch.inference_mode()
 def recommend_domains(
     scorer: ModelScorer,
     sequences: Sequences,

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.batches import moved, prefix_batch
 from model.half_product import HalfProduct, is_fast_here
@@ -93,7 +94,7 @@ class ModelScorer:
         `states` (R, 2H) are those of `Moments`.
         """
         chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
-        vectors = self.vectors[domain][chosen]  # (R, C, 2H)
+        vectors = F.embedding(chosen, self.vectors[domain])  # (R, C, 2H)
         return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
 
     def _dense(self, moments: Moments, domain: int) -> Tensor:

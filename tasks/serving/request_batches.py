@@ -1,8 +1,8 @@
 """Answers requests that arrive together with one pass of the model.
 
-While one batch is computed in a thread the next one gathers; nobody waits for a clock. Eight
-requests in one pass cost little more than one, so latency under load stays near that of an idle
-service.
+While one batch is computed in a thread the next one gathers. Eight requests in one pass cost little
+more than one, so those who ask again and again are kept together: a batch waits, for a moment, for
+as many as have just been seen. Who asks alone waits for nobody.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from model.sequences import IntArray
 from tasks.serving.state import ServingState, Wish
 
 MOST_AT_ONCE = 32
+GATHERING_SECONDS = 0.002
+"""At most, from the first request of a batch. A pass for one takes several times as long."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ Picks = dict[int, tuple[list[int], list[float]]]
 """By domain number: item indices, best first, and their scores."""
 
 
+_Waiting = tuple[Job, asyncio.Future[Picks]]
+
+
 class Batcher:
     """One worker thread for the model. Use as an async context."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Job, asyncio.Future[Picks]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(
             1, "model", initializer=torch.set_num_threads, initargs=(1,)
         )
@@ -62,22 +67,36 @@ class Batcher:
         return await answer
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
+        expected = 1
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < MOST_AT_ONCE and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            jobs = [job for job, _ in batch]
-            try:
-                picks = await loop.run_in_executor(self._thread, answer_jobs, jobs)
-            except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            for (_, answer), pick in zip(batch, picks, strict=True):
-                if not answer.done():  # Its asker may have gone.
-                    answer.set_result(pick)
+            batch = await self._gathered(expected)
+            await self._answer(batch)
+            expected = min(len(batch) + self._queue.qsize(), MOST_AT_ONCE)
+
+    async def _gathered(self, expected: int) -> list[_Waiting]:
+        """The next requests: all that wait, and `expected` many if they come soon."""
+        batch = [await self._queue.get()]
+        with suppress(TimeoutError):  # Fewer are asking than before.
+            async with asyncio.timeout(GATHERING_SECONDS):
+                while len(batch) < expected:
+                    batch.append(await self._queue.get())
+        while len(batch) < MOST_AT_ONCE and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        jobs = [job for job, _ in batch]
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._thread, answer_jobs, jobs)
+            picks = await running
+        except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for (_, answer), pick in zip(batch, picks, strict=True):
+            if not answer.done():  # Its asker may have gone.
+                answer.set_result(pick)
 
 
 def answer_jobs(jobs: Sequence[Job]) -> list[Picks]:

@@ -17,7 +17,7 @@ from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.config import DumpConfig
 from tasks.embed import embed_items
 from tasks.name_clusters import name_clusters
-from tasks.profile import profile_users
+from tasks.profile import ProfileConfig, profile_users
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import MODELS, InlineShards, SmallShop
 
@@ -39,11 +39,11 @@ def llm_at(server: FaultyServer, prices: dict[str, Price] | None = None) -> LlmC
     )
 
 
-def plan(store: Store, llm: LlmConfig) -> dict[str, PlannedCalls]:
+def plan(store: Store, llm: LlmConfig, config: RefreshConfig = CONFIG) -> dict[str, PlannedCalls]:
     SmallShop().ingested(store)
     folder = Path(store.root).parent / "dump"
     dump = DumpConfig(interactions=str(folder / "e.parquet"), items=str(folder / "i.parquet"))
-    return {step.step: step for step in plan_refresh(dump, CONFIG, llm, store.root)}
+    return {step.step: step for step in plan_refresh(dump, config, llm, store.root)}
 
 
 def test_the_planned_calls_are_those_of_the_run_and_planning_asks_nobody(tmp_path: Path) -> None:
@@ -95,3 +95,11 @@ def test_a_known_price_gives_a_cost_and_an_unknown_one_is_said_to_be_unknown(
     for step in known.values():
         assert step.usd == price.usd(step.prompt_tokens, step.completion_tokens) > 0
     assert plan_table(tuple(known.values())).row_count == 5
+
+
+def test_where_nobody_is_profiled_the_chat_model_is_asked_nothing(tmp_path: Path) -> None:
+    nobody = CONFIG.model_copy(update={"profiles": ProfileConfig(max_users=0)})
+    with faulty_endpoint() as server:
+        planned = plan(Store(tmp_path / "store"), llm_at(server), nobody)
+    assert "name clusters" not in planned
+    assert planned["analyze interests"].requests == planned["summarize users"].requests == 0

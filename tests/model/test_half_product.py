@@ -44,7 +44,7 @@ def test_rough_candidates_ranked_exactly_are_the_exact_lists(
     for domain, best in found.items():
         exact = recommend(scorer, shop.sequences, users, domain, 4, exclude_seen)
         np.testing.assert_array_equal(best.items, exact.items)
-        np.testing.assert_allclose(best.scores, exact.scores, rtol=1e-5)
+        np.testing.assert_allclose(best.scores, exact.scores, rtol=1e-5, atol=1e-5)
 
 
 def test_what_may_not_be_recommended_is_no_candidate(

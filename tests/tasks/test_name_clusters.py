@@ -10,7 +10,7 @@ from artifacts.clusters import read_clusters
 from artifacts.dataset import read_dataset
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
-from tasks.asking import llm_shards
+from tasks.asking import shard_asking
 from tasks.asking.endpoints import Endpoint
 from tasks.asking.llm_config import LlmConfig
 from tasks.central_titles import central_titles
@@ -47,7 +47,7 @@ class Clustered:
 
 @pytest.fixture
 def clustered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered]:
-    monkeypatch.setattr(llm_shards, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
     with faulty_endpoint() as server:
         yield Clustered(Store(tmp_path / "store"), server)
 
