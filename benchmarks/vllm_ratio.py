@@ -156,12 +156,17 @@ def _served(
 def _compared(served: Served, rounds: int, place: Path) -> dict[str, JsonValue]:
     sides = [("bench", _bench), ("ours", _ours)]
     found: dict[str, list[Measured]] = {"bench": [], "ours": []}
-    for number in range(-1, rounds):
+    _ours(served, place / f"{served.role}-warm")
+    for number in range(rounds):
         for name, measure in sides if number % 2 else sides[::-1]:
             _forget_prefixes(served.url)
             measured = measure(served, place / f"{served.role}-{name}-{number}")
-            if number >= 0:  # The first round warms the server up.
-                found[name].append(measured)
+            found[name].append(measured)
+            print(
+                f"{served.role}, round {number + 1}, {name}: {measured.done:,} in "
+                f"{measured.seconds:,.1f} s, {measured.cpu_seconds:,.1f} CPU s",
+                flush=True,
+            )
     bench, ours = (median(one.speed for one in found[name]) for name in ("bench", "ours"))
     cheap = {name: median(one.cheapness for one in all_) for name, all_ in found.items()}
     by_round = [
