@@ -151,7 +151,7 @@ def test_whole_numbers_stored_as_floats_are_ids_and_nan_is_none(tmp_path: Path) 
         ("empty.jsonl", b""),
         ("empty.parquet", b""),
         ("empty.csv.gz", b""),
-        ("empty.jsonl.gz", gzip.compress(b"")),
+        ("empty.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("latin_header.csv", "é,item_id,domain,timestamp\n".encode("latin-1")),
         ("noise.parquet", b"PAR1" + b"noise" * 9),
         ("not_zipped.csv.zst", b"user_id,item_id,domain,timestamp\na,b,c,1\n"),
