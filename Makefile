@@ -11,6 +11,7 @@ BIN := .venv/bin
 DEMO := demo
 # Idle OpenMP threads that spin would starve whatever else runs beside them.
 export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 1000
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help

@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from flows.entry import OPENMP
 from tasks.free_port import free_port
 from tasks.serving.app import create_app
 from tasks.serving.messages import Ask
@@ -113,7 +114,7 @@ def _server(factory: str, settings: dict[str, str]) -> Iterator[tuple[int, int]]
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--app-dir", "benchmarks"]
     command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}
+    environment = {**OPENMP, **os.environ, **settings}
     server = subprocess.Popen(command, env=environment)
     try:
         _wait_for(port, server)

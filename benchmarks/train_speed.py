@@ -2,7 +2,10 @@
 
 Needs no language model: item vectors are the dummy endpoint's, as wide as MiniLM's.
 
-    python benchmarks/train_speed.py --interactions events.parquet --items items.parquet
+    OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 \\
+        python benchmarks/train_speed.py --interactions events.parquet --items items.parquet
+
+The two variables are what the command line sets for itself (`flows/entry.py`).
 """
 
 import resource
