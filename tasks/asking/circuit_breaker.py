@@ -23,6 +23,7 @@ class Breaker:
     failed_jobs: int = FAILED_JOBS
     is_open: bool = False
     down_since: float | None = None
+    _opened_at: float = 0.0
     _failing: set[int] = field(default_factory=set)
     _pause: float = field(default_factory=lambda: FIRST_PAUSE)
     _trial_at: float = 0.0
@@ -47,8 +48,11 @@ class Breaker:
         if self._trial == job:
             self._trial = None
 
-    def succeeded(self) -> None:
-        """The server answered, be it with a refusal."""
+    def succeeded(self, sent_at: float) -> None:
+        """The server answered a request of ``sent_at``, be it with a refusal. What was sent before
+        the breaker opened tells nothing of now."""
+        if self.is_open and sent_at < self._opened_at:
+            return
         self.is_open = False
         self.down_since = None
         self._trial = None
@@ -73,5 +77,6 @@ class Breaker:
                 self._trial_at = now + self._pause
         elif nobody_there or len(self._failing) >= self.failed_jobs:
             self.is_open = True
+            self._opened_at = now
             self.down_since = now if self.down_since is None else self.down_since
             self._trial_at = now + self._pause

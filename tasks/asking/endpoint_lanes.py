@@ -129,6 +129,7 @@ class Lanes:
 
     async def _sent(self, route: str, body: Body, tries: Tries) -> object:
         lane = await self._admitted(tries.job)
+        sent_at = time.monotonic()
         try:
             # Not by the client's own methods: their types take longer than the rest of our work.
             # The options name the one key that is shown; by default an admin's would be, too.
@@ -136,15 +137,15 @@ class Lanes:
                 route, body=body, cast_to=object, options={"security": {"bearer_auth": True}}
             )
         except _MALFORMED as error:
-            self._answers(lane)
+            self._answers(lane, sent_at)
             raise BadAnswer(f"malformed answer: {error}") from error
         except openai.APIError as error:
-            self._failed(lane, error, tries)
+            self._failed(lane, error, tries, sent_at)
             raise
         finally:
             lane.pending -= 1
             lane.breaker.abandon(tries.job)
-        self._answers(lane)
+        self._answers(lane, sent_at)
         return reply
 
     async def _admitted(self, job: int) -> Lane:
@@ -177,17 +178,18 @@ class Lanes:
             "go on"
         )
 
-    def _answers(self, lane: Lane) -> None:
-        if lane.breaker.is_open and lane.breaker.down_since is not None:
-            seconds = time.monotonic() - lane.breaker.down_since
+    def _answers(self, lane: Lane, sent_at: float) -> None:
+        was_open, down_since = lane.breaker.is_open, lane.breaker.down_since
+        lane.breaker.succeeded(sent_at)
+        if was_open and not lane.breaker.is_open and down_since is not None:
+            seconds = time.monotonic() - down_since
             logger.info("%s answers again after %.0f s; going on", lane.name, seconds)
-        lane.breaker.succeeded()
 
-    def _failed(self, lane: Lane, error: openai.APIError, tries: Tries) -> None:
+    def _failed(self, lane: Lane, error: openai.APIError, tries: Tries, sent_at: float) -> None:
         """Notes a failure; raises `EndpointRefused` for what would fail every prompt alike."""
         fault = passing_fault(error)
         if fault is None:
-            self._answers(lane)
+            self._answers(lane, sent_at)
             if refuses_everything(error):
                 raise refusal(error, self.spec, lane.url, self.secret) from None
             return

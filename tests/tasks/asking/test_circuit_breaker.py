@@ -21,7 +21,7 @@ def test_several_prompts_in_a_row_do_and_a_success_in_between_starts_the_count_a
     breaker = Breaker(failed_jobs=3)
     breaker.failed(1, 0.0, nobody_there=False)
     breaker.failed(2, 0.0, nobody_there=False)
-    breaker.succeeded()
+    breaker.succeeded(0.5)
     breaker.failed(3, 1.0, nobody_there=False)
     breaker.failed(4, 1.0, nobody_there=False)
     assert not breaker.is_open
@@ -36,7 +36,7 @@ def test_only_one_trial_is_out_at_a_time_and_its_success_lets_everyone_in() -> N
     assert breaker.wait(100.0 + FIRST_PAUSE) == 0.0
     breaker.begin(2)
     assert breaker.wait(1000.0) is None
-    breaker.succeeded()
+    breaker.succeeded(100.0 + FIRST_PAUSE)
     assert breaker.wait(100.0) == 0.0
     assert breaker.down_since is None
 
@@ -57,6 +57,13 @@ def test_late_failures_of_requests_sent_before_it_went_down_change_nothing() -> 
     breaker = opened(0.0)
     breaker.failed(2, 0.4, nobody_there=True)
     assert breaker.wait(FIRST_PAUSE) == 0.0
+
+
+def test_late_answers_to_requests_sent_before_it_went_down_do_not_let_everyone_in() -> None:
+    breaker = opened(100.0)
+    breaker.succeeded(99.9)
+    assert breaker.is_open
+    assert breaker.wait(100.0) == FIRST_PAUSE
 
 
 def test_a_trial_that_is_cancelled_leaves_the_place_to_another() -> None:
