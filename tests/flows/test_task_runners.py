@@ -13,7 +13,15 @@ from artifacts.store import Store
 from tasks.demo.dump import write_demo_dump
 
 REPOSITORY = Path(__file__).parents[2]
-MADE = ("dataset", "item_embeddings", "clusters", "user_profiles", "item_tables", "refresh")
+MADE = (
+    "dataset",
+    "item_embeddings",
+    "clusters",
+    "user_profiles",
+    "cluster_names",
+    "item_tables",
+    "refresh",
+)
 REFRESH = """
 import sys
 from flows.refresh import RefreshConfig, refresh
