@@ -1,11 +1,11 @@
 """Is an answer what was asked for? What is not goes no further than here, least of all into the
 ledger, where it would stay."""
 
-import binascii
 import re
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pybase64
 from pydantic import BaseModel
 
 from artifacts.answers import Answer
@@ -158,5 +158,5 @@ def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> lis
 def _vector_bytes(encoded: str | list[float]) -> bytes:
     """Servers answer base64 when asked for it; those that know only lists are understood too."""
     if isinstance(encoded, str):
-        return binascii.a2b_base64(encoded)
+        return pybase64.b64decode(encoded, validate=True)
     return np.asarray(encoded, "<f4").tobytes()

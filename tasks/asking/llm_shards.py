@@ -9,6 +9,7 @@ for the answers that were in flight.
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -127,16 +128,19 @@ def answer_all(
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
             same = Asked(role, *question)
             return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
-        from tasks.asking.shard_asking import ask_in_shards
+        from tasks.asking.shard_asking import ask_in_shards, connected
 
+        if not tally.asked:
+            connections.enter_context(connected(endpoint.spec()))
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)
-    for piece in _pieces(prompts, config.batch):
-        fresh = tally.count(piece)
-        asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask)
-        tally.add(asked, outcomes)
-        _stop_over_budget(label, tally, endpoint)
+    with ExitStack() as connections:
+        for piece in _pieces(prompts, config.batch):
+            fresh = tally.count(piece)
+            asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask)
+            tally.add(asked, outcomes)
+            _stop_over_budget(label, tally, endpoint)
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")
     _refuse_too_many(label, failures, tally.keys.len(), config)
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))

@@ -5,6 +5,7 @@ Prompts are spooled to a file, of which a shard reads its slice, in whatever pro
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -32,9 +33,21 @@ from tasks.asking.endpoint import (
 )
 from tasks.asking.endpoint_lanes import open_lanes
 from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig, api_key
+from tasks.asking.llm_config import EndpointSpec, LlmConfig, api_key
 from tasks.asking.shard import Limits, Shard, ShardOutcome
 from tasks.asking.vllm_metrics import load_shown
+
+
+@contextmanager
+def connected(spec: EndpointSpec) -> Iterator[None]:
+    """Keeps connections, and what is known of servers that are down, while the block asks shards.
+
+    Raises:
+        EndpointDown: no server is there.
+    """
+    require_server(spec)
+    with asking_loop.held(open_lanes(spec, api_key(spec))):
+        yield
 
 
 def ask_in_shards(
@@ -52,7 +65,6 @@ def ask_in_shards(
         EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
     """
     spec = endpoint.spec()
-    require_server(spec)
     spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
     # Row groups of a shard's size: who reads one shard decodes no other.
     missing.write_parquet(spool, row_group_size=config.shard_size)
@@ -61,8 +73,6 @@ def ask_in_shards(
         with (
             progress.progress(label, missing.height) as bar,
             load_shown(spec, bar),
-            # Connections, and what is known of servers that are down, last for all shards.
-            asking_loop.held(open_lanes(spec, api_key(spec))),
         ):
             shards = [
                 Shard(

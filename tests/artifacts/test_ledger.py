@@ -24,7 +24,7 @@ from artifacts.answers import (
     part_of,
     vectors_of,
 )
-from artifacts.journal import FLUSH_EVERY_ANSWERS, JournalDamaged
+from artifacts.journal import JournalDamaged
 from artifacts.ledger import Ledger
 
 ROOM = Path(__file__).parents[2]
@@ -129,14 +129,6 @@ def test_a_killed_writer_loses_nothing_that_it_has_appended(ledger: Ledger) -> N
     assert ledger.answers(keys("k7"))["text"].to_list() == ["text 7 of k"]
     assert [path.suffix for path in held(ledger)] == [".parquet"]
     assert ledger.recover() == 0
-
-
-def test_a_group_of_answers_reaches_the_disk_without_being_asked(ledger: Ledger) -> None:
-    root = ledger.folder.parents[1]
-    writer = start_writer(root, "k", flushed=0, waiting=FLUSH_EVERY_ANSWERS + 1)
-    writer.send_signal(signal.SIGKILL)
-    writer.communicate()
-    assert ledger.recover() >= FLUSH_EVERY_ANSWERS
 
 
 def test_the_journal_of_a_live_process_is_left_alone(ledger: Ledger) -> None:
