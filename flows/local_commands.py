@@ -41,7 +41,7 @@ def serve(
     logs = Store(settings.store).workspace("logs")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with local_pair(settings.local_vllm, logs) as pair:
+    with local_pair(settings.local_vllm, logs, settings.local_vllm_gpu_python) as pair:
         pair.start()
         for role in ROLES:
             _print_url(role, pair.base_url(role), pair.model_name(role))

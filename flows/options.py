@@ -267,10 +267,14 @@ def llm_config(
         update={
             "provider": provider or llm.provider,
             "language": _language(language) if language else llm.language,
-            "batch": BatchConfig(kind=batch) if batch else llm.batch,
+            "batch": _batches(settings, batch) if batch else llm.batch,
             "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
         }
     )
+
+
+def _batches(settings: Settings, kind: BatchKind) -> BatchConfig:
+    return settings.batches.model_copy(update={"kind": kind})
 
 
 def title_of(name: str | None, interactions: str | None) -> str:

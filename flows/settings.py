@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.asking.batch_config import BatchConfig
 from tasks.asking.budget import Price
 from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 
@@ -22,6 +23,9 @@ class Settings(BaseSettings):
     )
     local_vllm: Path = Field(
         default=Path(".venv-vllm"), description="Environment of the local vLLM pair."
+    )
+    local_vllm_gpu_python: Path | None = Field(
+        default=None, description="Interpreter of an environment with a CUDA build of vLLM."
     )
     provider: Provider = Provider.AUTO
     chat_base_url: str | None = None
@@ -39,6 +43,10 @@ class Settings(BaseSettings):
     )
     prices: dict[str, Price] = Field(
         default={}, description="USD per million tokens, as JSON: model -> prompt, completion."
+    )
+    batches: BatchConfig = Field(
+        default=BatchConfig(),
+        description="How --batch asks, as JSON; of vllm the command, arguments and weights.",
     )
 
 
@@ -65,6 +73,7 @@ def default_llm(settings: Settings) -> LlmConfig:
             "chat": ChatConfig.model_validate(chat),
             "embedding": EmbeddingConfig.model_validate(embedding),
             "prices": settings.prices,
+            "local_gpu_python": settings.local_vllm_gpu_python,
             **run,
         }
     )

@@ -15,7 +15,7 @@ from artifacts import columns as col
 from artifacts.ledger import Ledger
 from tasks import progress
 from tasks.asking.batch_api import BatchApi, ended_batches, require_useful
-from tasks.asking.batch_config import BatchConfig, BatchKind
+from tasks.asking.batch_config import BatchConfig, BatchKind, BatchStart
 from tasks.asking.batch_files import Again, Asked, chunks_of
 from tasks.asking.batch_folders import (
     BatchFolder,
@@ -29,7 +29,7 @@ from tasks.asking.endpoint import Failure
 from tasks.asking.endpoints import Endpoint
 from tasks.asking.llm_config import EndpointSpec, api_key
 from tasks.asking.shard import Limits, ShardOutcome
-from tasks.asking.vllm_batch import VLLM, run_vllm_batch, vllm_results
+from tasks.asking.vllm_batch import VLLM, run_vllm_batch, vllm_batch_start, vllm_results
 
 Collect = Callable[[list[BatchFolder]], Collected]
 
@@ -58,7 +58,9 @@ def ask_in_batches(
         if config.kind is BatchKind.API:
             asker = _api_asker(ledger, asked, config, limits, endpoint.spec(), stack, bar)
         else:
-            asker = _vllm_asker(ledger, asked, config, limits, log, bar)
+            ours = endpoint.batch_start
+            start = vllm_batch_start(asked, config) if ours is None else ours()
+            asker = _vllm_asker(ledger, asked, start, limits, log, bar)
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
             total.prompt_tokens += found.prompt_tokens
@@ -148,7 +150,7 @@ def _api_asker(
 def _vllm_asker(
     ledger: Ledger,
     asked: Asked,
-    config: BatchConfig,
+    start: BatchStart,
     limits: Limits,
     log: Path,
     bar: progress.Progress,
@@ -157,7 +159,7 @@ def _vllm_asker(
         total = Collected()
         for folder in folders:
             if not vllm_results(folder).exists():
-                run_vllm_batch(folder, asked, config, log)
+                run_vllm_batch(folder, start, asked, log)
             found = collect(ledger, folder, asked, [vllm_results(folder)], limits)
             _add(total, found)
             folder.drop()

@@ -1,7 +1,9 @@
 """How prompts are asked when nobody waits for them: in batches, at a lower price or without a
 server."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -14,6 +16,14 @@ class BatchKind(StrEnum):
 
     API = "api"
     VLLM = "vllm"
+
+
+class BatchStart(NamedTuple):
+    """How a model of this machine answers a file of prompts: the start of a command, to which
+    ``-i`` and ``-o`` are added, and its environment variables."""
+
+    command: list[str]
+    variables: Mapping[str, str]
 
 
 class NoBudgetInBatches(ValueError):
@@ -43,7 +53,8 @@ class BatchConfig(Strict):
     )
     poll_seconds: float = Field(default=30, gt=0, description="Between two looks at a batch.")
     vllm_command: tuple[str, ...] = Field(
-        default=("vllm", "run-batch"), description="Start of the command; -i, -o, --model follow."
+        default=("vllm", "run-batch"),
+        description="Start of the command; the local pair has its own.",
     )
     vllm_chat_arguments: tuple[str, ...] = Field(
         default=(), description="Further arguments for chat, as ('--max-model-len', '2048')."

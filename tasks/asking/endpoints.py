@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -17,6 +18,7 @@ from pydantic import JsonValue
 from artifacts.answers import Role
 from tasks.asking import dummy_models
 from tasks.asking.asking_end import allow_asking, stop_asking
+from tasks.asking.batch_config import BatchStart
 from tasks.asking.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
 from tasks.asking.llm_config import (
     OPENAI_KEY_VARIABLE,
@@ -28,7 +30,8 @@ from tasks.asking.llm_config import (
     Provider,
 )
 from tasks.asking.local_setup import CHAT_MODEL_NAME, EMBEDDING_MODEL_NAME, ensure_local_environment
-from tasks.asking.local_vllm import LocalVllm
+from tasks.asking.local_vllm import LocalVllm, LocalVllmSettings
+from tasks.asking.local_vllm import Role as LocalRole
 
 DEFAULT_MODELS = {
     (Provider.LOCAL, Role.CHAT): CHAT_MODEL_NAME,
@@ -63,7 +66,8 @@ class Endpoint:
     """One model: its name and parameters now, its reachable form by `spec`.
 
     ``parameters`` change answers, so they are part of every ledger key. ``spending`` is the
-    run's, shared by its endpoints; ``price`` is None where it is not known.
+    run's, shared by its endpoints; ``price`` is None where it is not known. ``batch_start``
+    says how a model of ours answers a file of prompts; None where the configuration says it.
 
     Not a dataclass: Prefect hands a stage's arguments to Dask and Ray with the shards, and takes
     a dataclass apart, down to the lock of the spending, which cannot travel.
@@ -77,6 +81,7 @@ class Endpoint:
         spec: Callable[[], EndpointSpec],
         price: Price | None = None,
         spending: Spending | None = None,
+        batch_start: Callable[[], BatchStart] | None = None,
     ) -> None:
         self.model = model
         self.parameters = parameters
@@ -84,6 +89,7 @@ class Endpoint:
         self.spec = spec
         self.price = price
         self.spending = spending or Spending()
+        self.batch_start = batch_start
 
     def __reduce__(self) -> tuple[object, ...]:
         """A copy in another process has the names: servers and spending stay with the run, and a
@@ -114,16 +120,20 @@ def open_endpoints(
     """
     allow_asking()
     spending = Spending(config.budget)
+    pair = local_pair(local_directory, log_directory, config.local_gpu_python)
     with ExitStack() as stack:
         url_of: dict[Provider, UrlOf] = {
-            Provider.LOCAL: _LocalServers(stack, local_directory, log_directory).url,
+            Provider.LOCAL: _LocalServers(stack, pair).url,
             Provider.DUMMY: _DummyServer(stack).url,
             Provider.OPENAI: lambda role: None,
         }
+        batches = {Provider.LOCAL: pair.batch_start}
         try:
             yield Endpoints(
-                chat=_endpoint(Role.CHAT, config, config.chat, url_of, spending),
-                embedding=_endpoint(Role.EMBEDDING, config, config.embedding, url_of, spending),
+                chat=_endpoint(Role.CHAT, config, config.chat, url_of, batches, spending),
+                embedding=_endpoint(
+                    Role.EMBEDDING, config, config.embedding, url_of, batches, spending
+                ),
             )
         finally:
             stop_asking()
@@ -139,12 +149,13 @@ def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
     return Provider.LOCAL
 
 
-def local_pair(directory: Path, log_directory: Path) -> LocalVllm:
+def local_pair(directory: Path, log_directory: Path, gpu_python: Path | None) -> LocalVllm:
     """Returns the local servers, not started; their environment is installed when they are."""
     return LocalVllm(
         lambda: ensure_local_environment(directory, report=logger.info),
         log_directory,
         report=logger.info,
+        settings=LocalVllmSettings(gpu_python=gpu_python),
         on_lost=stop_asking,
     )
 
@@ -152,9 +163,9 @@ def local_pair(directory: Path, log_directory: Path) -> LocalVllm:
 class _LocalServers:
     """The local vLLM pair, installed and started on the first call of `url`."""
 
-    def __init__(self, stack: ExitStack, directory: Path, log_directory: Path) -> None:
+    def __init__(self, stack: ExitStack, pair: LocalVllm) -> None:
         self._stack = stack
-        self._pair = local_pair(directory, log_directory)
+        self._pair = pair
 
     def url(self, role: Role) -> str:
         if not self._pair.started:
@@ -186,6 +197,7 @@ def _endpoint(
     config: LlmConfig,
     settings: ChatConfig | EmbeddingConfig,
     url_of: dict[Provider, UrlOf],
+    batches: dict[Provider, Callable[[LocalRole], BatchStart]],
     spending: Spending,
 ) -> Endpoint:
     provider = resolve_provider(config, settings.base_url)
@@ -227,7 +239,16 @@ def _endpoint(
 
     dummies = (dummy_models.CHAT_MODEL, dummy_models.EMBEDDING_MODEL)
     notes = (DUMMY_NOTE,) if model in dummies else ()
-    return Endpoint(model, parameters, notes, spec, price, spending)
+    in_batches = batches.get(provider)
+    return Endpoint(
+        model,
+        parameters,
+        notes,
+        spec,
+        price,
+        spending,
+        in_batches and partial(in_batches, role.value),
+    )
 
 
 def _not_here() -> EndpointSpec:

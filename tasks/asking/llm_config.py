@@ -2,6 +2,7 @@
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import cast
 
 from pydantic import Field, JsonValue, SecretStr
@@ -99,6 +100,11 @@ class LlmConfig(Strict):
         default=10,
         ge=0,
         description="How long a run waits for servers that are down before it stops, all kept.",
+    )
+    local_gpu_python: Path | None = Field(
+        default=None,
+        description="Interpreter of an environment with a CUDA build of vLLM, which then serves "
+        "the local pair where there is a GPU.",
     )
     budget: Budget = Budget()
     prices: dict[str, Price] = Field(

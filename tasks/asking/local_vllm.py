@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tasks.asking.batch_config import BatchStart
 from tasks.asking.guarded_process import GuardedProcess
 from tasks.asking.local_setup import (
     CHAT_MODEL_NAME,
@@ -39,7 +40,9 @@ _QUIET_VARIABLES = {
 }
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
 _MODEL_NAMES: dict[Role, str] = {"chat": CHAT_MODEL_NAME, "embedding": EMBEDDING_MODEL_NAME}
-_MODULE = "vllm.entrypoints.openai.api_server"
+_SERVER = "vllm.entrypoints.openai.api_server"
+# By its module: the `vllm` command of the CPU build does not find its own version.
+_RUN_BATCH = "vllm.entrypoints.openai.run_batch"
 _ROLE_FLAGS: dict[Role, list[str]] = {
     "chat": ["--max-model-len", "2048"],
     "embedding": ["--runner", "pooling", "--max-model-len", "256"],
@@ -146,6 +149,11 @@ class LocalVllm:
         """The name to send as `model`."""
         return _MODEL_NAMES[role]
 
+    def batch_start(self, role: Role) -> BatchStart:
+        """How a role's model answers a file of prompts, without a server."""
+        environment, gpus = self._installed()
+        return BatchStart(*_engine(role, environment, self._settings, gpus, _RUN_BATCH))
+
     def stop(self) -> None:
         """End both servers with all their children; returns when they are gone. Idempotent."""
         self._ending.set()
@@ -203,12 +211,10 @@ class LocalVllm:
         return self._launch(dead.role, dead.port, is_second=True)
 
     def _launch(self, role: Role, port: int, *, is_second: bool = False) -> _Server:
-        if not isinstance(self._environment, LocalEnvironment):
-            self._environment = self._environment()
+        environment, gpus = self._installed()
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log = (self._log_directory / f"vllm-{role}.log").absolute()
-        gpus = gpu_count() if self._settings.gpu_python is not None else 0
-        command, variables = invocation(role, self._environment, port, self._settings, gpus)
+        command, variables = invocation(role, environment, port, self._settings, gpus)
         self._report(f"starting the local {role} server (log: {log})")
         process = GuardedProcess(command, variables, log, self._settings.stop_grace)
         if self._watch is None:
@@ -216,6 +222,12 @@ class LocalVllm:
             self._watch = threading.Thread(target=self._restart_the_dead, daemon=True)
             self._watch.start()
         return _Server(role, process, port, log, time.monotonic(), is_second)
+
+    def _installed(self) -> tuple[LocalEnvironment, int]:
+        """The environment, and how many GPUs may be used."""
+        if not isinstance(self._environment, LocalEnvironment):
+            self._environment = self._environment()
+        return self._environment, gpu_count() if self._settings.gpu_python is not None else 0
 
     def _wait(self, server: _Server) -> None:
         deadline = server.started_at + self._settings.startup_timeout
@@ -254,6 +266,18 @@ def invocation(
 
     Without a GPU, or without an environment for one, the CPU build serves.
     """
+    model, variables = _engine(role, environment, settings, gpus, _SERVER)
+    where = ["--host", _HOST, "--port", str(port), "--disable-uvicorn-access-log"]
+    return [*model, *where], variables
+
+
+def _engine(
+    role: Role,
+    environment: LocalEnvironment,
+    settings: LocalVllmSettings,
+    gpus: int,
+    module: str,
+) -> tuple[list[str], dict[str, str]]:
     folder = environment.chat_model_dir if role == "chat" else environment.embedding_model_dir
     if settings.gpu_python is not None and gpus:
         python = settings.gpu_python
@@ -262,9 +286,8 @@ def invocation(
         python = environment.python
         flags, device_variables = [*_CPU_FLAGS[role], *_EAGER], _cpu_variables(environment)
     command = [
-        *(str(python), "-m", _MODULE, "--model", str(folder)),
-        *("--served-model-name", _MODEL_NAMES[role], "--host", _HOST, "--port", str(port)),
-        *("--dtype", "bfloat16", "--disable-uvicorn-access-log"),
+        *(str(python), "-m", module, "--model", str(folder)),
+        *("--served-model-name", _MODEL_NAMES[role], "--dtype", "bfloat16"),
         *(*_ROLE_FLAGS[role], *flags),
     ]
     return command, {**os.environ, **_QUIET_VARIABLES, **device_variables}

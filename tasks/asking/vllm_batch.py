@@ -6,7 +6,7 @@ from pathlib import Path
 
 from artifacts.answers import Role
 from tasks.asking.asking_end import raise_if_stopped
-from tasks.asking.batch_config import BatchConfig
+from tasks.asking.batch_config import BatchConfig, BatchStart
 from tasks.asking.batch_files import Asked
 from tasks.asking.batch_folders import BatchFolder
 from tasks.asking.guarded_process import GuardedProcess
@@ -27,19 +27,17 @@ def vllm_results(folder: BatchFolder) -> Path:
     return folder.path / "0.results.jsonl"
 
 
-def vllm_batch_command(
-    requests: Path, results: Path, asked: Asked, config: BatchConfig
-) -> list[str]:
-    """Returns the command line for a role's model; prompts name it as the ledger's keys do."""
+def vllm_batch_start(asked: Asked, config: BatchConfig) -> BatchStart:
+    """Returns how the configured command answers for a role's model; prompts name it as the
+    ledger's keys do."""
     is_chat = asked.role is Role.CHAT
     weights = config.vllm_chat_weights if is_chat else config.vllm_embedding_weights
     further = config.vllm_chat_arguments if is_chat else config.vllm_embedding_arguments
-    files = ["-i", str(requests), "-o", str(results)]
     model = ["--model", weights or asked.model, "--served-model-name", asked.model]
-    return [*config.vllm_command, *files, *model, *further]
+    return BatchStart([*config.vllm_command, *model, *further], os.environ)
 
 
-def run_vllm_batch(folder: BatchFolder, asked: Asked, config: BatchConfig, log: Path) -> None:
+def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: Asked, log: Path) -> None:
     """Waits until the results of a folder are written; the process ends with us, also by a kill.
 
     Raises:
@@ -47,8 +45,8 @@ def run_vllm_batch(folder: BatchFolder, asked: Asked, config: BatchConfig, log: 
         AskingStopped: the run was interrupted.
     """
     partial = folder.path / "partial.jsonl"
-    command = vllm_batch_command(folder.requests, partial, asked, config)
-    process = GuardedProcess(command, os.environ, log, STOP_GRACE_SECONDS)
+    command = [*start.command, "-i", str(folder.requests), "-o", str(partial)]
+    process = GuardedProcess(command, start.variables, log, STOP_GRACE_SECONDS)
     try:
         while process.running:
             raise_if_stopped()
@@ -58,7 +56,8 @@ def run_vllm_batch(folder: BatchFolder, asked: Asked, config: BatchConfig, log: 
     if not partial.exists() or partial.stat().st_size == 0:
         last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
         raise VllmBatchFailed(
-            f"{' '.join(command[:2])} wrote no results for {asked.model} ({last[:200]}); "
-            f"its log is {log}. Is vLLM installed here, and are the weights where BatchConfig says?"
+            f"{' '.join(command[:3])} wrote no results for {asked.model} ({last[:200]}); its log "
+            f"is {log}. Is vLLM installed here, and are the weights there? LLM4CDSR_BATCHES names "
+            "both; --provider local brings its own"
         )
     partial.replace(vllm_results(folder))

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from artifacts import columns as col
-from artifacts.answers import Role
+from artifacts.answers import Role, vectors_of
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import verify
 from artifacts.store import Store
@@ -27,15 +27,18 @@ from tasks.asking.batch_folders import batch_folders
 from tasks.asking.dummy_endpoint import embed_texts, write_answer
 from tasks.asking.dummy_models import CHAT_MODEL
 from tasks.asking.endpoint_faults import EndpointRefused
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig
+from tasks.asking.endpoints import Endpoint, open_endpoints
+from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.asking.llm_shards import Answered, answer_all, chat_keys, embedding_keys
+from tasks.asking.local_setup import find_local_environment
 from tasks.asking.vllm_batch import VllmBatchFailed
 from tests.fake_batch import BatchPlan, BatchServer, batch_server
 from tests.fakes import CHAT, faulty_endpoint
 from tests.tasks.small_shop import endpoint_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
+
+LOCAL_VLLM = Path(__file__).parents[3] / ".venv-vllm"
 
 WORDS = ("oolong", "sencha", "mate", "rooibos", "chai", "assam", "matcha", "ceylon", "jasmine")
 TEXTS = [f"{word} tea number {number}" for number, word in enumerate(WORDS)]
@@ -340,3 +343,24 @@ def test_vllm_without_results_is_an_error_with_the_log(store: Store, vllm: Batch
         ask("http://127.0.0.1:9/v1", store, broken)
     found = ask("http://127.0.0.1:9/v1", store, vllm)
     assert found.answers.height == 8
+
+
+@pytest.mark.local_vllm
+@pytest.mark.skipif(
+    find_local_environment(LOCAL_VLLM) is None,
+    reason="no local vLLM environment: run `llm4cdsr setup-local`",
+)
+def test_the_real_vllm_answers_a_file_and_its_keys_are_the_servers(store: Store) -> None:
+    in_batches = LlmConfig(provider=Provider.LOCAL, batch=BatchConfig(kind=BatchKind.VLLM))
+    with open_endpoints(in_batches, LOCAL_VLLM, store.workspace("logs")) as endpoints:
+        embedding = endpoints.embedding
+        keyed = embedding_keys(["red tea of Assam", "black tea of Assam", "a hammer"], embedding)
+        found = answer_all("test", Role.EMBEDDING, keyed, embedding, in_batches, store)
+        assert found.usage.requests == 3
+        online = in_batches.model_copy(update={"batch": None})
+        again = answer_all("test", Role.EMBEDDING, keyed, embedding, online, store)
+    assert again.usage.requests == 0
+    rows = keyed.join(again.answers, on=col.KEY, how="left", maintain_order="left")
+    red, black, hammer = vectors_of(rows)
+    assert red.shape == (384,)
+    assert red @ black > red @ hammer + 0.2

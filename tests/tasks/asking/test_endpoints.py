@@ -122,7 +122,7 @@ def test_a_url_without_a_model_is_refused_before_anything_is_asked(tmp_path: Pat
 class _NeverStarted:
     """Stands where the local pair does and counts what is done with it."""
 
-    def __init__(self, *arguments: object, report: object, on_lost: object) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         self.started = False
         self.stopped = 0
 
@@ -135,19 +135,24 @@ class _NeverStarted:
     def base_url(self, role: str) -> str:
         return f"http://127.0.0.1:1/{role}/v1"
 
+    def batch_start(self, role: str) -> BatchStart:
+        return BatchStart(["answer", role], {})
+
 
 def test_local_servers_start_with_the_first_spec_and_stop_with_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs: list[_NeverStarted] = []
 
-    def make(*arguments: object, report: object, on_lost: object) -> _NeverStarted:
-        pairs.append(_NeverStarted(*arguments, report=report, on_lost=on_lost))
+    def make(*arguments: object, **options: object) -> _NeverStarted:
+        pairs.append(_NeverStarted(*arguments, **options))
         return pairs[-1]
 
     monkeypatch.setattr(endpoints, "LocalVllm", make)
     with open_endpoints(LlmConfig(), tmp_path, tmp_path) as found:
         assert (found.chat.model, found.embedding.model) == (CHAT_MODEL_NAME, EMBEDDING_MODEL_NAME)
+        assert found.chat.batch_start is not None
+        assert found.chat.batch_start().command == ["answer", "chat"]
         assert found.chat.parameters  # Names and parameters are known without a server.
         assert not pairs[0].started
         assert found.embedding.spec().base_url == "http://127.0.0.1:1/embedding/v1"
