@@ -9,6 +9,7 @@ from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from tasks.asking import dummy_endpoint, endpoints
+from tasks.asking.batch_config import BatchStart
 from tasks.asking.endpoints import (
     DUMMY_NOTE,
     IncompleteEndpoint,
