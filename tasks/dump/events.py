@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -28,6 +29,8 @@ OUTSIDE_WINDOW = "outside the window"
 
 _DATED = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * SECOND
 """In a file of dates after this, a time of zero or less means that nobody knew the time."""
+
+_SHARDS = 256
 
 _BETWEEN = "\x1f"
 """Stands between domain and item id; ids hold no control characters."""
@@ -212,23 +215,42 @@ class _Collected:
 
 
 class _Numbering:
-    """Texts to numbers: Polars' categories, of which each text is kept once."""
+    """Texts to numbers: Polars' categories, of which each text is kept once.
+
+    Texts are dealt to shards by their hash, each with categories of its own: what looks up one
+    shard's texts of a batch then stays in the processor's cache, however many texts there are.
+    """
 
     def __init__(self) -> None:
-        self._type = pl.Categorical(pl.Categories.random(physical=pl.UInt32))
+        self._types = [
+            pl.Categorical(pl.Categories.random(physical=pl.UInt32)) for _ in range(_SHARDS)
+        ]
         # Polars forgets categories that no series uses, and with them what the numbers mean.
-        self._in_use = pl.Series([], dtype=self._type)
+        self._in_use = [pl.Series([], dtype=kind) for kind in self._types]
         self._codes: list[NDArray[np.uint32]] = []
 
     def add(self, texts: pl.Series) -> None:
-        self._codes.append(texts.cast(self._type).to_physical().to_numpy())
+        shards = (texts.hash() % _SHARDS).cast(pl.UInt16).to_numpy()
+        order = np.argsort(shards, kind="stable")  # A radix sort for numbers of 16 bits.
+        dealt = texts.gather(order)
+        codes = np.empty(len(texts), np.uint32)
+        ends = np.cumsum(np.bincount(shards, minlength=_SHARDS)).tolist()
+        for shard, (begin, end) in enumerate(pairwise([0, *ends])):
+            places = dealt.slice(begin, end - begin).cast(self._types[shard]).to_physical()
+            codes[order[begin:end]] = places.to_numpy() * np.uint32(_SHARDS) + np.uint32(shard)
+        self._codes.append(codes)
 
     def sorted(self) -> tuple[NDArray[np.uint32], pl.Series]:
         """Returns the number of every text in the order of all texts, and that order."""
         codes = np.concatenate([np.empty(0, np.uint32), *self._codes])
         self._codes = []
         met = np.flatnonzero(np.bincount(codes)).astype(np.uint32)
-        texts = pl.Series(met).cat.to(self._type).cast(pl.String)
+        met = met[np.argsort((met % _SHARDS).astype(np.uint16), kind="stable")]
+        ends = np.cumsum(np.bincount(met % _SHARDS, minlength=_SHARDS)).tolist()
+        texts = pl.concat(
+            pl.Series(met[begin:end] // _SHARDS).cat.to(self._types[shard]).cast(pl.String)
+            for shard, (begin, end) in enumerate(pairwise([0, *ends]))
+        )
         order = texts.arg_sort().to_numpy()
         rank = np.zeros(int(met.max(initial=0)) + 1, np.uint32)
         rank[met[order]] = np.arange(len(met), dtype=np.uint32)
