@@ -111,12 +111,14 @@ def write_part(answers: pl.DataFrame, path: Path) -> None:
     """Writes answers with a checksum a page, and waits until they are on disk."""
     # Vectors are noise to a compressor: it would find a tenth, for most of the time this takes.
     others = [name for name in answers.columns if name != VECTOR]
+    compression = {**dict.fromkeys(others, "zstd"), VECTOR: "none"}
+    # pyarrow has no annotations, and a default of one kind does not say that columns may be named.
     pq.write_table(
         answers.to_arrow(),
         path,
-        compression={**dict.fromkeys(others, "zstd"), VECTOR: "none"},
-        use_dictionary=others,
-        write_statistics=others,
+        compression=compression,  # pyright: ignore[reportArgumentType]
+        use_dictionary=others,  # pyright: ignore[reportArgumentType]
+        write_statistics=others,  # pyright: ignore[reportArgumentType]
         write_page_checksum=True,
     )
     sync(path)
