@@ -71,10 +71,7 @@ class Store:
 
         An artifact whose files are gone, cut short or unreadable counts as not made.
         """
-        try:
-            return identity.ref if self._is_whole(self.manifest(identity.ref)) else None
-        except (ArtifactMissing, ArtifactCorrupt):
-            return None
+        return identity.ref if self.holds(identity.ref) else None
 
     @contextmanager
     def create(self, identity: Identity) -> Iterator[Draft]:
@@ -101,6 +98,34 @@ class Store:
         """Returns the local folder of an artifact; raises `ArtifactMissing`."""
         self.manifest(ref)
         return self._folder(ref)
+
+    def holds(self, ref: ArtifactRef) -> bool:
+        """Whether an artifact's files are all here, none of them cut short."""
+        try:
+            return self._is_whole(self.manifest(ref))
+        except (ArtifactMissing, ArtifactCorrupt):
+            return False
+
+    def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
+        """Takes over an artifact of another store as it is; what is whole here stays.
+
+        With ``manifest_only`` its facts can be read here, while it still counts as not made.
+        Raises `ArtifactMissing` where the other store has none.
+        """
+        source, place = other.path(ref), self._folder(ref)
+        if self.holds(ref) or (manifest_only and (place / MANIFEST).exists()):
+            return
+        partial = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"
+        partial.mkdir(parents=True)
+        try:
+            for path in [source / MANIFEST] if manifest_only else sorted(source.iterdir()):
+                shutil.copyfile(path, partial / path.name)
+            if self._remote and not manifest_only:
+                self._upload(ref, partial)
+            shutil.rmtree(place, ignore_errors=True)
+            _settle(partial, place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def verify(self, ref: ArtifactRef) -> None:
         """Reads every file; raises `ArtifactCorrupt` where a checksum differs."""

@@ -24,6 +24,7 @@ from tasks.dump.files import existing_file
 from tasks.embed import embed_items
 from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
+from tasks.experiments.kept import keep, lacking, take, take_cell
 from tasks.ingest import ingest
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
@@ -51,14 +52,18 @@ class Plan(NamedTuple):
         return tuple(planned for planned in self.cells if not planned.done)
 
 
-def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store) -> Plan:
-    """Returns which cells are done; reads the dumps' content, makes and asks nothing.
+def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: Store | None = None) -> Plan:
+    """Returns which cells are done, here or in what is kept; reads the dumps' content, makes and
+    asks nothing.
 
     Raises:
         FileNotFoundError: a dump's file does not exist.
     """
+    if kept is not None:
+        for entry in grid.datasets:
+            take(store, kept, _pointer(grid, entry, folder, llm))
     data = {entry.name: _pinned(grid, entry, folder, llm, store) for entry in grid.datasets}
-    cells = (_planned(cell, data[cell.dataset], store) for cell in cells_of(grid))
+    cells = (_planned(cell, data[cell.dataset], store, kept) for cell in cells_of(grid))
     return Plan(grid, folder, tuple(cells))
 
 
@@ -69,17 +74,40 @@ def make_missing(
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
     device: str = "auto",
+    kept: Store | None = None,
 ) -> None:
     """Makes the chosen cells that are missing; `prefect_api` is opened only to prepare data.
 
-    A cell that another process is making is left to it.
+    A cell that another process is making is left to it. Each is `kept` as soon as it is there.
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
     data = _made_ready(planned, wanted, llm, store, prefect_api)
     for number, (each, left) in enumerate(_timed(wanted), start=1):
         logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
-        if not make_cell(store, each.cell, data[each.cell.dataset], device):
+        made_from = data[each.cell.dataset]
+        if not make_cell(store, each.cell, made_from, device):
             logger.info("another process is at it; left to that one")
+        elif kept is not None:
+            pointer = _pointer_of(planned, each.cell.dataset, llm)
+            keep(store, kept, pointer, [cell_identity(each.cell, made_from).ref])
+
+
+def keep_finished(planned: Plan, llm: LlmConfig, store: Store, kept: Store) -> None:
+    """Adds to what is kept all finished cells, also those made before anything was kept."""
+    for entry in planned.grid.datasets:
+        cells = [each for each in planned.cells if each.done and each.cell.dataset == entry.name]
+        refs = [cell_identity(each.cell, each.data).ref for each in cells if each.data is not None]
+        keep(store, kept, _pointer_of(planned, entry.name, llm), refs)
+
+
+def read_dumps(planned: Plan, store: Store) -> None:
+    """Ingests the datasets of finished cells that were taken from elsewhere: who is in which group
+    of users is worked out from the events."""
+    told = {each.cell.dataset: each.data for each in planned.cells if each.done}
+    for entry in planned.grid.datasets:
+        data = told.get(entry.name)
+        if data is not None and not store.holds(data.dataset):
+            ingest.fn(entry.dump(planned.folder), store.root)
 
 
 def _made_ready(
@@ -90,7 +118,11 @@ def _made_ready(
     prefect_api: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, CellData]:
     """Returns the artifacts of each dataset that is wanted, made where they are not yet."""
-    ready = {each.cell.dataset: each.data for each in wanted if each.data is not None}
+    ready = {
+        each.cell.dataset: each.data
+        for each in wanted
+        if each.data is not None and not lacking(store, each.data)
+    }
     names = {each.cell.dataset for each in wanted} - set(ready)
     if names:
         with prefect_api():
@@ -112,9 +144,13 @@ def _timed(wanted: list[PlannedCell]) -> Iterator[tuple[PlannedCell, str]]:
         yield each, f", about {minutes:.0f} min left" if number else ""
 
 
-def _planned(cell: Cell, data: CellData | None, store: Store) -> PlannedCell:
-    done = data is not None and store.find(cell_identity(cell, data)) is not None
-    return PlannedCell(cell, data, done)
+def _planned(cell: Cell, data: CellData | None, store: Store, kept: Store | None) -> PlannedCell:
+    if data is None:
+        return PlannedCell(cell, None, False)
+    wanted = cell_identity(cell, data)
+    if kept is not None:
+        take_cell(store, kept, wanted.ref)
+    return PlannedCell(cell, data, store.find(wanted) is not None)
 
 
 def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) -> CellData:
@@ -183,6 +219,11 @@ def _sources(grid: Grid) -> tuple[ProfileSource, ...]:
     recipes = [cell.recipe for cell in cells_of(grid)]
     used = {recipe.profiles for recipe in recipes if isinstance(recipe, NeuralRecipe)}
     return tuple(source for source in ProfileSource if source in used - {ProfileSource.NONE})
+
+
+def _pointer_of(planned: Plan, dataset: str, llm: LlmConfig) -> str:
+    (entry,) = (each for each in planned.grid.datasets if each.name == dataset)
+    return _pointer(planned.grid, entry, planned.folder, llm)
 
 
 def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> str:

@@ -10,7 +10,7 @@ import typer
 from artifacts.store import Store, write_atomically
 from flows import terminal
 from flows.exits import interruptible
-from flows.experiment import Plan, make_missing, plan
+from flows.experiment import Plan, keep_finished, make_missing, plan, read_dumps
 from flows.options import Device, StoreRoot, WhoAnswers
 from flows.prefect_api import prefect_api
 from flows.settings import Settings, default_llm
@@ -27,7 +27,7 @@ EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr experiment grid.toml --dry-run\n\n"
     "llm4cdsr experiment grid.toml --only 'paper / seed 0'\n\n"
-    "llm4cdsr experiment mini.toml large.toml --markdown docs/results.md"
+    "llm4cdsr experiment mini.toml large.toml --keep kept --markdown docs/results.md"
 )
 
 
@@ -51,14 +51,19 @@ def experiment(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the tables as Markdown here, too.")
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder, for a repository say, that finished cells are kept in."),
+    ] = None,
     provider: WhoAnswers = None,
     device: Device = "auto",
     store: StoreRoot = None,
 ) -> None:
     """Measure models: every cell of a grid of datasets, presets, ablations and seeds.
 
-    What is done is kept: interrupt or kill the command at any time and repeat it to go on. Two at
-    once on one store share the work. The tables show whatever is done by then.
+    What is done is done: interrupt or kill the command at any time and repeat it to go on. Two at
+    once on one store share the work. The tables show whatever is done by then. With --keep another
+    machine goes on where this one stopped.
     """
     terminal.show_logs(verbose=False)
     settings = Settings()
@@ -67,7 +72,8 @@ def experiment(
     llm = llm if provider is None else llm.model_copy(update={"provider": provider})
     chosen = _filter(only)
     read = [(read_grid(path), path.resolve().parent) for path in grids]
-    plans = [plan(grid, folder, llm, opened) for grid, folder in read]
+    kept = None if keep is None else Store(keep)
+    plans = [plan(grid, folder, llm, opened, kept) for grid, folder in read]
     if dry_run:
         _list(plans, chosen)
         return
@@ -75,8 +81,12 @@ def experiment(
         log = opened.workspace("logs") / "prefect-server.log"
         with interruptible():
             for planned in plans:
-                make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device)
+                make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device, kept)
         plans = [plan(grid, folder, llm, opened) for grid, folder in read]
+    for planned in plans:
+        read_dumps(planned, opened)
+        if kept is not None:
+            keep_finished(planned, llm, opened, kept)
     _show(opened, plans, grids, output, markdown)
 
 

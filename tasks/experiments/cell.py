@@ -31,6 +31,8 @@ from tasks.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.progress import progress
 
 FULL = "full"
+COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")
+"""Whole numbers of a cell's table of ranks."""
 
 
 class CellData(NamedTuple):
@@ -113,7 +115,8 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
         tables.append(_rank_table(str(count), ranks, asked))
     draft.counts["rank_seconds"] = round(time.perf_counter() - started, 3)
     draft.counts["test_events"] = len(asked.users)
-    pl.concat(tables).write_parquet(draft.path / RANKS)
+    # Small: a folder of finished cells may lie in a repository.
+    pl.concat(tables).write_parquet(draft.path / RANKS, compression_level=19)
 
 
 def _question(store: Store, cell: Cell, data: CellData) -> _Question:
@@ -185,5 +188,6 @@ def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
             "greater": ranks.greater,
             "equal": ranks.equal,
             "candidates": ranks.candidates,
-        }
+        },
+        schema_overrides=dict.fromkeys(COUNTED, pl.Int32),
     ).sort(col.USER_INDEX)

@@ -185,9 +185,9 @@ def _metrics(cell: Cell, ranks: pl.DataFrame, masks: _Masks) -> pl.DataFrame:
 
 def ranks_of(table: pl.DataFrame) -> Ranks:
     """Returns the ranks of one ranking as the model room knows them; domains are not needed."""
-    columns = [table[name].to_numpy() for name in (col.USER_INDEX, "greater", "equal")]
-    users, greater, equal = columns
-    return Ranks(users, np.zeros_like(users), greater, equal, table["candidates"].to_numpy())
+    names = (col.USER_INDEX, "greater", "equal", "candidates")
+    users, *counts = (table[name].cast(pl.Int64).to_numpy() for name in names)
+    return Ranks(users, np.zeros_like(users), *counts)
 
 
 def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:

@@ -1,6 +1,7 @@
 """`llm4cdsr experiment`: real processes, killed and repeated, and what they leave to be read."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,27 @@ def test_a_killed_experiment_goes_on_and_a_finished_one_does_nothing(
     assert "cell 1" not in again.stderr
     assert (experiment.folder / "again.md").read_text("utf-8") == told
     assert "4 of 4 cells are done" in experiment.run("--dry-run").stdout
+
+
+def test_kept_cells_are_shown_and_completed_on_another_store(experiment: Experiment) -> None:
+    whole = experiment.run("--keep", "kept", "--markdown", "results.md")
+    assert whole.returncode == 0, whole.stderr
+    told = (experiment.folder / "results.md").read_text("utf-8")
+
+    elsewhere = ("--store", "other", "--keep", "kept")
+    shown = experiment.run(*elsewhere, "--markdown", "again.md")
+    assert shown.returncode == 0, shown.stderr
+    assert "Prefect UI" not in shown.stderr, "nothing was to be asked or trained"
+    assert (experiment.folder / "again.md").read_text("utf-8") == told
+
+    one = next((experiment.folder / "kept" / "cell").iterdir())
+    shutil.rmtree(one)
+    shutil.rmtree(experiment.folder / "other")
+    assert "3 of 4 cells are done" in experiment.run(*elsewhere, "--dry-run").stdout
+    completed = experiment.run(*elsewhere)
+    assert completed.returncode == 0, completed.stderr
+    assert "cell 1 of 1" in completed.stderr
+    assert (one / "ranks.parquet").exists(), "made anew, it is kept under the same name"
 
 
 def test_a_grid_that_cannot_run_ends_with_one_message(experiment: Experiment) -> None:
