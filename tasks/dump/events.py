@@ -22,6 +22,7 @@ from tasks.dump.columns import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump.config import ITEM_KEY, DumpConfig, Source
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.rows import Quarantine, parted, renamed
+from tasks.dump.text_order import text_order
 from tasks.progress import LOG_EVERY_SECONDS, logger
 
 NOT_ASKED_FOR = "domain not asked for"
@@ -227,6 +228,7 @@ class _Numbering:
         ]
         # Polars forgets categories that no series uses, and with them what the numbers mean.
         self._in_use = [pl.Series([], dtype=kind) for kind in self._types]
+        self._sizes = np.zeros(_SHARDS, np.int64)
         self._codes: list[NDArray[np.uint32]] = []
 
     def add(self, texts: pl.Series) -> None:
@@ -236,22 +238,27 @@ class _Numbering:
         codes = np.empty(len(texts), np.uint32)
         ends = np.cumsum(np.bincount(shards, minlength=_SHARDS)).tolist()
         for shard, (begin, end) in enumerate(pairwise([0, *ends])):
-            places = dealt.slice(begin, end - begin).cast(self._types[shard]).to_physical()
-            codes[order[begin:end]] = places.to_numpy() * np.uint32(_SHARDS) + np.uint32(shard)
+            if begin == end:
+                continue
+            texts_of_shard = dealt.slice(begin, end - begin).cast(self._types[shard])
+            places = texts_of_shard.to_physical().to_numpy()
+            self._sizes[shard] = max(self._sizes[shard], int(places.max()) + 1)
+            codes[order[begin:end]] = places * np.uint32(_SHARDS) + np.uint32(shard)
         self._codes.append(codes)
 
     def sorted(self) -> tuple[NDArray[np.uint32], pl.Series]:
         """Returns the number of every text in the order of all texts, and that order."""
         codes = np.concatenate([np.empty(0, np.uint32), *self._codes])
         self._codes = []
-        met = np.flatnonzero(np.bincount(codes)).astype(np.uint32)
-        met = met[np.argsort((met % _SHARDS).astype(np.uint16), kind="stable")]
-        ends = np.cumsum(np.bincount(met % _SHARDS, minlength=_SHARDS)).tolist()
+        # Categories are numbered from 0 as they are met, so a shard's are all below its size.
+        places = [np.arange(size, dtype=np.uint32) for size in self._sizes]
         texts = pl.concat(
-            pl.Series(met[begin:end] // _SHARDS).cat.to(self._types[shard]).cast(pl.String)
-            for shard, (begin, end) in enumerate(pairwise([0, *ends]))
+            pl.Series(mine).cat.to(kind).cast(pl.String)
+            for mine, kind in zip(places, self._types, strict=True)
         )
-        order = texts.arg_sort().to_numpy()
+        shards = np.repeat(np.arange(_SHARDS, dtype=np.uint32), self._sizes)
+        met = np.concatenate(places) * np.uint32(_SHARDS) + shards
+        order = text_order(texts)
         rank = np.zeros(int(met.max(initial=0)) + 1, np.uint32)
         rank[met[order]] = np.arange(len(met), dtype=np.uint32)
         return rank[codes], texts.gather(order)

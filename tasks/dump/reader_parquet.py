@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from tasks.dump.batch import Batch, broken_rows, numbered
 from tasks.dump.files import readable
 
-BATCH_ROWS = 1 << 20
+BATCH_ROWS = 1 << 21
+"""Large, as every batch of a large dump fetches all known ids into the cache once more."""
 
 
 class ParquetTable:
