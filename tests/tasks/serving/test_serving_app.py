@@ -56,6 +56,11 @@ def test_a_history_gets_the_recommenders_answer(
     assert [domain["domain"] for domain in one.json()["domains"]] == ["books"]
 
 
+def test_a_domain_named_twice_is_answered_once(client: httpx.Client) -> None:
+    reply = client.post("/recommendations", json={"history": [G1], "domains": ["books", "books"]})
+    assert [domain["domain"] for domain in reply.json()["domains"]] == ["books"]
+
+
 def test_requests_at_once_each_get_their_own_answer(
     client: httpx.Client, recommender: Recommender
 ) -> None:
