@@ -1,6 +1,8 @@
 """New items' texts are embedded as the catalogue's were, and paid for once."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -65,6 +67,17 @@ def test_another_model_than_the_catalogues_is_refused(
     other = endpoint_of(spec_of("http://127.0.0.1:9", model="another"))
     with pytest.raises(OtherEmbedder, match="'another'"):
         LedgerEmbedder(store, other, recommender.facts)
+
+
+def test_a_list_for_an_id_costs_that_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "new.jsonl"
+    rows = [
+        {"item_id": "n1", "domain": "gear", "price": 2},
+        {"item_id": ["n2"], "domain": "gear", "price": [2]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = read_new_items(str(path), ("books", "gear"))
+    assert table.select("item_id", "price").rows() == [("n1", 2.0)]
 
 
 def test_rows_of_a_file_that_cannot_be_taken_are_counted(
