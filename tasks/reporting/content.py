@@ -186,6 +186,19 @@ class Guards:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """The events that models are asked for, and the users who have one or more of them."""
+
+    events: int
+    users: int
+
+    @property
+    def is_last_events(self) -> bool:
+        """Events are held out from a moment on, so a user's only one is the last."""
+        return self.events == self.users
+
+
+@dataclass(frozen=True)
 class MetricInterval:
     """One model's value, and the low and high end of its 95 % interval, of two metrics.
 
@@ -237,6 +250,7 @@ class ReportContent:
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
     'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
+    `sampled_candidates` is how many random items the sampled ranking has beside the right one.
     `model_name` and `popularity_name` are values of the metrics' column `model`.
     """
 
@@ -251,6 +265,8 @@ class ReportContent:
     llm_usage: tuple[LlmUsage, ...] = ()
     learning_curve: pl.DataFrame | None = None
     metrics: pl.DataFrame | None = None
+    held_out: HeldOut | None = None
+    sampled_candidates: int = 100
     model_name: str = "llm4cdsr"
     popularity_name: str = "popularity"
     item_map: pl.DataFrame | None = None
