@@ -36,7 +36,13 @@ LATER = SmallShop(
 
 
 def released(
-    store: Store, shop: SmallShop, *, seed: int = 0, ndcg: float | None = None, refit: bool = False
+    store: Store,
+    shop: SmallShop,
+    *,
+    seed: int = 0,
+    ndcg: float | None = None,
+    refit: bool = False,
+    candidates: int | None = None,
 ) -> Parts:
     """Untrained models with all that a release holds and the gate reads."""
     dataset = shop.ingested(store)
@@ -45,7 +51,8 @@ def released(
     vectors[0] = 0
     embeddings = embedded(store, dataset, vectors)
     tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=8), store.root).ref
-    overrides = {"model": {"hidden": 8}, "train": {"seed": seed, "refit": refit}}
+    train = {"seed": seed, "refit": refit, "validation_candidates": candidates}
+    overrides = {"model": {"hidden": 8}, "train": train}
     config = load_preset("paper", overrides)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(seed)
     model = TriThread(load_tables(store, tables), data.domain_starts, config.model, None)
@@ -158,6 +165,19 @@ def test_on_one_dataset_the_recorded_validation_figures_decide(store: Store) -> 
     verdict = judged(store, worse)
     assert not verdict.promoted
     assert verdict.user_coverage == 1.0
+
+
+def test_figures_of_sampled_and_of_full_ranking_are_not_compared(store: Store) -> None:
+    serving = serve(store, released(store, SmallShop(), seed=0, ndcg=0.30, candidates=5))
+    full = released(store, SmallShop(), seed=1, ndcg=0.05)
+    comparison = compare(store, serving, full, EVERY_EVENT)
+    assert "both models on 4 validation events" in comparison.basis
+    other = identity(Kind.ITEM_EMBEDDINGS, {"model": "another"}, {})
+    with store.create(other) as draft:
+        draft.counts["width"] = 1
+    comparison = compare(store, serving, {**full, "embeddings": other.ref}, EVERY_EVENT)
+    assert comparison.change is None
+    assert comparison.basis.startswith("not compared: item texts")
 
 
 def test_after_a_new_dump_both_models_rank_the_same_events(store: Store) -> None:
