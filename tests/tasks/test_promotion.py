@@ -150,7 +150,7 @@ def test_lists_that_break_a_guard_hold_a_better_model_back_and_say_why(store: St
     assert not verdict.promoted
     assert verdict.reasons == ("recommendations: duplicates is 5, at most 0 is required",)
     strict = GATE.model_copy(update={"guards": GuardThresholds(min_coverage=0.5)})
-    assert "coverage is 0.1111" in judged(store, better, strict).summary
+    assert "reached_share is 0.2" in judged(store, better, strict).summary
     uncounted = recommended(store, better["dataset"], everybody, counted=False)
     reasons = judged(store, {**better, "recommendations": uncounted}).reasons
     assert len(reasons) == 4
