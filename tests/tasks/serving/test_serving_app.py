@@ -15,7 +15,7 @@ from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
 from tests.tasks.server_thread import running_server
 from tests.tasks.small_release import PROFILES, small_release
-from tests.tasks.small_shop import EVENTS, TITLES
+from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 LIMITS = Limits(max_history=6, max_k=12, max_body_bytes=2_000)
@@ -155,12 +155,22 @@ def test_health_says_what_is_served(client: httpx.Client, recommender: Recommend
     assert (health["users"], health["items"]) == (5, {"books": 4, "gear": 5})
 
 
+def test_a_users_id_may_hold_a_slash(store: Store) -> None:
+    events = tuple(("team/eve" if user == "eve" else user, *rest) for user, *rest in EVENTS)
+    small_release(store, shop=SmallShop(events=events))  # pyright: ignore[reportArgumentType]
+    app = create_app(Recommender.load(store))
+    with running_server(app) as url, httpx.Client(base_url=url) as client:
+        for path in ("team/eve", "team%2Feve"):
+            assert client.get(f"/users/{path}").json()["user_id"] == "team/eve"
+            assert listed(client.get(f"/users/{path}/recommendations?k=1").json())
+
+
 def test_metrics_count_requests_by_route_and_never_by_user(client: httpx.Client) -> None:
     for user in ("ada", "bob", "zoe"):
         client.get(f"/users/{user}")
     text = client.get("/metrics").text
-    assert 'llm4cdsr_requests_total{route="/users/{user_id}",status="200"} 2.0' in text
-    assert 'llm4cdsr_requests_total{route="/users/{user_id}",status="404"} 1.0' in text
+    assert 'llm4cdsr_requests_total{route="/users/{user_id:path}",status="200"} 2.0' in text
+    assert 'llm4cdsr_requests_total{route="/users/{user_id:path}",status="404"} 1.0' in text
     assert "ada" not in text
 
 
