@@ -78,8 +78,8 @@ def add_recommending(app: FastAPI, service: Service) -> None:
 
     @app.get("/similar", response_model=SimilarItems)
     def similar(
-        item_id: str,
-        domain: str | None = None,
+        item_id: Annotated[str, Query(min_length=1, max_length=256)],
+        domain: Annotated[str | None, Query(max_length=256)] = None,
         within: Annotated[str | None, Query(description="Look in this domain only.")] = None,
         k: Annotated[int, Query(ge=1, le=service.limits.max_k)] = 10,
     ) -> Response:

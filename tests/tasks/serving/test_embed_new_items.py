@@ -48,6 +48,17 @@ def test_a_text_that_is_known_gives_the_known_items_vector(
     assert nearest["score"][0] == pytest.approx(1, abs=1e-5)
 
 
+def test_without_any_usable_text_all_stand_at_their_domains_mean(
+    store: Store, recommender: Recommender
+) -> None:
+    nobody = endpoint_of(spec_of("http://127.0.0.1:9"))  # For no text nothing is asked.
+    embedder = LedgerEmbedder(store, nobody, recommender.facts)
+    blank = NEW.with_columns(pl.lit(None, pl.String).alias("title"))
+    added = recommender.add_items(blank, embedder=embedder)
+    assert (added.added, added.without_text) == (3, 3)
+    assert recommender.recommend(["g1", "n1"], k=2).height > 0
+
+
 def test_a_second_recommender_asks_nothing(
     store: Store, server: FaultyServer, recommender: Recommender
 ) -> None:

@@ -119,6 +119,11 @@ def test_what_is_asked_beyond_a_limit_is_refused_in_words(
     assert (reply.status_code, words in reply.text) == (status, True)
 
 
+@pytest.mark.parametrize("item_id", ["", "x" * 257])
+def test_a_similar_items_id_is_checked(client: httpx.Client, item_id: str) -> None:
+    assert client.get("/similar", params={"item_id": item_id}).status_code == 422
+
+
 def test_a_long_body_of_unknown_length_is_refused(client: httpx.Client) -> None:
     parts = (b" " * 500 for _ in range(9))
     assert client.post("/recommendations", content=parts).status_code == 413
