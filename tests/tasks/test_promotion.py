@@ -1,5 +1,7 @@
 """The gate: what is compared with what, what holds a model back, what does not."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embedd
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Store
-from model.checkpoint import save_model
+from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_tensors, save_model, write_tensors
 from model.config import load_preset
 from model.tri_thread import TriThread
 from tasks.asking.dummy_endpoint import embed_texts
@@ -237,6 +239,26 @@ def test_other_embeddings_leave_the_recorded_figures_and_say_so(store: Store) ->
     comparison = compare(store, serving, {**candidate, "embeddings": other.ref}, EVERY_EVENT)
     assert comparison.change == pytest.approx(0.29 / 0.30 - 1)
     assert "recorded figures of different events" in comparison.basis
+
+
+@pytest.mark.parametrize("older", ["config", "weights"])
+def test_a_served_model_of_an_older_version_does_not_stop_the_next_one(
+    store: Store, older: str
+) -> None:
+    served = released(store, SmallShop(), ndcg=0.3)
+    folder = store.path(served["model"])
+    if older == "config":
+        card = json.loads((folder / CONFIG_FILE).read_text())
+        card["config"]["model"]["forgotten_switch"] = 1
+        (folder / CONFIG_FILE).write_text(json.dumps(card))
+    else:
+        tensors, facts = read_tensors(folder / WEIGHTS_FILE)
+        tensors["forgotten.weight"] = tensors.popitem()[1]
+        write_tensors(folder / WEIGHTS_FILE, tensors, facts)
+    comparison = compare(store, serve(store, served), released(store, LATER, ndcg=0.2), EVERY_EVENT)
+    assert (comparison.served, comparison.candidate) == (0.3, 0.2)
+    assert "recorded figures of different events" in comparison.basis
+    assert "forgotten" in comparison.basis
 
 
 def test_a_release_with_artifacts_missing_does_not_stop_the_next_one(store: Store) -> None:
