@@ -73,6 +73,11 @@ def test_rows_with_too_many_or_too_few_fields_are_set_aside_one_by_one(
     assert made.counts["rows_in"] == 2 + made.counts["rows_dropped"]
 
 
+def test_lines_that_an_unclosed_quotation_mark_takes_in_are_counted(tmp_path: Path) -> None:
+    made = ingested_csv(tmp_path, HEADER + GOOD + b'u,3,"a,1\nv,1,a,1\nw,1,a,2\n')
+    assert made.reasons == [(2, "3 fields instead of 4, 3 lines: a quotation mark not closed?")]
+
+
 def test_a_row_that_is_not_utf8_does_not_cost_the_others(tmp_path: Path) -> None:
     made = ingested_csv(tmp_path, HEADER + GOOD + b"\xe9,1,a,1400000000\nv,1,a,1400000000\n")
     assert made.reasons == [(2, "not UTF-8")]
