@@ -1,5 +1,5 @@
-"""What a model must beat: popularity, item neighbours, a Markov chain, sequence rules; on the same
-ranking harness.
+"""What a model must beat: popularity, repeats, item neighbours, a Markov chain, sequence rules; on
+the same ranking harness.
 
 The neighbour scorers keep, for each item, a short weighted list of items; a prefix's score adds up
 the lists of its newest events, for all but item-kNN the newest weighing most.

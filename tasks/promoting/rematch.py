@@ -1,9 +1,9 @@
-"""Two models asked about the same held-out events, when the data changed between them.
+"""Two models asked about the same held-out events, where their recorded figures are of others.
 
-A model of yesterday's dump and one of today's have validation figures of different events, which
-say nothing about each other. So the served model gets today's catalogue (METHOD 8: known items
-keep their rows, new ones start from their text) and both rank the same events: events that
-neither has trained on.
+A model of yesterday's dump and one of today's were validated on different events, or one of them
+on a sample: figures that say nothing about each other. So the served model gets today's catalogue
+(METHOD 8: known items keep their rows, new ones take after the known item of nearest text) and both
+rank the same events: events that neither has trained on.
 """
 
 from dataclasses import dataclass

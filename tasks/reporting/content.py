@@ -5,7 +5,7 @@ a template. Everything but the first fields may be left out; the page then says 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -116,8 +116,7 @@ class PartialPreference:
 class ProfileExample:
     """A user as the language model sees them, and what they were recommended.
 
-    `recommended` maps a domain to titles, best first. `held_out` maps a domain to the title of
-    the held-out event, and is empty where nothing was held out; `was_hit` is None then.
+    `recommended` maps a domain to titles, best first.
     """
 
     user_id: str
@@ -126,8 +125,6 @@ class ProfileExample:
     partial: tuple[PartialPreference, ...]
     profile: str | None
     recommended: Mapping[str, tuple[str, ...]]
-    held_out: Mapping[str, str] = field(default_factory=dict)
-    was_hit: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,6 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
                 partial=(PartialPreference(text, text),),
                 profile=text,
                 recommended={text: (text, "Rice")},
-                held_out={text: text},
-                was_hit=True,
             ),
         ),
         cross_domain=(CrossDomainExample(text, history, text, (text,)),),
