@@ -1,15 +1,17 @@
-"""What a model must beat: popularity, item neighbours, a Markov chain, sequence rules; on the same
-ranking harness.
+"""What a model must beat: popularity, repeats, item neighbours, a Markov chain, sequence rules; on
+the same ranking harness.
 
 The neighbour scorers keep, for each item, a short weighted list of items; a prefix's score adds up
-the lists of its events, newest weighing most.
+the lists of its newest events, for all but item-kNN the newest weighing most.
 
-Dimensions: R prefixes, I_d items of a domain, V items, N neighbours.
+Dimensions: R prefixes, I_d items of a domain, V items, P pairs of items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,6 +21,16 @@ from torch import Tensor
 from model.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
 MAX_NEIGHBOURS = 500
+
+KNN_HISTORY = 200
+"""A user's newest items that are paired, and a prefix's newest events that are scored.
+
+Pairs grow with the square of a history: 20,000 events would make 2e8 of them, more than the
+memory of most machines. Where weights halve from event to event, older ones are 0 in float32.
+"""
+
+BLOCK_PAIRS = 4_000_000
+"""Pairs or entries of lists held at a time: 200 MB with the arrays made from them."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +80,31 @@ class Neighbours:
 
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
         low, high = self.domain_starts[domain : domain + 2].tolist()
-        events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+        newest = np.maximum(prefixes.start, prefixes.stop - KNN_HISTORY)
+        events, rows = concatenate_ranges(newest, prefixes.stop)
         sources = prefixes.sequences.items[events]
-        age = prefixes.stop[rows] - 1 - events
-        entries, event = concatenate_ranges(self.starts[sources], self.starts[sources + 1])
-        own = (self.items[entries] > low) & (self.items[entries] <= high)
-        entries, event = entries[own], event[own]
-        cells = rows[event] * (high - low) + self.items[entries] - low - 1
-        values = self.weights[entries] * self.decay ** age[event]
-        total = np.bincount(cells, values, len(prefixes) * (high - low))
+        first, last = self.starts[sources], self.starts[sources + 1]
+        faded = self.decay ** (prefixes.stop[rows] - 1 - events)
+        total = np.zeros(len(prefixes) * (high - low))
+        for block in _blocks(last - first):
+            entries, event = concatenate_ranges(first[block], last[block])
+            own = (self.items[entries] > low) & (self.items[entries] <= high)
+            entries, event = entries[own], event[own]
+            cells = rows[block][event] * (high - low) + self.items[entries] - low - 1
+            total += np.bincount(cells, self.weights[entries] * faded[block][event], len(total))
         return torch.from_numpy(total.reshape(len(prefixes), high - low).astype(np.float32))
 
 
 def item_neighbours(sequences: Sequences, neighbours: int = MAX_NEIGHBOURS) -> Neighbours:
-    """Item-kNN: cosine of the sets of users who met two items; event age plays no part."""
+    """Item-kNN: cosine of the sets of users who met two items among their newest `KNN_HISTORY`.
+
+    How often a user met an item, and when, plays no part.
+    """
     training = sequences.training()
-    left, right, _ = _pairs(training, training.items.size)
-    keys, counts = np.unique(left * (training.item_count + 1) + right, return_counts=True)
+    users, items = _newest_distinct(training)
+    keys, counts = _pair_counts(users, items, training.item_count + 1)
     left, right = np.divmod(keys, training.item_count + 1)
-    users_of = np.bincount(training.items, minlength=training.item_count + 1)
+    users_of = np.bincount(items, minlength=training.item_count + 1)
     weights = counts / np.sqrt(users_of[left] * users_of[right])
     both = np.concatenate((left, right)), np.concatenate((right, left))
     return _neighbours(training, *both, np.tile(weights, 2), neighbours, decay=1.0)
@@ -123,6 +141,51 @@ def sequence_rules(
     left, right = np.divmod(keys, training.item_count + 1)
     outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
     return _neighbours(training, left, right, weights / outgoing[left], neighbours, decay)
+
+
+def _newest_distinct(sequences: Sequences) -> tuple[IntArray, IntArray]:
+    """User and item of each user's newest `KNN_HISTORY` distinct items, sorted by both."""
+    keys = sequences.event_users * (sequences.item_count + 1) + sequences.items
+    keys, from_end = np.unique(keys[::-1], return_index=True)  # the newest event of each
+    users, items = np.divmod(keys, sequences.item_count + 1)
+    order = np.lexsort((from_end, users))  # newest first
+    age = np.empty_like(order)
+    age[order] = np.arange(len(order)) - np.searchsorted(users, users[order])
+    return users[age < KNN_HISTORY], items[age < KNN_HISTORY]
+
+
+def _pair_counts(users: IntArray, items: IntArray, base: int) -> tuple[IntArray, IntArray]:
+    """The pairs of different items of one user, (P,) as `smaller * base + larger`, ascending, and
+    the users of each."""
+    places = np.arange(len(users))
+    ends = np.searchsorted(users, users, side="right")
+    merged: list[tuple[IntArray, IntArray]] = []
+    for block in _blocks(ends - 1 - places):
+        larger, smaller = concatenate_ranges(places[block] + 1, ends[block])
+        merged.append(np.unique(items[block][smaller] * base + items[larger], return_counts=True))
+        # Like is merged with like: each count is then copied a few times, not once a block.
+        while len(merged) > 1 and len(merged[-1][0]) * 2 > len(merged[-2][0]):
+            merged.append(_summed(merged.pop(), merged.pop()))
+    while len(merged) > 1:
+        merged.append(_summed(merged.pop(), merged.pop()))
+    return merged[0] if merged else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _summed(
+    one: tuple[IntArray, IntArray], other: tuple[IntArray, IntArray]
+) -> tuple[IntArray, IntArray]:
+    keys, cell = np.unique(np.concatenate((one[0], other[0])), return_inverse=True)
+    counts = np.concatenate((one[1], other[1]))
+    return keys, np.bincount(cell, counts, len(keys)).astype(np.int64)
+
+
+def _blocks(sizes: IntArray) -> Iterator[slice]:
+    """Runs of rows whose sizes add up to about `BLOCK_PAIRS` or less."""
+    numbers = np.cumsum(sizes) // BLOCK_PAIRS
+    borders = np.flatnonzero(np.diff(numbers)) + 1
+    edges = [0, *borders.tolist(), len(sizes)] if len(sizes) else []
+    for begin, end in pairwise(edges):
+        yield slice(begin, end)
 
 
 def _pairs(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArray]:

@@ -155,7 +155,7 @@ class _Window:
 
     def batch(self, users: IntArray, queries: _Queries) -> CrossDomainBatch:
         width = max(int(self.lengths.max(initial=0)), 1)
-        mixed, _ = _pad(self.items, self.rows, self.row_starts, len(users), width)
+        mixed = _pad(self.items, self.rows, self.row_starts, len(users), width)
         last = np.arange(len(users)) * width + self.lengths - 1
         per_domain = [self._domain(d, queries, width) for d in range(self.sequences.domain_count)]
         return CrossDomainBatch(
@@ -176,7 +176,7 @@ class _Window:
         local_row = np.cumsum(present) - 1
         width = max(int(counts.max(initial=0)), 1)
         kept = counts[present]
-        items, _ = _pad(
+        items = _pad(
             self.items[own], local_row[self.rows[own]], np.cumsum(kept) - kept, len(kept), width
         )
 
@@ -196,9 +196,9 @@ class _Window:
 
 def _pad(
     items: IntArray, rows: IntArray, row_starts: IntArray, height: int, width: int
-) -> tuple[IntArray, IntArray]:
-    """Flat events as a right-padded (height, width) table, and each event's column."""
+) -> IntArray:
+    """Flat events as a right-padded (height, width) table."""
     columns = np.arange(len(items)) - row_starts[rows]
     table = np.zeros((height, width), np.int64)
     table[rows, columns] = items
-    return table, columns
+    return table

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -55,11 +55,18 @@ def save_model(
 
 
 def load_model(folder: Path, device: str = "cpu") -> tuple[TriThread, ModelCard]:
-    """The model as it was saved, in evaluation mode. Raises CheckpointError."""
+    """The model as it was saved, in evaluation mode.
+
+    Raises CheckpointError, also for a model that another version of this code has saved.
+    """
     path = folder / CONFIG_FILE
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: this folder holds no complete model")
-    card = ModelCard.model_validate_json(path.read_bytes())
+    try:
+        card = ModelCard.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointError(f"{path} is of another version of the model ({wrong})") from error
     rows, hidden = card.domain_starts[-1] + 1, card.config.model.hidden
     blank = ItemTables(
         np.zeros((rows, card.global_width), np.float32), np.zeros((rows, hidden), np.float32)
@@ -71,8 +78,11 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[TriThread, ModelCard]
         card.profile_width,
         card.memory_entries,
     )
-    tensors, _ = read_tensors(folder / WEIGHTS_FILE)
-    model.load_state_dict(tensors)
+    try:
+        tensors, _ = read_tensors(folder / WEIGHTS_FILE)
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} does not fit its card: {error}") from error
     return model.to(device).eval(), card
 
 

@@ -133,7 +133,8 @@ class TrainConfig(_Settings):
     """Once validation has chosen the number of epochs, train anew for as many on training and
     validation events together: the last model then knows everything before the test event."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs the threads under autocast; weights, losses and ranking stay float32."""
+    """bfloat16 runs a training step under autocast, its loss included: matrices are multiplied in
+    half precision. Weights, validation and ranking stay float32."""
     seed: int = Field(0, ge=0)
     """Fixes initial weights, batches, negatives and dropout."""
 

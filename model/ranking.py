@@ -39,9 +39,6 @@ class Ranks:
     equal: IntArray  # (R,) candidates other than the target scoring the same
     candidates: IntArray  # (R,) candidates, the target not counted
 
-    def of_domain(self, domain: int) -> Ranks:
-        return self.select(self.domains == domain)
-
     def select(self, rows: NDArray[np.bool_]) -> Ranks:
         """The rows of a mask (R,)."""
         return Ranks(
@@ -143,15 +140,6 @@ def expected_gains(
     return {
         name: {k: _expected_gain(ranks, gain[:k]) for k in cutoffs}
         for name, gain in by_place.items()
-    }
-
-
-def metrics_by_domain(
-    ranks: Ranks, domain_names: Sequence[str], cutoffs: Sequence[int] = (5, 10, 20)
-) -> dict[str, RankingMetrics]:
-    return {
-        name: ranking_metrics(ranks.of_domain(domain), cutoffs)
-        for domain, name in enumerate(domain_names)
     }
 
 

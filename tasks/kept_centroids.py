@@ -11,7 +11,7 @@ import polars as pl
 
 from artifacts.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind, Manifest
-from artifacts.store import Store
+from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
 from tasks.bundle import REFRESHED, parts_of
 from tasks.dump.config import ITEM_KEY
 
@@ -25,11 +25,26 @@ def kept_centroids(
     """Returns the fitted clusters whose centres still hold, or None where they are to be fitted.
 
     They hold where the latest refresh used the same ``parameters``, the same embedding model and
-    template, and at most ``changed_share`` of both catalogues' items are in one of them only.
+    template, and at most ``changed_share`` of both catalogues' items are in one of them only. Where
+    an artifact of that refresh is gone, nothing holds.
     """
     release = store.pointed(REFRESHED)
     if release is None:
         return None
+    try:
+        fitted = _still_holding(store, release, embeddings, parameters, changed_share)
+    except (ArtifactMissing, ArtifactCorrupt, FileNotFoundError):
+        return None
+    return fitted if fitted is not None and store.holds(fitted) else None
+
+
+def _still_holding(
+    store: Store,
+    release: ArtifactRef,
+    embeddings: ArtifactRef,
+    parameters: Mapping[str, object],
+    changed_share: float,
+) -> ArtifactRef | None:
     latest = store.manifest(parts_of(store, release)["clusters"])
     fitted = store.manifest(latest.parents.get(CENTROIDS, _ref(latest)))
     now, then = store.manifest(embeddings), store.manifest(fitted.parents["embeddings"])

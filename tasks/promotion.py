@@ -2,11 +2,12 @@
 
 How the two are compared, from the soundest basis to the weakest:
 
-1. One dataset: the validation NDCG@10 of both trainings. Same split, same events.
-2. The data changed, or a training recorded none: both models rank the same held-out events of
-   the new data, those that neither trained on (`tasks.promoting.rematch`).
+1. One dataset: the validation NDCG@10 of both trainings, ranked alike. Same split, same events.
+2. The data changed, a training recorded none, or one ranked only a sample of users or items: both
+   models rank the same held-out events of the new data, those that neither trained on
+   (`tasks.promoting.rematch`).
 3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
-   recorded figures, with the words that they are of different events.
+   recorded figures if they were ranked alike, with the words that they are of different events.
 
 Nothing is compared where nothing is served, where the served model is of another catalogue, or
 where one of them has no held-out events; then only the lists decide: how many users have one, and
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.dataset import read_dataset
-from artifacts.manifest import ArtifactRef
+from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.results import RECOMMENDATIONS, read_table
 from artifacts.store import ArtifactMissing, Store
 from artifacts.strict import Strict
@@ -94,7 +95,7 @@ def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: in
     """Compares a candidate's parts with the release in use, on the soundest basis there is."""
     try:
         served = parts_of(store, serving)
-        old, new = (_validation_ndcg(store, parts) for parts in (served, candidate))
+        old, new = _validation_figures(store, served, candidate)
     except ArtifactMissing as error:
         return Comparison(None, None, f"the served release cannot be read ({error.args[0]})")
     if served["dataset"] == candidate["dataset"] and old is not None and new is not None:
@@ -152,5 +153,19 @@ def _recorded(old: float | None, new: float | None, why_not_asked: str) -> Compa
     return Comparison(old, new, f"recorded figures of different events: {why_not_asked}")
 
 
-def _validation_ndcg(store: Store, parts: Parts) -> float | None:
-    return store.manifest(parts["model"]).counts.get(VALIDATION_NDCG)
+def _validation_figures(
+    store: Store, served: Parts, candidate: Parts
+) -> tuple[float | None, float | None]:
+    """The recorded NDCG@10 of both; none where one was ranked among other items or users."""
+    old, new = (store.manifest(parts["model"]) for parts in (served, candidate))
+    if _validated_on(old) != _validated_on(new):
+        return None, None
+    return old.counts.get(VALIDATION_NDCG), new.counts.get(VALIDATION_NDCG)
+
+
+def _validated_on(model: Manifest) -> tuple[object, ...]:
+    """The settings without which a figure means nothing: 100 candidates make it several times
+    that of full ranking."""
+    train = model.parameters.get("train")
+    settings = train if isinstance(train, dict) else {}
+    return settings.get("validation_candidates"), settings.get("validation_users")

@@ -38,7 +38,7 @@ from tasks.reporting.content import (
     StageTiming,
 )
 from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
-from tasks.reporting.intervals import metric_intervals
+from tasks.reporting.intervals import held_out, metric_intervals
 from tasks.reporting.labels import cluster_labels
 from tasks.reporting.page import render_report
 from tasks.stage import StageResult, run_stage
@@ -95,6 +95,7 @@ def report_content(
     recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
     profile_parameters = store.manifest(sources.profiles).parameters
     vectors = read_item_embeddings(store, sources.embeddings).vectors
+    ranks = read_table(store, sources.metrics, RANKS)
     return ReportContent(
         title=f"Recommendations for {name}",
         created=datetime.now(UTC),
@@ -107,6 +108,8 @@ def report_content(
         llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
+        held_out=held_out(ranks, OUR_MODEL),
+        sampled_candidates=_sampled_candidates(store, sources.metrics),
         item_map=_item_map(data, clusters, vectors, labels),
         clusters=_cluster_facts(data, clusters, labels),
         profiles=profile_examples(data, profiles, recommended, labels),
@@ -117,7 +120,7 @@ def report_content(
             StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
             for stage in stages
         ),
-        intervals=metric_intervals(read_table(store, sources.metrics, RANKS), OUR_MODEL),
+        intervals=metric_intervals(ranks, OUR_MODEL),
         changes=changes_since_served(
             store, sources.dataset, sources.metrics, sources.recommendations
         ),
@@ -130,6 +133,12 @@ def _shown_metrics(metrics: pl.DataFrame) -> pl.DataFrame | None:
     if metrics.is_empty():
         return None
     return metrics.filter(pl.col("metric").is_in(["NDCG@10", "HR@10"]))
+
+
+def _sampled_candidates(store: Store, metrics: ArtifactRef) -> int:
+    found = store.manifest(metrics).parameters["candidates"]
+    assert isinstance(found, int)
+    return found
 
 
 def _model_name(parameter: object) -> str | None:

@@ -32,7 +32,9 @@ from tasks.stage import StageResult, logger, run_stage, stage_result
 class TrainingConfig(Strict):
     """Which preset of the model to fit, and what to change in it."""
 
-    preset: str = Field(default="best", description="'best' or 'paper'; see docs/deviations.md.")
+    preset: str = Field(
+        default="best", description="A file's name in model/presets; see docs/deviations.md."
+    )
     overrides: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
         description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",

@@ -30,7 +30,7 @@ _TOO_LARGE = {
     Unit.NANOSECONDS: math.inf,
 }
 _LARGEST_SECOND = 253_402_300_799  # The last one of the year 9999.
-_CONTAINER = r'^(\[["\[{\d]|\{").*[\]}]$'
+_CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
 """A JSON list or object where an id should be."""
 
 _UNCLEAN_ID = r"[\x00-\x1f\x7f]|^\s|\s$|^$|^[\[{]"
@@ -53,6 +53,8 @@ _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 def identifier(schema: pl.Schema, name: str) -> pl.Expr:
     """Ids as text; leading zeros stay where the file has them as text. Control characters go."""
     column = pl.col(name)
+    if schema[name].is_nested():
+        return pl.lit(None, pl.String).alias(name)
     if schema[name].is_float():
         # A column of whole numbers with gaps is often stored as floats: 12.0 is the id 12.
         whole = pl.when(column == column.floor()).then(column.cast(pl.Int64, strict=False))
@@ -153,6 +155,8 @@ def item_column(schema: pl.Schema, name: str, dtype: pl.DataType) -> pl.Expr:
 
 def _price(column: pl.Expr, found: pl.DataType) -> pl.Expr:
     """A price as a number, also from "$3.50 - $7"; null where the text is no price."""
+    if found.is_nested():
+        return pl.lit(None, pl.Float64)
     number = column.cast(pl.Float64, strict=False)
     if found == pl.String:
         digits = column.str.extract(_PRICE).str.replace_all(",", "")

@@ -26,7 +26,7 @@ def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         bought: ``domain, item_id`` of items with an event.
-        described: rows of `dump_items.ITEM_SCHEMA`.
+        described: rows of `tasks.dump.items.ITEM_SCHEMA`.
 
     Raises:
         TooFewDomains.

@@ -1,6 +1,6 @@
 """Named data sets: which raw files, which window and cores, which prompts and training settings.
 
-One TOML file a data set, in `tasks/datasets` or anywhere else; two domains or more.
+One TOML file a data set, in `tasks/dump/datasets` or anywhere else; two domains or more.
 """
 
 import tomllib

@@ -84,7 +84,7 @@ class _Skipped:
 
     def skip(self, row: pc.InvalidRow) -> str:
         self._places.append((row.number or _FIRST_DATA_LINE) - _FIRST_DATA_LINE)
-        self._reasons.append(f"{row.actual_columns} fields instead of {row.expected_columns}")
+        self._reasons.append(_reason(row))
         return "skip"
 
     def fresh(self) -> bool:
@@ -100,6 +100,13 @@ class _Skipped:
         places = np.array(self._places, np.int64)
         good = np.arange(first_good, first_good + count)
         return good + np.searchsorted(places - np.arange(len(places)), good, side="right")
+
+
+def _reason(row: pc.InvalidRow) -> str:
+    """An unclosed quotation mark takes in all lines up to the next one: they are counted."""
+    reason = f"{row.actual_columns} fields instead of {row.expected_columns}"
+    lines = row.text.count("\n") + 1
+    return reason if lines == 1 else f"{reason}, {lines:,} lines: a quotation mark not closed?"
 
 
 def _batch(

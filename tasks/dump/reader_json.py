@@ -12,11 +12,15 @@ from itertools import islice
 
 import polars as pl
 
+from artifacts import columns as col
 from tasks.dump.batch import ROW, Batch, broken_rows, numbered
 from tasks.dump.files import blocks_of_lines, open_utf8, readable
 
 FIRST_LINES = 10_000
 """Looked at for the names of columns: any one line may lack a column, but not all of them."""
+
+SINGLE_VALUES = (col.ITEM_ID, col.DOMAIN, col.PRICE)
+"""Columns of ours that never hold lists: a list in one row must not make lists of the others."""
 
 NOT_AN_OBJECT = "not a JSON object"
 
@@ -29,8 +33,8 @@ class JsonTable:
     """A file of JSON lines, gzipped or not, as a `Table`; every value as text.
 
     With ``reshape`` each object is first brought to other names and values, and lists stay lists
-    of texts: for items, whose fields are nested. With ``literals`` a line may also be a Python
-    literal, as in the oldest Amazon files; it is parsed, never evaluated.
+    of texts (but not of `SINGLE_VALUES`): for items, whose fields are nested. With ``literals`` a
+    line may also be a Python literal, as in the oldest Amazon files; it is parsed, never evaluated.
     """
 
     def __init__(self, path: str, reshape: Reshape | None = None, literals: bool = False) -> None:
@@ -58,7 +62,10 @@ class JsonTable:
         good = [(place, object_) for place, object_ in lines if object_ is not None]
         broken = [first + place for place, object_ in lines if object_ is None]
         values = {
-            ours: _column([object_.get(theirs) for _, object_ in good], flat=not self._reshape)
+            ours: _column(
+                [object_.get(theirs) for _, object_ in good],
+                flat=not self._reshape or ours in SINGLE_VALUES,
+            )
             for theirs, ours in columns.items()
         }
         places = pl.Series([first + place for place, _ in good], dtype=pl.Int64)

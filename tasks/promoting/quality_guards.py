@@ -18,7 +18,9 @@ POPULAR_FRACTION = 0.1
 """The most bought tenth of all items are the popular ones."""
 
 USERS_WITHOUT, DUPLICATES = "users_without", "duplicates"
+ROWS, ITEMS = "rows", "items"
 COVERAGE, SERVED_SHARE = "coverage", "served_share"
+REACHED_SHARE = "reached_share"
 POPULAR_SHARE, POPULAR_EVENT_SHARE = "popular_share", "popular_event_share"
 
 
@@ -29,7 +31,11 @@ class GuardThresholds(Strict):
         default=0.99, ge=0, le=1, description="Of users, those with at least one recommendation."
     )
     min_coverage: float = Field(
-        default=0.01, ge=0, le=1, description="Of items, those in at least one list."
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Of the items that the recommended places could hold (all of them, or as many "
+        "as there are places), those in at least one list: 200 users cannot reach a million.",
     )
     max_popular_share: float = Field(
         default=0.95,
@@ -56,9 +62,9 @@ def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str,
     popular_rows = recommended.join(popular, on=key, how="semi").height
     distinct = recommended.select(col.USER_ID, *key).n_unique()
     return {
-        "rows": recommended.height,
+        ROWS: recommended.height,
         "users": served,
-        "items": items,
+        ITEMS: items,
         USERS_WITHOUT: users - served,
         SERVED_SHARE: round(served / max(1, users), 4),
         COVERAGE: round(items / max(1, data.items.height), 4),
@@ -75,19 +81,25 @@ def guard_violations(
 ) -> tuple[str, ...]:
     """Returns one sentence a broken limit; a count that is missing breaks its limit."""
     limits = (
-        (SERVED_SHARE, thresholds.min_served_share, "at least"),
-        (COVERAGE, thresholds.min_coverage, "at least"),
-        (POPULAR_SHARE, thresholds.max_popular_share, "at most"),
-        (DUPLICATES, thresholds.max_duplicates, "at most"),
+        (SERVED_SHARE, counts.get(SERVED_SHARE), thresholds.min_served_share, "at least"),
+        (REACHED_SHARE, _reached_share(counts), thresholds.min_coverage, "at least"),
+        (POPULAR_SHARE, counts.get(POPULAR_SHARE), thresholds.max_popular_share, "at most"),
+        (DUPLICATES, counts.get(DUPLICATES), thresholds.max_duplicates, "at most"),
     )
     found = []
-    for name, limit, side in limits:
-        value = counts.get(name)
+    for name, value, limit, side in limits:
         if value is None:
             found.append(f"{name} was not measured; make the recommendations anew")
         elif value < limit if side == "at least" else value > limit:
             found.append(f"{name} is {value:g}, {side} {limit:g} is required")
     return tuple(found)
+
+
+def _reached_share(counts: Mapping[str, int | float]) -> float | None:
+    """Items in a list, of all items or of as many as there are places, whichever are fewer."""
+    if not {ROWS, ITEMS, COVERAGE} <= counts.keys():
+        return None
+    return max(counts[COVERAGE], counts[ITEMS] / max(1, counts[ROWS]))
 
 
 def times_bought(data: Dataset) -> np.ndarray:

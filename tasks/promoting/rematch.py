@@ -1,9 +1,9 @@
-"""Two models asked about the same held-out events, when the data changed between them.
+"""Two models asked about the same held-out events, where their recorded figures are of others.
 
-A model of yesterday's dump and one of today's have validation figures of different events, which
-say nothing about each other. So the served model gets today's catalogue (METHOD 8: known items
-keep their rows, new ones start from their text) and both rank the same events: events that
-neither has trained on.
+A model of yesterday's dump and one of today's were validated on different events, or one of them
+on a sample: figures that say nothing about each other. So the served model gets today's catalogue
+(METHOD 8: known items keep their rows, new ones take after the known item of nearest text) and both
+rank the same events: events that neither has trained on.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from artifacts.dataset import Dataset, Split, read_dataset
 from artifacts.item_embeddings import read_item_embeddings
 from artifacts.item_tables import read_item_tables
 from artifacts.manifest import ArtifactRef
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
 from model.checkpoint import CheckpointError, ModelCard, load_model
 from model.new_items import with_catalogue
 from model.ranking import rank_all, ranking_metrics
@@ -60,7 +60,8 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
 
     Raises:
         AnotherCatalogue: the served model knows other domains, or less than half of the items.
-        NotComparable: other embeddings, an artifact that is gone, or no event to ask about.
+        NotComparable: other embeddings, an artifact that is gone, a model of an older
+            version, or no event to ask about.
     """
     try:
         data, before = (read_dataset(store, parts["dataset"]) for parts in (candidate, served))
@@ -68,8 +69,8 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
         old_model, old_card = load_model(store.path(served["model"]))
         new_model, new_card = load_model(store.path(candidate["model"]))
         grown = _with_new_catalogue(store, served, candidate, data, previous, old_model)
-    except (ArtifactMissing, CheckpointError, ValueError) as error:
-        raise NotComparable(str(error.args[0])) from error
+    except (ArtifactMissing, ArtifactCorrupt, CheckpointError, ValueError) as error:
+        raise NotComparable(str(error)) from error
     split = TEST if new_card.config.train.refit else VALIDATION
     asked = _sampled(_unseen(data, before, old_card, split), max_events)
     if not len(asked):

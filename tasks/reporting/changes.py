@@ -5,7 +5,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.manifest import ArtifactRef
 from artifacts.results import RECOMMENDATIONS, read_table
-from artifacts.store import Store
+from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
 from tasks.bundle import SERVING, parts_of
 from tasks.reporting.content import Change, Changes
 
@@ -18,10 +18,26 @@ SHOWN_RANK = 10
 def changes_since_served(
     store: Store, dataset: ArtifactRef, metrics: ArtifactRef, recommendations: ArtifactRef
 ) -> Changes | None:
-    """Returns the comparison with the served release; None for the first one, or the same lists."""
+    """Returns the comparison with the served release; None for the first one, or the same lists.
+
+    None also where an artifact of the served release is gone: there is nothing to compare with.
+    """
     served = store.pointed(SERVING)
     if served is None:
         return None
+    try:
+        return _changes(store, served, dataset, metrics, recommendations)
+    except (ArtifactMissing, ArtifactCorrupt, FileNotFoundError):
+        return None
+
+
+def _changes(
+    store: Store,
+    served: ArtifactRef,
+    dataset: ArtifactRef,
+    metrics: ArtifactRef,
+    recommendations: ArtifactRef,
+) -> Changes | None:
     before = parts_of(store, served)
     if before["recommendations"] == recommendations:
         return None

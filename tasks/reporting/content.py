@@ -5,7 +5,7 @@ a template. Everything but the first fields may be left out; the page then says 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -116,8 +116,7 @@ class PartialPreference:
 class ProfileExample:
     """A user as the language model sees them, and what they were recommended.
 
-    `recommended` maps a domain to titles, best first. `held_out` maps a domain to the title of
-    the held-out event, and is empty where nothing was held out; `was_hit` is None then.
+    `recommended` maps a domain to titles, best first.
     """
 
     user_id: str
@@ -126,8 +125,6 @@ class ProfileExample:
     partial: tuple[PartialPreference, ...]
     profile: str | None
     recommended: Mapping[str, tuple[str, ...]]
-    held_out: Mapping[str, str] = field(default_factory=dict)
-    was_hit: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +183,19 @@ class Guards:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """The events that models are asked for, and the users who have one or more of them."""
+
+    events: int
+    users: int
+
+    @property
+    def is_last_events(self) -> bool:
+        """Events are held out from a moment on, so a user's only one is the last."""
+        return self.events == self.users
+
+
+@dataclass(frozen=True)
 class MetricInterval:
     """One model's value, and the low and high end of its 95 % interval, of two metrics.
 
@@ -237,6 +247,7 @@ class ReportContent:
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
     'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
+    `sampled_candidates` is how many random items the sampled ranking has beside the right one.
     `model_name` and `popularity_name` are values of the metrics' column `model`.
     """
 
@@ -251,6 +262,8 @@ class ReportContent:
     llm_usage: tuple[LlmUsage, ...] = ()
     learning_curve: pl.DataFrame | None = None
     metrics: pl.DataFrame | None = None
+    held_out: HeldOut | None = None
+    sampled_candidates: int = 100
     model_name: str = "llm4cdsr"
     popularity_name: str = "popularity"
     item_map: pl.DataFrame | None = None

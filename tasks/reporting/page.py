@@ -46,7 +46,8 @@ def render_report(content: ReportContent) -> str:
         summary=summary_sentences(content, found),
         key_numbers=key_numbers(content, found),
         tables=_tables(content),
-        margin=_margin(found),
+        margin=_margin(content, found),
+        last_events=_only_last_events(content),
         learning_rows=_learning_rows(content),
         plots={plot.name: plot for plot in plots},
         colours=_colours(content),
@@ -114,10 +115,16 @@ def _learning_rows(content: ReportContent) -> list[tuple[str, ...]]:
     ]
 
 
-def _margin(found: tuple[Headline, ...]) -> str | None:
+def _margin(content: ReportContent, found: tuple[Headline, ...]) -> str | None:
     if not found or not found[0].metric.startswith("HR"):
         return None
+    if not _only_last_events(content):
+        return None  # Events of one user are alike; the intervals over users stand below.
     return f"±{hit_ratio_margin(found[0].ours, found[0].targets) * 100:.1f} percentage points"
+
+
+def _only_last_events(content: ReportContent) -> bool:
+    return content.held_out is None or content.held_out.is_last_events
 
 
 @cache

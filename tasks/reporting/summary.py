@@ -6,7 +6,7 @@ baseline is said to lie behind.
 
 from dataclasses import dataclass
 
-from tasks.reporting.content import LlmUsage, ReportContent
+from tasks.reporting.content import HeldOut, LlmUsage, ReportContent
 from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
 
@@ -25,7 +25,9 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
         accuracy = "This run has no evaluation yet, so this page says nothing about accuracy."
         rivals = "Without an evaluation there is no comparison with baselines either."
     else:
-        accuracy, rivals = _accuracy_sentence(content.model_name, found[0]), _rival(found[0])
+        asked = content.held_out or HeldOut(found[0].targets, found[0].targets)
+        accuracy = _accuracy_sentence(content.model_name, found[0], asked)
+        rivals = _rival(found[0], asked)
     return accuracy, rivals, _source_sentence(content)
 
 
@@ -63,7 +65,7 @@ def total_usage(usage: tuple[LlmUsage, ...]) -> LlmUsage | None:
     )
 
 
-def _accuracy_sentence(model: str, head: Headline) -> str:
+def _accuracy_sentence(model: str, head: Headline, asked: HeldOut) -> str:
     share = format_score(head.metric, head.ours)
     base = format_score(head.metric, head.popularity)
     against = (
@@ -73,17 +75,19 @@ def _accuracy_sentence(model: str, head: Headline) -> str:
     )
     if head.popularity:
         against += f" ({format_gain(head.ours, head.popularity).rstrip('×')} times as much)"
-    where = (
-        f"On the held-out last events of {head.targets:,} users, ranked among all items of "
-        f"their domain that the user has not seen, {model}"
+    events = (
+        f"On the held-out last events of {asked.users:,} users"
+        if asked.is_last_events
+        else f"On {asked.events:,} held-out events of {asked.users:,} users"
     )
+    where = f"{events}, ranked among all items of their domain that the user has not seen, {model}"
     if head.metric.startswith("HR"):
         top = head.metric.partition("@")[2]
         return f"{where} places the right item in the top {top} for {share}{against}."
     return f"{where} reaches {head.metric} of {share}{against}."
 
 
-def _rival(head: Headline) -> str:
+def _rival(head: Headline, asked: HeldOut) -> str:
     if head.rival is None:
         return "No baseline other than popularity was evaluated, so a stronger one may exist."
     name, value = head.rival
@@ -92,6 +96,8 @@ def _rival(head: Headline) -> str:
         size = f"{abs(gap) * 100:.1f} percentage points"
         margin = hit_ratio_margin(head.ours, head.targets) * 100
         note = f", where sampling alone moves such a share by about ±{margin:.1f} points"
+        if not asked.is_last_events:
+            note = ""  # Events of one user are alike: the margin would be too small.
     else:
         size, note = f"{abs(gap):.3f}", ""
     side = "ahead of" if gap >= 0 else "behind"

@@ -40,7 +40,7 @@ class Service:
         if ask.k > self.limits.max_k:
             raise HTTPException(422, f"k is {ask.k}; at most {self.limits.max_k} is allowed")
         names = state.catalogue.domains if ask.domains is None else ask.domains
-        domains = tuple(state.catalogue.domain_number(name) for name in names)
+        domains = tuple(dict.fromkeys(state.catalogue.domain_number(name) for name in names))
         job = Job(state, history, domains, ask.k, ask.exclude_seen)
         picks = await self.batcher.ask(job)
         return Recommended(

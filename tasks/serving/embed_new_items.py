@@ -50,6 +50,8 @@ class LedgerEmbedder:
     def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
         """Returns (rows, width); NaN where a text is empty or failed, which the log counts.
 
+        Where there is no vector at all the width is not known, and is 0.
+
         Raises:
             EndpointRefused, EndpointDown: what was answered before is kept.
         """
@@ -60,7 +62,8 @@ class LedgerEmbedder:
         self._ask(keyed.unique(col.KEY, maintain_order=True))
         found = keyed.join(self._ledger.answers(keyed[col.KEY]), on=col.KEY)
         if found.is_empty():
-            raise ValueError("none of the new items has a usable text; give at least titles")
+            logger.warning("new items: none has a usable text; give at least titles")
+            return np.full((items.height, 0), np.nan, np.float32)
         answered = vectors_of(found)
         vectors = np.full((items.height, answered.shape[1]), np.nan, np.float32)
         vectors[found[col.ITEM_INDEX].to_numpy()] = answered

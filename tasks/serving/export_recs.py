@@ -86,7 +86,7 @@ def export_recommendations(
     numbers = (
         state.catalogue.domain_numbers(None)
         if config.domains is None
-        else [state.catalogue.domain_number(name) for name in config.domains]
+        else [state.catalogue.domain_number(name) for name in dict.fromkeys(config.domains)]
     )
     users = _users_since(recommender, config.since)
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -37,7 +37,10 @@ class ItemEmbedder(Protocol):
     """Turns item texts into vectors, with the model that embedded the catalogue."""
 
     def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
-        """Vectors (rows, width); a row of NaN for an item without a vector of its own."""
+        """Vectors (rows, width); a row of NaN for an item without a vector of its own.
+
+        Where no item has one, the width may be 0.
+        """
         ...
 
 
@@ -220,6 +223,7 @@ def _rows_of(
 ) -> NDArray[np.float32]:
     if len(vectors) != items.height:
         raise ValueError(f"{len(vectors)} vectors for {items.height} items; give one a row")
-    place = items.with_row_index(_ROW).select(_ROW, col.DOMAIN, col.ITEM_ID)
+    key = pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String)  # As the catalogue has cast them.
+    place = items.with_row_index(_ROW).select(_ROW, key)
     rows = some.join(place, on=[col.DOMAIN, col.ITEM_ID], how="left", maintain_order="left")[_ROW]
     return np.asarray(vectors, np.float32)[rows.to_numpy()]

@@ -90,25 +90,33 @@ class Batcher:
             running = asyncio.get_running_loop().run_in_executor(self._thread, answer_jobs, jobs)
             picks = await running
         except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
+            picks = [error] * len(batch)
         for (_, answer), pick in zip(batch, picks, strict=True):
-            if not answer.done():  # Its asker may have gone.
+            if answer.done():  # Its asker has gone.
+                continue
+            if isinstance(pick, Exception):
+                answer.set_exception(pick)
+            else:
                 answer.set_result(pick)
 
 
-def answer_jobs(jobs: Sequence[Job]) -> list[Picks]:
-    """Returns the picks of each job; jobs that ask alike of one state share a pass."""
+def answer_jobs(jobs: Sequence[Job]) -> list[Picks | Exception]:
+    """Returns the picks of each job, or what was raised on the way to them.
+
+    Jobs that ask alike of one state share a pass, and its fault; strangers never do.
+    """
     alike: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
     for row, job in enumerate(jobs):
         alike.setdefault((id(job.state), job.domains, job.exclude_seen), []).append(row)
-    picks: list[Picks] = [{} for _ in jobs]
+    answers: list[Picks | Exception] = [{} for _ in jobs]
     for rows in alike.values():
-        for row, found in zip(rows, _answer_alike([jobs[row] for row in rows]), strict=True):
-            picks[row] = found
-    return picks
+        try:
+            found = _answer_alike([jobs[row] for row in rows])
+        except Exception as error:  # noqa: BLE001 - handed to those who asked, who raise it
+            found = [error] * len(rows)
+        for row, answer in zip(rows, found, strict=True):
+            answers[row] = answer
+    return answers
 
 
 def _answer_alike(jobs: list[Job]) -> list[Picks]:

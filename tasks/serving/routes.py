@@ -38,7 +38,10 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def add_recommending(app: FastAPI, service: Service) -> None:
-    """Recommendations, scores and similar items."""
+    """Recommendations, scores and similar items.
+
+    Before `add_browsing`: a user's id may hold slashes, so the card's path would take this one too.
+    """
 
     @app.post("/recommendations", response_model=Recommended)
     async def recommend(ask: Ask) -> Response:
@@ -49,7 +52,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         history, unknown = service.known(state, ask.history)
         return json_response(await service.recommended(recommender, state, history, unknown, ask))
 
-    @app.get("/users/{user_id}/recommendations", response_model=Recommended)
+    @app.get("/users/{user_id:path}/recommendations", response_model=Recommended)
     async def recommend_user(
         user_id: str,
         k: Annotated[int, Query(ge=1)] = 10,
@@ -75,8 +78,8 @@ def add_recommending(app: FastAPI, service: Service) -> None:
 
     @app.get("/similar", response_model=SimilarItems)
     def similar(
-        item_id: str,
-        domain: str | None = None,
+        item_id: Annotated[str, Query(min_length=1, max_length=256)],
+        domain: Annotated[str | None, Query(max_length=256)] = None,
         within: Annotated[str | None, Query(description="Look in this domain only.")] = None,
         k: Annotated[int, Query(ge=1, le=service.limits.max_k)] = 10,
     ) -> Response:
@@ -115,7 +118,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             found = list(islice((user for user in ids if search in user), limit))
         return json_response(FoundUsers(users=found, total=len(ids)))
 
-    @app.get("/users/{user_id}", response_model=UserCard)
+    @app.get("/users/{user_id:path}", response_model=UserCard)
     def user(user_id: str) -> Response:
         """A user's events, oldest first, and profile."""
         recommender = service.recommender

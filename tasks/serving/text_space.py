@@ -34,10 +34,14 @@ class TextSpace:
     ) -> tuple[NDArray[np.float32], int]:
         """Returns vectors (rows, width) with the domain's mean for rows of NaN, and their number.
 
+        Vectors of width 0 are rows of NaN: nothing was embedded that could tell the width.
+
         Raises:
             WrongVectors: another width or number of rows, or an infinite value.
         """
         width = len(self.projections["global.mean"])
+        if vectors.shape == (len(domains), 0):
+            vectors = np.full((len(domains), width), np.nan, np.float32)
         if vectors.shape != (len(domains), width):
             raise WrongVectors(
                 f"vectors of shape {vectors.shape} for {len(domains)} items; ({len(domains)}, "

@@ -1,8 +1,10 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from model import baselines
 from model.baselines import (
     History,
     Popularity,
@@ -39,6 +41,43 @@ def test_neighbours_are_weighed_by_cosine() -> None:
     one_four, four_five = 1 / math.sqrt(3 * 2), 1 / math.sqrt(2 * 1)
     assert got[0].tolist() == pytest.approx([one_four, 0, 0])
     assert got[1].tolist() == pytest.approx([one_four, four_five, 0])
+
+
+def test_a_repeat_adds_nobody_to_the_set_of_users() -> None:
+    once = sequences_from_lists([[1, 2], [2, 4], [1]], STARTS, NAMES)
+    often = sequences_from_lists([[1, 1, 2, 1, 2], [2, 4, 4], [1, 1]], STARTS, NAMES)
+    for domain in (0, 1):
+        expected = scores(item_neighbours(once), [[1], [2, 4]], domain)
+        assert (scores(item_neighbours(often), [[1], [2, 4]], domain) == expected).all()
+
+
+def test_only_the_newest_items_of_a_user_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "KNN_HISTORY", 2)
+    sequences = sequences_from_lists([[1, 5, 3, 3, 5, 4]], STARTS, NAMES)
+    neighbours = item_neighbours(sequences)
+    assert scores(neighbours, [[5]], 1).tolist() == [[1, 0, 0]]
+    assert not scores(neighbours, [[5]], 0).any()
+    assert not scores(neighbours, [[4, 1, 1]], 1).any()
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    lists = [rng.integers(1, 7, size=length).tolist() for length in rng.integers(0, 9, size=40)]
+    sequences = sequences_from_lists(lists, STARTS, NAMES)
+    whole = scores(item_neighbours(sequences), lists, 1)
+    monkeypatch.setattr(baselines, "BLOCK_PAIRS", 3)
+    np.testing.assert_allclose(scores(item_neighbours(sequences), lists, 1), whole, rtol=1e-6)
+
+
+def test_a_long_history_costs_no_square_of_its_length() -> None:
+    sequences = sequences_from_lists([list(range(1, 4001))], [0, 4000], ("a",))
+    asked = sequences.prefixes_of_users(np.zeros(1, np.int64))
+    tracemalloc.start()
+    try:
+        item_neighbours(sequences).score(asked, 0)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20  # its 8e6 pairs take 200 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_chain_weighs_nearer_pairs_and_newer_events_more() -> None:

@@ -29,9 +29,11 @@ HIDDEN = 8
 PROFILES = {"ada": "Likes coffee.\nAnd yoga."}
 
 
-def small_release(store: Store, seed: int = 3, scoring: str = "dot") -> ArtifactRef:
+def small_release(
+    store: Store, seed: int = 3, scoring: str = "dot", shop: SmallShop | None = None
+) -> ArtifactRef:
     """Makes a release, a new one for every seed, and lets the store serve it."""
-    dataset = SmallShop().ingested(store)
+    dataset = (shop or SmallShop()).ingested(store)
     embeddings = _embeddings(store, dataset)
     tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=HIDDEN), store.root).ref
     parts = {"dataset": dataset, "embeddings": embeddings, "tables": tables}

@@ -1,5 +1,6 @@
 """A refresh after a small change asks only about what changed: interests keep their centres."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,14 @@ def test_too_much_change_or_another_setting_fits_anew(runs: Runs) -> None:
     for config in (ClusterConfig(clusters=2), ClusterConfig(clusters=3, refit_share=0)):
         clusters = runs.refresh(with_new_item(SmallShop()), config)
         assert CENTROIDS not in runs.store.manifest(clusters).parents
+
+
+@pytest.mark.parametrize("kind", [Kind.CLUSTERS, Kind.ITEM_EMBEDDINGS, Kind.DATASET, Kind.REFRESH])
+def test_a_deleted_artifact_of_the_last_refresh_fits_anew(runs: Runs, kind: Kind) -> None:
+    runs.refresh(SmallShop())
+    shutil.rmtree(runs.store.local / kind)
+    clusters = runs.refresh(with_new_item(SmallShop()))
+    assert CENTROIDS not in runs.store.manifest(clusters).parents
 
 
 def test_the_refresh_of_another_shop_in_the_same_store_lends_no_centres(

@@ -1,5 +1,7 @@
 """The gate: what is compared with what, what holds a model back, what does not."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embedd
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Store
-from model.checkpoint import save_model
+from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_tensors, save_model, write_tensors
 from model.config import load_preset
 from model.tri_thread import TriThread
 from tasks.asking.dummy_endpoint import embed_texts
@@ -36,7 +38,13 @@ LATER = SmallShop(
 
 
 def released(
-    store: Store, shop: SmallShop, *, seed: int = 0, ndcg: float | None = None, refit: bool = False
+    store: Store,
+    shop: SmallShop,
+    *,
+    seed: int = 0,
+    ndcg: float | None = None,
+    refit: bool = False,
+    candidates: int | None = None,
 ) -> Parts:
     """Untrained models with all that a release holds and the gate reads."""
     dataset = shop.ingested(store)
@@ -45,7 +53,8 @@ def released(
     vectors[0] = 0
     embeddings = embedded(store, dataset, vectors)
     tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=8), store.root).ref
-    overrides = {"model": {"hidden": 8}, "train": {"seed": seed, "refit": refit}}
+    train = {"seed": seed, "refit": refit, "validation_candidates": candidates}
+    overrides = {"model": {"hidden": 8}, "train": train}
     config = load_preset("paper", overrides)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(seed)
     model = TriThread(load_tables(store, tables), data.domain_starts, config.model, None)
@@ -143,7 +152,7 @@ def test_lists_that_break_a_guard_hold_a_better_model_back_and_say_why(store: St
     assert not verdict.promoted
     assert verdict.reasons == ("recommendations: duplicates is 5, at most 0 is required",)
     strict = GATE.model_copy(update={"guards": GuardThresholds(min_coverage=0.5)})
-    assert "coverage is 0.1111" in judged(store, better, strict).summary
+    assert "reached_share is 0.2" in judged(store, better, strict).summary
     uncounted = recommended(store, better["dataset"], everybody, counted=False)
     reasons = judged(store, {**better, "recommendations": uncounted}).reasons
     assert len(reasons) == 4
@@ -158,6 +167,19 @@ def test_on_one_dataset_the_recorded_validation_figures_decide(store: Store) -> 
     verdict = judged(store, worse)
     assert not verdict.promoted
     assert verdict.user_coverage == 1.0
+
+
+def test_figures_of_sampled_and_of_full_ranking_are_not_compared(store: Store) -> None:
+    serving = serve(store, released(store, SmallShop(), seed=0, ndcg=0.30, candidates=5))
+    full = released(store, SmallShop(), seed=1, ndcg=0.05)
+    comparison = compare(store, serving, full, EVERY_EVENT)
+    assert "both models on 4 validation events" in comparison.basis
+    other = identity(Kind.ITEM_EMBEDDINGS, {"model": "another"}, {})
+    with store.create(other) as draft:
+        draft.counts["width"] = 1
+    comparison = compare(store, serving, {**full, "embeddings": other.ref}, EVERY_EVENT)
+    assert comparison.change is None
+    assert comparison.basis.startswith("not compared: item texts")
 
 
 def test_after_a_new_dump_both_models_rank_the_same_events(store: Store) -> None:
@@ -217,6 +239,26 @@ def test_other_embeddings_leave_the_recorded_figures_and_say_so(store: Store) ->
     comparison = compare(store, serving, {**candidate, "embeddings": other.ref}, EVERY_EVENT)
     assert comparison.change == pytest.approx(0.29 / 0.30 - 1)
     assert "recorded figures of different events" in comparison.basis
+
+
+@pytest.mark.parametrize("older", ["config", "weights"])
+def test_a_served_model_of_an_older_version_does_not_stop_the_next_one(
+    store: Store, older: str
+) -> None:
+    served = released(store, SmallShop(), ndcg=0.3)
+    folder = store.path(served["model"])
+    if older == "config":
+        card = json.loads((folder / CONFIG_FILE).read_text())
+        card["config"]["model"]["forgotten_switch"] = 1
+        (folder / CONFIG_FILE).write_text(json.dumps(card))
+    else:
+        tensors, facts = read_tensors(folder / WEIGHTS_FILE)
+        tensors["forgotten.weight"] = tensors.popitem()[1]
+        write_tensors(folder / WEIGHTS_FILE, tensors, facts)
+    comparison = compare(store, serve(store, served), released(store, LATER, ndcg=0.2), EVERY_EVENT)
+    assert (comparison.served, comparison.candidate) == (0.3, 0.2)
+    assert "recorded figures of different events" in comparison.basis
+    assert "forgotten" in comparison.basis
 
 
 def test_a_release_with_artifacts_missing_does_not_stop_the_next_one(store: Store) -> None:

@@ -56,7 +56,9 @@ def ingested_csv(folder: Path, content: bytes, name: str = "e.csv", **choices: o
 
 def ingested_items(folder: Path, *items: dict[str, object]) -> pl.DataFrame:
     (folder / "e.csv").write_bytes(HEADER + GOOD)
-    rows = [{"item_id": str(n), "domain": "ab"[n - 1], **item} for n, item in enumerate(items, 1)]
+    rows = [
+        {"item_id": str(n), "domain": "ab"[n % 2 - 1], **item} for n, item in enumerate(items, 1)
+    ]
     (folder / "i.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return Ingested(folder, interactions=str(folder / "e.csv"), items=str(folder / "i.jsonl")).items
 
@@ -69,6 +71,11 @@ def test_rows_with_too_many_or_too_few_fields_are_set_aside_one_by_one(
     assert made.reasons[0] == (0, "1 fields instead of 4")
     assert made.counts["events"] == 2
     assert made.counts["rows_in"] == 2 + made.counts["rows_dropped"]
+
+
+def test_lines_that_an_unclosed_quotation_mark_takes_in_are_counted(tmp_path: Path) -> None:
+    made = ingested_csv(tmp_path, HEADER + GOOD + b'u,3,"a,1\nv,1,a,1\nw,1,a,2\n')
+    assert made.reasons == [(2, "3 fields instead of 4, 3 lines: a quotation mark not closed?")]
 
 
 def test_a_row_that_is_not_utf8_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -137,6 +144,33 @@ def test_times_of_the_future_and_of_nobody_knows_when_are_set_aside(tmp_path: Pa
         (5, "no usable timestamp"),
     ]
     assert made.counts["events"] == 2
+
+
+@pytest.mark.parametrize("value", [["1"], [], [None], {"id": 1}, [[1]]])
+def test_a_list_where_an_item_has_one_value_costs_that_row_only(
+    value: object, tmp_path: Path
+) -> None:
+    items = ingested_items(
+        tmp_path,
+        {"title": "Tea", "price": 3},
+        {"title": "Pot", "price": value},
+        {"item_id": value, "domain": "a"},
+        {"domain": value},
+    )
+    assert items.select("item_id", "title", "price").rows() == [
+        ("1", "Tea", 3.0),
+        ("2", "Pot", None),
+    ]
+
+
+def test_ids_of_a_parquet_column_of_lists_are_none(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_bytes(HEADER + GOOD)
+    lists = pl.DataFrame({"item_id": [["1"], ["2"]], "domain": ["a", "b"], "price": [[1], [2]]})
+    lists.write_parquet(tmp_path / "i.parquet")
+    made = Ingested(
+        tmp_path, interactions=str(tmp_path / "e.csv"), items=str(tmp_path / "i.parquet")
+    )
+    assert made.dropped == {"items: no item_id": 2}
 
 
 def test_titles_lose_markup_and_prices_their_signs(tmp_path: Path) -> None:

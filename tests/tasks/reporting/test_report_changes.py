@@ -1,5 +1,7 @@
 """What the report says has changed, by hand."""
 
+import shutil
+
 import polars as pl
 import pytest
 
@@ -78,3 +80,15 @@ def test_other_users_and_other_data_are_told_as_such(
     found = changes_since_served(store, larger, served["metrics"], strangers)
     assert found is not None
     assert (found.same_data, found.kept_share, found.common_users) == (False, None, 0)
+
+
+@pytest.mark.parametrize("gone", ["release", "dataset", "recommendations"])
+def test_a_served_release_that_lost_an_artifact_is_not_compared_with(
+    store: Store, served: dict[str, ArtifactRef], gone: str
+) -> None:
+    lost = store.pointed(SERVING) if gone == "release" else served[gone]
+    assert lost is not None
+    now = listed(store, ("ada", "g3", 1))
+    larger = counted(store, DATASET, users=4, items=9)
+    shutil.rmtree(store.path(lost))
+    assert changes_since_served(store, larger, served["metrics"], now) is None

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks.reporting.intervals import metric_intervals
+from tasks.reporting.content import HeldOut
+from tasks.reporting.intervals import held_out, metric_intervals
 
 
 def ranks(model: str, greater: list[int], equal: int = 0, ranking: str = "full") -> pl.DataFrame:
@@ -46,6 +47,32 @@ def test_differences_are_paired_by_user() -> None:
     assert gain == pytest.approx(ours.ndcg[0] - other.ndcg[0])
     assert 0 < low < gain < high
     assert ours.ndcg[1] < other.ndcg[2]  # Apart, the two intervals tell nothing.
+
+
+def of_users(users: list[int], greater: list[int], model: str = "ours") -> pl.DataFrame:
+    return ranks(model, greater).with_columns(pl.Series("user_index", users))
+
+
+def test_the_events_of_a_user_are_drawn_together() -> None:
+    # Two users of 100 events each, one always right: a mean is 0, a half or 1, never near 0.45.
+    many = of_users([0] * 100 + [1] * 100, [0] * 100 + [50] * 100)
+    (ours,) = metric_intervals(many, "ours")
+    assert ours.hit_ratio == (0.5, 0.0, 1.0)
+    assert held_out(many, "ours") == HeldOut(events=200, users=2)
+
+
+def test_a_user_weighs_as_many_events_as_they_have() -> None:
+    (ours,) = metric_intervals(of_users([0, 1, 1, 1], [0, 50, 0, 50]), "ours")
+    assert ours.hit_ratio[0] == 2 / 4
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, 30, 400).tolist()
+    tables = [of_users(users, rng.integers(0, 20, 400).tolist(), name) for name in ("ours", "b")]
+    straight = metric_intervals(pl.concat(tables), "ours")
+    shuffled = pl.concat([table.sample(fraction=1, shuffle=True, seed=1) for table in tables])
+    assert metric_intervals(shuffled, "ours") == straight
 
 
 def test_ours_comes_first_and_the_others_by_their_value() -> None:

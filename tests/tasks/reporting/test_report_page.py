@@ -24,6 +24,7 @@ from tasks.reporting.content import (
     DomainFacts,
     DroppedRows,
     Guards,
+    HeldOut,
     HistoryEvent,
     LlmUsage,
     PartialPreference,
@@ -166,8 +167,6 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
                 partial=(PartialPreference(text, text),),
                 profile=text,
                 recommended={text: (text, "Rice")},
-                held_out={text: text},
-                was_hit=True,
             ),
         ),
         cross_domain=(CrossDomainExample(text, history, text, (text,)),),
@@ -291,6 +290,21 @@ def test_the_summary_opens_with_the_headline_numbers() -> None:
         "about ±2.9 points. It was made from 18,301 events of 1,431 users"
     ) in text
     assert "1,300 language model requests, 21 answers reused at no cost and 3 failed." in text
+
+
+def test_several_held_out_events_a_user_are_not_called_last_events() -> None:
+    content = replace(full(), metrics=METRICS, held_out=HeldOut(events=1000, users=80))
+    text = parse(render_report(content)).text
+    assert "On 1,000 held-out events of 80 users, ranked among all items" in text
+    assert "1,000 events of 80 users were held out, and each model ranked their items" in text
+    assert "last event" not in text
+    assert "sampling" not in text.lower()  # A margin of independent events would be too small.
+
+
+def test_the_sampled_ranking_is_named_by_its_candidates() -> None:
+    text = parse(render_report(replace(full(), sampled_candidates=1500))).text
+    assert "against 1,500 random items" in text
+    assert "among 1,500 sampled negatives" in text
 
 
 def test_a_model_behind_a_baseline_is_said_to_be_behind() -> None:

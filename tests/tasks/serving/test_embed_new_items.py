@@ -1,6 +1,8 @@
 """New items' texts are embedded as the catalogue's were, and paid for once."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -46,6 +48,17 @@ def test_a_text_that_is_known_gives_the_known_items_vector(
     assert nearest["score"][0] == pytest.approx(1, abs=1e-5)
 
 
+def test_without_any_usable_text_all_stand_at_their_domains_mean(
+    store: Store, recommender: Recommender
+) -> None:
+    nobody = endpoint_of(spec_of("http://127.0.0.1:9"))  # For no text nothing is asked.
+    embedder = LedgerEmbedder(store, nobody, recommender.facts)
+    blank = NEW.with_columns(pl.lit(None, pl.String).alias("title"))
+    added = recommender.add_items(blank, embedder=embedder)
+    assert (added.added, added.without_text) == (3, 3)
+    assert recommender.recommend(["g1", "n1"], k=2).height > 0
+
+
 def test_a_second_recommender_asks_nothing(
     store: Store, server: FaultyServer, recommender: Recommender
 ) -> None:
@@ -65,6 +78,17 @@ def test_another_model_than_the_catalogues_is_refused(
     other = endpoint_of(spec_of("http://127.0.0.1:9", model="another"))
     with pytest.raises(OtherEmbedder, match="'another'"):
         LedgerEmbedder(store, other, recommender.facts)
+
+
+def test_a_list_for_an_id_costs_that_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "new.jsonl"
+    rows = [
+        {"item_id": "n1", "domain": "gear", "price": 2},
+        {"item_id": ["n2"], "domain": "gear", "price": [2]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = read_new_items(str(path), ("books", "gear"))
+    assert table.select("item_id", "price").rows() == [("n1", 2.0)]
 
 
 def test_rows_of_a_file_that_cannot_be_taken_are_counted(

@@ -60,7 +60,7 @@ def test_only_users_with_a_newer_event_are_exported_and_the_others_counted(
 def test_an_older_export_is_replaced_as_a_whole(recommender: Recommender, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_recommendations(recommender, out, ExportConfig(k=1))
-    export_recommendations(recommender, out, ExportConfig(k=2, domains=("gear",)))
+    export_recommendations(recommender, out, ExportConfig(k=2, domains=("gear", "gear")))
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "gear.parquet"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
 

@@ -146,6 +146,17 @@ def test_each_row_gets_its_own_vector_whatever_the_order_of_the_domains(
         assert names(recommender.similar(name, k=1)) == [source]
 
 
+def test_ids_that_are_numbers_get_their_vectors_too(recommender: Recommender) -> None:
+    state, catalogue = recommender.state, recommender.catalogue
+    sources = [("gear", "g2"), ("books", "b3")]
+    vectors = state.vectors[[catalogue.index(source) for source in sources]]
+    recommender.add_items(
+        pl.DataFrame({"item_id": [12, 7], "domain": ["gear", "books"]}), vectors=vectors
+    )
+    for name, source in (("12", sources[0]), ("7", sources[1])):
+        assert names(recommender.similar(name, k=1)) == [source]
+
+
 def test_a_new_item_without_text_stands_at_the_mean_of_its_domain(
     recommender: Recommender,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -19,7 +20,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that were answered, each job with its own k."""
     found: list[int] = []
 
-    def answer(jobs: Sequence[Job]) -> list[Picks]:
+    def answer(jobs: Sequence[Job]) -> list[Picks | Exception]:
         found.append(len(jobs))
         if any(job.k == 13 for job in jobs):
             raise ValueError("no luck")
@@ -73,3 +74,24 @@ def test_an_error_reaches_who_asked_and_the_next_are_answered(sizes: list[int]) 
 
     assert asyncio.run(main()) == {0: ([4], [1.0])}
     assert sizes == [1, 1]
+
+
+def test_a_fault_reaches_only_those_who_asked_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(jobs: list[Job]) -> list[Picks]:
+        if any(job.k == 13 for job in jobs):
+            raise ValueError("no luck")
+        return [{0: ([job.k], [1.0])} for job in jobs]
+
+    monkeypatch.setattr(request_batches, "_answer_alike", answer)
+    monkeypatch.setattr(request_batches, "GATHERING_SECONDS", 0.5)
+    stranger = replace(job(4), exclude_seen=False)
+
+    async def main() -> list[Picks | BaseException]:
+        async with Batcher() as batcher:
+            asked = (batcher.ask(each) for each in (job(13), job(4), stranger))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    unlucky, alike, other = asyncio.run(main())
+    assert isinstance(unlucky, ValueError)
+    assert isinstance(alike, ValueError)
+    assert other == {0: ([4], [1.0])}

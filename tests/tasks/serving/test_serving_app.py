@@ -15,7 +15,7 @@ from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
 from tests.tasks.server_thread import running_server
 from tests.tasks.small_release import PROFILES, small_release
-from tests.tasks.small_shop import EVENTS, TITLES
+from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 LIMITS = Limits(max_history=6, max_k=12, max_body_bytes=2_000)
@@ -54,6 +54,11 @@ def test_a_history_gets_the_recommenders_answer(
     assert answer["basis"] == "history"
     one = client.post("/recommendations", json={"history": [G1], "domains": ["books"], "k": 1})
     assert [domain["domain"] for domain in one.json()["domains"]] == ["books"]
+
+
+def test_a_domain_named_twice_is_answered_once(client: httpx.Client) -> None:
+    reply = client.post("/recommendations", json={"history": [G1], "domains": ["books", "books"]})
+    assert [domain["domain"] for domain in reply.json()["domains"]] == ["books"]
 
 
 def test_requests_at_once_each_get_their_own_answer(
@@ -114,6 +119,11 @@ def test_what_is_asked_beyond_a_limit_is_refused_in_words(
     assert (reply.status_code, words in reply.text) == (status, True)
 
 
+@pytest.mark.parametrize("item_id", ["", "x" * 257])
+def test_a_similar_items_id_is_checked(client: httpx.Client, item_id: str) -> None:
+    assert client.get("/similar", params={"item_id": item_id}).status_code == 422
+
+
 def test_a_long_body_of_unknown_length_is_refused(client: httpx.Client) -> None:
     parts = (b" " * 500 for _ in range(9))
     assert client.post("/recommendations", content=parts).status_code == 413
@@ -150,12 +160,22 @@ def test_health_says_what_is_served(client: httpx.Client, recommender: Recommend
     assert (health["users"], health["items"]) == (5, {"books": 4, "gear": 5})
 
 
+def test_a_users_id_may_hold_a_slash(store: Store) -> None:
+    events = tuple(("team/eve" if user == "eve" else user, *rest) for user, *rest in EVENTS)
+    small_release(store, shop=SmallShop(events=events))  # pyright: ignore[reportArgumentType]
+    app = create_app(Recommender.load(store))
+    with running_server(app) as url, httpx.Client(base_url=url) as client:
+        for path in ("team/eve", "team%2Feve"):
+            assert client.get(f"/users/{path}").json()["user_id"] == "team/eve"
+            assert listed(client.get(f"/users/{path}/recommendations?k=1").json())
+
+
 def test_metrics_count_requests_by_route_and_never_by_user(client: httpx.Client) -> None:
     for user in ("ada", "bob", "zoe"):
         client.get(f"/users/{user}")
     text = client.get("/metrics").text
-    assert 'llm4cdsr_requests_total{route="/users/{user_id}",status="200"} 2.0' in text
-    assert 'llm4cdsr_requests_total{route="/users/{user_id}",status="404"} 1.0' in text
+    assert 'llm4cdsr_requests_total{route="/users/{user_id:path}",status="200"} 2.0' in text
+    assert 'llm4cdsr_requests_total{route="/users/{user_id:path}",status="404"} 1.0' in text
     assert "ada" not in text
 
 
