@@ -87,6 +87,7 @@ CHAT_FAULTS = [
     Fault.RATE_LIMITED,
     Fault.RATE_LIMITED_WITHOUT_HINT,
     Fault.SERVER_ERROR,
+    Fault.BUSY,
     Fault.CUT,
     Fault.MALFORMED_JSON,
     Fault.EMPTY_TEXT,
@@ -369,6 +370,27 @@ def test_retry_after_is_waited_for_by_everyone_and_costs_no_try() -> None:
     plan = FaultPlan(script=(Fault.RATE_LIMITED,) * 6, retry_after_s=0.05)
     with faulty_endpoint(plan) as server:
         assert_right_texts(asked(TEXTS, spec_of(server.base_url, Role.CHAT, max_retries=0)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry_after_s", "first_wait", "at_least"),
+    [(Fault.BUSY, 0.2, 0.01, 2 * 0.2), (Fault.RATE_LIMITED, 0.0, 0.2, 0.2 / 2 + 0.4 / 2)],
+    ids=["busy", "rate limited for no time"],
+)
+def test_retry_after_never_makes_tries_follow_each_other_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    retry_after_s: float,
+    first_wait: float,
+    at_least: float,
+) -> None:
+    monkeypatch.setattr(endpoint_tries, "FIRST_WAIT_SECONDS", first_wait)
+    monkeypatch.setattr(endpoint_tries, "LONGEST_WAIT_SECONDS", 1.0)
+    plan = FaultPlan(script=(fault,) * 2, retry_after_s=retry_after_s)
+    with faulty_endpoint(plan) as server:
+        before = time.monotonic()
+        assert_right_texts(asked(TEXTS[:1], spec_of(server.base_url, Role.CHAT, max_retries=2)))
+        assert time.monotonic() - before >= at_least
 
 
 def test_a_wait_of_hours_that_a_server_asks_for_ends_the_run() -> None:
