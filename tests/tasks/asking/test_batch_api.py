@@ -214,6 +214,34 @@ def test_a_wrong_key_is_an_error_without_the_key_in_it(
     assert "sk-secret" not in str(refusal.value)
 
 
+def test_a_refusal_that_quotes_the_key_does_not_leak_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret\n")
+    keyed = pl.DataFrame({col.KEY: ["k"], "prompt": ['{"messages": [{"content": "tea"}]}']})
+    with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
+        spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
+        config = LlmConfig(batch=QUICK)
+        with pytest.raises(BatchRefused, match=r"wrong key \[key\]") as refusal:
+            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+        server.plan = BatchPlan(key="sk-secret", keep_files=True)
+        answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+    assert "may not delete" in caplog.text
+    assert "sk-secret" not in caplog.text + str(refusal.value)
+    # A trace would show what it came from.
+    assert refusal.value.__suppress_context__
+
+
+def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: Store) -> None:
+    with batch_server(BatchPlan(cut_content=True)) as server:
+        with pytest.raises(BatchRefused, match=r"did not do its part.*run again"):
+            ask(server.base_url, store)
+        server.plan = BatchPlan()
+        found = ask(server.base_url, store)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
 def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
     with (
         faulty_endpoint() as server,
