@@ -34,6 +34,10 @@ STOP_SECONDS = 30.0
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
+FOLDERS = ("LLM4CDSR_LOCAL_VLLM", "LLM4CDSR_CACHE")
+INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
+"""A path, or a name that is looked for as every command is."""
+
 _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 600
 
@@ -110,11 +114,15 @@ class Machine:
     def _environment(self, dumps: str) -> dict[str, str]:
         # The command line keeps Prefect's own lines from the terminal; here they go to a log.
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
+        # The worker runs in another folder than the caller, whose paths these are.
+        paths = [*FOLDERS, *([INTERPRETER] if "/" in kept.get(INTERPRETER, "") else [])]
+        places = {name: str(Path(kept[name]).absolute()) for name in paths if kept.get(name)}
         return {
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
             # In memory, its default, a lease dies with the server, and its place stays taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             **kept,
+            **places,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_API_URL": self.api_url,

@@ -1,5 +1,6 @@
 """A machine stops what it started, and nothing that merely got the same process id."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.store import Store
+from flows import cli
 from flows import machine as module
 from flows.machine import Machine, MachineFailed, Service
 from tests.tasks.test_webhook import Inbox
@@ -71,6 +73,22 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
             Machine(Store(tmp_path / "store"), port).start(str(tmp_path), look_every=60)
     finally:
         inbox.server_close()
+
+
+def test_the_worker_is_given_what_the_callers_dot_env_says(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ("API_KEY=own", "WEBHOOK_URL=http://file", "LOCAL_VLLM=venv", "CACHE=")
+    (tmp_path / ".env").write_text("".join(f"LLM4CDSR_{line}\n" for line in lines) + "OTHER=1\n")
+    monkeypatch.setattr(os, "environ", {"LLM4CDSR_WEBHOOK_URL": "http://environment"})
+    given: dict[str, str] = {}
+    monkeypatch.setattr(cli, "app", lambda: given.update(machine._environment("dumps")))
+    cli.run_app()
+    assert given["LLM4CDSR_API_KEY"] == "own"
+    assert given["LLM4CDSR_WEBHOOK_URL"] == "http://environment"
+    assert given["LLM4CDSR_LOCAL_VLLM"] == str(tmp_path / "venv")
+    assert "OTHER" not in given
 
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
