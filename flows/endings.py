@@ -27,6 +27,8 @@ INPUT_ERRORS = frozenset(
         "model.config.UnknownPresetError",
         "model.distributed.NoSuchDeviceError",
         "tasks.asking.endpoints.IncompleteEndpoint",
+        "tasks.asking.batch_config.NoBudgetInBatches",
+        "tasks.asking.batch_folders.WaitingInBatch",
         "tasks.asking.budget.BudgetNeedsPrice",
         "tasks.asking.budget.BudgetNeedsThreads",
         "tasks.asking.llm_config.NoApiKey",
