@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from artifacts.store import Store
 from flows import cli
 from flows import machine as module
 from flows.machine import Machine, MachineFailed, Service
+from flows.machine_command import up
 from tests.tasks.test_webhook import Inbox
 
 
@@ -89,6 +91,38 @@ def test_the_worker_is_given_what_the_callers_dot_env_says(
     assert given["LLM4CDSR_WEBHOOK_URL"] == "http://environment"
     assert given["LLM4CDSR_LOCAL_VLLM"] == str(tmp_path / "venv")
     assert "OTHER" not in given
+
+
+def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    service = Service(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
+    note(machine, "server", service)
+    with pytest.raises(MachineFailed, match=r"runs on 4321; `llm4cdsr down` first"):
+        machine.start("/dumps", look_every=60)
+    note(machine, "worker", service)
+    with pytest.raises(MachineFailed, match=r"watches /dumps; `llm4cdsr down` first"):
+        Machine(machine.store, 4321).start("/others", look_every=60)
+    assert process.poll() is None
+    assert machine.stop() == ["server", "worker"]
+    process.wait()
+
+
+def test_up_without_options_repeats_the_port_and_the_folder_of_before(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        Machine, "start", lambda self, dumps, look_every: asked.append((self.port, dumps))
+    )
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(pid=0))
+    watched = str(tmp_path / "dumps")
+    Machine(machine.store, 4321)._launch("worker", [], machine._environment(watched))
+    up(store=machine.store.root)
+    machine.stop()
+    up(store=machine.store.root, dumps=watched)
+    assert asked == [(4321, watched), (4200, watched)]
 
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
