@@ -1,5 +1,6 @@
 """The client: every fault ends in the right answer or in a reason, and in nothing else."""
 
+import asyncio
 import base64
 import logging
 import threading
@@ -419,6 +420,32 @@ def test_an_answer_over_the_word_limit_is_asked_for_once_more_then_kept_and_mark
     assert long.completion_tokens == 2 * 7  # Both answers are paid for.
     assert [len(messages) for messages in seen.conversations] == [1, 1, 3]
     assert "at most 3 words" in str(seen.conversations[2][2])
+
+
+@pytest.mark.parametrize("end", ["refused", "stopped"])
+def test_a_long_answer_is_kept_where_the_run_ends_before_its_shorter_version(end: str) -> None:
+    app, shorter_asked = FastAPI(openapi_url=None), threading.Event()
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        if len((await request.json())["messages"]) == 1:
+            message = {"role": "assistant", "content": "a b c d e"}
+            return JSONResponse({"choices": [{"index": 0, "message": message}]})
+        shorter_asked.set()
+        await asyncio.sleep(0 if end == "refused" else 5)
+        return JSONResponse({"error": {"message": "no"}}, 401)
+
+    def on_wait() -> None:
+        if end == "stopped" and shorter_asked.is_set():
+            stop_asking()
+
+    found: list[Outcome] = []
+    asked_for = ChatRequest("long", question("hello").prompt, 50, 3)
+    with running_app(app) as server, pytest.raises((EndpointRefused, AskingStopped)):
+        complete([asked_for], spec_of(server.base_url, Role.CHAT), found.extend, on_wait=on_wait)
+    (long,) = found
+    assert isinstance(long, Answer)
+    assert (long.text, long.finish_reason) == ("a b c d e", TOO_LONG)
 
 
 def test_a_budget_of_requests_is_kept_exactly_and_the_rest_is_not_asked() -> None:
