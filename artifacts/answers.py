@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 import pybase64
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 from pydantic_core import to_json
 
 from artifacts import columns as col
@@ -38,12 +39,20 @@ class Answer:
     completion_tokens: int
 
 
+def _bytes_of(encoded: object) -> bytes | None:
+    if encoded is None:
+        return None
+    if not isinstance(encoded, str):
+        raise ValueError("a vector is text")
+    return pybase64.b64decode(encoded, validate=True)
+
+
 class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: str
     text: str | None = None
-    vector: str | None = None
+    vector: Annotated[bytes | None, BeforeValidator(_bytes_of)] = None
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
@@ -124,7 +133,7 @@ def parse_journal(content: bytes) -> pl.DataFrame:
     columns = {
         col.KEY: [line.key for line in lines],
         "text": [line.text for line in lines],
-        VECTOR: [_bytes_of(line.vector) for line in lines],
+        VECTOR: [line.vector for line in lines],
         "finish_reason": [line.finish_reason for line in lines],
         "prompt_tokens": [line.prompt_tokens for line in lines],
         "completion_tokens": [line.completion_tokens for line in lines],
@@ -171,10 +180,6 @@ def _part(columns: dict[str, list]) -> pl.DataFrame:
 def _storable(text: str) -> str:
     """Half an emoji, which JSON can say and UTF-8 cannot, becomes the replacement character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _bytes_of(encoded: str | None) -> bytes | None:
-    return None if encoded is None else pybase64.b64decode(encoded, validate=True)
 
 
 def _vector_bytes(vector: np.ndarray) -> bytes:

@@ -41,6 +41,7 @@ class Verdict:
     trouble: list[str] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
     damaged_parts: list[Path] = field(default_factory=list)
+    damaged_questions: list[Path] = field(default_factory=list)
     damaged_journals: list[Path] = field(default_factory=list)
     stale: list[Path] = field(default_factory=list)
 
@@ -53,7 +54,7 @@ def verify(ledger: Ledger) -> Verdict:
             _check_part(part, ledger.role, verdict)
         if not verdict.damaged_parts:
             verdict.twice = sum(rows.height for rows in repeated_keys(ledger))
-    _check_questions(ledger, verdict)
+        _check_questions(ledger, verdict)
     _check_journals(ledger, verdict)
     _check_leftovers(ledger, verdict)
     if verdict.twice:
@@ -119,13 +120,15 @@ def _check_questions(ledger: Ledger, verdict: Verdict) -> None:
             for rows in read_batches(path):
                 verdict.questions += rows.height
                 wrong += sum(key != expected for key, expected in _keys_of(rows, ledger.role))
-        except (OSError, ValueError, pa.ArrowException) as error:
-            verdict.traces.append(f"{path.name} cannot be read ({_first_line(error)})")
-            continue
-        if wrong:
+            if wrong:
+                raise ValueError(f"{wrong} questions under another key than their own")
+        except FileNotFoundError:
+            continue  # A compaction has merged it.
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            verdict.damaged_questions.append(path)
             verdict.trouble.append(
-                f"{path} has {wrong} questions under another key than their own; move the file "
-                "away: it is a record, and no answer is lost with it"
+                f"{path} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
+                "it is set aside, being a record; no answer is lost with it"
             )
 
 

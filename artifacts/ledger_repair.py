@@ -26,6 +26,7 @@ def repair(ledger: Ledger) -> list[str]:
     """
     verdict = verify(ledger)
     done = [_mend_part(ledger, part) for part in verdict.damaged_parts]
+    done += [_set_aside(ledger, questions) for questions in verdict.damaged_questions]
     done += [_mend_journal(ledger, journal) for journal in verdict.damaged_journals]
     for path in verdict.stale:
         path.unlink(missing_ok=True)
@@ -62,6 +63,13 @@ def _readable_groups(part: Path) -> Iterator[pl.DataFrame]:
                 yield pl.DataFrame(file.read_row_group(number))
             except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
                 continue
+
+
+def _set_aside(ledger: Ledger, questions: Path) -> str:
+    aside = _aside(ledger, questions)
+    with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
+        questions.replace(aside)
+    return f"set {questions.name} aside in {aside.parent}; it is a record, and no answer was in it"
 
 
 def _mend_journal(ledger: Ledger, journal: Path) -> str:

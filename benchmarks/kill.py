@@ -56,7 +56,7 @@ class InlineShards:
         self._outcomes = [ASK_SHARD(shard) for shard in shards]
         return self
 
-    def result(self) -> list[ShardOutcome]:
+    def result(self, raise_on_failure: bool = True) -> list[ShardOutcome]:
         return self._outcomes
 
 

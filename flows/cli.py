@@ -2,6 +2,7 @@
 
 from flows.exits import one_message
 from flows.lazy_group import Listed, lazy_group
+from tasks.dot_env import read_dot_env
 
 COMMANDS = {
     "run": Listed(
@@ -131,4 +132,5 @@ app = lazy_group(
 def run_app() -> None:
     """Runs the app; see `flows.exits` for how it ends."""
     with one_message():
+        read_dot_env()
         app()

@@ -66,12 +66,16 @@ def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
     requests = sum(step.requests for step in planned)
     if not requests:
         return ["Nothing to ask: everything is there, or in the ledger."]
-    lines = [f"At most {requests:,} requests and ${known:,.4f}."]
+    chats = any(step.completion_tokens for step in planned)
+    about = "About" if chats else "At most"
+    lines = [f"{about} {requests:,} requests and ${known:,.4f}."]
     if None in costs:
         lines[0] = (
-            f"At most {requests:,} requests. The price of a model is not known: set "
+            f"{about} {requests:,} requests. The price of a model is not known: set "
             'LLM4CDSR_PRICES=\'{"MODEL": {"prompt": …, "completion": …}}\' (USD a million tokens).'
         )
+    if chats:
+        lines.append("Not counted: an answer over the word limit is asked for once more, shorter.")
     counted = sorted({step.tokens_how for step in planned if step.requests})
     lines += [f"Tokens: {how}." for how in counted]
     if not all(step.is_exact for step in planned):

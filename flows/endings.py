@@ -15,6 +15,10 @@ BAD_INPUT = 2
 OVER_BUDGET = 3
 
 PREFECT_ERROR = "prefect.exceptions.PrefectException"
+PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
+TRANSPORT_ERROR = "httpx.TransportError"
+"""Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
+
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = frozenset(
     {
@@ -24,15 +28,22 @@ INPUT_ERRORS = frozenset(
         "tasks.dump.split.NothingHeldOut",
         "tasks.dump.presets.UnknownDataset",
         "tasks.dump.presets.RawFilesMissing",
+        "artifacts.ledger_export.UnknownForm",
+        "flows.operating.MissingTaskRunner",
         "model.config.UnknownPresetError",
+        "model.trainer.NothingToLearnError",
         "model.distributed.NoSuchDeviceError",
         "tasks.asking.endpoints.IncompleteEndpoint",
+        "tasks.asking.batch_config.NoBudgetInBatches",
+        "tasks.asking.batch_folders.WaitingInBatch",
         "tasks.asking.budget.BudgetNeedsPrice",
         "tasks.asking.budget.BudgetNeedsThreads",
         "tasks.asking.llm_config.NoApiKey",
         "tasks.asking.local_setup.NotALocalEnvironment",
         "tasks.bundle.NothingRefreshed",
+        "tasks.embed.NothingEmbedded",
         "tasks.experiments.grid.UnreadableGrid",
+        "tasks.promoting.releases.NoSuchRelease",
         "tasks.serving.release.NothingServed",
         "tasks.serving.catalogue.InvalidItems",
         "tasks.serving.catalogue.UnknownDomain",
@@ -59,12 +70,18 @@ def ending_of(error: Exception) -> Ending | None:
         case ValidationError():
             faults = [f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors()]
             return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
+        case _ if PREFECT_TIMEOUT in _names_of(error):
+            text = (
+                "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. What was "
+                "answered is kept; run again to go on, with a higher limit if it needs one"
+            )
+            return Ending("Failed:", text, FAILED)
         case OSError():
             text = f"{error}; check the path, its permissions and the disk"
             return Ending("Failed:", text, FAILED)
         case BudgetReached():
             return Ending("Stopped:", _message(error), OVER_BUDGET)
-        case _ if PREFECT_ERROR in _names_of(error):
+        case _ if _is_of_prefect(error):
             text = (
                 f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
                 "answered is kept; see work/logs/prefect-server.log in the store, or check "
@@ -82,7 +99,14 @@ def status_of(error: Exception) -> int:
     return FAILED if INPUT_ERRORS.isdisjoint(_names_of(error)) else BAD_INPUT
 
 
-def _names_of(error: Exception) -> set[str]:
+def _is_of_prefect(error: Exception) -> bool:
+    """Also of an API that nobody answers for: Prefect then raises a plain RuntimeError from it."""
+    is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
+    names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
+    return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
+
+
+def _names_of(error: BaseException | None) -> set[str]:
     return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
 
 

@@ -1,8 +1,12 @@
 """``llm4cdsr ledger``: what the ledger of answers holds, whether it is sound, and its upkeep."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
+import pyarrow as pa
 import typer
 from rich.table import Table
 
@@ -15,8 +19,14 @@ from artifacts.ledger_repair import repair
 from artifacts.store import Store
 from flows import terminal
 from flows.settings import Settings
+from prompts.render import one_line
 
 TROUBLE = 1
+
+
+class LedgerDamaged(RuntimeError):
+    """A file of the ledger cannot be read."""
+
 
 ledger_app = typer.Typer(
     help="The ledger of LLM answers: what was paid for once and is never asked again.",
@@ -30,7 +40,9 @@ StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_
 def stats(store: StoreOption = None) -> None:
     """Show answers, tokens and bytes by role and model, and when they were given."""
     for ledger in _ledgers(store):
-        terminal.out.print(_stats_table(ledger, stats_of(ledger)))
+        with _readable(ledger):
+            found = stats_of(ledger)
+        terminal.out.print(_stats_table(ledger, found))
 
 
 @ledger_app.command(
@@ -61,7 +73,8 @@ def verify_command(
 def compact_command(store: StoreOption = None) -> None:
     """Merge many small files into few; safe beside runs, and when it is killed."""
     for ledger in _ledgers(store):
-        done = compact(ledger)
+        with _readable(ledger):
+            done = compact(ledger)
         terminal.out.print(
             f"{ledger.role}: {done.files_before:,} files became {done.files_after:,}; "
             f"{done.duplicates_dropped:,} rows stood twice"
@@ -79,8 +92,23 @@ def export_command(
     store: StoreOption = None,
 ) -> None:
     """Write every answer once, with its question and model."""
-    rows = export(Ledger(Store(_root(store)).local, role), target)
+    ledger = Ledger(Store(_root(store)).local, role)
+    with _readable(ledger):
+        rows = export(ledger, target)
     terminal.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
+
+
+@contextmanager
+def _readable(ledger: Ledger) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # The system's own word, as of a disk that is full.
+        raise LedgerDamaged(
+            f"a file in {ledger.folder} cannot be read ({one_line(str(error), 200)}); "
+            "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
+        ) from error
 
 
 def _root(store: str | None) -> str:

@@ -30,9 +30,15 @@ from flows.prefect_api import HOST, STARTUP_SECONDS
 REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
 SERVICES = ("server", "worker")
+DEFAULT_PORT = 4200
 STOP_SECONDS = 30.0
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+DUMPS = "LLM4CDSR_DUMPS"
+FOLDERS = ("LLM4CDSR_LOCAL_VLLM", "LLM4CDSR_CACHE")
+INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
+"""A path, or a name that is looked for as every command is."""
 
 _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 600
@@ -43,11 +49,14 @@ class MachineFailed(RuntimeError):
 
 
 class Service(Strict):
-    """A process of ours. ``started`` is its start in clock ticks since boot (proc(5))."""
+    """A process of ours. ``started`` is its start in clock ticks since boot (proc(5)); ``port``
+    and ``dumps`` are the machine's, None in a record of before they were kept."""
 
     pid: int
     started: int
     log: str
+    port: int | None = None
+    dumps: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Machine:
     """The machine of one store."""
 
     store: Store
-    port: int = 4200
+    port: int = DEFAULT_PORT
 
     @property
     def folder(self) -> Path:
@@ -74,12 +83,18 @@ class Machine:
         found = {name: self._read(name) for name in SERVICES}
         return {name: service for name, service in found.items() if service and _is_alive(service)}
 
+    def remembered(self) -> Service | None:
+        """Returns what was started here last and not stopped by `stop`, alive or dead."""
+        found = (self._read(name) for name in SERVICES)
+        return next((service for service in found if service), None)
+
     def start(self, dumps: str, look_every: float) -> None:
         """Starts what is not running, and brings pool, deployments and automations up to date.
 
         Raises:
             MachineFailed.
         """
+        self._require_same(dumps)
         variables = self._environment(dumps)
         if "server" not in self.running():
             self._require_free_port()
@@ -110,11 +125,15 @@ class Machine:
     def _environment(self, dumps: str) -> dict[str, str]:
         # The command line keeps Prefect's own lines from the terminal; here they go to a log.
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
+        # The worker runs in another folder than the caller, whose paths these are.
+        paths = [*FOLDERS, *([INTERPRETER] if "/" in kept.get(INTERPRETER, "") else [])]
+        places = {name: str(Path(kept[name]).absolute()) for name in paths if kept.get(name)}
         return {
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
             # In memory, its default, a lease dies with the server, and its place stays taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             **kept,
+            **places,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_API_URL": self.api_url,
@@ -122,7 +141,7 @@ class Machine:
             "DO_NOT_TRACK": "1",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
             "LLM4CDSR_STORE": _absolute(self.store.root),
-            "LLM4CDSR_DUMPS": _absolute(dumps),
+            DUMPS: _absolute(dumps),
         }
 
     def _launch(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
@@ -137,7 +156,13 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # It stays when the terminal closes.
             )
-        service = Service(pid=process.pid, started=_start_of(process.pid) or 0, log=str(log))
+        service = Service(
+            pid=process.pid,
+            started=_start_of(process.pid) or 0,
+            log=str(log),
+            port=self.port,
+            dumps=variables[DUMPS],
+        )
         write_atomically(self.folder / f"{name}.json", service.model_dump_json().encode())
 
     def _run(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
@@ -184,6 +209,19 @@ class Machine:
             get_client(sync_client=True) as client,
         ):
             yield client
+
+    def _require_same(self, dumps: str) -> None:
+        """What runs keeps the port and the folder that it was started with."""
+        running = self.running()
+        server, worker = running.get("server"), running.get("worker")
+        if server and server.port not in (None, self.port):
+            raise MachineFailed(
+                f"the server of this store runs on {server.port}; `llm4cdsr down` first"
+            )
+        if worker and worker.dumps not in (None, _absolute(dumps)):
+            raise MachineFailed(
+                f"the worker of this store watches {worker.dumps}; `llm4cdsr down` first"
+            )
 
     def _require_free_port(self) -> None:
         with socket.socket() as probe:

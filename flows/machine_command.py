@@ -7,7 +7,7 @@ import typer
 
 from artifacts.store import Store
 from flows import terminal
-from flows.machine import Machine
+from flows.machine import DEFAULT_PORT, Machine
 from flows.operating import OPERATING
 from flows.settings import Settings
 
@@ -20,9 +20,18 @@ StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder 
 
 
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the Prefect server.")] = 4200,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Of the Prefect server: as before, until `down`; 4200 at first."
+        ),
+    ] = None,
     dumps: Annotated[
-        str | None, typer.Option(help="Folder (or fsspec URL) that is watched for dumps.")
+        str | None,
+        typer.Option(
+            help="Folder (or fsspec URL) that is watched for dumps: as before, until `down`; "
+            "LLM4CDSR_DUMPS at first."
+        ),
     ] = None,
     store: StoreOption = None,
     look_every: Annotated[
@@ -34,10 +43,12 @@ def up(
     From then on a dump dropped into the folder becomes recommendations by itself. Who answers,
     and with which key, is what the environment says now.
     """
-    folder = dumps or OPERATING.dumps
+    opened = Store(store or Settings().store)
+    before = Machine(opened).remembered()
+    folder = dumps or (before and before.dumps) or OPERATING.dumps
     if "://" not in folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    machine = Machine(Store(store or Settings().store), port)
+    machine = Machine(opened, port or (before and before.port) or DEFAULT_PORT)
     machine.start(folder, look_every)
     for line in (
         f"Prefect UI: {machine.ui_url}",

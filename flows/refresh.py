@@ -10,6 +10,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.settings import Settings, default_llm
+from tasks.asking.batch_config import refuse_budget_in_batches
 from tasks.asking.endpoints import open_endpoints
 from tasks.asking.llm_config import LlmConfig
 from tasks.bundle import CLUSTER_NAMES, REFRESHED, bundle
@@ -108,6 +109,7 @@ def refresh(
     config = config or RefreshConfig()
     llm = llm or default_llm(settings)
     refuse_budget_elsewhere(OPERATING, llm.budget)
+    refuse_budget_in_batches(llm.batch, llm.budget)
     root = store or settings.store
     opened = Store(root)
     before = opened.pointed(REFRESHED)

@@ -29,19 +29,26 @@ class ToldRuns(Strict):
 
 
 def tell_of_gone_runs(store: Store) -> list[str]:
-    """Tells the webhook, if there is one, of each gone run once; returns their names."""
+    """Tells the webhook, if there is one, of each gone run once; returns their names.
+
+    What it does not take, the next look tells of again.
+    """
     if webhook_url() is None:
         return []
     note = read_note(store, NOTE)
     told = ToldRuns() if note is None else ToldRuns.model_validate_json(note)
     with get_client(sync_client=True) as client:
         gone = _gone_runs(client, datetime.now(UTC) - REMEMBERED)
-        new = [run for run in gone if str(run.id) not in told.ids]
-        for run in new:
-            assert run.state is not None
-            tell(client.read_flow(run.flow_id).name, run, run.state)
+        old = [run for run in gone if str(run.id) in told.ids]
+        new = [
+            run
+            for run in gone
+            if run not in old
+            and run.state is not None
+            and tell(client.read_flow(run.flow_id).name, run, run.state)
+        ]
     if new:
-        ids = frozenset(str(run.id) for run in gone)
+        ids = frozenset(str(run.id) for run in (*old, *new))
         write_note(store, NOTE, ToldRuns(ids=ids).model_dump_json().encode())
     return [run.name for run in new]
 

@@ -33,13 +33,16 @@ def tell_webhook(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     tell(flow.name, flow_run, state)
 
 
-def tell(flow_name: str, flow_run: FlowRun, state: State) -> None:
-    """Posts how a run of a flow ended. Runs inside another run are not told of."""
+def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
+    """Posts how a run of a flow ended; returns False where the webhook could not be told.
+
+    Runs inside another run are not told of.
+    """
     if flow_run.parent_task_run_id is not None:
-        return
+        return True
     url = webhook_url()
     if url is None:
-        return
+        return True
     try:
         for attempt in Retrying(
             retry=retry_if_exception_type(httpx.HTTPError),
@@ -54,6 +57,8 @@ def tell(flow_name: str, flow_run: FlowRun, state: State) -> None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Its text may hold the URL.
         logger.warning("the webhook could not be told: %s", type(error).__name__)
+        return False
+    return True
 
 
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:

@@ -39,6 +39,9 @@ class BatchPlan:
     `lose_create`: the answer to the first creation is lost, though the batch is made.
     `full_at`: batches that may wait at once; one more fails with token_limit_exceeded.
     `key`: the only API key that is let in.
+    `wrong_key_status`: what the others get, quoted.
+    `cut_content`: a download of results ends early.
+    `keep_files`: deletions are refused, with the key quoted.
     """
 
     looks: int = 1
@@ -51,6 +54,9 @@ class BatchPlan:
     lose_create: bool = False
     full_at: int | None = None
     key: str | None = None
+    wrong_key_status: int = 401
+    cut_content: bool = False
+    keep_files: bool = False
 
 
 @dataclass
@@ -191,7 +197,9 @@ def _app(server: BatchServer) -> FastAPI:
     async def let_in(request: Request, answer) -> Response:  # noqa: ANN001
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         if server.plan.key is not None and key != server.plan.key:
-            return JSONResponse({"error": {"message": f"wrong key {key}"}}, 401)
+            return JSONResponse(
+                {"error": {"message": f"wrong key {key}"}}, server.plan.wrong_key_status
+            )
         return await answer(request)
 
     @app.post("/v1/files")
@@ -204,10 +212,17 @@ def _app(server: BatchServer) -> FastAPI:
     async def content(name: str) -> Response:
         if name not in server.files:
             return JSONResponse({"error": {"message": "no such file"}}, 404)
-        return Response(server.files[name])
+        whole = str(len(server.files[name]) + 1)
+        return Response(
+            server.files[name],
+            headers={"Content-Length": whole} if server.plan.cut_content else None,
+        )
 
     @app.delete("/v1/files/{name}")
-    async def delete(name: str) -> JSONResponse:
+    async def delete(name: str, request: Request) -> JSONResponse:
+        if server.plan.keep_files:
+            message = f"{request.headers.get('authorization')} may not delete"
+            return JSONResponse({"error": {"message": message}}, 403)
         del server.files[name]
         return JSONResponse({"id": name, "object": "file", "deleted": True})
 

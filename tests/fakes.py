@@ -36,6 +36,7 @@ class Fault(Enum):
     RATE_LIMITED = "429 with Retry-After"
     RATE_LIMITED_WITHOUT_HINT = "429 without Retry-After"
     SERVER_ERROR = "500"
+    BUSY = "503 with Retry-After"
     SLOW = "a right answer after `slow_s` seconds"
     CUT = "the connection is closed without an answer"
     MALFORMED_JSON = "200 with a body that breaks off"
@@ -245,6 +246,8 @@ async def _respond(
             return _error(429, "Slow down.")
         case Fault.SERVER_ERROR:
             return _error(500, "The server broke.")
+        case Fault.BUSY:
+            return _error(503, "Busy.", {"Retry-After": f"{plan.retry_after_s:g}"})
         case Fault.SLOW:
             await asyncio.sleep(plan.slow_s)
     right = await answer(request)

@@ -9,6 +9,7 @@ and enter the ledger under the same keys, as those that are asked one by one.
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
@@ -18,7 +19,7 @@ from tasks.asking.asking_end import raise_if_stopped
 from tasks.asking.batch_config import BatchConfig
 from tasks.asking.batch_files import ROUTES, Asked
 from tasks.asking.batch_folders import BatchFolder
-from tasks.asking.endpoint_faults import EndpointRefused
+from tasks.asking.endpoint_faults import EndpointRefused, is_of_transport, said_by
 
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3
@@ -52,7 +53,7 @@ class BatchApi:
             EndpointRefused, BatchRefused.
         """
         record = folder.record()
-        try:
+        with self._refusals():
             if record.input_file_id is None:
                 uploaded = self._client.files.create(file=folder.requests, purpose="batch")
                 record = folder.note(record.model_copy(update={"input_file_id": uploaded.id}))
@@ -62,17 +63,13 @@ class BatchApi:
             if record.batch_id is None:
                 batch = created or self._create(folder, str(record.input_file_id))
                 record = folder.note(record.model_copy(update={"batch_id": batch.id}))
-        except openai.APIError as error:
-            raise self._refusal(error) from error
         logger.info("batch %s: waiting for its answers", record.batch_id)
         return str(record.batch_id)
 
     def look(self, batch_id: str) -> Batch:
         """Returns the state of a batch; a passing fault is tried again by the client."""
-        try:
+        with self._refusals():
             return self._client.batches.retrieve(batch_id)
-        except openai.APIError as error:
-            raise self._refusal(error) from error
 
     def fetch(self, folder: BatchFolder, batch: Batch) -> list[Path]:
         """Downloads the files of results that a batch has."""
@@ -81,11 +78,11 @@ class BatchApi:
             if not name:
                 continue
             target = folder.path / f"{len(outputs)}.results.jsonl"
-            try:
-                with self._client.files.with_streaming_response.content(name) as response:
-                    response.stream_to_file(target)
-            except openai.APIError as error:
-                raise self._refusal(error) from error
+            with (
+                self._refusals(),
+                self._client.files.with_streaming_response.content(name) as response,
+            ):
+                response.stream_to_file(target)
             outputs.append(target)
         return outputs
 
@@ -97,7 +94,8 @@ class BatchApi:
             try:
                 self._client.files.delete(name)
             except openai.APIError as error:
-                logger.warning("the file %s stays at the server: %s", name, error)
+                said = said_by(error, self._client.api_key)
+                logger.warning("the file %s stays at the server: %s", name, said)
 
     def _create(self, folder: BatchFolder, file_id: str) -> Batch:
         """A lost answer may hide a batch that was created: it is looked for before the next try."""
@@ -127,7 +125,17 @@ class BatchApi:
                 break
         return None
 
-    def _refusal(self, error: openai.APIError) -> Exception:
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Tells of what the server did instead; its own error may quote the key, and goes."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, openai.APIError) and not is_of_transport(error):
+                raise
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: Exception) -> Exception:
         where = self._client.base_url
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return EndpointRefused(
@@ -139,8 +147,9 @@ class BatchApi:
                 "--batch, or use --batch vllm for a model on this machine"
             )
         return BatchRefused(
-            f"{where} did not do its part for a batch ({type(error).__name__}: {error.message}). "
-            "What was answered is kept; run again to go on with the same batches"
+            f"{where} did not do its part for a batch ({type(error).__name__}: "
+            f"{said_by(error, self._client.api_key)}). What was answered is kept; run again to go "
+            "on with the same batches"
         )
 
 

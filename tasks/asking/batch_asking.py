@@ -24,6 +24,7 @@ from tasks.asking.batch_folders import (
     collect,
     left_by_others,
     new_folder,
+    refuse_to_pay_twice,
 )
 from tasks.asking.endpoint import Failure
 from tasks.asking.endpoints import Endpoint
@@ -49,6 +50,7 @@ def ask_in_batches(
     The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
 
     Raises:
+        WaitingInBatch: a batch that this run would not collect asks some of them.
         EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
     """
     total = Collected()
@@ -61,6 +63,7 @@ def ask_in_batches(
             ours = endpoint.batch_start
             start = vllm_batch_start(asked, config) if ours is None else ours()
             asker = _vllm_asker(ledger, asked, start, limits, log, bar)
+        refuse_to_pay_twice(label, ledger, prompts, collected=asker[0])
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
             total.prompt_tokens += found.prompt_tokens

@@ -5,7 +5,7 @@ Each has a folder under ``ledger/<role>/batches`` until its answers are in the l
 
 import fcntl
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.answers import Answer
+from artifacts.answers import Answer, Role
 from artifacts.ledger import Ledger, aged_name, locked
 from artifacts.store import write_atomically
 from artifacts.strict import Strict
@@ -25,7 +25,14 @@ from tasks.asking.shard import Limits
 REQUESTS = "requests.jsonl"
 JOURNAL_ANSWERS = 2_000
 
+NOBODY = "nobody"
+"""In place of a URL: of whoever asks one by one."""
+
 _RECORD = "batch.json"
+
+
+class WaitingInBatch(RuntimeError):
+    """Prompts were sent in a batch already, whose answers this run would not collect."""
 
 
 class BatchRecord(Strict):
@@ -65,7 +72,17 @@ class BatchFolder:
         write_atomically(self.path / _RECORD, record.model_dump_json().encode())
         return record
 
+    def keys(self) -> list[str]:
+        return keys_in(self.requests)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is whole, and nobody has dropped it."""
+        return (self.path / _RECORD).exists()
+
     def drop(self) -> None:
+        """Deletes it; a kill in between leaves files that count for nobody."""
+        (self.path / _RECORD).unlink()
         shutil.rmtree(self.path)
 
 
@@ -93,16 +110,54 @@ def left_by_others(
     Whoever has claimed a prompt may take up its batch; two runs that claim different prompts of
     one batch take it up one after the other.
     """
-    wanted = set(prompts[col.KEY])
     with ExitStack() as locks:
         taken = []
-        for folder in batch_folders(ledger):
-            if folder.record().base_url != base_url or wanted.isdisjoint(keys_in(folder.requests)):
-                continue
+        for folder, *_ in _asking(ledger, prompts, lambda record: record.base_url == base_url):
             locks.enter_context(locked(folder.path.with_suffix(".lock"), fcntl.LOCK_EX))
-            if folder.requests.exists():
+            if folder.counts:
                 taken.append(folder)
         yield taken
+
+
+def refuse_to_pay_twice(
+    label: str, ledger: Ledger, prompts: pl.DataFrame, collected: str | None = NOBODY
+) -> None:
+    """Raises `WaitingInBatch` for prompts that a batch was sent with which this run won't collect.
+
+    ``collected`` is the URL whose batches it does collect; None is OpenAI's own.
+    """
+
+    def is_left(record: BatchRecord) -> bool:
+        # Once its file is uploaded, a batch may have been made whose id a kill kept from us.
+        return record.input_file_id is not None and record.base_url != collected
+
+    found = list(_asking(ledger, prompts, is_left))
+    if not found:
+        return
+    url = found[0][1].base_url
+    variable = f"LLM4CDSR_{'CHAT' if ledger.role is Role.CHAT else 'EMBED'}_BASE_URL"
+    at = f"with {variable}={url}" if url else f"without {variable}"
+    raise WaitingInBatch(
+        f"{label}: {sum(count for *_, count in found):,} of these prompts wait in batches that "
+        f"were sent to {url or 'OpenAI'}, and would be paid again. Run with --batch api {at} to "
+        "collect their answers; or, to ask and pay again, delete "
+        + ", ".join(str(folder.path) for folder, *_ in found)
+    )
+
+
+def _asking(
+    ledger: Ledger, prompts: pl.DataFrame, is_wanted: Callable[[BatchRecord], bool]
+) -> Iterator[tuple[BatchFolder, BatchRecord, int]]:
+    """Yields the files that ask some of these prompts, and how many of them."""
+    keys = set(prompts[col.KEY])
+    for folder in batch_folders(ledger):
+        try:
+            record = folder.record()
+            count = len(keys.intersection(folder.keys())) if is_wanted(record) else 0
+        except FileNotFoundError:
+            continue  # Another run has collected it meanwhile.
+        if count:
+            yield folder, record, count
 
 
 def collect(
@@ -113,7 +168,7 @@ def collect(
     What the ledger has already, from a collection that was killed, is not kept twice. An answer of
     more words than asked for is kept and marked; a batch is no place to ask again.
     """
-    keys = pl.Series(col.KEY, keys_in(folder.requests), pl.String)
+    keys = pl.Series(col.KEY, folder.keys(), pl.String)
     open_keys = set(ledger.missing(keys))
     found = Collected()
     expected = VectorWidth(limits.width)

@@ -31,7 +31,7 @@ from tasks.asking.answer_checks import (
 )
 from tasks.asking.asking_end import EndpointDown, is_stopped, raise_if_stopped
 from tasks.asking.budget import BudgetReached, Cost, Purse, Spending, tokens_at_most
-from tasks.asking.endpoint_faults import Fault, passing_fault, reason_of
+from tasks.asking.endpoint_faults import EndpointRefused, Fault, passing_fault, reason_of
 from tasks.asking.endpoint_lanes import Lanes, Size, open_lanes
 from tasks.asking.llm_config import EndpointSpec, api_key
 
@@ -206,7 +206,11 @@ async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: 
         give([Failure(request.key, reason_of(error, lanes.secret))])
         return
     if not is_within(answer, request.max_words):
-        answer = await _shorter(lanes, request, answer, purse)
+        try:
+            answer = await _shorter(lanes, request, answer, purse)
+        except (EndpointDown, EndpointRefused, asyncio.CancelledError):
+            give([replace(answer, finish_reason=TOO_LONG)])  # It came, and is paid for.
+            raise
     give([answer])
 
 

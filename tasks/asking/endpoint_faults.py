@@ -18,6 +18,7 @@ REASON_CHARACTERS = 300
 RETRIED_STATUS = frozenset({408, 409, 429})
 
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+_TRANSPORTS = frozenset({"httpx", "httpx2"})
 """By name: the `openai` package came with httpx before version 3 and comes with httpx2 since."""
 
 
@@ -63,6 +64,11 @@ def retry_after(error: Exception) -> float | None:
         return max(0.0, parsedate_to_datetime(said or "").timestamp() - time.time())
     except ValueError:
         return None
+
+
+def is_of_transport(error: Exception) -> bool:
+    """Whether httpx raised it, in a moment at which `openai` does not make it one of its own."""
+    return any(kind.__module__.split(".")[0] in _TRANSPORTS for kind in type(error).__mro__)
 
 
 def refusal(error: Exception, spec: EndpointSpec, url: str | None, secret: str) -> EndpointRefused:

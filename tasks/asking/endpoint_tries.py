@@ -41,8 +41,11 @@ class Tries:
         elif not lane_is_down and fault is not Fault.UNREACHABLE:
             self.failed += 1
         self._again = self.failed <= self.limit and self.rate_limited <= RATE_LIMITED_TRIES
-        lane_decides = lane_is_down or retry_after(error) is not None
-        self._waits = 0.0 if lane_decides else _backoff(self.failed + self.rate_limited)
+        asked = retry_after(error) or 0.0
+        # Only what these two cases ask for is waited for by the lane, which everyone shares.
+        lane_decides = lane_is_down or (fault is Fault.RATE_LIMITED and asked > 0)
+        backoff = _backoff(self.failed + self.rate_limited)
+        self._waits = 0.0 if lane_decides else max(backoff, min(asked, LONGEST_WAIT_SECONDS))
 
     def count_bad_answer(self) -> None:
         """A server answered nonsense."""

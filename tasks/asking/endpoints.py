@@ -6,7 +6,6 @@ with nothing new to ask therefore starts no server.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tasks.asking.llm_config import (
     EndpointSpec,
     LlmConfig,
     Provider,
+    key_in,
 )
 from tasks.asking.local_setup import CHAT_MODEL_NAME, EMBEDDING_MODEL_NAME, ensure_local_environment
 from tasks.asking.local_vllm import LocalVllm, LocalVllmSettings
@@ -144,7 +144,7 @@ def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
     else the local pair."""
     if config.provider is not Provider.AUTO:
         return config.provider
-    if base_url or config.api_key_secret or os.environ.get(OPENAI_KEY_VARIABLE):
+    if base_url or config.api_key_secret or key_in(OPENAI_KEY_VARIABLE):
         return Provider.OPENAI
     return Provider.LOCAL
 

@@ -145,6 +145,12 @@ class NoApiKey(RuntimeError):
     """The endpoint wants a key and none is configured."""
 
 
+def key_in(variable: str) -> str:
+    """Returns the key that an environment variable holds; an empty text where it holds none."""
+    # Copied from a file or a page, a key easily has a newline, which no header may hold.
+    return os.environ.get(variable, "").strip()
+
+
 def api_key(spec: EndpointSpec) -> SecretStr:
     """Returns the key of an endpoint: from its Prefect Secret block or environment variable.
 
@@ -152,17 +158,20 @@ def api_key(spec: EndpointSpec) -> SecretStr:
     configured URL is shown LLM4CDSR_API_KEY, and one that the pipeline started is shown none.
 
     Raises:
-        NoApiKey: the endpoint is OpenAI's and there is no key.
+        NoApiKey: the endpoint is OpenAI's and there is no key, or the block is empty.
     """
     if spec.key_secret is not None:
         # Settings are read by every command, and few need Prefect, which takes long to import.
         from prefect.blocks.system import Secret
 
-        return SecretStr(str(cast(Secret[str], Secret.load(spec.key_secret)).get()))
+        block = cast(Secret[str], Secret.load(spec.key_secret))
+        if key := str(block.get()).strip():
+            return SecretStr(key)
+        raise NoApiKey(f"the Prefect Secret block {spec.key_secret} is empty; put the key into it")
     if spec.key_variable is None:
         return SecretStr(NO_KEY)
-    key = os.environ.get(spec.key_variable)
-    if key is None and spec.key_variable == OPENAI_KEY_VARIABLE:
+    key = key_in(spec.key_variable)
+    if not key and spec.key_variable == OPENAI_KEY_VARIABLE:
         raise NoApiKey(
             f"the model {spec.model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect "
             "Secret block in api_key_secret, or give the base_url of a server of your own"

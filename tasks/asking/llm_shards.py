@@ -107,6 +107,7 @@ def answer_all(
     Raises:
         EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
         BudgetReached: the run may spend no more; what came is kept.
+        WaitingInBatch: some were sent in a batch that ``config`` would not collect.
         TooManyFailures: more than ``config.max_failed_share`` of the distinct prompts failed.
     """
     ledger = Ledger(store.local, role)
@@ -128,8 +129,10 @@ def answer_all(
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
             same = Asked(role, *question)
             return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
+        from tasks.asking.batch_folders import refuse_to_pay_twice
         from tasks.asking.shard_asking import ask_in_shards, connected
 
+        refuse_to_pay_twice(label, ledger, mine)
         if not tally.asked:
             connections.enter_context(connected(endpoint.spec()))
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)

@@ -39,6 +39,10 @@ from tasks.asking.shard import Limits, Shard, ShardOutcome
 from tasks.asking.vllm_metrics import load_shown
 
 
+class OtherShardFailed(RuntimeError):
+    """A shard was not begun, because another one of its stage had failed."""
+
+
 @contextmanager
 def connected(spec: EndpointSpec) -> Iterator[None]:
     """Keeps connections, and what is known of servers that are down, while the block asks shards.
@@ -98,9 +102,11 @@ def ask_in_shards(
                 )
                 for number, start in enumerate(starts, start=1)
             ]
-            return answer_shard.map(shards).result()  # pyright: ignore[reportReturnType]
+            # Also those that go on beside one that failed: what they are told is paid for.
+            outcomes = answer_shard.map(shards).result(raise_on_failure=False)
+            return _whole(outcomes)  # pyright: ignore[reportArgumentType]
     finally:
-        spool.unlink()
+        spool.unlink(missing_ok=True)
 
 
 def _shard_name() -> str:
@@ -111,6 +117,25 @@ def _shard_name() -> str:
 @task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 def answer_shard(shard: Shard) -> ShardOutcome:
     """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
+    if not Path(shard.spool).exists():
+        raise OtherShardFailed(f"{shard.label}: not asked, because another shard has failed")
+    try:
+        return _answered(shard)
+    except BaseException:
+        # Those that have not begun, in whatever process, must not go on asking.
+        Path(shard.spool).unlink(missing_ok=True)
+        raise
+
+
+def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
+    """Raises the error that ended the first shard by itself; else returns all."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for error in sorted(errors, key=lambda error: isinstance(error, OtherShardFailed)):
+        raise error
+    return [outcome for outcome in outcomes if isinstance(outcome, ShardOutcome)]
+
+
+def _answered(shard: Shard) -> ShardOutcome:
     length = shard.stop - shard.start
     rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
     spending = spending_of(shard.spending_token)

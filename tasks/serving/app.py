@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
+from tasks.dot_env import read_dot_env
 from tasks.serving.answers import Service
 from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
@@ -62,6 +63,7 @@ def create_app(
 
 def from_environment() -> FastAPI:
     """Returns the service of LLM4CDSR_STORE, following its releases: for ASGI servers."""
+    read_dot_env()
     store = os.environ.get("LLM4CDSR_STORE", "artifacts/data")
     return create_app(Recommender.load(store), refresh=newer_release_of(store))
 

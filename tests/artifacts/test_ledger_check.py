@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from artifacts.answers import Answer, Role, answer_key, journal_line
 from artifacts.claims import Claims
+from artifacts.journal import JournalDamaged
 from artifacts.ledger import Ledger
 from artifacts.ledger_check import STALE_SECONDS, verify
 from artifacts.ledger_export import UnknownForm, export, stats_of
 from artifacts.ledger_repair import repair
 from flows.cli import app
+from flows.ledger_command import LedgerDamaged, compact_command
 
 PARAMETERS = {"temperature": 0.5}
 
@@ -140,6 +142,42 @@ def test_a_damaged_line_of_a_journal_is_set_aside_and_the_others_are_kept(ledger
     repair(ledger)
     assert ledger.missing(pl.Series([key_of(0), key_of(1)])).is_empty()
     assert b"\x00\x00\n" in (ledger.folder / "set-aside" / "journal-7.jsonl").read_bytes()
+
+
+def test_a_vector_of_a_journal_that_lost_a_letter_is_set_aside_and_the_others_are_kept(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path, Role.EMBEDDING)
+    keys = [key_of(number) for number in range(2)]
+    vector = np.ones(4, np.float32)
+    good, bad = (journal_line(Answer(key, None, vector, "stop", 1, 0)) for key in keys)
+    for damage in (b"!", b"", "é".encode()):
+        bad = bad.replace(b'"vector":"A', b'"vector":"' + damage)
+        (ledger.folder / "journal-7.jsonl").write_bytes(good + bad)
+        with pytest.raises(JournalDamaged, match="--repair"):
+            ledger.recover()
+        assert "--repair" in verify(ledger).trouble[0]
+        repair(ledger)
+        assert ledger.missing(pl.Series(keys)).to_list() == [keys[1]]
+
+
+@pytest.mark.parametrize("kept", [20, -50])
+def test_a_record_of_questions_cut_short_is_named_and_set_aside(
+    ledger: Ledger, tmp_path: Path, kept: int
+) -> None:
+    keys = fill(ledger, range(200))
+    fill(ledger, range(200, 210))
+    record = min(ledger.folder.glob("questions-*.parquet"))
+    record.write_bytes(record.read_bytes()[:kept])
+    with pytest.raises(LedgerDamaged, match="--repair"):
+        compact_command(str(tmp_path / "store"))
+    (trouble,) = verify(ledger).trouble
+    assert str(record) in trouble
+    repair(ledger)
+    assert (ledger.folder / "set-aside" / record.name).exists()
+    assert verify(ledger).trouble == []
+    assert ledger.missing(pl.Series(keys)).is_empty()
+    assert export(ledger, tmp_path / "out.jsonl") == 210
 
 
 def test_the_journal_of_a_living_writer_is_left_alone(ledger: Ledger) -> None:

@@ -1,11 +1,24 @@
 """Exit statuses that scripts rely on."""
 
+import time
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.endings import BAD_INPUT, FAILED, INPUT_ERRORS, status_of
+from artifacts.ledger_export import UnknownForm
+from flows.endings import BAD_INPUT, FAILED, INPUT_ERRORS, ending_of, status_of
+from flows.operating import MissingTaskRunner
+from flows.refresh import refresh
+from model.trainer import NothingToLearnError
+from tasks.asking.batch_config import BatchConfig, NoBudgetInBatches
+from tasks.asking.budget import Budget
+from tasks.asking.llm_config import LlmConfig
 from tasks.dump import events as dump_events
+from tasks.embed import NothingEmbedded
+from tasks.promoting.releases import NoSuchRelease
 from tasks.serving import catalogue
 from tasks.serving.embed_new_items import OtherEmbedder
 from tasks.serving.export_model import OnnxMissing, ParityError
@@ -16,6 +29,12 @@ from tasks.serving.release import NothingServed
 @pytest.mark.parametrize(
     "kind",
     [
+        NoBudgetInBatches,
+        UnknownForm,
+        NoSuchRelease,
+        MissingTaskRunner,
+        NothingEmbedded,
+        NothingToLearnError,
         NothingServed,
         NotAnExport,
         OnnxMissing,
@@ -37,3 +56,36 @@ def test_a_fault_of_our_own_is_a_failure() -> None:
 def test_every_input_error_that_is_named_exists(name: str) -> None:
     module, _, kind = name.rpartition(".")
     assert issubclass(getattr(import_module(module), kind), Exception)
+
+
+@flow(name="endless", timeout_seconds=0.1)
+def endless() -> None:
+    """A flow that takes too long; it can be ended between two steps."""
+    for _ in range(600):
+        time.sleep(0.1)
+
+
+def test_an_api_that_nobody_answers_for_is_one_line_that_names_its_variable() -> None:
+    dead = "http://127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: dead}), pytest.raises(RuntimeError) as raised:
+        endless()
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert (ending.status, "PREFECT_API_URL" in ending.text) == (FAILED, True)
+    assert dead in ending.text
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_takes_too_long_is_no_fault_of_a_disk() -> None:
+    with pytest.raises(TimeoutError) as raised:
+        endless()
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert "LLM4CDSR_FLOW_TIMEOUT_HOURS" in ending.text
+    assert "disk" not in ending.text
+
+
+def test_a_budget_in_batches_is_refused_before_the_dump_is_read(tmp_path: Path) -> None:
+    llm = LlmConfig(batch=BatchConfig(), budget=Budget(max_usd=5))
+    with pytest.raises(NoBudgetInBatches):
+        refresh.fn(llm=llm, store=str(tmp_path / "store"), folder=str(tmp_path / "nowhere"))

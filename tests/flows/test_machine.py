@@ -1,15 +1,19 @@
 """A machine stops what it started, and nothing that merely got the same process id."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from artifacts.store import Store
+from flows import cli
 from flows import machine as module
 from flows.machine import Machine, MachineFailed, Service
+from flows.machine_command import up
 from tests.tasks.test_webhook import Inbox
 
 
@@ -71,6 +75,54 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
             Machine(Store(tmp_path / "store"), port).start(str(tmp_path), look_every=60)
     finally:
         inbox.server_close()
+
+
+def test_the_worker_is_given_what_the_callers_dot_env_says(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ("API_KEY=own", "WEBHOOK_URL=http://file", "LOCAL_VLLM=venv", "CACHE=")
+    (tmp_path / ".env").write_text("".join(f"LLM4CDSR_{line}\n" for line in lines) + "OTHER=1\n")
+    monkeypatch.setattr(os, "environ", {"LLM4CDSR_WEBHOOK_URL": "http://environment"})
+    given: dict[str, str] = {}
+    monkeypatch.setattr(cli, "app", lambda: given.update(machine._environment("dumps")))
+    cli.run_app()
+    assert given["LLM4CDSR_API_KEY"] == "own"
+    assert given["LLM4CDSR_WEBHOOK_URL"] == "http://environment"
+    assert given["LLM4CDSR_LOCAL_VLLM"] == str(tmp_path / "venv")
+    assert "OTHER" not in given
+
+
+def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    service = Service(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
+    note(machine, "server", service)
+    with pytest.raises(MachineFailed, match=r"runs on 4321; `llm4cdsr down` first"):
+        machine.start("/dumps", look_every=60)
+    note(machine, "worker", service)
+    with pytest.raises(MachineFailed, match=r"watches /dumps; `llm4cdsr down` first"):
+        Machine(machine.store, 4321).start("/others", look_every=60)
+    assert process.poll() is None
+    assert machine.stop() == ["server", "worker"]
+    process.wait()
+
+
+def test_up_without_options_repeats_the_port_and_the_folder_of_before(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        Machine, "start", lambda self, dumps, look_every: asked.append((self.port, dumps))
+    )
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(pid=0))
+    watched = str(tmp_path / "dumps")
+    Machine(machine.store, 4321)._launch("worker", [], machine._environment(watched))
+    up(store=machine.store.root)
+    machine.stop()
+    up(store=machine.store.root, dumps=watched)
+    assert asked == [(4321, watched), (4200, watched)]
 
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,5 +161,5 @@ class InlineShards:
         self._outcomes = [answer_shard.fn(shard) for shard in shards]
         return self
 
-    def result(self) -> list[ShardOutcome]:
+    def result(self, raise_on_failure: bool = True) -> list[ShardOutcome]:
         return self._outcomes

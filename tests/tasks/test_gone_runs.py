@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
 from artifacts.store import Store
+from tasks import webhook
 from tasks.gone_runs import GONE, tell_of_gone_runs
 from tests.tasks.test_webhook import Inbox, inbox  # noqa: F401
 
@@ -39,6 +40,21 @@ def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:  # noqa
     assert tell_of_gone_runs(store) == ["refresh wednesday"]
     assert tell_of_gone_runs(store) == []
     assert len(inbox.received) == 2
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
+    store: Store,
+    inbox: Inbox,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+    tell_of_gone_runs(store)  # Of what other tests left.
+    inbox.statuses = [503] * webhook.TRIES
+    run_that_crashed("refresh friday", GONE)
+    assert tell_of_gone_runs(store) == []
+    assert "refresh friday" in tell_of_gone_runs(store)
+    assert tell_of_gone_runs(store) == []
 
 
 def test_without_a_webhook_nobody_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

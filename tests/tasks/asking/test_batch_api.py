@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,13 @@ from tasks.asking.asking_end import AskingStopped, stop_asking
 from tasks.asking.batch_api import BatchRefused
 from tasks.asking.batch_config import BatchConfig, BatchKind
 from tasks.asking.batch_files import Asked, chunks_of
-from tasks.asking.batch_folders import batch_folders
+from tasks.asking.batch_folders import (
+    BatchRecord,
+    WaitingInBatch,
+    batch_folders,
+    left_by_others,
+    new_folder,
+)
 from tasks.asking.dummy_endpoint import embed_texts, write_answer
 from tasks.asking.dummy_models import CHAT_MODEL
 from tasks.asking.endpoint_faults import EndpointRefused
@@ -214,6 +221,34 @@ def test_a_wrong_key_is_an_error_without_the_key_in_it(
     assert "sk-secret" not in str(refusal.value)
 
 
+def test_a_refusal_that_quotes_the_key_does_not_leak_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret\n")
+    keyed = pl.DataFrame({col.KEY: ["k"], "prompt": ['{"messages": [{"content": "tea"}]}']})
+    with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
+        spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
+        config = LlmConfig(batch=QUICK)
+        with pytest.raises(BatchRefused, match=r"wrong key \[key\]") as refusal:
+            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+        server.plan = BatchPlan(key="sk-secret", keep_files=True)
+        answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+    assert "may not delete" in caplog.text
+    assert "sk-secret" not in caplog.text + str(refusal.value)
+    # A trace would show what it came from.
+    assert refusal.value.__suppress_context__
+
+
+def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: Store) -> None:
+    with batch_server(BatchPlan(cut_content=True)) as server:
+        with pytest.raises(BatchRefused, match=r"did not do its part.*run again"):
+            ask(server.base_url, store)
+        server.plan = BatchPlan()
+        found = ask(server.base_url, store)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
 def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
     with (
         faulty_endpoint() as server,
@@ -291,6 +326,41 @@ def test_an_interrupt_ends_the_wait_and_leaves_the_batches_to_the_next_run(store
         with pytest.raises(AskingStopped):
             ask(server.base_url, store)
     assert open_batches(store) == 3
+
+
+def test_what_waits_in_a_batch_is_paid_again_by_no_run_that_would_not_collect_it(
+    store: Store, vllm: BatchConfig
+) -> None:
+    with batch_server(BatchPlan(looks=2)) as server, faulty_endpoint() as online:
+        kill_after(server, store, 3)
+        folders = batch_folders(Ledger(store.local, Role.CHAT))
+        for batch in (None, QUICK, vllm):
+            with pytest.raises(WaitingInBatch, match=rf"9 .*--batch api with .*{server.base_url}"):
+                ask(online.base_url, store, batch)
+        assert online.requests_to(CHAT) == 0
+        ask(online.base_url, store, None, ["a new one"])  # Nobody else has asked that.
+        folders[0].drop()
+        with pytest.raises(WaitingInBatch, match=rf"5 .*, delete {folders[1].path}"):
+            ask(online.base_url, store, None)
+        ask(server.base_url, store)  # What was dropped is asked again.
+        assert len(server.batches) == 4
+
+
+def test_a_folder_that_vanishes_while_it_is_looked_at_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(store.local, Role.CHAT)
+    record = BatchRecord(model="m", base_url="u", input_file_id="f")
+    gone, there = (new_folder(ledger, [b'{"custom_id": "k"}\n'], record) for _ in range(2))
+    prompts = pl.DataFrame({col.KEY: ["k"], "prompt": ["tea"]})
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path: None)
+        listed = batch_folders(ledger)
+        gone.drop()
+    assert gone.requests.exists()
+    monkeypatch.setattr("tasks.asking.batch_folders.batch_folders", lambda _: listed)
+    with left_by_others(ledger, prompts, "u") as taken:
+        assert [folder.path for folder in taken] == [there.path]
 
 
 FAKE_VLLM = """

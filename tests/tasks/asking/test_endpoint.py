@@ -1,5 +1,6 @@
 """The client: every fault ends in the right answer or in a reason, and in nothing else."""
 
+import asyncio
 import base64
 import logging
 import threading
@@ -87,6 +88,7 @@ CHAT_FAULTS = [
     Fault.RATE_LIMITED,
     Fault.RATE_LIMITED_WITHOUT_HINT,
     Fault.SERVER_ERROR,
+    Fault.BUSY,
     Fault.CUT,
     Fault.MALFORMED_JSON,
     Fault.EMPTY_TEXT,
@@ -371,6 +373,27 @@ def test_retry_after_is_waited_for_by_everyone_and_costs_no_try() -> None:
         assert_right_texts(asked(TEXTS, spec_of(server.base_url, Role.CHAT, max_retries=0)))
 
 
+@pytest.mark.parametrize(
+    ("fault", "retry_after_s", "first_wait", "at_least"),
+    [(Fault.BUSY, 0.2, 0.01, 2 * 0.2), (Fault.RATE_LIMITED, 0.0, 0.2, 0.2 / 2 + 0.4 / 2)],
+    ids=["busy", "rate limited for no time"],
+)
+def test_retry_after_never_makes_tries_follow_each_other_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    retry_after_s: float,
+    first_wait: float,
+    at_least: float,
+) -> None:
+    monkeypatch.setattr(endpoint_tries, "FIRST_WAIT_SECONDS", first_wait)
+    monkeypatch.setattr(endpoint_tries, "LONGEST_WAIT_SECONDS", 1.0)
+    plan = FaultPlan(script=(fault,) * 2, retry_after_s=retry_after_s)
+    with faulty_endpoint(plan) as server:
+        before = time.monotonic()
+        assert_right_texts(asked(TEXTS[:1], spec_of(server.base_url, Role.CHAT, max_retries=2)))
+        assert time.monotonic() - before >= at_least
+
+
 def test_a_wait_of_hours_that_a_server_asks_for_ends_the_run() -> None:
     plan = FaultPlan(script=(Fault.RATE_LIMITED,), retry_after_s=7200)
     with faulty_endpoint(plan) as server:
@@ -397,6 +420,32 @@ def test_an_answer_over_the_word_limit_is_asked_for_once_more_then_kept_and_mark
     assert long.completion_tokens == 2 * 7  # Both answers are paid for.
     assert [len(messages) for messages in seen.conversations] == [1, 1, 3]
     assert "at most 3 words" in str(seen.conversations[2][2])
+
+
+@pytest.mark.parametrize("end", ["refused", "stopped"])
+def test_a_long_answer_is_kept_where_the_run_ends_before_its_shorter_version(end: str) -> None:
+    app, shorter_asked = FastAPI(openapi_url=None), threading.Event()
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        if len((await request.json())["messages"]) == 1:
+            message = {"role": "assistant", "content": "a b c d e"}
+            return JSONResponse({"choices": [{"index": 0, "message": message}]})
+        shorter_asked.set()
+        await asyncio.sleep(0 if end == "refused" else 5)
+        return JSONResponse({"error": {"message": "no"}}, 401)
+
+    def on_wait() -> None:
+        if end == "stopped" and shorter_asked.is_set():
+            stop_asking()
+
+    found: list[Outcome] = []
+    asked_for = ChatRequest("long", question("hello").prompt, 50, 3)
+    with running_app(app) as server, pytest.raises((EndpointRefused, AskingStopped)):
+        complete([asked_for], spec_of(server.base_url, Role.CHAT), found.extend, on_wait=on_wait)
+    (long,) = found
+    assert isinstance(long, Answer)
+    assert (long.text, long.finish_reason) == ("a b c d e", TOO_LONG)
 
 
 def test_a_budget_of_requests_is_kept_exactly_and_the_rest_is_not_asked() -> None:

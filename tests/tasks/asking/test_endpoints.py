@@ -49,6 +49,7 @@ def at_url(model: str | None = "m") -> LlmConfig:
         (LlmConfig(), None, None, Provider.LOCAL),
         (LlmConfig(), None, "", Provider.LOCAL),
         (LlmConfig(), None, "sk-1", Provider.OPENAI),
+        (LlmConfig(), None, " \n", Provider.LOCAL),
         (LlmConfig(api_key_secret="block"), None, None, Provider.OPENAI),
         (LlmConfig(), URL, None, Provider.OPENAI),
         (LlmConfig(provider=Provider.DUMMY), None, "sk-1", Provider.DUMMY),
@@ -73,7 +74,7 @@ def opened(config: LlmConfig, folder: Path) -> tuple[EndpointSpec, EndpointSpec]
 
 
 def test_openai_is_shown_openais_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-1\n")
     for spec in opened(LlmConfig(), tmp_path):
         assert spec.base_url is None
         assert api_key(spec).get_secret_value() == "sk-1"

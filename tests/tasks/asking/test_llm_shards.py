@@ -1,5 +1,6 @@
 """What is paid for, once; what failed, again; what was killed, only what was in flight."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from prefect.settings import PREFECT_API_URL
 
 from artifacts import columns as col
@@ -20,7 +23,7 @@ from artifacts.ledger import Ledger
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.asking import endpoint_tries
-from tasks.asking.dummy_endpoint import write_answer
+from tasks.asking.dummy_endpoint import running_app, write_answer
 from tasks.asking.endpoint_faults import EndpointRefused
 from tasks.asking.endpoints import Endpoint
 from tasks.asking.llm_config import LlmConfig
@@ -163,6 +166,37 @@ def test_a_refusal_of_everything_is_raised_through_the_shards_and_leaves_no_spoo
         endpoint = endpoint_of(spec_of(server.base_url, Role.CHAT, model="no-such-model"))
         with pytest.raises(EndpointRefused, match="no-such-model"):
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(shard_size=3)))
+    assert list(store.workspace("spool").iterdir()) == []
+
+
+def test_a_shard_that_fails_ends_those_not_begun_and_waits_for_the_one_beside_it(
+    store: Store, in_flow: InFlow
+) -> None:
+    app, first_asked, refused = FastAPI(openapi_url=None), asyncio.Event(), asyncio.Event()
+    asked: set[str] = set()
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> JSONResponse:
+        text = (await request.json())["messages"][-1]["content"]
+        asked.add(text)
+        if text == TEXTS[0]:
+            first_asked.set()
+            await refused.wait()
+            await asyncio.sleep(0.5)
+        if text == TEXTS[4]:
+            await first_asked.wait()
+            refused.set()
+            return JSONResponse({"error": {"message": "no"}}, 401)
+        message = {"role": "assistant", "content": "fine"}
+        return JSONResponse({"choices": [{"index": 0, "message": message}]})
+
+    with running_app(app) as server:
+        endpoint = chat_at(server.base_url)
+        with pytest.raises(EndpointRefused):
+            in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(shard_size=3)))
+        assert not asked & set(TEXTS[6:])
+        keys = pl.Series(col.KEY, keys_of(TEXTS[:3], endpoint))
+        assert Ledger(store.local, Role.CHAT).missing(keys).is_empty()
     assert list(store.workspace("spool").iterdir()) == []
 
 
