@@ -173,7 +173,7 @@ def _figures(scorers: dict[str, Scorer], prefixes: Prefixes) -> Figures:
     for number, domain in [(None, "all"), *enumerate(names)]:
         row: dict[str, float | str] = {"domain": domain}
         for name, ranks in ranked.items():
-            part = ranks if number is None else ranks.of_domain(number)
+            part = ranks if number is None else ranks.select(ranks.domains == number)
             row["events"] = len(part.users)
             row["chance"] = float(np.mean(CUTOFF / (part.candidates + 1)))
             row[name] = ranking_metrics(part, (CUTOFF,)).hit_rate[CUTOFF]
