@@ -10,6 +10,7 @@ a prompt is lost, answered wrongly, or asked again after its answer was there.
 """
 
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,8 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts.answers import Role, vectors_of
 from artifacts.store import Store

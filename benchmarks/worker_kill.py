@@ -103,7 +103,11 @@ def night(death: str, users: int, epochs: int, latency: float) -> list[Row]:
         faulty_endpoint(FaultPlan(latency_s=latency)) as server,
     ):
         folder = Path(name)
-        write_demo_dump(folder / "dumps" / "monday", seed=3, users=users, items=120)
+        dump = folder / "dumps" / "monday"
+        write_demo_dump(dump, seed=3, users=users, items=120)
+        (
+            dump / "_SUCCESS"
+        ).touch()  # Else it could still be copied, for half a minute.
         machine = OperatedMachine(folder, server, free_port(), parameters=_small(epochs))
         try:
             machine.up()
