@@ -105,9 +105,7 @@ def night(death: str, users: int, epochs: int, latency: float) -> list[Row]:
         folder = Path(name)
         dump = folder / "dumps" / "monday"
         write_demo_dump(dump, seed=3, users=users, items=120)
-        (
-            dump / "_SUCCESS"
-        ).touch()  # Else it could still be copied, for half a minute.
+        (dump / "_SUCCESS").touch()  # Else it could still be copied, for half a minute.
         machine = OperatedMachine(folder, server, free_port(), parameters=_small(epochs))
         try:
             machine.up()
