@@ -6,10 +6,12 @@ made twice, whichever grid asks for it; a killed one resumes from the trainer's 
 
 import math
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
@@ -115,8 +117,7 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
         tables.append(_rank_table(str(count), ranks, asked))
     draft.counts["rank_seconds"] = round(time.perf_counter() - started, 3)
     draft.counts["test_events"] = len(asked.users)
-    # Small: a folder of finished cells may lie in a repository.
-    pl.concat(tables).write_parquet(draft.path / RANKS, compression_level=19)
+    _write(pl.concat(tables), draft.path / RANKS)
 
 
 def _question(store: Store, cell: Cell, data: CellData) -> _Question:
@@ -176,6 +177,20 @@ def _training_facts(fitted: FitResult, max_epochs: int) -> dict[str, int | float
         "stopped_by_limit": int(searched >= max_epochs),
         "validation_ndcg": round(float(np.nan_to_num(fitted.best.validation_ndcg)), 5),
     }
+
+
+def _write(ranks: pl.DataFrame, path: Path) -> None:
+    """Small: a folder of finished cells may lie in a repository."""
+    of_few_values = ["ranking", "equal", "candidates"]
+    packed = dict.fromkeys(set(ranks.columns) - set(of_few_values), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        ranks.to_arrow(),
+        path,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=of_few_values,  # pyright: ignore[reportArgumentType]
+        column_encoding=packed,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
