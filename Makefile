@@ -24,6 +24,7 @@ demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, r
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
 		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
+	@echo "See it in the browser: $(BIN)/llm4cdsr serve-recs, then http://localhost:8080"
 
 test: .venv/ready ## Lint, types and every test, the real local LLM pair included.
 	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair

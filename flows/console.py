@@ -126,7 +126,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
     if profiled := counts.get("profile users"):
         lines.append(
             f"Users with a profile: {profiled['with_profile']:,} of {profiled['users']:,}; "
-            "the others train with the alignment term masked."
+            "the others are learned from their events alone."
         )
     return lines
 
@@ -134,7 +134,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
 def verdict_line(release: ArtifactRef, verdict: Verdict) -> str:
     """Returns whether a new model is served, why, and what to do where it is not."""
     if verdict.promoted:
-        return f"Served from now on: {escape(verdict.summary)}."
+        return f"Served from now on: this run's model ({escape(verdict.summary)})."
     return (
         f"[bold yellow]Held:[/] {escape(verdict.summary)}. What was served before stays in "
         f"use; to serve this one all the same: llm4cdsr promote {release.fingerprint}"

@@ -96,6 +96,6 @@ def renamed(
     if absent:
         raise UnreadableDump(
             f"{path} has no column {', '.join(absent)} (it has {', '.join(table.names)}); "
-            "name them in `columns`, for example --column reviewerID=user_id"
+            f"if {absent[0]} is there under another name, say so: --column THEIR_NAME={absent[0]}"
         )
     return chosen

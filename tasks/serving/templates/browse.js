@@ -93,8 +93,8 @@
         ? `${history.length} events, newest first`
         : "No history yet";
     part("clear").hidden = !history.length;
-    part("profile").hidden = !profile;
-    part("profile").textContent = profile || "";
+    part("profile").hidden = !user;
+    part("profile").textContent = profile || "No profile was written for this user: the events alone count.";
     part("history").replaceChildren(
       ...history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
         const row = element("li");
