@@ -170,8 +170,9 @@ class _Tally:
         """Counts a piece in; returns its prompts that no earlier one equals."""
         fresh = piece.unique(col.KEY, keep="first", maintain_order=True)
         if self.keys.len():
-            seen = self.keys.to_frame()
-            fresh = fresh.join(seen, on=col.KEY, how="anti", maintain_order="left")
+            # The piece goes into the hash table, not all keys so far.
+            again = self.keys.to_frame().join(fresh, on=col.KEY, how="semi")
+            fresh = fresh.join(again, on=col.KEY, how="anti", maintain_order="left")
         self.keys = pl.concat([self.keys, fresh[col.KEY]])
         self.prompts += piece.height
         return fresh
