@@ -45,6 +45,8 @@ class Plan(NamedTuple):
 
     grid: Grid
     folder: Path
+    pointers: dict[str, str]
+    """By dataset, the pin of what is prepared; its name tells the dump's content."""
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -59,12 +61,13 @@ def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: Store | N
     Raises:
         FileNotFoundError: a dump's file does not exist.
     """
+    pointers = {entry.name: _pointer(grid, entry, folder, llm) for entry in grid.datasets}
     if kept is not None:
-        for entry in grid.datasets:
-            take(store, kept, _pointer(grid, entry, folder, llm))
-    data = {entry.name: _pinned(grid, entry, folder, llm, store) for entry in grid.datasets}
+        for pointer in pointers.values():
+            take(store, kept, pointer)
+    data = {name: _pinned(grid, pointer, store) for name, pointer in pointers.items()}
     cells = (_planned(cell, data[cell.dataset], store, kept) for cell in cells_of(grid))
-    return Plan(grid, folder, tuple(cells))
+    return Plan(grid, folder, pointers, tuple(cells))
 
 
 def make_missing(
@@ -88,16 +91,16 @@ def make_missing(
         if not make_cell(store, each.cell, made_from, device):
             logger.info("another process is at it; left to that one")
         elif kept is not None:
-            pointer = _pointer_of(planned, each.cell.dataset, llm)
+            pointer = planned.pointers[each.cell.dataset]
             keep(store, kept, pointer, [cell_identity(each.cell, made_from).ref])
 
 
-def keep_finished(planned: Plan, llm: LlmConfig, store: Store, kept: Store) -> None:
+def keep_finished(planned: Plan, store: Store, kept: Store) -> None:
     """Adds to what is kept all finished cells, also those made before anything was kept."""
-    for entry in planned.grid.datasets:
-        cells = [each for each in planned.cells if each.done and each.cell.dataset == entry.name]
+    for name, pointer in planned.pointers.items():
+        cells = [each for each in planned.cells if each.done and each.cell.dataset == name]
         refs = [cell_identity(each.cell, each.data).ref for each in cells if each.data is not None]
-        keep(store, kept, _pointer_of(planned, entry.name, llm), refs)
+        keep(store, kept, pointer, refs)
 
 
 def read_dumps(planned: Plan, store: Store) -> None:
@@ -154,10 +157,10 @@ def _planned(cell: Cell, data: CellData | None, store: Store, kept: Store | None
 
 
 def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) -> CellData:
-    pointer = _pointer(planned.grid, entry, planned.folder, llm)
+    pointer = planned.pointers[entry.name]
     sources = _sources(planned.grid)
     prepare(entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
-    ready = _pinned(planned.grid, entry, planned.folder, llm, store)
+    ready = _pinned(planned.grid, pointer, store)
     assert ready is not None, "the flow has just set the pointer"
     return ready
 
@@ -194,11 +197,9 @@ def prepare(
     bundle(opened, Kind.REFRESH, pointer, parts)
 
 
-def _pinned(
-    grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig, store: Store
-) -> CellData | None:
+def _pinned(grid: Grid, pointer: str, store: Store) -> CellData | None:
     """Returns the dataset's artifacts, or None where they were not made yet."""
-    pinned = store.pointed(_pointer(grid, entry, folder, llm))
+    pinned = store.pointed(pointer)
     if pinned is None:
         return None
     parts = parts_of(store, pinned)
@@ -219,11 +220,6 @@ def _sources(grid: Grid) -> tuple[ProfileSource, ...]:
     recipes = [cell.recipe for cell in cells_of(grid)]
     used = {recipe.profiles for recipe in recipes if isinstance(recipe, NeuralRecipe)}
     return tuple(source for source in ProfileSource if source in used - {ProfileSource.NONE})
-
-
-def _pointer_of(planned: Plan, dataset: str, llm: LlmConfig) -> str:
-    (entry,) = (each for each in planned.grid.datasets if each.name == dataset)
-    return _pointer(planned.grid, entry, planned.folder, llm)
 
 
 def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> str:

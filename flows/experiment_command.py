@@ -86,7 +86,7 @@ def experiment(
     for planned in plans:
         read_dumps(planned, opened)
         if kept is not None:
-            keep_finished(planned, llm, opened, kept)
+            keep_finished(planned, opened, kept)
     _show(opened, plans, grids, output, markdown)
 
 
