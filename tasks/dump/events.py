@@ -256,6 +256,7 @@ class _Numbering:
             pl.Series(mine).cat.to(kind).cast(pl.String)
             for mine, kind in zip(places, self._types, strict=True)
         )
+        assert not texts.null_count(), "a number below a shard's size is nobody's category"
         shards = np.repeat(np.arange(_SHARDS, dtype=np.uint32), self._sizes)
         met = np.concatenate(places) * np.uint32(_SHARDS) + shards
         order = text_order(texts)
