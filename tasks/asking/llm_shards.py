@@ -28,6 +28,7 @@ from tasks.asking.asking_turns import Question, ask_in_turns
 from tasks.asking.batch_config import BatchConfig, refuse_budget_in_batches
 from tasks.asking.budget import BudgetReached
 from tasks.asking.endpoints import Endpoint
+from tasks.asking.keys_met import KeysMet
 from tasks.asking.llm_config import LlmConfig
 from tasks.asking.shard import Limits, ShardOutcome
 from tasks.stage import LlmUsage
@@ -54,7 +55,7 @@ class Answered:
     """What came of a table of prompts: ``keys`` are distinct; ``failures`` key and reason."""
 
     ledger: Ledger
-    keys: pl.Series
+    keys: KeysMet
     failures: pl.DataFrame
     usage: LlmUsage
 
@@ -65,7 +66,7 @@ class Answered:
         Raises:
             MixedVectors: they came from different models of one name.
         """
-        found = self.ledger.answers(self.keys)
+        found = self.ledger.answers(self.keys.series())
         if (lengths := found["vector"].bin.size().drop_nulls().unique()).len() > 1:
             raise MixedVectors(
                 f"the ledger has vectors of {sorted(lengths // 4)} numbers for one model's name, "
@@ -120,7 +121,7 @@ def answer_all(
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
         # Who asks is imported when something is missing: an unchanged run asks nobody.
         if role is Role.EMBEDDING and tally.width is None:
-            tally.width = ledger.width(tally.keys)
+            tally.width = ledger.width(tally.recent)
         limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         if config.batch is not None:
             from tasks.asking.batch_asking import ask_in_batches
@@ -145,7 +146,7 @@ def answer_all(
             tally.add(asked, outcomes)
             _stop_over_budget(label, tally, endpoint)
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")
-    _refuse_too_many(label, failures, tally.keys.len(), config)
+    _refuse_too_many(label, failures, len(tally.keys), config)
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
 
@@ -160,20 +161,20 @@ def outcome_of(failures: pl.DataFrame) -> str:
 class _Tally:
     """What came of the pieces so far."""
 
-    keys: pl.Series = field(default_factory=lambda: pl.Series(col.KEY, [], pl.String))
+    keys: KeysMet = field(default_factory=KeysMet)
+    recent: pl.Series = field(default_factory=lambda: pl.Series(col.KEY, [], pl.String))
+    """Keys of this piece and the last: what of them is answered tells how long vectors are."""
     prompts: int = 0
     asked: int = 0
     outcomes: list[ShardOutcome] = field(default_factory=list)
     width: int | None = None
+    _last: int = 0
 
     def count(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Counts a piece in; returns its prompts that no earlier one equals."""
-        fresh = piece.unique(col.KEY, keep="first", maintain_order=True)
-        if self.keys.len():
-            # The piece goes into the hash table, not all keys so far.
-            again = self.keys.to_frame().join(fresh, on=col.KEY, how="semi")
-            fresh = fresh.join(again, on=col.KEY, how="anti", maintain_order="left")
-        self.keys = pl.concat([self.keys, fresh[col.KEY]])
+        fresh = self.keys.add(piece)
+        self.recent = pl.concat([self.recent.tail(self._last), fresh[col.KEY]])
+        self._last = fresh.height
         self.prompts += piece.height
         return fresh
 
@@ -188,8 +189,8 @@ class _Tally:
     def usage(self, endpoint: Endpoint) -> LlmUsage:
         return LlmUsage(
             prompts=self.prompts,
-            merged=self.prompts - self.keys.len(),
-            reused=self.keys.len() - self.asked,
+            merged=self.prompts - len(self.keys),
+            reused=len(self.keys) - self.asked,
             requests=self.asked,
             failed=len(self.failures),
             prompt_tokens=sum(outcome.prompt_tokens for outcome in self.outcomes),

@@ -215,7 +215,7 @@ def test_a_wrong_key_is_an_error_without_the_key_in_it(
     monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret")
     with batch_server(BatchPlan(key="another")) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
-        keyed = pl.DataFrame({col.KEY: ["k"], "prompt": ['{"messages": []}']})
+        keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": []}']})
         with pytest.raises(EndpointRefused) as refusal:
             answer_all("t", Role.CHAT, keyed, endpoint_of(spec), LlmConfig(batch=QUICK), store, 50)
     assert "sk-secret" not in str(refusal.value)
@@ -225,7 +225,7 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret\n")
-    keyed = pl.DataFrame({col.KEY: ["k"], "prompt": ['{"messages": [{"content": "tea"}]}']})
+    keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": [{"content": "tea"}]}']})
     with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
         config = LlmConfig(batch=QUICK)

@@ -1,0 +1,48 @@
+"""The distinct keys of a stage so far, on disk: a stage of ten million prompts holds none of them.
+
+In memory they would take 80 bytes each, and twice that whenever a piece of prompts is compared
+with them: the only thing of such a stage that grew with the number of its prompts.
+"""
+
+import sqlite3
+
+import polars as pl
+
+from artifacts import columns as col
+
+CACHE_KIB = 8192
+"""What the database may hold of itself in memory: 200,000 keys, of which half are found there."""
+
+
+class KeysMet:
+    """A set of keys; the system deletes its file as the process ends, however it ends."""
+
+    def __init__(self) -> None:
+        # Without a name the database is a temporary file that nobody else can see. It is asked by
+        # one thread at a time, of which a flow may have several.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE met (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Returns the first row of each key (``col.KEY``, hexadecimal) that was not met before."""
+        self._database.execute("BEGIN")
+        is_new = [self._is_new(bytes.fromhex(key)) for key in rows[col.KEY]]
+        self._database.execute("COMMIT")
+        self._count += sum(is_new)
+        return rows.filter(pl.Series(is_new, dtype=pl.Boolean))
+
+    def series(self) -> pl.Series:
+        """Returns all keys, ascending."""
+        found = self._database.execute("SELECT lower(hex(key)) FROM met ORDER BY key")
+        return pl.Series(col.KEY, [key for (key,) in found], pl.String)
+
+    def _is_new(self, key: bytes) -> bool:
+        said = self._database.execute("INSERT OR IGNORE INTO met VALUES (?)", (key,))
+        return said.rowcount == 1
