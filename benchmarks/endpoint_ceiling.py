@@ -7,7 +7,8 @@
 The server is a process of its own. *Bare* is a loop of as many workers over `AsyncOpenAI` as the
 stage has requests in flight; it keeps nothing. *Stage* is `answer_all`: ledger, journal, checks,
 limits and Prefect included. Each measurement is a process of its own, so that peak memory is its
-own too; bare and stage take turns, and medians count. On a busy machine read ``cpu_ratio``: CPU
+own too; bare and stage take turns, and medians count. Prompts come in pieces of 16,384, so that
+memory may grow up to that number and must not beyond. On a busy machine read ``cpu_ratio``: CPU
 time of the client a prompt, which is what bounds both.
 """
 
@@ -86,13 +87,23 @@ def measure(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> 
         clock.stop()
     else:
         clock = _stage(url, role, prompts, concurrency)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds, "peak_mib": peak}
+    figures = {
+        "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "held_mib": clock.held_mib,
+    }
     print(json.dumps(figures))
 
 
 class _Clock:
-    """Wall-clock and this process's own CPU time; the second is the same on a busy machine."""
+    """Wall-clock and this process's own CPU time; the second is the same on a busy machine.
+
+    And what of its memory the process has at the end: the peak holds what allocators had not given
+    back yet besides.
+    """
+
+    held_mib = 0.0
 
     def __init__(self) -> None:
         self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
@@ -100,6 +111,12 @@ class _Clock:
     def stop(self) -> None:
         self.seconds += time.perf_counter()
         self.cpu_seconds += time.process_time()
+        self.held_mib = _resident_mib()
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def _compared(
@@ -140,6 +157,7 @@ def _measured(kind: str, url: str, role: Role, prompts: int, concurrency: int) -
         "prompts_per_second": prompts / found["seconds"],
         "cpu_ms": 1000 * found["cpu_seconds"] / prompts,
         "peak_mib": found["peak_mib"],
+        "held_mib": found["held_mib"],
     }
 
 
