@@ -1,5 +1,5 @@
-"""The console script: sets what Prefect and OpenMP read once, when they are imported, then hands
-over to `flows.cli`."""
+"""The console script: sets what Prefect, OpenMP and HTTP clients read from the environment, then
+hands over to `flows.cli`."""
 
 import os
 
@@ -19,15 +19,25 @@ PREFECT_LOGGING = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:
     """Runs the command line."""
     for name, value in (PREFECT_LOGGING | OPENMP).items():
         os.environ.setdefault(name, value)
+    spare_this_machine_the_proxy()
     from flows.cli import run_app
 
     run_app()
+
+
+def spare_this_machine_the_proxy() -> None:
+    """Adds this machine to `NO_PROXY`: where a company's proxy is set, Prefect's server and local
+    models would be looked for behind it."""
+    for name in ("NO_PROXY", "no_proxy"):
+        spared = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys((*spared, *THIS_MACHINE)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Prompts are spooled to a file, of which a shard reads its slice, in whatever process it runs.
 """
 
+import fcntl
 import gc
 import uuid
 from collections.abc import Iterator
@@ -76,37 +77,61 @@ def ask_in_shards(
         EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
     """
     spec = endpoint.spec()
-    spool = store.workspace("spool") / f"{uuid.uuid4().hex}.parquet"
-    # Row groups of a shard's size: who reads one shard decodes no other.
-    missing.write_parquet(spool, row_group_size=config.shard_size)
     starts = range(0, missing.height, config.shard_size)
+    with (
+        _spooled(missing, store.workspace("spool"), config.shard_size) as spool,
+        progress.progress(label, missing.height) as bar,
+        load_shown(spec, bar),
+    ):
+        shards = [
+            Shard(
+                label=label,
+                number=number,
+                of=len(starts),
+                role=role,
+                spool=str(spool),
+                start=start,
+                stop=min(start + config.shard_size, missing.height),
+                spec=spec,
+                limits=limits,
+                store_root=str(store.local),
+                progress_token=bar.token,
+                spending_token=endpoint.spending.token,
+            )
+            for number, start in enumerate(starts, start=1)
+        ]
+        # Also those that go on beside one that failed: what they are told is paid for.
+        outcomes = answer_shard.map(shards).result(raise_on_failure=False)
+        return _whole(outcomes)  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[Path]:
+    """Gives a file of the prompts, locked (``flock``) while the block runs; it is gone afterwards,
+    and so are those that killed processes left, whose locks went with them."""
+    for left in folder.glob("*.parquet"):
+        _delete_if_abandoned(left)
+    spool = folder / f"{uuid.uuid4().hex}.parquet"
+    # Locked before it bears the name that others look for, as a journal is.
+    unseen = spool.with_suffix(".new")
+    # Row groups of a shard's size: who reads one shard decodes no other.
+    prompts.write_parquet(unseen, row_group_size=shard_size)
+    with unseen.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unseen.rename(spool)
+        try:
+            yield spool
+        finally:
+            spool.unlink(missing_ok=True)
+
+
+def _delete_if_abandoned(spool: Path) -> None:
     try:
-        with (
-            progress.progress(label, missing.height) as bar,
-            load_shown(spec, bar),
-        ):
-            shards = [
-                Shard(
-                    label=label,
-                    number=number,
-                    of=len(starts),
-                    role=role,
-                    spool=str(spool),
-                    start=start,
-                    stop=min(start + config.shard_size, missing.height),
-                    spec=spec,
-                    limits=limits,
-                    store_root=str(store.local),
-                    progress_token=bar.token,
-                    spending_token=endpoint.spending.token,
-                )
-                for number, start in enumerate(starts, start=1)
-            ]
-            # Also those that go on beside one that failed: what they are told is paid for.
-            outcomes = answer_shard.map(shards).result(raise_on_failure=False)
-            return _whole(outcomes)  # pyright: ignore[reportArgumentType]
-    finally:
-        spool.unlink(missing_ok=True)
+        with spool.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            spool.unlink(missing_ok=True)
+    except (BlockingIOError, FileNotFoundError):
+        return  # Its owner is alive, or was quicker.
 
 
 def _shard_name() -> str:

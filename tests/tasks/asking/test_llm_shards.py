@@ -1,6 +1,7 @@
 """What is paid for, once; what failed, again; what was killed, only what was in flight."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -167,6 +168,20 @@ def test_a_refusal_of_everything_is_raised_through_the_shards_and_leaves_no_spoo
         with pytest.raises(EndpointRefused, match="no-such-model"):
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(shard_size=3)))
     assert list(store.workspace("spool").iterdir()) == []
+
+
+def test_what_a_killed_run_spooled_is_deleted_and_what_a_living_one_did_is_not(
+    store: Store, in_flow: InFlow
+) -> None:
+    spool = store.workspace("spool")
+    dead, living = spool / "dead.parquet", spool / "living.parquet"
+    dead.touch()
+    living.touch()
+    with faulty_endpoint() as server, living.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        endpoint = chat_at(server.base_url)
+        assert in_flow(lambda: ask(TEXTS, endpoint, store)).answers.height == 9
+    assert list(spool.iterdir()) == [living]
 
 
 def test_a_shard_that_fails_ends_those_not_begun_and_waits_for_the_one_beside_it(
