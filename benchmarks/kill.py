@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import polars as pl
 import typer
 from figures import tell
 
@@ -161,7 +160,7 @@ def _stage(url: str, root: str, prompts: int, concurrency: int) -> None:
     found = llm_shards.answer_all(
         "kill", Role.CHAT, table.select(col.KEY, PROMPT), endpoint, LlmConfig(), Store(root), LIMIT
     )
-    missing = pl.Series(found.keys).len() - found.answers.height
+    missing = len(found.keys) - found.answers.height
     raise SystemExit(1 if missing else 0)
 
 
