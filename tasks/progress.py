@@ -55,6 +55,12 @@ class Progress:
             self.note = note or self.note
             _redraw(self)
 
+    def begin_anew(self, total: int) -> None:
+        """Starts counting again, towards another total."""
+        with self._lock:
+            self.done, self.total = 0, total
+            _redraw(self)
+
 
 _open: dict[str, Progress] = {}
 _bars: Bars | None = None
@@ -90,7 +96,7 @@ def advance(token: str, steps: int, note: str = "") -> None:
 def _redraw(state: Progress) -> None:
     now = time.monotonic()
     if _bars is not None and state.token in _bar_of:
-        _bars.update(_bar_of[state.token], completed=state.done, note=state.note)
+        _bars.update(_bar_of[state.token], completed=state.done, total=state.total, note=state.note)
     elif now - state._logged_at > LOG_EVERY_SECONDS:
         state._logged_at = now
         logger.info("%s: %d of %d %s", state.label, state.done, state.total, state.note)

@@ -23,9 +23,9 @@ from model.distributed import Team, alone
 from model.table_memory import table_memory
 from model.tables import ItemTables
 from model.trainer import FitResult, fit
-from model.training_state import EpochReport
+from tasks.epoch_progress import EpochProgress
 from tasks.model_inputs import load_profiles, load_sequences, load_tables
-from tasks.progress import Progress, progress
+from tasks.progress import progress
 from tasks.stage import StageResult, logger, run_stage, stage_result
 
 
@@ -135,7 +135,7 @@ def _fitted(
             resolved,
             profiles=load_profiles(store, sources.profiles),
             checkpoint_folder=checkpoints,
-            on_epoch=None if bar is None else lambda report: _show(bar, report),
+            on_epoch=None if bar is None else EpochProgress(bar),
             team=team,
             compiled=config.compiled,
         )
@@ -147,15 +147,6 @@ def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
     processes = f"{team.size} processes, each" if team.size > 1 else "one process"
     logger.info("train: %s on %s", processes, team.device)
     logger.info("train: tables of %s items: %s", f"{tables.item_count:,}", memory)
-
-
-def _show(bar: Progress, report: EpochReport) -> None:
-    facts = [f"loss {report.loss:.3f}", f"{report.sequences_per_second:,.0f} sequences/s"]
-    if not math.isnan(report.validation_ndcg):
-        facts.insert(1, f"validation NDCG@10 {report.validation_ndcg:.4f}")
-    if report.phase == "refit":
-        facts.append("refit on training and validation events")
-    bar.advance(1, ", ".join(facts))
 
 
 def _learning_curve(fitted: FitResult) -> pl.DataFrame:

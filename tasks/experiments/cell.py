@@ -4,7 +4,6 @@ A cell is an artifact. Its identity is the data and the recipe, so that a finish
 made twice, whichever grid asks for it; a killed one resumes from the trainer's last whole epoch.
 """
 
-import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +25,8 @@ from model.ranking import Ranks, rank_all, rank_sampled
 from model.scoring import ModelScorer, Scorer
 from model.sequences import TEST, IntArray, Prefixes, Sequences
 from model.trainer import FitResult, fit
-from model.training_state import EpochReport
 from tasks.baselines import BASELINES
+from tasks.epoch_progress import EpochProgress
 from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
 from tasks.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.progress import progress
@@ -147,22 +146,13 @@ def _fitted(
     assert isinstance(cell.recipe, NeuralRecipe)
     config, profiles = cell.recipe.config, data.profiles.get(cell.recipe.profiles)
     with progress(cell.label, config.train.max_epochs) as bar:
-
-        def show(report: EpochReport) -> None:
-            is_validated = not math.isnan(report.validation_ndcg)
-            ndcg = f", validation NDCG@10 {report.validation_ndcg:.4f}" if is_validated else ""
-            # A resumed training does not start at the first epoch.
-            bar.advance(
-                max(report.epoch - bar.done, 0), f"{report.phase}, loss {report.loss:.3f}{ndcg}"
-            )
-
         return fit(
             sequences,
             load_tables(store, data.tables),
             config,
             profiles=None if profiles is None else load_profiles(store, profiles),
             checkpoint_folder=store.workspace(_workspace(cell_identity(cell, data))),
-            on_epoch=show,
+            on_epoch=EpochProgress(bar),
             team=alone(device),
         )
 

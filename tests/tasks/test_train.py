@@ -11,9 +11,8 @@ from artifacts.manifest import Kind
 from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
 from model.trainer import EpochReport
-from tasks import train as train_stage
 from tasks.asking.endpoints import DUMMY_NOTE
-from tasks.progress import Progress
+from tasks.epoch_progress import EpochProgress
 from tasks.train import TrainingConfig
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 
@@ -30,12 +29,12 @@ def test_a_killed_and_resumed_run_gives_the_model_of_an_uninterrupted_one(
     expected = whole.weights(whole.trained())
     cut = PreparedTraining(store)
     seen: list[int] = []
-    monkeypatch.setattr(train_stage, "_show", killing_after(epochs_before, seen))
+    monkeypatch.setattr(EpochProgress, "__call__", killing_after(epochs_before, seen))
     with pytest.raises(Killed):
         cut.trained()
     assert not store.artifacts(Kind.MODEL)
     monkeypatch.undo()
-    monkeypatch.setattr(train_stage, "_show", lambda bar, report: seen.append(report.epoch))
+    monkeypatch.setattr(EpochProgress, "__call__", lambda _, report: seen.append(report.epoch))
     made = cut.trained()
     found = cut.weights(made)
     assert found.keys() == expected.keys()
@@ -48,8 +47,8 @@ def test_a_killed_and_resumed_run_gives_the_model_of_an_uninterrupted_one(
     assert not list((store.local / "work").glob("train-*"))
 
 
-def killing_after(epochs: int, seen: list[int]) -> Callable[[Progress, EpochReport], None]:
-    def show(bar: Progress, report: EpochReport) -> None:
+def killing_after(epochs: int, seen: list[int]) -> Callable[[EpochProgress, EpochReport], None]:
+    def show(progress: EpochProgress, report: EpochReport) -> None:
         seen.append(report.epoch)
         if report.epoch == epochs:
             raise Killed
