@@ -46,6 +46,7 @@ def embed_items(
     texts = item_texts(items, config.language)
     asked = texts.filter(pl.col(PROMPT) != "")
     keyed = asked.select(col.ITEM_INDEX).hstack(embedding_keys(asked[PROMPT].to_list(), endpoint))
+    _refuse_mute_domains(items, keyed)
     answered = answer_all(
         "embed items", Role.EMBEDDING, keyed.select(col.KEY, PROMPT), endpoint, config, store
     )
@@ -90,6 +91,17 @@ def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
     return items.select(col.ITEM_INDEX).with_columns(pl.Series(PROMPT, prompts, pl.String))
 
 
+def _refuse_mute_domains(items: pl.DataFrame, keyed: pl.DataFrame) -> None:
+    """Raises `NothingEmbedded` for a domain without any text, before the other texts are paid."""
+    told = items.join(keyed, on=col.ITEM_INDEX, how="semi")[col.DOMAIN].cast(pl.String)
+    for domain in items[col.DOMAIN].cast(pl.String).unique(maintain_order=True):
+        if domain not in told:
+            raise NothingEmbedded(
+                f"no item of the domain {domain} has a usable text; give --items a file with its "
+                "titles"
+            )
+
+
 def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -> pl.DataFrame:
     known = keyed.select(col.ITEM_INDEX, col.KEY).join(answered.failures, on=col.KEY, how="left")
     status = (
@@ -109,7 +121,7 @@ def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -
 def _scatter(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
     rows = keyed.join(answered.answers, on=col.KEY, how="inner", maintain_order="left")
     if rows.is_empty():
-        raise NothingEmbedded("no item has a usable text; give --items a file with titles")
+        raise NothingEmbedded("no item could be embedded; the stage's failures say why")
     embedded = vectors_of(rows)
     vectors = np.zeros((items + 1, embedded.shape[1]), dtype=np.float32)
     vectors[rows[col.ITEM_INDEX].to_numpy()] = embedded
@@ -123,8 +135,7 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
         others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
         if not len(embedded):
             raise NothingEmbedded(
-                f"no item of the domain {domain} has a usable text; give --items a file with its "
-                "titles"
+                f"no item of the domain {domain} could be embedded; the stage's failures say why"
             )
         vectors[others] = vectors[embedded].mean(axis=0)
     return vectors

@@ -133,12 +133,14 @@ def test_the_model_its_parameters_the_language_and_the_template_identify_embeddi
     assert same.fingerprint in found  # How it is asked changes nothing of what is asked.
 
 
-def test_a_domain_without_any_text_is_refused(store: Store) -> None:
+def test_a_domain_without_any_text_is_refused_before_others_are_paid(store: Store) -> None:
     shop = SmallShop()
     mute = {key: None if key[0] == "books" else title for key, title in shop.titles.items()}
     dataset = replace(shop, titles=mute).ingested(store)
-    with faulty_endpoint() as server, pytest.raises(NothingEmbedded, match="domain books"):
-        embedded(store, dataset, embedding_at(server.base_url))
+    with faulty_endpoint() as server:
+        with pytest.raises(NothingEmbedded, match="domain books"):
+            embedded(store, dataset, embedding_at(server.base_url))
+        assert server.requests_to(EMBEDDINGS) == 0
 
 
 def test_equal_texts_share_one_answer(store: Store) -> None:
