@@ -109,8 +109,13 @@ def read_dumps(planned: Plan, store: Store) -> None:
     told = {each.cell.dataset: each.data for each in planned.cells if each.done}
     for entry in planned.grid.datasets:
         data = told.get(entry.name)
-        if data is not None and not store.holds(data.dataset):
-            ingest.fn(entry.dump(planned.folder), store.root)
+        if data is not None:
+            _ingest_where_missing(planned, entry, data, store)
+
+
+def _ingest_where_missing(planned: Plan, entry: DatasetEntry, data: CellData, store: Store) -> None:
+    if not store.holds(data.dataset):
+        ingest.fn(entry.dump(planned.folder), store.root)
 
 
 def _made_ready(
@@ -120,11 +125,19 @@ def _made_ready(
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, CellData]:
-    """Returns the artifacts of each dataset that is wanted, made where they are not yet."""
+    """Returns the artifacts of each dataset that is wanted, made where they are not yet.
+
+    Baselines read events alone: where the artifacts are known, no model is asked for their sake.
+    """
+    pinned = {each.cell.dataset: each.data for each in wanted if each.data is not None}
+    trained = {each.cell.dataset for each in wanted if isinstance(each.cell.recipe, NeuralRecipe)}
+    for entry in planned.grid.datasets:
+        if entry.name in pinned.keys() - trained:
+            _ingest_where_missing(planned, entry, pinned[entry.name], store)
     ready = {
-        each.cell.dataset: each.data
-        for each in wanted
-        if each.data is not None and not lacking(store, each.data)
+        name: data
+        for name, data in pinned.items()
+        if name not in trained or not lacking(store, data)
     }
     names = {each.cell.dataset for each in wanted} - set(ready)
     if names:

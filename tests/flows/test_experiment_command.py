@@ -1,5 +1,6 @@
 """`llm4cdsr experiment`: real processes, killed and repeated, and what they leave to be read."""
 
+import json
 import os
 import shutil
 import signal
@@ -66,6 +67,14 @@ class Experiment:
             check=False,
         )
 
+    def kept_cell(self, *, baseline: bool) -> Path:
+        """The folder of a cell in what is kept: of a baseline, or of a trained model."""
+        for manifest in self.folder.glob("kept/cell/*/manifest.json"):
+            parameters = json.loads(manifest.read_text("utf-8"))["parameters"]
+            if ("baseline" in parameters) is baseline:
+                return manifest.parent
+        raise AssertionError("no such cell is kept")
+
     def kill_in_training(self) -> None:
         """Starts it and kills it, no signal handler run, once a cell's first epoch is on disk."""
         child = subprocess.Popen(self.command(), cwd=self.folder, env=self.environment)
@@ -122,7 +131,7 @@ def test_kept_cells_are_shown_and_completed_on_another_store(experiment: Experim
     assert "Prefect UI" not in shown.stderr, "nothing was to be asked or trained"
     assert (experiment.folder / "again.md").read_text("utf-8") == told
 
-    one = next((experiment.folder / "kept" / "cell").iterdir())
+    one, baseline = (experiment.kept_cell(baseline=is_baseline) for is_baseline in (False, True))
     shutil.rmtree(one)
     shutil.rmtree(experiment.folder / "other")
     assert "3 of 4 cells are done" in experiment.run(*elsewhere, "--dry-run").stdout
@@ -130,6 +139,14 @@ def test_kept_cells_are_shown_and_completed_on_another_store(experiment: Experim
     assert completed.returncode == 0, completed.stderr
     assert "cell 1 of 1" in completed.stderr
     assert (one / "ranks.parquet").exists(), "made anew, it is kept under the same name"
+
+    shutil.rmtree(baseline)
+    shutil.rmtree(experiment.folder / "other")
+    counted = experiment.run(*elsewhere)
+    assert counted.returncode == 0, counted.stderr
+    assert "cell 1 of 1" in counted.stderr
+    assert "Prefect UI" not in counted.stderr, "a baseline asks no model"
+    assert (baseline / "ranks.parquet").exists()
 
 
 def test_a_grid_that_cannot_run_ends_with_one_message(experiment: Experiment) -> None:
