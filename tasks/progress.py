@@ -56,10 +56,9 @@ class Progress:
             _redraw(self)
 
     def begin_anew(self, total: int) -> None:
-        """Starts counting again, towards another total."""
+        """Starts counting again, towards another total; the next step shows it."""
         with self._lock:
-            self.done, self.total = 0, total
-            _redraw(self)
+            self.done, self.total, self.note = 0, total, ""
 
 
 _open: dict[str, Progress] = {}
