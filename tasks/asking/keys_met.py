@@ -20,22 +20,34 @@ class KeysMet:
     def __init__(self) -> None:
         # Without a name the database is a temporary file that nobody else can see. It is asked by
         # one thread at a time, of which a flow may have several.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database = sqlite3.connect("", check_same_thread=False)
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE met (key BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._count = 0
+        self._database.execute("CREATE TABLE met (key BLOB PRIMARY KEY, piece INT) WITHOUT ROWID")
+        self._count = self._pieces = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Returns the first row of each key (``col.KEY``, hexadecimal) that was not met before."""
-        self._database.execute("BEGIN")
-        is_new = [self._is_new(bytes.fromhex(key)) for key in rows[col.KEY]]
-        self._database.execute("COMMIT")
-        self._count += sum(is_new)
+        keys = [bytes.fromhex(key) for key in rows[col.KEY]]
+        self._pieces += 1
+        before = self._database.total_changes
+        # In order, which takes half the time.
+        mine = [(key, self._pieces) for key in sorted(keys)]
+        self._database.executemany("INSERT OR IGNORE INTO met VALUES (?, ?)", mine)
+        self._database.commit()
+        added = self._database.total_changes - before
+        self._count += added
+        if added == len(keys):
+            return rows
+        left = {key for key in keys if self._piece_of(key) == self._pieces}
+        is_new = []
+        for key in keys:
+            is_new.append(key in left)
+            left.discard(key)
         return rows.filter(pl.Series(is_new, dtype=pl.Boolean))
 
     def series(self) -> pl.Series:
@@ -43,6 +55,6 @@ class KeysMet:
         found = self._database.execute("SELECT lower(hex(key)) FROM met ORDER BY key")
         return pl.Series(col.KEY, [key for (key,) in found], pl.String)
 
-    def _is_new(self, key: bytes) -> bool:
-        said = self._database.execute("INSERT OR IGNORE INTO met VALUES (?)", (key,))
-        return said.rowcount == 1
+    def _piece_of(self, key: bytes) -> int:
+        """Which piece was the first to have the key."""
+        return self._database.execute("SELECT piece FROM met WHERE key = ?", (key,)).fetchone()[0]
