@@ -7,9 +7,9 @@
 The server is a process of its own. *Bare* is a loop of as many workers over `AsyncOpenAI` as the
 stage has requests in flight; it keeps nothing. *Stage* is `answer_all`: ledger, journal, checks,
 limits and Prefect included. Each measurement is a process of its own, so that peak memory is its
-own too; bare and stage take turns, and medians count. Prompts come in pieces of 16,384, so that
-memory may grow up to that number and must not beyond. On a busy machine read ``cpu_ratio``: CPU
-time of the client a prompt, which is what bounds both.
+own too; bare and stage take turns, and medians count. Chat prompts come in pieces of 4,096, texts
+in pieces of 16,384: up to that number memory may grow, and must not beyond. On a busy machine read
+``cpu_ratio``: CPU time of the client a prompt, which is what bounds both.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from tasks.asking.shard import SHARDS_IN_FLIGHT
 
 BATCH_SIZE = 64
 MAX_TOKENS, MAX_WORDS = 80, 50
-PIECE = 16_384
+PIECE = {Role.CHAT: 4096, Role.EMBEDDING: 16_384}
 MODEL = "instant"
 SERVER = Path(__file__).with_name("instant_server.py")
 
@@ -214,8 +214,8 @@ def _stage(url: str, role: Role, prompts: int, concurrency: int) -> _Clock:
 
 
 def _pieces(role: Role, prompts: int, endpoint: Endpoint) -> Iterator[pl.DataFrame]:
-    for start in range(0, prompts, PIECE):
-        texts = [_text(number) for number in range(start, min(start + PIECE, prompts))]
+    for start in range(0, prompts, PIECE[role]):
+        texts = [_text(number) for number in range(start, min(start + PIECE[role], prompts))]
         if role is Role.EMBEDDING:
             yield embedding_keys(texts, endpoint)
         else:
