@@ -26,6 +26,10 @@ def test_the_paper_preset_holds_the_papers_settings() -> None:
     assert (train.learning_rate, train.patience, model.max_length) == (1e-3, 20, 200)
 
 
+def test_single_is_best_with_one_member() -> None:
+    assert load_preset("single") == load_preset("best", {"model": {"members": 1}})
+
+
 def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
     config = load_preset("paper", {"train": {"seed": 7}})
     assert (config.train.seed, config.train.patience) == (7, 20)
