@@ -20,6 +20,7 @@ from artifacts import columns as col
 from artifacts.answers import MODEL
 from artifacts.journal import sync
 from artifacts.ledger import Ledger, aged_name, locked
+from artifacts.ownership import if_abandoned
 
 PROMPT = "prompt"
 PARAMETERS = "parameters"
@@ -121,16 +122,14 @@ def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
 
 def _keys_if_living(path: Path) -> pl.DataFrame:
     nothing = pl.DataFrame(schema={col.KEY: pl.String})
-    try:
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return pl.read_parquet(path, columns=[col.KEY], glob=False)
+    with if_abandoned(path) as is_mine:
+        if is_mine:
             _retire(path)
+            return nothing
+    try:
+        return pl.read_parquet(path, columns=[col.KEY], glob=False)
     except FileNotFoundError:
         return nothing  # It ended while we looked.
-    return nothing
 
 
 def _retire(path: Path) -> None:

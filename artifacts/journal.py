@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from artifacts.answers import VECTOR, Answer, journal_line, parse_journal, part_of
+from artifacts.ownership import if_abandoned
 
 FLUSH_EVERY_SECONDS = 1.0
 
@@ -82,16 +83,8 @@ def seal_if_abandoned(path: Path) -> int:
     Raises:
         JournalDamaged: a whole line of it is no answer.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return 0  # Its owner has sealed it since the listing.
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0  # Its owner is alive.
-        return seal(path) if path.exists() else 0
+    with if_abandoned(path) as is_mine:
+        return seal(path) if is_mine else 0
 
 
 def seal(path: Path) -> int:

@@ -19,6 +19,7 @@ from artifacts import columns as col
 from artifacts.answers import Answer, Role
 from artifacts.claims import PROMPT
 from artifacts.ledger import Ledger
+from artifacts.ownership import if_abandoned
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks import progress
@@ -110,7 +111,9 @@ def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[P
     """Gives a file of the prompts, locked (``flock``) while the block runs; it is gone afterwards,
     and so are those that killed processes left, whose locks went with them."""
     for left in folder.glob("*.parquet"):
-        _delete_if_abandoned(left)
+        with if_abandoned(left) as is_mine:
+            if is_mine:
+                left.unlink(missing_ok=True)
     spool = folder / f"{uuid.uuid4().hex}.parquet"
     # Locked before it bears the name that others look for, as a journal is.
     unseen = spool.with_suffix(".new")
@@ -123,15 +126,6 @@ def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[P
             yield spool
         finally:
             spool.unlink(missing_ok=True)
-
-
-def _delete_if_abandoned(spool: Path) -> None:
-    try:
-        with spool.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            spool.unlink(missing_ok=True)
-    except (BlockingIOError, FileNotFoundError):
-        return  # Its owner is alive, or was quicker.
 
 
 def _shard_name() -> str:
