@@ -22,23 +22,35 @@ def binary_loss(positive: Tensor, negative: Tensor, has_negative: Tensor) -> Ten
     return F.softplus(-positive) + wrong.sum(1) / has_negative.sum(1).clamp_min(1)
 
 
-def full_softmax_loss(scores: Tensor, target_columns: Tensor) -> Tensor:
-    """Cross-entropy of each target among all I items of the domain: scores (K, I), losses (K,)."""
+def softmax_loss(scores: Tensor, target_columns: Tensor) -> Tensor:
+    """Cross-entropy of each target among I items: scores (K, I), losses (K,)."""
     return F.cross_entropy(scores, target_columns, reduction="none")
 
 
-def sampled_softmax_loss(
+def sampled_candidates(
     positive: Tensor, negative: Tensor, is_target: Tensor, population: int
 ) -> Tensor:
-    """Cross-entropy of each target, (K,), against N shared negatives.
+    """Scores of each target and N shared negatives, (K, 1 + N), the target in column 0.
 
     They stand for the `population` they are drawn from: the logQ correction for uniform draws is
     one constant, each negative counts `population / N` times. `positive` (K,), `negative` (K, N);
-    `is_target` (K, N) marks draws that hit the target itself.
+    `is_target` (K, N) marks draws that hit the target itself, which then count as no item.
     """
     weight = torch.log(torch.tensor(population / negative.shape[1], dtype=negative.dtype))
     others = (negative + weight).masked_fill(is_target, -torch.inf)
-    return torch.logsumexp(torch.cat((positive[:, None], others), 1), dim=1) - positive
+    return torch.cat((positive[:, None], others), 1)
+
+
+def disagreement(left: Tensor, right: Tensor) -> Tensor:
+    """Mean of both Kullback-Leibler divergences between two softmaxes (R-Drop, Liang et al. 2021).
+
+    `left` and `right` (K, I) are scores of the same items; -inf in both is an item that does not
+    count. Returns (K,), 0 where the two agree.
+    """
+    left, right = F.log_softmax(left, dim=1), F.log_softmax(right, dim=1)
+    apart = left - right
+    apart = apart.masked_fill(apart.isnan(), 0.0)  # -inf less -inf
+    return ((left.exp() - right.exp()) * apart).sum(1) / 2
 
 
 def contrastive_loss(

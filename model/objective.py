@@ -18,8 +18,9 @@ from model.distributed import Team
 from model.losses import (
     binary_loss,
     contrastive_loss,
-    full_softmax_loss,
-    sampled_softmax_loss,
+    disagreement,
+    sampled_candidates,
+    softmax_loss,
 )
 from model.negatives import UnseenItems, draw_pairs
 from model.sequences import Sequences
@@ -90,17 +91,27 @@ class Objective:
         """
         whole = whole or self.counts(batch)
         rows = self.model.look_up(self._items_needed(batch, draws))
-        states, last = self.model.member_states(batch, rows)
+        passes = [
+            self.model.member_states(batch, rows) for _ in range(2 if self.config.agreement else 1)
+        ]
         parts = [
             self._member_loss(
-                batch, draws, whole, [found[number] for found in states], rows, number
+                batch,
+                draws,
+                whole,
+                [[found[number] for found in states] for states, _ in passes],
+                rows,
+                number,
             )
             for number in range(self.model.config.members)
         ]
         total = torch.stack(parts).mean()
-        if self.profiles is not None and last is not None:
+        if self.profiles is not None:
             aligned = [
-                self._alignment(self.profiles, batch.users, state, whole.profiles) for state in last
+                self._alignment(self.profiles, batch.users, state, whole.profiles)
+                for _, last in passes
+                if last is not None
+                for state in last
             ]
             total = total + self.config.beta * torch.stack(aligned).mean()
         return total
@@ -110,19 +121,22 @@ class Objective:
         batch: CrossDomainBatch,
         draws: Draws,
         whole: Counts,
-        states: list[Tensor],
+        passes: list[list[Tensor]],
         rows: ItemRows,
         number: int,
     ) -> Tensor:
-        """Next-item losses of one ensemble member, and the regulariser of its adapter."""
+        """Next-item losses of one ensemble member, and the regulariser of its adapter.
+
+        `passes` are its states (K_d, 2H) per domain: one list, or two by different dropout.
+        """
         rows = rows.member(number, self.model.config.hidden)
-        total = states[0].new_zeros(())
+        total = passes[0][0].new_zeros(())
         for domain, queries in enumerate(batch.queries):
             kept = self._learned(queries)
             if len(kept):
                 losses = self._next_item_losses(
                     domain,
-                    states[domain][kept],
+                    [states[domain][kept] for states in passes],
                     queries.targets[kept],
                     draws.negatives[domain],
                     kept,
@@ -167,27 +181,46 @@ class Objective:
     def _next_item_losses(
         self,
         domain: int,
-        states: Tensor,
+        passes: list[Tensor],
         targets: Tensor,
         negatives: Tensor,
         kept: Tensor,
         rows: ItemRows,
     ) -> Tensor:
-        model = self.model
+        """Losses (K,) of the states (K, 2H) of one pass, or of two and of their agreement."""
         if self.config.loss == "bce":
-            negatives = negatives[kept]
-            wrong = model.item_vectors(negatives, rows)
-            if self.config.mismatched_negatives:
-                wrong = _mismatch(wrong, negatives, model, rows)
-            right = model.scale_scores((states * model.item_vectors(targets, rows)).sum(-1))
-            scores = model.scale_scores((states[:, None] * wrong).sum(-1))
-            return binary_loss(right, scores, negatives > 0)
-        scores = model.scale_scores(states @ model.item_vectors(negatives, rows).T)  # (K, N)
+            (states,) = passes
+            return self._binary_losses(states, targets, negatives[kept], rows)
+        vectors = self.model.item_vectors(negatives, rows)  # (N, 2H)
+        scores = [self.model.scale_scores(states @ vectors.T) for states in passes]  # (K, N)
         if self._full_softmax(domain):
-            return full_softmax_loss(scores, targets - negatives[0])
+            columns = targets - negatives[0]
+        else:
+            right = self.model.item_vectors(targets, rows)
+            is_target = negatives == targets[:, None]
+            population = self.training.domain_size(domain)
+            scores = [
+                sampled_candidates(
+                    self.model.scale_scores((states * right).sum(-1)), each, is_target, population
+                )
+                for states, each in zip(passes, scores, strict=True)
+            ]
+            columns = torch.zeros_like(targets)
+        losses = torch.stack([softmax_loss(each, columns) for each in scores]).mean(0)
+        if self.config.agreement:
+            losses = losses + self.config.agreement * disagreement(*scores)
+        return losses
+
+    def _binary_losses(
+        self, states: Tensor, targets: Tensor, negatives: Tensor, rows: ItemRows
+    ) -> Tensor:
+        model = self.model
+        wrong = model.item_vectors(negatives, rows)
+        if self.config.mismatched_negatives:
+            wrong = _mismatch(wrong, negatives, model, rows)
         right = model.scale_scores((states * model.item_vectors(targets, rows)).sum(-1))
-        is_target = negatives == targets[:, None]
-        return sampled_softmax_loss(right, scores, is_target, self.training.domain_size(domain))
+        scores = model.scale_scores((states[:, None] * wrong).sum(-1))
+        return binary_loss(right, scores, negatives > 0)
 
     def _regulariser(self, pairs: Tensor, rows: ItemRows) -> Tensor:
         """Mean over pairs of domains; for each, over the batch's users who have both (METHOD 2)."""

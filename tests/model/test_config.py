@@ -41,6 +41,7 @@ def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
         {"train": {"sed": 7}},
         {"trian": {"seed": 7}},
         {"model": {"dropout": 1.0}},
+        {"train": {"agreement": 1.0}},
         {"model": {"hidden": 10, "heads": 4}},
         {"model": {"global_thread": False, "local_threads": False}},
     ],

@@ -10,8 +10,9 @@ import torch
 from model.losses import (
     binary_loss,
     contrastive_loss,
-    full_softmax_loss,
-    sampled_softmax_loss,
+    disagreement,
+    sampled_candidates,
+    softmax_loss,
 )
 
 RNG = np.random.default_rng(3)
@@ -42,7 +43,14 @@ def test_full_softmax_is_the_surprise_at_the_target() -> None:
     for k in range(4):
         total = sum(math.exp(float(s)) for s in scores[k])
         wanted -= math.log(math.exp(float(scores[k, columns[k]])) / total)
-    assert full_softmax_loss(scores, columns).mean().item() == pytest.approx(wanted / 4)
+    assert softmax_loss(scores, columns).mean().item() == pytest.approx(wanted / 4)
+
+
+def sampled_softmax(
+    positive: torch.Tensor, negative: torch.Tensor, hit: torch.Tensor, population: int
+) -> torch.Tensor:
+    scores = sampled_candidates(positive, negative, hit, population)
+    return softmax_loss(scores, torch.zeros(len(scores), dtype=torch.int64))
 
 
 def test_sampled_softmax_lets_each_negative_stand_for_its_share_of_the_domain() -> None:
@@ -54,7 +62,7 @@ def test_sampled_softmax_lets_each_negative_stand_for_its_share_of_the_domain() 
         others = sum(60 / 3 * math.exp(float(negative[k, n])) for n in range(3) if not hit[k, n])
         target = math.exp(float(positive[k]))
         wanted -= math.log(target / (target + others))
-    got = sampled_softmax_loss(positive, negative, hit, 60)
+    got = sampled_softmax(positive, negative, hit, 60)
     assert got.mean().item() == pytest.approx(wanted / 4)
 
 
@@ -62,8 +70,32 @@ def test_sampling_every_item_is_the_full_softmax() -> None:
     scores, columns = tensor(4, 6), torch.tensor([5, 0, 2, 2])
     positive = scores[torch.arange(4), columns]
     hit = torch.arange(6) == columns[:, None]
-    sampled = sampled_softmax_loss(positive, scores, hit, 6)
-    torch.testing.assert_close(sampled, full_softmax_loss(scores, columns))
+    sampled = sampled_softmax(positive, scores, hit, 6)
+    torch.testing.assert_close(sampled, softmax_loss(scores, columns))
+
+
+def test_disagreement_is_the_mean_of_both_divergences() -> None:
+    left, right = tensor(3, 5), tensor(3, 5)
+    left[1, 2] = right[1, 2] = -math.inf
+    wanted = 0.0
+    for k in range(3):
+        one, other = ([math.exp(float(s)) for s in side[k]] for side in (left, right))
+        for p, q in zip(one, other, strict=True):
+            if p > 0:
+                p, q = p / sum(one), q / sum(other)
+                wanted += (p * math.log(p / q) + q * math.log(q / p)) / 2
+    assert disagreement(left, right).sum().item() == pytest.approx(wanted)
+
+
+def test_what_agrees_costs_nothing_and_hidden_items_leave_gradients_finite() -> None:
+    scores = tensor(3, 5)
+    scores[0, 1] = -math.inf
+    assert disagreement(scores, scores).tolist() == [0.0, 0.0, 0.0]
+    left, right = scores.clone().requires_grad_(), (scores * 2).requires_grad_()
+    disagreement(left, right).sum().backward()
+    assert left.grad is not None
+    assert torch.isfinite(left.grad).all()
+    assert left.grad.any()
 
 
 @pytest.mark.parametrize("targets", ["soft", "identity"])

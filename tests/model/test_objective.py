@@ -106,6 +106,28 @@ def test_softmax_works_with_all_some_and_too_many_items(shop: Shop, negatives: i
     assert gradients["adapter.first.weight"].abs().sum() > 0
 
 
+@pytest.mark.parametrize("negatives", [0, 5])
+def test_two_passes_agree_without_dropout_and_cost_by_the_weight_with_it(
+    shop: Shop, negatives: int
+) -> None:
+    train = {"loss": "softmax", "negatives": negatives, "alpha": 0.0}
+
+    def loss(agreement: float, dropout: float) -> float:
+        config = shop.config(
+            model={"dropout": dropout, "members": 2}, train={**train, "agreement": agreement}
+        )
+        model = shop.model(model={"dropout": dropout, "members": 2})
+        objective = Objective(model.train(), shop.sequences.training(), config.train)
+        batch = training_batch(objective.training, EVERYONE, 50)
+        torch.manual_seed(1)
+        return objective.loss(batch, objective.draw(batch, np.random.default_rng(0))).item()
+
+    assert loss(1.0, 0.0) == pytest.approx(loss(0.0, 0.0), rel=1e-5)
+    one, two, three = (loss(agreement, 0.5) for agreement in (1.0, 2.0, 3.0))
+    assert two - one > 1e-4
+    assert three - two == pytest.approx(two - one, rel=1e-3)
+
+
 def test_mismatched_negatives_change_the_loss(shop: Shop) -> None:
     right, _ = losses_and_gradients(shop, {"mismatched_negatives": False})
     wrong, _ = losses_and_gradients(shop, {"mismatched_negatives": True})
