@@ -26,8 +26,9 @@ def test_the_paper_preset_holds_the_papers_settings() -> None:
     assert (train.learning_rate, train.patience, model.max_length) == (1e-3, 20, 200)
 
 
-def test_single_is_best_with_one_member() -> None:
-    assert load_preset("single") == load_preset("best", {"model": {"members": 1}})
+def test_single_is_best_with_one_member_and_one_pass() -> None:
+    changes = {"model": {"members": 1}, "train": {"agreement": 0.0}}
+    assert load_preset("single") == load_preset("best", changes)
 
 
 def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
