@@ -111,12 +111,21 @@ def bucketed_users(
     while padding stays small; the order of the batches is shuffled.
     """
     lengths = np.diff(sequences.offsets)
-    users = np.flatnonzero(lengths >= 2)
+    users = _users_with_a_target(sequences)
     users = users[np.argsort(lengths[users] + rng.random(len(users)), kind="stable")]
     batches = np.array_split(users, np.arange(batch_size, len(users), batch_size))
     for index in rng.permutation(len(batches)):
         if len(batches[index]):
             yield batches[index]
+
+
+def batch_count(sequences: Sequences, batch_size: int) -> int:
+    """How many batches `bucketed_users` gives."""
+    return -(-len(_users_with_a_target(sequences)) // batch_size)
+
+
+def _users_with_a_target(sequences: Sequences) -> IntArray:
+    return np.flatnonzero(np.diff(sequences.offsets) >= 2)
 
 
 @dataclass(frozen=True)

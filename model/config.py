@@ -122,6 +122,9 @@ class TrainConfig(_Settings):
     """Passes over the users; early stopping usually ends sooner."""
     patience: int = Field(20, ge=1)
     """Validations without a better NDCG@10 before stopping. The paper's 20."""
+    patience_steps: int = Field(100, ge=0)
+    """And at least so many steps without one: a small shop's epoch is a few steps, and its
+    validation rests on few events."""
     validate_every: int = Field(1, ge=1)
     """Epochs between validations."""
     validation_users: int | None = Field(None, ge=1)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batches import bucketed_users
+from model.batches import batch_count, bucketed_users
 from model.config import TriThreadConfig
 from model.distributed import Team
 from model.encoder import Encoder
@@ -122,6 +122,7 @@ class _Run:
         self.train, self.team = config.train, team
         self.phase: Phase = phase
         self.training = sequences.training()
+        self.steps_an_epoch = batch_count(self.training, self.train.batch_size)
         if not np.any(np.diff(self.training.offsets) >= 2):
             raise NothingToLearnError(
                 "no user has two training events; lower the k-core or hold out less"
@@ -161,8 +162,9 @@ class _Run:
     def reason_to_stop(self) -> StopReason | None:
         best, history = self.state.best(), self.state.history
         if best and len(self.validation):
-            waited = (len(history) - best.epoch) // self.train.validate_every
-            if waited >= self.train.patience:
+            validations = (len(history) - best.epoch) // self.train.validate_every
+            steps = validations * self.train.validate_every * self.steps_an_epoch
+            if validations >= self.train.patience and steps >= self.train.patience_steps:
                 return "patience"
         if len(history) >= self.train.max_epochs:
             return "max_epochs"
@@ -229,8 +231,12 @@ def _gpus(device: torch.device) -> list[torch.device]:
 
 
 def _identity(sequences: Sequences, config: TriThreadConfig) -> str:
-    """Hash of what decides the weights of an epoch; limits that only end a run may change."""
-    deciding = config.model_dump_json(exclude={"train": {"max_epochs", "max_seconds", "patience"}})
+    """Hash of what decides the weights of an epoch; limits that only end a run may change.
+
+    Fields at their default are left out, so that a new switch leaves a checkpoint valid.
+    """
+    limits = {"max_epochs", "max_seconds", "patience", "patience_steps"}
+    deciding = config.model_dump_json(exclude={"train": limits}, exclude_defaults=True)
     digest = hashlib.sha256(deciding.encode())
     for array in (sequences.offsets, sequences.items, sequences.split, sequences.domain_starts):
         digest.update(array.tobytes())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.batches import batch_count
 from model.checkpoint import CheckpointError, read_tensors
 from model.config import ModelConfig, TrainConfig, TriThreadConfig
 from model.ranking import rank_all, ranking_metrics
@@ -106,10 +107,13 @@ def test_the_result_has_the_weights_of_the_best_epoch(shop: Shop, tmp_path: Path
     )
 
 
-def test_patience_counts_validations(shop: Shop) -> None:
+@pytest.mark.parametrize(("steps", "epochs"), [(0, 6), (13, 10)])
+def test_patience_counts_validations_and_steps(shop: Shop, steps: int, epochs: int) -> None:
     stuck = {"learning_rate": 1e-12, "patience": 2, "validate_every": 2, "max_epochs": 50}
-    result = fit(shop.sequences, shop.tables, shop.config(train=stuck))
-    assert (result.stopped, result.best.epoch, len(result.history)) == ("patience", 2, 6)
+    config = shop.config(train={**stuck, "patience_steps": steps})
+    assert batch_count(shop.sequences.training(), config.train.batch_size) == 2
+    result = fit(shop.sequences, shop.tables, config)
+    assert (result.stopped, result.best.epoch, len(result.history)) == ("patience", 2, epochs)
 
 
 def test_a_refit_trains_as_long_as_was_best_and_also_on_validation_events(shop: Shop) -> None:
