@@ -28,7 +28,13 @@ MODEL: dict[str, object] = {"dropout": 0.0, "blocks": 1}
 EVERYTHING: dict[str, object] = {"alpha": 0.5, "beta": 0.5, "max_epochs": 3}
 WANTED: dict[str, dict[str, object]] = {
     "bce": {**EVERYTHING, "negatives": 2},
-    "softmax": {**EVERYTHING, "loss": "softmax", "negatives": 5, "averaging": 0.9},
+    "softmax": {
+        **EVERYTHING,
+        "loss": "softmax",
+        "negatives": 5,
+        "averaging": 0.9,
+        "agreement": 0.5,
+    },
     "lazy": {**EVERYTHING, "table_update": "lazy"},
     "accumulated": {**EVERYTHING, "beta": 0.0, "accumulate": 3},
     "refitted": {**EVERYTHING, "refit": True, "weight_decay": 0.1},
