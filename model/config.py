@@ -138,6 +138,9 @@ class TrainConfig(_Settings):
     refit: bool = False
     """Once validation has chosen the number of epochs, train anew for as many on training and
     validation events together: the last model then knows everything before the test event."""
+    unmet_items: Literal["nearest", "trained"] = "nearest"
+    """Items without a training event: after training they take after the known item whose text is
+    `nearest`, or stay as `trained`, where being negatives alone has pushed them (METHOD 8)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs a training step under autocast, its loss included: matrices are multiplied in
     half precision. Weights, validation and ranking stay float32."""

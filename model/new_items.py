@@ -1,4 +1,4 @@
-"""Give a fitted model a changed catalogue: new items are scorable at once (METHOD 8).
+"""Give a fitted model items it has not met: they are scorable at once (METHOD 8).
 
 Known items have moved away from where their texts put them, and the transition memory knows them.
 A new item left at its text's place would lie where nobody looks any more, so it takes after the
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.sequences import IntArray
+from model.sequences import IntArray, Sequences
 from model.tables import ItemTables
 from model.tri_thread import TriThread
 
@@ -28,6 +28,23 @@ NEAR = 0.3
 """Least cosine of two texts, about their domain's mean, for an item to take after another."""
 LEAST_LENGTH = 0.01
 """Share of a common distance from that mean, below which a text says nothing."""
+
+
+def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
+    """The model in which items without an event in `training` take after known ones, too.
+
+    Training meets them as negatives alone, which pushes them away from everyone. A domain where
+    nothing was met stays as it is, and so does a model of item ids. Returns `model` itself where
+    there is nothing to do, else a copy.
+    """
+    starts, count = model.domain_starts, training.item_count
+    met = np.zeros(count + 1, bool)
+    met[training.items] = True
+    for low, high in zip(starts[:-1] + 1, starts[1:] + 1, strict=True):
+        met[low:high] |= not met[low:high].any()
+    if model.config.global_items == "ids" or met[1:].all():
+        return model
+    return with_catalogue(model, tables, starts, np.where(met, np.arange(count + 1), 0))
 
 
 def with_catalogue(

@@ -23,6 +23,7 @@ from model.config import TriThreadConfig
 from model.distributed import Team
 from model.encoder import Encoder
 from model.memory_reading import remember
+from model.new_items import with_unmet_items
 from model.objective import Objective
 from model.sequences import VALIDATION, IntArray, Sequences
 from model.shares import shares
@@ -67,7 +68,8 @@ def fit(
 
     With a `checkpoint_folder` an interrupted run of the same data and configuration continues, also
     with another number of processes. Without validation events the last epoch is kept. With `refit`
-    set, a second run trains on the validation events too, for as many epochs as were best. Every
+    set, a second run trains on the validation events too, for as many epochs as were best. Items
+    without a training event then take after others (`unmet_items`). Every
     process of a `team` calls this with the same arguments and gets the same model. `compiled` puts
     the threads through `torch.compile`. Raises NothingToLearnError, DivergedError, and
     CheckpointError for a checkpoint of something else.
@@ -77,7 +79,7 @@ def fit(
     found = _finish(search, checkpoint_folder, on_epoch)
     remember(found.model, sequences, config.train.seed)
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
-        return found
+        return _for_every_item(found, tables, search)
     limits = {"max_epochs": found.best.epoch, "max_seconds": None, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
@@ -87,7 +89,14 @@ def fit(
     if found.model.memory is not None:
         refitted.model.memory = found.model.memory
         refitted.model.memory.learn(everything.training())
-    return replace(found, model=refitted.model, history=found.history + refitted.history)
+    whole = replace(found, model=refitted.model, history=found.history + refitted.history)
+    return _for_every_item(whole, tables, second)
+
+
+def _for_every_item(fitted: FitResult, tables: ItemTables, run: _Run) -> FitResult:
+    if run.train.unmet_items == "trained":
+        return fitted
+    return replace(fitted, model=with_unmet_items(fitted.model, tables, run.training))
 
 
 def _finish(
@@ -231,12 +240,12 @@ def _gpus(device: torch.device) -> list[torch.device]:
 
 
 def _identity(sequences: Sequences, config: TriThreadConfig) -> str:
-    """Hash of what decides the weights of an epoch; limits that only end a run may change.
+    """Hash of what decides the weights of an epoch; what ends a run, or follows it, may change.
 
     Fields at their default are left out, so that a new switch leaves a checkpoint valid.
     """
-    limits = {"max_epochs", "max_seconds", "patience", "patience_steps"}
-    deciding = config.model_dump_json(exclude={"train": limits}, exclude_defaults=True)
+    later = {"max_epochs", "max_seconds", "patience", "patience_steps", "unmet_items"}
+    deciding = config.model_dump_json(exclude={"train": later}, exclude_defaults=True)
     digest = hashlib.sha256(deciding.encode())
     for array in (sequences.offsets, sequences.items, sequences.split, sequences.domain_starts):
         digest.update(array.tobytes())
