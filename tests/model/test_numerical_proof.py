@@ -217,7 +217,9 @@ def test_changing_a_later_event_changes_no_earlier_logit(shop: Shop) -> None:
     before, after = scored
     earlier = [key for key in before if key[0] == 1 or key[1] < 3]
     assert len(earlier) == 3 + 4
-    assert all(torch.equal(before[key], after[key]) for key in earlier)
+    # The shapes differ by the domain of the event, and some processors' rounding by the shape.
+    for key in earlier:
+        torch.testing.assert_close(before[key], after[key], rtol=1e-5, atol=1e-6)
     later = [key for key in before if key[0] == 0 and key[1] >= 4]
     assert later
     assert all(not torch.isclose(before[key], after[key]).all() for key in later)
