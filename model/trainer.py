@@ -69,10 +69,10 @@ def fit(
     With a `checkpoint_folder` an interrupted run of the same data and configuration continues, also
     with another number of processes. Without validation events the last epoch is kept. With `refit`
     set, a second run trains on the validation events too, for as many epochs as were best. Items
-    without a training event then take after others (`unmet_items`). Every
-    process of a `team` calls this with the same arguments and gets the same model. `compiled` puts
-    the threads through `torch.compile`. Raises NothingToLearnError, DivergedError, and
-    CheckpointError for a checkpoint of something else.
+    without a training event then take after others (`unmet_items`). Every process of a `team` calls
+    this with the same arguments and gets the same model. `compiled` puts the threads through
+    `torch.compile`. Raises NothingToLearnError, DivergedError, and CheckpointError for a checkpoint
+    of something else.
     """
     place = team or Team()
     search = _Run(sequences, tables, config, profiles, place, compiled)
@@ -132,7 +132,7 @@ class _Run:
         self.phase: Phase = phase
         self.training = sequences.training()
         self.steps_an_epoch = batch_count(self.training, self.train.batch_size)
-        if not np.any(np.diff(self.training.offsets) >= 2):
+        if not self.steps_an_epoch:
             raise NothingToLearnError(
                 "no user has two training events; lower the k-core or hold out less"
             )
