@@ -67,7 +67,7 @@ def with_catalogue(
         )
     if len(domain_starts) != len(model.domain_starts) or len(previous) != tables.item_count + 1:
         raise ValueError("domains cannot be added, and `previous` needs a row per item and padding")
-    grown = copy.deepcopy(model).eval()
+    grown = _copied_without_tables(model)
     grown.domain_starts = np.asarray(domain_starts, np.int64)
     grown.global_table = torch.from_numpy(tables.global_table).to(model.device)
     sources = _sources(grown, previous)
@@ -77,6 +77,12 @@ def with_catalogue(
     if model.memory is not None:
         grown.memory = model.memory.with_catalogue(domain_starts, sources)
     return grown
+
+
+def _copied_without_tables(model: TriThread) -> TriThread:
+    """A copy in evaluation mode that shares what has a row per item, which is replaced next."""
+    shared = (model.global_table, model.local_table, model.correction, model.memory)
+    return copy.deepcopy(model, {id(part): part for part in shared if part is not None}).eval()
 
 
 def _sources(grown: TriThread, previous: IntArray) -> IntArray:

@@ -1,5 +1,7 @@
 """New items: what they take over from the item of nearest text, and what they leave alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,17 @@ def test_known_items_score_as_before(model: TriThread, shop: Shop) -> None:
         old = before.score(shop.sequences.prefixes_of_users(users), domain)
         new = after.score(moved(shop).prefixes_of_users(users), domain)
         torch.testing.assert_close(new[:, kept], old, rtol=1e-5, atol=1e-5)
+
+
+def test_the_model_itself_stays_as_it_was(model: TriThread, shop: Shop) -> None:
+    before = copy.deepcopy(model)
+    made = grown(model, shop)
+    with torch.no_grad():
+        for part in (*made.parameters(), *made.buffers()):
+            part.zero_()
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
+    np.testing.assert_array_equal(model.domain_starts, before.domain_starts)
 
 
 def test_an_item_of_the_same_text_scores_as_its_twin_does_memory_and_all(
