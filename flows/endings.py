@@ -7,8 +7,11 @@ what was answered is kept. 3: the budget is used up, which is no fault; run agai
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
 
 from tasks.asking.budget import BudgetReached
+from tasks.dot_env import PREFIX
 
 FAILED = 1
 BAD_INPUT = 2
@@ -18,6 +21,15 @@ PREFECT_ERROR = "prefect.exceptions.PrefectException"
 PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
 TRANSPORT_ERROR = "httpx.TransportError"
 """Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
+
+VARIABLES = {
+    "Settings": PREFIX,
+    "OperatingSettings": PREFIX,
+    "LlmConfig": PREFIX,
+    "ChatConfig": f"{PREFIX}CHAT_",
+    "EmbeddingConfig": f"{PREFIX}EMBED_",
+}
+"""What the variables of a command's settings begin with, by the class that they fill."""
 
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = frozenset(
@@ -42,6 +54,7 @@ INPUT_ERRORS = frozenset(
         "tasks.asking.local_setup.NotALocalEnvironment",
         "tasks.bundle.NothingRefreshed",
         "tasks.embed.NothingEmbedded",
+        "tasks.experiments.grid.AbsentDump",
         "tasks.experiments.grid.UnreadableGrid",
         "tasks.promoting.releases.NoSuchRelease",
         "tasks.serving.release.NothingServed",
@@ -68,8 +81,12 @@ def ending_of(error: Exception) -> Ending | None:
     """Returns how an error ends a command; None where its trace is wanted."""
     match error:
         case ValidationError():
-            faults = [f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors()]
+            faults = [_fault(error.title, at) for at in error.errors()]
             return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
+        case SettingsError():
+            field = str(error).partition('"')[2].partition('"')[0]
+            text = f"{PREFIX}{field.upper()} is not JSON; the README shows its form"
+            return Ending("Not valid:", text, BAD_INPUT)
         case _ if PREFECT_TIMEOUT in _names_of(error):
             text = (
                 "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. What was "
@@ -92,6 +109,17 @@ def ending_of(error: Exception) -> Ending | None:
             return Ending("Failed:", _message(error), status_of(error))
         case _:
             return None
+
+
+def _fault(title: str, at: ErrorDetails) -> str:
+    """What is wrong where; a setting by its variable."""
+    name = ".".join(map(str, at["loc"]))
+    said = at["msg"].removeprefix("Value error, ")
+    if name == "base_url":
+        said = "write http://HOST:PORT/v1; several of one model, separated by commas"
+    if title in VARIABLES and name:
+        name = f"{VARIABLES[title]}{name.upper()}"
+    return f"{name}: {said}" if name else said
 
 
 def status_of(error: Exception) -> int:

@@ -20,10 +20,17 @@ from tasks.bundle import bundle, parts_of
 from tasks.candidates import candidates_identity, stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.config import DumpConfig
-from tasks.dump.files import existing_file
 from tasks.embed import embed_items
 from tasks.experiments.cell import CellData, cell_identity, make_cell
-from tasks.experiments.grid import Cell, DatasetEntry, Grid, NeuralRecipe, ProfileSource, cells_of
+from tasks.experiments.grid import (
+    AbsentDump,
+    Cell,
+    DatasetEntry,
+    Grid,
+    NeuralRecipe,
+    ProfileSource,
+    cells_of,
+)
 from tasks.experiments.kept import keep, lacking, take, take_cell
 from tasks.ingest import ingest
 from tasks.profile import ProfileConfig, profile_users
@@ -242,12 +249,18 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
     """
     dump = entry.dump(folder)
     files = [path for path in (dump.interactions, dump.items) if path is not None]
+    absent = [path for path in files if not Path(path).is_file()]
+    if absent:
+        raise AbsentDump(
+            f"{', '.join(absent)}: no such file. The grid names it for {entry.name}; put your copy "
+            "of the data there, or change `interactions` and `items` in the grid"
+        )
     settings = {
-        "files": [sha256_of_file(existing_file(path)) for path in files],
+        "files": [sha256_of_file(Path(path)) for path in files],
         "entry": entry.model_dump(
             mode="json", exclude={"name", "interactions", "items"}, exclude_defaults=True
         ),
         "profiles": sorted(source.value for source in _sources(grid)),
-        "llm": llm.model_dump(mode="json", exclude_defaults=True),
+        "llm": llm.what_decides_answers(),
     }
     return f"experiment-{fingerprint_of(settings)}"

@@ -11,9 +11,10 @@ from artifacts.store import Store, write_atomically
 from flows import terminal
 from flows.exits import interruptible
 from flows.experiment import Plan, keep_finished, make_missing, plan, read_dumps
-from flows.options import Device, StoreRoot, WhoAnswers
+from flows.options import StoreRoot, WhoAnswers
 from flows.prefect_api import prefect_api
 from flows.settings import Settings, default_llm
+from flows.training_options import Device
 from tasks.experiments.cell import cell_identity
 from tasks.experiments.grid import Cell, read_grid
 from tasks.experiments.page import render_markdown, render_page

@@ -237,7 +237,9 @@ class Machine:
             except httpx.TransportError:
                 time.sleep(_POLL_SECONDS)
         log = self.folder / "server.log"
-        raise MachineFailed(f"the Prefect server did not start; its log is {log}")
+        raise MachineFailed(
+            f"the Prefect server did not start; mend what {log} says and repeat the command"
+        )
 
     def _read(self, name: str) -> Service | None:
         path = self.folder / f"{name}.json"

@@ -89,7 +89,7 @@ def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ign
     except ImportError as error:
         raise MissingTaskRunner(
             f"LLM4CDSR_TASK_RUNNER={name}, and prefect-{name} is not installed: "
-            f"pip install 'llm4cdsr[{name}]', or set it to threads"
+            f".venv/bin/pip install 'llm4cdsr[{name}]', or set it to threads"
         ) from error
 
 

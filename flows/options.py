@@ -3,10 +3,9 @@
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from pydantic import JsonValue
 
 from flows.refresh import RefreshConfig
 from flows.settings import Settings, default_llm
@@ -17,12 +16,8 @@ from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.cluster import ClusterConfig
 from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
 from tasks.dump.files import existing_file
-from tasks.dump.presets import DatasetPreset, TrainingSettings, load_dataset_preset
+from tasks.dump.presets import DatasetPreset, load_dataset_preset
 from tasks.profile import ProfileConfig
-
-if TYPE_CHECKING:
-    from flows.retrain import RetrainConfig
-    from tasks.train import TrainingConfig
 
 
 class SplitBy(StrEnum):
@@ -79,17 +74,6 @@ ProfileUsers = Annotated[
     int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
 ]
 Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="Model preset: best, large, paper or released; best, or the data set's."),
-]
-Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
-]
-Device = Annotated[
-    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
-]
-PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
 WhoAnswers = Annotated[
     Provider | None,
@@ -207,47 +191,6 @@ def refresh_config(clusters: int, profile_users: int | None, seed: int) -> Refre
     return RefreshConfig(
         clusters=ClusterConfig(clusters=clusters, seed=seed),
         profiles=ProfileConfig(max_users=profile_users, seed=seed),
-    )
-
-
-def retrain_config(
-    preset: str | None,
-    epochs: int | None,
-    device: str,
-    per_domain: int,
-    seed: int,
-    settings: TrainingSettings | None = None,
-) -> "RetrainConfig":
-    """A data set's settings belong to its own preset of the model: another one has others."""
-    from flows.retrain import RetrainConfig
-    from tasks.recommend import RecommendationConfig
-    from tasks.train import TrainingConfig
-
-    settings = settings or TrainingSettings()
-    overrides = settings.overrides if preset in (None, settings.preset) else {}
-    if epochs:
-        overrides = {**overrides, "train": {**overrides.get("train", {}), "max_epochs": epochs}}
-    training = TrainingConfig(
-        preset=preset or settings.preset, overrides=overrides, seed=seed, device=device
-    )
-    return RetrainConfig(
-        training=training,
-        recommendations=RecommendationConfig(per_domain=per_domain),
-    )
-
-
-def training_config(
-    preset: str | None, epochs: int | None, seed: int, device: str, compiled: bool = False
-) -> "TrainingConfig":
-    from tasks.train import TrainingConfig
-
-    overrides: dict[str, dict[str, JsonValue]] = {"train": {"max_epochs": epochs}} if epochs else {}
-    return TrainingConfig(
-        preset=preset or TrainingSettings().preset,
-        overrides=overrides,
-        seed=seed,
-        device=device,
-        compiled=compiled,
     )
 
 

@@ -14,6 +14,7 @@ from artifacts.results import REPORT
 from artifacts.store import Store
 from flows import console, terminal
 from flows import options as opt
+from flows import training_options as fit
 from flows.datasets_command import expectation_table
 from flows.dry_run import plan_refresh
 from flows.exits import interruptible
@@ -39,7 +40,10 @@ RUN_EXAMPLES = (
 REFRESH_EXAMPLES = (
     "Example:\n\nllm4cdsr refresh --interactions events.parquet --items items.parquet"
 )
-RETRAIN_EXAMPLES = "Examples:\n\nllm4cdsr retrain\n\nllm4cdsr retrain --preset paper --seed 1"
+RETRAIN_EXAMPLES = (
+    "Examples:\n\nllm4cdsr retrain\n\nllm4cdsr retrain --preset paper --seed 1\n\n"
+    "llm4cdsr retrain --set train.accumulate=4 --set model.hidden=64"
+)
 
 
 def run(
@@ -61,10 +65,11 @@ def run(
     mode: opt.HowToMerge = Mode.FULL,
     profile_users: opt.ProfileUsers = None,
     clusters: opt.Clusters = 10,
-    preset: opt.Preset = None,
-    epochs: opt.Epochs = None,
-    device: opt.Device = "auto",
-    per_domain: opt.PerDomain = 10,
+    preset: fit.Preset = None,
+    epochs: fit.Epochs = None,
+    replaced: fit.Replaced = None,
+    device: fit.Device = "auto",
+    per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
     language: opt.PromptLanguage = None,
@@ -102,8 +107,8 @@ def run(
         raw,
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
-    retraining = opt.retrain_config(
-        preset, epochs, device, per_domain, seed, chosen.training if chosen else None
+    training = fit.training_config(
+        preset, epochs, replaced, seed, device, chosen.training if chosen else None
     )
     spoken = language or (chosen.language if chosen else None)
     llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
@@ -114,6 +119,7 @@ def run(
     with _running(settings, store, verbose) as root:
         from flows.pipeline import pipeline
 
+        retraining = fit.retrain_config(training, per_domain)
         done = pipeline(dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
@@ -185,10 +191,11 @@ def refresh_command(
 
 def retrain_command(
     name: opt.Name = None,
-    preset: opt.Preset = None,
-    epochs: opt.Epochs = None,
-    device: opt.Device = "auto",
-    per_domain: opt.PerDomain = 10,
+    preset: fit.Preset = None,
+    epochs: fit.Epochs = None,
+    replaced: fit.Replaced = None,
+    device: fit.Device = "auto",
+    per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
@@ -198,10 +205,11 @@ def retrain_command(
     """From the latest refresh to a model, its recommendations and a report."""
     _refuse_torchrun()
     settings = Settings()
-    retraining = opt.retrain_config(preset, epochs, device, per_domain, seed)
+    training = fit.training_config(preset, epochs, replaced, seed, device)
     with _running(settings, store, verbose) as root:
         from flows.retrain import retrain
 
+        retraining = fit.retrain_config(training, per_domain)
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     terminal.out.print(console.verdict_line(release.ref, release.verdict))

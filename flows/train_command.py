@@ -11,6 +11,7 @@ import typer
 from artifacts.store import Store
 from flows import options as opt
 from flows import terminal
+from flows import training_options as fit
 from flows.exits import interruptible
 from flows.settings import Settings
 from model.distributed import Team, team
@@ -22,15 +23,16 @@ EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr train --preset paper --epochs 5\n\n"
     "OMP_NUM_THREADS=4 torchrun --nproc-per-node 4 -m flows.entry train\n\n"
-    "then, with the same preset, epochs and seed: llm4cdsr retrain"
+    "then, with the same preset, epochs, seed and --set: llm4cdsr retrain"
 )
 
 
 def train(
-    preset: opt.Preset = "best",
-    epochs: opt.Epochs = None,
+    preset: fit.Preset = "best",
+    epochs: fit.Epochs = None,
+    replaced: fit.Replaced = None,
     seed: opt.Seed = 0,
-    device: opt.Device = "auto",
+    device: fit.Device = "auto",
     compiled: Annotated[
         bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
     ] = False,
@@ -40,7 +42,7 @@ def train(
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
-    config = opt.training_config(preset, epochs, seed, device, compiled)
+    config = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
     root = store or Settings().store
     with interruptible(), team(config.device) as everyone:
         if everyone.leads:
@@ -49,7 +51,7 @@ def train(
         if everyone.leads:
             terminal.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
             terminal.out.print(
-                "Go on with `llm4cdsr retrain` and the same preset, epochs and seed."
+                "Go on with `llm4cdsr retrain` and the same preset, epochs, seed and --set."
             )
 
 

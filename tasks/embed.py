@@ -121,7 +121,9 @@ def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -
 def _scatter(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
     rows = keyed.join(answered.answers, on=col.KEY, how="inner", maintain_order="left")
     if rows.is_empty():
-        raise NothingEmbedded("no item could be embedded; the stage's failures say why")
+        raise NothingEmbedded(
+            f"no item could be embedded: {_reasons(answered.failures[col.REASON])}"
+        )
     embedded = vectors_of(rows)
     vectors = np.zeros((items + 1, embedded.shape[1]), dtype=np.float32)
     vectors[rows[col.ITEM_INDEX].to_numpy()] = embedded
@@ -135,10 +137,16 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
         others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
         if not len(embedded):
             raise NothingEmbedded(
-                f"no item of the domain {domain} could be embedded; the stage's failures say why"
+                f"no item of the domain {domain} could be embedded: {_reasons(rows[col.REASON])}"
             )
         vectors[others] = vectors[embedded].mean(axis=0)
     return vectors
+
+
+def _reasons(reasons: pl.Series) -> str:
+    """The commonest reasons with their numbers; no text at all is one."""
+    common = reasons.fill_null("no text").value_counts(sort=True).head(3).rows()
+    return "; ".join(f"{count:,} × {reason}" for reason, count in common) or "none has text"
 
 
 def _counts(status: pl.DataFrame, width: int) -> dict[str, int | float]:

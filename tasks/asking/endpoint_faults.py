@@ -81,13 +81,20 @@ def refusal(error: Exception, spec: EndpointSpec, url: str | None, secret: str) 
         )
     if isinstance(error, openai.RateLimitError):
         return EndpointRefused(
-            f"{where} answers no more: the account behind {spec.key_variable or 'the key'} has no "
+            f"{where} answers no more: the account behind {_key_of(spec)} has no "
             f"credit left. What was answered is kept; top it up and run again. It said: {words}"
         )
     return EndpointRefused(
-        f"{where} refuses the key or the model {spec.model}; check "
-        f"{spec.key_variable or 'the key'}. It said: {words}"
+        f"{where} refuses the key or the model {spec.model}; check {_key_of(spec)}. "
+        f"It said: {words}"
     )
+
+
+def _key_of(spec: EndpointSpec) -> str:
+    """Where the key comes from, in words."""
+    if spec.key_secret:
+        return f"the Prefect Secret block {spec.key_secret}"
+    return spec.key_variable or "the key"
 
 
 def refuses_everything(error: Exception) -> bool:

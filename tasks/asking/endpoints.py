@@ -206,9 +206,11 @@ def _endpoint(
         settings = settings.model_copy(update={"base_url": None, "model": None})
     model = settings.model or DEFAULT_MODELS[provider, role]
     if settings.base_url and not settings.model:
+        variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
+        one = settings.base_url.partition(",")[0].strip()
         raise IncompleteEndpoint(
-            f"{settings.base_url} is configured without a model; name one that "
-            f"GET {settings.base_url}/models lists"
+            f"{settings.base_url} is configured without a model: set {variable} to one that "
+            f"GET {one}/models lists"
         )
     parameters = _parameters(provider, settings)
     is_ours = provider in (Provider.LOCAL, Provider.DUMMY)

@@ -18,6 +18,9 @@ NO_KEY = "none"
 
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
+PACE = frozenset({"concurrency", "timeout_seconds", "requests_per_minute", "tokens_per_minute"})
+"""Fields of a model's configuration that change when it answers, and not what."""
+
 
 class Provider(StrEnum):
     """Who answers. ``auto``: configured URLs; else OpenAI where a key is set; else local."""
@@ -114,6 +117,19 @@ class LlmConfig(Strict):
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
     )
+
+    def what_decides_answers(self) -> dict[str, JsonValue]:
+        """Who is asked for what, where it is not the default; not how fast, nor for how much."""
+        models = {
+            "chat": self.chat.model_dump(mode="json", exclude=set(PACE), exclude_defaults=True),
+            "embedding": self.embedding.model_dump(
+                mode="json", exclude={*PACE, "batch_size"}, exclude_defaults=True
+            ),
+        }
+        asked = self.model_dump(
+            mode="json", include={"provider", "language"}, exclude_defaults=True
+        )
+        return asked | {role: given for role, given in models.items() if given}
 
 
 class EndpointSpec(Strict):

@@ -234,5 +234,5 @@ def _refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: Llm
     raise TooManyFailures(
         f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
         f"{config.max_failed_share:.0%} ({reasons}). The good answers are kept; mend the cause "
-        "and run again, or raise max_failed_share"
+        "and run again, or raise `llm.max_failed_share` in the form of a run"
     )

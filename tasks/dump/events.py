@@ -186,7 +186,8 @@ def _require_domains(config: DumpConfig, found: Counter[str]) -> None:
         most = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
         there = ", ".join(f"{domain} ({count:,} events)" for domain, count in most)
         raise UnknownDomain(
-            f"the dump has no event of the domain {', '.join(unknown)}; it has {there or 'none'}"
+            f"the dump has no event of the domain {', '.join(unknown)}; correct --domain: "
+            f"it has {there or 'none'}"
         )
 
 

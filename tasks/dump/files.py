@@ -65,7 +65,7 @@ def open_utf8(path: str) -> BinaryIO:
     start = file.peek(len(codecs.BOM_UTF8))
     if not start:
         file.close()
-        raise UnreadableDump(f"{path} cannot be read: it is empty")
+        raise UnreadableDump(f"{path} cannot be read: it is empty; export it again")
     if start.startswith(_UTF16_MARKS):
         return cast(BinaryIO, codecs.EncodedFile(file, "utf-8", "utf-16", errors="replace"))
     if start.startswith(codecs.BOM_UTF8):

@@ -84,7 +84,9 @@ def require_mapped_columns(named: Mapping[str, str], files: Iterable[tuple[str, 
     unknown = [name for name in named if not any(name in table.names for _, table in files)]
     if unknown:
         there = "; ".join(f"{path} has {', '.join(table.names)}" for path, table in files)
-        raise UnreadableDump(f"no file has a column {', '.join(unknown)}: {there}")
+        raise UnreadableDump(
+            f"no file has a column {', '.join(unknown)}; correct --column: {there}"
+        )
 
 
 def amazon_2018_item(raw: RawObject) -> RawObject:

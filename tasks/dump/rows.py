@@ -84,7 +84,10 @@ def renamed(
             none at all.
     """
     if not table.names:
-        raise UnreadableDump(f"{path} cannot be read: no row of it has the form that its name says")
+        raise UnreadableDump(
+            f"{path} cannot be read: no row of it has the form that its name says; give it the "
+            "ending of its real form"
+        )
     ours = {theirs: names.get(theirs, theirs) for theirs in table.names}
     wanted = {*wanted, *needed}
     chosen = {theirs: name for theirs, name in ours.items() if name in wanted}

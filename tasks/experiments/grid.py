@@ -27,6 +27,10 @@ class UnreadableGrid(ValueError):
     """The file is no TOML; the message names the line."""
 
 
+class AbsentDump(ValueError):
+    """A file that the grid names is not there."""
+
+
 class ProfileSource(StrEnum):
     """What user profiles are made of."""
 

@@ -15,6 +15,7 @@ from tasks.bundle import SERVING
 from tasks.store_notes import read_note, write_note
 
 HISTORY = "releases.jsonl"
+FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"
 
 
 class NoSuchRelease(LookupError):
@@ -71,9 +72,10 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
     _first_entry(store)
     served = served_in_turn(history(store))
     if len(served) < 2:
+        ways = "`llm4cdsr releases` lists them; `llm4cdsr promote RELEASE` serves any of them"
         raise NoSuchRelease(
             f"{store.root} has served {len(served)} release(s): there is none to go back to. "
-            "`llm4cdsr releases` lists them; `llm4cdsr promote RELEASE` serves any of them"
+            + (ways if served else FIRST_RUN)
         )
     previous = served[-2]
     store.manifest(previous)
@@ -101,8 +103,9 @@ def release_named(store: Store, name: str) -> ArtifactRef:
     known |= {manifest.fingerprint for manifest in store.artifacts(Kind.RELEASE)}
     found = sorted(fingerprint for fingerprint in known if fingerprint.startswith(prefix))
     if len(found) != 1:
-        listed = ", ".join(found or sorted(known)) or "none"
-        raise NoSuchRelease(f"{name} names {len(found)} releases of {store.root}; known: {listed}")
+        listed = ", ".join(found or sorted(known))
+        there = f"known: {listed}" if known else FIRST_RUN
+        raise NoSuchRelease(f"{name} names {len(found)} releases of {store.root}; {there}")
     return ArtifactRef(kind=Kind.RELEASE, fingerprint=found[0])
 
 

@@ -182,5 +182,6 @@ def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise OnnxMissing(
-            f"ONNX needs {', '.join(missing)}: pip install 'llm4cdsr[onnx]', or use --format torch"
+            f"ONNX needs {', '.join(missing)}: .venv/bin/pip install 'llm4cdsr[onnx]', "
+            "or use --format torch"
         )

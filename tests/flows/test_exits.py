@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from artifacts.ledger_export import UnknownForm
 from flows.endings import BAD_INPUT, FAILED, INPUT_ERRORS, ending_of, status_of
 from flows.operating import MissingTaskRunner
 from flows.refresh import refresh
+from flows.settings import Settings, default_llm
+from model.config import TrainConfig
 from model.trainer import NothingToLearnError
 from tasks.asking.batch_config import BatchConfig, NoBudgetInBatches
 from tasks.asking.budget import Budget
@@ -56,6 +60,36 @@ def test_a_fault_of_our_own_is_a_failure() -> None:
 def test_every_input_error_that_is_named_exists(name: str) -> None:
     module, _, kind = name.rpartition(".")
     assert issubclass(getattr(import_module(module), kind), Exception)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LLM4CDSR_PRICES", "{m: 3}", "LLM4CDSR_PRICES is not JSON"),
+        ("LLM4CDSR_CHAT_CONCURRENCY", "many", "LLM4CDSR_CHAT_CONCURRENCY: Input should be"),
+        ("LLM4CDSR_CHAT_CONCURRENCY", "0", "LLM4CDSR_CHAT_CONCURRENCY: Input should be"),
+        ("LLM4CDSR_EMBED_BASE_URL", "nowhere", "LLM4CDSR_EMBED_BASE_URL: write http://"),
+        ("LLM4CDSR_OUTAGE_MINUTES", "-1", "LLM4CDSR_OUTAGE_MINUTES: Input should be"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((ValidationError, SettingsError)) as raised:
+        default_llm(Settings())
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert ending.status == BAD_INPUT
+    assert ending.text.startswith(said)
+
+
+def test_a_fault_of_several_fields_has_no_empty_name() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TrainConfig.model_validate({"agreement": 2.0})
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert ending.text.startswith("agreement compares")
 
 
 @flow(name="endless", timeout_seconds=0.1)

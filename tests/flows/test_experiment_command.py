@@ -120,6 +120,13 @@ def test_a_killed_experiment_goes_on_and_a_finished_one_does_nothing(
     assert "4 of 4 cells are done" in experiment.run("--dry-run").stdout
 
 
+def test_a_dump_that_is_not_there_is_told_with_where_it_is_named(experiment: Experiment) -> None:
+    (experiment.folder / "items.parquet").unlink()
+    failed = experiment.run("--dry-run")
+    assert failed.returncode == 2
+    assert "no such file. The grid names it for shops" in " ".join(failed.stderr.split())
+
+
 def test_kept_cells_are_shown_and_completed_on_another_store(experiment: Experiment) -> None:
     whole = experiment.run("--keep", "kept", "--markdown", "results.md")
     assert whole.returncode == 0, whole.stderr

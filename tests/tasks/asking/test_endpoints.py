@@ -204,3 +204,20 @@ def test_settings_of_a_role_reach_its_spec(tmp_path: Path) -> None:
 def test_a_mistyped_setting_is_refused() -> None:
     with pytest.raises(ValueError, match="Extra inputs"):
         ChatConfig.model_validate({"modle": "x"})
+
+
+def test_how_fast_models_are_asked_decides_no_answer() -> None:
+    hurried = LlmConfig(
+        chat=ChatConfig(concurrency=3, requests_per_minute=60),
+        embedding=EmbeddingConfig(batch_size=2),
+        outage_minutes=1,
+        max_failed_share=0.5,
+    )
+    assert hurried.what_decides_answers() == LlmConfig().what_decides_answers()
+    for other in (
+        LlmConfig(chat=ChatConfig(temperature=0.7)),
+        LlmConfig(embedding=EmbeddingConfig(model="m")),
+        LlmConfig(provider=Provider.DUMMY),
+        at_url(),
+    ):
+        assert other.what_decides_answers() != LlmConfig().what_decides_answers()

@@ -1,0 +1,105 @@
+"""The options of commands that train, and what they make together."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from model.config import ModelConfig, TrainConfig, load_preset, preset_names
+from tasks.dump.presets import TrainingSettings
+
+if TYPE_CHECKING:
+    from flows.retrain import RetrainConfig
+    from tasks.train import TrainingConfig
+
+Overrides = dict[str, dict[str, JsonValue]]
+
+SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "train": TrainConfig}
+ELSEWHERE = {"train.seed": "--seed"}
+
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f"Model preset: {', '.join(preset_names())}; best, or the data set's."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
+]
+Replaced = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the preset: train.accumulate=4, model.members=5; may be repeated. "
+        "docs/deviations.md and model/config.py have them all.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
+]
+PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
+
+
+def retrain_config(
+    training: "TrainingConfig",
+    per_domain: int,
+) -> "RetrainConfig":
+    from flows.retrain import RetrainConfig
+    from tasks.recommend import RecommendationConfig
+
+    return RetrainConfig(
+        training=training, recommendations=RecommendationConfig(per_domain=per_domain)
+    )
+
+
+def training_config(
+    preset: str | None,
+    epochs: int | None,
+    replaced: list[str] | None,
+    seed: int,
+    device: str,
+    settings: TrainingSettings | None = None,
+    compiled: bool = False,
+) -> "TrainingConfig":
+    """A data set's settings belong to its own preset of the model: another one has others.
+
+    Raises typer.BadParameter for a field that is not there, pydantic's ValidationError for a value
+    that cannot be.
+    """
+    from tasks.train import TrainingConfig
+
+    settings = settings or TrainingSettings()
+    overrides: Overrides = {}
+    if preset in (None, settings.preset):
+        overrides = {section: dict(fields) for section, fields in settings.overrides.items()}
+    for text in replaced or ():
+        section, field, value = _replacement(text)
+        overrides.setdefault(section, {})[field] = value
+    if epochs:
+        overrides.setdefault("train", {})["max_epochs"] = epochs
+    chosen = preset or settings.preset
+    if chosen not in preset_names():
+        raise typer.BadParameter(f"no preset {chosen!r}; there are {', '.join(preset_names())}")
+    load_preset(chosen, overrides)
+    return TrainingConfig(
+        preset=chosen, overrides=overrides, seed=seed, device=device, compiled=compiled
+    )
+
+
+def _replacement(text: str) -> tuple[str, str, JsonValue]:
+    """Section, field and value of FIELD=VALUE; a value that is no JSON is a word."""
+    name, equals, value = text.partition("=")
+    section, dot, field = name.partition(".")
+    if not (equals and dot and value) or section not in SECTIONS:
+        raise typer.BadParameter(
+            f"--set {text}: write model.FIELD=VALUE or train.FIELD=VALUE, as train.accumulate=4"
+        )
+    if name in ELSEWHERE:
+        raise typer.BadParameter(f"--set {text}: that is what {ELSEWHERE[name]} is for")
+    if field not in (fields := SECTIONS[section].model_fields):
+        raise typer.BadParameter(
+            f"--set {text}: no field {field} of {section}; there are {', '.join(sorted(fields))}"
+        )
+    try:
+        return section, field, TypeAdapter(JsonValue).validate_json(value)
+    except ValidationError:
+        return section, field, value
