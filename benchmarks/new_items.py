@@ -3,7 +3,7 @@
 A share of each domain's items is taken out of the data, with all their events; the projections and
 the model are fitted on the rest; then the items are added as new ones, and every event on them is
 ranked against all items of its domain that its user had not met. Needs a store with a refresh, as
-`llm4cdsr run refresh` leaves it, and no language model.
+`llm4cdsr refresh` leaves it, and no language model.
 
     python benchmarks/new_items.py --store artifacts/data --epochs 10 --splits 3
 """

@@ -111,7 +111,7 @@ COMMANDS = {
         "flows.local_commands",
         "setup_local",
         None,
-        "Install the local vLLM pair and its models now, not on the first run (3.4 GB).",
+        "Install the local vLLM pair and its models now, not on the first run (4 GB).",
     ),
     "show": Listed(
         "flows.show_command",

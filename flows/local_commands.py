@@ -49,7 +49,7 @@ def serve(
 
 
 def setup_local() -> None:
-    """Install the local vLLM pair and its models now, not on the first run (3.4 GB)."""
+    """Install the local vLLM pair and its models now, not on the first run (4 GB)."""
     terminal.show_logs(verbose=False)
     environment = ensure_local_environment(Settings().local_vllm, report=logger.info)
     terminal.out.print(f"ready: {environment.directory}")

@@ -83,8 +83,9 @@ def retrain(
     dataset = source["dataset"]
 
     model = train(dataset, source["tables"], source["profiles"], config.training, root)
-    metrics = evaluate(dataset, model.ref, config.evaluation, root)
-    recommendations = recommend(dataset, model.ref, config.recommendations, root)
+    device = config.training.device
+    metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
+    recommendations = recommend(dataset, model.ref, config.recommendations, root, device)
     made = {
         "model": model.ref,
         "metrics": metrics.ref,

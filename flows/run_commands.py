@@ -69,6 +69,7 @@ def run(
     epochs: fit.Epochs = None,
     replaced: fit.Replaced = None,
     device: fit.Device = "auto",
+    test_events: fit.TestEvents = None,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
@@ -119,7 +120,7 @@ def run(
     with _running(settings, store, verbose) as root:
         from flows.pipeline import pipeline
 
-        retraining = fit.retrain_config(training, per_domain)
+        retraining = fit.retrain_config(training, per_domain, test_events)
         done = pipeline(dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
@@ -195,6 +196,7 @@ def retrain_command(
     epochs: fit.Epochs = None,
     replaced: fit.Replaced = None,
     device: fit.Device = "auto",
+    test_events: fit.TestEvents = None,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
@@ -209,7 +211,7 @@ def retrain_command(
     with _running(settings, store, verbose) as root:
         from flows.retrain import retrain
 
-        retraining = fit.retrain_config(training, per_domain)
+        retraining = fit.retrain_config(training, per_domain, test_events)
         release = retrain(retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     terminal.out.print(console.verdict_line(release.ref, release.verdict))

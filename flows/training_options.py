@@ -36,18 +36,28 @@ Replaced = Annotated[
 Device = Annotated[
     str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
 ]
+TestEvents = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Evaluate on so many held-out events, a seeded sample, where ranking a large "
+        "catalogue for everyone takes too long; all by default.",
+    ),
+]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 
 
 def retrain_config(
-    training: "TrainingConfig",
-    per_domain: int,
+    training: "TrainingConfig", per_domain: int, test_events: int | None
 ) -> "RetrainConfig":
     from flows.retrain import RetrainConfig
+    from tasks.evaluate import EvaluationConfig
     from tasks.recommend import RecommendationConfig
 
     return RetrainConfig(
-        training=training, recommendations=RecommendationConfig(per_domain=per_domain)
+        training=training,
+        evaluation=EvaluationConfig(max_events=test_events),
+        recommendations=RecommendationConfig(per_domain=per_domain),
     )
 
 

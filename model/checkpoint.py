@@ -54,7 +54,7 @@ def save_model(
     _replace(folder / CONFIG_FILE, card.model_dump_json(indent=2).encode())
 
 
-def load_model(folder: Path, device: str = "cpu") -> tuple[TriThread, ModelCard]:
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThread, ModelCard]:
     """The model as it was saved, in evaluation mode.
 
     Raises CheckpointError, also for a model that another version of this code has saved.

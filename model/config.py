@@ -126,7 +126,7 @@ class TrainConfig(_Settings):
     """And at least so many steps without one: a small shop's epoch is a few steps, and its
     validation rests on few events."""
     validate_every: int = Field(1, ge=1)
-    """Epochs between validations."""
+    """Epochs between validations; the last epoch has one in any case."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on this many users, chosen by the seed; none means all."""
     validation_candidates: int | None = Field(None, ge=1)

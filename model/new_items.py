@@ -34,15 +34,15 @@ def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) 
     """The model in which items without an event in `training` take after known ones, too.
 
     Training meets them as negatives alone, which pushes them away from everyone. A domain where
-    nothing was met stays as it is, and so does a model of item ids. Returns `model` itself where
-    there is nothing to do, else a copy.
+    nothing was met stays as it is, and so does a model that reads no text. Returns `model` itself
+    where there is nothing to do, else a copy.
     """
     starts, count = model.domain_starts, training.item_count
     met = np.zeros(count + 1, bool)
     met[training.items] = True
     for low, high in zip(starts[:-1] + 1, starts[1:] + 1, strict=True):
         met[low:high] |= not met[low:high].any()
-    if model.config.global_items == "ids" or met[1:].all():
+    if not model.reads_text or met[1:].all():
         return model
     return with_catalogue(model, tables, starts, np.where(met, np.arange(count + 1), 0))
 
@@ -55,11 +55,11 @@ def with_catalogue(
     `previous` (|V'| + 1,) holds each item's index in the old catalogue, 0 where it is new: known
     items keep what they have, and new ones take after those of like text. Of
     `tables` the global rows count; they must be of the model's own projection. Raises ValueError
-    for tables of other widths, and for a model of item ids, which has nothing to say about a new
-    one.
+    for tables of other widths, and for a model that reads no text, which has nothing to say about a
+    new item.
     """
-    if model.config.global_items == "ids":
-        raise ValueError("a model with global_items='ids' knows no text; retrain it for new items")
+    if not model.reads_text:
+        raise ValueError("the model reads no text, only ids; retrain it for new items")
     if tables.global_table.shape[1] != model.global_table.shape[1]:
         raise ValueError(
             f"global table of width {tables.global_table.shape[1]} for a model of width "

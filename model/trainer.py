@@ -72,7 +72,7 @@ def fit(
     without a training event then take after others (`unmet_items`). Every process of a `team` calls
     this with the same arguments and gets the same model. `compiled` puts the threads through
     `torch.compile`. Raises NothingToLearnError, DivergedError, and CheckpointError for a checkpoint
-    of something else.
+    of other events or another configuration; a folder is for one set of tables and profiles.
     """
     place = team or Team()
     search = _Run(sequences, tables, config, profiles, place, compiled)
@@ -222,7 +222,8 @@ class _Run:
         return total
 
     def _validate(self, number: int) -> tuple[float, float]:
-        if not len(self.validation) or number % self.train.validate_every:
+        is_due = number % self.train.validate_every == 0 or number == self.train.max_epochs
+        if not (len(self.validation) and is_due):
             return float("nan"), float("nan")
         return self.validation.measure(self.model)
 

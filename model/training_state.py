@@ -85,8 +85,11 @@ class TrainingState:
         self.best_weights = _copy(self.model)
 
     def return_to_best(self) -> None:
+        """The weights of the best epoch; before any validation those that would be validated."""
         if self.best() is not None:
             _put(self.model, self.best_weights)
+        elif self._average is not None:
+            _put(self.model, self._average)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -129,6 +129,16 @@ class TriThread(nn.Module):
     def domain_count(self) -> int:
         return len(self.domain_starts) - 1
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a score owes anything to what is written about an item.
+
+        With ids in its place (an ablation, a baseline) a local start from text does not count.
+        """
+        if self.identities is not None:
+            return False
+        return self.global_thread is not None or self.config.local_start == "text"
+
     def item_tables(self) -> list[nn.Embedding]:
         """Trainable tables of one row per item, of which a step uses few."""
         tables = (self.local_table, self.correction, self.identities)

@@ -27,6 +27,7 @@ from artifacts.results import (
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import load_model
+from model.distributed import alone
 from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
 from model.scoring import ModelScorer, Scorer
 from model.sequences import TEST, IntArray, Prefixes, Sequences
@@ -67,7 +68,13 @@ class EvaluationConfig(Strict):
     more_candidates: int | None = Field(
         default=None, ge=1, description="Of a second sampled ranking, such as 999; none by default."
     )
-    seed: int = Field(default=0, description="Draws the sampled candidates.")
+    max_events: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rank so many held-out events, drawn by the seed: where ranking the whole "
+        "catalogue for every user is too much. All by default.",
+    )
+    seed: int = Field(default=0, description="Draws the sampled candidates and events.")
 
     def sampled_rankings(self) -> dict[str, int]:
         """Returns the number of candidates of each sampled ranking, by the ranking's name."""
@@ -78,19 +85,24 @@ class EvaluationConfig(Strict):
 
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
 def evaluate(
-    dataset: ArtifactRef, model: ArtifactRef, config: EvaluationConfig, store_root: str
+    dataset: ArtifactRef,
+    model: ArtifactRef,
+    config: EvaluationConfig,
+    store_root: str,
+    device: str = "cpu",
 ) -> StageResult:
     """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
 
     The candidates of the sampled rankings are an artifact of the dataset: every model and every
-    run is measured against the same ones. Where no user has the three events that leave-one-out
+    run is measured against the same ones. ``device`` is where scores are computed, as in
+    `TrainingConfig`. Where no user has the three events that leave-one-out
     needs, there are no metrics, and a note says so.
     """
     store = Store(store_root)
     wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
 
     def make(draft: Draft) -> None:
-        fitted, card = load_model(store.path(model))
+        fitted, card = load_model(store.path(model), alone(device).device)
         sequences = load_sequences(store, dataset)
         if card.config.train.refit:
             # A model that has learnt the validation events is held against baselines that have too.
@@ -100,7 +112,7 @@ def evaluate(
             ranking: read_candidates(store, stored_candidates(store, dataset, count, config.seed))
             for ranking, count in config.sampled_rankings().items()
         }
-        metrics, ranks = measure(scorers, sequences, candidates)
+        metrics, ranks = measure(scorers, sequences, candidates, asked_events(sequences, config))
         metrics.write_parquet(draft.path / METRICS)
         ranks.write_parquet(draft.path / RANKS)
         quoted = json.dumps(quoted_figures(metrics), indent=2) + "\n"
@@ -110,18 +122,38 @@ def evaluate(
             draft.notes.append(NOTHING_HELD_OUT)
         else:
             draft.counts.update(headline(metrics))
+            if (held_out := len(sequences.prefixes_of_split(TEST))) > draft.counts["targets"]:
+                draft.notes.append(
+                    f"measured on {draft.counts['targets']:,} of {held_out:,} held-out events"
+                )
 
     return run_stage(store, "evaluate", wanted, make)
 
 
+def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:
+    """Returns the places of the held-out events that are ranked, ascending."""
+    count = len(sequences.prefixes_of_split(TEST))
+    if config.max_events is None or count <= config.max_events:
+        return np.arange(count)
+    rng = np.random.default_rng(config.seed)
+    return np.sort(rng.choice(count, config.max_events, replace=False))
+
+
 def measure(
-    scorers: dict[str, Scorer], sequences: Sequences, candidates: dict[str, IntArray]
+    scorers: dict[str, Scorer],
+    sequences: Sequences,
+    candidates: dict[str, IntArray],
+    asked: IntArray | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Returns metrics, and the rank of every held-out event by every scorer.
 
-    ``candidates`` (test events, candidates) are those of each sampled ranking, by its name.
+    ``candidates`` (test events, candidates) are those of each sampled ranking, by its name;
+    ``asked`` the places of the events that are ranked, all where None.
     """
     prefixes = sequences.prefixes_of_split(TEST)
+    if asked is not None:
+        prefixes = prefixes.select(asked)
+        candidates = {ranking: drawn[asked] for ranking, drawn in candidates.items()}
     if not len(prefixes):
         return pl.DataFrame(schema=METRIC_SCHEMA), pl.DataFrame(schema=RANK_SCHEMA)
     groups = metric_groups(prefixes)

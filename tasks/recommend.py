@@ -13,6 +13,7 @@ from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import load_model
+from model.distributed import alone
 from model.recommend import recommend as best_items
 from model.scoring import ModelScorer, Scorer
 from tasks.model_inputs import sequences_of
@@ -30,19 +31,24 @@ class RecommendationConfig(Strict):
 
 @task(name="recommend", task_run_name="recommend", cache_policy=NO_CACHE)
 def recommend(
-    dataset: ArtifactRef, model: ArtifactRef, config: RecommendationConfig, store_root: str
+    dataset: ArtifactRef,
+    model: ArtifactRef,
+    config: RecommendationConfig,
+    store_root: str,
+    device: str = "cpu",
 ) -> StageResult:
     """Returns the recommendations (`RECOMMENDATION_SCHEMA`) after each user's whole history.
 
     Every user gets items of every domain, also of those in which the user was never active, and
-    every item can be recommended, also one that nobody bought.
+    every item can be recommended, also one that nobody bought. ``device`` is where scores are
+    computed, as in `TrainingConfig`.
     """
     store = Store(store_root)
     wanted = identity(Kind.RECOMMENDATIONS, config, {"dataset": dataset, "model": model})
 
     def make(draft: Draft) -> None:
         data = read_dataset(store, dataset)
-        fitted, _ = load_model(store.path(model))
+        fitted, _ = load_model(store.path(model), alone(device).device)
         table = recommendations(data, ModelScorer(fitted), config)
         table.write_parquet(draft.path / RECOMMENDATIONS)
         draft.notes.extend(store.manifest(model).notes)

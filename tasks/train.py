@@ -110,8 +110,8 @@ def train_together(
     (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
     if team.leads:
         result = run_stage(store, "train", wanted, make)
+        team.wait()  # The others may still be reading the checkpoint of a run that was killed.
         store.drop_workspace(workspace)
-        team.wait()
         return result
     if not is_made:
         _fitted(store, sources, config, team, store.workspace(workspace))

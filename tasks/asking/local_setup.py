@@ -110,7 +110,7 @@ def ensure_local_environment(
     """Make, complete or update the environment; returns at once when it is up to date.
 
     Steps that finished are kept after an interruption, a step that did not is begun anew.
-    `constraints` is handed to pip if the file exists. Needs about 3.5 GB of disk.
+    `constraints` is handed to pip if the file exists. Needs about 4 GB of disk.
 
     Raises LocalInstallFailed, ChatModelConversionFailed, NotALocalEnvironment.
     """

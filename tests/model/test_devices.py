@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.checkpoint import load_model, save_model
+from model.config import load_preset
 from model.distributed import Team, alone
 from model.encoder import Encoder
 from model.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
@@ -37,6 +38,16 @@ def fitted(
 
 def losses(result: FitResult) -> list[float]:
     return [report.loss for report in result.history]
+
+
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_a_thread_in_training_is_one_graph_to_the_compiler(preset: str) -> None:
+    changes: dict[str, object] = {"hidden": 8, "max_length": 5, "event_dropout": 0.1}
+    thread = Encoder(load_preset(preset, {"model": changes}).model).train()
+    vectors, is_padding = torch.randn(2, 4, 8), torch.zeros(2, 4, dtype=torch.bool)
+    torch.compiler.reset()
+    traced = torch._dynamo.explain(thread)(vectors, is_padding)
+    assert (traced.graph_count, traced.graph_break_count) == (1, 0)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

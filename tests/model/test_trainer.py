@@ -150,6 +150,25 @@ def test_without_validation_events_the_last_epoch_is_kept(shop: Shop) -> None:
     assert (result.stopped, result.best.epoch) == ("max_epochs", 3)
 
 
+def test_the_last_epoch_is_validated_whenever_the_others_are(shop: Shop) -> None:
+    config = shop.config(train={"max_epochs": 3, "validate_every": 2})
+    figures = [
+        report.validation_ndcg for report in fit(shop.sequences, shop.tables, config).history
+    ]
+    assert np.isnan(figures[0])
+    assert not np.isnan(figures[1:]).any()
+
+
+def test_weights_that_were_never_validated_are_the_average_too(shop: Shop, tmp_path: Path) -> None:
+    train = {"max_seconds": 1e-9, "validate_every": 2, "max_epochs": 4, "averaging": 0.9}
+    result = fit(shop.sequences, shop.tables, shop.config(train=train), None, tmp_path)
+    assert result.stopped == "max_seconds"
+    tensors, _ = read_tensors(tmp_path / STATE_FILE)
+    kept = weights(result)["adapter.first.weight"]
+    assert torch.equal(kept, tensors["average.adapter.first.weight"])
+    assert not torch.equal(kept, tensors["model.adapter.first.weight"])
+
+
 def test_a_time_limit_ends_the_run_after_the_epoch(shop: Shop) -> None:
     config = shop.config(train={"max_seconds": 1e-9, "max_epochs": 50})
     result = fit(shop.sequences, shop.tables, config)

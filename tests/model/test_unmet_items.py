@@ -71,3 +71,23 @@ def assert_is_left(shop: Shop, met: np.ndarray, changes: dict[str, object]) -> N
     starts, names = shop.sequences.domain_starts, shop.sequences.domain_names
     training = Sequences(np.array([0, len(met)]), met, np.zeros(len(met), np.int8), starts, names)
     assert with_unmet_items(model, shop.tables, training) is model
+
+
+@pytest.mark.parametrize(
+    "without_text",
+    [{"global_items": "ids"}, {"global_thread": False, "local_start": "random"}],
+)
+def test_a_model_that_reads_no_text_owes_it_nothing(
+    shop_with_unmet: Shop, without_text: dict[str, object]
+) -> None:
+    """The baselines of ids: other texts, the same scores of every item, met or not."""
+    flipped = shop_with_unmet.tables.global_table[::-1].copy()
+    flipped[0] = 0.0
+    other = ItemTables(flipped, shop_with_unmet.tables.local_table)
+    config = shop_with_unmet.config({"local_start": "random", **without_text}, {"alpha": 0.0})
+    everyone = shop_with_unmet.sequences.prefixes_of_users(np.arange(23))
+    found = [
+        ModelScorer(fit(shop_with_unmet.sequences, tables, config).model).score(everyone, 0)
+        for tables in (shop_with_unmet.tables, other)
+    ]
+    torch.testing.assert_close(found[0], found[1])

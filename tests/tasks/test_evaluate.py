@@ -18,6 +18,8 @@ from tasks.baselines import baselines
 from tasks.evaluate import (
     FULL,
     SAMPLED,
+    EvaluationConfig,
+    asked_events,
     headline,
     measure,
 )
@@ -156,3 +158,21 @@ def test_a_dataset_without_held_out_events_has_no_metrics_and_is_no_error() -> N
     metrics, ranks = measure({"fixed": Fixed()}, sequences, {})
     assert metrics.is_empty()
     assert ranks.is_empty()
+
+
+def test_a_sample_of_events_is_ranked_as_all_of_them_are() -> None:
+    sequences = random_sequences()
+    candidates = drawn(sequences, 5)
+    everyone = sequences.prefixes_of_split(TEST)
+    asked = asked_events(sequences, EvaluationConfig(max_events=9, seed=4))
+    assert len(asked) == 9 < len(everyone)
+    assert np.all(np.diff(asked) > 0)
+    other = asked_events(sequences, EvaluationConfig(max_events=9, seed=5))
+    assert not np.array_equal(asked, other)
+    all_ranks = measure({"fixed": Fixed()}, sequences, candidates)[1]
+    metrics, ranks = measure({"fixed": Fixed()}, sequences, candidates, asked)
+    users = everyone.users[asked].tolist()
+    wanted = all_ranks.filter(pl.col("user_index").is_in(users))
+    assert ranks.sort(ranks.columns).equals(wanted.sort(wanted.columns))
+    assert headline(metrics)["targets"] == 9
+    assert len(asked_events(sequences, EvaluationConfig(max_events=1000))) == len(everyone)

@@ -115,7 +115,10 @@ def test_a_key_in_a_prefect_block_is_read_there(
 
 def test_a_url_without_a_model_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with (
-        pytest.raises(IncompleteEndpoint, match="name one"),
+        pytest.raises(
+            IncompleteEndpoint,
+            match=r"set LLM4CDSR_\w+_MODEL to one that GET http://127.0.0.1:9/v1/models lists",
+        ),
         open_endpoints(at_url(model=None), tmp_path, tmp_path),
     ):
         pass

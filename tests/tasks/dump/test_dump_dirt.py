@@ -215,12 +215,13 @@ def test_millions_of_rows_of_one_user_are_one_history(tmp_path: Path) -> None:
 
 
 def test_a_named_column_that_no_file_has_is_refused_with_the_columns(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDump, match=r"column reviewerId: .*has user_id, item_id"):
+    with pytest.raises(UnreadableDump, match=r"column reviewerId; correct --column: .*has user_id"):
         ingested_csv(tmp_path, HEADER + GOOD, columns={"reviewerId": "user_id"})
 
 
 def test_a_domain_without_events_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UnknownDomain, match=r"domain books; it has a \(1 events\), b \(1 events\)"):
+    said = r"domain books; correct --domain: it has a \(1 events\), b \(1 events\)"
+    with pytest.raises(UnknownDomain, match=said):
         ingested_csv(tmp_path, HEADER + GOOD, domains=("a", "books"))
 
 
