@@ -1,6 +1,7 @@
 """Sequences a second of training, and seconds of full-ranking evaluation, on any dump.
 
-Needs no language model: item vectors are the dummy endpoint's, as wide as MiniLM's.
+Needs no language model: item vectors are the dummy endpoint's, profiles are noise, one a user,
+both as wide as MiniLM's.
 
     OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 \\
         python benchmarks/train_speed.py --interactions events.parquet --items items.parquet
@@ -15,6 +16,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from figures import tell
@@ -26,6 +28,7 @@ from model.config import load_preset
 from model.ranking import rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST
+from model.tables import UserProfiles
 from model.trainer import EpochReport, fit
 from tasks.dump.config import DumpConfig
 from tasks.ingest import ingest
@@ -41,6 +44,9 @@ def main(
     preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to time; the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    profiled: Annotated[
+        bool, typer.Option("--profiles/--no-profiles", help="Align with a profile of every user.")
+    ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
@@ -52,17 +58,23 @@ def main(
         ref = ingest.fn(DumpConfig(interactions=interactions, items=items), folder).ref
         data = read_dataset(store, ref)
     sequences, tables = sequences_of(data), text_tables(data)
-    changes = {"max_epochs": epochs, "refit": False, "validate_every": epochs + 1}
+    profiles = _profiles(sequences.user_count, tables.global_table.shape[1]) if profiled else None
+    changes = {
+        "max_epochs": epochs,
+        "refit": False,
+        "validate_every": epochs + 1,
+        "validation_users": 100,
+    }
+    config = load_preset(preset, {"train": changes})
     reports: list[EpochReport] = []
-    fitted = fit(
-        sequences, tables, load_preset(preset, {"train": changes}), on_epoch=reports.append
-    )
+    fitted = fit(sequences, tables, config, profiles, on_epoch=reports.append)
     started = time.perf_counter()
     prefixes = sequences.prefixes_of_split(TEST)
     rank_all(ModelScorer(fitted.model), prefixes)
     figures = {
         "preset": preset,
         "threads": threads,
+        "profiles": sequences.user_count if profiled else 0,
         "users": sequences.user_count,
         "items": sequences.item_count,
         "sequences_per_second": median(report.sequences_per_second for report in reports),
@@ -72,6 +84,11 @@ def main(
     }
     figures["ratio_to_released"] = figures["sequences_per_second"] / REFERENCE_SEQUENCES_PER_SECOND
     tell(figures, json_file)
+
+
+def _profiles(users: int, width: int) -> UserProfiles:
+    vectors = np.random.default_rng(0).normal(size=(users, width)).astype(np.float32)
+    return UserProfiles(vectors, np.ones(users, bool))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from artifacts.manifest import Kind
 from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
+from model.distributed import Team
 from model.trainer import EpochReport
 from tasks.asking.endpoints import DUMMY_NOTE
 from tasks.epoch_progress import EpochProgress
-from tasks.train import TrainingConfig
+from tasks.train import TrainingConfig, TrainingSources, train_together
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 
 
@@ -54,6 +55,30 @@ def killing_after(epochs: int, seen: list[int]) -> Callable[[EpochProgress, Epoc
             raise Killed
 
     return show
+
+
+class Watched(Team):
+    """One process that notes which checkpoints are there when it waits for the others."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        object.__setattr__(self, "store", store)
+        object.__setattr__(self, "found", [])
+
+    def wait(self) -> None:
+        found = self.store.local.glob("work/train-*/training.safetensors")
+        self.found.append(len(list(found)))
+
+    store: Store
+    found: list[int]
+
+
+def test_checkpoints_stay_until_every_process_is_done_with_them(store: Store) -> None:
+    prepared, team = PreparedTraining(store), Watched(store)
+    sources = TrainingSources(prepared.dataset, prepared.tables, prepared.profiles)
+    train_together(sources, QUICK_TRAINING, store.root, team)
+    assert team.found == [1]
+    assert not list((store.local / "work").glob("train-*"))
 
 
 def test_a_model_of_a_dummys_profiles_says_so(store: Store) -> None:
