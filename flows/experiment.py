@@ -258,7 +258,7 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
     settings = {
         "files": [sha256_of_file(Path(path)) for path in files],
         "entry": entry.model_dump(
-            mode="json", exclude={"name", "interactions", "items"}, exclude_defaults=True
+            mode="json", exclude={"name", "interactions", "items", "note"}, exclude_defaults=True
         ),
         "profiles": sorted(source.value for source in _sources(grid)),
         "llm": llm.what_decides_answers(),

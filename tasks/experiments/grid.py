@@ -61,6 +61,7 @@ class DatasetEntry(Strict):
         default=None, ge=0, description="Profile a seeded sample of users; all by default."
     )
     clusters: int = Field(default=10, ge=1, description="Interests that items fall into.")
+    note: str = Field(default="", description="What a reader of its tables should know.")
 
     def dump(self, folder: Path) -> DumpConfig:
         """Returns what to ingest; ``folder`` is where the grid's file lies."""

@@ -82,6 +82,8 @@ def _facts(
             f"{_model_name(manifest.parameters['embedding'])}. The others train without one."
         )
     facts += sorted(set(store.manifest(data.tables).notes))
+    entries = [entry for each in grids for entry in each.grid.datasets if entry.name == dataset]
+    facts += [entry.note for entry in entries if entry.note]
     facts += [text for each in grids if (text := _state(each, dataset))]
     limited = int(results.facts.filter(dataset=dataset)["stopped_by_limit"].sum())
     if limited:
@@ -101,7 +103,7 @@ def _state(each: FinishedGrid, dataset: str) -> str:
         for section, values in each.grid.settings.items()
         for name, value in values.items()
     )
-    parts = [f"To bound the cost every preset has {bounds}."] if bounds else []
+    parts = [f"Every preset has {bounds} here."] if bounds else []
     missing = [cell for cell in each.missing if cell.dataset == dataset]
     parts += _missing(missing, len(each.grid.seeds))
     return " ".join(parts)

@@ -30,6 +30,7 @@ name = "shops"
 interactions = "interactions.parquet"
 items = "items.parquet"
 profile_users = 10
+note = "Two made-up shops."
 
 [settings]
 train = { max_epochs = 6 }
@@ -107,6 +108,8 @@ def test_a_killed_experiment_goes_on_and_a_finished_one_does_nothing(
     assert whole.returncode == 0, whole.stderr
     told = (experiment.folder / "results.md").read_text("utf-8")
     assert "**4 of 4 cells are done.**" in told
+    assert "\nTwo made-up shops.\n" in told
+    assert "Every preset has train.max_epochs = 6; model.blocks = 1 here." in told
     assert "| paper: profiles from raw titles | 1 |" in told
     results = pl.read_parquet(experiment.folder / "out" / "results.parquet")
     assert results["ranking"].unique().sort().to_list() == ["20", "full"]
