@@ -152,20 +152,21 @@ class TransitionMemory(nn.Module):
     def look_up(self, newest: Tensor, domain: int) -> Evidence:
         """The rows of `newest` (K, L), as far as they lie in `domain`."""
         low, high = self.domain_starts[domain : domain + 2].tolist()
-        items = newest.flatten().cpu().numpy()
-        starts = self.row_starts.cpu().numpy()
-        entries, event = concatenate_ranges(starts[items], starts[items + 1])
-        place, event = torch.from_numpy(entries), torch.from_numpy(event)
-        later = self.items.cpu()[place]
+        items = newest.flatten()
+        begin = self.row_starts[items]
+        lengths = self.row_starts[items + 1] - begin
+        event = torch.repeat_interleave(lengths)
+        shift = begin - (lengths.cumsum(0) - lengths)  # from a row's place among all to its entries
+        place = torch.arange(len(event), device=event.device) + shift[event]
+        later = self.items[place]
         inside = (later > low) & (later <= high)
         place, event, column = place[inside], event[inside], later[inside].long() - low - 1
-        device = newest.device
         return Evidence(
             domain,
             (len(newest), high - low),
-            (event // self.newest_events * (high - low) + column).to(device),
-            event.to(device),
-            self.counts.cpu()[place].to(device),
+            event // self.newest_events * (high - low) + column,
+            event,
+            self.counts[place],
             self.totals[newest, domain],
             (newest > low) & (newest <= high),
             newest > 0,

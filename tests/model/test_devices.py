@@ -11,7 +11,7 @@ from model.config import load_preset
 from model.distributed import Team, alone
 from model.encoder import Encoder
 from model.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
-from model.recommend import recommend
+from model.recommend import recommend, recommend_domains
 from model.scoring import CandidateScorer, ModelScorer
 from model.sequences import TEST
 from model.trainer import FitResult, fit
@@ -20,6 +20,18 @@ from .conftest import Shop
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 NO_DROPOUT: dict[str, object] = {"dropout": 0.0, "blocks": 1}
+LIKE_BEST: dict[str, object] = {
+    "members": 2,
+    "scoring": "cosine",
+    "global_correction": True,
+    "memory_events": 3,
+}
+SOFTMAX_TWICE: dict[str, object] = {
+    "loss": "softmax",
+    "negatives": 5,
+    "agreement": 2.0,
+    "refit": True,
+}
 
 
 def fitted(
@@ -73,15 +85,33 @@ def test_compiled_threads_learn_the_same(
 
 @needs_gpu
 @pytest.mark.parametrize("table_update", ["dense", "lazy"])
-def test_a_gpu_learns_what_a_cpu_does(shop: Shop, table_update: str) -> None:
-    on_gpu = fitted(shop, alone("cuda"), table_update=table_update)
-    on_cpu = fitted(shop, Team(), table_update=table_update)
+@pytest.mark.parametrize(
+    ("model", "train"), [({}, {}), (LIKE_BEST, SOFTMAX_TWICE)], ids=["paper", "best"]
+)
+def test_a_gpu_learns_what_a_cpu_does(
+    shop: Shop, table_update: str, model: dict[str, object], train: dict[str, object]
+) -> None:
+    on_gpu, on_cpu = (
+        fitted(shop, team, model=model, table_update=table_update, **train)  # pyright: ignore[reportArgumentType]
+        for team in (alone("cuda"), Team())
+    )
     assert losses(on_gpu) == pytest.approx(losses(on_cpu), rel=1e-3)
 
 
 @needs_gpu
-def test_ranking_on_a_gpu_gives_the_ranks_of_the_cpu(shop: Shop) -> None:
-    model, prefixes = shop.model(), shop.sequences.prefixes_of_split(TEST)
+def test_compiled_threads_learn_on_a_gpu_with_dropout(shop: Shop) -> None:
+    result = fitted(shop, alone("cuda"), model={"dropout": 0.3}, compiled=True, max_epochs=2)
+    assert np.isfinite(losses(result)).all()
+
+
+@needs_gpu
+@pytest.mark.parametrize("changes", [{}, LIKE_BEST], ids=["paper", "best"])
+def test_ranking_on_a_gpu_gives_the_ranks_of_the_cpu(
+    shop: Shop, changes: dict[str, object]
+) -> None:
+    model, prefixes = shop.model(changes), shop.sequences.prefixes_of_split(TEST)
+    if model.memory is not None:
+        model.memory.learn(shop.sequences.training())
     candidates = sample_candidates(shop.sequences, prefixes, 9, seed=1)
     found = []
     for device in ("cpu", "cuda"):
@@ -94,6 +124,10 @@ def test_ranking_on_a_gpu_gives_the_ranks_of_the_cpu(shop: Shop) -> None:
                 rank_sampled(scorer, prefixes, candidates).greater.tolist(),
                 rank_candidates(CandidateScorer(model), prefixes, candidates).greater.tolist(),
                 recommend(scorer, shop.sequences, users, 1, 5).items.tolist(),
+                [
+                    best.items.tolist()
+                    for best in recommend_domains(scorer, shop.sequences, users, [0, 1], 5).values()
+                ],
             ]
         )
     assert found[0] == found[1]
