@@ -69,6 +69,7 @@ def run(
     epochs: fit.Epochs = None,
     replaced: fit.Replaced = None,
     device: fit.Device = "auto",
+    compiled: fit.Compiled = False,
     test_events: fit.TestEvents = None,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
@@ -109,7 +110,7 @@ def run(
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
     training = fit.training_config(
-        preset, epochs, replaced, seed, device, chosen.training if chosen else None
+        preset, epochs, replaced, seed, device, chosen.training if chosen else None, compiled
     )
     spoken = language or (chosen.language if chosen else None)
     llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
@@ -196,6 +197,7 @@ def retrain_command(
     epochs: fit.Epochs = None,
     replaced: fit.Replaced = None,
     device: fit.Device = "auto",
+    compiled: fit.Compiled = False,
     test_events: fit.TestEvents = None,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
@@ -207,7 +209,7 @@ def retrain_command(
     """From the latest refresh to a model, its recommendations and a report."""
     _refuse_torchrun()
     settings = Settings()
-    training = fit.training_config(preset, epochs, replaced, seed, device)
+    training = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
     with _running(settings, store, verbose) as root:
         from flows.retrain import retrain
 

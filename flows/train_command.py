@@ -4,8 +4,6 @@ No Prefect: of several processes only one could own a flow run. What they leave 
 the `retrain` flow would have made, so that flow finds it and goes on from there.
 """
 
-from typing import Annotated
-
 import typer
 
 from artifacts.store import Store
@@ -33,9 +31,7 @@ def train(
     replaced: fit.Replaced = None,
     seed: opt.Seed = 0,
     device: fit.Device = "auto",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")
-    ] = False,
+    compiled: fit.Compiled = False,
     store: opt.StoreRoot = None,
 ) -> None:
     """Fit the model of the latest refresh, also by several processes under torchrun.

@@ -36,6 +36,7 @@ Replaced = Annotated[
 Device = Annotated[
     str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
 ]
+Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")]
 TestEvents = Annotated[
     int | None,
     typer.Option(
