@@ -4,8 +4,6 @@ No Prefect: of several processes only one could own a flow run. What they leave 
 the `retrain` flow would have made, so that flow finds it and goes on from there.
 """
 
-import typer
-
 from artifacts.store import Store
 from flows import options as opt
 from flows import terminal
