@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from model.config import ModelConfig, TrainConfig, load_preset, preset_names
+from model.config import ModelConfig, TrainConfig, UnknownPresetError, load_preset, preset_names
 from tasks.dump.presets import TrainingSettings
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def training_config(
 ) -> "TrainingConfig":
     """A data set's settings belong to its own preset of the model: another one has others.
 
-    Raises typer.BadParameter for a field that is not there, pydantic's ValidationError for a value
-    that cannot be.
+    Raises typer.BadParameter for a preset or field that is not there, pydantic's ValidationError
+    for a value that cannot be.
     """
     from tasks.train import TrainingConfig
 
@@ -88,9 +88,10 @@ def training_config(
     if epochs:
         overrides.setdefault("train", {})["max_epochs"] = epochs
     chosen = preset or settings.preset
-    if chosen not in preset_names():
-        raise typer.BadParameter(f"no preset {chosen!r}; there are {', '.join(preset_names())}")
-    load_preset(chosen, overrides)
+    try:
+        load_preset(chosen, overrides)  # here, where an error names the field and nothing else
+    except UnknownPresetError as error:
+        raise typer.BadParameter(str(error.args[0])) from error
     return TrainingConfig(
         preset=chosen, overrides=overrides, seed=seed, device=device, compiled=compiled
     )

@@ -155,7 +155,7 @@ class TransitionMemory(nn.Module):
         items = newest.flatten()
         begin = self.row_starts[items]
         lengths = self.row_starts[items + 1] - begin
-        event = torch.repeat_interleave(lengths)
+        event = torch.repeat_interleave(lengths)  # `concatenate_ranges`, on the memory's device
         shift = begin - (lengths.cumsum(0) - lengths)  # from a row's place among all to its entries
         place = torch.arange(len(event), device=event.device) + shift[event]
         later = self.items[place]

@@ -57,8 +57,7 @@ def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Qu
     for domain in range(scorer.model.domain_count):
         asked = validation.of_domain(domain)
         limit = max(1, SCORES_PER_DOMAIN // asked.sequences.domain_size(domain))
-        if len(asked) > limit:
-            asked = asked.select(np.sort(rng.choice(len(asked), limit, replace=False)))
+        asked = asked.select(asked.sampled_rows(limit, rng))
         if len(asked):
             found.append(_ask(scorer, asked, domain))
     return found

@@ -118,6 +118,15 @@ class Prefixes:
     def select(self, rows: IntArray) -> Prefixes:
         return Prefixes(self.sequences, self.users[rows], self.stop[rows], self.targets[rows])
 
+    def sampled_rows(self, limit: int | None, rng: np.random.Generator) -> IntArray:
+        """`limit` of the rows, drawn without replacement, ascending; all where there are no more.
+
+        Nothing is drawn then, so that `rng` stays where it was.
+        """
+        if limit is None or len(self) <= limit:
+            return np.arange(len(self))
+        return np.sort(rng.choice(len(self), limit, replace=False))
+
     def of_domain(self, domain: int) -> Prefixes:
         """The rows whose target belongs to `domain`."""
         low, high = self.sequences.domain_starts[domain], self.sequences.domain_starts[domain + 1]

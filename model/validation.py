@@ -12,7 +12,7 @@ from model.config import TrainConfig
 from model.distributed import Team
 from model.ranking import Ranks, rank_all, rank_candidates, ranking_metrics, sample_candidates
 from model.scoring import CandidateScorer, ModelScorer
-from model.sequences import VALIDATION, Prefixes, Sequences
+from model.sequences import VALIDATION, Sequences
 from model.tri_thread import TriThread
 
 CUTOFF = 10
@@ -23,7 +23,8 @@ class Validation:
 
     def __init__(self, sequences: Sequences, config: TrainConfig, team: Team) -> None:
         self._team = team
-        chosen = _chosen(sequences.prefixes_of_split(VALIDATION), config)
+        events, rng = sequences.prefixes_of_split(VALIDATION), np.random.default_rng(config.seed)
+        chosen = events.select(events.sampled_rows(config.validation_users, rng))
         self._count = len(chosen)
         self._own = chosen.select(np.array(team.share_of(len(chosen)), np.int64))
         wanted = config.validation_candidates
@@ -47,11 +48,3 @@ class Validation:
         if self._candidates is None:
             return rank_all(ModelScorer(model), self._own)
         return rank_candidates(CandidateScorer(model), self._own, self._candidates)
-
-
-def _chosen(prefixes: Prefixes, config: TrainConfig) -> Prefixes:
-    if config.validation_users is None or len(prefixes) <= config.validation_users:
-        return prefixes
-    rng = np.random.default_rng(config.seed)
-    chosen = rng.choice(len(prefixes), config.validation_users, replace=False)
-    return prefixes.select(np.sort(chosen))

@@ -20,7 +20,14 @@ from artifacts.store import Store
 from prompts.render import ItemText, Language, item_prompt, prompt_version
 from tasks.asking.endpoints import Endpoint
 from tasks.asking.llm_config import LlmConfig
-from tasks.asking.llm_shards import PROMPT, Answered, answer_all, embedding_keys, outcome_of
+from tasks.asking.llm_shards import (
+    PROMPT,
+    Answered,
+    answer_all,
+    common_reasons,
+    embedding_keys,
+    outcome_of,
+)
 from tasks.stage import StageResult, stage_result
 
 
@@ -144,9 +151,8 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
 
 
 def _reasons(reasons: pl.Series) -> str:
-    """The commonest reasons with their numbers; no text at all is one."""
-    common = reasons.fill_null("no text").value_counts(sort=True).head(3).rows()
-    return "; ".join(f"{count:,} × {reason}" for reason, count in common) or "none has text"
+    """The commonest reasons; having no text is one."""
+    return common_reasons(reasons.fill_null("no text")) or "none has text"
 
 
 def _counts(status: pl.DataFrame, width: int) -> dict[str, int | float]:

@@ -94,9 +94,9 @@ def evaluate(
     """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
 
     The candidates of the sampled rankings are an artifact of the dataset: every model and every
-    run is measured against the same ones. ``device`` is where scores are computed, as in
-    `TrainingConfig`. Where no user has the three events that leave-one-out
-    needs, there are no metrics, and a note says so.
+    run is measured against the same ones. Where no user has the three events that leave-one-out
+    needs, there are no metrics, and a note says so. ``device`` is where scores are computed, as in
+    `TrainingConfig`.
     """
     store = Store(store_root)
     wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
@@ -132,11 +132,8 @@ def evaluate(
 
 def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:
     """Returns the places of the held-out events that are ranked, ascending."""
-    count = len(sequences.prefixes_of_split(TEST))
-    if config.max_events is None or count <= config.max_events:
-        return np.arange(count)
     rng = np.random.default_rng(config.seed)
-    return np.sort(rng.choice(count, config.max_events, replace=False))
+    return sequences.prefixes_of_split(TEST).sampled_rows(config.max_events, rng)
 
 
 def measure(

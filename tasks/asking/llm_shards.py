@@ -226,13 +226,17 @@ def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
     )
 
 
+def common_reasons(reasons: pl.Series) -> str:
+    """Returns the three commonest reasons with their numbers, for a message."""
+    common = reasons.value_counts(sort=True).head(3).rows()
+    return "; ".join(f"{count} × {reason}" for reason, count in common)
+
+
 def _refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmConfig) -> None:
     if failures.height <= config.max_failed_share * asked:
         return
-    common = failures[col.REASON].value_counts(sort=True).head(3).rows()
-    reasons = "; ".join(f"{count} × {reason}" for reason, count in common)
     raise TooManyFailures(
         f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
-        f"{config.max_failed_share:.0%} ({reasons}). The good answers are kept; mend the cause "
-        "and run again, or raise `llm.max_failed_share` in the form of a run"
+        f"{config.max_failed_share:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
+        "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a run"
     )

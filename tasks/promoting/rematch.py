@@ -72,7 +72,8 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
     except (ArtifactMissing, ArtifactCorrupt, CheckpointError, ValueError) as error:
         raise NotComparable(str(error)) from error
     split = TEST if new_card.config.train.refit else VALIDATION
-    asked = _sampled(_unseen(data, before, old_card, split), max_events)
+    unseen = _unseen(data, before, old_card, split)
+    asked = unseen.select(unseen.sampled_rows(max_events, np.random.default_rng(0)))
     if not len(asked):
         raise NotComparable("every held-out event was in the training of the served model")
     found = {
@@ -167,10 +168,3 @@ def _events(data: Dataset) -> pl.DataFrame:
     return events.join(users, on=col.USER_INDEX, maintain_order="left").join(
         items, on=col.ITEM_INDEX, maintain_order="left"
     )
-
-
-def _sampled(prefixes: Prefixes, limit: int) -> Prefixes:
-    if len(prefixes) <= limit:
-        return prefixes
-    rows = np.random.default_rng(0).choice(len(prefixes), limit, replace=False)
-    return prefixes.select(np.sort(rows))

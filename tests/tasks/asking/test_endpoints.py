@@ -117,7 +117,7 @@ def test_a_url_without_a_model_is_refused_before_anything_is_asked(tmp_path: Pat
     with (
         pytest.raises(
             IncompleteEndpoint,
-            match=r"set LLM4CDSR_\w+_MODEL to one that GET http://127.0.0.1:9/v1/models lists",
+            match=r"set LLM4CDSR_CHAT_MODEL to one that GET http://127.0.0.1:9/v1/models lists",
         ),
         open_endpoints(at_url(model=None), tmp_path, tmp_path),
     ):

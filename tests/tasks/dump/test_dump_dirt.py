@@ -215,7 +215,8 @@ def test_millions_of_rows_of_one_user_are_one_history(tmp_path: Path) -> None:
 
 
 def test_a_named_column_that_no_file_has_is_refused_with_the_columns(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDump, match=r"column reviewerId; correct --column: .*has user_id"):
+    said = r"column reviewerId; correct --column: .*has user_id, item_id"
+    with pytest.raises(UnreadableDump, match=said):
         ingested_csv(tmp_path, HEADER + GOOD, columns={"reviewerId": "user_id"})
 
 
