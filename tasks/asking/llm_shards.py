@@ -238,5 +238,6 @@ def _refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: Llm
     raise TooManyFailures(
         f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
         f"{config.max_failed_share:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
-        "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a run"
+        "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a "
+        "run"
     )
