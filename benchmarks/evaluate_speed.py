@@ -6,7 +6,6 @@ is untrained, which takes as long to rank with as a trained one.
     python benchmarks/evaluate_speed.py --interactions events.parquet --items items.parquet
 """
 
-import resource
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +14,13 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from figures import tell
+from figures import device_name, peak_memory, tell
 from text_tables import text_tables
 
 from artifacts.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
+from model.distributed import alone
 from model.ranking import Ranks, rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST, Prefixes
@@ -40,6 +40,7 @@ def main(
     preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
     sample: Annotated[int, typer.Option(min=1, help="Users that the plain loop ranks.")] = 300,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
@@ -51,7 +52,8 @@ def main(
         data = read_dataset(Store(folder), ref)
     sequences, tables = sequences_of(data), text_tables(data)
     torch.manual_seed(0)
-    model = TriThread(tables, sequences.domain_starts, load_preset(preset).model)
+    place = alone(device).device
+    model = TriThread(tables, sequences.domain_starts, load_preset(preset).model).to(place)
     prefixes = sequences.prefixes_of_split(TEST)
 
     started, cpu_started = time.perf_counter(), time.process_time()
@@ -64,6 +66,7 @@ def main(
     figures = {
         "preset": preset,
         "threads": threads,
+        "device": device_name(place),
         "users": len(prefixes),
         "items": sequences.item_count,
         "seconds": seconds,
@@ -73,7 +76,7 @@ def main(
         "loop_sample": len(chosen),
         "loop_users_per_second": len(chosen) / loop_seconds,
         "ratio_to_loop": (len(prefixes) / seconds) / (len(chosen) / loop_seconds),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **peak_memory(place),
     }
     tell(figures, json_file)
 
@@ -87,7 +90,7 @@ def _time_loop(scorer: ModelScorer, prefixes: Prefixes, expected: Ranks) -> floa
         started = time.perf_counter()
         domain = int(sequences.domain_of(one.targets)[0])
         first = int(sequences.domain_starts[domain]) + 1
-        scores = scorer.score(one, domain)[0].numpy().copy()
+        scores = scorer.score(one, domain)[0].cpu().numpy().copy()
         target = int(one.targets[0]) - first
         seen = sequences.items[one.start[0] : one.stop[0]] - first
         seen = seen[(seen >= 0) & (seen < len(scores)) & (seen != target)]

@@ -9,22 +9,22 @@ both as wide as MiniLM's.
 The two variables are what the command line sets for itself (`flows/entry.py`).
 """
 
-import resource
 import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import typer
-from figures import tell
+from figures import device_name, peak_memory, tell
 from text_tables import text_tables
 
 from artifacts.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
+from model.distributed import alone
 from model.ranking import rank_all
 from model.scoring import ModelScorer
 from model.sequences import TEST
@@ -47,6 +47,11 @@ def main(
     profiled: Annotated[
         bool, typer.Option("--profiles/--no-profiles", help="Align with a profile of every user.")
     ] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="What the threads train in.")
+    ] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the threads.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
@@ -64,23 +69,33 @@ def main(
         "refit": False,
         "validate_every": epochs + 1,
         "validation_users": 100,
+        "precision": precision,
     }
     config = load_preset(preset, {"train": changes})
     reports: list[EpochReport] = []
-    fitted = fit(sequences, tables, config, profiles, on_epoch=reports.append)
+    team = alone(device)
+    fitted = fit(
+        *(sequences, tables, config, profiles),
+        on_epoch=reports.append,
+        team=team,
+        compiled=compiled,
+    )
     started = time.perf_counter()
     prefixes = sequences.prefixes_of_split(TEST)
     rank_all(ModelScorer(fitted.model), prefixes)
     figures = {
         "preset": preset,
         "threads": threads,
+        "device": device_name(team.device),
+        "precision": precision,
+        "compiled": compiled,
         "profiles": sequences.user_count if profiled else 0,
         "users": sequences.user_count,
         "items": sequences.item_count,
         "sequences_per_second": median(report.sequences_per_second for report in reports),
         "ranked_targets": len(prefixes),
         "ranking_seconds": time.perf_counter() - started,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **peak_memory(team.device),
     }
     figures["ratio_to_released"] = figures["sequences_per_second"] / REFERENCE_SEQUENCES_PER_SECOND
     tell(figures, json_file)
