@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.batches import batch_count, bucketed_users
 from model.config import TriThreadConfig
@@ -33,6 +34,9 @@ from model.tri_thread import TriThread
 from model.validation import Validation
 
 STATE_FILE = "training.safetensors"
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All but cuDNN's, which PyTorch prefers in half precision on some GPUs: it plans anew for every
+batch of another shape, and nearly every batch is."""
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 
 
@@ -142,7 +146,7 @@ class _Run:
             )
         self.validation = Validation(sequences, config.train, team)
         profile_width = profiles.vectors.shape[1] if profiles else None
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=_gpus(team.device)):
             torch.manual_seed(self.train.seed)
             self.model = TriThread(tables, sequences.domain_starts, config.model, profile_width)
         self.model.to(team.device)
@@ -192,7 +196,7 @@ class _Run:
         rng = np.random.default_rng((self.train.seed, number))
         self.model.train()
         total, count = torch.zeros((), device=self.team.device), 0
-        with torch.random.fork_rng(devices=_gpus(self.team.device)):
+        with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
             # The draws are the whole batch's in every process, dropout is its own in each.
             torch.manual_seed(int(rng.integers(2**62)) + self.team.rank)
             for users in bucketed_users(self.training, self.train.batch_size, rng):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from model.checkpoint import (
     CheckpointError,
@@ -55,7 +56,7 @@ class TrainingState:
         self.optimizers = Optimizers(model, config)
         self.history: list[EpochReport] = []
         self.best_weights = _copy(model)
-        self._stay = config.averaging
+        self._move_average = get_ema_multi_avg_fn(config.averaging)
         self._average = _copy(model) if config.averaging else None
 
     def best(self) -> EpochReport | None:
@@ -65,8 +66,11 @@ class TrainingState:
     def follow(self) -> None:
         """Move the average, if there is one, a little towards the model's weights."""
         if self._average is not None:
-            for name, parameter in _trained(self.model):
-                self._average[name].lerp_(parameter, 1 - self._stay)
+            trained = dict(_trained(self.model))
+            # All at once: on a GPU one kernel in place of a hundred.
+            self._move_average(
+                tuple(self._average[name] for name in trained), tuple(trained.values()), 0
+            )
 
     @contextmanager
     def validated_weights(self) -> Iterator[None]:

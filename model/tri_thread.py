@@ -187,20 +187,29 @@ class TriThread(nn.Module):
         self, batch: CrossDomainBatch, rows: ItemRows
     ) -> tuple[list[Tensor], Tensor | None]:
         """`states` before the members' mean: (M, K_d, 2H) per domain, and (M, B, H)."""
-        mixed = None
-        if self.global_thread is not None:
-            mixed = _run(self.global_thread, batch.mixed_items, rows, rows.adapted)
+        read = self._global_states(batch, rows)
         states = []
         for domain, queries in enumerate(batch.queries):
             parts = []
-            if mixed is not None:
-                parts.append(self.comparable(_rows_or_zero(mixed, queries.mixed_position)))
+            if read is not None:
+                parts.append(self.comparable(read[domain]))
             if len(self.local_threads):
                 local = self._local_states(domain, batch, rows)
                 parts.append(self.comparable(_rows_or_zero(local, queries.local_position)))
             states.append(torch.cat(parts, dim=-1))
-        last = None if mixed is None else _rows_or_zero(mixed, batch.last_position)
-        return states, last
+        return states, None if read is None else read[-1]
+
+    def _global_states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[Tensor, ...] | None:
+        """What the global thread says at each domain's queries (M, K_d, H), and last (M, B, H).
+
+        Gathered at once: each gather's gradient is as large as all states.
+        """
+        if self.global_thread is None:
+            return None
+        states = _run(self.global_thread, batch.mixed_items, rows, rows.adapted)
+        asked = [*(queries.mixed_position for queries in batch.queries), batch.last_position]
+        gathered = _rows_or_zero(states, torch.cat(asked))
+        return gathered.split([len(positions) for positions in asked], dim=1)
 
     def scale_scores(self, products: Tensor) -> Tensor:
         """Inner products of states and item vectors as scores."""
@@ -251,4 +260,4 @@ def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:
     """Rows of `states` (M, n, H) at `positions` (K,); zeros where the position is -1."""
     if not states.shape[1]:
         return states.new_zeros(len(states), len(positions), states.shape[2])
-    return states[:, positions.clamp_min(0)] * (positions >= 0).unsqueeze(1)
+    return states.index_select(1, positions.clamp_min(0)) * (positions >= 0).unsqueeze(1)

@@ -1,6 +1,7 @@
 """What a GPU and the compiler change: nothing but rounding. Without a GPU only the latter runs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from model.checkpoint import load_model, save_model
 from model.config import load_preset
 from model.distributed import Team, alone
 from model.encoder import Encoder
+from model.objective import Objective
 from model.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
 from model.recommend import recommend, recommend_domains
 from model.scoring import CandidateScorer, ModelScorer
@@ -83,6 +85,25 @@ def test_compiled_threads_learn_the_same(
     assert loaded.state_dict().keys() == result.model.state_dict().keys()
 
 
+def test_training_attends_without_cudnn_and_leaves_the_callers_choice_alone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a GPU in half precision spends most of an epoch on planning for new shapes."""
+    during: list[bool] = []
+    plain = Objective.loss
+
+    def watched(objective: Objective, *arguments: Any) -> torch.Tensor:
+        during.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return plain(objective, *arguments)
+
+    monkeypatch.setattr(Objective, "loss", watched)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    fitted(shop, Team(), max_epochs=1)
+    assert before
+    assert set(during) == {False}
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
 @needs_gpu
 @pytest.mark.parametrize("table_update", ["dense", "lazy"])
 @pytest.mark.parametrize(
@@ -113,11 +134,12 @@ def test_ranking_on_a_gpu_gives_the_ranks_of_the_cpu(
     if model.memory is not None:
         model.memory.learn(shop.sequences.training())
     candidates = sample_candidates(shop.sequences, prefixes, 9, seed=1)
+    # Without a history all scores are 0, and each device has its own order of equal items.
+    users = np.flatnonzero(np.diff(shop.sequences.offsets))
     found = []
     for device in ("cpu", "cuda"):
         model.to(device)
         scorer = ModelScorer(model)
-        users = np.arange(shop.sequences.user_count)
         found.append(
             [
                 rank_all(scorer, prefixes).greater.tolist(),
