@@ -44,6 +44,7 @@ INPUT_ERRORS = frozenset(
         "flows.operating.MissingTaskRunner",
         "model.config.UnknownPresetError",
         "model.trainer.NothingToLearnError",
+        "model.trainer.WidthError",
         "model.distributed.NoSuchDeviceError",
         "tasks.asking.endpoints.IncompleteEndpoint",
         "tasks.asking.batch_config.NoBudgetInBatches",

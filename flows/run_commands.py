@@ -42,7 +42,7 @@ REFRESH_EXAMPLES = (
 )
 RETRAIN_EXAMPLES = (
     "Examples:\n\nllm4cdsr retrain\n\nllm4cdsr retrain --preset paper --seed 1\n\n"
-    "llm4cdsr retrain --set train.accumulate=4 --set model.hidden=64"
+    "llm4cdsr retrain --set train.accumulate=4 --set model.blocks=1"
 )
 
 

@@ -38,7 +38,7 @@ class DomainQueries:
 class CrossDomainBatch:
     """B histories: the mixed sequence, each domain's own part of it, and what is asked."""
 
-    users: Tensor  # (B,)
+    users: Tensor  # (B,) on the CPU wherever the rest is: profiles are looked up there
     mixed_items: Tensor  # (B, T)
     local_items: tuple[Tensor, ...]  # per domain (B_d, T_d), only users who have events there
     last_position: Tensor  # (B,) flat index of each user's newest mixed position, -1 if none
@@ -46,7 +46,7 @@ class CrossDomainBatch:
 
     def to(self, device: torch.device) -> CrossDomainBatch:
         return CrossDomainBatch(
-            moved(self.users, device),
+            self.users,
             moved(self.mixed_items, device),
             tuple(moved(items, device) for items in self.local_items),
             moved(self.last_position, device),

@@ -66,7 +66,8 @@ class ModelConfig(_Settings):
     """Divisor of cosine scores; unused by dot products."""
     members: int = Field(1, ge=1)
     """Models of this width trained side by side on the same batches, each by its own loss; the
-    score is the mean of theirs. They differ by chance alone, and their mean errs less."""
+    score is the mean of theirs. They differ by chance alone, and their mean errs less. They share
+    the first layer of the adapter and the adapter of profiles."""
     memory_events: int = Field(0, ge=0)
     """Newest events that look up what followed them in training; 0: no transition memory."""
     memory_reach: int = Field(10, ge=1)
@@ -128,11 +129,12 @@ class TrainConfig(_Settings):
     validate_every: int = Field(1, ge=1)
     """Epochs between validations; the last epoch has one in any case."""
     validation_users: int | None = Field(None, ge=1)
-    """Validate on this many users, chosen by the seed; none means all."""
+    """Validate on this many held-out events, one a user where a split leaves one out; chosen by the
+    seed, none means all."""
     validation_candidates: int | None = Field(None, ge=1)
-    """Validate against this many unseen items of the target's domain, drawn once a user; none means
-    all. For catalogues too large to rank at every validation; the figure is then much higher, and
-    `evaluate` still ranks them all."""
+    """Validate against this many unseen items of the target's domain, drawn once an event; none
+    means all. For catalogues too large to rank at every validation; the figure is then much
+    higher, and `evaluate` still ranks them all."""
     max_seconds: float | None = Field(None, gt=0)
     """Stop after the epoch in which this much training time is spent; the machine then matters."""
     refit: bool = False
@@ -148,11 +150,15 @@ class TrainConfig(_Settings):
     """Fixes initial weights, batches, negatives and dropout."""
 
     @model_validator(mode="after")
-    def _agrees_on_a_softmax(self) -> TrainConfig:
+    def _fits_its_loss(self) -> TrainConfig:
         if self.agreement and self.loss != "softmax":
             raise ValueError(
                 'agreement compares two softmaxes: set loss = "softmax", or leave it 0'
             )
+        if self.loss == "bce" and not self.negatives:
+            raise ValueError('loss = "bce" learns nothing from targets alone: set negatives >= 1')
+        if self.mismatched_negatives and self.loss != "bce":
+            raise ValueError('mismatched_negatives mixes the pairs of loss = "bce" only')
         return self
 
 
@@ -161,6 +167,14 @@ class TriThreadConfig(_Settings):
 
     model: ModelConfig = Field(default_factory=lambda: ModelConfig.model_validate({}))
     train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
+
+    @model_validator(mode="after")
+    def _has_what_it_mixes(self) -> TriThreadConfig:
+        if self.train.mismatched_negatives and not (
+            self.model.global_thread and self.model.local_threads
+        ):
+            raise ValueError("mismatched_negatives mixes global and local vectors: it needs both")
+        return self
 
 
 def preset_names() -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Objective:
         self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
 
     def draw(self, batch: CrossDomainBatch, rng: np.random.Generator) -> Draws:
-        users = batch.users.cpu().numpy()
+        users = batch.users.numpy()
         negatives = tuple(
             self._draw_negatives(users[queries.rows.cpu().numpy()], domain, rng)
             for domain, queries in enumerate(batch.queries)
@@ -80,7 +80,7 @@ class Objective:
         events = tuple(len(self._learned(queries)) for queries in batch.queries)
         if self.profiles is None:
             return Counts(events, 0)
-        return Counts(events, int(self.profiles.has_profile[batch.users.cpu().numpy()].sum()))
+        return Counts(events, int(self.profiles.has_profile[batch.users.numpy()].sum()))
 
     def loss(self, batch: CrossDomainBatch, draws: Draws, whole: Counts | None = None) -> Tensor:
         """The loss of a batch; with the counts of a `whole` batch, a share's part of that loss.
@@ -107,13 +107,9 @@ class Objective:
         ]
         total = torch.stack(parts).mean()
         if self.profiles is not None:
-            aligned = [
-                self._alignment(self.profiles, batch.users, state, whole.profiles)
-                for _, last in passes
-                if last is not None
-                for state in last
-            ]
-            total = total + self.config.beta * torch.stack(aligned).mean()
+            states = [state for _, last in passes if last is not None for state in last]
+            aligned = self._alignment(self.profiles, batch.users, states, whole.profiles)
+            total = total + self.config.beta * aligned
         return total
 
     def _member_loss(
@@ -149,7 +145,11 @@ class Objective:
 
     @property
     def _regularises(self) -> bool:
-        return self.config.alpha > 0 and self.model.global_thread is not None
+        return (
+            self.config.alpha > 0
+            and self.model.global_thread is not None
+            and self.model.domain_count > 1
+        )
 
     def _draw_negatives(self, users: np.ndarray, domain: int, rng: np.random.Generator) -> Tensor:
         config, size = self.config, self.training.domain_size(domain)
@@ -237,22 +237,31 @@ class Objective:
             )
         return torch.stack(losses).mean()
 
-    def _alignment(self, profiles: UserProfiles, users: Tensor, last: Tensor, whole: int) -> Tensor:
-        """Profiles against last global states; users without a profile take no part (METHOD 3)."""
-        index = users.cpu().numpy()
+    def _alignment(
+        self, profiles: UserProfiles, users: Tensor, last: list[Tensor], whole: int
+    ) -> Tensor:
+        """Profiles against last global states (B, H), the mean over members and passes.
+
+        Users without a profile take no part (METHOD 3).
+        """
+        index, device = users.numpy(), last[0].device
         rows = np.flatnonzero(profiles.has_profile[index])
-        vectors = torch.from_numpy(profiles.vectors[index[rows]]).to(last.device)
+        vectors = moved(torch.from_numpy(profiles.vectors[index[rows]]), device)
+        described_rows = moved(torch.from_numpy(rows), device)
         adapter = self.model.user_adapter
         assert adapter is not None, "a model fitted with profiles is made with profile_width"
-        own = torch.cat((adapter(vectors), last[torch.from_numpy(rows).to(last.device)]), dim=1)
-        described, states = self.team.gather(own).chunk(2, dim=1)  # (n, H) each
-        loss = contrastive_loss(
-            described,
-            states,
-            self.config.contrastive_temperature,
-            self.config.contrastive_targets,
-        )
-        loss = loss * (len(described) / max(whole, 1))
+        own = [adapter(vectors), *(states[described_rows] for states in last)]
+        described, *found = self.team.gather(torch.cat(own, dim=1)).chunk(len(own), dim=1)  # (n, H)
+        losses = [
+            contrastive_loss(
+                described,
+                states,
+                self.config.contrastive_temperature,
+                self.config.contrastive_targets,
+            )
+            for states in found
+        ]
+        loss = torch.stack(losses).mean() * (len(described) / max(whole, 1))
         # Every process has the whole value, and the gradient of its own rows: the values must sum
         # to one loss, the gradients are different parts of one gradient already.
         return loss - loss.detach() * (1 - 1 / self.team.size)

@@ -71,7 +71,13 @@ class Sequences:
 
     def training(self) -> Sequences:
         """The same users with their training events only: all that fitting may look at."""
-        keep = self.split == TRAIN
+        return self._only(self.split == TRAIN)
+
+    def before_test(self) -> Sequences:
+        """The same users with their training and validation events."""
+        return self._only(self.split != TEST)
+
+    def _only(self, keep: NDArray[np.bool_]) -> Sequences:
         counted = np.concatenate(([0], np.cumsum(keep)))
         return replace(
             self, offsets=counted[self.offsets], items=self.items[keep], split=self.split[keep]

@@ -44,6 +44,10 @@ class NothingToLearnError(ValueError):
     """No user has two training events, so no event can be predicted from an earlier one."""
 
 
+class WidthError(ValueError):
+    """The model is not as wide as its item tables; the message names both widths."""
+
+
 class DivergedError(ArithmeticError):
     """The loss is no longer a number; the message names the epoch."""
 
@@ -75,8 +79,9 @@ def fit(
     set, a second run trains on the validation events too, for as many epochs as were best. Items
     without a training event then take after others (`unmet_items`). Every process of a `team` calls
     this with the same arguments and gets the same model. `compiled` puts the threads through
-    `torch.compile`. Raises NothingToLearnError, DivergedError, and CheckpointError for a checkpoint
-    of other events or another configuration; a folder is for one set of tables and profiles.
+    `torch.compile`. Raises NothingToLearnError, WidthError, DivergedError, and CheckpointError for
+    a checkpoint of other events or another configuration; a folder is for one set of tables and
+    profiles.
     """
     place = team or Team()
     search = _Run(sequences, tables, config, profiles, place, compiled)
@@ -84,16 +89,18 @@ def fit(
     remember(found.model, sequences, config.train.seed)
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return _for_every_item(found, tables, search)
-    limits = {"max_epochs": found.best.epoch, "max_seconds": None, "refit": False}
+    best, history, stopped, memory = found.best, found.history, found.stopped, found.model.memory
+    del search, found  # Weights, moments and copies: the refit needs their room.
+    limits = {"max_epochs": best.epoch, "max_seconds": None, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
     second = _Run(everything, tables, again, profiles, place, compiled, phase="refit")
-    folder = checkpoint_folder and checkpoint_folder / f"refit-{found.best.epoch}"
+    folder = checkpoint_folder and checkpoint_folder / f"refit-{best.epoch}"
     refitted = _finish(second, folder, on_epoch)
-    if found.model.memory is not None:
-        refitted.model.memory = found.model.memory
-        refitted.model.memory.learn(everything.training())
-    whole = replace(found, model=refitted.model, history=found.history + refitted.history)
+    if memory is not None:
+        refitted.model.memory = memory
+        memory.learn(everything.training())
+    whole = FitResult(refitted.model, best, history + refitted.history, stopped)
     return _for_every_item(whole, tables, second)
 
 
@@ -144,6 +151,12 @@ class _Run:
             raise ValueError(
                 f"tables of {tables.item_count} items for a catalogue of {sequences.item_count}"
             )
+        hidden, width = config.model.hidden, tables.local_table.shape[1]
+        if hidden != width:
+            raise WidthError(
+                f"model.hidden={hidden}, but the item tables are made for a model of width {width} "
+                f"(project.hidden): leave it at {width}, or make tables of that width"
+            )
         self.validation = Validation(sequences, config.train, team)
         profile_width = profiles.vectors.shape[1] if profiles else None
         with torch.random.fork_rng(devices=_gpus(team.device)):
@@ -162,7 +175,7 @@ class _Run:
         # The clocks of processes differ, and a time limit must end all of them at once.
         (seconds,) = self.team.from_lead([time.perf_counter() - begun])
         with self.state.validated_weights():
-            ndcg, hit_rate = self._validate(number)
+            ndcg, hit_rate = self._validate(number, seconds)
             best = self.state.best()
             # NaN is an epoch without validation: better than nothing only where there is none.
             is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
@@ -181,10 +194,13 @@ class _Run:
                 return "patience"
         if len(history) >= self.train.max_epochs:
             return "max_epochs"
+        return "max_seconds" if self._is_late() else None
+
+    def _is_late(self, seconds: float = 0.0) -> bool:
+        """Whether the epochs so far, and `seconds` more, have taken the time there is."""
         limit = self.train.max_seconds
-        if limit is not None and sum(report.seconds for report in history) >= limit:
-            return "max_seconds"
-        return None
+        spent = sum(report.seconds for report in self.state.history) + seconds
+        return limit is not None and spent >= limit
 
     def result(self, stopped: StopReason) -> FitResult:
         self.state.return_to_best()
@@ -225,8 +241,10 @@ class _Run:
         self.state.follow()
         return total
 
-    def _validate(self, number: int) -> tuple[float, float]:
-        is_due = number % self.train.validate_every == 0 or number == self.train.max_epochs
+    def _validate(self, number: int, seconds: float) -> tuple[float, float]:
+        """Every so many epochs, and after the last one, whatever ends it."""
+        is_last = number == self.train.max_epochs or self._is_late(seconds)
+        is_due = is_last or number % self.train.validate_every == 0
         if not (len(self.validation) and is_due):
             return float("nan"), float("nan")
         return self.validation.measure(self.model)

@@ -78,15 +78,24 @@ class TrainingState:
         if self._average is None:
             yield
             return
-        current = _copy(self.model)
-        _put(self.model, self._average)
+        self._exchange(self._average)
         try:
             yield
         finally:
-            _put(self.model, current)
+            self._exchange(self._average)
 
+    @torch.no_grad()
+    def _exchange(self, weights: Weights) -> None:
+        """The model gets `weights`, and they the model's: in place, a tensor's room at a time."""
+        for name, parameter in _trained(self.model):
+            before = parameter.clone()
+            parameter.copy_(weights[name])
+            weights[name].copy_(before)
+
+    @torch.no_grad()
     def keep_as_best(self) -> None:
-        self.best_weights = _copy(self.model)
+        for name, parameter in _trained(self.model):
+            self.best_weights[name].copy_(parameter)
 
     def return_to_best(self) -> None:
         """The weights of the best epoch; before any validation those that would be validated."""

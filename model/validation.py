@@ -19,7 +19,7 @@ CUTOFF = 10
 
 
 class Validation:
-    """The validation events of all users, or of `validation_users`; chosen once, by the seed."""
+    """The validation events, or `validation_users` of them; chosen once, by the seed."""
 
     def __init__(self, sequences: Sequences, config: TrainConfig, team: Team) -> None:
         self._team = team
@@ -28,8 +28,11 @@ class Validation:
         self._count = len(chosen)
         self._own = chosen.select(np.array(team.share_of(len(chosen)), np.int64))
         wanted = config.validation_candidates
+        # A test item among what is never drawn would tell the model's choice what comes next.
         self._candidates = (
-            None if wanted is None else sample_candidates(sequences, self._own, wanted, config.seed)
+            None
+            if wanted is None
+            else sample_candidates(sequences.before_test(), self._own, wanted, config.seed)
         )
 
     def __len__(self) -> int:

@@ -57,7 +57,8 @@ same, of how many."""
 
 
 NOTHING_HELD_OUT = (
-    "no user has 3 events or more, so nothing could be held out and the quality is not known"
+    "no held-out event comes after another event of its user, so the quality is not known: a user "
+    "needs 3 events to hold one out, under a split by time or by user an event before the test"
 )
 
 

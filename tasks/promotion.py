@@ -168,4 +168,5 @@ def _validated_on(model: Manifest) -> tuple[object, ...]:
     that of full ranking."""
     train = model.parameters.get("train")
     settings = train if isinstance(train, dict) else {}
-    return settings.get("validation_candidates"), settings.get("validation_users")
+    sampled = settings.get("validation_candidates"), settings.get("validation_users")
+    return *sampled, settings.get("seed") if any(sampled) else None  # The seed draws both.

@@ -2,18 +2,20 @@
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Self
 
 import polars as pl
+from filelock import FileLock, Timeout
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, model_validator
 
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.results import LEARNING_CURVE
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
@@ -107,16 +109,33 @@ def train_together(
         draft.counts.update(_facts(fitted))
 
     started = time.monotonic()
-    (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
-    if team.leads:
-        result = run_stage(store, "train", wanted, make)
-        team.wait()  # The others may still be reading the checkpoint of a run that was killed.
-        store.drop_workspace(workspace)
-        return result
+    with _sole_training(store, wanted) if team.leads else nullcontext():
+        (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
+        if team.leads:
+            result = run_stage(store, "train", wanted, make)
+            team.wait()  # The others may still be reading the checkpoint of a run that was killed.
+            store.drop_workspace(workspace)
+            return result
     if not is_made:
         _fitted(store, sources, config, team, store.workspace(workspace))
     team.wait()  # Until the first one has saved it.
     return stage_result(store, "train", wanted.ref, started, reused=bool(is_made))
+
+
+@contextmanager
+def _sole_training(store: Store, wanted: Identity) -> Iterator[None]:
+    """Waits while another run on this store fits the same model: one checkpoint has one writer, and
+    the one who waited finds the artifact. A killed process holds nothing."""
+    lock = FileLock(store.workspace("trainings") / f"{wanted.fingerprint}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("train: another run fits this very model; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fitted(

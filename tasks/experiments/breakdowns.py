@@ -92,7 +92,8 @@ def overlap_table(metrics: pl.DataFrame) -> ResultTable:
         cells = [str(model), f"{share} %"]
         for group in (ALL, BEFORE_THE_CUT):
             for metric in (HEADLINE, HIT_RATE):
-                mean, sd = part.filter(group=group, metric=metric).select("mean", "sd").row(0)
+                found = part.filter(group=group, metric=metric).select("mean", "sd").rows()
+                mean, sd = found[0] if found else (None, None)  # A group may be nobody.
                 cells.append(score(mean) if sd is None else f"{score(mean)} ± {score(sd)}")
         rows.append((*cells, str(part["seeds"][0])))
     return ResultTable(

@@ -106,7 +106,7 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
         draft.counts["train_seconds"] = round(time.perf_counter() - started, 3)
     else:
         fitted = _fitted(store, cell, data, asked.sequences, device)
-        draft.counts.update(_training_facts(fitted, cell.recipe.config.train.max_epochs))
+        draft.counts.update(_training_facts(fitted))
         scorer = ModelScorer(fitted.model)
     started = time.perf_counter()
     tables = [_rank_table(FULL, rank_all(scorer, asked.prefixes), asked)]
@@ -157,14 +157,14 @@ def _fitted(
         )
 
 
-def _training_facts(fitted: FitResult, max_epochs: int) -> dict[str, int | float]:
+def _training_facts(fitted: FitResult) -> dict[str, int | float]:
     """Seconds are those of training alone, all processes that worked at it together."""
-    searched = sum(report.phase == "search" for report in fitted.history)
+    was_validated = not np.isnan(fitted.best.validation_ndcg)
     return {
         "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
         "epochs": len(fitted.history),
         "best_epoch": fitted.best.epoch,
-        "stopped_by_limit": int(searched >= max_epochs),
+        "stopped_by_limit": int(was_validated and fitted.stopped != "patience"),
         "validation_ndcg": round(float(np.nan_to_num(fitted.best.validation_ndcg)), 5),
     }
 

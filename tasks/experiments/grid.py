@@ -177,6 +177,8 @@ class Grid(Strict):
         unknown = set(self.baselines) - set(BASELINES)
         if unknown:
             raise ValueError(f"no baseline {sorted(unknown)}; there are {', '.join(BASELINES)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"each seed once, not {list(self.seeds)}")
         names = [entry.name for entry in self.datasets]
         if len(set(names)) < len(names):
             raise ValueError(f"each dataset needs a name of its own, not {names}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiments.cell import CellData
-from tasks.experiments.grid import Cell, Grid, ProfileSource
+from tasks.experiments.grid import BaselineRecipe, Cell, Grid, ProfileSource
 from tasks.experiments.numbers import SAW_BOTH_MARK, row_name
 from tasks.experiments.page import ExperimentContent
 from tasks.experiments.plots import plots
@@ -88,7 +88,7 @@ def _facts(
     limited = int(results.facts.filter(dataset=dataset)["stopped_by_limit"].sum())
     if limited:
         facts.append(
-            f"{limited} trainings ended at the limit of epochs, before validation had stopped "
+            f"{limited} trainings ended at their limit, before validation had stopped "
             "rising for the preset's patience: more epochs might do better."
         )
     return tuple(facts)
@@ -112,15 +112,18 @@ def _state(each: FinishedGrid, dataset: str) -> str:
 def _missing(cells: list[Cell], seeds: int) -> list[str]:
     """Names what is not done yet: rows without any number first, then rows that lack seeds."""
     lacking: dict[str, list[int]] = {}
+    without_seeds: set[str] = set()
     for cell in cells:
         row = row_name((cell.model, cell.ablation, cell.saw.value))
-        overlap = f", {cell.overlap.share} % linked" if cell.overlap else ""
-        lacking.setdefault(row + overlap, []).append(cell.seed)
-    whole = [row for row, found in lacking.items() if len(found) == seeds]
+        row += f", {cell.overlap.share} % linked" if cell.overlap else ""
+        lacking.setdefault(row, []).append(cell.seed)
+        if isinstance(cell.recipe, BaselineRecipe):
+            without_seeds.add(row)
+    whole = [row for row, found in lacking.items() if row in without_seeds or len(found) == seeds]
     partly = [
         f"{row} (seed {' and '.join(map(str, found))})"
         for row, found in lacking.items()
-        if len(found) < seeds
+        if row not in whole
     ]
     told = [f"Not done yet: {'; '.join(whole)}."] if whole else []
     return told + ([f"More seeds to come: {'; '.join(partly)}."] if partly else [])

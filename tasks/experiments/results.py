@@ -94,7 +94,8 @@ class _Masks(NamedTuple):
 
 def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) -> Results:
     """Returns the results of finished cells; ``compare`` names the model that others are held
-    against, by dataset."""
+    against, by dataset. A cell that stands in several grids counts once."""
+    cells = list({(_names(each.cell), each.ref): each for each in cells}.values())
     datasets = {each.data.dataset.fingerprint: each.data.dataset for each in cells}
     masks = {fingerprint: _masks(store, ref) for fingerprint, ref in datasets.items()}
     metrics, facts, gains = [], [], []

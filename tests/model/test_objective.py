@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +133,36 @@ def test_mismatched_negatives_change_the_loss(shop: Shop) -> None:
     right, _ = losses_and_gradients(shop, {"mismatched_negatives": False})
     wrong, _ = losses_and_gradients(shop, {"mismatched_negatives": True})
     assert right != wrong
+
+
+def test_profiles_are_adapted_once_for_all_members_and_passes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shop.model({"members": 2})
+    train = shop.config(train={"loss": "softmax", "negatives": 4, "agreement": 1.0}).train
+    calls: list[int] = []
+    assert model.user_adapter is not None
+    monkeypatch.setattr(model.user_adapter, "forward", counting(model.user_adapter.forward, calls))
+    objective = Objective(model, shop.sequences.training(), train, shop.profiles)
+    batch = training_batch(objective.training, EVERYONE, 50)
+    objective.loss(batch, objective.draw(batch, np.random.default_rng(0)))
+    assert calls == [int(shop.profiles.has_profile.sum())]
+
+
+def counting(
+    forward: Callable[[torch.Tensor], torch.Tensor], calls: list[int]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def counted(vectors: torch.Tensor) -> torch.Tensor:
+        calls.append(len(vectors))
+        return forward(vectors)
+
+    return counted
+
+
+def test_a_single_domain_has_nothing_to_regularise(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop((9,))
+    losses = [losses_and_gradients(shop, {"alpha": alpha})[0] for alpha in (0.0, 0.5)]
+    assert losses[0] == losses[1]
 
 
 def test_changing_every_held_out_event_changes_no_batch_and_no_draw(shop: Shop) -> None:

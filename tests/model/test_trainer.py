@@ -1,3 +1,4 @@
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from model.trainer import (
     EpochReport,
     FitResult,
     NothingToLearnError,
+    WidthError,
     fit,
 )
+from model.training_state import TrainingState
+from model.tri_thread import TriThread
 
 from .conftest import Shop
 
@@ -160,19 +164,62 @@ def test_the_last_epoch_is_validated_whenever_the_others_are(shop: Shop) -> None
 
 
 def test_weights_that_were_never_validated_are_the_average_too(shop: Shop, tmp_path: Path) -> None:
-    train = {"max_seconds": 1e-9, "validate_every": 2, "max_epochs": 4, "averaging": 0.9}
-    result = fit(shop.sequences, shop.tables, shop.config(train=train), None, tmp_path)
-    assert result.stopped == "max_seconds"
+    """Of a run that was killed before its first validation, and is asked for no more epochs."""
+    train = {"validate_every": 2, "max_epochs": 4, "averaging": 0.9}
+
+    def kill(_: EpochReport) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit(shop.sequences, shop.tables, shop.config(train=train), None, tmp_path, kill)
+    config = shop.config(train=train | {"max_epochs": 1})
+    result = fit(shop.sequences, shop.tables, config, None, tmp_path)
+    assert np.isnan(result.best.validation_ndcg)
     tensors, _ = read_tensors(tmp_path / STATE_FILE)
     kept = weights(result)["adapter.first.weight"]
     assert torch.equal(kept, tensors["average.adapter.first.weight"])
     assert not torch.equal(kept, tensors["model.adapter.first.weight"])
 
 
+def test_validation_reads_the_average_and_gives_the_weights_back(shop: Shop) -> None:
+    config = shop.config(train={"averaging": 0.9})
+    state = TrainingState(shop.model(), config.train, "test")
+    first = state.model.adapter.first.weight.detach().clone()
+    with torch.no_grad():
+        state.model.adapter.first.weight.add_(1.0)
+    with state.validated_weights():
+        assert torch.equal(state.model.adapter.first.weight, first)
+        state.keep_as_best()
+    assert torch.equal(state.model.adapter.first.weight, first + 1.0)
+    state.follow()
+    torch.testing.assert_close(state._average["adapter.first.weight"], first + 0.1)  # pyright: ignore[reportOptionalSubscript]
+    assert torch.equal(state.best_weights["adapter.first.weight"], first)
+
+
+def test_a_refit_has_the_room_of_the_search(shop: Shop) -> None:
+    models: list[int] = []
+
+    def count(report: EpochReport) -> None:
+        if report.phase == "refit":
+            gc.collect()
+            models.append(sum(type(each) is TriThread for each in gc.get_objects()))
+
+    before = sum(type(each) is TriThread for each in gc.get_objects())
+    config = shop.config({"memory_events": 3}, {"refit": True})
+    fit(shop.sequences, shop.tables, config, on_epoch=count)
+    assert set(models) == {before + 1}
+
+
+def test_a_model_of_another_width_than_its_tables_is_told_both(shop: Shop) -> None:
+    with pytest.raises(WidthError, match=r"model\.hidden=16.*width 8"):
+        fit(shop.sequences, shop.tables, shop.config({"hidden": 16}))
+
+
 def test_a_time_limit_ends_the_run_after_the_epoch(shop: Shop) -> None:
-    config = shop.config(train={"max_seconds": 1e-9, "max_epochs": 50})
+    config = shop.config(train={"max_seconds": 1e-9, "max_epochs": 50, "validate_every": 3})
     result = fit(shop.sequences, shop.tables, config)
     assert (result.stopped, len(result.history)) == ("max_seconds", 1)
+    assert not np.isnan(result.best.validation_ndcg)
 
 
 def test_divergence_is_an_error(shop: Shop) -> None:

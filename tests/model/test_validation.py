@@ -15,7 +15,7 @@ from model.ranking import (
     sample_candidates,
 )
 from model.scoring import CandidateScorer, ModelScorer
-from model.sequences import VALIDATION
+from model.sequences import TEST, VALIDATION
 from model.trainer import fit
 from model.validation import Validation
 
@@ -94,3 +94,17 @@ def test_without_validation_events_nothing_is_measured(shop: Shop) -> None:
     nothing = replace(shop.sequences, split=np.zeros_like(shop.sequences.split))
     train = shop.config(train={"validation_candidates": 3}).train
     assert len(Validation(nothing, train, Team())) == 0
+
+
+def test_other_test_events_change_no_epochs_figure(shop: Shop) -> None:
+    """Also where validation draws candidates: a test item must not be missing among them."""
+    sequences = shop.sequences
+    is_test = sequences.split == TEST
+    assert is_test.any()
+    others = np.where(is_test, sequences.items % sequences.item_count + 1, sequences.items)
+    config = shop.config(train={"validation_candidates": 4})
+    before, after = (
+        fit(each, shop.tables, config) for each in (sequences, replace(sequences, items=others))
+    )
+    assert [r.validation_ndcg for r in after.history] == [r.validation_ndcg for r in before.history]
+    assert after.best.epoch == before.best.epoch

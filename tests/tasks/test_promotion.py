@@ -45,6 +45,7 @@ def released(
     ndcg: float | None = None,
     refit: bool = False,
     candidates: int | None = None,
+    users: int | None = None,
 ) -> Parts:
     """Untrained models with all that a release holds and the gate reads."""
     dataset = shop.ingested(store)
@@ -54,6 +55,7 @@ def released(
     embeddings = embedded(store, dataset, vectors)
     tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=8), store.root).ref
     train = {"seed": seed, "refit": refit, "validation_candidates": candidates}
+    train |= {"validation_users": users}
     overrides = {"model": {"hidden": 8}, "train": train}
     config = load_preset("paper", overrides)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(seed)
@@ -180,6 +182,13 @@ def test_figures_of_sampled_and_of_full_ranking_are_not_compared(store: Store) -
     comparison = compare(store, serving, {**full, "embeddings": other.ref}, EVERY_EVENT)
     assert comparison.change is None
     assert comparison.basis.startswith("not compared: item texts")
+
+
+def test_figures_of_differently_drawn_validation_users_are_not_compared(store: Store) -> None:
+    serving = serve(store, released(store, SmallShop(), seed=0, ndcg=0.30, users=3))
+    again = released(store, SmallShop(), seed=1, ndcg=0.05, users=3)
+    comparison = compare(store, serving, again, EVERY_EVENT)
+    assert "both models on 4 validation events" in comparison.basis
 
 
 def test_after_a_new_dump_both_models_rank_the_same_events(store: Store) -> None:

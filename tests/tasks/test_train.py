@@ -1,6 +1,9 @@
 """Training as a stage: refused early, resumed where it was killed, marked where it must be."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +81,31 @@ def test_checkpoints_stay_until_every_process_is_done_with_them(store: Store) ->
     sources = TrainingSources(prepared.dataset, prepared.tables, prepared.profiles)
     train_together(sources, QUICK_TRAINING, store.root, team)
     assert team.found == [1]
+    assert not list((store.local / "work").glob("train-*"))
+
+
+def test_two_runs_that_want_one_model_fit_it_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = PreparedTraining(store)
+    is_training, may_go_on = threading.Event(), threading.Event()
+
+    def show(*_: object) -> None:
+        is_training.set()
+        assert may_go_on.wait(60)
+
+    monkeypatch.setattr(EpochProgress, "__call__", show)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(2) as runs:
+        first = runs.submit(prepared.trained)
+        assert is_training.wait(60)
+        second = runs.submit(prepared.trained)
+        while "another run fits this very model" not in caplog.text:
+            assert not second.done()
+            time.sleep(0.01)
+        may_go_on.set()
+        made, found = first.result(60), second.result(60)
+    assert (made.reused, found.reused) == (False, True)
+    assert made.ref == found.ref
     assert not list((store.local / "work").glob("train-*"))
 
 

@@ -66,6 +66,28 @@ def test_sampled_ranks_use_the_stored_candidates(store: Store, data: CellData) -
     assert sampled["candidates"].to_list() == expected.candidates.tolist()
 
 
+@pytest.mark.parametrize(
+    ("train", "limited"),
+    [
+        ({"max_epochs": 2}, 1),
+        ({"max_epochs": 50, "patience": 1, "patience_steps": 0}, 0),
+        ({"max_epochs": 50, "max_seconds": 1e-9}, 1),
+    ],
+)
+def test_a_cell_says_whether_a_limit_ended_it(
+    store: Store, data: CellData, train: dict[str, object], limited: int
+) -> None:
+    cell = neural(train=train)
+    make_cell(store, cell, data)
+    counts = store.manifest(cell_identity(cell, data).ref).counts
+    assert counts["stopped_by_limit"] == limited
+    # What patience ends, it may end in the very last epoch that is allowed.
+    exact = neural(train={**train, "max_epochs": int(counts["epochs"])})
+    make_cell(store, exact, data)
+    again = store.manifest(cell_identity(exact, data).ref).counts
+    assert (again["epochs"], again["stopped_by_limit"]) == (counts["epochs"], limited)
+
+
 def test_a_finished_cell_is_not_made_again(store: Store, data: CellData) -> None:
     make_cell(store, baseline(), data)
     made = store.manifest(cell_identity(baseline(), data).ref).created

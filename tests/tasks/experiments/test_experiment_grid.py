@@ -120,6 +120,7 @@ def test_paths_are_relative_to_the_grid(tmp_path: Path) -> None:
         ("max_epochs = 7", "max_epochs = 0", "greater than or equal to 1"),
         ('profiles = "titles"', 'profiles = "tweets"', "'llm', 'titles' or 'none'"),
         ("seeds = [3, 4]", "seed = 3", "seed"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
         ("[settings]\n", "[settings]\nmodel = { hidden = 64 }\n", "must stay 128"),
     ],
 )

@@ -9,10 +9,13 @@ import pytest
 from artifacts.store import Store
 from tasks.baselines import BASELINES
 from tasks.evaluate import measure
+from tasks.experiments.breakdowns import overlap_table
 from tasks.experiments.cell import FULL, CellData, cell_identity, make_cell
 from tasks.experiments.grid import Cell, OverlapCut, Saw
-from tasks.experiments.numbers import row_name
+from tasks.experiments.numbers import NO_VALUE, row_name
+from tasks.experiments.report import _missing
 from tasks.experiments.results import (
+    BEFORE_THE_CUT,
     COMPARISON_SCHEMA,
     RESULT_SCHEMA,
     FinishedCell,
@@ -151,6 +154,30 @@ def test_a_dataset_without_a_compared_model_has_no_comparison(
     results = collect(store, finished(store, data, [baseline()]), {DATASET: "best"})
     assert results.comparisons.is_empty()
     assert "comparisons" not in {table.name for table in told(results).tables}
+
+
+def test_a_cell_of_two_grids_is_one_seed(made: tuple[Store, CellData, Results]) -> None:
+    store, data, _ = made
+    cells = [neural(), neural(seed=1)]
+    once = collect(store, finished(store, data, cells), {})
+    twice = collect(store, finished(store, data, [*cells, *cells]), {})
+    assert over_seeds(twice.metrics).equals(over_seeds(once.metrics))
+    assert twice.facts.equals(once.facts)
+
+
+def test_an_overlap_study_of_events_whose_users_shop_in_one_domain_has_a_table(
+    made: tuple[Store, CellData, Results],
+) -> None:
+    metrics = made[2].metrics.filter(pl.col("group") != BEFORE_THE_CUT)
+    for row in overlap_table(metrics).rows:
+        assert row[2] != NO_VALUE
+        assert row[4:6] == (NO_VALUE, NO_VALUE)
+
+
+def test_a_missing_baseline_is_not_a_missing_seed() -> None:
+    assert _missing([baseline()], 3) == ["Not done yet: popularity."]
+    assert _missing([neural(seed=1)], 3) == ["More seeds to come: paper (seed 1)."]
+    assert _missing([neural(seed=s) for s in range(3)], 3) == ["Not done yet: paper."]
 
 
 def test_a_name_says_what_was_changed_and_seen() -> None:
