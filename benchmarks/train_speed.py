@@ -43,6 +43,9 @@ def main(
     items: Annotated[str, typer.Option(help="The dump's items.")],
     preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to time; the median counts.")] = 3,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Users a step; the preset's by default.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     profiled: Annotated[
         bool, typer.Option("--profiles/--no-profiles", help="Align with a profile of every user.")
@@ -71,6 +74,8 @@ def main(
         "validation_users": 100,
         "precision": precision,
     }
+    if batch_size is not None:
+        changes["batch_size"] = batch_size
     config = load_preset(preset, {"train": changes})
     reports: list[EpochReport] = []
     team = alone(device)
@@ -89,6 +94,7 @@ def main(
         "device": device_name(team.device),
         "precision": precision,
         "compiled": compiled,
+        "batch_size": config.train.batch_size,
         "profiles": sequences.user_count if profiled else 0,
         "users": sequences.user_count,
         "items": sequences.item_count,

@@ -1,8 +1,13 @@
 """The command line: ``llm4cdsr --help``."""
 
+import os
+
+from rich.markup import escape
+
+from flows import terminal
 from flows.exits import one_message
 from flows.lazy_group import Listed, lazy_group
-from tasks.dot_env import read_dot_env
+from tasks.dot_env import PREFIX, read_dot_env
 
 COMMANDS = {
     "run": Listed(
@@ -133,4 +138,16 @@ def run_app() -> None:
     """Runs the app; see `flows.exits` for how it ends."""
     with one_message():
         read_dot_env()
+        _tell_unknown_variables()
         app()
+
+
+def _tell_unknown_variables() -> None:
+    """A misspelt variable would otherwise let another provider answer, and send a bill."""
+    ours = [name for name in os.environ if name.startswith(PREFIX)]
+    if not ours:
+        return
+    from flows.settings import unknown_variables
+
+    for sentence in unknown_variables(ours):
+        terminal.err.print(f"[yellow]{escape(sentence)}[/yellow]")

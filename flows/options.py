@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from artifacts import columns as col
 from flows.refresh import RefreshConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
@@ -16,6 +17,7 @@ from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.cluster import ClusterConfig
 from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
 from tasks.dump.files import existing_file
+from tasks.dump.items import ITEM_SCHEMA
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
 from tasks.profile import ProfileConfig
 
@@ -27,6 +29,8 @@ class SplitBy(StrEnum):
     TIME = "time"
     USERS = "users"
 
+
+OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
 
 Interactions = Annotated[
     str | None,
@@ -237,4 +241,9 @@ def _renaming(text: str) -> tuple[str, str]:
     theirs, separator, ours = text.partition("=")
     if not (theirs and separator and ours):
         raise typer.BadParameter(f"--column {text}: write THEIRS=OURS, as reviewerID=user_id")
+    if ours not in OUR_COLUMNS:
+        raise typer.BadParameter(
+            f"--column {text}: {ours} is none of our columns ({', '.join(OUR_COLUMNS)}); "
+            "write THEIRS=OURS, as reviewerID=user_id"
+        )
     return theirs, ours

@@ -110,7 +110,14 @@ def run(
     )
     refreshing = opt.refresh_config(clusters, profile_users, seed)
     training = fit.training_config(
-        preset, epochs, replaced, seed, device, chosen.training if chosen else None, compiled
+        preset,
+        epochs,
+        replaced,
+        seed,
+        device,
+        chosen.training if chosen else None,
+        compiled,
+        refreshing.tables.hidden,
     )
     spoken = language or (chosen.language if chosen else None)
     llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)

@@ -3,6 +3,8 @@
 Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see `tasks.asking.llm_config`.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import Field
@@ -11,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.asking.batch_config import BatchConfig
 from tasks.asking.budget import Price
 from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.dot_env import PREFIX
 
 
 class Settings(BaseSettings):
@@ -48,6 +51,32 @@ class Settings(BaseSettings):
         default=BatchConfig(),
         description="How --batch asks, as JSON; of vllm the command, arguments and weights.",
     )
+
+
+ELSEWHERE = (
+    "API_KEY",  # a key is no setting
+    "CACHE",
+    "WEBHOOK_URL",
+    "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
+    "TASK_RUNNER",
+    "TASK_RUNNER_ADDRESS",
+    "TASK_RUNNER_PROCESSES",
+    "STAGE_RETRIES",
+    "FLOW_TIMEOUT_HOURS",
+)
+"""What is read elsewhere."""
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Returns a sentence for each ``LLM4CDSR_`` variable that nothing reads, as a misspelt one."""
+    known = {f"{PREFIX}{field.upper()}" for field in (*Settings.model_fields, *ELSEWHERE)}
+    told = []
+    for name in sorted(set(environment) - known):
+        if name.startswith(PREFIX):
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "the README lists them"
+            told.append(f"{name} is no setting and changes nothing; {hint}")
+    return told
 
 
 def default_llm(settings: Settings) -> LlmConfig:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Overrides = dict[str, dict[str, JsonValue]]
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "train": TrainConfig}
+ANYWHERE = ("auto", "cpu")
 ELSEWHERE = {"train.seed": "--seed"}
 
 Preset = Annotated[
@@ -30,7 +31,7 @@ Replaced = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="A field of the preset: train.accumulate=4, model.members=5; may be repeated. "
-        "docs/deviations.md and model/config.py have them all.",
+        "model/config.py describes every field.",
     ),
 ]
 Device = Annotated[
@@ -70,13 +71,22 @@ def training_config(
     device: str,
     settings: TrainingSettings | None = None,
     compiled: bool = False,
+    width: int | None = None,
 ) -> "TrainingConfig":
     """A data set's settings belong to its own preset of the model: another one has others.
 
-    Raises typer.BadParameter for a preset or field that is not there, pydantic's ValidationError
-    for a value that cannot be.
+    Whatever cannot be trained is refused here, before anything is asked or paid. `width` is that of
+    the item tables, where they are still to be made.
+
+    Raises typer.BadParameter for a preset, field or width that cannot be, NoSuchDeviceError, and
+    pydantic's ValidationError for a value that cannot be.
     """
     from tasks.train import TrainingConfig
+
+    if device not in ANYWHERE:
+        from model.distributed import alone
+
+        alone(device)
 
     settings = settings or TrainingSettings()
     overrides: Overrides = {}
@@ -89,9 +99,15 @@ def training_config(
         overrides.setdefault("train", {})["max_epochs"] = epochs
     chosen = preset or settings.preset
     try:
-        load_preset(chosen, overrides)  # here, where an error names the field and nothing else
+        # Here, where an error names the field and nothing else.
+        hidden = load_preset(chosen, overrides).model.hidden
     except UnknownPresetError as error:
         raise typer.BadParameter(str(error.args[0])) from error
+    if width not in (None, hidden):
+        raise typer.BadParameter(
+            f"--set model.hidden={hidden}: the item tables are made for a model of width {width}; "
+            "leave it out"
+        )
     return TrainingConfig(
         preset=chosen, overrides=overrides, seed=seed, device=device, compiled=compiled
     )

@@ -158,8 +158,13 @@ def _device(name: str, local_rank: int) -> torch.device:
     count = torch.cuda.device_count()
     index = local_rank if device.index is None else device.index
     if index >= count:
+        way_out = (
+            "name another, or start no more processes than there are GPUs"
+            if count
+            else "use --device auto or cpu, or install a build of torch for your GPU"
+        )
         raise NoSuchDeviceError(
-            f"device {name!r} needs GPU {index}, and torch sees {count}; use --device cpu, or "
-            "start no more processes than there are GPUs"
+            f"device {name!r} needs GPU {index}, and torch {torch.__version__} sees {count}; "
+            f"{way_out}"
         )
     return torch.device("cuda", index)

@@ -154,8 +154,8 @@ class _Run:
         hidden, width = config.model.hidden, tables.local_table.shape[1]
         if hidden != width:
             raise WidthError(
-                f"model.hidden={hidden}, but the item tables are made for a model of width {width} "
-                f"(project.hidden): leave it at {width}, or make tables of that width"
+                f"model.hidden={hidden}, but the item tables are for a model of width {width}: "
+                f"leave it at {width}, or refresh with tables that wide (refreshing.tables.hidden)"
             )
         self.validation = Validation(sequences, config.train, team)
         profile_width = profiles.vectors.shape[1] if profiles else None

@@ -45,7 +45,7 @@ from tasks.dump.item_catalogue import TooFewDomains, catalogue_of, has_text, ind
 from tasks.dump.items import read_items
 from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
 from tasks.dump.split import split_events
-from tasks.stage import StageResult, run_stage, stage_result
+from tasks.stage import StageResult, logger, run_stage, stage_result
 
 PREVIOUS = "previous"
 """The parent of a dataset that was added to."""
@@ -117,7 +117,7 @@ def make_dataset(
     draft.counts.update(_facts(made, read, previous))
     if previous is not None:
         draft.counts.update(changes(previous, made, sieve.is_new))
-    draft.notes.extend(notes + _warnings(quarantine))
+    draft.notes.extend(notes + _warnings(quarantine) + _missing_titles(made.items))
     on_step("write")
 
 
@@ -240,6 +240,17 @@ def _warnings(quarantine: Quarantine) -> list[str]:
         f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
         f"{DROPPED} counts all"
     ]
+
+
+def _missing_titles(items: pl.DataFrame) -> list[str]:
+    if items[col.TITLE].null_count() < items.height:
+        return []
+    told = (
+        "no item has a title: nobody gets a profile, and lists show no names. If titles are there "
+        f"under another name, say so: --column THEIR_NAME={col.TITLE}"
+    )
+    logger.warning("ingest: %s", told)
+    return [told]
 
 
 def _set_aside(quarantine: Quarantine) -> str:

@@ -223,6 +223,17 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
         alone(name)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(0, "sees 0; use --device auto or cpu"), (1, "sees 1; name another")]
+)
+def test_a_missing_gpu_is_told_with_the_way_out(
+    gpus: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(NoSuchDeviceError, match=said):
+        alone("cuda:3")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_is_the_cpu_where_there_is_no_gpu() -> None:
     assert alone("auto").device.type == "cpu"

@@ -165,7 +165,7 @@ def test_the_last_epoch_is_validated_whenever_the_others_are(shop: Shop) -> None
 
 def test_weights_that_were_never_validated_are_the_average_too(shop: Shop, tmp_path: Path) -> None:
     """Of a run that was killed before its first validation, and is asked for no more epochs."""
-    train = {"validate_every": 2, "max_epochs": 4, "averaging": 0.9}
+    train: dict[str, object] = {"validate_every": 2, "max_epochs": 4, "averaging": 0.9}
 
     def kill(_: EpochReport) -> None:
         raise Killed

@@ -409,6 +409,22 @@ def test_the_small_real_dump_is_kept_whole(tmp_path: Path) -> None:
     assert counts["rows_in"] == counts["events"] + dropped_interactions(result)
 
 
+@pytest.mark.parametrize("name", ["title", "name"])
+def test_items_whose_titles_are_under_another_name_are_told(store: Store, name: str) -> None:
+    rows = [(user, item, domain, 1) for user in "uv" for item, domain in (("1", "a"), ("2", "b"))]
+    events = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    folder = store.local.parent
+    events.write_parquet(folder / "e.parquet")
+    items = events.select("item_id", "domain").unique().with_columns(pl.lit("Cup").alias(name))
+    items.write_parquet(folder / "i.parquet")
+    made = ingest.fn(
+        DumpConfig(interactions=str(folder / "e.parquet"), items=str(folder / "i.parquet")),
+        store.root,
+    )
+    told = [note for note in made.notes if "--column THEIR_NAME=title" in note]
+    assert bool(told) == (name != "title")
+
+
 def test_the_dated_real_dump_keeps_items_without_text(tmp_path: Path) -> None:
     result = made(tmp_path, real("food-kitchen-dated"))
     counts = result.counts
