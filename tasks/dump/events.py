@@ -20,6 +20,7 @@ from artifacts import columns as col
 from tasks.dump.batch import ROW, Batch
 from tasks.dump.columns import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump.config import ITEM_KEY, DumpConfig, Source
+from tasks.dump.files import UnreadableDump
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.rows import Quarantine, parted, renamed
 from tasks.dump.text_order import text_order
@@ -89,6 +90,9 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
                 domains[domain] += count
             collected.add(_chosen(usable, config, dropped))
+    if not rows_in:
+        files = ", ".join(source.interactions for source in config.files)
+        raise UnreadableDump(f"{files} cannot be read: there is no event in it; export it again")
     _require_domains(config, domains)
     return ReadEvents(collected.events(), rows_in, dict(dropped))
 

@@ -49,7 +49,7 @@ def readable(path: str) -> Iterator[None]:
         ) from error
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableDump(f"{path} cannot be read: {reason}") from error
+        raise UnreadableDump(f"{path} cannot be read: {reason}; export it again") from error
 
 
 def open_utf8(path: str) -> BinaryIO:
