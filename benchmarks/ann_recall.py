@@ -7,7 +7,6 @@ noise, as text embeddings lie. Asked are points near the clusters.
 """
 
 import json
-import resource
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from figures import peak_gib
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +62,7 @@ def main(
         "index_ms_per_query": 1000 * index_seconds / queries,
         "times_as_fast": exact_seconds / index_seconds,
         f"recall_at_{k}": float(np.mean(hits)),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_gib(),
     }
     table = Table("figure", "value")
     for name, value in figures.items():

@@ -14,7 +14,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from figures import device_name, peak_memory, tell
+from devices import device_name, peak_memory
+from figures import tell
 from text_tables import text_tables
 
 from artifacts.dataset import read_dataset

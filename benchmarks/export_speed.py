@@ -5,7 +5,6 @@ The shop is made up (`made_up_shop.py`).
     python benchmarks/export_speed.py --users 53061 --items 36298
 """
 
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import torch
 import typer
-from figures import tell
+from figures import peak_gib, tell
 from made_up_shop import DOMAINS, EVENTS, ITEMS, USERS, made_up_histories, made_up_recommender
 
 from tasks.serving.export_recs import ExportConfig, export_recommendations
@@ -34,7 +33,7 @@ def main(
     torch.set_num_threads(threads)
     recommender = made_up_recommender(made_up_histories(users, items, events), preset)
     memory = recommender.state.scorer.model.memory
-    before = _peak_gib()
+    before = peak_gib()
     with tempfile.TemporaryDirectory() as folder:
         started, worked = time.perf_counter(), time.process_time()
         made = export_recommendations(recommender, Path(folder) / "out", ExportConfig(k=k))
@@ -52,13 +51,9 @@ def main(
         "cpu_seconds": worked,
         "users_per_second": users / seconds,
         "peak_gib_before": before,
-        "peak_gib": _peak_gib(),
+        "peak_gib": peak_gib(),
     }
     tell(figures, json_file)
-
-
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -21,17 +20,6 @@ def tell(figures: Mapping[str, object], json_file: Path | None) -> None:
         json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or cpu."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory held so far, in GiB: of this process, and of tensors on a GPU if one is used.
-
-    The process's share counts the CUDA libraries it loaded, some gigabytes, which no tensor needs.
-    """
-    peak = {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
-    if device.type == "cuda":
-        peak["gpu_peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-    return peak
+def peak_gib() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

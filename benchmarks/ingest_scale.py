@@ -8,7 +8,6 @@ domains. Each size is ingested by a process of its own, so that memory can be to
 
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import typer
+from figures import peak_gib
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
@@ -152,7 +152,7 @@ def timed_ingest(shape: Shape, dump: DumpConfig, folder: Path) -> Figures:
         now = time.perf_counter(), time.process_time()
         seconds[step], cpu[step] = now[0] - last[0], now[1] - last[1]
         last = now
-        peak[step] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak[step] = peak_gib()
 
     identity = dataset_identity(dump)
     on_step("hash files")

@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import typer
-from figures import device_name, peak_memory, tell
+from devices import device_name, peak_memory
+from figures import tell
 from text_tables import text_tables
 
 from artifacts.dataset import read_dataset
@@ -80,10 +81,7 @@ def main(
     reports: list[EpochReport] = []
     team = alone(device)
     fitted = fit(
-        *(sequences, tables, config, profiles),
-        on_epoch=reports.append,
-        team=team,
-        compiled=compiled,
+        sequences, tables, config, profiles, on_epoch=reports.append, team=team, compiled=compiled
     )
     started = time.perf_counter()
     prefixes = sequences.prefixes_of_split(TEST)

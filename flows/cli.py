@@ -144,10 +144,9 @@ def run_app() -> None:
 
 def _tell_unknown_variables() -> None:
     """A misspelt variable would otherwise let another provider answer, and send a bill."""
-    ours = [name for name in os.environ if name.startswith(PREFIX)]
-    if not ours:
+    if not any(name.startswith(PREFIX) for name in os.environ):
         return
     from flows.settings import unknown_variables
 
-    for sentence in unknown_variables(ours):
+    for sentence in unknown_variables(os.environ):
         terminal.err.print(f"[yellow]{escape(sentence)}[/yellow]")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Overrides = dict[str, dict[str, JsonValue]]
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "train": TrainConfig}
-ANYWHERE = ("auto", "cpu")
 ELSEWHERE = {"train.seed": "--seed"}
 
 Preset = Annotated[
@@ -81,13 +80,10 @@ def training_config(
     Raises typer.BadParameter for a preset, field or width that cannot be, NoSuchDeviceError, and
     pydantic's ValidationError for a value that cannot be.
     """
+    from model.distributed import alone
     from tasks.train import TrainingConfig
 
-    if device not in ANYWHERE:
-        from model.distributed import alone
-
-        alone(device)
-
+    alone(device)
     settings = settings or TrainingSettings()
     overrides: Overrides = {}
     if preset in (None, settings.preset):

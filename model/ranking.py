@@ -99,9 +99,9 @@ def rank_candidates(scorer: CandidateScorer, prefixes: Prefixes, candidates: Int
 def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed: int) -> IntArray:
     """`count` different items of each target's domain outside its user's history, (R, count).
 
-    The history is all that `sequences` holds of the user. Each row depends on the
-    seed, the user and the position only: neither order nor workers change it. Padded with 0 where a
-    user has fewer unseen items left.
+    The history is all that `sequences` holds of the user. Each row depends on the seed, the user
+    and the position only: neither order nor workers change it. Padded with 0 where a user has fewer
+    unseen items left.
     """
     unseen = UnseenItems(sequences)
     domains = sequences.domain_of(prefixes.targets)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from model.config import ModelConfig, TrainConfig, TriThreadConfig
 from model.sequences import Sequences, sequences_from_lists
@@ -70,6 +71,13 @@ def open_shop() -> Callable[..., Shop]:
 @pytest.fixture
 def shop() -> Shop:
     return small_shop()
+
+
+def with_other_items(sequences: Sequences, changed: NDArray[np.bool_]) -> Sequences:
+    """Another item in each of the `changed` events (E,), of which there must be some."""
+    assert changed.any()
+    items = np.where(changed, sequences.items % sequences.item_count + 1, sequences.items)
+    return replace(sequences, items=items)
 
 
 def _table(rng: np.random.Generator, items: int, width: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import torch
 
 from model.batches import training_batch
 from model.objective import Objective
-from model.sequences import Sequences, sequences_from_lists
+from model.sequences import sequences_from_lists
 from model.tables import UserProfiles
 
-from .conftest import Shop
+from .conftest import Shop, with_other_items
 
 EVERYONE = np.arange(23)
 
@@ -167,17 +167,11 @@ def test_a_single_domain_has_nothing_to_regularise(open_shop: Callable[..., Shop
 
 def test_changing_every_held_out_event_changes_no_batch_and_no_draw(shop: Shop) -> None:
     before = Objective(shop.model(), shop.sequences.training(), shop.config().train)
-    after = Objective(shop.model(), mutated(shop.sequences).training(), shop.config().train)
+    others = with_other_items(shop.sequences, shop.sequences.split > 0)
+    after = Objective(shop.model(), others.training(), shop.config().train)
     drawn = []
     for objective in (before, after):
         batch = training_batch(objective.training, EVERYONE, 50)
         draws = objective.draw(batch, np.random.default_rng(0))
         drawn.append((batch.mixed_items, *(q.targets for q in batch.queries), *draws.negatives))
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
-
-
-def mutated(sequences: Sequences) -> Sequences:
-    held_out = sequences.split > 0
-    assert held_out.any()
-    items = np.where(held_out, sequences.items % sequences.item_count + 1, sequences.items)
-    return replace(sequences, items=items)

@@ -19,7 +19,7 @@ from model.sequences import TEST, VALIDATION
 from model.trainer import fit
 from model.validation import Validation
 
-from .conftest import Shop
+from .conftest import Shop, with_other_items
 
 
 def counts(ranks: Ranks) -> list[list[int]]:
@@ -99,12 +99,8 @@ def test_without_validation_events_nothing_is_measured(shop: Shop) -> None:
 def test_other_test_events_change_no_epochs_figure(shop: Shop) -> None:
     """Also where validation draws candidates: a test item must not be missing among them."""
     sequences = shop.sequences
-    is_test = sequences.split == TEST
-    assert is_test.any()
-    others = np.where(is_test, sequences.items % sequences.item_count + 1, sequences.items)
+    others = with_other_items(sequences, sequences.split == TEST)
     config = shop.config(train={"validation_candidates": 4})
-    before, after = (
-        fit(each, shop.tables, config) for each in (sequences, replace(sequences, items=others))
-    )
+    before, after = (fit(each, shop.tables, config) for each in (sequences, others))
     assert [r.validation_ndcg for r in after.history] == [r.validation_ndcg for r in before.history]
     assert after.best.epoch == before.best.epoch
