@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import JsonValue
 
 REPOSITORY = Path(__file__).parents[1]
@@ -71,10 +70,7 @@ class OperatedMachine:
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
         """Gives a client of the machine's server."""
-        with (
-            temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{self.port}/api"}),
-            get_client(sync_client=True) as client,
-        ):
+        with Machine(self.store, self.port).client() as client:
             yield client
 
     def order(self, name: str, parameters: Mapping[str, JsonValue] | None = None) -> UUID:

@@ -42,6 +42,7 @@ INPUT_ERRORS = frozenset(
         "tasks.dump.presets.RawFilesMissing",
         "artifacts.ledger_export.UnknownForm",
         "flows.operating.MissingTaskRunner",
+        "flows.server.closed_app.NotAnOrigin",
         "model.config.UnknownPresetError",
         "model.trainer.NothingToLearnError",
         "model.trainer.WidthError",

@@ -21,14 +21,17 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from artifacts.store import Store, write_atomically
 from artifacts.strict import Strict
-from flows.prefect_api import HOST, STARTUP_SECONDS
+from flows.prefect_api import STARTUP_SECONDS
+from flows.server.closed_app import HOST, server_command, server_variables
+from flows.server.credential import kept_credential
 
 REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
+PREFECT = (sys.executable, "-m", "prefect")
 SERVICES = ("server", "worker")
 DEFAULT_PORT = 4200
 STOP_SECONDS = 30.0
@@ -50,13 +53,15 @@ class MachineFailed(RuntimeError):
 
 class Service(Strict):
     """A process of ours. ``started`` is its start in clock ticks since boot (proc(5)); ``port``
-    and ``dumps`` are the machine's, None in a record of before they were kept."""
+    and ``dumps`` are the machine's, None in a record of before they were kept. ``closed``: a
+    server that asks for the credential."""
 
     pid: int
     started: int
     log: str
     port: int | None = None
     dumps: str | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,15 @@ class Machine:
     def ui_url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def login_file(self) -> Path:
+        """The file with the credential of the server, for `up`, worker and operator."""
+        return self.folder / "login"
+
+    @property
+    def credential(self) -> str:
+        return kept_credential(self.login_file)
+
     def running(self) -> dict[str, Service]:
         """Returns our processes that are alive, by name."""
         found = {name: self._read(name) for name in SERVICES}
@@ -95,11 +109,12 @@ class Machine:
             MachineFailed.
         """
         self._require_same(dumps)
+        # Others on this machine must read neither the login nor the server's database.
+        self.folder.chmod(0o700)
         variables = self._environment(dumps)
         if "server" not in self.running():
             self._require_free_port()
-            command = ["server", "start", "--host", HOST, "--port", str(self.port)]
-            self._launch("server", command, variables)
+            self._launch("server", server_command(self.port), variables)
             self._wait_for_server()
         pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
         self._run("pool", pool, variables)
@@ -108,7 +123,7 @@ class Machine:
         self._create_automations(variables)
         if "worker" not in self.running():
             worker = ["worker", "start", "--pool", POOL, "--name", f"{socket.gethostname()}"]
-            self._launch("worker", worker, variables)
+            self._launch("worker", [*PREFECT, *worker], variables)
 
     def stop(self) -> list[str]:
         """Ends worker, then server, with their children; returns the names of what ran.
@@ -134,21 +149,21 @@ class Machine:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             **kept,
             **places,
+            **server_variables(self.credential, self.port),
+            "PREFECT_API_AUTH_STRING": self.credential,
             "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_API_URL": self.api_url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
             "LLM4CDSR_STORE": _absolute(self.store.root),
             DUMPS: _absolute(dumps),
         }
 
-    def _launch(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+    def _launch(self, name: str, command: list[str], variables: Mapping[str, str]) -> None:
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", *arguments],
+                command,
                 cwd=REPOSITORY,
                 env=dict(variables),
                 stdin=subprocess.DEVNULL,
@@ -162,6 +177,7 @@ class Machine:
             log=str(log),
             port=self.port,
             dumps=variables[DUMPS],
+            closed=True,
         )
         write_atomically(self.folder / f"{name}.json", service.model_dump_json().encode())
 
@@ -170,7 +186,7 @@ class Machine:
         try:
             with log.open("wb") as output:
                 subprocess.run(
-                    [sys.executable, "-m", "prefect", *arguments],
+                    [*PREFECT, *arguments],
                     cwd=REPOSITORY,
                     env=dict(variables),
                     stdin=subprocess.DEVNULL,
@@ -188,7 +204,7 @@ class Machine:
     def _set_watch(self, look_every: float) -> None:
         schedule = IntervalSchedule(interval=timedelta(seconds=look_every))
         parameters = {"settle_seconds": min(30.0, look_every / 2)}
-        with self._client() as client:
+        with self.client() as client:
             watch = client.read_deployment_by_name("watch/watch")
             for found in watch.schedules:
                 client.update_deployment_schedule(watch.id, found.id, schedule=schedule)
@@ -196,16 +212,19 @@ class Machine:
 
     def _create_automations(self, variables: Mapping[str, str]) -> None:
         name = "a run whose machine died is marked Crashed"
-        with self._client() as client:
+        with self.client() as client:
             if client.read_automations_by_name(name):
                 return
         file = str(REPOSITORY / "flows" / "automations.yaml")
         self._run("automations", ["automation", "create", "--from-file", file], variables)
 
     @contextmanager
-    def _client(self) -> Iterator[SyncPrefectClient]:
+    def client(self) -> Iterator[SyncPrefectClient]:
+        """Gives a client of the server."""
         with (
-            temporary_settings({PREFECT_API_URL: self.api_url}),
+            temporary_settings(
+                {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: self.credential}
+            ),
             get_client(sync_client=True) as client,
         ):
             yield client
@@ -217,6 +236,11 @@ class Machine:
         if server and server.port not in (None, self.port):
             raise MachineFailed(
                 f"the server of this store runs on {server.port}; `llm4cdsr down` first"
+            )
+        if server and not server.closed:
+            raise MachineFailed(
+                "the server of this store was started by an earlier version, without a login; "
+                "`llm4cdsr down` first"
             )
         if worker and worker.dumps not in (None, _absolute(dumps)):
             raise MachineFailed(

@@ -1,6 +1,7 @@
 """Commands that operate everything on one machine: `llm4cdsr up`, `llm4cdsr down`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -52,12 +53,21 @@ def up(
     machine.start(folder, look_every)
     for line in (
         f"Prefect UI: {machine.ui_url}",
+        f"Login: {_login(machine)}",
         f"Drop dumps into: {folder} (a folder each, with interactions.* and items.*)",
         f"Logs: {machine.folder}/server.log, {machine.folder}/worker.log",
-        f"For the prefect command: export PREFECT_API_URL={machine.api_url}",
+        f"For the prefect command: export PREFECT_API_URL={machine.api_url} "
+        f'PREFECT_API_AUTH_STRING="$(cat {quote(str(machine.login_file))})"',
         "Stop it all: llm4cdsr down",
     ):
         terminal.out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _login(machine: Machine) -> str:
+    """The credential for a person at a terminal; its place for a log."""
+    if terminal.out.is_terminal:
+        return f"{machine.credential} (kept in {machine.login_file})"
+    return f"the line in {machine.login_file}"
 
 
 def down(store: StoreOption = None) -> None:

@@ -1,12 +1,12 @@
 """Gives a flow a Prefect API: the configured one, or a server of our own for the run's time.
 
 Prefect's temporary server ends with alarming traces when a run is short. A server of our own
-keeps its log in a file, has a UI to watch the run in, and ends with us.
+keeps its log in a file, has a UI to watch the run in, and ends with us. Its credential lives in
+the memory and environment of the processes alone, and is shown on a terminal, not in a log.
 """
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,14 @@ from pathlib import Path
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.server.closed_app import HOST, server_command, server_variables
+from flows.server.credential import new_credential
 from tasks.asking.guarded_process import GuardedProcess
 from tasks.free_port import free_port
+from tasks.terminal import TERMINAL
 
-HOST = "127.0.0.1"
 STARTUP_SECONDS = 90
 POLL_SECONDS = 0.2
 STOP_GRACE_SECONDS = 3.0
@@ -45,18 +47,20 @@ def prefect_api(log: Path) -> Iterator[str]:
         return
     # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would
     # both find it free, and one would record with the other's server.
-    port = free_port()
+    port, credential = free_port(), new_credential()
     server = GuardedProcess(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
-        {**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
+        server_command(port),
+        {**os.environ, **server_variables(credential, port)},
         log,
         STOP_GRACE_SECONDS,
     )
     try:
         url = f"http://{HOST}:{port}/api"
         _wait_for(url, server, log)
-        logger.info("Prefect UI while this runs: http://%s:%d", HOST, port)
-        with temporary_settings({PREFECT_API_URL: url}):
+        # A log may be read by others; a terminal is its user's.
+        login = f", login {credential}" if TERMINAL.is_terminal else ""
+        logger.info("Prefect UI while this runs: http://%s:%d%s", HOST, port, login)
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}):
             yield url
     finally:
         # What is still queued would otherwise meet a server that is gone.

@@ -57,6 +57,7 @@ ELSEWHERE = (
     "API_KEY",  # a key is no setting
     "CACHE",
     "WEBHOOK_URL",
+    "UI_ORIGINS",
     "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
     "TASK_RUNNER",
     "TASK_RUNNER_ADDRESS",

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,12 +27,12 @@ LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def browser(chromium: str, profile: Path) -> Iterator[str]:
+def browser(chromium: str, profile: Path, *switches: str) -> Iterator[str]:
     """Runs Chromium with a profile of its own; gives the address of its DevTools."""
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     place = ["--window-size=1280,950", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     process = subprocess.Popen(
-        [*command, *place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, *place, *switches], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         ready = profile / "DevToolsActivePort"
@@ -42,23 +43,55 @@ def browser(chromium: str, profile: Path) -> Iterator[str]:
         process.wait(timeout=60)
 
 
-def photograph(devtools: str, url: str, words: str, picture: Path) -> None:
-    """Opens ``url``, waits until it shows ``words`` and stands still, and writes a PNG."""
+@dataclass(frozen=True)
+class Tab:
+    """A page that is open in the browser."""
+
+    url: str
+    ask: Callable[[str, Mapping[str, JsonValue]], dict]
+    """Calls a method of the DevTools protocol."""
+
+    def run(self, script: str) -> JsonValue:
+        """Runs a script in the page; returns its value, that of a promise when it is settled."""
+        given = {"expression": script, "awaitPromise": True, "returnByValue": True}
+        told = self.ask("Runtime.evaluate", given)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def wait_for(self, words: str) -> None:
+        text = "document.body ? document.body.innerText : ''"
+        _until(lambda: words in str(self.run(text)), f"{self.url} does not show {words!r}")
+
+
+@contextmanager
+def tab(devtools: str, url: str) -> Iterator[Tab]:
+    """Opens a page in a tab of its own."""
     opened = (
         httpx.put(f"{devtools}/json/new?{quote(url, safe='')}", timeout=60)
         .raise_for_status()
         .json()
     )
     with connect(opened["webSocketDebuggerUrl"], max_size=None) as page:
-        ask = _questions(page)
-        text = {"expression": "document.body ? document.body.innerText : ''"}
-        _until(
-            lambda: words in ask("Runtime.evaluate", text)["result"]["value"],
-            f"{url} does not show {words!r}",
-        )
+        yield Tab(url, _questions(page))
+
+
+def log_in(devtools: str, ui: str, credential: str) -> None:
+    """Types the credential into the login form of the Prefect UI, as an operator does."""
+    with tab(devtools, ui) as page:
+        _until(lambda: page.run("!!document.querySelector('input[type=password]')"), "no form")
+        page.run("document.querySelector('input[type=password]').focus()")
+        page.ask("Input.insertText", {"text": credential})
+        page.run("document.querySelector('button[type=submit]').click()")
+        page.wait_for("Logout")
+
+
+def photograph(devtools: str, url: str, words: str, picture: Path) -> None:
+    """Opens ``url``, waits until it shows ``words`` and stands still, and writes a PNG."""
+    with tab(devtools, url) as page:
+        page.wait_for(words)
         seen = ""
         for _ in range(LOOKS_TO_SETTLE):
-            before, seen = seen, ask("Page.captureScreenshot", {})["data"]
+            before, seen = seen, page.ask("Page.captureScreenshot", {})["data"]
             if seen == before:
                 break
             time.sleep(LOOK_SECONDS)
@@ -79,7 +112,7 @@ def _questions(page: Connection) -> Callable[[str, Mapping[str, JsonValue]], dic
     return ask
 
 
-def _until(condition: Callable[[], bool], fault: str) -> None:
+def _until(condition: Callable[[], object], fault: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, fault

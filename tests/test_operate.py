@@ -19,21 +19,20 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows.machine import Machine
 from tasks.bundle import SERVING, parts_of
 from tasks.demo.dump import write_demo_dump
 from tasks.free_port import free_port
 from tasks.promoting.releases import history
 from tasks.stories import RELEASE_STORY
 from tasks.webhook import WEBHOOK_VARIABLE
-from tests.photographs import browser, photograph
+from tests.photographs import browser, log_in, photograph
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -91,8 +90,8 @@ class Operated:
         return Store(self.folder / "store")
 
     @property
-    def api(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+    def machine(self) -> Machine:
+        return Machine(self.store, self.port)
 
     def command(self, *arguments: str) -> None:
         """Runs a command as a person would: from anywhere, with an environment of its own."""
@@ -131,20 +130,14 @@ class Operated:
         wanted = FlowRunFilter.model_validate({"name": {"any_": [name]}})
 
         def finished() -> FlowRun | None:
-            with (
-                temporary_settings({PREFECT_API_URL: self.api}),
-                get_client(sync_client=True) as client,
-            ):
+            with self.machine.client() as client:
                 runs = client.read_flow_runs(flow_run_filter=wanted)
             return next((run for run in runs if run.state and run.state.is_final()), None)
 
         return self.wait(finished, f"no finished run {name}")
 
     def make_training_short(self) -> None:
-        with (
-            temporary_settings({PREFECT_API_URL: self.api}),
-            get_client(sync_client=True) as client,
-        ):
+        with self.machine.client() as client:
             found = client.read_deployment_by_name("pipeline/pipeline")
             few = {"clusters": {"clusters": 4}, "profiles": {"max_users": 15}}
             parameters = {"retraining": TINY, "refreshing": few}
@@ -222,6 +215,17 @@ def test_the_operator_is_told_of_both(operated: Operated) -> None:
         assert "a-secret-path" not in log.read_text(errors="replace")
 
 
+def test_the_credential_is_in_no_log_database_or_command_line(operated: Operated) -> None:
+    secret = operated.machine.credential.partition(":")[2].encode()
+    processes = [service.pid for service in operated.machine.running().values()]
+    assert len(processes) == 2
+    for process in processes:
+        assert secret not in Path(f"/proc/{process}/cmdline").read_bytes()
+    files = [path for path in operated.folder.rglob("*") if path.is_file()]
+    holding = [path for path in files if secret in path.read_bytes()]
+    assert holding == [operated.machine.login_file]
+
+
 def test_the_same_dump_under_another_name_starts_nothing(operated: Operated) -> None:
     operated.drop("wednesday", marked=True)
     memory = next((operated.folder / "store" / "operation").glob("watch-*.json"))
@@ -243,13 +247,20 @@ def test_the_pages_an_operator_looks_at_are_photographed(operated: Operated) -> 
         "deployments": ("deployments", "watch"),
     }
     with browser(CHROMIUM or "", operated.folder / "chrome") as devtools:
+        log_in(devtools, operated.machine.ui_url, operated.machine.credential)
         for name, (page, words) in pages.items():
-            url = f"http://127.0.0.1:{operated.port}/{page}"
+            url = f"{operated.machine.ui_url}/{page}"
             photograph(devtools, url, words, PHOTOGRAPHS / f"{name}.png")
 
 
 def _latest_artifact(operated: Operated, key: str) -> str:
     # Not `/artifacts/KEY/latest`: the id that it gives has no page.
     wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
-    found = httpx.post(f"{operated.api}/artifacts/filter", json=wanted, timeout=60)
+    user, _, password = operated.machine.credential.partition(":")
+    found = httpx.post(
+        f"{operated.machine.api_url}/artifacts/filter",
+        json=wanted,
+        auth=(user, password),
+        timeout=60,
+    )
     return found.raise_for_status().json()[0]["id"]

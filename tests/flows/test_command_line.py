@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING
 from typer.testing import CliRunner
 
 from artifacts.dataset import read_dataset
@@ -54,7 +55,10 @@ class Shop:
 
     def environment(self, server: FaultyServer | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        answering = {}
+        recorded, answering = {}, {}
+        if self.api:
+            credential = PREFECT_API_AUTH_STRING.value() or ""
+            recorded = {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": credential}
         if server is not None:
             answering = {
                 "LLM4CDSR_CHAT_BASE_URL": server.base_url,
@@ -65,7 +69,7 @@ class Shop:
         return {
             **kept,
             **answering,
-            **({"PREFECT_API_URL": self.api} if self.api else {}),
+            **recorded,
             "LLM4CDSR_STORE": str(self.folder / "store"),
             "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
             "PREFECT_HOME": str(self.folder / "prefect"),

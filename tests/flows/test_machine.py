@@ -98,6 +98,7 @@ def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machi
     started = module._start_of(process.pid)
     assert started is not None
     service = Service(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
+    service = service.model_copy(update={"closed": True})
     note(machine, "server", service)
     with pytest.raises(MachineFailed, match=r"runs on 4321; `llm4cdsr down` first"):
         machine.start("/dumps", look_every=60)
@@ -107,6 +108,61 @@ def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machi
     assert process.poll() is None
     assert machine.stop() == ["server", "worker"]
     process.wait()
+
+
+def test_a_server_of_before_there_was_a_login_is_not_taken_over(machine: Machine) -> None:
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    note(machine, "server", Service(pid=process.pid, started=started, log="log", port=machine.port))
+    with pytest.raises(MachineFailed, match="without a login; `llm4cdsr down` first"):
+        machine.start("dumps", look_every=60)
+    assert machine.stop() == ["server"]
+    process.wait()
+
+
+def test_the_login_is_random_kept_and_readable_by_its_owner_alone(machine: Machine) -> None:
+    before = os.umask(0)
+    try:
+        made = machine.credential
+    finally:
+        os.umask(before)
+    assert machine.login_file.stat().st_mode & 0o777 == 0o600
+    assert len(made.partition(":")[2]) >= 40
+    machine.login_file.chmod(0o644)
+    assert machine.credential == made
+    assert machine.login_file.stat().st_mode & 0o777 == 0o600
+    machine.login_file.unlink()
+    assert machine.credential != made
+
+
+def test_a_link_in_place_of_the_login_is_not_followed(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("known:password")
+    machine.login_file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="login"):
+        _ = machine.credential
+
+
+def test_what_the_caller_says_of_prefect_does_not_open_the_server(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "")
+    monkeypatch.setenv("PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS", "*")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "other:one")
+    given = machine._environment("dumps")
+    assert given["PREFECT_SERVER_API_AUTH_STRING"] == machine.credential
+    assert given["PREFECT_API_AUTH_STRING"] == machine.credential
+    assert given["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == machine.ui_url
+
+
+def test_a_log_of_up_says_where_the_login_is_and_not_what(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Machine, "start", lambda self, dumps, look_every: None)
+    up(store=machine.store.root, dumps=str(machine.folder))
+    told = capsys.readouterr().out
+    assert str(machine.login_file) in told
+    assert machine.credential.partition(":")[2] not in told
 
 
 def test_up_without_options_repeats_the_port_and_the_folder_of_before(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
@@ -73,6 +74,7 @@ def refreshed_on(runner: str, dump: Path, api: str) -> dict[str, dict[str, str]]
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), kept.get("PYTHONPATH", "")]),
             "PREFECT_HOME": str(dump.parent / f"prefect-{runner}"),
             "PREFECT_API_URL": api,
+            "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value() or "",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "LLM4CDSR_TASK_RUNNER": runner,
             "RAY_USAGE_STATS_ENABLED": "0",

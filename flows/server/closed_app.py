@@ -1,0 +1,166 @@
+"""A Prefect server that answers its own pages and programs that hold its credential, nobody else.
+
+Prefect's authentication covers its API. It does not cover what a browser does in somebody else's
+name: any host name that resolves to this machine is served, a page of any origin may open a
+websocket, and a form may post. `ClosedApp` refuses these before Prefect sees them.
+
+Started as a program, because the settings must be in the environment before Prefect is imported:
+``python -P -m flows.server.closed_app PORT``.
+"""
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOST = "127.0.0.1"
+ORIGINS_VARIABLE = "LLM4CDSR_UI_ORIGINS"
+JSON = "application/json"
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+PAGE_HEADERS = {
+    # A page that frames the UI could make its visitor press the UI's buttons.
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+class NotAnOrigin(ValueError):
+    """LLM4CDSR_UI_ORIGINS holds something else than origins."""
+
+
+class ClosedApp:
+    """Refuses requests that another site makes a browser send; passes on all others.
+
+    - Host: this machine's own names with any port (a tunnel may end at another one), and the
+      hosts of ``origins``. Else 421: a foreign name that resolves to this machine would make a
+      foreign page one of our origin.
+    - Origin, where the browser sends it: that of the host asked, or one of ``origins``. Else 403,
+      for websockets too, which CORS does not cover.
+    - Content: JSON only, else 415. A form or a text can be posted by any page without asking.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+        self._hosts = frozenset(urlsplit(origin).netloc for origin in self._origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if refusal := self._refusal(scope):
+            # Starlette sends a response to a websocket's handshake as a refusal of it.
+            await refusal(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(PAGE_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers = Headers(scope=scope)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or not (is_this_machine(hosts[0]) or hosts[0] in self._hosts):
+            return PlainTextResponse(f"this host is not served; see {ORIGINS_VARIABLE}", 421)
+        own = self._origins | {f"http://{hosts[0]}"}
+        if not own.issuperset(origins):
+            return PlainTextResponse(f"this origin is not allowed; see {ORIGINS_VARIABLE}", 403)
+        if scope["type"] == "http" and scope["method"] not in READING and not _is_json(headers):
+            return PlainTextResponse(f"the content must be {JSON}", 415)
+        return None
+
+
+def is_this_machine(host: str) -> bool:
+    """Returns whether a Host header names the loopback interface, with whatever port."""
+    try:
+        name = urlsplit(f"//{host}")
+        # An Origin is built from the header: nothing but a name and a port may be in it.
+        if name.netloc != host or "@" in host or name.hostname is None:
+            return False
+        _ = name.port
+        return name.hostname == "localhost" or ipaddress.ip_address(name.hostname).is_loopback
+    except ValueError:
+        return False
+
+
+def origins_in(environment: Mapping[str, str]) -> list[str]:
+    """Returns the further origins that LLM4CDSR_UI_ORIGINS allows, separated by commas.
+
+    Raises:
+        NotAnOrigin: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
+    """
+    given = [each.strip().rstrip("/") for each in environment.get(ORIGINS_VARIABLE, "").split(",")]
+    for origin in filter(None, given):
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in ("http", "https"):
+            raise NotAnOrigin(
+                f"{ORIGINS_VARIABLE}: '{origin}' is not an origin; write https://HOST or "
+                "https://HOST:PORT as the browser shows it, several separated by commas"
+            )
+    return [origin.lower() for origin in given if origin]
+
+
+def server_command(port: int) -> list[str]:
+    """Returns the command that starts the server on the loopback interface."""
+    # -P: a folder `flows` where the command is called must not be taken for ours.
+    return [sys.executable, "-P", "-m", __name__, str(port)]
+
+
+def server_variables(credential: str, port: int) -> dict[str, str]:
+    """Returns the environment of a server with this credential.
+
+    Raises:
+        NotAnOrigin.
+    """
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": credential,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(
+            [f"http://{HOST}:{port}", *origins_in(os.environ)]
+        ),
+        # By its default the pages ask 127.0.0.1, another origin than localhost or a proxy.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _is_json(headers: Headers) -> bool:
+    has_content = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    kinds = headers.getlist("content-type")
+    if not kinds:
+        return not has_content
+    return len(kinds) == 1 and kinds[0].partition(";")[0].strip().lower() == JSON
+
+
+def _serve(port: int) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    api = get_current_settings().server.api
+    if api.auth_string is None:
+        sys.exit("PREFECT_SERVER_API_AUTH_STRING is not set: the server would be open")
+    uvicorn.run(
+        ClosedApp(create_app(final=True), origins_in(os.environ)),
+        host=HOST,
+        port=port,
+        timeout_keep_alive=api.keepalive_timeout,
+        ws_ping_interval=api.websocket_ping_interval,
+        ws_ping_timeout=api.websocket_ping_timeout,
+        log_level=get_current_settings().server.logging_level.lower(),
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
