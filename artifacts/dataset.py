@@ -26,11 +26,16 @@ EVENT_SCHEMA = {col.ITEM_INDEX: pl.Int32, col.TIMESTAMP: pl.Int64, col.SPLIT: pl
 
 
 class Split(IntEnum):
-    """Which part of the protocol an event belongs to (METHOD 6)."""
+    """Which part of the protocol an event belongs to (METHOD 6).
+
+    The cold ones are all events of a domain that is withheld whole from its user (METHOD 9).
+    """
 
     TRAIN = 0
     VALIDATION = 1
     TEST = 2
+    COLD_VALIDATION = 3
+    COLD_TEST = 4
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tasks.asking.batch_config import BatchConfig, BatchKind
 from tasks.asking.budget import Budget
 from tasks.asking.llm_config import LlmConfig, Provider
 from tasks.cluster import ClusterConfig
-from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut, Mode
+from tasks.dump.config import ByTime, ByUser, ColdDomain, DumpConfig, LeaveOneOut, Mode, Protocol
 from tasks.dump.files import existing_file
 from tasks.dump.items import ITEM_SCHEMA
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
@@ -28,6 +28,7 @@ class SplitBy(StrEnum):
     LEAVE_ONE_OUT = "leave-one-out"
     TIME = "time"
     USERS = "users"
+    COLD_DOMAIN = "cold-domain"
 
 
 OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
@@ -65,7 +66,8 @@ Split = Annotated[
     SplitBy | None,
     typer.Option(
         help="What is held out: each user's last events, everything after a moment "
-        "(--validation-from, --test-from; by default the last fifth), or some users whole."
+        "(--validation-from, --test-from; by default the last fifth), some users whole, or one "
+        "whole domain of some users of several (cold-domain)."
     ),
 ]
 FirstDay = Annotated[
@@ -122,7 +124,7 @@ def dump_config(
     item_core: int | None,
     seed: int,
     window: tuple[datetime | None, datetime | None],
-    split: ByTime | ByUser | LeaveOneOut | None,
+    split: Protocol | None,
     mode: Mode,
     dataset: DatasetPreset | None = None,
     raw: Path | None = None,
@@ -175,7 +177,7 @@ def named_dataset(
 
 def split_of(
     split: SplitBy | None, validation_from: datetime | None, test_from: datetime | None
-) -> ByTime | ByUser | LeaveOneOut | None:
+) -> Protocol | None:
     """Returns how events are held out, None where nothing was said of it."""
     moments = validation_from or test_from
     if moments is not None and split not in (SplitBy.TIME, None):
@@ -185,6 +187,8 @@ def split_of(
             return ByUser()
         case SplitBy.LEAVE_ONE_OUT:
             return LeaveOneOut()
+        case SplitBy.COLD_DOMAIN:
+            return ColdDomain()
         case _ if split is SplitBy.TIME or moments is not None:
             return ByTime(validation_from=validation_from, test_from=test_from)
         case _:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
+COLD_VALIDATION, COLD_TEST = 3, 4
+"""Events of a domain that is withheld whole from its user's history (METHOD 9), anywhere in it."""
+
 IntArray = NDArray[np.int64]
 
 
@@ -30,7 +33,7 @@ class Sequences:
 
     offsets: IntArray  # (U + 1,)
     items: IntArray  # (E,) global item index, never 0
-    split: NDArray[np.int8]  # (E,) TRAIN, VALIDATION or TEST, never decreasing within a user
+    split: NDArray[np.int8]  # (E,) a mark each; TRAIN to TEST never decrease within a user
     domain_starts: IntArray  # (D + 1,)
     domain_names: tuple[str, ...]
 
@@ -75,7 +78,12 @@ class Sequences:
 
     def before_test(self) -> Sequences:
         """The same users with their training and validation events."""
-        return self._only(self.split != TEST)
+        return self._only(self.split <= VALIDATION)
+
+    def without_withheld(self) -> Sequences:
+        """The same users without the events of domains withheld from them."""
+        withheld = self.split >= COLD_VALIDATION
+        return self._only(~withheld) if withheld.any() else self
 
     def _only(self, keep: NDArray[np.bool_]) -> Sequences:
         counted = np.concatenate(([0], np.cumsum(keep)))
@@ -92,12 +100,28 @@ class Sequences:
 
         The prefix of a test event therefore holds the validation event, and with several test
         events a user the earlier ones. A user's first event is never asked for: nothing came
-        before it, whatever the split.
+        before it, whatever the split. Events of withheld domains are in no prefix.
         """
-        is_asked = self.split == split
-        is_asked[self.offsets[:-1][np.diff(self.offsets) > 0]] = False
+        seen = self.without_withheld()
+        is_asked = seen.split == split
+        is_asked[seen.offsets[:-1][np.diff(seen.offsets) > 0]] = False
         events = np.flatnonzero(is_asked)
-        return Prefixes(self, self.event_users[events], events, self.items[events])
+        return Prefixes(seen, seen.event_users[events], events, seen.items[events])
+
+    def prefixes_of_withheld(self, split: int) -> Prefixes:
+        """One row per user and distinct withheld item, in the order of the withheld events, asking
+        for it after the user's whole remaining history.
+
+        ``split`` is COLD_VALIDATION or COLD_TEST. A user's rows lie side by side, and their first
+        row is the first withheld event.
+        """
+        seen = self.without_withheld()
+        events = np.flatnonzero(self.split == split)
+        users, items = self.event_users[events], self.items[events]
+        _, first = np.unique(users * (self.item_count + 1) + items, return_index=True)
+        first.sort()
+        users = users[first]
+        return Prefixes(seen, users, seen.offsets[users + 1], items[first])
 
     def prefixes_of_users(self, users: IntArray) -> Prefixes:
         """One row per user, asking what follows the user's whole history; no target."""
@@ -195,11 +219,11 @@ def _validate(sequences: Sequences) -> None:
         raise InvalidSequencesError(
             f"item indices {items.min()}..{items.max()} leave the catalogue 1..{starts[-1]}"
         )
-    same_user = np.ones(max(len(items) - 1, 0), bool)
-    inner = offsets[1:-1]
-    same_user[inner[(inner > 0) & (inner < len(items))] - 1] = False
-    if np.any(np.diff(split)[same_user] < 0):
-        event = int(np.flatnonzero((np.diff(split) < 0) & same_user)[0]) + 1
+    kept = np.flatnonzero(split < COLD_VALIDATION)
+    users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[kept]
+    falls = (np.diff(split[kept]) < 0) & (np.diff(users) == 0)
+    if falls.any():
+        event = int(kept[np.flatnonzero(falls)[0] + 1])
         raise InvalidSequencesError(
             f"event {event} precedes its user's earlier split: training comes before validation, "
             "validation before test"

@@ -1,9 +1,9 @@
 """Which events are held out: one mark an event, in the order of `Sequences`.
 
-Whatever the protocol, a user's marks never decrease, so training comes before validation and
-validation before test.
+Whatever the protocol, a user's marks from TRAIN to TEST never decrease, so training comes before
+validation and validation before test. Events of withheld domains stand anywhere among them.
 
-Dimensions: U users, E events.
+Dimensions: U users, E events, D domains.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.sequences import TEST, TRAIN, VALIDATION, IntArray
+from model.sequences import COLD_TEST, COLD_VALIDATION, TEST, TRAIN, VALIDATION, IntArray
 
 SplitArray = NDArray[np.int8]
 
@@ -42,6 +42,26 @@ def split_by_user(
     """Holds users out whole; ``validates`` and ``tests`` are (U,) and never both True."""
     of_user = np.where(tests, TEST, np.where(validates, VALIDATION, TRAIN)).astype(np.int8)
     return np.repeat(of_user, np.diff(offsets))
+
+
+def withhold_domains(
+    offsets: IntArray, domains: IntArray, withheld: IntArray, tests: NDArray[np.bool_]
+) -> SplitArray:
+    """Withholds one whole domain from some users; of the others the last event validates.
+
+    Args:
+        offsets: (U + 1,).
+        domains: (E,) the domain of each event.
+        withheld: (U,) the domain withheld from each user, -1 for none.
+        tests: (U,) whether the withheld events are COLD_TEST, else COLD_VALIDATION.
+    """
+    lengths = np.diff(offsets)
+    split = np.full(offsets[-1], TRAIN, np.int8)
+    split[offsets[1:][(lengths >= SHORTEST_TESTED) & (withheld < 0)] - 1] = VALIDATION
+    role = np.repeat(np.where(tests, COLD_TEST, COLD_VALIDATION), lengths)
+    is_withheld = np.repeat(withheld, lengths) == domains
+    split[is_withheld] = role[is_withheld]
+    return split
 
 
 def moments_of_shares(

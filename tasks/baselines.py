@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from model.baselines import History, Popularity, item_neighbours, markov_chain, sequence_rules
+from model.cross_domain_baselines import Emcdr, JointFactors
 from model.scoring import Scorer
 from model.sequences import Sequences
 
 POPULARITY = "popularity"
+EMCDR = "EMCDR"
 
 BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     POPULARITY: Popularity.fit,
@@ -16,6 +18,14 @@ BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     "sequence rules": sequence_rules,
 }
 """Each is fitted on the training events of what it is given."""
+
+COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
+    POPULARITY: Popularity.fit,
+    "item-kNN": item_neighbours,
+    "joint ALS": JointFactors.fit,
+    EMCDR: Emcdr.fit,
+}
+"""What a model must beat in a domain where a user has no history, fitted as the others are."""
 
 LEARNS_NOTHING = frozenset({"history-repeat"})
 """What these were fitted on makes no difference."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -178,8 +179,11 @@ def _histories(
         }
     ).with_row_index(col.USER_INDEX)
     offsets = np.concatenate([[0], np.cumsum(lengths[present])]).astype(np.int64)
-    splits, notes = split_events(dump.split, offsets, sieve.times, users[col.USER_ID], dump.seed)
     indices = index_of(item_keys, items)[sieve.items]
+    domains = _domains(items, indices)
+    splits, notes = split_events(
+        dump.split, offsets, sieve.times, domains, users[col.USER_ID], dump.seed
+    )
     return Histories(users, items, offsets, indices, sieve.times, splits), notes
 
 
@@ -219,17 +223,26 @@ def _facts(made: Histories, read: ReadEvents, previous: Dataset | None) -> dict[
         "items": made.items.height,
         "items_without_text": made.items.filter(~has_text()).height,
         "items_never_bought": made.items.height - bought,
-        **{f"{split.name.lower()}_events": int(held_out[split]) for split in Split},
+        **{
+            f"{split.name.lower()}_events": int(held_out[split])
+            for split in Split
+            if split <= Split.TEST or held_out[split]
+        },
     }
 
 
 def _users_in_several_domains(made: Histories) -> int:
     """Counts users whose events are not all of the domain of their first one."""
-    sizes = made.items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
-    domains = np.searchsorted(np.cumsum(sizes), made.item_indices, side="left")
+    domains = _domains(made.items, made.item_indices)
     first = np.repeat(domains[made.offsets[:-1]], np.diff(made.offsets))
     users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
     return len(np.unique(users[domains != first]))
+
+
+def _domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Returns the number of each event's domain; items are grouped by domain, numbered from 1."""
+    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
+    return np.searchsorted(np.cumsum(sizes), indices, side="left")
 
 
 def _warnings(quarantine: Quarantine) -> list[str]:

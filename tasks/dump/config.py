@@ -92,7 +92,29 @@ class ByUser(Strict):
         return self
 
 
-Protocol = Annotated[LeaveOneOut | ByTime | ByUser, Field(discriminator="kind")]
+class ColdDomain(Strict):
+    """From some users of several domains one whole domain is withheld: how well people are served
+    in a domain where they have no history (METHOD 9). Of the other users the last event validates.
+    """
+
+    kind: Literal["cold-domain"] = "cold-domain"
+    test_share: float = Field(
+        default=0.15, gt=0, lt=1, description="Of the users of several domains: cold test."
+    )
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Of the users of several domains: cold validation."
+    )
+
+    @model_validator(mode="after")
+    def _some_train(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError(
+                "validation_share and test_share leave no user to train on in several domains"
+            )
+        return self
+
+
+Protocol = Annotated[LeaveOneOut | ByTime | ByUser | ColdDomain, Field(discriminator="kind")]
 
 
 class Source(Strict):

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from model.sequences import (
+    COLD_TEST,
+    COLD_VALIDATION,
     TEST,
     TRAIN,
     VALIDATION,
@@ -71,3 +73,44 @@ def test_broken_histories_are_refused_with_the_rule(
 def test_the_split_may_fall_back_between_two_users() -> None:
     sequences = sequences_from_lists([[1, 2, 3], [4, 5]], STARTS, NAMES, held_out=2)
     assert sequences.split.tolist() == [0, 1, 2, 0, 0]
+
+
+def with_withheld() -> Sequences:
+    """User 0 validates, user 1 has kitchen (4 to 7) withheld, user 2 food (1 to 3)."""
+    items = [1, 4, 2, *[4, 1, 5, 2, 4, 3], *[6, 3, 7, 6]]
+    split = [0, 0, 1, *[4, 0, 4, 0, 4, 0], *[0, 3, 0, 0]]
+    return Sequences(
+        np.array([0, 3, 9, 13]), np.array(items), np.array(split), np.array(STARTS), NAMES
+    )
+
+
+def test_withheld_events_may_stand_anywhere_and_are_in_no_training() -> None:
+    assert with_withheld().training().items.tolist() == [1, 4, 1, 2, 3, 6, 7, 6]
+    assert with_withheld().before_test().items.tolist() == [1, 4, 2, 1, 2, 3, 6, 7, 6]
+
+
+def test_each_withheld_item_is_asked_for_once_after_all_that_is_left() -> None:
+    prefixes = with_withheld().prefixes_of_withheld(COLD_TEST)
+    assert prefixes.users.tolist() == [1, 1]
+    assert prefixes.targets.tolist() == [4, 5]
+    for start, stop in zip(prefixes.start, prefixes.stop, strict=True):
+        assert prefixes.sequences.items[start:stop].tolist() == [1, 2, 3]
+    cold = with_withheld().prefixes_of_withheld(COLD_VALIDATION)
+    assert (cold.users.tolist(), cold.targets.tolist()) == ([2], [3])
+
+
+def test_no_other_prefix_sees_a_withheld_event() -> None:
+    prefixes = with_withheld().prefixes_of_split(VALIDATION)
+    assert prefixes.targets.tolist() == [2]
+    assert prefixes.sequences.items.tolist() == [1, 4, 2, 1, 2, 3, 6, 7, 6]
+
+
+def test_around_withheld_events_training_still_comes_before_validation() -> None:
+    with pytest.raises(InvalidSequencesError, match="event 2"):
+        Sequences(
+            np.array([0, 3]),
+            np.array([1, 4, 2]),
+            np.array([1, 4, 0]),
+            np.array(STARTS),
+            NAMES,
+        )
