@@ -43,6 +43,7 @@ INPUT_ERRORS = frozenset(
         "artifacts.ledger_export.UnknownForm",
         "flows.operating.MissingTaskRunner",
         "flows.server.closed_app.NotAnOrigin",
+        "flows.server.run_parameters.SettingOfTheMachine",
         "model.config.UnknownPresetError",
         "model.trainer.NothingToLearnError",
         "model.trainer.WidthError",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -28,8 +28,13 @@ from artifacts.strict import Strict
 from flows.prefect_api import STARTUP_SECONDS
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
+from flows.server.machine_worker import (
+    POOL_TEMPLATE,
+    REPOSITORY,
+    MachineWorker,
+    worker_command,
+)
 
-REPOSITORY = Path(__file__).parents[1]
 POOL = "llm4cdsr"
 PREFECT = (sys.executable, "-m", "prefect")
 SERVICES = ("server", "worker")
@@ -116,14 +121,12 @@ class Machine:
             self._require_free_port()
             self._launch("server", server_command(self.port), variables)
             self._wait_for_server()
-        pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
-        self._run("pool", pool, variables)
+        self._create_pool()
         self._run("deploy", ["--no-prompt", "deploy", "--all"], variables)
         self._set_watch(look_every)
         self._create_automations(variables)
         if "worker" not in self.running():
-            worker = ["worker", "start", "--pool", POOL, "--name", f"{socket.gethostname()}"]
-            self._launch("worker", [*PREFECT, *worker], variables)
+            self._launch("worker", worker_command(POOL, socket.gethostname()), variables)
 
     def stop(self) -> list[str]:
         """Ends worker, then server, with their children; returns the names of what ran.
@@ -200,6 +203,17 @@ class Machine:
                 f"`prefect {' '.join(arguments)}` failed; its output is {log}. What was started "
                 "runs on: mend the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
             ) from error
+
+    def _create_pool(self) -> None:
+        template = POOL_TEMPLATE
+        with self.client() as client:
+            if any(pool.name == POOL for pool in client.read_work_pools()):
+                # Its type cannot be changed, and is but a name.
+                client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+                return
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type=MachineWorker.type, base_job_template=template)
+            )
 
     def _set_watch(self, look_every: float) -> None:
         schedule = IntervalSchedule(interval=timedelta(seconds=look_every))

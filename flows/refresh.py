@@ -9,7 +9,8 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
-from flows.settings import Settings, default_llm
+from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
+from flows.settings import Settings
 from tasks.asking.batch_config import refuse_budget_in_batches
 from tasks.asking.endpoints import open_endpoints
 from tasks.asking.llm_config import LlmConfig
@@ -100,14 +101,16 @@ def refresh(
     Args:
         dump: which files to read, and what of them to keep.
         config: all defaults where None.
-        llm: who answers; from the environment where None.
+        llm: who answers; from the environment where None. A run that was ordered through the
+            Prefect API decides how it asks, and not whom: see `flows.server.run_parameters`.
         store: where the artifacts are; LLM4CDSR_STORE where None.
         folder: a folder with interactions.* and items.*, to be read instead of the files of
             ``dump``. Where neither is given, the newest dump in LLM4CDSR_DUMPS.
     """
     settings = Settings()
     config = config or RefreshConfig()
-    llm = llm or default_llm(settings)
+    refuse_other_places(settings, OPERATING.dumps, store, [folder, *files_of(dump)])
+    llm = llm_of_run(llm, settings)
     refuse_budget_elsewhere(OPERATING, llm.budget)
     refuse_budget_in_batches(llm.batch, llm.budget)
     root = store or settings.store

@@ -6,6 +6,7 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
+from flows.server.run_parameters import refuse_other_names, refuse_other_places
 from flows.settings import Settings
 from tasks.bundle import SERVING, latest_refresh, parts_of, tie
 from tasks.evaluate import EvaluationConfig, evaluate
@@ -77,7 +78,10 @@ def retrain(
         store: where the artifacts are; LLM4CDSR_STORE where None.
     """
     config = config or RetrainConfig()
-    root = store or Settings().store
+    settings = Settings()
+    refuse_other_places(settings, OPERATING.dumps, store, [])
+    refuse_other_names([*([refreshed] if refreshed else []), *(stage.ref for stage in earlier)])
+    root = store or settings.store
     opened = Store(root)
     source = parts_of(opened, refreshed or latest_refresh(opened))
     dataset = source["dataset"]

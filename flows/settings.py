@@ -31,6 +31,9 @@ class Settings(BaseSettings):
         default=None, description="Interpreter of an environment with a CUDA build of vLLM."
     )
     provider: Provider = Provider.AUTO
+    api_key_secret: str | None = Field(
+        default=None, description="Name of a Prefect Secret block with the API key."
+    )
     chat_base_url: str | None = None
     chat_model: str | None = None
     embed_base_url: str | None = None
@@ -103,6 +106,7 @@ def default_llm(settings: Settings) -> LlmConfig:
             "chat": ChatConfig.model_validate(chat),
             "embedding": EmbeddingConfig.model_validate(embedding),
             "prices": settings.prices,
+            "api_key_secret": settings.api_key_secret,
             "local_gpu_python": settings.local_vllm_gpu_python,
             **run,
         }

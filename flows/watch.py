@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
+from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
 from tasks.dump.watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
 from tasks.events import announce_dump
@@ -51,7 +52,9 @@ def watch(
         store: where what was seen is kept; LLM4CDSR_STORE where None.
     """
     folder = dumps or OPERATING.dumps
-    opened = Store(store or Settings().store)
+    settings = Settings()
+    refuse_other_places(settings, OPERATING.dumps, store, [dumps])
+    opened = Store(store or settings.store)
     tell_of_gone_runs(opened)
     seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
     memory = seen.memory

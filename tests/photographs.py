@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import JsonValue
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
+
+Found = TypeVar("Found")
 
 PATIENCE_SECONDS = 180
 LOOKS_TO_SETTLE = 10
@@ -36,7 +39,7 @@ def browser(chromium: str, profile: Path, *switches: str) -> Iterator[str]:
     )
     try:
         ready = profile / "DevToolsActivePort"
-        _until(lambda: ready.exists() and "\n" in ready.read_text(), "Chromium did not start")
+        wait_until(lambda: ready.exists() and "\n" in ready.read_text(), "Chromium did not start")
         yield f"http://127.0.0.1:{ready.read_text().splitlines()[0]}"
     finally:
         process.terminate()
@@ -60,7 +63,7 @@ class Tab:
 
     def wait_for(self, words: str) -> None:
         text = "document.body ? document.body.innerText : ''"
-        _until(lambda: words in str(self.run(text)), f"{self.url} does not show {words!r}")
+        wait_until(lambda: words in str(self.run(text)), f"{self.url} does not show {words!r}")
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def tab(devtools: str, url: str) -> Iterator[Tab]:
 def log_in(devtools: str, ui: str, credential: str) -> None:
     """Types the credential into the login form of the Prefect UI, as an operator does."""
     with tab(devtools, ui) as page:
-        _until(lambda: page.run("!!document.querySelector('input[type=password]')"), "no form")
+        wait_until(lambda: page.run("!!document.querySelector('input[type=password]')"), "no form")
         page.run("document.querySelector('input[type=password]').focus()")
         page.ask("Input.insertText", {"text": credential})
         page.run("document.querySelector('button[type=submit]').click()")
@@ -112,8 +115,10 @@ def _questions(page: Connection) -> Callable[[str, Mapping[str, JsonValue]], dic
     return ask
 
 
-def _until(condition: Callable[[], object], fault: str) -> None:
+def wait_until(condition: Callable[[], Found], fault: str) -> Found:
+    """Returns what a condition gives as soon as it is true."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, fault
         time.sleep(0.3)
+    return found

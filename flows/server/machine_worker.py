@@ -1,0 +1,172 @@
+"""The worker of one machine: it runs the flows of this package, and believes nothing else that the
+Prefect API says of how to run them.
+
+Prefect's own process worker takes command, environment, working directory and entry point from job
+variables, work pool and deployment, and runs a deployment's pull steps, in its own process, too,
+for a run's hooks. Whoever may write to the API could so run commands as the operator.
+
+Started as ``python -P -m flows.server.machine_worker POOL NAME``.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import anyio
+import anyio.abc
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import Flow as FlowRecord
+from prefect.client.schemas.objects import FlowRun, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.runner._flow_run_executor import FlowRunExecutorContext
+from prefect.runner._process_manager import ProcessHandle
+from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.utilities.processutils import command_to_string
+from prefect.workers.base import BaseWorker
+from prefect.workers.process import (
+    ProcessJobConfiguration,
+    ProcessVariables,
+    ProcessWorkerResult,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+FLOWS = {
+    name: f"{REPOSITORY}/flows/{name}.py:{name}"
+    for name in ("refresh", "retrain", "pipeline", "watch")
+}
+"""What may run, by the name of its deployment."""
+
+ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
+DEFAULTS = {
+    # Idle OpenMP threads that spin would starve whatever else runs beside them.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "1000",
+    # A stage whose endpoint is down is tried again after 1, 5 and 15 minutes.
+    "LLM4CDSR_STAGE_RETRIES": "3",
+    "LLM4CDSR_FLOW_TIMEOUT_HOURS": "24",
+    # Every run says that it lives; one whose machine died is marked Crashed (automations.yaml).
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
+}
+"""The environment of a run, where the worker's own says nothing else."""
+
+# Runs log to the server. A line into the pipe of a worker that was killed would end a run.
+FIXED = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+COMMAND = [sys.executable, "-P", "-m", "flows.server.flow_run_process"]
+POOL_TEMPLATE = {
+    "job_configuration": {"stream_output": True},  # It may not be empty, and is not read.
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+"""A work pool whose jobs have no variables: the API refuses a run or deployment that sets one."""
+
+
+class NotOurFlow(ValueError):
+    """A run of a deployment that this machine does not have."""
+
+
+class MachineJob(ProcessJobConfiguration):
+    """How a run is started: as this file says, whatever job variables and work pool say."""
+
+    @classmethod
+    async def from_template_and_values(
+        cls,
+        base_job_template: dict[str, Any],
+        values: dict[str, Any],
+        client: PrefectClient | None = None,
+    ) -> Self:
+        """Returns the same for every template and all values."""
+        return cls(env=run_environment(os.environ), working_dir=REPOSITORY)
+
+    def prepare_for_flow_run(
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None = None,
+        flow: FlowRecord | None = None,
+        work_pool: WorkPool | None = None,
+        worker_name: str | None = None,
+        worker_id: UUID | None = None,
+    ) -> None:
+        """Names the flow; raises `NotOurFlow`."""
+        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
+        name = deployment.name if deployment else None
+        if name not in FLOWS:
+            raise NotOurFlow(
+                f"this machine runs {', '.join(FLOWS)}, and not the deployment {name!r}; start a "
+                "worker of your own for it, on another work pool"
+            )
+        self.env[ENTRYPOINT] = FLOWS[name]
+
+
+class MachineWorker(BaseWorker[MachineJob, ProcessVariables, ProcessWorkerResult]):
+    """Runs the flows of this package, each in a process of its own."""
+
+    type = "llm4cdsr"
+    job_configuration = MachineJob
+    job_configuration_variables = ProcessVariables
+    _display_name = "LLM4CDSR"
+    _description = "Runs the flows of LLM4CDSR on this machine; its jobs have no variables."
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: MachineJob,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        """Runs a flow run to its end; hooks of a run that crashed or was cancelled run here."""
+        entrypoint = configuration.env[ENTRYPOINT]
+        assert entrypoint is not None
+
+        async def our_flow(_: FlowRun) -> Flow[..., Any]:  # pyright: ignore[reportExplicitAny]
+            return load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+
+        async with FlowRunExecutorContext() as context:
+            starter = EngineCommandStarter(
+                command=command_to_string(COMMAND),
+                cwd=REPOSITORY,
+                env=configuration.env,
+                control_channel=context.control_channel,
+                env_overrides_settings=True,
+            )
+            executor = context.create_executor(
+                flow_run, starter, resolve_flow=our_flow, propose_submitting=False
+            )
+            result = await executor.submit(task_status=_ProcessId(task_status))
+        if result is None or result.status_code is None:
+            raise RuntimeError("the process of the run did not start")
+        return ProcessWorkerResult(
+            status_code=result.status_code, identifier=str(result.handle.pid)
+        )
+
+
+class _ProcessId(anyio.abc.TaskStatus[ProcessHandle]):
+    """Tells the worker the process id of a handle."""
+
+    def __init__(self, worker: anyio.abc.TaskStatus[int] | None) -> None:
+        self._worker = worker
+
+    def started(self, value: ProcessHandle | None = None) -> None:
+        if self._worker is not None and value is not None and value.pid is not None:
+            self._worker.started(value.pid)
+
+
+def run_environment(worker: Mapping[str, str]) -> dict[str, str | None]:
+    """Returns the environment of a run, given the worker's."""
+    return {**DEFAULTS, **worker, **FIXED}
+
+
+def worker_command(pool: str, name: str) -> list[str]:
+    """Returns the command that starts the worker."""
+    return [sys.executable, "-P", "-m", __name__, pool, name]
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        MachineWorker(
+            work_pool_name=sys.argv[1], name=sys.argv[2], create_pool_if_not_found=False
+        ).start()
+    )

@@ -1,0 +1,140 @@
+"""What whoever orders a run through the Prefect API may decide, and what the machine alone does.
+
+Where text and keys go, which commands run, and which files are read are settings of the machine's
+environment. A run that the command line starts is its user's, who may decide everything.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote
+
+from artifacts.manifest import ArtifactRef
+from artifacts.strict import Strict
+from flows.settings import Settings, default_llm
+from tasks.asking.batch_config import BatchConfig
+from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
+from tasks.dump.config import DumpConfig
+
+ORDERED = "PREFECT__FLOW_RUN_ID"
+"""Every kind of worker sets it in the process of a run."""
+
+FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
+    LlmConfig: frozenset(
+        {
+            "chat",
+            "embedding",
+            "batch",
+            "language",
+            "max_retries",
+            "outage_minutes",
+            "budget",
+            "prices",
+            "shard_size",
+            "max_failed_share",
+        }
+    ),
+    ChatConfig: frozenset(ChatConfig.model_fields) - {"base_url", "model"},
+    EmbeddingConfig: frozenset(EmbeddingConfig.model_fields) - {"base_url", "model"},
+    BatchConfig: frozenset(
+        {"max_lines", "max_bytes", "in_flight", "rounds", "price_share", "poll_seconds"}
+    ),
+}
+"""Fields that a run may decide. A new field of the first and last is the machine's until named."""
+
+Given = TypeVar("Given", bound=Strict)
+
+
+class SettingOfTheMachine(ValueError):
+    """A run that was ordered through the Prefect API wants what only the machine decides."""
+
+
+def is_ordered() -> bool:
+    """Returns whether this process runs what somebody ordered through the Prefect API."""
+    return ORDERED in os.environ
+
+
+def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
+    """Returns who answers a run: as given, in an ordered run by the machine's models and servers.
+
+    Raises:
+        SettingOfTheMachine: an ordered run names others.
+    """
+    machine = default_llm(settings)
+    if given is None or not is_ordered():
+        return given or machine
+    if given.batch is not None:
+        machine = machine.model_copy(update={"batch": settings.batches})
+    return _of_the_machine(given, machine, "llm")
+
+
+def refuse_other_places(
+    settings: Settings, dumps: str, store: str | None, places: Iterable[str | None]
+) -> None:
+    """Lets an ordered run read and write in the machine's store and dumps folder only.
+
+    Raises:
+        SettingOfTheMachine.
+    """
+    if not is_ordered():
+        return
+    if store is not None and _absolute(store) != _absolute(settings.store):
+        raise SettingOfTheMachine(
+            f"store: this machine works on {settings.store}, not on '{store}'; leave it empty"
+        )
+    for place in places:
+        if place is not None and not is_within(place, dumps):
+            raise SettingOfTheMachine(
+                f"'{place}' is not in the dumps folder {dumps}; copy it there. LLM4CDSR_DUMPS "
+                "names the folder, for the machine alone"
+            )
+
+
+def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
+    """Lets an ordered run name artifacts by fingerprints only, never by paths.
+
+    Raises:
+        SettingOfTheMachine.
+    """
+    for ref in refs:
+        if is_ordered() and not ref.fingerprint.isalnum():
+            raise SettingOfTheMachine(f"'{ref.fingerprint}' is no fingerprint of an artifact")
+
+
+def files_of(dump: DumpConfig | None) -> list[str | None]:
+    """Returns the files that a dump's configuration names."""
+    named = dump.files if dump else ()
+    return [file for source in named for file in (source.interactions, source.items)]
+
+
+def is_within(place: str, root: str) -> bool:
+    """Returns whether a path or URL is a folder, or lies in it, links resolved."""
+    if "::" in place:  # fsspec reads a chain of file systems.
+        return False
+    if "://" in root:
+        below = place == root.rstrip("/") or place.startswith(f"{root.rstrip('/')}/")
+        return below and ".." not in unquote(place).split("/")
+    if "://" in place or place.startswith("~"):
+        return False
+    return Path(place).resolve().is_relative_to(Path(root).resolve())
+
+
+def _of_the_machine(given: Given, machine: Given, where: str) -> Given:
+    merged: dict[str, object] = {}
+    for name, field in type(given).model_fields.items():
+        value, own = getattr(given, name), getattr(machine, name)
+        if name not in FREE_FIELDS[type(given)]:
+            if value not in (own, field.get_default(call_default_factory=True)):
+                raise SettingOfTheMachine(
+                    f"{where}.{name}: a setting of the machine's environment, not of a run; leave "
+                    "it empty. `llm4cdsr down`, change the environment, `llm4cdsr up`"
+                )
+            merged[name] = own
+        elif type(value) in FREE_FIELDS:
+            merged[name] = _of_the_machine(value, own, f"{where}.{name}")
+    return given.model_copy(update=merged)
+
+
+def _absolute(place: str) -> str:
+    return place.rstrip("/") if "://" in place else str(Path(place).resolve())
