@@ -1,37 +1,68 @@
 """How well people are served in a domain where they have no history (METHOD 9).
 
 From a seeded share of the users of several domains one whole domain is withheld; every model is
-fitted on the rest and ranks that domain for them. Each seed is a split of its own. Differences are
-to EMCDR, with 95 % intervals of a paired bootstrap over the users of all seeds.
+fitted on the rest and ranks that domain for them. Each seed draws a split and trains a model of its
+own. Differences are to EMCDR, with 95 % intervals of a paired bootstrap over the users of all
+splits. Items are embedded by `--provider`, or by the refresh that a store holds already.
 
     python benchmarks/cold_domain.py --interactions F --items F --seeds 0,1,2 --json OUT
 """
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
 import torch
 import typer
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 from rich.table import Table
 
 from artifacts import columns as col
-from artifacts.dataset import read_dataset
+from artifacts.dataset import Dataset, read_dataset
+from artifacts.item_embeddings import ItemEmbeddings, read_item_embeddings
+from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows import terminal
+from flows.options import WhoAnswers
+from flows.prefect_api import prefect_api
+from flows.settings import Settings, default_llm
+from flows.training_options import Replaced, training_config
 from model.bootstrap import paired_bootstrap
 from model.cold_domain import METRICS, ColdGains, measure_cold
-from model.sequences import COLD_TEST, COLD_VALIDATION, Sequences
-from tasks.baselines import COLD_BASELINES, EMCDR
+from model.config import TriThreadConfig
+from model.distributed import alone
+from model.scoring import ModelScorer
+from model.sequences import COLD_TEST, COLD_VALIDATION
+from model.tables import ItemTables
+from model.trainer import EpochReport, fit
+from tasks.asking.endpoints import open_endpoints
+from tasks.asking.llm_config import LlmConfig
+from tasks.baselines import EMCDR, cold_baselines
+from tasks.bundle import latest_refresh, parts_of
 from tasks.dump.config import ColdDomain, DumpConfig
+from tasks.embed import embed_items
 from tasks.ingest import ingest
 from tasks.model_inputs import sequences_of
+from tasks.project import ProjectConfig, project_vectors
 
-TOGETHER = "together"
+Made = TypeVar("Made")
+
+OURS, TOGETHER = "llm4cdsr", "together"
+
+
+class Embedded(NamedTuple):
+    """A dataset of the whole dump, and the vectors of its items."""
+
+    data: Dataset
+    embeddings: ItemEmbeddings
 
 
 def main(
@@ -46,83 +77,172 @@ def main(
     on_validation: Annotated[
         bool, typer.Option(help="Measure the cold validation users, for choosing settings.")
     ] = False,
+    preset: Annotated[str, typer.Option(help="Model preset.")] = "large",
+    replaced: Replaced = None,
+    baselines_only: Annotated[
+        bool, typer.Option("--baselines-only", help="Train no model, embed nothing.")
+    ] = False,
+    refreshed: Annotated[
+        str | None, typer.Option(help="Store whose latest refresh has the items' embeddings.")
+    ] = None,
+    provider: WhoAnswers = None,
+    store: Annotated[
+        str | None, typer.Option(help="Keep embeddings here; a temporary folder by default.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")] = "cpu",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
 ) -> None:
-    """Split, fit, rank; print one table."""
+    """Split, fit, rank; print one table a direction."""
+    terminal.show_logs(verbose=False)
     torch.set_num_threads(threads)
     drawn = [int(seed) for seed in seeds.replace(",", " ").split()]
-    protocol = ColdDomain(test_share=share, validation_share=validation_share)
+    measured = COLD_VALIDATION if on_validation else COLD_TEST
+    configs = [training_config(preset, None, replaced, seed, device).resolved() for seed in drawn]
     found: dict[str, list[ColdGains]] = {}
     directions: list[str] = []
-    with TemporaryDirectory() as folder:
-        cut = _cut(interactions, max_single_domain_users, Path(folder))
-        for seed in drawn:
-            dump = DumpConfig(
-                interactions=str(cut.resolve()),
-                items=str(items.resolve()),
-                split=protocol,
-                seed=seed,
-            )
-            sequences = _sequences(dump, Path(folder) / "store")
-            gains = _baselines(sequences, COLD_VALIDATION if on_validation else COLD_TEST)
+    rows: list[dict[str, object]] = []
+    with _folder(store) as folder:
+        files = {
+            "interactions": _cut(interactions, max_single_domain_users, folder),
+            "items": str(items.resolve()),
+        }
+        embedded = None if baselines_only else _embedded(files, refreshed, provider, folder)
+        for seed, config in zip(drawn, configs, strict=True):
+            split = ColdDomain(test_share=share, validation_share=validation_share)
+            data = _ingested(_dump(files, split=split, seed=seed), folder)
+            gains = _gains(data, embedded, config, measured, device)
             for name, of_model in gains.items():
                 found.setdefault(name, []).append(of_model)
-            directions += next(iter(gains.values())).directions(sequences.domain_names)
-    rows = _rows(found, np.array(directions))
+            directions += gains[EMCDR].directions(data.domains)
+            rows = _rows(found, np.array(directions))
+            if json_file is not None:  # After each split: a night may be cut short.
+                figures = {"seeds": drawn[: len(found[EMCDR])], "preset": preset, "rows": rows}
+                json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False), "utf-8")
     _print(rows, len(drawn))
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _cut(interactions: Path, most: int | None, folder: Path) -> Path:
+@contextmanager
+def _folder(store: str | None) -> Iterator[Path]:
+    if store is not None:
+        Path(store).mkdir(parents=True, exist_ok=True)
+        yield Path(store)
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _cut(interactions: Path, most: int | None, folder: Path) -> str:
     """Returns the interactions of all users of several domains and a sample of the others."""
     if most is None:
-        return interactions
+        return str(interactions.resolve())
     events = pl.read_parquet(interactions)
     domains = events.group_by(col.USER_ID).agg(pl.col(col.DOMAIN).n_unique().alias("domains"))
     single = domains.filter(domains=1)[col.USER_ID].sort()
     dropped = single.sample(max(0, len(single) - most), seed=0)
     path = folder / "interactions.parquet"
     events.filter(~pl.col(col.USER_ID).is_in(dropped.implode())).write_parquet(path)
-    return path
+    return str(path.resolve())
 
 
-def _sequences(dump: DumpConfig, folder: Path) -> Sequences:
-    store = Store(str(folder))
-    return sequences_of(read_dataset(store, ingest.fn(dump, store.root).ref))
+def _dump(files: dict[str, str], **choices: object) -> DumpConfig:
+    return DumpConfig.model_validate({**files, **choices})
 
 
-def _baselines(sequences: Sequences, split: int) -> dict[str, ColdGains]:
-    withheld = sequences.prefixes_of_withheld(split)
-    gains = {}
-    for name, fit in COLD_BASELINES.items():
-        started = time.monotonic()
-        gains[name] = measure_cold(fit(sequences), withheld)
-        print(f"{name}: {time.monotonic() - started:.1f} s")
-    return gains
+def _ingested(dump: DumpConfig, folder: Path) -> Dataset:
+    store = Store(folder)
+    return read_dataset(store, ingest.fn(dump, store.root).ref)
+
+
+def _embedded(
+    files: dict[str, str], refreshed: str | None, provider: str | None, folder: Path
+) -> Embedded:
+    """Texts do not depend on the split: they are embedded once, from the whole dump."""
+    if refreshed is not None:
+        store = Store(refreshed)
+        parts = parts_of(store, latest_refresh(store))
+        data = read_dataset(store, parts["dataset"])
+        return Embedded(data, read_item_embeddings(store, parts["embeddings"]))
+    store, settings = Store(folder), Settings()
+    llm = default_llm(settings)
+    llm = llm if provider is None else llm.model_copy(update={"provider": provider})
+    with prefect_api(store.workspace("logs") / "prefect-server.log"):
+        dataset, embeddings = embed(_dump(files), llm, store.root)
+    return Embedded(read_dataset(store, dataset), read_item_embeddings(store, embeddings))
+
+
+@flow(name="embed for the cold domain", task_runner=ThreadPoolTaskRunner(max_workers=4))  # pyright: ignore
+def embed(dump: DumpConfig, llm: LlmConfig, store: str) -> tuple[ArtifactRef, ArtifactRef]:
+    """Returns the dataset and the item embeddings of a dump."""
+    opened, settings = Store(store), Settings()
+    with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
+        dataset = ingest(dump, store).ref
+        return dataset, embed_items(dataset, endpoints.embedding, llm, store).ref
+
+
+def _gains(
+    data: Dataset, embedded: Embedded | None, config: TriThreadConfig, measured: int, device: str
+) -> dict[str, ColdGains]:
+    """Returns what each scorer achieves; baselines see the events that our model sees."""
+    sequences = sequences_of(data)
+    seen = sequences.with_validation_in_training() if config.train.refit else sequences
+    withheld = sequences.prefixes_of_withheld(measured)
+    tables = None if embedded is None else _tables(data, embedded, config.model.hidden)
+    scorers = _timed("baselines", lambda: cold_baselines(seen, tables))
+    if tables is not None:
+        fitted = _timed(
+            OURS, lambda: fit(sequences, tables, config, on_epoch=_show, team=alone(device))
+        )
+        scorers = {OURS: ModelScorer(fitted.model), **scorers}
+    return {name: measure_cold(scorer, withheld) for name, scorer in scorers.items()}
+
+
+def _timed(name: str, make: Callable[[], Made]) -> Made:
+    started = time.monotonic()
+    made = make()
+    Console().print(f"{name}: {time.monotonic() - started:.1f} s")
+    return made
+
+
+def _tables(data: Dataset, embedded: Embedded, hidden: int) -> ItemTables:
+    """The item tables of a dataset, its vectors looked up by the ids of the items."""
+    place = embedded.data.items.select(col.DOMAIN, col.ITEM_ID, pl.col(col.ITEM_INDEX).alias("row"))
+    rows = data.items.join(place, [col.DOMAIN, col.ITEM_ID], "left", maintain_order="left")["row"]
+    if rows.null_count():
+        raise typer.BadParameter(
+            f"{rows.null_count():,} items of the dump have no embedding in the store: refresh it "
+            "on these files"
+        )
+    index = np.concatenate(([0], rows.to_numpy()))
+    made = project_vectors(
+        embedded.embeddings.vectors[index],
+        embedded.embeddings.is_embedded[index],
+        data.domains,
+        data.domain_starts,
+        ProjectConfig(hidden=hidden),
+    )
+    return ItemTables(made.global_table, made.local_table)
+
+
+def _show(report: EpochReport) -> None:
+    Console().print(f"epoch {report.epoch}: validation NDCG@10 {report.validation_ndcg:.4f}")
 
 
 def _rows(found: dict[str, list[ColdGains]], directions: np.ndarray) -> list[dict[str, object]]:
     """One row a scorer, direction and metric."""
-    values = {
-        name: {
-            metric: np.concatenate([each.values[metric] for each in gains]) for metric in METRICS
-        }
-        for name, gains in found.items()
-    }
     rows: list[dict[str, object]] = []
-    for direction in (TOGETHER, *np.unique(directions).tolist()):
-        chosen = (
-            np.ones(len(directions), bool) if direction == TOGETHER else directions == direction
-        )
-        for metric in METRICS:
-            rival = values[EMCDR][metric][chosen]
+    for metric in METRICS:
+        values = {
+            name: np.concatenate([each.values[metric] for each in gains])
+            for name, gains in found.items()
+        }
+        for direction in (TOGETHER, *np.unique(directions).tolist()):
+            chosen = (directions == direction) | (direction == TOGETHER)
             for name, of_model in values.items():
-                ours = of_model[metric][chosen]
-                (compared,) = paired_bootstrap(ours, rival[:, None])
+                ours = of_model[chosen]
+                (compared,) = paired_bootstrap(ours, values[EMCDR][chosen][:, None])
                 rows.append(
                     {
                         "model": name,
@@ -138,19 +258,20 @@ def _rows(found: dict[str, list[ColdGains]], directions: np.ndarray) -> list[dic
     return rows
 
 
-def _print(rows: list[dict[str, object]], seeds: int) -> None:
+def _print(rows: list[dict[str, object]], splits: int) -> None:
     frame = pl.DataFrame(rows)
     for (direction, users), part in frame.group_by("direction", "users", maintain_order=True):
-        table = Table("model", *METRICS, "first HR@10 minus EMCDR")
+        title = f"{direction}: {users:,} users of {splits} splits; below, less EMCDR's"
+        table = Table("model", *METRICS, title=title)
         for (name,), of_model in part.group_by("model", maintain_order=True):
             by_metric = {row["metric"]: row for row in of_model.iter_rows(named=True)}
-            first = by_metric["first HR@10"]
-            table.add_row(
-                str(name),
-                *(f"{by_metric[metric]['value']:.4f}" for metric in METRICS),
-                f"{first['minus EMCDR']:+.4f} ({first['low']:+.4f} to {first['high']:+.4f})",
-            )
-        Console().print(f"{direction}: {users:,} users of {seeds} splits", table)
+            cells = [
+                f"{each['value']:.4f}\n{each['minus EMCDR']:+.3f}"
+                f" ({each['low']:+.3f} {each['high']:+.3f})"
+                for each in (by_metric[metric] for metric in METRICS)
+            ]
+            table.add_row(str(name), *cells)
+        Console().print(table)
 
 
 if __name__ == "__main__":

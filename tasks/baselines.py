@@ -6,9 +6,12 @@ from model.baselines import History, Popularity, item_neighbours, markov_chain, 
 from model.cross_domain_baselines import Emcdr, JointFactors
 from model.scoring import Scorer
 from model.sequences import Sequences
+from model.tables import ItemTables
+from model.text_bridge import TextBridge
 
 POPULARITY = "popularity"
 EMCDR = "EMCDR"
+TEXT_BRIDGE = "text bridge"
 
 BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     POPULARITY: Popularity.fit,
@@ -25,7 +28,8 @@ COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     "joint ALS": JointFactors.fit,
     EMCDR: Emcdr.fit,
 }
-"""What a model must beat in a domain where a user has no history, fitted as the others are."""
+"""What a model must beat in a domain where a user has no history, fitted as the others are; beside
+these the text bridge, which needs the items' texts."""
 
 LEARNS_NOTHING = frozenset({"history-repeat"})
 """What these were fitted on makes no difference."""
@@ -37,3 +41,11 @@ IN_EVERY_RUN = (POPULARITY, "item-kNN", "Markov chain")
 def baselines(sequences: Sequences) -> dict[str, Scorer]:
     """Returns what a model must beat, fitted on the training events."""
     return {name: BASELINES[name](sequences) for name in IN_EVERY_RUN}
+
+
+def cold_baselines(sequences: Sequences, tables: ItemTables | None) -> dict[str, Scorer]:
+    """Returns what a model must beat in a withheld domain; the text bridge only with tables."""
+    found = {name: fit(sequences) for name, fit in COLD_BASELINES.items()}
+    if tables is not None:
+        found[TEXT_BRIDGE] = TextBridge.fit(sequences, tables.global_table)
+    return found
