@@ -24,7 +24,7 @@ from tasks.serving.ann_index import AnnIndex
 LATENT, CLUSTERS = 48, 2_000
 BLOCK = 100_000
 CANDIDATES = 200
-"""As `model.recommend_among`."""
+"""As `model.scoring.top_k_among`."""
 
 
 def main(
@@ -98,7 +98,7 @@ def _points(
 
 
 def _exact(vectors: NDArray[np.float32], states: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """As `model.recommend.recommend`: blocks of products, then the top of each row."""
+    """As `model.scoring.top_k.recommend`: blocks of products, then the top of each row."""
     every, size = torch.from_numpy(vectors), max(1, 4_000_000 // len(vectors))
     parts = [
         torch.topk(torch.from_numpy(states[begin : begin + size]) @ every.T, k).indices
@@ -110,7 +110,7 @@ def _exact(vectors: NDArray[np.float32], states: NDArray[np.float32], k: int) ->
 def _proposed(
     index: AnnIndex, vectors: NDArray[np.float32], states: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """As `model.recommend_among`: proposals, then exact scores of those."""
+    """As `model.scoring.top_k_among`: proposals, then exact scores of those."""
     parts = []
     for begin in range(0, len(states), 128):
         block = states[begin : begin + 128]

@@ -28,11 +28,11 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from flows.entry import OPENMP
-from tasks.free_port import free_port
+from flows.cli.entry import OPENMP
 from tasks.serving.app import create_app
 from tasks.serving.messages import Ask
 from tasks.serving.recommender import Recommender
+from tasks.system.free_port import free_port
 
 WARM_UP = 50
 """Requests of each client that are not counted."""

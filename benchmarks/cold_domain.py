@@ -26,31 +26,31 @@ from rich.console import Console
 from rich.table import Table
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, read_dataset
-from artifacts.item_embeddings import ItemEmbeddings, read_item_embeddings
+from artifacts.bundles import latest_refresh, parts_of
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.item_embeddings import ItemEmbeddings, read_item_embeddings
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from flows import terminal
-from flows.options import WhoAnswers
-from flows.prefect_api import prefect_api
+from flows.cli import terminal
+from flows.cli.options import WhoAnswers
+from flows.cli.training_options import Replaced, training_config
+from flows.server.api import prefect_api
 from flows.settings import Settings, default_llm
-from flows.training_options import Replaced, training_config
-from model.bootstrap import paired_bootstrap
-from model.cold_domain import METRICS, ColdGains, measure_cold
+from model.baselines.registry import EMCDR, cold_baselines
 from model.config import TriThreadConfig
-from model.distributed import alone
-from model.scoring import ModelScorer
-from model.sequences import COLD_TEST, COLD_VALIDATION
-from model.tables import ItemTables
-from model.trainer import EpochReport, fit
-from tasks.asking.endpoints import open_endpoints
-from tasks.asking.llm_config import LlmConfig
-from tasks.baselines import EMCDR, cold_baselines
-from tasks.bundle import latest_refresh, parts_of
-from tasks.dump.config import ColdDomain, DumpConfig
+from model.data.sequences import COLD_TEST, COLD_VALIDATION
+from model.data.tables import ItemTables
+from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.cold_domain_metrics import METRICS, ColdGains, measure_cold
+from model.scoring.model_scorer import ModelScorer
+from model.training.processes import alone
+from model.training.trainer import EpochReport, fit
+from tasks.dump.dump_config import ColdDomain, DumpConfig
 from tasks.embed import embed_items
+from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
-from tasks.model_inputs import sequences_of
+from tasks.llm.providers.endpoints import open_endpoints
+from tasks.llm.settings.llm_config import LlmConfig
 from tasks.project import ProjectConfig, project_vectors
 
 Made = TypeVar("Made")

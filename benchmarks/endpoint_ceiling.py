@@ -33,14 +33,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 from rich.table import Table
 
-from artifacts.answers import Role
+from artifacts.ledger.answers import Role
 from artifacts.store import Store
-from flows.prefect_api import prefect_api
+from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import EndpointSpec, LlmConfig
-from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys
-from tasks.asking.shard import SHARDS_IN_FLIGHT
+from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 BATCH_SIZE = 64
 MAX_TOKENS, MAX_WORDS = 80, 50

@@ -18,17 +18,17 @@ from devices import device_name, peak_memory
 from figures import tell
 from text_tables import text_tables
 
-from artifacts.dataset import read_dataset
+from artifacts.kinds.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
-from model.distributed import alone
-from model.ranking import Ranks, rank_all
-from model.scoring import ModelScorer
-from model.sequences import TEST, Prefixes
-from model.tri_thread import TriThread
-from tasks.dump.config import DumpConfig
+from model.data.sequences import TEST, Prefixes
+from model.network.tri_thread import TriThread
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.ranking import Ranks, rank_all
+from model.training.processes import alone
+from tasks.dump.dump_config import DumpConfig
+from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
-from tasks.model_inputs import sequences_of
 
 
 class Disagreement(AssertionError):

@@ -26,16 +26,16 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts.answers import Role, vectors_of
+from artifacts.ledger.answers import Role, vectors_of
 from artifacts.store import Store
-from flows.prefect_api import prefect_api
+from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
-from tasks.asking import dummy_models
-from tasks.asking.dummy_endpoint import embed_texts, write_answer
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import EndpointSpec, LlmConfig
-from tasks.asking.llm_shards import Answered, answer_all, chat_keys, embedding_keys
-from tasks.asking.shard import SHARDS_IN_FLIGHT
+from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
+from tasks.llm.providers import dummy_models
+from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 from tests.fakes import Fault, FaultPlan, FaultyServer, faulty_endpoint
 
 MAX_TOKENS = 80

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from artifacts.store import Store
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.ingest import dataset_identity, make_dataset
 
 CHUNK_EVENTS = 2_000_000

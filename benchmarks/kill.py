@@ -22,28 +22,29 @@ import typer
 from figures import tell
 
 from artifacts import columns as col
-from artifacts.answers import Role
-from artifacts.claims import PROMPT
-from artifacts.ledger import Ledger
-from artifacts.ledger_check import verify
+from artifacts.ledger.answers import Role
+from artifacts.ledger.check import verify
+from artifacts.ledger.claims import PROMPT
+from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
-from tasks.asking import llm_shards, shard_asking
-from tasks.asking.dummy_endpoint import build_app, running_app
-from tasks.asking.dummy_models import CHAT_MODEL
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import EndpointSpec, LlmConfig
-from tasks.asking.shard import Shard, ShardOutcome
+from tasks.llm import answer_all
+from tasks.llm.providers.dummy_endpoint import build_app, running_app
+from tasks.llm.providers.dummy_models import CHAT_MODEL
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
+from tasks.llm.shards import shard_run
+from tasks.llm.shards.shard import Shard, ShardOutcome
 
 LIMIT = 40
-ASK_SHARD = shard_asking.answer_shard.fn
+ASK_SHARD = shard_run.answer_shard.fn
 # A stage process starts at once: its modules are loaded already where it is forked from.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "rich.table",
-        "tasks.asking.shard_asking",
-        "tasks.asking.llm_shards",
-        "tasks.asking.dummy_endpoint",
+        "tasks.llm.shards.shard_run",
+        "tasks.llm.answer_all",
+        "tasks.llm.providers.dummy_endpoint",
     ]
 )
 
@@ -150,22 +151,22 @@ def _serve(answered, url, stop: Event, delay: float) -> None:  # noqa: ANN001
 
 
 def _stage(url: str, root: str, prompts: int, concurrency: int) -> None:
-    shard_asking.answer_shard = InlineShards()  # pyright: ignore[reportAttributeAccessIssue]
+    shard_run.answer_shard = InlineShards()  # pyright: ignore[reportAttributeAccessIssue]
     spec = EndpointSpec(
         base_url=url, model=CHAT_MODEL, concurrency=concurrency, timeout_seconds=60, max_retries=2
     )
     endpoint = Endpoint(CHAT_MODEL, {}, (), lambda: spec)
     texts = [f"- the title of item {number}" for number in range(prompts)]
-    table = llm_shards.chat_keys([_prompt(text) for text in texts], endpoint, LIMIT)
-    found = llm_shards.answer_all(
+    table = answer_all.chat_keys([_prompt(text) for text in texts], endpoint, LIMIT)
+    found = answer_all.answer_all(
         "kill", Role.CHAT, table.select(col.KEY, PROMPT), endpoint, LlmConfig(), Store(root), LIMIT
     )
     missing = len(found.keys) - found.answers.height
     raise SystemExit(1 if missing else 0)
 
 
-def _prompt(text: str) -> llm_shards.ChatPrompt:
-    return llm_shards.ChatPrompt.model_validate({"messages": [{"role": "user", "content": text}]})
+def _prompt(text: str) -> answer_all.ChatPrompt:
+    return answer_all.ChatPrompt.model_validate({"messages": [{"role": "user", "content": text}]})
 
 
 if __name__ == "__main__":

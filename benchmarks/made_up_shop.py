@@ -13,12 +13,12 @@ import torch
 
 from artifacts.manifest import ArtifactRef, Kind
 from model.config import load_preset
-from model.sequences import IntArray, Sequences
-from model.tables import ItemTables
-from model.tri_thread import TriThread
+from model.data.sequences import IntArray, Sequences
+from model.data.tables import ItemTables
+from model.network.tri_thread import TriThread
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.recommender import Recommender
-from tasks.serving.release import OpenRelease, ReleaseFacts
+from tasks.serving.served_release import OpenRelease, ReleaseFacts
 from tasks.serving.text_space import TextSpace
 
 USERS, ITEMS, EVENTS = 53_061, 36_298, 8.2

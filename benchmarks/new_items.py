@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from artifacts.dataset import Dataset, read_dataset
-from artifacts.item_embeddings import ItemEmbeddings, read_item_embeddings
+from artifacts.bundles import latest_refresh, parts_of
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.item_embeddings import ItemEmbeddings, read_item_embeddings
 from artifacts.store import Store
-from model.baselines import markov_chain
+from model.baselines.simple import markov_chain
 from model.config import TriThreadConfig, load_preset
-from model.ranking import rank_all, ranking_metrics
-from model.scoring import ModelScorer, Scorer
-from model.sequences import IntArray, Prefixes, Sequences
-from model.tables import ItemTables
-from model.trainer import EpochReport, fit
-from tasks.bundle import latest_refresh, parts_of
-from tasks.model_inputs import sequences_of
+from model.data.sequences import IntArray, Prefixes, Sequences
+from model.data.tables import ItemTables
+from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.ranking import rank_all, ranking_metrics
+from model.training.trainer import EpochReport, fit
+from tasks.frame.model_inputs import sequences_of
 from tasks.project import ProjectConfig, project_vectors
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.state import ServingState, unit_rows

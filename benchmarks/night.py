@@ -23,11 +23,11 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 from pydantic import JsonValue
 
-from tasks.free_port import free_port
+from tasks.system.free_port import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.demo.dump import write_demo_dump
+from tasks.demo.demo_dump import write_demo_dump
 from tests.fakes import FaultPlan, FaultyServer, faulty_endpoint
 
 IN_FLIGHT = 64

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from artifacts.store import Store  # noqa: E402
-from flows.machine import Machine, Service  # noqa: E402
+from flows.server.machine import Machine, Service  # noqa: E402
 from tests.fakes import CHAT, FaultyServer  # noqa: E402
 
 PATIENCE_SECONDS = 900.0
@@ -115,7 +115,7 @@ class OperatedMachine:
     def _command(self, *arguments: str) -> None:
         kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
         subprocess.run(
-            [sys.executable, "-m", "flows.entry", *arguments],
+            [sys.executable, "-m", "flows.cli.entry", *arguments],
             cwd=self.folder,
             env={
                 **kept,

@@ -70,7 +70,7 @@ def _with_new_items(items: str, target: Path) -> tuple[Path, int]:
 
 def _refresh(interactions: str, items: str, profile_users: int, place: Path) -> dict[str, float]:
     summary = place / "summary.json"
-    command = [sys.executable, "-m", "flows.entry", "refresh", "--provider", "dummy"]
+    command = [sys.executable, "-m", "flows.cli.entry", "refresh", "--provider", "dummy"]
     dump = ["--interactions", interactions, "--items", items]
     more = ["--profile-users", str(profile_users), "--store", str(place / "store")]
     started, cpu = time.monotonic(), -_cpu_seconds()

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from artifacts.dataset import Dataset
-from model.tables import ItemTables
+from artifacts.kinds.dataset import Dataset
+from model.data.tables import ItemTables
 from prompts.render import Language
-from tasks.asking.dummy_endpoint import embed_texts
-from tasks.asking.llm_shards import PROMPT
 from tasks.embed import item_texts
+from tasks.llm.answer_all import PROMPT
+from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_vectors
 
 

@@ -6,7 +6,7 @@ both as wide as MiniLM's.
     OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 \\
         python benchmarks/train_speed.py --interactions events.parquet --items items.parquet
 
-The two variables are what the command line sets for itself (`flows/entry.py`).
+The two variables are what the command line sets for itself (`flows/cli/entry.py`).
 """
 
 import time
@@ -22,18 +22,18 @@ from devices import device_name, peak_memory
 from figures import tell
 from text_tables import text_tables
 
-from artifacts.dataset import read_dataset
+from artifacts.kinds.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
-from model.distributed import alone
-from model.ranking import rank_all
-from model.scoring import ModelScorer
-from model.sequences import TEST
-from model.tables import UserProfiles
-from model.trainer import EpochReport, fit
-from tasks.dump.config import DumpConfig
+from model.data.sequences import TEST
+from model.data.tables import UserProfiles
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.ranking import rank_all
+from model.training.processes import alone
+from model.training.trainer import EpochReport, fit
+from tasks.dump.dump_config import DumpConfig
+from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
-from tasks.model_inputs import sequences_of
 
 REFERENCE_SEQUENCES_PER_SECOND = 7.5
 """The middle of what METHOD 7.9 says of the released code on 2 CPU cores (5 to 10)."""

@@ -36,17 +36,21 @@ from rich.console import Console
 from rich.table import Table
 
 from artifacts import columns as col
-from artifacts.answers import Role
+from artifacts.ledger.answers import Role
 from artifacts.store import Store
-from flows.prefect_api import prefect_api
+from flows.server.api import prefect_api
 from flows.settings import Settings
 from prompts.render import ChatPrompt, ItemText, Language, Message, analyze_prompt, item_prompt
-from tasks.asking.endpoints import LOCAL_CHAT_PARAMETERS, LOCAL_EMBEDDING_PARAMETERS, Endpoint
-from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, EndpointSpec, LlmConfig
-from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys
-from tasks.asking.local_setup import LocalEnvironment, ensure_local_environment
-from tasks.asking.local_vllm import LocalVllm
-from tasks.asking.shard import SHARDS_IN_FLIGHT
+from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
+from tasks.llm.providers.endpoints import (
+    LOCAL_CHAT_PARAMETERS,
+    LOCAL_EMBEDDING_PARAMETERS,
+    Endpoint,
+)
+from tasks.llm.providers.local_setup import LocalEnvironment, ensure_local_environment
+from tasks.llm.providers.local_vllm import LocalVllm
+from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, EndpointSpec, LlmConfig
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 WANTED = 0.95
 PARAMETERS: dict[Role, dict[str, JsonValue]] = {

@@ -31,17 +31,17 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
-from tasks.free_port import free_port
+from tasks.system.free_port import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts import columns as col
-from artifacts.answers import Role
-from artifacts.ledger import Ledger
-from artifacts.results import LEARNING_CURVE
+from artifacts.bundles import SERVING, parts_of
+from artifacts.kinds.results import LEARNING_CURVE
+from artifacts.ledger.answers import Role
+from artifacts.ledger.ledger import Ledger
 from model.checkpoint import read_tensors
-from tasks.bundle import SERVING, parts_of
-from tasks.demo.dump import write_demo_dump
+from tasks.demo.demo_dump import write_demo_dump
 from tests.fakes import FaultPlan, faulty_endpoint
 
 IN_FLIGHT = 64

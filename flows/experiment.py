@@ -9,17 +9,14 @@ from typing import NamedTuple
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from artifacts.bundles import bundle, parts_of
 from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
-from tasks.asking.endpoints import open_endpoints
-from tasks.asking.llm_config import LlmConfig
-from tasks.asking.shard import SHARDS_IN_FLIGHT
-from tasks.bundle import bundle, parts_of
 from tasks.candidates import candidates_identity, stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
 from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import (
@@ -31,12 +28,15 @@ from tasks.experiments.grid import (
     ProfileSource,
     cells_of,
 )
-from tasks.experiments.kept import keep, lacking, take, take_cell
+from tasks.experiments.kept_cells import keep, lacking, take, take_cell
+from tasks.experiments.title_profiles import profile_by_titles
+from tasks.frame.stage import logger
 from tasks.ingest import ingest
+from tasks.llm.providers.endpoints import open_endpoints
+from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
-from tasks.stage import logger
-from tasks.title_profiles import profile_by_titles
 
 
 class PlannedCell(NamedTuple):

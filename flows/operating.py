@@ -15,9 +15,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.asking.asking_end import EndpointDown
-from tasks.asking.budget import Budget, BudgetNeedsThreads
-from tasks.asking.shard import SHARDS_IN_FLIGHT
+from tasks.llm.client.stop import EndpointDown
+from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 RETRY_SECONDS = (60.0, 300.0, 900.0)
 """From an outage to the next try of a stage: a restart, a maintenance window, a long one."""

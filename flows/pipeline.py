@@ -6,10 +6,10 @@ from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
-from tasks.asking.llm_config import LlmConfig
-from tasks.dump.config import DumpConfig
-from tasks.stage import StageResult
-from tasks.webhook import tell_webhook
+from tasks.alerts.webhook import tell_webhook
+from tasks.dump.dump_config import DumpConfig
+from tasks.frame.stage import StageResult
+from tasks.llm.settings.llm_config import LlmConfig
 
 
 class PipelineResult(Strict):

@@ -5,29 +5,29 @@ from pathlib import Path, PurePosixPath
 from prefect import flow
 from prefect.runtime import flow_run
 
+from artifacts.bundles import CLUSTER_NAMES, REFRESHED, bundle
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
-from tasks.asking.batch_config import refuse_budget_in_batches
-from tasks.asking.endpoints import open_endpoints
-from tasks.asking.llm_config import LlmConfig
-from tasks.bundle import CLUSTER_NAMES, REFRESHED, bundle
+from tasks.alerts.announcements import announce_refresh
+from tasks.alerts.stories import tell_refresh
+from tasks.alerts.webhook import tell_webhook
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.dump.config import DumpConfig
-from tasks.dump.watch import dump_to_read
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.dump_watch import dump_to_read
 from tasks.embed import embed_items
-from tasks.events import announce_refresh
+from tasks.frame.stage import LlmUsage, StageResult
 from tasks.ingest import ingest
+from tasks.llm.providers.endpoints import open_endpoints
+from tasks.llm.settings.batch_config import refuse_budget_in_batches
+from tasks.llm.settings.llm_config import LlmConfig
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.promoting.releases import was_decided
-from tasks.stage import LlmUsage, StageResult
-from tasks.stories import tell_refresh
-from tasks.webhook import tell_webhook
 
 
 class RefreshConfig(Strict):

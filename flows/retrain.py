@@ -2,23 +2,23 @@
 
 from prefect import flow
 
+from artifacts.bundles import SERVING, latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.server.run_parameters import refuse_other_names, refuse_other_places
 from flows.settings import Settings
-from tasks.bundle import SERVING, latest_refresh, parts_of, tie
+from tasks.alerts.stories import tell_release
+from tasks.alerts.webhook import tell_webhook
 from tasks.evaluate import EvaluationConfig, evaluate
+from tasks.frame.stage import StageResult
+from tasks.promote import PromotionConfig, judge_release
 from tasks.promoting.releases import hold, promote
 from tasks.promoting.verdict import Verdict
-from tasks.promotion import PromotionConfig, judge_release
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report
-from tasks.stage import StageResult
-from tasks.stories import tell_release
 from tasks.train import TrainingConfig, train
-from tasks.webhook import tell_webhook
 
 HELD = "Held"
 """The name of the state in which a run ends whose model is not served."""

@@ -1,6 +1,7 @@
 """Where things lie, and defaults for the LLM side: environment variables and ``.env``.
 
-Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see `tasks.asking.llm_config`.
+Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see
+`tasks.llm.settings.llm_config`.
 """
 
 from collections.abc import Iterable
@@ -10,10 +11,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.asking.batch_config import BatchConfig
-from tasks.asking.budget import Price
-from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
-from tasks.dot_env import PREFIX
+from tasks.llm.settings.batch_config import BatchConfig
+from tasks.llm.settings.budget import Price
+from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.system.dot_env import PREFIX
 
 
 class Settings(BaseSettings):

@@ -14,11 +14,18 @@ from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
-from tasks.dump.watch import SETTLE_SECONDS, Look, announced, look_into, read_memory, write_memory
-from tasks.events import announce_dump
-from tasks.gone_runs import tell_of_gone_runs
-from tasks.stories import WATCH_STORY
-from tasks.webhook import tell_webhook
+from tasks.alerts.announcements import announce_dump
+from tasks.alerts.gone_runs import tell_of_gone_runs
+from tasks.alerts.stories import WATCH_STORY
+from tasks.alerts.webhook import tell_webhook
+from tasks.dump.dump_watch import (
+    SETTLE_SECONDS,
+    Look,
+    announced,
+    look_into,
+    read_memory,
+    write_memory,
+)
 
 
 class Watched(Strict):

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import TriThreadConfig
-from model.tables import ItemTables
-from model.tri_thread import TriThread
+from model.data.tables import ItemTables
+from model.network.tri_thread import TriThread
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 

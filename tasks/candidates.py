@@ -1,12 +1,12 @@
 """What held-out items are ranked against: drawn once, kept for every model (METHOD 7.12)."""
 
-from artifacts.candidates import write_candidates
+from artifacts.kinds.candidates import write_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
-from model.ranking import sample_candidates
-from model.sequences import TEST
-from tasks.model_inputs import load_sequences
-from tasks.stage import run_stage
+from model.data.sequences import TEST
+from model.scoring.ranking import sample_candidates
+from tasks.frame.model_inputs import load_sequences
+from tasks.frame.stage import run_stage
 
 
 def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int) -> ArtifactRef:

@@ -11,13 +11,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from artifacts.clusters import read_centroids, write_clusters
-from artifacts.item_embeddings import read_item_embeddings
+from artifacts.kinds.clusters import read_centroids, write_clusters
+from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
+from tasks.frame.stage import StageResult, run_stage
 from tasks.kept_centroids import CENTROIDS, kept_centroids
-from tasks.stage import StageResult, run_stage
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans, MiniBatchKMeans

@@ -12,15 +12,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.answers import Role, vectors_of
-from artifacts.dataset import read_dataset
-from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.ledger.answers import Role, vectors_of
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from prompts.render import ItemText, Language, item_prompt, prompt_version
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig
-from tasks.asking.llm_shards import (
+from tasks.frame.stage import StageResult, stage_result
+from tasks.llm.answer_all import (
     PROMPT,
     Answered,
     answer_all,
@@ -28,7 +27,8 @@ from tasks.asking.llm_shards import (
     embedding_keys,
     outcome_of,
 )
-from tasks.stage import StageResult, stage_result
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import LlmConfig
 
 
 class NothingEmbedded(RuntimeError):

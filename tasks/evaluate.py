@@ -13,9 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.candidates import read_candidates
-from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import (
+from artifacts.kinds.candidates import read_candidates
+from artifacts.kinds.results import (
     FULL,
     METRIC_SCHEMA,
     METRICS,
@@ -24,19 +23,20 @@ from artifacts.results import (
     SAMPLED,
     quoted_figures,
 )
+from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
+from model.baselines.registry import POPULARITY, baselines
 from model.checkpoint import load_model
-from model.distributed import alone
-from model.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
-from model.scoring import ModelScorer, Scorer
-from model.sequences import TEST, IntArray, Prefixes, Sequences
-from tasks.baselines import POPULARITY, baselines
+from model.data.sequences import TEST, IntArray, Prefixes, Sequences
+from model.scoring.groups import metric_groups
+from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
+from model.training.processes import alone
 from tasks.candidates import stored_candidates
-from tasks.metric_groups import metric_groups
-from tasks.model_inputs import load_sequences
-from tasks.progress import progress
-from tasks.stage import StageResult, run_stage
+from tasks.frame.model_inputs import load_sequences
+from tasks.frame.progress import progress
+from tasks.frame.stage import StageResult, run_stage
 
 OUR_MODEL = "llm4cdsr"
 CUTOFFS = (5, 10, 20)

@@ -13,7 +13,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.dataset import (
+from artifacts.fingerprint import sha256_of_file
+from artifacts.kinds.dataset import (
     DROPPED,
     EVENTS,
     ITEMS,
@@ -24,7 +25,6 @@ from artifacts.dataset import (
     read_dataset,
     write_dataset,
 )
-from artifacts.fingerprint import sha256_of_file
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from tasks.dump.append import (
@@ -36,17 +36,17 @@ from tasks.dump.append import (
     described_by_both,
     previous_dataset,
 )
-from tasks.dump.columns import SECOND
-from tasks.dump.config import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
+from tasks.dump.dump_config import ITEM_KEY, Catalogue, DumpConfig, Mode, Source
 from tasks.dump.event_sieve import Sieve, sifted
 from tasks.dump.events import ReadEvents, read_events
 from tasks.dump.files import existing_file
 from tasks.dump.forms import open_interactions, open_items, require_mapped_columns
 from tasks.dump.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
 from tasks.dump.items import read_items
+from tasks.dump.normalize import SECOND
 from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
 from tasks.dump.split import split_events
-from tasks.stage import StageResult, logger, run_stage, stage_result
+from tasks.frame.stage import StageResult, logger, run_stage, stage_result
 
 PREVIOUS = "previous"
 """The parent of a dataset that was added to."""

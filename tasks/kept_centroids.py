@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from artifacts.dataset import read_dataset
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
-from tasks.bundle import REFRESHED, parts_of
-from tasks.dump.config import ITEM_KEY
+from tasks.dump.dump_config import ITEM_KEY
 
 CENTROIDS = "centroids"
 """The role of the clusters, among the parents of others, whose centres those kept."""

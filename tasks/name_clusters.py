@@ -12,18 +12,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.answers import Role
-from artifacts.cluster_names import NAME, write_cluster_names
-from artifacts.clusters import read_clusters
-from artifacts.dataset import read_dataset
+from artifacts.kinds.central_titles import TITLES, central_titles
+from artifacts.kinds.cluster_names import NAME, write_cluster_names
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import read_dataset
+from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig
-from tasks.asking.llm_shards import answer_all, chat_keys, outcome_of
-from tasks.central_titles import TITLES, central_titles
-from tasks.stage import StageResult, stage_result
+from tasks.frame.stage import StageResult, stage_result
+from tasks.llm.answer_all import answer_all, chat_keys, outcome_of
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import LlmConfig
 
 TITLES_SHOWN = 12
 NAME_TOKENS, NAME_WORDS = 24, 12

@@ -15,20 +15,20 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.answers import Role, vectors_of
-from artifacts.clusters import read_clusters
-from artifacts.dataset import Dataset, read_dataset
 from artifacts.fingerprint import sha256_of
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
+from artifacts.ledger.answers import Role, vectors_of
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
-from artifacts.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
-from tasks.asking.answer_checks import TOO_LONG
-from tasks.asking.endpoints import Endpoints
-from tasks.asking.llm_config import LlmConfig
-from tasks.asking.llm_shards import answer_all, chat_keys, embedding_keys, outcome_of
-from tasks.stage import LlmUsage, StageResult, stage_result
+from tasks.frame.stage import LlmUsage, StageResult, stage_result
+from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.llm.client.answer_checks import TOO_LONG
+from tasks.llm.providers.endpoints import Endpoints
+from tasks.llm.settings.llm_config import LlmConfig
 
 
 class ProfileConfig(Strict):

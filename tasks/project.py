@@ -12,13 +12,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from artifacts.dataset import read_dataset
-from artifacts.item_embeddings import read_item_embeddings
-from artifacts.item_tables import StoredItemTables, write_item_tables
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
-from tasks.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA

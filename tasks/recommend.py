@@ -7,19 +7,19 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import load_model
-from model.distributed import alone
-from model.recommend import recommend as best_items
-from model.scoring import ModelScorer, Scorer
-from tasks.model_inputs import sequences_of
-from tasks.progress import progress
+from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.top_k import recommend as best_items
+from model.training.processes import alone
+from tasks.frame.model_inputs import sequences_of
+from tasks.frame.progress import progress
+from tasks.frame.stage import StageResult, run_stage
 from tasks.promoting.quality_guards import recommendation_counts
-from tasks.stage import StageResult, run_stage
 
 
 class RecommendationConfig(Strict):

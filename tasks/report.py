@@ -8,12 +8,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.cluster_names import read_cluster_names
-from artifacts.clusters import read_clusters
-from artifacts.dataset import DROPPED, Dataset, read_dataset
-from artifacts.item_embeddings import read_item_embeddings
-from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import (
+from artifacts.kinds.central_titles import central_titles
+from artifacts.kinds.cluster_names import read_cluster_names
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import DROPPED, Dataset, read_dataset
+from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.results import (
     LEARNING_CURVE,
     METRICS,
     RANKS,
@@ -21,11 +21,12 @@ from artifacts.results import (
     REPORT,
     read_table,
 )
+from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
-from artifacts.user_profiles import read_user_profiles
-from tasks.asking.endpoints import DUMMY_NOTE
-from tasks.central_titles import central_titles
+from tasks.frame.stage import StageResult, run_stage
+from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.reporting.bridges import bridges
 from tasks.reporting.changes import changes_since_served
 from tasks.reporting.content import (
@@ -41,7 +42,6 @@ from tasks.reporting.examples import cold_items, cross_domain, guards, profile_e
 from tasks.reporting.intervals import held_out, metric_intervals
 from tasks.reporting.labels import cluster_labels
 from tasks.reporting.page import render_report
-from tasks.stage import StageResult, run_stage
 
 MAP_ITEMS = 1_500
 """t-SNE of more takes minutes; a seeded sample shows the same neighbourhoods."""

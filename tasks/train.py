@@ -15,20 +15,20 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, model_validator
 
+from artifacts.kinds.results import LEARNING_CURVE
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.results import LEARNING_CURVE
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import save_model
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
-from model.distributed import Team, alone
-from model.table_memory import table_memory
-from model.tables import ItemTables
-from model.trainer import FitResult, fit
-from tasks.epoch_progress import EpochProgress
-from tasks.model_inputs import load_profiles, load_sequences, load_tables
-from tasks.progress import progress
-from tasks.stage import StageResult, logger, run_stage, stage_result
+from model.data.tables import ItemTables
+from model.training.processes import Team, alone
+from model.training.table_memory import table_memory
+from model.training.trainer import FitResult, fit
+from tasks.frame.epoch_progress import EpochProgress
+from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
+from tasks.frame.progress import progress
+from tasks.frame.stage import StageResult, logger, run_stage, stage_result
 
 
 class TrainingConfig(Strict):

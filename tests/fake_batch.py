@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from tasks.asking.dummy_endpoint import (
+from tasks.llm.providers.dummy_endpoint import (
     CHAT_MODEL,
     EMBEDDING_MODEL,
     DummyServer,

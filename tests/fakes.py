@@ -26,7 +26,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tasks.asking.dummy_endpoint import DummyServer, build_app, running_app
+from tasks.llm.providers.dummy_endpoint import DummyServer, build_app, running_app
 
 EMBEDDINGS = "/v1/embeddings"
 CHAT = "/v1/chat/completions"

@@ -23,15 +23,15 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
+from artifacts.bundles import SERVING, parts_of
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from flows.machine import Machine
-from tasks.bundle import SERVING, parts_of
-from tasks.demo.dump import write_demo_dump
-from tasks.free_port import free_port
+from flows.server.machine import Machine
+from tasks.alerts.stories import RELEASE_STORY
+from tasks.alerts.webhook import WEBHOOK_VARIABLE
+from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.releases import history
-from tasks.stories import RELEASE_STORY
-from tasks.webhook import WEBHOOK_VARIABLE
+from tasks.system.free_port import free_port
 from tests.photographs import browser, log_in, photograph
 
 pytestmark = pytest.mark.timeout(3600)
@@ -97,7 +97,7 @@ class Operated:
         """Runs a command as a person would: from anywhere, with an environment of its own."""
         kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
         done = subprocess.run(
-            [sys.executable, "-m", "flows.entry", *arguments],
+            [sys.executable, "-m", "flows.cli.entry", *arguments],
             cwd=self.folder,
             env={
                 **kept,

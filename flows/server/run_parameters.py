@@ -13,9 +13,9 @@ from urllib.parse import unquote
 from artifacts.manifest import ArtifactRef
 from artifacts.strict import Strict
 from flows.settings import Settings, default_llm
-from tasks.asking.batch_config import BatchConfig
-from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
+from tasks.llm.settings.batch_config import BatchConfig
+from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
 
 ORDERED = "PREFECT__FLOW_RUN_ID"
 """Every kind of worker sets it in the process of a run."""

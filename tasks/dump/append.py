@@ -11,15 +11,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, Split
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.kinds.dataset import Dataset, Split
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from tasks.bundle import REFRESHED, parts_of
-from tasks.dump.columns import SECOND
-from tasks.dump.config import ITEM_KEY
+from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.events import RawEvents
 from tasks.dump.item_catalogue import index_of
 from tasks.dump.items import ITEM_SCHEMA
+from tasks.dump.normalize import SECOND
 
 ALREADY_THERE = "already in the dataset"
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from tasks.dump.config import DumpConfig, Repeats, Ties
+from tasks.dump.dump_config import DumpConfig, Repeats, Ties
 from tasks.dump.events import RawEvents
 
 REPEATED = "repeated row"

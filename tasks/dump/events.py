@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from tasks.dump.batch import ROW, Batch
-from tasks.dump.columns import SECOND, Unit, identifiers, microseconds, unit_of
-from tasks.dump.config import ITEM_KEY, DumpConfig, Source
+from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Source
 from tasks.dump.files import UnreadableDump
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
+from tasks.dump.normalize import SECOND, Unit, identifiers, microseconds, unit_of
 from tasks.dump.rows import Quarantine, parted, renamed
 from tasks.dump.text_order import text_order
-from tasks.progress import LOG_EVERY_SECONDS, logger
+from tasks.frame.progress import LOG_EVERY_SECONDS, logger
 
 NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from prompts.render import one_line
-from tasks.dump.config import ITEM_KEY
+from tasks.dump.dump_config import ITEM_KEY
 
 TITLE_CHARACTERS = 300
 

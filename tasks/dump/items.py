@@ -6,9 +6,9 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump.batch import ROW, Batch
-from tasks.dump.columns import item_column
-from tasks.dump.config import ITEM_KEY, DumpConfig, Source
+from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Source
 from tasks.dump.forms import ITEM_NAMES, open_items
+from tasks.dump.normalize import item_column
 from tasks.dump.rows import SOURCE, Quarantine, parted, renamed
 
 ITEM_SCHEMA: dict[str, pl.DataType] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field, JsonValue, ValidationError
 
 from artifacts.strict import Strict
-from tasks.dump.config import Catalogue, LeaveOneOut, Protocol, Repeats, Source, Ties
+from tasks.dump.dump_config import Catalogue, LeaveOneOut, Protocol, Repeats, Source, Ties
 from tasks.dump.forms import Form
 
 PRESETS = Path(__file__).parent / "datasets"

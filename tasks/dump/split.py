@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from artifacts.dataset import Split
-from model.splits import (
+from artifacts.kinds.dataset import Split
+from model.data.splits import (
     SHORTEST_TESTED,
     SplitArray,
     leave_one_out,
@@ -17,9 +17,9 @@ from model.splits import (
     split_by_user,
     withhold_domains,
 )
-from tasks.dump.columns import SECOND
-from tasks.dump.config import ByTime, ByUser, ColdDomain, LeaveOneOut, Protocol, in_utc
+from tasks.dump.dump_config import ByTime, ByUser, ColdDomain, LeaveOneOut, Protocol, in_utc
 from tasks.dump.event_sieve import users_in_drawn_order
+from tasks.dump.normalize import SECOND
 
 
 class NothingHeldOut(ValueError):

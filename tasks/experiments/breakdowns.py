@@ -3,8 +3,8 @@
 import polars as pl
 
 from tasks.experiments.cell import FULL
+from tasks.experiments.cell_results import ALL, BEFORE_THE_CUT, CUTOFFS, HEADLINE, over_seeds
 from tasks.experiments.numbers import Numbers, ResultTable, RowKey, row_name, score
-from tasks.experiments.results import ALL, BEFORE_THE_CUT, CUTOFFS, HEADLINE, over_seeds
 
 HIT_RATE = "HR@10"
 ALL_METRICS = tuple(f"{metric}@{cutoff}" for metric in ("NDCG", "HR", "MRR") for cutoff in CUTOFFS)

@@ -15,21 +15,21 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.candidates import read_candidates
+from artifacts.kinds.candidates import read_candidates
+from artifacts.kinds.results import RANKS
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.results import RANKS
 from artifacts.store import Draft, Store
-from model.distributed import alone
-from model.overlap import has_own_domain_history, unlink
-from model.ranking import Ranks, rank_all, rank_sampled
-from model.scoring import ModelScorer, Scorer
-from model.sequences import TEST, IntArray, Prefixes, Sequences
-from model.trainer import FitResult, fit
-from tasks.baselines import BASELINES
-from tasks.epoch_progress import EpochProgress
+from model.baselines.registry import BASELINES
+from model.data.overlap import has_own_domain_history, unlink
+from model.data.sequences import TEST, IntArray, Prefixes, Sequences
+from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.ranking import Ranks, rank_all, rank_sampled
+from model.training.processes import alone
+from model.training.trainer import FitResult, fit
 from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
-from tasks.model_inputs import load_profiles, load_sequences, load_tables
-from tasks.progress import progress
+from tasks.frame.epoch_progress import EpochProgress
+from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
+from tasks.frame.progress import progress
 
 FULL = "full"
 COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")

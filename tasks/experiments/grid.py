@@ -13,9 +13,9 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from artifacts.strict import Strict
+from model.baselines.registry import BASELINES, LEARNS_NOTHING
 from model.config import TriThreadConfig, load_preset
-from tasks.baselines import BASELINES, LEARNS_NOTHING
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.project import ProjectConfig
 
 WIDTH = ProjectConfig().hidden
@@ -91,7 +91,7 @@ class Ablation(Strict):
 
 
 class OverlapStudy(Strict):
-    """How quality depends on users seen in several domains (`model.overlap`)."""
+    """How quality depends on users seen in several domains (`model.data.overlap`)."""
 
     shares: tuple[int, ...] = Field(description="Per cent of those users who keep their link.")
     presets: tuple[str, ...]

@@ -7,8 +7,8 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.experiments.cell import FULL
+from tasks.experiments.cell_results import ALL, HEADLINE, over_seeds
 from tasks.experiments.grid import Saw
-from tasks.experiments.results import ALL, HEADLINE, over_seeds
 
 NO_VALUE = "–"
 SAW_BOTH_MARK = "†"

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, Split
+from artifacts.kinds.dataset import Dataset, Split
 from artifacts.strict import Strict
 
 POPULAR_FRACTION = 0.1

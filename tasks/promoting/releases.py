@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from artifacts.bundles import SERVING
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import ArtifactMissing, Store
+from artifacts.store_notes import read_note, write_note
 from artifacts.strict import Strict
-from tasks.bundle import SERVING
-from tasks.store_notes import read_note, write_note
 
 HISTORY = "releases.jsonl"
 FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"

@@ -12,25 +12,25 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, Split, read_dataset
-from artifacts.item_embeddings import read_item_embeddings
-from artifacts.item_tables import read_item_tables
+from artifacts.kinds.dataset import Dataset, Split, read_dataset
+from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_tables import read_item_tables
 from artifacts.manifest import ArtifactRef
 from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
 from model.checkpoint import CheckpointError, ModelCard, load_model
-from model.new_items import with_catalogue
-from model.ranking import rank_all, ranking_metrics
-from model.scoring import ModelScorer
-from model.sequences import TEST, VALIDATION, Prefixes
-from model.tables import ItemTables
-from model.tri_thread import TriThread
-from tasks.model_inputs import sequences_of
+from model.data.sequences import TEST, VALIDATION, Prefixes
+from model.data.tables import ItemTables
+from model.network.tri_thread import TriThread
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.new_items import with_catalogue
+from model.scoring.ranking import rank_all, ranking_metrics
+from tasks.frame.model_inputs import sequences_of
 
 LEAST_KNOWN_SHARE = 0.5
 """Of the new catalogue: a served model that knows less of it belongs to another shop."""
 
 Parts = dict[str, ArtifactRef]
-"""A release's artifacts by role, as `tasks.bundle.parts_of` gives them."""
+"""A release's artifacts by role, as `artifacts.bundles.parts_of` gives them."""
 
 
 class NotComparable(RuntimeError):

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset
+from artifacts.kinds.dataset import Dataset
 from tasks.reporting.content import Bridge
 
 LOOKED_AT = 3_000

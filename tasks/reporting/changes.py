@@ -3,10 +3,10 @@
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.bundles import SERVING, parts_of
+from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef
-from artifacts.results import RECOMMENDATIONS, read_table
 from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
-from tasks.bundle import SERVING, parts_of
 from tasks.reporting.content import Change, Changes
 
 _DATASET = ("users", "items", "events")

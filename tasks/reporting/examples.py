@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, Split
-from artifacts.user_profiles import INTEREST, PROFILE, UserProfiles
+from artifacts.kinds.dataset import Dataset, Split
+from artifacts.kinds.user_profiles import INTEREST, PROFILE, UserProfiles
 from tasks.promoting.quality_guards import (
     POPULAR_EVENT_SHARE,
     POPULAR_FRACTION,

@@ -21,7 +21,7 @@ _BLOCK = 50
 def metric_intervals(ranks: pl.DataFrame, ours: str) -> tuple[MetricInterval, ...]:
     """Returns NDCG@10 and HR@10 of every model by full ranking, ours first, the others best first.
 
-    `ranks` is the table of `artifacts.results.RANKS`.
+    `ranks` is the table of `artifacts.kinds.results.RANKS`.
     """
     rows = ranks.filter(ranking="full").sort(col.USER_INDEX, "greater", "equal")
     models = rows["model"].unique(maintain_order=True).to_list()

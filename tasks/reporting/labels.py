@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset
+from artifacts.kinds.central_titles import central_titles
+from artifacts.kinds.dataset import Dataset
 from prompts.render import one_line
-from tasks.central_titles import central_titles
 
 LABEL_CHARACTERS = 40
 

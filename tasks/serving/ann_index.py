@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from model.sequences import IntArray
+from model.data.sequences import IntArray
 
 EXACT_UP_TO = 200_000
 """Items of a domain up to which every item is scored: a product with so few is faster than a

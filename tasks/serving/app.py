@@ -14,12 +14,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
-from tasks.dot_env import read_dot_env
-from tasks.serving.answers import Service
 from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
 from tasks.serving.recommender import Recommender, UnknownUser
+from tasks.serving.request_answers import Service
 from tasks.serving.routes import add_browsing, add_operating, add_recommending
+from tasks.system.dot_env import read_dot_env
 
 Refresh = Callable[[Recommender], Recommender | None]
 """Returns a newer release where there is one; called now and then, in a thread."""

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from model.sequences import IntArray
+from model.data.sequences import IntArray
 
 TEXT_COLUMNS = {
     col.TITLE: pl.String,
@@ -61,7 +61,7 @@ class Catalogue:
 
     Attributes:
         items: the dataset's item table; row ``i`` is item ``i + 1``.
-        domain_starts: int64 (domains + 1,), as in `artifacts.dataset.Dataset`.
+        domain_starts: int64 (domains + 1,), as in `artifacts.kinds.dataset.Dataset`.
         popularity: int64 (items + 1,) events of each item; 0 for new ones.
     """
 

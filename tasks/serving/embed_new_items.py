@@ -10,15 +10,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from artifacts.answers import Answer, Role, vectors_of
-from artifacts.ledger import Ledger
+from artifacts.ledger.answers import Answer, Role, vectors_of
+from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from prompts.render import Language, prompt_version
-from tasks.asking.endpoint import EmbeddingRequest, Failure, Outcome, embed, require_server
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_shards import PROMPT, embedding_keys
 from tasks.embed import item_texts
-from tasks.serving.release import ReleaseFacts
+from tasks.llm.answer_all import PROMPT, embedding_keys
+from tasks.llm.client.ask import EmbeddingRequest, Failure, Outcome, embed, require_server
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.serving.served_release import ReleaseFacts
 
 logger = logging.getLogger("llm4cdsr")
 

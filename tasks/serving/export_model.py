@@ -17,11 +17,11 @@ from torch import Tensor
 
 from artifacts.store import Store, write_atomically
 from artifacts.strict import Strict
-from model.scoring import ModelScorer
-from model.scoring_path import ScoringPath
-from model.sequences import Sequences, sequences_from_lists
+from model.data.sequences import Sequences, sequences_from_lists
+from model.scoring.exported_graph import ScoringPath
+from model.scoring.model_scorer import ModelScorer
 from tasks.serving.catalogue import Catalogue
-from tasks.serving.release import LATEST, open_release
+from tasks.serving.served_release import LATEST, open_release
 
 CARD, ITEMS = "model.json", "items.parquet"
 TOLERANCE = 1e-3

@@ -18,12 +18,12 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from artifacts.results import RECOMMENDATION_SCHEMA
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.store import write_atomically
 from artifacts.strict import Strict
-from model.recommend import Recommendations
-from model.sequences import IntArray
-from tasks.recommendation_rows import user_rows
+from model.data.sequences import IntArray
+from model.scoring.top_k import Recommendations
+from tasks.serving.recommendation_rows import user_rows
 from tasks.serving.recommender import Recommender
 from tasks.serving.state import ServingState, Wish
 

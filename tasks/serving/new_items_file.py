@@ -5,10 +5,10 @@ import logging
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump.columns import item_column
-from tasks.dump.config import ITEM_KEY
+from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.forms import Form, open_items
 from tasks.dump.items import ITEM_SCHEMA
+from tasks.dump.normalize import item_column
 from tasks.dump.rows import renamed
 
 logger = logging.getLogger("llm4cdsr")

@@ -19,11 +19,17 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.store import Store
-from model.recommend import Recommendations
-from model.sequences import IntArray
-from tasks.recommendation_rows import item_rows, user_rows
+from model.data.sequences import IntArray
+from model.scoring.top_k import Recommendations
 from tasks.serving.catalogue import Catalogue, ItemName
-from tasks.serving.release import LATEST, OpenRelease, ReleaseFacts, open_release, release_ref
+from tasks.serving.recommendation_rows import item_rows, user_rows
+from tasks.serving.served_release import (
+    LATEST,
+    OpenRelease,
+    ReleaseFacts,
+    open_release,
+    release_ref,
+)
 from tasks.serving.state import ServingState, Wish, serving_state
 
 _ROW = "row"
@@ -191,7 +197,7 @@ class Recommender:
         """Takes new items into the catalogue, without a retrain and without a restart.
 
         They are scored by their own text and by what the known item of nearest text has come to
-        (`model.new_items`, METHOD 8). Items that are known already stay as they are.
+        (`model.scoring.new_items`, METHOD 8). Items that are known already stay as they are.
 
         Args:
             items: ``item_id, domain`` and where known the other columns of an items file.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.recommend import Recommendations
-from model.sequences import IntArray
+from model.data.sequences import IntArray
+from model.scoring.top_k import Recommendations
 from tasks.serving.state import ServingState, Wish
 
 MOST_AT_ONCE = 32

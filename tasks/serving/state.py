@@ -12,15 +12,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from model.new_items import with_catalogue
-from model.recommend import Recommendations, recommend_domains
-from model.recommend_among import recommend_among
-from model.scoring import ModelScorer
-from model.sequences import IntArray, Sequences, sequences_from_lists
-from model.tables import ItemTables
+from model.data.sequences import IntArray, Sequences, sequences_from_lists
+from model.data.tables import ItemTables
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.new_items import with_catalogue
+from model.scoring.top_k import Recommendations, recommend_domains
+from model.scoring.top_k_among import recommend_among
 from tasks.serving.ann_index import EXACT_UP_TO, AnnIndex
 from tasks.serving.catalogue import Catalogue
-from tasks.serving.release import OpenRelease
+from tasks.serving.served_release import OpenRelease
 from tasks.serving.text_space import TextSpace
 
 

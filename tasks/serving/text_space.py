@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.dataset import Dataset
-from artifacts.item_embeddings import ItemEmbeddings
+from artifacts.kinds.dataset import Dataset
+from artifacts.kinds.item_embeddings import ItemEmbeddings
 
 
 class WrongVectors(ValueError):
@@ -22,7 +22,7 @@ class TextSpace:
     """The space of item texts.
 
     Attributes:
-        projections: those of `artifacts.item_tables.StoredItemTables`.
+        projections: those of `artifacts.kinds.item_tables.StoredItemTables`.
         means: float32 (width,) by domain, where items without text stand.
     """
 

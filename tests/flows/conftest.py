@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.prefect_api import prefect_api
+from flows.server.api import prefect_api
 
 
 @pytest.fixture(scope="session")

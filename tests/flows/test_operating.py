@@ -17,10 +17,10 @@ from flows.operating import (
     refuse_budget_elsewhere,
     task_runner,
 )
-from tasks.asking.asking_end import EndpointDown
-from tasks.asking.budget import Budget, BudgetNeedsThreads
-from tasks.asking.endpoint_faults import EndpointRefused
 from tasks.embed import embed_items
+from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.stop import EndpointDown
+from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
 
 
 def test_threads_are_the_default() -> None:

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from tasks.demo.dump import write_demo_dump
+from tasks.demo.demo_dump import write_demo_dump
 
 REPOSITORY = Path(__file__).parents[2]
 MADE = (
@@ -27,7 +27,7 @@ REFRESH = """
 import sys
 from flows.refresh import RefreshConfig, refresh
 from tasks.cluster import ClusterConfig
-from tasks.asking.llm_config import LlmConfig, Provider
+from tasks.llm.settings.llm_config import LlmConfig, Provider
 
 if __name__ == "__main__":
     folder, store = sys.argv[1:]

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from model.config import ModelConfig, TrainConfig, TriThreadConfig
-from model.sequences import Sequences, sequences_from_lists
-from model.tables import ItemTables, UserProfiles
-from model.tri_thread import TriThread
+from model.data.sequences import Sequences, sequences_from_lists
+from model.data.tables import ItemTables, UserProfiles
+from model.network.tri_thread import TriThread
 
 HIDDEN, WIDTH, PROFILE_WIDTH = 8, 13, 10
 

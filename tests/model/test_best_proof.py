@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.batches import training_batch
 from model.config import TriThreadConfig, load_preset
-from model.objective import Draws, Objective
-from model.scoring import ModelScorer
-from model.tri_thread import TriThread
-
-from .conftest import PROFILE_WIDTH, Shop
-from .test_numerical_proof import Vector, naive_contrastive
-from .test_tri_thread import Weights, naive_linear, naive_norm
+from model.data.batches import training_batch
+from model.network.tri_thread import TriThread
+from model.scoring.model_scorer import ModelScorer
+from model.training.objective import Draws, Objective
+from tests.model.conftest import PROFILE_WIDTH, Shop
+from tests.model.network.test_tri_thread import Weights, naive_linear, naive_norm
+from tests.model.test_numerical_proof import Vector, naive_contrastive
 
 HIDDEN, HEADS, MEMBERS, WINDOW = 8, 2, 3, 6
 DOMAIN_OF_ITEM = [-1] + [0] * 7 + [1] * 11

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from model.checkpoint import CheckpointError, load_model, save_model, write_tensors
-from model.scoring import ModelScorer
-
-from .conftest import Shop
+from model.scoring.model_scorer import ModelScorer
+from tests.model.conftest import Shop
 
 
 def test_a_loaded_model_scores_exactly_like_the_saved_one(shop: Shop, tmp_path: Path) -> None:

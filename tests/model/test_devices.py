@@ -9,16 +9,15 @@ import torch
 
 from model.checkpoint import load_model, save_model
 from model.config import load_preset
-from model.distributed import Team, alone
-from model.encoder import Encoder
-from model.objective import Objective
-from model.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
-from model.recommend import recommend, recommend_domains
-from model.scoring import CandidateScorer, ModelScorer
-from model.sequences import TEST
-from model.trainer import FitResult, fit
-
-from .conftest import Shop
+from model.data.sequences import TEST
+from model.network.encoder import Encoder
+from model.scoring.model_scorer import CandidateScorer, ModelScorer
+from model.scoring.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
+from model.scoring.top_k import recommend, recommend_domains
+from model.training.objective import Objective
+from model.training.processes import Team, alone
+from model.training.trainer import FitResult, fit
+from tests.model.conftest import Shop
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 NO_DROPOUT: dict[str, object] = {"dropout": 0.0, "blocks": 1}

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.batches import training_batch
-from model.objective import Draws, Objective
-from model.sequences import Sequences, sequences_from_lists
-from model.tri_thread import TriThread
-
-from .conftest import Shop
-from .test_tri_thread import Weights, naive_last_state, naive_linear
+from model.data.batches import training_batch
+from model.data.sequences import Sequences, sequences_from_lists
+from model.network.tri_thread import TriThread
+from model.training.objective import Draws, Objective
+from tests.model.conftest import Shop
+from tests.model.network.test_tri_thread import Weights, naive_last_state, naive_linear
 
 Vector = np.ndarray
 Targets = Literal["soft", "identity"]

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.batches import training_batch
 from model.config import load_preset
-from model.encoder import Block, Encoder
-from model.objective import Objective
-from model.scoring import ModelScorer
-from model.sequences import TEST
-from model.tri_thread import TriThread
+from model.data.batches import training_batch
+from model.data.sequences import TEST
+from model.network.encoder import Block, Encoder
+from model.network.tri_thread import TriThread
+from model.scoring.model_scorer import ModelScorer
+from model.training.objective import Objective
 from tests.model.conftest import Shop
 
 CHANGES = {"model": {"hidden": 8}}

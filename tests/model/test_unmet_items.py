@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.new_items import with_unmet_items
-from model.scoring import ModelScorer
-from model.sequences import VALIDATION, Sequences
-from model.tables import ItemTables
-from model.trainer import fit
-
-from .conftest import Shop
+from model.data.sequences import VALIDATION, Sequences
+from model.data.tables import ItemTables
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.new_items import with_unmet_items
+from model.training.trainer import fit
+from tests.model.conftest import Shop
 
 UNMET, TWIN = 5, 3
 """Two items of the first domain; nobody buys the first, whose text is the second's."""

@@ -1,7 +1,6 @@
-"""What stages need to run: a store, a Prefect API for the shards, and leave to ask endpoints."""
+"""What stages need to run: a Prefect API for the shards, and leave to ask endpoints."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -9,17 +8,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 
-from artifacts.store import Store
-from tasks.asking import shard_asking
-from tasks.asking.asking_end import allow_asking
+from tasks.llm.client.stop import allow_asking
+from tasks.llm.shards import shard_run
 from tests.tasks.small_shop import InlineShards
 
 Result = TypeVar("Result")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +40,7 @@ def in_flow(prefect_api: None) -> Callable[[Callable[[], Any]], Any]:
 @pytest.fixture
 def inline_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what stages make of answers: how shards run is the claim of others."""
-    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_run, "answer_shard", InlineShards())
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file
 
+from artifacts.bundles import REFRESHED, bundle
+from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from artifacts.user_profiles import UserProfiles, write_user_profiles
-from tasks.asking.endpoints import DUMMY_NOTE
-from tasks.bundle import REFRESHED, bundle
+from tasks.frame.stage import StageResult
+from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.project import ProjectConfig, project_items
-from tasks.stage import StageResult
 from tasks.train import TrainingConfig, train
 from tests.tasks.small_shop import SmallShop, stored_embeddings
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from artifacts.answers import Role
 from artifacts.fingerprint import sha256_of
-from artifacts.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from tasks.asking import dummy_models
-from tasks.asking.endpoints import Endpoint, Endpoints
-from tasks.asking.llm_config import EndpointSpec, LlmConfig
-from tasks.asking.shard import Shard, ShardOutcome
-from tasks.asking.shard_asking import answer_shard
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.ingest import ingest
+from tasks.llm.providers import dummy_models
+from tasks.llm.providers.endpoints import Endpoint, Endpoints
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
+from tasks.llm.shards.shard import Shard, ShardOutcome
+from tasks.llm.shards.shard_run import answer_shard
 
 Event = tuple[str, str, str, int]
 """user_id, item_id, domain, timestamp."""

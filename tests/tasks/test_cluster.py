@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from artifacts.clusters import read_clusters
+from artifacts.kinds.arrays import read_arrays
+from artifacts.kinds.clusters import read_clusters
 from artifacts.store import Store
-from artifacts.vectors import read_arrays
 from tasks.cluster import ClusterConfig, cluster_items
 from tests.tasks.small_shop import stored_embeddings
 

@@ -6,17 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.dataset import read_dataset
-from artifacts.item_embeddings import read_item_embeddings
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from prompts.render import Language
 from tasks import embed as embed_stage
-from tasks.asking.dummy_endpoint import embed_texts
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig
 from tasks.embed import NothingEmbedded, embed_items, embeddings_identity, item_texts
-from tasks.stage import StageResult
+from tasks.frame.stage import StageResult
+from tasks.llm.providers.dummy_endpoint import embed_texts
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import EMBEDDINGS, FaultPlan, faulty_endpoint
 from tests.tasks.small_shop import LENIENT, SmallShop, endpoint_of, spec_of
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from artifacts.results import METRIC_SCHEMA
-from model.baselines import Popularity
-from model.ranking import sample_candidates
-from model.scoring import Scorer
-from model.sequences import TEST, IntArray, Prefixes, Sequences, sequences_from_lists
-from tasks.baselines import baselines
+from artifacts.kinds.results import METRIC_SCHEMA
+from model.baselines.registry import baselines
+from model.baselines.simple import Popularity
+from model.data.sequences import TEST, IntArray, Prefixes, Sequences, sequences_from_lists
+from model.scoring.model_scorer import Scorer
+from model.scoring.ranking import sample_candidates
 from tasks.evaluate import (
     FULL,
     SAMPLED,

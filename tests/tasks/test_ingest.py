@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from artifacts.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
+from artifacts.kinds.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.dump.files import UnreadableDump
 from tasks.dump.item_catalogue import TooFewDomains
 from tasks.ingest import dataset_identity, ingest, make_dataset

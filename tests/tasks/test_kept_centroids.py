@@ -7,16 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.clusters import read_clusters
-from artifacts.dataset import read_dataset
+from artifacts.bundles import REFRESHED, bundle
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.bundle import REFRESHED, bundle
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.embed import embed_items
+from tasks.frame.stage import LlmUsage
 from tasks.kept_centroids import CENTROIDS
 from tasks.profile import ProfileConfig, profile_users
-from tasks.stage import LlmUsage
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import EVENTS, LENIENT, TITLES, SmallShop, endpoints_at
 

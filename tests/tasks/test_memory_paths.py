@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from artifacts.store import Store
-from model.scoring import ModelScorer
+from model.scoring.model_scorer import ModelScorer
 from tasks.serving.ann_index import AnnIndex
 from tasks.serving.app import create_app
 from tasks.serving.export_recs import ExportConfig, export_recommendations
 from tasks.serving.recommender import Recommender
-from tasks.serving.release import open_release
-from tests.tasks.server_thread import running_server
-from tests.tasks.small_release import small_release
+from tasks.serving.served_release import open_release
+from tests.tasks.serving.server_thread import running_server
+from tests.tasks.serving.small_release import small_release
 
 Scores = dict[tuple[str, str, str], float]
 """Score by user, domain and item id."""

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.cluster_names import read_cluster_names
-from artifacts.clusters import read_clusters
-from artifacts.dataset import read_dataset
+from artifacts.kinds.central_titles import central_titles
+from artifacts.kinds.cluster_names import read_cluster_names
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
-from tasks.asking import shard_asking
-from tasks.asking.endpoints import Endpoint
-from tasks.asking.llm_config import LlmConfig
-from tasks.central_titles import central_titles
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.embed import embed_items
+from tasks.frame.stage import StageResult
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards import shard_run
 from tasks.name_clusters import NAME_CHARACTERS, name_clusters
 from tasks.reporting.labels import LABEL_CHARACTERS, cluster_labels
-from tasks.stage import StageResult
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import InlineShards, SmallShop, endpoints_at
 
@@ -47,7 +47,7 @@ class Clustered:
 
 @pytest.fixture
 def clustered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered]:
-    monkeypatch.setattr(shard_asking, "answer_shard", InlineShards())
+    monkeypatch.setattr(shard_run, "answer_shard", InlineShards())
     with faulty_endpoint() as server:
         yield Clustered(Store(tmp_path / "store"), server)
 

@@ -9,17 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.clusters import read_clusters
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.user_profiles import INTEREST, UserProfiles, read_user_profiles
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
-from artifacts.user_profiles import INTEREST, UserProfiles, read_user_profiles
 from prompts.render import MAX_TITLES
-from tasks.asking.endpoints import Endpoints
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.embed import embed_items
+from tasks.frame.stage import StageResult
+from tasks.llm.providers.endpoints import Endpoints
 from tasks.profile import ProfileConfig, profile_users, profiles_identity, titles_by_interest
-from tasks.stage import StageResult
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import EVENTS, LENIENT, SmallShop, endpoints_at
 

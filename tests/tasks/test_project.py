@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from artifacts.dataset import read_dataset
-from artifacts.item_tables import StoredItemTables, read_item_tables
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.item_tables import StoredItemTables, read_item_tables
 from artifacts.store import Store
 from tasks.project import ProjectConfig, project_items
 from tests.tasks.small_shop import SmallShop, stored_embeddings

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from artifacts.dataset import Dataset, read_dataset
-from artifacts.results import RECOMMENDATION_SCHEMA
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.store import Store
-from model.sequences import Prefixes
+from model.data.sequences import Prefixes
 from tasks.recommend import RecommendationConfig, recommendations
 from tests.tasks.small_shop import TITLES, SmallShop
 

@@ -7,22 +7,23 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.answers import Role
-from artifacts.cluster_names import write_cluster_names
-from artifacts.dataset import read_dataset
+from artifacts.kinds.cluster_names import write_cluster_names
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.results import RECOMMENDATIONS, REPORT, read_table
+from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.ledger.answers import Role
 from artifacts.manifest import Kind, identity
-from artifacts.results import RECOMMENDATIONS, REPORT, read_table
 from artifacts.store import Store
-from artifacts.user_profiles import read_user_profiles
-from tasks.asking import shard_asking
-from tasks.asking.endpoints import DUMMY_NOTE, open_endpoints
-from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 from tasks.cluster import ClusterConfig, cluster_items
-from tasks.demo.dump import write_demo_dump
-from tasks.dump.config import DumpConfig
+from tasks.demo.demo_dump import write_demo_dump
+from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
 from tasks.evaluate import EvaluationConfig, evaluate
+from tasks.frame.stage import LlmUsage, StageResult
 from tasks.ingest import ingest
+from tasks.llm.providers.endpoints import DUMMY_NOTE, open_endpoints
+from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.llm.shards import shard_run
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
@@ -30,7 +31,6 @@ from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report, report_content
 from tasks.reporting.examples import TYPICAL_HISTORY, profile_examples
 from tasks.reporting.page import render_report
-from tasks.stage import LlmUsage, StageResult
 from tasks.train import TrainingConfig, train
 from tests.fakes import faulty_endpoint
 from tests.tasks.small_shop import MODELS, InlineShards
@@ -107,7 +107,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch, faulty_endpoint() as server:
         patch.setenv("OPENAI_API_KEY", OPENAI_KEY)
         patch.setenv("LLM4CDSR_API_KEY", OWN_KEY)
-        patch.setattr(shard_asking, "answer_shard", InlineShards())
+        patch.setattr(shard_run, "answer_shard", InlineShards())
         level = root.level
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
@@ -204,7 +204,7 @@ def test_a_run_on_the_dummy_says_so_everywhere(run: Run, tmp_path: Path) -> None
         max_users=30,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_asking, "answer_shard", InlineShards())
+        patch.setattr(shard_run, "answer_shard", InlineShards())
         stages = refresh(store, dump, LlmConfig(provider=Provider.DUMMY))
         stages |= retrain(store, stages)
     marked = {role for role, stage in stages.items() if DUMMY_NOTE in stage.notes}

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from artifacts.kinds.results import LEARNING_CURVE, read_table
 from artifacts.manifest import Kind
-from artifacts.results import LEARNING_CURVE, read_table
 from artifacts.store import Store
-from model.distributed import Team
-from model.trainer import EpochReport
-from tasks.asking.endpoints import DUMMY_NOTE
-from tasks.epoch_progress import EpochProgress
+from model.training.processes import Team
+from model.training.trainer import EpochReport
+from tasks.frame.epoch_progress import EpochProgress
+from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.train import TrainingConfig, TrainingSources, train_together
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 

@@ -17,10 +17,10 @@ from flows.server.run_parameters import (
     refuse_other_places,
 )
 from flows.settings import Settings
-from tasks.asking.batch_config import BatchConfig, BatchKind
-from tasks.asking.budget import Budget
-from tasks.asking.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
+from tasks.llm.settings.batch_config import BatchConfig, BatchKind
+from tasks.llm.settings.budget import Budget
+from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
 
 ELSEWHERE = "http://shop.example/v1"
 FOREIGN = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.demo.dump import DemoDump, write_demo_dump
-from tasks.demo.items import BOOKS, GEAR, ImpossibleCatalogueSize, stock_shops
+from tasks.demo.demo_dump import DemoDump, write_demo_dump
+from tasks.demo.demo_items import BOOKS, GEAR, ImpossibleCatalogueSize, stock_shops
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artifacts.dataset import DROPPED, EVENTS, ITEMS, USERS, Dataset, read_dataset
+from artifacts.bundles import REFRESHED, bundle
+from artifacts.kinds.dataset import DROPPED, EVENTS, ITEMS, USERS, Dataset, read_dataset
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.bundle import REFRESHED, bundle
 from tasks.dump.append import Histories, users_training_on_others
-from tasks.dump.config import DumpConfig, Mode
+from tasks.dump.dump_config import DumpConfig, Mode
+from tasks.frame.stage import StageResult
 from tasks.ingest import ingest
-from tasks.stage import StageResult
 
 Event = tuple[str, str, str, int]
 

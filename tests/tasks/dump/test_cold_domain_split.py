@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.dataset import Dataset, Split, read_dataset
+from artifacts.kinds.dataset import Dataset, Split, read_dataset
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from tasks.dump.config import ColdDomain, DumpConfig
+from tasks.dump.dump_config import ColdDomain, DumpConfig
 from tasks.dump.split import NothingHeldOut
 from tasks.ingest import ingest
 

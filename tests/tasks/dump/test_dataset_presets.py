@@ -8,7 +8,7 @@ import pytest
 
 from artifacts.store import Store
 from model.config import load_preset
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.dump.presets import (
     RawFilesMissing,
     UnknownDataset,

@@ -11,11 +11,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from tasks.dump.columns import SECOND
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events import read_events
 from tasks.dump.files import UnreadableDump
 from tasks.dump.items import read_items
+from tasks.dump.normalize import SECOND
 from tasks.dump.rows import Quarantine
 
 Rows = Sequence[Mapping[str, object]]

@@ -8,13 +8,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from artifacts.dataset import DROPPED, ITEMS, QUARANTINE, Dataset, read_dataset
+from artifacts.kinds.dataset import DROPPED, ITEMS, QUARANTINE, Dataset, read_dataset
 from artifacts.store import Store
 from tasks.dump import files as dump_files
-from tasks.dump.columns import LONGEST_TEXT
-from tasks.dump.config import DumpConfig
+from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events import UnknownDomain
 from tasks.dump.files import UnreadableDump
+from tasks.dump.normalize import LONGEST_TEXT
 from tasks.ingest import dataset_identity, make_dataset
 
 HEADER = b"user_id,item_id,domain,timestamp\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.dataset import EVENTS, ITEMS, USERS
+from artifacts.kinds.dataset import EVENTS, ITEMS, USERS
 from artifacts.store import Store
-from tasks.dump.config import DumpConfig, Source, Ties
+from tasks.dump.dump_config import DumpConfig, Source, Ties
 from tasks.dump.forms import Form, amazon_2018_item, amazon_2023_item
 from tasks.dump.items import read_items
 from tasks.dump.rows import Quarantine

@@ -8,8 +8,8 @@ import fsspec
 import pytest
 
 from artifacts.store import Store
-from tasks.dump.config import DumpConfig
-from tasks.dump.watch import (
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.dump_watch import (
     Look,
     NoDump,
     NoDumpFolder,

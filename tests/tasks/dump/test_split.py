@@ -7,20 +7,20 @@ import polars as pl
 import pytest
 
 from artifacts import columns as col
-from artifacts.dataset import Dataset, Split, read_dataset
+from artifacts.kinds.dataset import Dataset, Split, read_dataset
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from model.batches import training_batch
 from model.config import load_preset
-from model.ranking import sample_candidates
-from model.sequences import TEST, VALIDATION
-from model.tables import ItemTables
-from model.trainer import fit
-from tasks.dump.config import ByTime, ByUser, DumpConfig, LeaveOneOut
+from model.data.batches import training_batch
+from model.data.sequences import TEST, VALIDATION
+from model.data.tables import ItemTables
+from model.scoring.ranking import sample_candidates
+from model.training.trainer import fit
+from tasks.dump.dump_config import ByTime, ByUser, DumpConfig, LeaveOneOut
 from tasks.dump.split import NothingHeldOut
 from tasks.evaluate import SAMPLED, baselines, measure
+from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
-from tasks.model_inputs import sequences_of
 from tasks.profile import titles_by_interest
 from tasks.recommend import RecommendationConfig, recommendations
 

@@ -11,21 +11,21 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from artifacts.candidates import read_candidates
+from artifacts.kinds.candidates import read_candidates
+from artifacts.kinds.results import RANKS, read_table
 from artifacts.manifest import Kind
-from artifacts.results import RANKS, read_table
 from artifacts.store import Store
-from model.overlap import has_own_domain_history, overlapping_users
-from model.ranking import rank_all, rank_sampled
-from model.scoring import ModelScorer
-from model.sequences import TEST
-from model.trainer import fit
-from tasks.baselines import BASELINES
+from model.baselines.registry import BASELINES
+from model.data.overlap import has_own_domain_history, overlapping_users
+from model.data.sequences import TEST
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.ranking import rank_all, rank_sampled
+from model.training.trainer import fit
 from tasks.candidates import stored_candidates
 from tasks.experiments.cell import FULL, CellData, cell_identity, make_cell
 from tasks.experiments.grid import Cell, OverlapCut, ProfileSource, Saw
-from tasks.model_inputs import load_sequences, load_tables
-from tests.tasks.experiment_shop import DATASET, baseline, cell_data, neural
+from tasks.frame.model_inputs import load_sequences, load_tables
+from tests.tasks.experiments.experiment_shop import DATASET, baseline, cell_data, neural
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ import sys
 from pathlib import Path
 from artifacts.store import Store
 from tasks.experiments.cell import make_cell
-from tests.tasks.experiment_shop import cell_data, neural
+from tests.tasks.experiments.experiment_shop import cell_data, neural
 store = Store(sys.argv[1])
 cell = neural(train={"max_epochs": 40, "patience": 99})
 make_cell(store, cell, cell_data(store, Path(sys.argv[2])))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import plotly.graph_objects as go
 
 from tasks.experiments.numbers import ResultTable
-from tasks.experiments.page import ExperimentContent, render_markdown, render_page
-from tasks.experiments.tables import DatasetSection
+from tasks.experiments.results_page import ExperimentContent, render_markdown, render_page
+from tasks.experiments.results_tables import DatasetSection
 from tasks.reporting.plots import PLAIN_MARGIN, Plot, figure_json
 
 HOSTILE = "</script><script>alert(1)</script> | a"

@@ -7,14 +7,11 @@ import polars as pl
 import pytest
 
 from artifacts.store import Store
-from tasks.baselines import BASELINES
+from model.baselines.registry import BASELINES
 from tasks.evaluate import measure
 from tasks.experiments.breakdowns import overlap_table
 from tasks.experiments.cell import FULL, CellData, cell_identity, make_cell
-from tasks.experiments.grid import Cell, OverlapCut, Saw
-from tasks.experiments.numbers import NO_VALUE, row_name
-from tasks.experiments.report import _missing
-from tasks.experiments.results import (
+from tasks.experiments.cell_results import (
     BEFORE_THE_CUT,
     COMPARISON_SCHEMA,
     RESULT_SCHEMA,
@@ -23,9 +20,12 @@ from tasks.experiments.results import (
     collect,
     over_seeds,
 )
-from tasks.experiments.tables import DatasetSection, section
-from tasks.model_inputs import load_sequences
-from tests.tasks.experiment_shop import DATASET, baseline, cell_data, neural
+from tasks.experiments.grid import Cell, OverlapCut, Saw
+from tasks.experiments.numbers import NO_VALUE, row_name
+from tasks.experiments.results_report import _missing
+from tasks.experiments.results_tables import DatasetSection, section
+from tasks.frame.model_inputs import load_sequences
+from tests.tasks.experiments.experiment_shop import DATASET, baseline, cell_data, neural
 
 CELLS = [
     baseline(),

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations, recommendation_counts
 from tests.tasks.small_shop import SmallShop

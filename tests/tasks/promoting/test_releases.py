@@ -2,9 +2,9 @@
 
 import pytest
 
+from artifacts.bundles import SERVING, tie
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import ArtifactMissing, Store
-from tasks.bundle import SERVING, tie
 from tasks.promoting.releases import (
     Decision,
     NoSuchRelease,

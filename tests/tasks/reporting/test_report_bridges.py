@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from artifacts.dataset import Dataset, read_dataset
+from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
 from tasks.reporting import bridges as report_bridges
 from tasks.reporting.bridges import bridges

@@ -5,10 +5,10 @@ import shutil
 import polars as pl
 import pytest
 
+from artifacts.bundles import SERVING, tie
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.store import Store
-from tasks.bundle import SERVING, tie
 from tasks.reporting.changes import changes_since_served
 
 DATASET, METRICS = Kind.DATASET, Kind.METRICS

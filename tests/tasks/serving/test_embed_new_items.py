@@ -13,7 +13,7 @@ from tasks.serving.embed_new_items import LedgerEmbedder, OtherEmbedder
 from tasks.serving.new_items_file import read_new_items
 from tasks.serving.recommender import Recommender
 from tests.fakes import EMBEDDINGS, FaultyServer, faulty_endpoint
-from tests.tasks.small_release import small_release
+from tests.tasks.serving.small_release import small_release
 from tests.tasks.small_shop import endpoint_of, spec_of
 
 NEW = pl.DataFrame(

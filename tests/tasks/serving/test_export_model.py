@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from artifacts.store import Store
-from model.scoring import ModelScorer
+from model.scoring.model_scorer import ModelScorer
 from tasks.serving import export_model as module
 from tasks.serving.export_model import ExportedModel, ModelFormat, ParityError, export_model
-from tasks.serving.release import open_release
-from tests.tasks.small_release import small_release
+from tasks.serving.served_release import open_release
+from tests.tasks.serving.small_release import small_release
 
 
 @pytest.mark.parametrize("scoring", ["dot", "cosine"])

@@ -6,13 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.results import RECOMMENDATION_SCHEMA
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.store import Store
 from tasks.serving import export_recs
 from tasks.serving.catalogue import UnknownDomain
 from tasks.serving.export_recs import ExportConfig, Exported, NotAnExport, export_recommendations
 from tasks.serving.recommender import Recommender
-from tests.tasks.small_release import small_release
+from tests.tasks.serving.small_release import small_release
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from artifacts.store import Store
 from tasks.serving.catalogue import AmbiguousItem, InvalidItems, UnknownDomain, UnknownItem
 from tasks.serving.recommender import AddedItems, Recommender, UnknownUser
-from tasks.serving.release import NothingServed
+from tasks.serving.served_release import NothingServed
 from tasks.serving.text_space import WrongVectors
-from tests.tasks.small_release import PROFILES, small_release
+from tests.tasks.serving.small_release import PROFILES, small_release
 from tests.tasks.small_shop import EVENTS, TITLES
 
 BOUGHT = [("books", "b2"), ("gear", "g3"), ("books", "b1")]

@@ -13,8 +13,8 @@ from artifacts.store import Store
 from tasks.serving.app import create_app, newer_release_of
 from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
-from tests.tasks.server_thread import running_server
-from tests.tasks.small_release import PROFILES, small_release
+from tests.tasks.serving.server_thread import running_server
+from tests.tasks.serving.small_release import PROFILES, small_release
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

@@ -1,0 +1,1 @@
+"""The files of each kind of artifact."""

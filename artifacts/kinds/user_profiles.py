@@ -1,0 +1,61 @@
+"""The user profiles artifact: texts, the interests they came from, and their vectors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from artifacts.kinds.arrays import read_arrays, write_arrays
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+
+INTEREST = "interest"
+PROFILE = "profile"
+CUT = "cut"
+
+_PROFILES_FILE = "profiles.parquet"
+_INTERESTS_FILE = "interests.parquet"
+_FAILURES_FILE = "failures.parquet"
+_VECTORS_FILE = "vectors.safetensors"
+
+
+@dataclass(frozen=True)
+class UserProfiles:
+    """Profiles of some or all users of a dataset.
+
+    Attributes:
+        profiles: ``user_index, user_id, profile, cut`` (cut: stopped by its length limit).
+        interests: ``user_index, cluster, interest, cut``.
+        failures: ``key, reason`` of prompts without a usable answer.
+        vectors: float32 (users, width); zeros for users without a profile.
+        has_profile: bool (users,).
+    """
+
+    profiles: pl.DataFrame
+    interests: pl.DataFrame
+    failures: pl.DataFrame
+    vectors: np.ndarray
+    has_profile: np.ndarray
+
+
+def write_user_profiles(folder: Path, made: UserProfiles) -> None:
+    """Writes all parts of the artifact."""
+    made.profiles.write_parquet(folder / _PROFILES_FILE)
+    made.interests.write_parquet(folder / _INTERESTS_FILE)
+    made.failures.write_parquet(folder / _FAILURES_FILE)
+    arrays = {"vectors": made.vectors, "has_profile": made.has_profile}
+    write_arrays(folder / _VECTORS_FILE, arrays)
+
+
+def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
+    """Raises `ArtifactMissing`."""
+    folder = store.path(ref)
+    arrays = read_arrays(folder / _VECTORS_FILE)
+    return UserProfiles(
+        profiles=pl.read_parquet(folder / _PROFILES_FILE, glob=False),
+        interests=pl.read_parquet(folder / _INTERESTS_FILE, glob=False),
+        failures=pl.read_parquet(folder / _FAILURES_FILE, glob=False),
+        vectors=arrays["vectors"],
+        has_profile=arrays["has_profile"],
+    )

@@ -1,0 +1,186 @@
+"""Is every answer of a ledger still what was paid for? And what to do where it is not.
+
+Trouble is what would lose or falsify an answer. Traces of killed processes (an abandoned
+journal, a half-written file) are named too; they cost nothing and the next run, or
+`artifacts.ledger.repair`, clears them.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from artifacts import columns as col
+from artifacts.ledger.answers import MODEL, Role, answer_key, parse_journal
+from artifacts.ledger.claims import PARAMETERS, PROMPT
+from artifacts.ledger.compaction import MERGED
+from artifacts.ledger.ledger import Ledger
+
+KEYS_AT_ONCE = 1_000_000
+BATCH_ROWS = 16_384
+STALE_SECONDS = 3600
+
+_KEY_FORM = r"^[0-9a-f]{64}$"
+
+
+@dataclass
+class Verdict:
+    """What was found; ``trouble`` and ``traces`` are sentences for a person."""
+
+    answers: int = 0
+    questions: int = 0
+    twice: int = 0
+    trouble: list[str] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
+    damaged_parts: list[Path] = field(default_factory=list)
+    damaged_questions: list[Path] = field(default_factory=list)
+    damaged_journals: list[Path] = field(default_factory=list)
+    stale: list[Path] = field(default_factory=list)
+
+
+def verify(ledger: Ledger) -> Verdict:
+    """Reads everything: pages against their checksums, answers, keys, journals."""
+    verdict = Verdict()
+    with ledger.reading():
+        for part in ledger.parts():
+            _check_part(part, ledger.role, verdict)
+        if not verdict.damaged_parts:
+            verdict.twice = sum(rows.height for rows in repeated_keys(ledger))
+        _check_questions(ledger, verdict)
+    _check_journals(ledger, verdict)
+    _check_leftovers(ledger, verdict)
+    if verdict.twice:
+        verdict.traces.append(
+            f"{verdict.twice} keys are answered more than once; the oldest answer counts"
+        )
+    return verdict
+
+
+def repeated_keys(ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Yields ``key, len`` of keys with more than one answer, a slice of all keys at a time."""
+    with ledger.reading() as parts:
+        rows = parts.select(pl.len()).collect().item()
+        slices = rows // KEYS_AT_ONCE + 1
+        bucket = pl.col(col.KEY).hash(seed=0) % slices
+        for number in range(slices):
+            keys = parts.select(col.KEY).filter(bucket == number)
+            counted = keys.group_by(col.KEY).len().filter(pl.col("len") > 1)
+            yield counted.collect(engine="streaming")
+
+
+def _check_part(part: Path, role: Role, verdict: Verdict) -> None:
+    try:
+        for rows in read_batches(part):
+            verdict.answers += rows.height
+            if bad := rows.filter(~is_sound(rows, role)).height:
+                raise ValueError(f"{bad} rows are no answers")
+    except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        verdict.damaged_parts.append(part)
+        verdict.trouble.append(
+            f"{part} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
+            "its readable answers are kept, the others are asked again"
+        )
+
+
+def read_batches(part: Path) -> Iterator[pl.DataFrame]:
+    """Yields the rows of a part; raises where a page is not what its checksum says."""
+    with pq.ParquetFile(part, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
+
+
+def is_sound(rows: pl.DataFrame, role: Role) -> pl.Series:
+    """Returns which rows are answers: a key, and a text or a finite vector that is not zero."""
+    has_key = rows[col.KEY].str.contains(_KEY_FORM).fill_null(value=False)
+    if role is Role.CHAT:
+        return has_key & (rows["text"].str.len_bytes() > 0).fill_null(value=False)
+    return has_key & pl.Series([_is_vector(vector) for vector in rows["vector"]], dtype=pl.Boolean)
+
+
+def _is_vector(vector: bytes | None) -> bool:
+    if not vector or len(vector) % 4:
+        return False
+    numbers = np.frombuffer(vector, dtype="<f4")
+    return bool(np.isfinite(numbers).all() and numbers.any())
+
+
+def _check_questions(ledger: Ledger, verdict: Verdict) -> None:
+    """A key that is not the hash of its question would give someone another one's answer."""
+    for path in sorted(ledger.folder.glob("questions-*.parquet")):
+        try:
+            wrong = 0
+            for rows in read_batches(path):
+                verdict.questions += rows.height
+                wrong += sum(key != expected for key, expected in _keys_of(rows, ledger.role))
+            if wrong:
+                raise ValueError(f"{wrong} questions under another key than their own")
+        except FileNotFoundError:
+            continue  # A compaction has merged it.
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            verdict.damaged_questions.append(path)
+            verdict.trouble.append(
+                f"{path} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
+                "it is set aside, being a record; no answer is lost with it"
+            )
+
+
+def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
+    for key, model, parameters, prompt in rows.select(
+        col.KEY, MODEL, PARAMETERS, PROMPT
+    ).iter_rows():
+        asked = json.loads(prompt) if role is Role.CHAT else prompt
+        yield key, answer_key(model, json.loads(parameters), asked)
+
+
+def _check_journals(ledger: Ledger, verdict: Verdict) -> None:
+    for path in sorted(ledger.folder.glob("journal-*.jsonl")):
+        try:
+            with path.open("rb") as file:
+                if not _is_abandoned(file.fileno()):
+                    continue  # Its writer is at it.
+                content = file.read()
+        except FileNotFoundError:
+            continue
+        try:
+            held = parse_journal(content).height
+        except ValidationError as error:
+            verdict.damaged_journals.append(path)
+            verdict.trouble.append(
+                f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
+                "ledger verify --repair`"
+            )
+            continue
+        torn = " and a torn line" if content and not content.endswith(b"\n") else ""
+        verdict.traces.append(
+            f"{path.name} of a killed run holds {held} answers{torn}; the next run takes them in"
+        )
+
+
+def _is_abandoned(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_leftovers(ledger: Ledger, verdict: Verdict) -> None:
+    """Only old ones: a young one may be under somebody's pen."""
+    young = time.time() - STALE_SECONDS
+    for path in sorted([*ledger.folder.glob("*.tmp"), *ledger.folder.glob("*.new")]):
+        # What a compaction has merged is its own to finish or to drop.
+        if not path.name.startswith(MERGED) and path.stat().st_mtime < young:
+            verdict.stale.append(path)
+            verdict.traces.append(f"{path.name} was left by a killed process")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

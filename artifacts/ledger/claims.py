@@ -1,0 +1,136 @@
+"""Who asks what now: two runs on one store never ask the same question at the same time.
+
+Before it asks, a run writes its questions into a claim and locks that file (``flock``) until it
+is done. Another run leaves those questions out, asks its others, and comes back when the claim
+has ended: most are answered by then. There is no expiry to set and nothing to clean up, because
+the system lets go of the lock when a process dies, however it dies. A claim that has ended stays
+as the record of what was asked.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from pydantic import JsonValue
+
+from artifacts import columns as col
+from artifacts.ledger.answers import MODEL
+from artifacts.ledger.journal import sync
+from artifacts.ledger.ledger import Ledger, aged_name, locked
+from artifacts.ownership import if_abandoned
+
+PROMPT = "prompt"
+PARAMETERS = "parameters"
+
+PROMPT_SCHEMA = pl.Schema({col.KEY: pl.String, PROMPT: pl.String})
+QUESTION_SCHEMA = pl.Schema(
+    {col.KEY: pl.String, MODEL: pl.String, PARAMETERS: pl.String, PROMPT: pl.String}
+)
+"""``parameters`` is JSON; so is the ``prompt`` of a chat, that of an embedding is the text."""
+
+POLL_SECONDS = 0.5
+
+_CLAIMS_LOCK = ".claims.lock"
+
+
+class Claims:
+    """The questions that this run asks, until its block ends; by then they must be answered.
+
+    ``theirs`` are those (``key, prompt``) that were left to other runs.
+    """
+
+    def __init__(self, ledger: Ledger, model: str, parameters: dict[str, JsonValue]) -> None:
+        self.theirs = pl.DataFrame(schema=PROMPT_SCHEMA)
+        self._ledger = ledger
+        self._model = model
+        self._parameters = parameters
+        self._held: list[_Held] = []
+
+    def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
+        """Returns those of distinct ``key, prompt`` without an answer that nobody else asks."""
+        ledger = self._ledger
+        with locked(ledger.folder / _CLAIMS_LOCK, fcntl.LOCK_EX):
+            # Claims first, then answers: a claim that ends in between has its answers sealed.
+            claimed = _keys_claimed(ledger)
+            missing = ledger.missing(prompts[col.KEY]).to_frame()
+            lacking = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
+            theirs = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
+            mine = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
+            if mine.height:
+                self._held.append(_Held(ledger, mine, self._model, self._parameters))
+        self.theirs = pl.concat([self.theirs, theirs.select(list(PROMPT_SCHEMA))])
+        return mine
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for held in self._held:
+            held.release()
+
+
+def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]) -> None:
+    """Returns when no other run is asking any of these; ``on_poll`` may raise to end the wait."""
+    asked = keys.to_frame(col.KEY)
+    while asked.join(_keys_claimed(ledger), on=col.KEY, how="semi").height:
+        on_poll()
+        time.sleep(POLL_SECONDS)
+
+
+def questions(ledger: Ledger) -> pl.LazyFrame:
+    """Returns everything that was recorded as asked, `QUESTION_SCHEMA`; a key may stand twice."""
+    paths = sorted(ledger.folder.glob("questions-*.parquet"))
+    if not paths:
+        return pl.LazyFrame(schema=QUESTION_SCHEMA)
+    return pl.scan_parquet(paths, glob=False, schema=QUESTION_SCHEMA)
+
+
+class _Held:
+    """A claim of this process: a locked file of questions."""
+
+    def __init__(
+        self, ledger: Ledger, mine: pl.DataFrame, model: str, parameters: dict[str, JsonValue]
+    ) -> None:
+        self._path = ledger.folder / f"claim-{aged_name()}.parquet"
+        unseen = self._path.with_name(f".{self._path.name}.tmp")
+        rows = mine.select(
+            col.KEY,
+            pl.lit(model).alias(MODEL),
+            pl.lit(json.dumps(parameters, ensure_ascii=False)).alias(PARAMETERS),
+            PROMPT,
+        )
+        rows.cast(QUESTION_SCHEMA).write_parquet(unseen)
+        sync(unseen)
+        # Locked before it bears the name that others look for, as a journal is.
+        self._file = unseen.open("rb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        unseen.rename(self._path)
+
+    def release(self) -> None:
+        _retire(self._path)
+        self._file.close()
+
+
+def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
+    """Returns the keys of living claims; those of the dead become records on the way."""
+    living = [_keys_if_living(path) for path in sorted(ledger.folder.glob("claim-*.parquet"))]
+    return pl.concat([pl.DataFrame(schema={col.KEY: pl.String}), *living])
+
+
+def _keys_if_living(path: Path) -> pl.DataFrame:
+    nothing = pl.DataFrame(schema={col.KEY: pl.String})
+    with if_abandoned(path) as is_mine:
+        if is_mine:
+            _retire(path)
+            return nothing
+    try:
+        return pl.read_parquet(path, columns=[col.KEY], glob=False)
+    except FileNotFoundError:
+        return nothing  # It ended while we looked.
+
+
+def _retire(path: Path) -> None:
+    path.rename(path.with_name(path.name.replace("claim-", "questions-")))

@@ -1,0 +1,96 @@
+"""Mends a ledger: keeps every answer that can be read, and sets aside the files it came from."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from artifacts.ledger.answers import parse_journal
+from artifacts.ledger.check import is_sound, verify
+from artifacts.ledger.compaction import compact
+from artifacts.ledger.journal import write_part
+from artifacts.ledger.ledger import SWAP_LOCK, Ledger, locked
+
+SET_ASIDE = "set-aside"
+
+
+def repair(ledger: Ledger) -> list[str]:
+    """Mends what `verify` names, without losing a good answer; returns what was done.
+
+    Damaged files are kept in `SET_ASIDE`; every answer of theirs that can be read goes
+    into a part of its own.
+    """
+    verdict = verify(ledger)
+    done = [_mend_part(ledger, part) for part in verdict.damaged_parts]
+    done += [_set_aside(ledger, questions) for questions in verdict.damaged_questions]
+    done += [_mend_journal(ledger, journal) for journal in verdict.damaged_journals]
+    for path in verdict.stale:
+        path.unlink(missing_ok=True)
+        done.append(f"removed {path.name}, left by a killed process")
+    if recovered := ledger.recover():
+        done.append(f"sealed {recovered} answers of killed runs")
+    dropped = compact(ledger).duplicates_dropped
+    return [*done, f"dropped {dropped} answers that stood twice"] if dropped else done
+
+
+def _mend_part(ledger: Ledger, part: Path) -> str:
+    aside = _aside(ledger, part)
+    kept = 0
+    for number, rows in enumerate(_readable_groups(part)):
+        sound = rows.filter(is_sound(rows, ledger.role))
+        if sound.height:
+            partial = ledger.folder / f"{part.stem}-{number}.tmp"
+            write_part(sound, partial)
+            partial.replace(partial.with_suffix(".parquet"))
+            kept += sound.height
+    with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
+        part.replace(aside)
+    return f"set {part.name} aside in {aside.parent}; {kept} of its answers are kept"
+
+
+def _readable_groups(part: Path) -> Iterator[pl.DataFrame]:
+    try:
+        file = pq.ParquetFile(part, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return
+    with file:
+        for number in range(file.num_row_groups):
+            try:
+                yield pl.DataFrame(file.read_row_group(number))
+            except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+                continue
+
+
+def _set_aside(ledger: Ledger, questions: Path) -> str:
+    aside = _aside(ledger, questions)
+    with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
+        questions.replace(aside)
+    return f"set {questions.name} aside in {aside.parent}; it is a record, and no answer was in it"
+
+
+def _mend_journal(ledger: Ledger, journal: Path) -> str:
+    aside = _aside(ledger, journal)
+    whole = journal.read_bytes().splitlines(keepends=True)
+    good = [line for line in whole if _is_answer(line)]
+    aside.write_bytes(journal.read_bytes())
+    partial = journal.with_suffix(".tmp")
+    partial.write_bytes(b"".join(good))
+    partial.replace(journal)
+    return f"kept {len(good)} answers of {journal.name}; the file as it was is in {aside.parent}"
+
+
+def _is_answer(line: bytes) -> bool:
+    try:
+        return parse_journal(line).height == 1
+    except ValidationError:
+        return False
+
+
+def _aside(ledger: Ledger, path: Path) -> Path:
+    folder = ledger.folder / SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    return folder / path.name

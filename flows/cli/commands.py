@@ -1,0 +1,152 @@
+"""The command line: ``llm4cdsr --help``."""
+
+import os
+
+from rich.markup import escape
+
+from flows.cli import terminal
+from flows.cli.exits import one_message
+from flows.cli.lazy_group import Listed, lazy_group
+from tasks.system.dot_env import PREFIX, read_dot_env
+
+COMMANDS = {
+    "run": Listed(
+        "flows.cli.run_commands",
+        "run",
+        "RUN_EXAMPLES",
+        "Refresh, then retrain: from a dump to recommendations, paying only for what is new.",
+    ),
+    "refresh": Listed(
+        "flows.cli.run_commands",
+        "refresh_command",
+        "REFRESH_EXAMPLES",
+        "From a dump to item tables and user profiles; asks the LLM only for what is new.",
+    ),
+    "retrain": Listed(
+        "flows.cli.run_commands",
+        "retrain_command",
+        "RETRAIN_EXAMPLES",
+        "From the latest refresh to a model, its recommendations and a report.",
+    ),
+    "datasets": Listed(
+        "flows.cli.datasets_command",
+        "datasets",
+        "EXAMPLES",
+        "List the data sets that ship: raw files, where to get them, windows and cores.",
+    ),
+    "train": Listed(
+        "flows.cli.train_command",
+        "train",
+        "EXAMPLES",
+        "Fit the model of the latest refresh, also by several processes under torchrun.",
+    ),
+    "experiment": Listed(
+        "flows.cli.experiment_command",
+        "experiment",
+        "EXAMPLES",
+        "Measure models: every cell of a grid of datasets, presets, ablations and seeds.",
+    ),
+    "serve-recs": Listed(
+        "flows.cli.serve_recs_command",
+        "serve_recs",
+        "EXAMPLES",
+        "Serve recommendations and a page to try them, until Ctrl-C.",
+    ),
+    "export-recs": Listed(
+        "flows.cli.export_commands",
+        "export_recs",
+        "RECS_EXAMPLES",
+        "Write the best items of every user: a Parquet file a domain, export.json with counts.",
+    ),
+    "export-model": Listed(
+        "flows.cli.export_commands",
+        "export_model_command",
+        "MODEL_EXAMPLES",
+        "Write the scoring path as one graph: histories of item indices in, scores of items out.",
+    ),
+    "ledger": Listed(
+        "flows.cli.ledger_command",
+        "ledger_app",
+        None,
+        "The ledger of LLM answers: what was paid for once and is never asked again.",
+    ),
+    "releases": Listed(
+        "flows.cli.release_command",
+        "releases",
+        "RELEASES_EXAMPLE",
+        "List what was promoted, held and rolled back, newest first.",
+    ),
+    "rollback": Listed(
+        "flows.cli.release_command",
+        "rollback",
+        "ROLLBACK_EXAMPLE",
+        "Serve the release before the one in use; takes effect at once.",
+    ),
+    "promote": Listed(
+        "flows.cli.release_command",
+        "promote",
+        "PROMOTE_EXAMPLE",
+        "Serve a release, also one that was held; takes effect at once.",
+    ),
+    "up": Listed(
+        "flows.cli.machine_command",
+        "up",
+        "UP_EXAMPLES",
+        "Start server, work pool, deployments and worker in the background; safe to repeat.",
+    ),
+    "down": Listed(
+        "flows.cli.machine_command",
+        "down",
+        "DOWN_EXAMPLE",
+        "Stop worker and server; a run in progress ends, and the next one goes on from there.",
+    ),
+    "demo-dump": Listed(
+        "flows.cli.demo_dump_command",
+        "demo_dump",
+        "EXAMPLE",
+        "Write the dump of two made-up shops, as a shop would export it.",
+    ),
+    "serve": Listed(
+        "flows.cli.local_commands",
+        "serve",
+        "SERVE_EXAMPLES",
+        "Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C.",
+    ),
+    "setup-local": Listed(
+        "flows.cli.local_commands",
+        "setup_local",
+        None,
+        "Install the local vLLM pair and its models now, not on the first run (4 GB).",
+    ),
+    "show": Listed(
+        "flows.cli.show_command",
+        "show",
+        None,
+        "Show what is served now: quality, artifacts, where the report lies.",
+    ),
+}
+"""Every command, in the order of the help; tests hold each line against the command's own."""
+
+app = lazy_group(
+    "llm4cdsr",
+    "Next-item recommendations across domains, with items and users understood by an LLM.",
+    COMMANDS,
+)
+
+
+def run_app() -> None:
+    """Runs the app; see `flows.cli.exits` for how it ends."""
+    with one_message():
+        read_dot_env()
+        _tell_unknown_variables()
+        app()
+
+
+def _tell_unknown_variables() -> None:
+    """A misspelt variable would otherwise let another provider answer, and send a bill."""
+    if not any(name.startswith(PREFIX) for name in os.environ):
+        return
+    from flows.settings import unknown_variables
+
+    for sentence in unknown_variables(os.environ):
+        terminal.err.print(f"[yellow]{escape(sentence)}[/yellow]")

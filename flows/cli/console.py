@@ -1,0 +1,166 @@
+"""What a person sees in the terminal: one line a stage, and at the end what came of the run."""
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.markup import escape
+from rich.table import Table
+
+from artifacts import columns as col
+from artifacts.kinds.results import FULL, METRICS, read_table
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.verdict import Verdict
+
+if TYPE_CHECKING:
+    from flows.cli.dry_run import PlannedCalls
+
+HEADLINE_METRICS = ("NDCG@10", "HR@10")
+
+
+def stage_table(stages: tuple[StageResult, ...]) -> Table:
+    """Returns one row a stage: what was asked, reused and paid, and how long it took."""
+    table = Table(
+        title="Stages, and prompts asked, found in the ledger, equal to another, failed",
+        title_justify="left",
+    )
+    table.add_column("stage", no_wrap=True)
+    for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens", "USD"):
+        table.add_column(name, justify="right")
+    total = LlmUsage()
+    for stage in stages:
+        usage, total = stage.usage, total + stage.usage
+        took = "reused" if stage.reused else f"{stage.seconds:,.1f}"
+        table.add_row(stage.stage, took, *_usage_cells(usage))
+    table.add_section()
+    seconds = f"{sum(stage.seconds for stage in stages):,.1f}"
+    table.add_row("all", seconds, *_usage_cells(total), style="bold")
+    return table
+
+
+def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
+    """Returns one row a step of the LLM: what a run would ask now, and what it would cost."""
+    table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
+    table.add_column("step", no_wrap=True)
+    for name in ("prompts", "ledger", "requests", "tokens in", "and out", "USD"):
+        table.add_column(name, justify="right")
+    for step in planned:
+        bound = "" if step.is_exact else "≤ "
+        table.add_row(
+            step.step,
+            f"{bound}{step.prompts:,}",
+            f"{step.reused:,}",
+            f"{bound}{step.requests:,}",
+            f"{step.prompt_tokens:,}",
+            f"≤ {step.completion_tokens:,}",
+            _usd(step.usd),
+        )
+    return table
+
+
+def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
+    """Returns the sum, how tokens were counted, and which rows are bounds."""
+    costs = [step.usd for step in planned]
+    known = sum(cost for cost in costs if cost is not None)
+    requests = sum(step.requests for step in planned)
+    if not requests:
+        return ["Nothing to ask: everything is there, or in the ledger."]
+    chats = any(step.completion_tokens for step in planned)
+    about = "About" if chats else "At most"
+    lines = [f"{about} {requests:,} requests and ${known:,.4f}."]
+    if None in costs:
+        lines[0] = (
+            f"{about} {requests:,} requests. The price of a model is not known: set "
+            'LLM4CDSR_PRICES=\'{"MODEL": {"prompt": …, "completion": …}}\' (USD a million tokens).'
+        )
+    if chats:
+        lines.append("Not counted: an answer over the word limit is asked for once more, shorter.")
+    counted = sorted({step.tokens_how for step in planned if step.requests})
+    lines += [f"Tokens: {how}." for how in counted]
+    if not all(step.is_exact for step in planned):
+        lines.append(
+            "≤ marks upper bounds: the number of profile calls is known when the items are "
+            "embedded and clustered, that of summaries when the analyses are there."
+        )
+    return lines
+
+
+def metric_table(store: Store, metrics: ArtifactRef) -> Table:
+    """Returns full-ranking quality of the model and its baselines, overall and by domain."""
+    frame = read_table(store, metrics, METRICS)
+    rows = frame.filter(
+        (pl.col("ranking") == FULL)
+        & (pl.col("group") == "all")
+        & pl.col("metric").is_in(HEADLINE_METRICS)
+    )
+    models = rows["model"].unique(maintain_order=True).to_list()
+    table = Table(title="Held-out events, full ranking (higher is better)", title_justify="left")
+    for name in (col.DOMAIN, "events", "metric", *models):
+        table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
+    for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
+        values = dict(part.select("model", "value").iter_rows())
+        cells = [f"{values[model]:.4f}" for model in models]
+        table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
+    return table
+
+
+def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
+    """Returns what a user must not miss: what was dropped, flagged, or is a dummy's work."""
+    counts = {stage.stage: stage.counts for stage in stages}
+    notes = sorted({note for stage in stages for note in stage.notes})
+    lines = [f"[bold yellow]Note:[/] {note}." for note in notes]
+    if data := counts.get("ingest"):
+        lines.append(
+            f"Dataset: {data['users']:,} users ({data['users_in_several_domains']:,} in several "
+            f"domains), {data['items']:,} items, {data['events']:,} events; "
+            f"{data['rows_dropped']:,} of {data['rows_in']:,} rows dropped by named rules."
+        )
+    if embedded := counts.get("embed items"):
+        lines.append(
+            f"Items without usable text: {embedded['without_text']:,} of {embedded['items']:,}; "
+            f"they stand at the mean of their domain. Embeddings that failed: "
+            f"{embedded['failed']:,}."
+        )
+    lines += _asked_facts(stages)
+    if profiled := counts.get("profile users"):
+        lines.append(
+            f"Users with a profile: {profiled['with_profile']:,} of {profiled['users']:,}; "
+            "the others are learned from their events alone."
+        )
+    return lines
+
+
+def verdict_line(release: ArtifactRef, verdict: Verdict) -> str:
+    """Returns whether a new model is served, why, and what to do where it is not."""
+    if verdict.promoted:
+        return f"Served from now on: this run's model ({escape(verdict.summary)})."
+    return (
+        f"[bold yellow]Held:[/] {escape(verdict.summary)}. What was served before stays in "
+        f"use; to serve this one all the same: llm4cdsr promote {release.fingerprint}"
+    )
+
+
+def _asked_facts(stages: tuple[StageResult, ...]) -> list[str]:
+    """What this run asked of the LLM, and what it did not have to."""
+    total = sum((stage.usage for stage in stages), LlmUsage())
+    if not total.prompts:
+        return []
+    cost = "cost unknown" if total.unpriced else f"${total.usd:,.4f}"
+    return [
+        f"Language model: {total.requests - total.failed:,} new answers, {total.reused:,} reused "
+        f"from the ledger, {total.merged:,} shared with an equal prompt, {total.failed:,} failed; "
+        f"{total.prompt_tokens + total.completion_tokens:,} tokens, {cost}."
+    ]
+
+
+def _usage_cells(usage: LlmUsage) -> tuple[str, ...]:
+    if not usage.prompts:
+        return ("",) * 6
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    counts = (usage.requests, usage.reused, usage.merged, usage.failed, tokens)
+    return (*(f"{count:,}" for count in counts), _usd(None if usage.unpriced else usage.usd))
+
+
+def _usd(usd: float | None) -> str:
+    return "unknown" if usd is None else f"{usd:,.4f}"

@@ -1,0 +1,245 @@
+"""What a refresh would ask and cost, before anything is sent: `llm4cdsr run --dry-run`.
+
+The dump is read and what needs no language model is done (its artifacts are kept for the run).
+Prompts are rendered and looked up in the ledger, so the calls of a step are exact as soon as
+the steps before it are answered; until then they are an upper bound, and marked so.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.ledger.answers import Role
+from artifacts.ledger.ledger import Ledger
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from flows.refresh import RefreshConfig
+from flows.settings import Settings
+from prompts.render import (
+    MAX_TITLES,
+    analyze_prompt,
+    name_cluster_prompt,
+    summarize_prompt,
+)
+from tasks.cluster import cluster_items
+from tasks.dump.dump_config import DumpConfig
+from tasks.embed import embed_items, embeddings_identity, item_texts
+from tasks.ingest import ingest
+from tasks.llm.answer_all import PROMPT, chat_keys, embedding_keys
+from tasks.llm.providers.endpoints import Endpoint, Endpoints, open_endpoints
+from tasks.llm.providers.token_counts import ESTIMATED, TokenRate, token_rate
+from tasks.llm.settings.budget import FREE
+from tasks.llm.settings.llm_config import LlmConfig
+from tasks.name_clusters import (
+    NAME_TOKENS,
+    TITLES_SHOWN,
+    name_questions,
+    names_identity,
+)
+from tasks.name_clusters import STAGE as NAMING
+from tasks.profile import profiles_identity, sampled_users, titles_by_interest
+
+
+@dataclass(frozen=True)
+class PlannedCalls:
+    """One step: its distinct prompts, how many the ledger has, and what the others cost at most.
+
+    ``usd`` is None where the model's price is not known. ``is_exact`` is about the calls.
+    """
+
+    step: str
+    prompts: int
+    reused: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    is_exact: bool
+    tokens_how: str
+
+
+def plan_refresh(
+    dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str
+) -> tuple[PlannedCalls, ...]:
+    """Returns the LLM's steps of a refresh, none of which is asked."""
+    opened = Store(store)
+    with open_endpoints(llm, Settings().local_vllm, opened.workspace("logs")) as endpoints:
+        dataset = ingest.fn(dump, store).ref
+        items = _plan_items(opened, dataset, endpoints.embedding, llm)
+        if items.requests:
+            profiles = _bounded_profiles(opened, dataset, endpoints, llm, config)
+            return (items, *profiles, *_bounded_names(endpoints, llm, config))
+        embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store).ref
+        clusters = cluster_items.fn(embeddings, config.clusters, store).ref
+        names = _names(opened, dataset, clusters, endpoints, llm, config)
+        wanted = profiles_identity(dataset, clusters, endpoints, llm, config.profiles)
+        if found := opened.find(wanted):
+            profiles = opened.manifest(found).counts
+            return (items, _nothing("profile users", int(profiles["with_profile"])), *names)
+        return (items, *_profiles(opened, dataset, clusters, endpoints, llm, config), *names)
+
+
+def _plan_items(
+    store: Store, dataset: ArtifactRef, endpoint: Endpoint, llm: LlmConfig
+) -> PlannedCalls:
+    items = read_dataset(store, dataset).items
+    if store.find(embeddings_identity(dataset, endpoint, llm)):
+        return _nothing("embed items", items.height)
+    texts = item_texts(items, llm.language).filter(pl.col(PROMPT) != "")[PROMPT].to_list()
+    keyed = embedding_keys(texts, endpoint)
+    return _planned("embed items", Role.EMBEDDING, keyed, endpoint, llm, store)
+
+
+def _profiles(
+    store: Store,
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: RefreshConfig,
+) -> Iterable[PlannedCalls]:
+    """The analyses exactly; what is made of their answers exactly once they are there."""
+    data = read_dataset(store, dataset)
+    titles = titles_by_interest(data, read_clusters(store, clusters))
+    titles = titles.join(
+        sampled_users(data, titles, config.profiles), on=col.USER_INDEX, how="semi"
+    )
+    prompts = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
+    keyed = chat_keys(prompts, endpoints.chat, llm.chat.analyze_tokens)
+    yield _planned(
+        "analyze interests", Role.CHAT, keyed, endpoints.chat, llm, store, llm.chat.analyze_tokens
+    )
+    interests = titles.group_by(col.USER_INDEX).len()["len"].to_list()
+    yield from _bounded_summaries(interests, endpoints, llm)
+
+
+def _bounded_profiles(
+    store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
+) -> Iterable[PlannedCalls]:
+    """Without clusters: as if no two titles of a user shared one, up to their number."""
+    data = read_dataset(store, dataset)
+    apart = data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
+    titles = titles_by_interest(data, apart)
+    titles = titles.join(
+        sampled_users(data, titles, config.profiles), on=col.USER_INDEX, how="semi"
+    )
+    counts = titles.group_by(col.USER_INDEX).len()["len"].to_list()
+    interests = [min(count, config.clusters.clusters) for count in counts]
+    calls = sum(interests)
+    shown = min(titles.height, calls * MAX_TITLES)
+    template = _bytes(analyze_prompt([], llm.language).model_dump_json())
+    read = ESTIMATED.tokens(calls * template + shown * _mean_title_bytes(data))
+    yield _bound(
+        "analyze interests", calls, calls, read, calls * llm.chat.analyze_tokens, endpoints.chat
+    )
+    yield from _bounded_summaries(interests, endpoints, llm)
+
+
+def _bounded_summaries(
+    interests: list[int], endpoints: Endpoints, llm: LlmConfig
+) -> Iterable[PlannedCalls]:
+    """One summary a user, of as many notes as the user has interests; then its embedding."""
+    users = len(interests)
+    template = ESTIMATED.tokens(_bytes(summarize_prompt([], llm.language).model_dump_json()))
+    read = users * template + sum(interests) * llm.chat.analyze_tokens
+    written = users * llm.chat.summarize_tokens
+    yield _bound("summarize users", users, users, read, written, endpoints.chat)
+    batches = math.ceil(users / llm.embedding.batch_size)
+    yield _bound("embed profiles", users, batches, written, 0, endpoints.embedding)
+
+
+def _names(
+    store: Store,
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: RefreshConfig,
+) -> Iterable[PlannedCalls]:
+    if config.profiles.max_users == 0:
+        return
+    if found := store.find(names_identity(dataset, clusters, endpoints.chat, llm)):
+        yield _nothing(NAMING, int(store.manifest(found).counts["named"]))
+        return
+    asked = name_questions(store, dataset, clusters, endpoints.chat, llm.language).asked
+    yield _planned(NAMING, Role.CHAT, asked, endpoints.chat, llm, store, NAME_TOKENS)
+
+
+def _bounded_names(
+    endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
+) -> Iterable[PlannedCalls]:
+    """A name a cluster, of as many titles as are shown, each as long as it may be."""
+    if config.profiles.max_users == 0:
+        return
+    calls = config.clusters.clusters
+    longest = name_cluster_prompt(["x" * 80] * TITLES_SHOWN, llm.language)
+    read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
+    yield _bound(NAMING, calls, calls, read, calls * NAME_TOKENS, endpoints.chat)
+
+
+def _planned(
+    step: str,
+    role: Role,
+    keyed: pl.DataFrame,
+    endpoint: Endpoint,
+    llm: LlmConfig,
+    store: Store,
+    max_tokens: int = 0,
+) -> PlannedCalls:
+    distinct = keyed.unique(col.KEY, keep="first", maintain_order=True)
+    missing = Ledger(store.local, role).missing(distinct[col.KEY]).to_frame()
+    new = distinct.join(missing, on=col.KEY, how="semi", maintain_order="left")
+    texts = [_plain(prompt, role) for prompt in new[PROMPT].to_list()]
+    rate = _rate(texts, endpoint)
+    read = rate.tokens(sum(_bytes(text) for text in texts))
+    written = new.height * max_tokens
+    batch = llm.embedding.batch_size if role is Role.EMBEDDING else 1
+    return PlannedCalls(
+        step=step,
+        prompts=distinct.height,
+        reused=distinct.height - new.height,
+        requests=math.ceil(new.height / batch),
+        prompt_tokens=read,
+        completion_tokens=written,
+        usd=None if endpoint.price is None else endpoint.price.usd(read, written),
+        is_exact=True,
+        tokens_how=rate.how,
+    )
+
+
+def _bound(
+    step: str, prompts: int, requests: int, read: int, written: int, endpoint: Endpoint
+) -> PlannedCalls:
+    usd = None if endpoint.price is None else endpoint.price.usd(read, written)
+    return PlannedCalls(step, prompts, 0, requests, read, written, usd, False, ESTIMATED.how)
+
+
+def _nothing(step: str, prompts: int) -> PlannedCalls:
+    return PlannedCalls(step, prompts, prompts, 0, 0, 0, 0.0, True, "nothing to ask")
+
+
+def _rate(texts: list[str], endpoint: Endpoint) -> TokenRate:
+    # Servers that a run starts itself are not started for this.
+    spec = None if endpoint.price == FREE else endpoint.spec()
+    return token_rate(texts, spec, endpoint.model)
+
+
+def _plain(prompt: str, role: Role) -> str:
+    if role is Role.EMBEDDING:
+        return prompt
+    return "\n".join(message["content"] for message in json.loads(prompt)["messages"])
+
+
+def _mean_title_bytes(data: Dataset) -> int:
+    mean = data.items[col.TITLE].str.len_bytes().mean()
+    return round(float(mean)) if isinstance(mean, float) else 0
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

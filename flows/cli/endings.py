@@ -1,0 +1,146 @@
+"""What is said of an error that ends a command, and with which exit status.
+
+2: the input or the settings are wrong, and trying again will not help. 1: something else failed;
+what was answered is kept. 3: the budget is used up, which is no fault; run again to go on.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
+
+from tasks.llm.settings.budget import BudgetReached
+from tasks.system.dot_env import PREFIX
+
+FAILED = 1
+BAD_INPUT = 2
+OVER_BUDGET = 3
+
+PREFECT_ERROR = "prefect.exceptions.PrefectException"
+PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
+TRANSPORT_ERROR = "httpx.TransportError"
+"""Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
+
+VARIABLES = {
+    "Settings": PREFIX,
+    "OperatingSettings": PREFIX,
+    "LlmConfig": PREFIX,
+    "ChatConfig": f"{PREFIX}CHAT_",
+    "EmbeddingConfig": f"{PREFIX}EMBED_",
+}
+"""What the variables of a command's settings begin with, by the class that they fill."""
+
+ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
+INPUT_ERRORS = frozenset(
+    {
+        "tasks.dump.files.UnreadableDump",
+        "tasks.dump.events.UnknownDomain",
+        "tasks.dump.item_catalogue.TooFewDomains",
+        "tasks.dump.split.NothingHeldOut",
+        "tasks.dump.presets.UnknownDataset",
+        "tasks.dump.presets.RawFilesMissing",
+        "artifacts.ledger.export.UnknownForm",
+        "flows.operating.MissingTaskRunner",
+        "flows.server.closed_app.NotAnOrigin",
+        "flows.server.run_parameters.SettingOfTheMachine",
+        "model.config.UnknownPresetError",
+        "model.training.trainer.NothingToLearnError",
+        "model.training.trainer.WidthError",
+        "model.training.processes.NoSuchDeviceError",
+        "tasks.llm.providers.endpoints.IncompleteEndpoint",
+        "tasks.llm.settings.batch_config.NoBudgetInBatches",
+        "tasks.llm.batches.batch_folders.WaitingInBatch",
+        "tasks.llm.settings.budget.BudgetNeedsPrice",
+        "tasks.llm.settings.budget.BudgetNeedsThreads",
+        "tasks.llm.settings.llm_config.NoApiKey",
+        "tasks.llm.providers.local_setup.NotALocalEnvironment",
+        "artifacts.bundles.NothingRefreshed",
+        "tasks.embed.NothingEmbedded",
+        "tasks.experiments.grid.AbsentDump",
+        "tasks.experiments.grid.UnreadableGrid",
+        "tasks.promoting.releases.NoSuchRelease",
+        "tasks.serving.served_release.NothingServed",
+        "tasks.serving.catalogue.InvalidItems",
+        "tasks.serving.catalogue.UnknownDomain",
+        "tasks.serving.export_recs.NotAnExport",
+        "tasks.serving.export_model.OnnxMissing",
+        "tasks.serving.embed_new_items.OtherEmbedder",
+    }
+)
+"""What trying again does not help, by name: to import every stage takes longer than a command."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The message and status of a process; ``text`` may hold anything and is shown as it is."""
+
+    label: str
+    text: str
+    status: int
+
+
+def ending_of(error: Exception) -> Ending | None:
+    """Returns how an error ends a command; None where its trace is wanted."""
+    match error:
+        case ValidationError():
+            faults = [_fault(error.title, at) for at in error.errors()]
+            return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
+        case SettingsError():
+            field = str(error).partition('"')[2].partition('"')[0]
+            text = f"{PREFIX}{field.upper()} is not JSON; the README shows its form"
+            return Ending("Not valid:", text, BAD_INPUT)
+        case _ if PREFECT_TIMEOUT in _names_of(error):
+            text = (
+                "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. What was "
+                "answered is kept; run again to go on, with a higher limit if it needs one"
+            )
+            return Ending("Failed:", text, FAILED)
+        case OSError():
+            text = f"{error}; check the path, its permissions and the disk"
+            return Ending("Failed:", text, FAILED)
+        case BudgetReached():
+            return Ending("Stopped:", _message(error), OVER_BUDGET)
+        case _ if _is_of_prefect(error):
+            text = (
+                f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
+                "answered is kept; see work/logs/prefect-server.log in the store, or check "
+                "PREFECT_API_URL, and run again"
+            )
+            return Ending("Failed:", text, FAILED)
+        case _ if type(error).__module__.split(".")[0] in ROOMS:
+            return Ending("Failed:", _message(error), status_of(error))
+        case _:
+            return None
+
+
+def _fault(title: str, at: ErrorDetails) -> str:
+    """What is wrong where; a setting by its variable."""
+    name = ".".join(map(str, at["loc"]))
+    said = at["msg"].removeprefix("Value error, ")
+    if name == "base_url":
+        said = "write http://HOST:PORT/v1; several of one model, separated by commas"
+    if title in VARIABLES and name:
+        name = f"{VARIABLES[title]}{name.upper()}"
+    return f"{name}: {said}" if name else said
+
+
+def status_of(error: Exception) -> int:
+    """Returns the exit status that an error of our own ends with."""
+    return FAILED if INPUT_ERRORS.isdisjoint(_names_of(error)) else BAD_INPUT
+
+
+def _is_of_prefect(error: Exception) -> bool:
+    """Also of an API that nobody answers for: Prefect then raises a plain RuntimeError from it."""
+    is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
+    names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
+    return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
+
+
+def _names_of(error: BaseException | None) -> set[str]:
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+
+
+def _message(error: Exception) -> str:
+    """The text as it was written; ``str`` of a KeyError would quote it."""
+    return str(error.args[0]) if error.args else type(error).__name__

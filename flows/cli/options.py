@@ -1,0 +1,261 @@
+"""The options that commands share, each described once, and what they make together."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts import columns as col
+from flows.refresh import RefreshConfig
+from flows.settings import Settings, default_llm
+from prompts.render import Language
+from tasks.cluster import ClusterConfig
+from tasks.dump.dump_config import (
+    ByTime,
+    ByUser,
+    ColdDomain,
+    DumpConfig,
+    LeaveOneOut,
+    Mode,
+    Protocol,
+)
+from tasks.dump.files import existing_file
+from tasks.dump.items import ITEM_SCHEMA
+from tasks.dump.presets import DatasetPreset, load_dataset_preset
+from tasks.llm.settings.batch_config import BatchConfig, BatchKind
+from tasks.llm.settings.budget import Budget
+from tasks.llm.settings.llm_config import LlmConfig, Provider
+from tasks.profile import ProfileConfig
+
+
+class SplitBy(StrEnum):
+    """What is held out; see `tasks.dump.dump_config`."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    TIME = "time"
+    USERS = "users"
+    COLD_DOMAIN = "cold-domain"
+
+
+OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
+
+Interactions = Annotated[
+    str | None,
+    typer.Option(help="File with user_id, item_id, domain, timestamp (Parquet, CSV, JSONL)."),
+]
+Items = Annotated[str | None, typer.Option(help="File with item_id, domain, title and more.")]
+Name = Annotated[
+    str | None, typer.Option(help="What to call the data; the dump's folder by default.")
+]
+Column = Annotated[
+    list[str] | None, typer.Option(help="A column's name, as THEIRS=OURS; may be repeated.")
+]
+Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains; may be repeated.")]
+MaxUsers = Annotated[int | None, typer.Option(min=1, help="Keep a seeded sample of users.")]
+UserCore = Annotated[
+    int | None, typer.Option(min=1, help="Least events of a user; 1, or the data set's.")
+]
+ItemCore = Annotated[
+    int | None, typer.Option(min=1, help="Least events of an item; 1, or the data set's.")
+]
+Dataset = Annotated[
+    str | None, typer.Option(help="A data set by name (`llm4cdsr datasets`), or your .toml file.")
+]
+Raw = Annotated[Path | None, typer.Option(help="Folder with the raw files of --dataset.")]
+Since = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day of events, UTC.")
+]
+Until = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day of events, UTC.")
+]
+Split = Annotated[
+    SplitBy | None,
+    typer.Option(
+        help="What is held out: each user's last events, everything after a moment "
+        "(--validation-from, --test-from; by default the last fifth), some users whole, or one "
+        "whole domain of some users of several (cold-domain)."
+    ),
+]
+FirstDay = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="With --split time: its first day.")
+]
+HowToMerge = Annotated[
+    Mode, typer.Option(help="append: add the dump to the data of the last refresh.")
+]
+ProfileUsers = Annotated[
+    int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
+]
+Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
+WhoAnswers = Annotated[
+    Provider | None,
+    typer.Option(help="Who answers. auto: configured URL, else OpenAI if keyed, else local."),
+]
+PromptLanguage = Annotated[
+    Language | None, typer.Option(help="Of the prompts and profiles; the data set's, else English.")
+]
+Batches = Annotated[
+    BatchKind | None,
+    typer.Option(
+        "--batch",
+        help="Ask in batches: api, half the price within a day (OpenAI's Batch API); vllm, by "
+        "`vllm run-batch` on this machine.",
+    ),
+]
+StoreRoot = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
+ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here.")]
+SummaryFile = Annotated[
+    Path | None, typer.Option(help="Write counts, costs, metrics and paths here, as JSON.")
+]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Stop before the run has cost more US dollars.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Stop before the run has read and written more tokens.")
+]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Stop after so many LLM requests.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print calls, tokens and cost; ask nothing.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show libraries' log lines.")]
+
+
+def dump_config(
+    interactions: str | None,
+    items: str | None,
+    column: list[str] | None,
+    domain: list[str] | None,
+    max_users: int | None,
+    user_core: int | None,
+    item_core: int | None,
+    seed: int,
+    window: tuple[datetime | None, datetime | None],
+    split: Protocol | None,
+    mode: Mode,
+    dataset: DatasetPreset | None = None,
+    raw: Path | None = None,
+) -> DumpConfig:
+    """Returns which dump to read; raises where a file or a column's name is not usable."""
+    since, until = (None if day is None else day.date() for day in window)
+    choices = {
+        "domains": tuple(domain) if domain else None,
+        "since": since,
+        "until": until,
+        "max_users": max_users,
+        "user_core": user_core,
+        "item_core": item_core,
+        "split": split,
+        "mode": mode,
+        "seed": seed,
+    }
+    if dataset is not None and raw is not None:
+        files = dataset.dump_settings(raw.resolve())
+    elif interactions is None:
+        raise typer.BadParameter(
+            "give --interactions FILE (try `llm4cdsr demo-dump demo`), or --dataset NAME"
+        )
+    else:
+        files = {
+            "interactions": str(existing_file(interactions).resolve()),
+            "items": None if items is None else str(existing_file(items).resolve()),
+            "columns": dict(_renaming(text) for text in column or ()),
+        }
+    made = {name: choice for name, choice in choices.items() if choice is not None}
+    return DumpConfig.model_validate({**files, **made})
+
+
+def named_dataset(
+    name: str | None, raw: Path | None, interactions: str | None
+) -> DatasetPreset | None:
+    """Returns the data set that was asked for; refuses options that contradict each other."""
+    if name is None:
+        if raw is not None:
+            raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
+        return None
+    if interactions is not None:
+        raise typer.BadParameter("give --dataset or --interactions, not both")
+    dataset = load_dataset_preset(name)
+    if raw is None:
+        files = ", ".join(dataset.raw_files())
+        raise typer.BadParameter(f"--dataset {name} needs --raw FOLDER, which holds {files}")
+    return dataset
+
+
+def split_of(
+    split: SplitBy | None, validation_from: datetime | None, test_from: datetime | None
+) -> Protocol | None:
+    """Returns how events are held out, None where nothing was said of it."""
+    moments = validation_from or test_from
+    if moments is not None and split not in (SplitBy.TIME, None):
+        raise typer.BadParameter("--validation-from and --test-from belong to --split time")
+    match split:
+        case SplitBy.USERS:
+            return ByUser()
+        case SplitBy.LEAVE_ONE_OUT:
+            return LeaveOneOut()
+        case SplitBy.COLD_DOMAIN:
+            return ColdDomain()
+        case _ if split is SplitBy.TIME or moments is not None:
+            return ByTime(validation_from=validation_from, test_from=test_from)
+        case _:
+            return None
+
+
+def refresh_config(clusters: int, profile_users: int | None, seed: int) -> RefreshConfig:
+    return RefreshConfig(
+        clusters=ClusterConfig(clusters=clusters, seed=seed),
+        profiles=ProfileConfig(max_users=profile_users, seed=seed),
+    )
+
+
+def llm_config(
+    settings: Settings,
+    provider: Provider | None,
+    language: str | None = None,
+    max_usd: float | None = None,
+    max_tokens: int | None = None,
+    max_requests: int | None = None,
+    batch: BatchKind | None = None,
+) -> LlmConfig:
+    llm = default_llm(settings)
+    given = {"max_usd": max_usd, "max_tokens": max_tokens, "max_requests": max_requests}
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    return llm.model_copy(
+        update={
+            "provider": provider or llm.provider,
+            "language": _language(language) if language else llm.language,
+            "batch": _batches(settings, batch) if batch else llm.batch,
+            "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
+        }
+    )
+
+
+def _batches(settings: Settings, kind: BatchKind) -> BatchConfig:
+    return settings.batches.model_copy(update={"kind": kind})
+
+
+def title_of(name: str | None, interactions: str | None) -> str:
+    """Returns what to call the data in the report and in the Prefect UI."""
+    return name or (Path(interactions).resolve().parent.name if interactions else "your data")
+
+
+def _language(name: str) -> Language:
+    if name not in set(Language):
+        raise typer.BadParameter(
+            f"the data set wants prompts in '{name}'; there are {', '.join(Language)}"
+        )
+    return Language(name)
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    theirs, separator, ours = text.partition("=")
+    if not (theirs and separator and ours):
+        raise typer.BadParameter(f"--column {text}: write THEIRS=OURS, as reviewerID=user_id")
+    if ours not in OUR_COLUMNS:
+        raise typer.BadParameter(
+            f"--column {text}: {ours} is none of our columns ({', '.join(OUR_COLUMNS)}); "
+            "write THEIRS=OURS, as reviewerID=user_id"
+        )
+    return theirs, ours

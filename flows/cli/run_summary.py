@@ -1,0 +1,110 @@
+"""What a run did, as one JSON document for scripts: `llm4cdsr run --summary FILE.json`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
+from artifacts.kinds.results import METRICS, QuotedFigures, quoted_figures, read_table
+from artifacts.store import Store
+from artifacts.strict import Strict
+from tasks.frame.stage import LlmUsage, StageResult
+
+
+class DomainFacts(Strict):
+    users: int
+    items: int
+    events: int
+
+
+class DatasetFacts(Strict):
+    """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
+
+    domains: dict[str, DomainFacts]
+    users: int
+    items: int
+    events: int
+    overlap: int
+    quarantined: int
+    items_without_text: int | None
+
+
+class LlmFacts(Strict):
+    """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
+
+    ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
+    """
+
+    requests: int
+    reused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    unpriced: int
+
+
+class RunSummary(Strict):
+    """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value.
+
+    ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
+    """
+
+    dataset: DatasetFacts | None
+    llm: LlmFacts
+    metrics: QuotedFigures
+    seconds: dict[str, float]
+    artifacts: dict[str, str]
+    notes: list[str]
+
+
+def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
+    """Returns the summary of a run's stages; ``dataset`` is None where none was read."""
+    by_name = {stage.stage: stage for stage in stages}
+    usage = sum((stage.usage for stage in stages), LlmUsage())
+    return RunSummary(
+        dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
+        llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
+        metrics=quoted_figures(read_table(store, by_name["evaluate"].ref, METRICS))
+        if "evaluate" in by_name
+        else {},
+        seconds={stage.stage: stage.seconds for stage in stages},
+        artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
+        notes=sorted({note for stage in stages for note in stage.notes}),
+    )
+
+
+def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> Path:
+    """Writes `summarise` as JSON and returns where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(summarise(store, stages).model_dump_json(indent=2) + "\n", "utf-8")
+    return path.resolve()
+
+
+def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetFacts:
+    ingested = stages["ingest"]
+    data = read_dataset(store, ingested.ref)
+    active = data.in_domain()
+    embedded = stages.get("embed items")
+    return DatasetFacts(
+        domains=_by_domain(data, active),
+        users=len(data.users),
+        items=len(data.items),
+        events=len(data.item_indices),
+        overlap=int((active.sum(axis=1) > 1).sum()),
+        quarantined=read_table(store, ingested.ref, QUARANTINE).height,
+        items_without_text=None if embedded is None else int(embedded.counts["without_text"]),
+    )
+
+
+def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainFacts]:
+    items = np.diff(data.domain_starts)
+    events = np.bincount(data.domain_of_event, minlength=len(data.domains))
+    return {
+        name: DomainFacts(
+            users=int(active[:, number].sum()),
+            items=int(items[number]),
+            events=int(events[number]),
+        )
+        for number, name in enumerate(data.domains)
+    }

@@ -1,0 +1,86 @@
+"""``llm4cdsr serve-recs``: recommendations over HTTP, and a page to try them."""
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from artifacts.store import Store
+from flows.cli import terminal
+from flows.cli.new_items_options import new_items_adder
+from flows.cli.options import StoreRoot
+from flows.settings import Settings
+from tasks.llm.settings.llm_config import Provider
+from tasks.serving.app import create_app
+from tasks.serving.limits import Limits
+from tasks.serving.recommender import Recommender
+from tasks.serving.served_release import LATEST
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr serve-recs\n\n"
+    "llm4cdsr serve-recs --host 0.0.0.0 --port 80 --max-k 50\n\n"
+    "llm4cdsr serve-recs --new-items arrivals.parquet\n\n"
+    "curl -s localhost:8080/recommendations -H 'content-type: application/json' "
+    '-d \'{"history": [{"domain": "food", "item_id": "B001"}], "k": 5}\''
+)
+
+
+def serve_recs(
+    store: StoreRoot = None,
+    release: Annotated[
+        str, typer.Option(help="latest, or a release's fingerprint, which is then kept.")
+    ] = LATEST,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    max_history: Annotated[int, typer.Option(min=1, help="Items a request's history.")] = 500,
+    max_k: Annotated[int, typer.Option(min=1, help="Items a domain and request.")] = 100,
+    follow_seconds: Annotated[
+        float, typer.Option(min=1, help="How often to look for a newer release.")
+    ] = 30.0,
+    new_items: Annotated[
+        Path | None,
+        typer.Option(help="File of items that are newer than the model; embedded if not yet."),
+    ] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="Who embeds the new items' texts.")
+    ] = None,
+) -> None:
+    """Serve recommendations and a page to try them, until Ctrl-C.
+
+    Follows the store: when a run promotes a newer release, it is served without a restart. There
+    is no login; put it behind your own gateway before others can reach it.
+    """
+    terminal.show_logs(verbose=False)
+    root = store or Settings().store
+    add_new = new_items_adder(Store(root), new_items, provider)
+    recommender = Recommender.load(root, release)
+    add_new(recommender)
+
+    def newer(current: Recommender) -> Recommender | None:
+        if current.is_latest(root):
+            return None
+        found = Recommender.load(root)
+        add_new(found)
+        return found
+
+    app = create_app(
+        recommender,
+        Limits(max_history=max_history, max_k=max_k),
+        newer if release == LATEST else None,
+        follow_seconds,
+    )
+    with socket.create_server((host, port)) as listening:
+        name = "localhost" if host == "127.0.0.1" else host
+        terminal.out.print(
+            f"Serving release {recommender.facts.ref.fingerprint} at "
+            f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
+            soft_wrap=True,
+        )
+        uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        ).run(sockets=[listening])

@@ -1,0 +1,26 @@
+"""``llm4cdsr show``: what is served now."""
+
+import typer
+
+from artifacts.bundles import SERVING, parts_of
+from artifacts.kinds.results import REPORT
+from artifacts.store import Store
+from flows.cli import console, terminal
+from flows.cli.release_command import StoreOption, history_table
+from flows.settings import Settings
+
+
+def show(store: StoreOption = None) -> None:
+    """Show what is served now: quality, artifacts, where the report lies."""
+    opened = Store(store or Settings().store)
+    release = opened.pointed(SERVING)
+    if release is None:
+        raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
+    parts = parts_of(opened, release)
+    terminal.out.print(console.metric_table(opened, parts["metrics"]))
+    for note in opened.manifest(release).notes:
+        terminal.out.print(f"[bold yellow]Note:[/] {note}.")
+    for role, ref in parts.items():
+        place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
+        terminal.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    terminal.out.print(history_table(opened, newest=5))

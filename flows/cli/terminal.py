@@ -1,0 +1,22 @@
+"""Where commands write: results to ``out``, what happens meanwhile to ``err``."""
+
+import logging
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from tasks.frame.terminal import TERMINAL
+
+out = Console()
+err = TERMINAL
+
+
+def show_logs(*, verbose: bool) -> None:
+    """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
+    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
+    logger = logging.getLogger("llm4cdsr")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if verbose:
+        logging.getLogger().addHandler(handler)

@@ -1,0 +1,311 @@
+"""One machine that operates everything: Prefect server, work pool, deployments, worker.
+
+Both processes outlive the command that starts them. What is needed to stop them again (process
+ids with their start times: an id alone may by then belong to somebody else) lies in the store's
+work folder, with their logs and the server's database.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from artifacts.store import Store, write_atomically
+from artifacts.strict import Strict
+from flows.server.api import STARTUP_SECONDS
+from flows.server.closed_app import HOST, server_command, server_variables
+from flows.server.credential import kept_credential
+from flows.server.machine_worker import (
+    POOL_TEMPLATE,
+    REPOSITORY,
+    MachineWorker,
+    worker_command,
+)
+
+POOL = "llm4cdsr"
+PREFECT = (sys.executable, "-m", "prefect")
+SERVICES = ("server", "worker")
+DEFAULT_PORT = 4200
+STOP_SECONDS = 30.0
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+DUMPS = "LLM4CDSR_DUMPS"
+FOLDERS = ("LLM4CDSR_LOCAL_VLLM", "LLM4CDSR_CACHE")
+INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
+"""A path, or a name that is looked for as every command is."""
+
+_POLL_SECONDS = 0.2
+_COMMAND_SECONDS = 600
+
+
+class MachineFailed(RuntimeError):
+    """The server, the worker or a deployment did not come up; the message names the log."""
+
+
+class Service(Strict):
+    """A process of ours. ``started`` is its start in clock ticks since boot (proc(5)); ``port``
+    and ``dumps`` are the machine's, None in a record of before they were kept. ``closed``: a
+    server that asks for the credential."""
+
+    pid: int
+    started: int
+    log: str
+    port: int | None = None
+    dumps: str | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine of one store."""
+
+    store: Store
+    port: int = DEFAULT_PORT
+
+    @property
+    def folder(self) -> Path:
+        return self.store.workspace("machine")
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.port}/api"
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def login_file(self) -> Path:
+        """The file with the credential of the server, for `up`, worker and operator."""
+        return self.folder / "login"
+
+    @property
+    def credential(self) -> str:
+        return kept_credential(self.login_file)
+
+    def running(self) -> dict[str, Service]:
+        """Returns our processes that are alive, by name."""
+        found = {name: self._read(name) for name in SERVICES}
+        return {name: service for name, service in found.items() if service and _is_alive(service)}
+
+    def remembered(self) -> Service | None:
+        """Returns what was started here last and not stopped by `stop`, alive or dead."""
+        found = (self._read(name) for name in SERVICES)
+        return next((service for service in found if service), None)
+
+    def start(self, dumps: str, look_every: float) -> None:
+        """Starts what is not running, and brings pool, deployments and automations up to date.
+
+        Raises:
+            MachineFailed.
+        """
+        self._require_same(dumps)
+        # Others on this machine must read neither the login nor the server's database.
+        self.folder.chmod(0o700)
+        variables = self._environment(dumps)
+        if "server" not in self.running():
+            self._require_free_port()
+            self._launch("server", server_command(self.port), variables)
+            self._wait_for_server()
+        self._create_pool()
+        self._run("deploy", ["--no-prompt", "deploy", "--all"], variables)
+        self._set_watch(look_every)
+        self._create_automations(variables)
+        if "worker" not in self.running():
+            self._launch("worker", worker_command(POOL, socket.gethostname()), variables)
+
+    def stop(self) -> list[str]:
+        """Ends worker, then server, with their children; returns the names of what ran.
+
+        Runs in progress end as well, and the next run goes on where they stopped.
+        """
+        running = self.running()
+        for name in reversed(SERVICES):
+            if service := running.get(name):
+                _end(service)
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+        return [name for name in SERVICES if name in running]
+
+    def _environment(self, dumps: str) -> dict[str, str]:
+        # The command line keeps Prefect's own lines from the terminal; here they go to a log.
+        kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
+        # The worker runs in another folder than the caller, whose paths these are.
+        paths = [*FOLDERS, *([INTERPRETER] if "/" in kept.get(INTERPRETER, "") else [])]
+        places = {name: str(Path(kept[name]).absolute()) for name in paths if kept.get(name)}
+        return {
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
+            # In memory, its default, a lease dies with the server, and its place stays taken.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+            **kept,
+            **places,
+            **server_variables(self.credential, self.port),
+            "PREFECT_API_AUTH_STRING": self.credential,
+            "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
+            "PREFECT_HOME": str((self.folder / "prefect").resolve()),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
+            "LLM4CDSR_STORE": _absolute(self.store.root),
+            DUMPS: _absolute(dumps),
+        }
+
+    def _launch(self, name: str, command: list[str], variables: Mapping[str, str]) -> None:
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=dict(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # It stays when the terminal closes.
+            )
+        service = Service(
+            pid=process.pid,
+            started=_start_of(process.pid) or 0,
+            log=str(log),
+            port=self.port,
+            dumps=variables[DUMPS],
+            closed=True,
+        )
+        write_atomically(self.folder / f"{name}.json", service.model_dump_json().encode())
+
+    def _run(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        log = self.folder / f"{name}.log"
+        try:
+            with log.open("wb") as output:
+                subprocess.run(
+                    [*PREFECT, *arguments],
+                    cwd=REPOSITORY,
+                    env=dict(variables),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=_COMMAND_SECONDS,
+                    check=True,
+                )
+        except subprocess.SubprocessError as error:
+            raise MachineFailed(
+                f"`prefect {' '.join(arguments)}` failed; its output is {log}. What was started "
+                "runs on: mend the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
+            ) from error
+
+    def _create_pool(self) -> None:
+        template = POOL_TEMPLATE
+        with self.client() as client:
+            if any(pool.name == POOL for pool in client.read_work_pools()):
+                # Its type cannot be changed, and is but a name.
+                client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+                return
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type=MachineWorker.type, base_job_template=template)
+            )
+
+    def _set_watch(self, look_every: float) -> None:
+        schedule = IntervalSchedule(interval=timedelta(seconds=look_every))
+        parameters = {"settle_seconds": min(30.0, look_every / 2)}
+        with self.client() as client:
+            watch = client.read_deployment_by_name("watch/watch")
+            for found in watch.schedules:
+                client.update_deployment_schedule(watch.id, found.id, schedule=schedule)
+            client.update_deployment(watch.id, DeploymentUpdate(parameters=parameters))
+
+    def _create_automations(self, variables: Mapping[str, str]) -> None:
+        name = "a run whose machine died is marked Crashed"
+        with self.client() as client:
+            if client.read_automations_by_name(name):
+                return
+        file = str(REPOSITORY / "flows" / "automations.yaml")
+        self._run("automations", ["automation", "create", "--from-file", file], variables)
+
+    @contextmanager
+    def client(self) -> Iterator[SyncPrefectClient]:
+        """Gives a client of the server."""
+        with (
+            temporary_settings(
+                {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: self.credential}
+            ),
+            get_client(sync_client=True) as client,
+        ):
+            yield client
+
+    def _require_same(self, dumps: str) -> None:
+        """What runs keeps the port and the folder that it was started with."""
+        running = self.running()
+        server, worker = running.get("server"), running.get("worker")
+        if server and server.port not in (None, self.port):
+            raise MachineFailed(
+                f"the server of this store runs on {server.port}; `llm4cdsr down` first"
+            )
+        if server and not server.closed:
+            raise MachineFailed(
+                "the server of this store was started by an earlier version, without a login; "
+                "`llm4cdsr down` first"
+            )
+        if worker and worker.dumps not in (None, _absolute(dumps)):
+            raise MachineFailed(
+                f"the worker of this store watches {worker.dumps}; `llm4cdsr down` first"
+            )
+
+    def _require_free_port(self) -> None:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, self.port)) == 0:
+                raise MachineFailed(f"port {self.port} is taken; choose another with --port")
+
+    def _wait_for_server(self) -> None:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < deadline and "server" in self.running():
+            try:
+                if httpx.get(f"{self.api_url}/health", timeout=2).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(_POLL_SECONDS)
+        log = self.folder / "server.log"
+        raise MachineFailed(
+            f"the Prefect server did not start; mend what {log} says and repeat the command"
+        )
+
+    def _read(self, name: str) -> Service | None:
+        path = self.folder / f"{name}.json"
+        return Service.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _is_alive(service: Service) -> bool:
+    return _start_of(service.pid) == service.started
+
+
+def _start_of(pid: int) -> int | None:
+    """Returns when a process started; None for one that is gone, or dead and not yet buried."""
+    try:
+        # The name may hold anything; after its closing bracket: state, …, start time.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _end(service: Service) -> None:
+    os.killpg(service.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _is_alive(service) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    if _is_alive(service):
+        os.killpg(service.pid, signal.SIGKILL)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())

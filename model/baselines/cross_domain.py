@@ -1,0 +1,128 @@
+"""What the field does for people of one domain: factors of all domains together, and EMCDR.
+
+Both score any prefix: a user's factors are solved from the items of the prefix, so that users need
+no index and need not have been there in training.
+
+Dimensions: R prefixes, I_d items of a domain, F factors, S factors of all other domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.baselines.factors import AlsConfig, Choices, item_factors, solved
+from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+
+
+@dataclass(frozen=True)
+class JointFactors:
+    """Products of users' and items' factors, one factorisation over the events of all domains."""
+
+    items: Tensor  # (V, F)
+    domain_starts: IntArray
+    config: AlsConfig
+
+    @classmethod
+    def fit(cls, sequences: Sequences, config: AlsConfig | None = None) -> JointFactors:
+        config = config or AlsConfig()
+        training = sequences.training()
+        choices = Choices.of_pairs(training.event_users, training.items - 1, training.user_count)
+        items = item_factors(choices, training.item_count, config)
+        return cls(items, sequences.domain_starts, config)
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        rows, items = _chosen(prefixes)
+        choices = Choices.of_pairs(rows, items - 1, len(prefixes))
+        return solved(choices, self.items, self.config) @ self.items[low:high].T
+
+
+@dataclass(frozen=True)
+class EmcdrConfig:
+    """Settings of `Emcdr`."""
+
+    als: AlsConfig = field(default_factory=AlsConfig)
+    ridge: float = 10.0
+    popularity: float = 0.02
+    """Weight of the log of how often an item was chosen; factors know little of it."""
+
+
+@dataclass(frozen=True)
+class Emcdr:
+    """Embedding and mapping (Man et al., IJCAI 2017): factors of each domain by themselves, and a
+    ridge map from a user's factors in the other domains to those in the one that is asked for,
+    fitted on users active in it and in others.
+
+    What a prefix holds of the asked domain itself is not looked at.
+    """
+
+    items: tuple[Tensor, ...]  # per domain (I_d, F)
+    maps: tuple[Tensor, ...]  # per domain (S, F)
+    priors: tuple[Tensor, ...]  # per domain (I_d,)
+    domain_starts: IntArray
+    config: EmcdrConfig
+
+    @classmethod
+    def fit(cls, sequences: Sequences, config: EmcdrConfig | None = None) -> Emcdr:
+        config = config or EmcdrConfig()
+        training = sequences.training()
+        counts = np.bincount(training.items, minlength=training.item_count + 1)
+        everyone = training.event_users, training.items
+        items, users, priors = [], [], []
+        for domain in range(training.domain_count):
+            low, high = training.domain_starts[domain : domain + 2].tolist()
+            choices = _of_domain(*everyone, (low, high), training.user_count)
+            items.append(item_factors(choices, high - low, config.als))
+            users.append(solved(choices, items[-1], config.als))
+            log_counts = np.log1p(counts[low + 1 : high + 1]).astype(np.float32)
+            priors.append(torch.from_numpy(log_counts) * config.popularity)
+        active = [factors.any(1) for factors in users]
+        maps = []
+        for domain, target in enumerate(users):
+            of_both = active[domain] & _any(_others(active, domain))
+            sources = torch.cat(_others(users, domain), 1)[of_both].double()
+            gram = sources.T @ sources + config.ridge * torch.eye(sources.shape[1])
+            maps.append(torch.linalg.solve(gram, sources.T @ target[of_both].double()).float())
+        return cls(tuple(items), tuple(maps), tuple(priors), training.domain_starts, config)
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        rows, items = _chosen(prefixes)
+        users = [
+            solved(
+                _of_domain(rows, items, self._range(source), len(prefixes)),
+                self.items[source],
+                self.config.als,
+            )
+            for source in range(len(self.items))
+            if source != domain
+        ]
+        mapped = torch.cat(users, 1) @ self.maps[domain]
+        return mapped @ self.items[domain].T + self.priors[domain]
+
+    def _range(self, domain: int) -> tuple[int, int]:
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        return low, high
+
+
+def _chosen(prefixes: Prefixes) -> tuple[IntArray, IntArray]:
+    """Row and item of every event of the prefixes."""
+    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+    return rows, prefixes.sequences.items[events]
+
+
+def _of_domain(rows: IntArray, items: IntArray, bounds: tuple[int, int], row_count: int) -> Choices:
+    low, high = bounds
+    own = (items > low) & (items <= high)
+    return Choices.of_pairs(rows[own], items[own] - low - 1, row_count)
+
+
+def _others(values: list[Tensor], domain: int) -> list[Tensor]:
+    return [value for number, value in enumerate(values) if number != domain]
+
+
+def _any(masks: list[Tensor]) -> Tensor:
+    return torch.stack(masks).any(0)

@@ -1,0 +1,57 @@
+"""The models without training that every other one must beat, by name."""
+
+from collections.abc import Callable
+
+from model.baselines.cross_domain import Emcdr, JointFactors
+from model.baselines.simple import (
+    History,
+    Popularity,
+    item_neighbours,
+    markov_chain,
+    sequence_rules,
+)
+from model.baselines.text_bridge import TextBridge
+from model.data.sequences import Sequences
+from model.data.tables import ItemTables
+from model.scoring.model_scorer import Scorer
+
+POPULARITY = "popularity"
+EMCDR = "EMCDR"
+TEXT_BRIDGE = "text bridge"
+
+BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
+    POPULARITY: Popularity.fit,
+    "history-repeat": lambda sequences: History(sequences.domain_starts),
+    "item-kNN": item_neighbours,
+    "Markov chain": markov_chain,
+    "sequence rules": sequence_rules,
+}
+"""Each is fitted on the training events of what it is given."""
+
+COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
+    POPULARITY: Popularity.fit,
+    "item-kNN": item_neighbours,
+    "joint ALS": JointFactors.fit,
+    EMCDR: Emcdr.fit,
+}
+"""What a model must beat in a domain where a user has no history, fitted as the others are; beside
+these the text bridge, which needs the items' texts."""
+
+LEARNS_NOTHING = frozenset({"history-repeat"})
+"""What these were fitted on makes no difference."""
+
+IN_EVERY_RUN = (POPULARITY, "item-kNN", "Markov chain")
+"""Shown beside the model after each training; an experiment may ask for all."""
+
+
+def baselines(sequences: Sequences) -> dict[str, Scorer]:
+    """Returns what a model must beat, fitted on the training events."""
+    return {name: BASELINES[name](sequences) for name in IN_EVERY_RUN}
+
+
+def cold_baselines(sequences: Sequences, tables: ItemTables | None) -> dict[str, Scorer]:
+    """Returns what a model must beat in a withheld domain; the text bridge only with tables."""
+    found = {name: fit(sequences) for name, fit in COLD_BASELINES.items()}
+    if tables is not None:
+        found[TEXT_BRIDGE] = TextBridge.fit(sequences, tables.global_table)
+    return found

@@ -1,0 +1,1 @@
+"""Event sequences as tensors: splits, batches, negatives."""

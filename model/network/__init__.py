@@ -1,0 +1,1 @@
+"""The network: item tables, encoder, three threads, transition memory."""

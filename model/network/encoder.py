@@ -1,0 +1,125 @@
+"""One thread: a causal transformer over a user's item vectors (SASRec, Kang & McAuley 2018).
+
+What is unusual here: sequences are padded on the right, so the causal mask alone keeps padding out
+of sight of every real position, and attention takes the fast path without a mask tensor.
+
+Dimensions: B users, T positions, H width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import ModelConfig
+from model.network.dropout import ByteDropout
+
+ROTARY_BASE = 10_000.0
+
+
+class Encoder(nn.Module):
+    """Item vectors (B, T, H) to states (B, T, H); the state at `t` has read positions `0..t`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.scale = config.input_scale or math.sqrt(config.hidden)
+        self.max_length = config.max_length
+        self.positions = (
+            nn.Embedding(config.max_length, config.hidden)
+            if config.positions == "learned"
+            else None
+        )
+        self.event_dropout = ByteDropout(config.event_dropout)
+        self.dropout = ByteDropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.hidden, eps=1e-8)
+
+    def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
+        shown = self.event_dropout(torch.ones_like(vectors[..., :1])) > 0  # (B, T, 1)
+        states = torch.where(shown, vectors * self.scale, 0.0)  # (B, T, H)
+        if self.positions is not None:
+            states = states + self.positions.weight[: states.shape[1]]
+        states = self.dropout(states)
+        for block in self.blocks:
+            states = block(states, is_padding)
+        return self.norm(states)
+
+
+class Block(nn.Module):
+    """Self-attention, then a position-wise network, each added to what came in."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pre_norm = config.block == "pre_norm"
+        self.attention_norm = nn.LayerNorm(config.hidden, eps=1e-8)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden, eps=1e-8)
+        self.widen = nn.Linear(config.hidden, config.hidden)
+        self.narrow = nn.Linear(config.hidden, config.hidden)
+        self.dropout = ByteDropout(config.dropout)
+
+    def forward(self, states: Tensor, is_padding: Tensor) -> Tensor:
+        normed = self.attention_norm(states)
+        if self.pre_norm:
+            states = states + self.dropout(self.attention(normed, normed, is_padding))
+            return states + self._feed_forward(self.feed_forward_norm(states))
+        states = self.feed_forward_norm(normed + self.attention(normed, states, is_padding))
+        return states + self._feed_forward(states)
+
+    def _feed_forward(self, states: Tensor) -> Tensor:
+        return self.dropout(self.narrow(self.dropout(F.relu(self.widen(states)))))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `asking` over `read`; causal unless configured otherwise."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.causal, self.drop = config.heads, config.causal, config.dropout
+        self.rotary = config.positions == "rotary"
+        self.query = nn.Linear(config.hidden, config.hidden)
+        self.key_value = nn.Linear(config.hidden, 2 * config.hidden)
+        self.out = nn.Linear(config.hidden, config.hidden)
+
+    def forward(self, asking: Tensor, read: Tensor, is_padding: Tensor) -> Tensor:
+        query = self._split(self.query(asking))  # (B, heads, T, H / heads)
+        key, value = map(self._split, self.key_value(read).chunk(2, dim=-1))
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if self.causal else _visible(is_padding),
+            is_causal=self.causal,
+            dropout_p=self.drop if self.training else 0.0,
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, H)
+
+    def _split(self, vectors: Tensor) -> Tensor:
+        return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def rotate(vectors: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021) on (B, heads, T, width): only distance matters then."""
+    length, width = vectors.shape[-2:]
+    half = torch.arange(0, width, 2, device=vectors.device, dtype=torch.float32)
+    angles = torch.outer(
+        torch.arange(length, device=vectors.device, dtype=torch.float32),
+        ROTARY_BASE ** (-half / width),
+    )
+    cos, sin = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)  # (T, width / 2)
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def _visible(is_padding: Tensor) -> Tensor:
+    """Keys a bidirectional position may read, (B, 1, T, T): all real ones, and itself.
+
+    Itself, so that a row of padding alone has something to read and does not turn into NaN.
+    """
+    itself = torch.eye(is_padding.shape[1], dtype=torch.bool, device=is_padding.device)
+    return (~is_padding[:, None, None, :]) | itself

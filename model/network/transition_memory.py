@@ -1,0 +1,217 @@
+"""A transition memory: what followed an item before, counted, beside what the threads have learned.
+
+A network of this size smooths rare pairs away that a table of counts keeps. The memory holds, for
+every item, the items that came up to `memory_reach` events later in training, a pair at distance n
+counting 1/n. The newest events of a history look their rows up, the rows' shares are added up, and
+the score of an item rises by `gain * log(1 + share / floor)`: by nothing where nothing was counted,
+so the addition is sparse and the rest of the score stays one matrix product.
+
+The network is trained without it. The counts come from training events; the few numbers of
+`Reading` come from the validation events (`model/training/memory_fit.py`), so no event vouches for
+itself.
+
+Dimensions: K queries, L newest events, E counted successions of those events, I_d items of a
+domain, D domains, V items.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.data.batches import CrossDomainBatch, DomainQueries
+from model.data.sequences import IntArray, Sequences, concatenate_ranges
+
+# Where the reading starts, and stays if there are no validation events: shares of a percent count,
+# an older event half as much as the next newer one.
+FADING, GAIN, FLOOR, PRIOR = math.log(2), 1.0, 0.01, 4.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows that the newest events of K queries have about the items of one domain."""
+
+    domain: int
+    shape: tuple[int, int]  # (K, I_d)
+    cells: Tensor  # (E,) query * I_d + column of the item
+    events: Tensor  # (E,) query * L + which of the newest events
+    counts: Tensor  # (E,)
+    totals: Tensor  # (K, L) sum of the whole row within the domain
+    is_own: Tensor  # (K, L) the event is of the domain that is asked for
+    exists: Tensor  # (K, L) there is an event
+
+
+@dataclass(frozen=True)
+class SparseAddition:
+    """What the memory adds to the scores of n cells, by query and column; elsewhere 0."""
+
+    queries: Tensor  # (n,) ascending
+    columns: Tensor  # (n,) ascending within a query
+    values: Tensor  # (n,) of either sign
+    size: int  # I_d
+
+    def added_to(self, scores: Tensor) -> Tensor:
+        """`scores` (K, I_d), changed in place."""
+        cells = self.queries * self.size + self.columns
+        scores.view(-1).index_add_(0, cells, self.values)  # each cell once
+        return scores
+
+    def at(self, columns: IntArray) -> Tensor:
+        """The additions at `columns` (K, C); 0 where the memory knows nothing."""
+        rows = np.arange(len(columns))[:, None] * self.size
+        wanted = torch.from_numpy(rows + np.maximum(columns, 0)).to(self.values.device)
+        cells = self.queries * self.size + self.columns
+        if not len(cells):
+            return self.values.new_zeros(wanted.shape)
+        place = torch.searchsorted(cells, wanted).clamp_max(len(cells) - 1)
+        return torch.where(cells[place] == wanted, self.values[place], 0.0)
+
+
+class TransitionMemory(nn.Module):
+    """Counts of successions, and how to read them; all buffers, none of it trained by gradient."""
+
+    def __init__(self, domain_starts: IntArray, config: ModelConfig, entries: int = 0) -> None:
+        super().__init__()
+        self.domain_starts = np.asarray(domain_starts, np.int64)
+        self.newest_events, self.reach = config.memory_events, config.memory_reach
+        rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
+        self.row_starts: Tensor
+        self.items: Tensor
+        self.counts: Tensor
+        self.totals: Tensor
+        self.fading: Tensor
+        self.other: Tensor
+        self.prior: Tensor
+        self.floor: Tensor
+        self.gain: Tensor
+        self.register_buffer("row_starts", torch.zeros(rows + 1, dtype=torch.int64))
+        self.register_buffer("items", torch.zeros(entries, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(entries))
+        self.register_buffer("totals", torch.zeros(rows, domains))
+        # Own domain's events and other domains' fade apart; the others have a weight besides.
+        self.register_buffer("fading", torch.full((2,), FADING))
+        self.register_buffer("other", torch.zeros(1))
+        self.register_buffer("prior", torch.full((domains,), math.log(PRIOR)))
+        self.register_buffer("floor", torch.full((domains,), math.log(FLOOR)))
+        self.register_buffer("gain", torch.full((domains,), GAIN))
+
+    @property
+    def is_blank(self) -> bool:
+        """Nothing was counted: the memory would add zeros."""
+        return not len(self.items)
+
+    def learn(self, training: Sequences) -> None:
+        """Count anew, in `training`, all of whose events are looked at."""
+        earlier, later, weights = _successions(training, self.reach)
+        stride, domains = training.item_count + 1, training.domain_count
+        keys, cell = np.unique(earlier * stride + later, return_inverse=True)
+        counts = np.bincount(cell, weights, len(keys))
+        earlier, later = np.divmod(keys, stride)
+        row = earlier * domains + training.domain_of(later)
+        totals = np.bincount(row, counts, stride * domains).reshape(stride, domains)
+        self._take(np.searchsorted(earlier, np.arange(stride + 1)), later, counts, totals)
+
+    def with_catalogue(self, domain_starts: IntArray, sources: IntArray) -> TransitionMemory:
+        """The same successions under the item indices of another catalogue (`new_items.py`).
+
+        `sources` (|V'| + 1,) names the old item whose successions each item has; 0: none. Several
+        items may have those of one.
+        """
+        stride, old_starts = int(domain_starts[-1]) + 1, self.row_starts.cpu().numpy()
+        kept = np.flatnonzero(sources)
+        entries, row = concatenate_ranges(old_starts[sources[kept]], old_starts[sources[kept] + 1])
+        # What followed then has become one item now, several, or none.
+        heirs = kept[np.argsort(sources[kept], kind="stable")]
+        items = self.items.cpu().numpy()[entries]
+        first, last = (np.searchsorted(sources[heirs], items, side) for side in ("left", "right"))
+        place, entry = concatenate_ranges(first, last)
+        rows, counts = kept[row[entry]], self.counts.cpu().numpy()[entries[entry]]
+        totals = np.zeros((stride, self.totals.shape[1]), np.float32)
+        totals[kept] = self.totals.cpu().numpy()[sources[kept]]
+        grown = copy.deepcopy(self)
+        grown.domain_starts = np.asarray(domain_starts, np.int64)
+        starts = np.searchsorted(rows, np.arange(stride + 1))
+        grown._take(starts, heirs[place], counts, totals)
+        return grown
+
+    def newest(self, batch: CrossDomainBatch, queries: DomainQueries) -> Tensor:
+        """The last L items that each query has seen, newest first, (K, L); 0 where fewer."""
+        width = batch.mixed_items.shape[1]
+        age = torch.arange(self.newest_events, device=batch.mixed_items.device)
+        column = (queries.mixed_position % width)[:, None] - age
+        exists = (queries.mixed_position >= 0)[:, None] & (column >= 0)
+        found = batch.mixed_items[queries.rows[:, None], column.clamp_min(0)]
+        return torch.where(exists, found, 0)
+
+    def look_up(self, newest: Tensor, domain: int) -> Evidence:
+        """The rows of `newest` (K, L), as far as they lie in `domain`."""
+        low, high = self.domain_starts[domain : domain + 2].tolist()
+        items = newest.flatten()
+        begin = self.row_starts[items]
+        lengths = self.row_starts[items + 1] - begin
+        event = torch.repeat_interleave(lengths)  # `concatenate_ranges`, on the memory's device
+        shift = begin - (lengths.cumsum(0) - lengths)  # from a row's place among all to its entries
+        place = torch.arange(len(event), device=event.device) + shift[event]
+        later = self.items[place]
+        inside = (later > low) & (later <= high)
+        place, event, column = place[inside], event[inside], later[inside].long() - low - 1
+        return Evidence(
+            domain,
+            (len(newest), high - low),
+            event // self.newest_events * (high - low) + column,
+            event,
+            self.counts[place],
+            self.totals[newest, domain],
+            (newest > low) & (newest <= high),
+            newest > 0,
+        )
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """What the memory adds to the scores, (K, I_d)."""
+        shares = self._shares(evidence)
+        queries, size = evidence.shape
+        total = shares.new_zeros(queries * size).index_add(0, evidence.cells, shares)
+        return self._addition(total, evidence.domain).view(queries, size)
+
+    def sparse(self, evidence: Evidence) -> SparseAddition:
+        """The same without its zeros, for catalogues too large to score."""
+        cells, place = torch.unique(evidence.cells, return_inverse=True)
+        shares = self._shares(evidence)
+        total = shares.new_zeros(len(cells)).index_add(0, place, shares)
+        size = evidence.shape[1]
+        values = self._addition(total, evidence.domain)
+        return SparseAddition(cells // size, cells % size, values, size)
+
+    def _shares(self, evidence: Evidence) -> Tensor:
+        """What each counted succession contributes, (E,)."""
+        age = torch.arange(self.newest_events, device=self.gain.device)
+        own, others = -self.fading[0] * age, self.other - self.fading[1] * age
+        weight = torch.where(evidence.is_own, own, others).exp() * evidence.exists  # (K, L)
+        weight = weight / (evidence.totals + self.prior[evidence.domain].exp())
+        return weight.flatten()[evidence.events] * evidence.counts
+
+    def _addition(self, share: Tensor, domain: int) -> Tensor:
+        return self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
+
+    def _take(
+        self, row_starts: IntArray, items: IntArray, counts: np.ndarray, totals: np.ndarray
+    ) -> None:
+        device = self.totals.device
+        self.row_starts = torch.from_numpy(row_starts).to(device)
+        self.items = torch.from_numpy(items.astype(np.int32)).to(device)
+        self.counts = torch.from_numpy(counts.astype(np.float32)).to(device)
+        self.totals = torch.from_numpy(totals.astype(np.float32)).to(device)
+
+
+def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:
+    """Earlier item, later item and weight of all pairs of one user up to `reach` events apart."""
+    events = np.arange(len(sequences.items))
+    ends = sequences.offsets[1:][sequences.event_users]
+    later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
+    return sequences.items[earlier], sequences.items[later], 1.0 / (later - earlier)

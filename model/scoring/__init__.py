@@ -1,0 +1,1 @@
+"""From a model and a history to scores, ranks and recommendations."""

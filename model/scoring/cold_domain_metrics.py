@@ -1,0 +1,100 @@
+"""How well people are served in a domain where they have no history (METHOD 9).
+
+A user's withheld domain is ranked whole, after all that is left of their history. Ties count half,
+as everywhere: each value is the expectation over all orders of the tied items.
+
+Dimensions: U users, R withheld items of all of them, D domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.sequences import IntArray, Prefixes, concatenate_ranges
+from model.scoring.model_scorer import Scorer
+from model.scoring.ranking import Ranks, expected_gains, rank_all
+
+CUTOFF = 10
+
+ANY_HIT, ALL_NDCG, FIRST_HIT, FIRST_NDCG = "any@10", "NDCG@10", "first HR@10", "first NDCG@10"
+METRICS = (ANY_HIT, ALL_NDCG, FIRST_HIT, FIRST_NDCG)
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ColdGains:
+    """One row a user of whom a whole domain was withheld, ascending by user.
+
+    A metric is the mean of its values; paired comparisons of two models resample users.
+    """
+
+    users: IntArray  # (U,)
+    targets: IntArray  # (U,) the withheld domain
+    sources: NDArray[np.bool_]  # (U, D) the domains of what is left of the history
+    values: dict[str, FloatArray]
+    """(U,) by metric. `ANY_HIT`: some withheld item is among the first ten. `ALL_NDCG`: every
+    withheld item is relevant. `FIRST_HIT` and `FIRST_NDCG`: only the first withheld event is."""
+
+    def directions(self, domain_names: tuple[str, ...]) -> list[str]:
+        """Returns 'source → target' of each user; several sources are joined by '+'."""
+        return [
+            " + ".join(domain_names[d] for d in np.flatnonzero(row)) + f" → {domain_names[target]}"
+            for row, target in zip(self.sources, self.targets.tolist(), strict=True)
+        ]
+
+
+def measure_cold(scorer: Scorer, withheld: Prefixes) -> ColdGains:
+    """Ranks what `Sequences.prefixes_of_withheld` gives; raises NanScoreError."""
+    return cold_gains(rank_all(scorer, withheld), withheld)
+
+
+def cold_gains(ranks: Ranks, withheld: Prefixes) -> ColdGains:
+    """Returns each user's values from the ranks of the withheld items."""
+    users, first, counts = np.unique(withheld.users, return_index=True, return_counts=True)
+    row = np.repeat(np.arange(len(users)), counts)
+    gains = expected_gains(ranks, (CUTOFF,))
+    dcg, hit = gains["NDCG"][CUTOFF], gains["HR"][CUTOFF]
+    ideal = np.cumsum(1 / np.log2(np.arange(2, CUTOFF + 2)))
+    return ColdGains(
+        users=users,
+        targets=ranks.domains[first],
+        sources=_sources(withheld.select(first)),
+        values={
+            ANY_HIT: _any_hit(ranks, row, len(users)),
+            ALL_NDCG: np.bincount(row, dcg, len(users)) / ideal[np.minimum(counts, CUTOFF) - 1],
+            FIRST_HIT: hit[first],
+            FIRST_NDCG: dcg[first],
+        },
+    )
+
+
+def _any_hit(ranks: Ranks, row: IntArray, count: int) -> FloatArray:
+    """The probability that one of a user's best-ranked withheld items is among the first ten.
+
+    Where these share their score with others, the places left are drawn among all of them: none of
+    the user's is drawn with the chance of a hypergeometric 0.
+    """
+    above = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(above, row, ranks.greater)
+    best = ranks.greater == above[row]
+    own = np.bincount(row[best], minlength=count)
+    tied = np.zeros(count, np.int64)
+    tied[row[best]] = ranks.equal[best] + 1
+    places = np.clip(CUTOFF - above, 0, tied)
+    missed = np.ones(count)
+    for place in range(CUTOFF):
+        left = np.maximum(tied - place, 1)
+        missed *= np.where(place < places, np.maximum(left - own, 0) / left, 1.0)
+    return 1 - missed
+
+
+def _sources(prefixes: Prefixes) -> NDArray[np.bool_]:
+    sequences = prefixes.sequences
+    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+    present = np.zeros((len(prefixes), sequences.domain_count), bool)
+    present[rows, sequences.domain_of(sequences.items[events])] = True
+    return present

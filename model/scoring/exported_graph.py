@@ -1,0 +1,137 @@
+"""The scoring path as one module without Python control flow, so that it can be exported.
+
+What is unusual here: the split of a history by domain, which training does on the CPU in NumPy,
+is a sort inside the graph, item vectors are constants, and so are the transition memory's counts.
+
+Dimensions: B histories, T positions, H hidden width, M ensemble members, I_d items of a domain,
+L newest events that the memory looks up, E counted successions of those events.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.network.transition_memory import Evidence, TransitionMemory
+from model.scoring.model_scorer import ModelScorer
+
+
+class ScoringPath(nn.Module):
+    """Histories (B, T) of item indices to scores per domain, (B, I_d) each.
+
+    A history is padded with zeros on the right and no longer than the model's `max_length`; scores
+    include the items of the history. Column `j` of domain `d` is item `domain_starts[d] + 1 + j`.
+    """
+
+    def __init__(self, scorer: ModelScorer) -> None:
+        super().__init__()
+        model = scorer.model
+        self.config = model.config
+        self.starts: list[int] = model.domain_starts.tolist()
+        self.global_thread = model.global_thread
+        self.local_threads = model.local_threads
+        self.memory = None
+        if model.memory is not None and not model.memory.is_blank:
+            self.memory = MemoryPath(model.memory)
+        self.adapted = nn.Buffer(scorer.rows.adapted.detach().clone())  # (items + 1, M * H)
+        self.local = nn.Buffer(scorer.rows.local.detach().clone())
+        for number, vectors in enumerate(scorer.vectors):
+            self.register_buffer(f"items_{number}", vectors.detach().clone())  # (I_d, 2MH)
+
+    def forward(self, histories: Tensor) -> tuple[Tensor, ...]:
+        mixed = None
+        if self.global_thread is not None:
+            mixed = self._comparable(_newest(self.global_thread, histories, self.adapted))
+        scores = []
+        for number, (low, high) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+            parts = [] if mixed is None else [mixed]
+            if len(self.local_threads):
+                own = _own_part(histories, low, high)
+                thread = self.local_threads[number]
+                parts.append(self._comparable(_newest(thread, own, self.local)))
+            state = torch.cat(parts, dim=-1)  # (B, 2MH)
+            products = state @ self.get_buffer(f"items_{number}").T
+            if self.config.scoring == "cosine":
+                products = products / self.config.temperature
+            scores.append(products)
+        if self.memory is None:
+            return tuple(scores)
+        added = self.memory(histories)
+        return tuple(dense + more for dense, more in zip(scores, added, strict=True))
+
+    def _comparable(self, states: Tensor) -> Tensor:
+        """Member states (M, B, H) side by side, (B, M * H), each weighing 1/M."""
+        if self.config.scoring == "cosine":
+            states = F.normalize(states, dim=-1, eps=1e-6)
+        return states.transpose(0, 1).flatten(1) / self.config.members
+
+
+class MemoryPath(nn.Module):
+    """What the transition memory adds to the scores after each history, (B, I_d) a domain.
+
+    As `TransitionMemory.look_up`, which reads rows of any length: here each is as wide as the
+    longest one, and what lies beyond its end is left out.
+    """
+
+    def __init__(self, memory: TransitionMemory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.widest = int(memory.row_starts.diff().max())
+        self.starts: list[int] = memory.domain_starts.tolist()
+
+    def forward(self, histories: Tensor) -> tuple[Tensor, ...]:
+        newest = self._newest(histories)  # (B, L)
+        begin = self.memory.row_starts[newest.flatten()]
+        length = self.memory.row_starts[newest.flatten() + 1] - begin
+        offsets = torch.arange(self.widest, device=histories.device)
+        event, offset = torch.nonzero(offsets < length[:, None]).unbind(1)  # (E,) each
+        entries = begin[event] + offset
+        later, counts = self.memory.items[entries].long(), self.memory.counts[entries]
+        return tuple(
+            self.memory(self._evidence(domain, newest, event, later, counts))
+            for domain in range(len(self.starts) - 1)
+        )
+
+    def _newest(self, histories: Tensor) -> Tensor:
+        length = (histories != 0).sum(1, keepdim=True)
+        age = torch.arange(self.memory.newest_events, device=histories.device)
+        column = length - 1 - age
+        return torch.where(column >= 0, histories.gather(1, column.clamp_min(0)), 0)
+
+    def _evidence(
+        self, domain: int, newest: Tensor, event: Tensor, later: Tensor, counts: Tensor
+    ) -> Evidence:
+        low, high = self.starts[domain : domain + 2]
+        inside = (later > low) & (later <= high)
+        column = (later - low - 1).clamp(0, high - low - 1)
+        return Evidence(
+            domain,
+            (newest.shape[0], high - low),
+            event // self.memory.newest_events * (high - low) + column,
+            event,
+            counts * inside,
+            self.memory.totals[:, domain][newest],
+            (newest > low) & (newest <= high),
+            newest > 0,
+        )
+
+
+def _newest(thread: nn.Module, items: Tensor, table: Tensor) -> Tensor:
+    """State at the newest event of each row, (M, B, H); zeros where the row is empty."""
+    states = thread(F.embedding(items, table), items == 0)
+    if states.dim() == 3:  # an Encoder alone is one member
+        states = states.unsqueeze(0)  # (M, B, T, H)
+    length = (items != 0).sum(1)  # (B,)
+    place = (length - 1).clamp_min(0)[None, :, None, None]
+    newest = states.gather(2, place.expand(len(states), -1, 1, states.shape[-1])).squeeze(2)
+    return newest * (length > 0).unsqueeze(1)
+
+
+def _own_part(histories: Tensor, low: int, high: int) -> Tensor:
+    """The events of one domain, moved to the left in their order, zeros behind them: (B, T)."""
+    own = (histories > low) & (histories <= high)
+    places = torch.arange(histories.shape[1], device=histories.device)
+    # Distinct keys, because not every runtime's sort is stable.
+    order = (places + histories.shape[1] * (~own).long()).argsort(dim=1)
+    return (histories * own).gather(1, order)

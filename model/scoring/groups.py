@@ -1,0 +1,68 @@
+"""Which held-out events belong together when quality is looked at in parts.
+
+Each group is a mask over the rows of `Prefixes`, so one ranking serves all groups.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from model.data.sequences import Prefixes, concatenate_ranges
+
+HEAD_SHARE = 0.2
+"""The most bought fifth of a domain's items is its head; the rest is its tail."""
+
+SHORT_HISTORY, LONG_HISTORY = 5, 20
+
+
+def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
+    """Returns bool (rows,) masks by the name of their group; "all" is everything."""
+    bought = _times_bought(prefixes)
+    target_counts = bought[prefixes.targets]
+    is_head = _is_head(prefixes, bought)[prefixes.targets]
+    lengths = prefixes.stop - prefixes.start
+    domains_seen = _domains_seen(prefixes)
+    switches = _switches(prefixes)
+    return {
+        "all": np.ones(len(prefixes), bool),
+        "users in several domains": domains_seen > 1,
+        "users in one domain": domains_seen == 1,
+        "domain switch before the target": switches,
+        "no domain switch before the target": ~switches,
+        f"short histories (up to {SHORT_HISTORY})": lengths <= SHORT_HISTORY,
+        f"middle histories ({SHORT_HISTORY + 1} to {LONG_HISTORY})": (lengths > SHORT_HISTORY)
+        & (lengths <= LONG_HISTORY),
+        f"long histories (over {LONG_HISTORY})": lengths > LONG_HISTORY,
+        "head items": is_head & (target_counts > 0),
+        "tail items": ~is_head & (target_counts > 0),
+        "items unseen in training": target_counts == 0,
+    }
+
+
+def _times_bought(prefixes: Prefixes) -> np.ndarray:
+    sequences = prefixes.sequences
+    return np.bincount(sequences.training().items, minlength=sequences.item_count + 1)
+
+
+def _is_head(prefixes: Prefixes, bought: np.ndarray) -> np.ndarray:
+    starts = prefixes.sequences.domain_starts
+    is_head = np.zeros(len(bought), bool)
+    for low, high in pairwise(starts):
+        order = np.argsort(-bought[low + 1 : high + 1], kind="stable")
+        is_head[low + 1 + order[: max(1, int(HEAD_SHARE * len(order)))]] = True
+    return is_head
+
+
+def _domains_seen(prefixes: Prefixes) -> np.ndarray:
+    """Number of domains in each row's prefix: the target's own domain may be new to the user."""
+    sequences = prefixes.sequences
+    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+    seen = np.zeros((len(prefixes), sequences.domain_count), bool)
+    seen[rows, sequences.domain_of(sequences.items[events])] = True
+    return seen.sum(axis=1)
+
+
+def _switches(prefixes: Prefixes) -> np.ndarray:
+    sequences = prefixes.sequences
+    last = sequences.items[prefixes.stop - 1]
+    return sequences.domain_of(last) != sequences.domain_of(prefixes.targets)

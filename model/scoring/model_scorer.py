@@ -1,0 +1,137 @@
+"""What can be ranked: one protocol for the model and all baselines, and the model's side of it.
+
+Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.data.batches import moved, prefix_batch
+from model.data.sequences import IntArray, Prefixes
+from model.network.transition_memory import Evidence, SparseAddition
+from model.network.tri_thread import TriThread
+from model.scoring.half_precision import HalfProduct, is_fast_here
+from model.scoring.reader import HistoryReader, Moments
+
+ROUGH_FROM = 2_000
+"""Items of a domain from which choosing candidates roughly costs less than exact products."""
+
+
+class Scorer(Protocol):
+    """Anything that gives each item of a domain a score after each prefix."""
+
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        """Scores (R, I_d), column `j` for global item `domain_starts[domain] + 1 + j`."""
+        ...
+
+
+class ModelScorer:
+    """The fused score of a fitted model. Item vectors are computed once, when this is made."""
+
+    def __init__(self, model: TriThread) -> None:
+        self.model = model.eval()
+        with torch.no_grad():
+            every = torch.arange(int(model.domain_starts[-1]) + 1, device=model.device)
+            self.rows = model.look_up(every)
+            self.vectors = [
+                model.item_vectors(model.domain_items(d), self.rows)  # (I_d, 2H)
+                for d in range(model.domain_count)
+            ]
+            self._reader = HistoryReader(model, self.rows)
+
+    @torch.no_grad()
+    def score(self, prefixes: Prefixes, domain: int) -> Tensor:
+        moments = self.read(prefixes, [domain])
+        scores = self._dense(moments, domain)
+        addition = self.remembered(moments, domain)
+        return scores if addition is None else addition.added_to(scores)
+
+    @torch.no_grad()
+    def parts(self, prefixes: Prefixes, domain: int) -> tuple[Tensor, Evidence | None]:
+        """The matrix product alone, (R, I_d), and what the transition memory would add to it."""
+        moments = self.read(prefixes, [domain])
+        return self._dense(moments, domain), self._evidence(moments, domain)
+
+    @torch.no_grad()
+    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
+        """What the prefixes say about some domains, by one pass of the threads."""
+        return self._reader.read(prefixes, domains)
+
+    @torch.no_grad()
+    def remembered(self, moments: Moments, domain: int) -> SparseAddition | None:
+        """What the transition memory adds to the scores of a domain, where it knows any."""
+        evidence = self._evidence(moments, domain)
+        memory = self.model.memory
+        return None if evidence is None or memory is None else memory.sparse(evidence)
+
+    @torch.no_grad()
+    def rough_products(self, moments: Moments, domain: int) -> Tensor:
+        """Scores (R, I_d) without the memory's, to within a percent: for choosing candidates.
+
+        Half precision where the processor multiplies it fast, which then takes a third of the time.
+        """
+        if not self.is_rough(domain):
+            return self._dense(moments, domain)
+        return self._half_products[domain](self.model.scale_scores(moments.states[domain]))
+
+    def is_rough(self, domain: int) -> bool:
+        """Whether `rough_products` differ from exact ones."""
+        many = len(self.vectors[domain]) >= ROUGH_FROM
+        return many and self.model.device.type == "cpu" and is_fast_here()
+
+    @torch.no_grad()
+    def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
+        """Scores (R, C) of some items of a domain, given by column; any column below 0 counts as 0.
+
+        `states` (R, 2H) are those of `Moments`.
+        """
+        chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
+        vectors = F.embedding(chosen, self.vectors[domain])  # (R, C, 2H)
+        return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
+
+    def _dense(self, moments: Moments, domain: int) -> Tensor:
+        return self.model.scale_scores(moments.states[domain]) @ self.vectors[domain].T
+
+    def _evidence(self, moments: Moments, domain: int) -> Evidence | None:
+        memory = self.model.memory
+        if memory is None or moments.newest is None:
+            return None
+        return memory.look_up(moments.newest, domain)
+
+    @cached_property
+    def _half_products(self) -> list[HalfProduct]:
+        return [HalfProduct(vectors) for vectors in self.vectors]
+
+
+class CandidateScorer:
+    """The fused score of a few items after each prefix, for catalogues too large to score.
+
+    Reads the rows of the items involved and no others: the same scores as `ModelScorer`'s.
+    """
+
+    def __init__(self, model: TriThread) -> None:
+        self.model = model.eval()
+
+    @torch.inference_mode()
+    def score(self, prefixes: Prefixes, domain: int, items: IntArray) -> Tensor:
+        """Scores (R, C) of `items` (R, C) of `domain`; the scores of item 0 mean nothing."""
+        batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
+        asked = moved(torch.from_numpy(items), self.model.device)
+        rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
+        states, _ = self.model.states(batch, rows)
+        vectors = self.model.item_vectors(asked, rows)  # (R, C, 2H)
+        scores = self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])
+        memory = self.model.memory
+        if memory is None or memory.is_blank:
+            return scores
+        evidence = memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+        first = int(self.model.domain_starts[domain]) + 1
+        return scores + memory(evidence).gather(1, (asked - first).clamp_min(0))

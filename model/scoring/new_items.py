@@ -1,0 +1,142 @@
+"""Give a fitted model items it has not met: they are scorable at once (METHOD 8).
+
+Known items have moved away from where their texts put them, and the transition memory knows them.
+A new item left at its text's place would lie where nobody looks any more, so it takes after the
+known item of its domain whose text is nearest: the same trained rows, the same successions, with
+its own text beside them. Where no text is near, its local row is what texts alone let expect.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.data.sequences import IntArray, Sequences
+from model.data.tables import ItemTables
+from model.network.tri_thread import TriThread
+
+RIDGE = 0.03
+"""Weight of the penalty, in units of the mean variance of a text dimension."""
+
+BLOCK = 1024
+"""New items compared with all known ones of their domain at a time."""
+NEAR = 0.3
+"""Least cosine of two texts, about their domain's mean, for an item to take after another."""
+LEAST_LENGTH = 0.01
+"""Share of a common distance from that mean, below which a text says nothing."""
+
+
+def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
+    """The model in which items without an event in `training` take after known ones, too.
+
+    Training meets them as negatives alone, which pushes them away from everyone. A domain where
+    nothing was met stays as it is, and so does a model that reads no text. Returns `model` itself
+    where there is nothing to do, else a copy.
+    """
+    starts, count = model.domain_starts, training.item_count
+    met = np.zeros(count + 1, bool)
+    met[training.items] = True
+    for low, high in zip(starts[:-1] + 1, starts[1:] + 1, strict=True):
+        met[low:high] |= not met[low:high].any()
+    if not model.reads_text or met[1:].all():
+        return model
+    return with_catalogue(model, tables, starts, np.where(met, np.arange(count + 1), 0))
+
+
+def with_catalogue(
+    model: TriThread, tables: ItemTables, domain_starts: IntArray, previous: IntArray
+) -> TriThread:
+    """A copy of `model` over the items of `tables`, in evaluation mode.
+
+    `previous` (|V'| + 1,) holds each item's index in the old catalogue, 0 where it is new: known
+    items keep what they have, and new ones take after those of like text. Of
+    `tables` the global rows count; they must be of the model's own projection. Raises ValueError
+    for tables of other widths, and for a model that reads no text, which has nothing to say about a
+    new item.
+    """
+    if not model.reads_text:
+        raise ValueError("the model reads no text, only ids; retrain it for new items")
+    if tables.global_table.shape[1] != model.global_table.shape[1]:
+        raise ValueError(
+            f"global table of width {tables.global_table.shape[1]} for a model of width "
+            f"{model.global_table.shape[1]}: project new items with the model's projection"
+        )
+    if len(domain_starts) != len(model.domain_starts) or len(previous) != tables.item_count + 1:
+        raise ValueError("domains cannot be added, and `previous` needs a row per item and padding")
+    grown = _copied_without_tables(model)
+    grown.domain_starts = np.asarray(domain_starts, np.int64)
+    grown.global_table = torch.from_numpy(tables.global_table).to(model.device)
+    sources = _sources(grown, previous)
+    grown.local_table = _table(_local_rows(model, grown, previous, sources), model.local_table)
+    if model.correction is not None:
+        grown.correction = _table(_kept(model.correction, sources), model.correction)
+    if model.memory is not None:
+        grown.memory = model.memory.with_catalogue(domain_starts, sources)
+    return grown
+
+
+def _copied_without_tables(model: TriThread) -> TriThread:
+    """A copy in evaluation mode that shares what has a row per item, which is replaced next."""
+    shared = (model.global_table, model.local_table, model.correction, model.memory)
+    return copy.deepcopy(model, {id(part): part for part in shared if part is not None}).eval()
+
+
+def _sources(grown: TriThread, previous: IntArray) -> IntArray:
+    """The old index of the item that each one is or takes after, (|V'| + 1,); 0 where neither."""
+    sources = previous.copy()
+    old = torch.from_numpy(previous).to(grown.device)
+    for domain in range(grown.domain_count):
+        items = grown.domain_items(domain)
+        known, new = items[old[items] > 0], items[old[items] == 0]
+        if not (len(known) and len(new)):
+            continue
+        texts = grown.global_table - grown.global_table[known].mean(0)
+        # An item without text stands at the mean, where rounding alone gives a direction.
+        least = LEAST_LENGTH * float(texts[known].norm(dim=1).mean())
+        texts = F.normalize(texts, dim=1, eps=max(least, 1e-12))
+        for block in new.split(BLOCK):
+            cosine, nearest = (texts[block] @ texts[known].T).max(1)
+            found = torch.where(cosine >= NEAR, old[known[nearest]], 0)
+            sources[block.cpu().numpy()] = found.cpu().numpy()
+    return sources
+
+
+def _local_rows(
+    model: TriThread, grown: TriThread, previous: IntArray, sources: IntArray
+) -> Tensor:
+    """Rows of known items, those that new ones take over, and the expected ones of the rest."""
+    rows = _kept(model.local_table, sources)
+    place = torch.from_numpy(sources).to(rows.device)
+    old = torch.from_numpy(previous).to(rows.device)
+    for domain in range(grown.domain_count):
+        items = grown.domain_items(domain)
+        known, alone = items[old[items] > 0], items[place[items] == 0]
+        if len(alone):
+            text = grown.global_table
+            rows[alone] = _expected(text[known], rows[known], text[alone])
+    return rows
+
+
+def _kept(table: nn.Embedding, sources: IntArray) -> Tensor:
+    """The rows of the old items named in `sources`; zeros for 0."""
+    old = torch.from_numpy(sources).to(table.weight.device)
+    return table.weight.detach()[old] * (old > 0).unsqueeze(1)
+
+
+def _table(rows: Tensor, like: nn.Embedding) -> nn.Embedding:
+    return nn.Embedding.from_pretrained(rows, freeze=not like.weight.requires_grad, padding_idx=0)
+
+
+def _expected(text: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
+    """Ridge regression of trained rows (n, H) on texts (n, k), at the texts asked for (m, k)."""
+    centre, mean = text.mean(0), rows.mean(0)
+    seen = (text - centre).double()
+    moments = seen.T @ seen
+    strength = RIDGE * moments.diagonal().mean() + 1e-12
+    penalty = strength * torch.eye(len(moments), dtype=seen.dtype, device=seen.device)
+    weights = torch.linalg.solve(moments + penalty, seen.T @ (rows - mean).double())
+    return (mean + (asked - centre).double() @ weights).to(rows.dtype)

@@ -1,0 +1,76 @@
+"""Reads histories for ranking: one pass of every thread, whatever the number of domains asked for.
+
+Dimensions: R prefixes, M members, H width, L newest events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.data.batches import CrossDomainBatch, prefix_batch
+from model.data.sequences import Prefixes
+from model.network.encoder import Encoder
+from model.network.tri_thread import ItemRows, Members, TriThread
+from model.scoring.last_states import LastStates
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The ends of R prefixes, as the model sees them."""
+
+    states: dict[int, Tensor]  # by domain (R, 2 * M * H), the query side of the score
+    newest: Tensor | None  # (R, L) newest items, 0 where fewer; None without a transition memory
+
+
+class HistoryReader:
+    """The threads of a fitted model as they were when this was made."""
+
+    def __init__(self, model: TriThread, rows: ItemRows) -> None:
+        """`rows` are those of every item, so that an item is its own place."""
+        self.model, self.rows = model, rows
+        self._global = None if model.global_thread is None else _last_states(model.global_thread)
+        self._local = [_last_states(thread) for thread in model.local_threads]
+
+    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
+        """What each prefix says about each of the domains, of which there is at least one."""
+        model = self.model
+        batch = prefix_batch(prefixes, model.config.max_length, domains).to(model.device)
+        mixed = self._mixed(batch)
+        states = {domain: self._state(batch, domain, mixed) for domain in domains}
+        newest = None
+        if model.memory is not None and not model.memory.is_blank:
+            newest = model.memory.newest(batch, batch.queries[domains[0]])
+        return Moments(states, newest)
+
+    def _mixed(self, batch: CrossDomainBatch) -> Tensor | None:
+        if self._global is None:
+            return None
+        present = batch.last_position >= 0
+        return self._last(self._global, batch.mixed_items[present], self.rows.adapted, present)
+
+    def _state(self, batch: CrossDomainBatch, domain: int, mixed: Tensor | None) -> Tensor:
+        parts = [] if mixed is None else [self.model.comparable(mixed)]
+        if self._local:
+            present = batch.queries[domain].local_position >= 0
+            items = batch.local_items[domain]
+            local = self._last(self._local[domain], items, self.rows.local, present)
+            parts.append(self.model.comparable(local))
+        return self.model.side_by_side(torch.cat(parts, dim=-1))
+
+    def _last(self, thread: LastStates, items: Tensor, table: Tensor, present: Tensor) -> Tensor:
+        """States (M, R, H); zeros for prefixes of which the thread reads nothing."""
+        config = self.model.config
+        states = table.new_zeros(config.members, len(present), config.hidden)
+        if len(items):
+            states[:, present] = thread(F.embedding(items, table), items == 0)
+        return states
+
+
+def _last_states(thread: nn.Module) -> LastStates:
+    members = thread.members if isinstance(thread, Members) else [thread]
+    return LastStates([member for member in members if isinstance(member, Encoder)])

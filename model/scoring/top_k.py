@@ -1,0 +1,174 @@
+"""The best items of a domain for each user, those the user has met left out.
+
+Dimensions: R users asked for, I_d items of the domain, C candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.network.transition_memory import SparseAddition
+from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.ranking import BLOCK_SCORES
+from model.scoring.reader import Moments
+
+BLOCK_EVENTS = 4096
+"""Events of a block, padding included. One long history would otherwise pad thousands of short ones
+to its length: 20 items of both domains for 1,431 users took 5 s in single blocks, and 1.1 s so."""
+BLOCK_USERS = 2048
+READ_TOGETHER = 256
+"""Users whose candidates' vectors are gathered at a time: 41 MB for 52 candidates of width 768."""
+MARGIN = 32
+"""Candidates beyond the number asked for: products in half precision are within a percent, so what
+belongs to the best is among them."""
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Best first; a user with too few unseen items has item 0 and score -inf at the end."""
+
+    users: IntArray  # (R,)
+    items: IntArray  # (R, k) global item index
+    scores: NDArray[np.float32]  # (R, k)
+
+
+def recommend(
+    scorer: Scorer,
+    sequences: Sequences,
+    users: IntArray,
+    domain: int,
+    count: int = 10,
+    exclude_seen: bool = True,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Recommendations:
+    """Top `count` items of `domain` after each user's whole history, in `sequences` as given.
+
+    Users and items need not have been trained on: any history over the scorer's items will do.
+    Of the domain's items only those marked in `allowed` (I_d,) are recommended; all where None.
+    """
+    users = np.asarray(users, np.int64)
+    prefixes, size = sequences.prefixes_of_users(users), sequences.domain_size(domain)
+    found = _blank(users, min(count, size))
+    for rows in alike_blocks(prefixes, max(1, min(BLOCK_USERS, BLOCK_SCORES // size))):
+        asked = prefixes.select(rows)
+        scores = scorer.score(asked, domain).float().clone()  # (b, I_d)
+        _hide(scores, asked, domain, exclude_seen, allowed)
+        top, columns = torch.topk(scores, found.items.shape[1], dim=1)
+        _enter(found, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
+    return found
+
+
+@torch.inference_mode()
+def recommend_domains(
+    scorer: ModelScorer,
+    sequences: Sequences,
+    users: IntArray,
+    domains: Sequence[int],
+    count: int = 10,
+    exclude_seen: bool = True,
+    allowed: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> dict[int, Recommendations]:
+    """As `recommend`, for several domains: each history is read once.
+
+    Rough products choose candidates and exact scores rank them. `allowed` is by domain.
+    """
+    if not domains:
+        return {}
+    users = np.asarray(users, np.int64)
+    sizes = {domain: sequences.domain_size(domain) for domain in domains}
+    found = {domain: _blank(users, min(count, size)) for domain, size in sizes.items()}
+    prefixes = sequences.prefixes_of_users(users)
+    block = max(1, min(READ_TOGETHER, BLOCK_SCORES // max(sizes.values())))
+    for rows in alike_blocks(prefixes, block):
+        asked = prefixes.select(rows)
+        moments = scorer.read(asked, domains)
+        for domain, best in found.items():
+            addition = scorer.remembered(moments, domain)
+            scores = scorer.rough_products(moments, domain)
+            if addition is not None:
+                addition.added_to(scores)
+            _hide(scores, asked, domain, exclude_seen, (allowed or {}).get(domain))
+            if scorer.is_rough(domain):
+                top, columns = _ranked_exactly(
+                    scorer, moments, domain, scores, addition, best.items.shape[1]
+                )
+            else:
+                top, columns = torch.topk(scores, best.items.shape[1], dim=1)
+            _enter(best, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
+    return found
+
+
+def _ranked_exactly(
+    scorer: ModelScorer,
+    moments: Moments,
+    domain: int,
+    rough: Tensor,
+    addition: SparseAddition | None,
+    count: int,
+) -> tuple[Tensor, Tensor]:
+    """Exact scores and columns (R, count) of the best among the best by `rough` (R, I_d)."""
+    top, candidates = torch.topk(rough, min(count + MARGIN, rough.shape[1]), dim=1)
+    columns = candidates.numpy()
+    scores = scorer.score_columns(moments.states[domain], domain, columns)
+    if addition is not None:
+        scores = scores + addition.at(columns)
+    scores[top.isneginf()] = -torch.inf
+    best, place = torch.topk(scores, count, dim=1)
+    return best, candidates.gather(1, place)
+
+
+def _hide(
+    scores: Tensor,
+    asked: Prefixes,
+    domain: int,
+    exclude_seen: bool,
+    allowed: NDArray[np.bool_] | None,
+) -> None:
+    """Give the items that may not be recommended the score -inf, in place."""
+    if exclude_seen:
+        row, columns = seen_columns(asked, domain)
+        scores[torch.from_numpy(row), torch.from_numpy(columns)] = -torch.inf
+    if allowed is not None:
+        scores[:, torch.from_numpy(~allowed).to(scores.device)] = -torch.inf
+
+
+def _blank(users: IntArray, count: int) -> Recommendations:
+    shape = (len(users), count)
+    return Recommendations(users, np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+
+
+def _enter(
+    found: Recommendations, rows: IntArray, top: Tensor, columns: Tensor, first: int
+) -> None:
+    scores, place = top.cpu().numpy(), columns.cpu().numpy()
+    found.scores[rows] = scores
+    found.items[rows] = np.where(np.isneginf(scores), 0, place + first)
+
+
+def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
+    """Rows of like length, at most `most` and `BLOCK_EVENTS` at a time (one row always fits)."""
+    lengths = prefixes.stop - prefixes.start
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        padded = lengths[order[begin : begin + most]] * np.arange(1, len(order[begin:][:most]) + 1)
+        size = max(1, int(np.searchsorted(padded, BLOCK_EVENTS, side="right")))
+        yield order[begin : begin + size]
+        begin += size
+
+
+def seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
+    """Row and column of every event of the domain in the prefixes."""
+    sequences = asked.sequences
+    size, first = sequences.domain_size(domain), int(sequences.domain_starts[domain]) + 1
+    events, row = concatenate_ranges(asked.start, asked.stop)
+    columns = sequences.items[events] - first
+    own = (columns >= 0) & (columns < size)
+    return row[own], columns[own]

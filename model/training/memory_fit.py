@@ -1,0 +1,116 @@
+"""Learn from validation events how much the transition memory is to be believed.
+
+The network has seen its training events and is surer of them than of new ones; the memory's counts
+hold them too. Only events that neither has met can tell how the two compare. A dozen numbers are
+fitted to them by maximum likelihood, with a pull towards where they start for small shops; the
+network stays as it is.
+
+Dimensions: R validation events, I_d items of a domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from model.data.sequences import VALIDATION, Prefixes, Sequences, concatenate_ranges
+from model.network.transition_memory import Evidence, TransitionMemory
+from model.network.tri_thread import TriThread
+from model.scoring.model_scorer import ModelScorer
+
+READING = ("fading", "other", "prior", "floor", "gain")
+SCORES_PER_DOMAIN = 12_000_000  # validation events are sampled down to this many scores
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """Validation events of one domain with all that the fit leaves as it is."""
+
+    dense: Tensor  # (R, I_d)
+    is_seen: Tensor  # (R, I_d) items met before: they are not among the answers
+    evidence: Evidence
+    columns: Tensor  # (R,) of the targets
+
+
+def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
+    """Fill the model's memory from training events, then fit its reading to validation events.
+
+    Without validation events the reading stays as it starts. Test events are not looked at.
+    """
+    if model.memory is None:
+        return
+    model.memory.learn(sequences.training())
+    validation = sequences.prefixes_of_split(VALIDATION)
+    if len(validation):
+        _fit_reading(model.memory, _questions(ModelScorer(model), validation, seed))
+
+
+def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Questions]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for domain in range(scorer.model.domain_count):
+        asked = validation.of_domain(domain)
+        limit = max(1, SCORES_PER_DOMAIN // asked.sequences.domain_size(domain))
+        asked = asked.select(asked.sampled_rows(limit, rng))
+        if len(asked):
+            found.append(_ask(scorer, asked, domain))
+    return found
+
+
+def _ask(scorer: ModelScorer, asked: Prefixes, domain: int) -> _Questions:
+    low, high = asked.sequences.domain_starts[domain : domain + 2].tolist()
+    dense, evidence = scorer.parts(asked, domain)
+    columns = asked.targets - low - 1
+    events, rows = concatenate_ranges(asked.start, asked.stop)
+    seen = asked.sequences.items[events]
+    own = (seen > low) & (seen <= high) & (seen != asked.targets[rows])
+    is_seen = torch.zeros(dense.shape, dtype=torch.bool)
+    is_seen[torch.from_numpy(rows[own]), torch.from_numpy(seen[own] - low - 1)] = True
+    assert evidence is not None, "the memory has just been filled"
+    return _Questions(
+        dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device)
+    )
+
+
+def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
+    """Maximum likelihood by L-BFGS, over the reading and one temperature of the network a domain.
+
+    Only the ratio of memory to network matters for a ranking: the temperature goes into the gain.
+    """
+    start = {name: getattr(memory, name).clone() for name in READING}
+    start["sharpness"] = torch.zeros_like(memory.gain)  # log of the inverse temperature
+    values = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    events = sum(len(asked.columns) for asked in questions)
+    optimizer = torch.optim.LBFGS(
+        list(values.values()), max_iter=STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        pull = sum(((values[name] - start[name]) ** 2).sum() / 2 for name in values)
+        total = pull + sum(_surprise(memory, values, asked) for asked in questions)
+        assert isinstance(total, Tensor)
+        (total / events).backward()
+        return total.detach() / events
+
+    optimizer.step(loss)  # pyright: ignore[reportArgumentType]
+    sharpness = values.pop("sharpness").detach().exp()
+    for name, value in values.items():
+        getattr(memory, name).copy_(value.detach())
+    memory.gain /= sharpness
+
+
+def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Questions) -> Tensor:
+    """Negative log-likelihood of the targets among the items not seen before."""
+    reading = {name: value for name, value in values.items() if name in READING}
+    added = functional_call(memory, reading, (asked.evidence,))
+    scores = asked.dense * values["sharpness"][asked.evidence.domain].exp() + added
+    return F.cross_entropy(
+        scores.masked_fill(asked.is_seen, -torch.inf), asked.columns, reduction="sum"
+    )

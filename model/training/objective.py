@@ -1,0 +1,274 @@
+"""One batch's training loss: next item per domain, adapter regulariser, profile alignment.
+
+`L = sum over domains of the mean loss + alpha * regulariser + beta * alignment` (METHOD 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.config import TrainConfig
+from model.data.batches import CrossDomainBatch, DomainQueries, moved
+from model.data.negatives import UnseenItems, draw_pairs
+from model.data.sequences import Sequences
+from model.data.tables import UserProfiles
+from model.network.tri_thread import ItemRows, TriThread
+from model.training.losses import (
+    binary_loss,
+    contrastive_loss,
+    disagreement,
+    sampled_candidates,
+    softmax_loss,
+)
+from model.training.processes import Team
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that chance adds to a batch but dropout: the loss is a function of batch and draws."""
+
+    negatives: tuple[Tensor, ...]  # per domain (K_d, N) for bce, (N,) for softmax
+    pairs: Tensor  # (B, D) one item per user and domain, 0 where there is none
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(tuple(moved(n, device) for n in self.negatives), moved(self.pairs, device))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the means of a step divide by: the whole batch's, also for a share of it."""
+
+    events: tuple[int, ...]  # per domain, the queries that are learned
+    profiles: int  # users who have one
+
+
+class Objective:
+    """Computes losses for a model; holds training histories and profiles, no held-out event."""
+
+    def __init__(
+        self,
+        model: TriThread,
+        training: Sequences,
+        config: TrainConfig,
+        profiles: UserProfiles | None = None,
+        team: Team | None = None,
+    ) -> None:
+        self.model, self.training, self.config = model, training, config
+        self.team = team or Team()
+        self.unseen = UnseenItems(training)
+        self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
+
+    def draw(self, batch: CrossDomainBatch, rng: np.random.Generator) -> Draws:
+        users = batch.users.numpy()
+        negatives = tuple(
+            self._draw_negatives(users[queries.rows.cpu().numpy()], domain, rng)
+            for domain, queries in enumerate(batch.queries)
+        )
+        pairs = (
+            draw_pairs(self.training, users, rng)
+            if self._regularises
+            else np.zeros((len(users), 0), np.int64)
+        )
+        return Draws(negatives, torch.from_numpy(pairs))
+
+    def counts(self, batch: CrossDomainBatch) -> Counts:
+        events = tuple(len(self._learned(queries)) for queries in batch.queries)
+        if self.profiles is None:
+            return Counts(events, 0)
+        return Counts(events, int(self.profiles.has_profile[batch.users.numpy()].sum()))
+
+    def loss(self, batch: CrossDomainBatch, draws: Draws, whole: Counts | None = None) -> Tensor:
+        """The loss of a batch; with the counts of a `whole` batch, a share's part of that loss.
+
+        The parts of all shares add up to the whole's loss, gradients too, with two exceptions:
+        the alignment compares users with those whom all processes work on at the same time, not
+        with the micro-batches before and after; `mismatched_negatives` mixes within a share.
+        """
+        whole = whole or self.counts(batch)
+        rows = self.model.look_up(self._items_needed(batch, draws))
+        passes = [
+            self.model.member_states(batch, rows) for _ in range(2 if self.config.agreement else 1)
+        ]
+        parts = [
+            self._member_loss(
+                batch,
+                draws,
+                whole,
+                [[found[number] for found in states] for states, _ in passes],
+                rows,
+                number,
+            )
+            for number in range(self.model.config.members)
+        ]
+        total = torch.stack(parts).mean()
+        if self.profiles is not None:
+            states = [state for _, last in passes if last is not None for state in last]
+            aligned = self._alignment(self.profiles, batch.users, states, whole.profiles)
+            total = total + self.config.beta * aligned
+        return total
+
+    def _member_loss(
+        self,
+        batch: CrossDomainBatch,
+        draws: Draws,
+        whole: Counts,
+        passes: list[list[Tensor]],
+        rows: ItemRows,
+        number: int,
+    ) -> Tensor:
+        """Next-item losses of one ensemble member, and the regulariser of its adapter.
+
+        `passes` are its states (K_d, 2H) per domain: one list, or two by different dropout.
+        """
+        rows = rows.member(number, self.model.config.hidden)
+        total = passes[0][0].new_zeros(())
+        for domain, queries in enumerate(batch.queries):
+            kept = self._learned(queries)
+            if len(kept):
+                losses = self._next_item_losses(
+                    domain,
+                    [states[domain][kept] for states in passes],
+                    queries.targets[kept],
+                    draws.negatives[domain],
+                    kept,
+                    rows,
+                )
+                total = total + losses.sum() / whole.events[domain]
+        if self._regularises:
+            total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
+        return total
+
+    @property
+    def _regularises(self) -> bool:
+        return (
+            self.config.alpha > 0
+            and self.model.global_thread is not None
+            and self.model.domain_count > 1
+        )
+
+    def _draw_negatives(self, users: np.ndarray, domain: int, rng: np.random.Generator) -> Tensor:
+        config, size = self.config, self.training.domain_size(domain)
+        if config.loss == "bce":
+            drawn = self.unseen.draw(users, domain, config.negatives, rng)
+        elif self._full_softmax(domain):
+            drawn = np.arange(size) + self.training.domain_starts[domain] + 1
+        else:
+            drawn = rng.choice(size, config.negatives, replace=False, shuffle=False)
+            drawn = drawn + self.training.domain_starts[domain] + 1
+        return torch.from_numpy(drawn)
+
+    def _full_softmax(self, domain: int) -> bool:
+        """Drawing all items, or more than there are, is the full softmax."""
+        wanted = self.config.negatives
+        return wanted == 0 or wanted >= self.training.domain_size(domain)
+
+    def _items_needed(self, batch: CrossDomainBatch, draws: Draws) -> Tensor:
+        targets = [queries.targets for queries in batch.queries]
+        parts = [batch.mixed_items, draws.pairs, *targets, *draws.negatives]
+        return torch.cat([part.flatten() for part in parts])
+
+    def _learned(self, queries: DomainQueries) -> Tensor:
+        """Queries in the loss: without `first_crossing` only those both threads can answer."""
+        if self.config.first_crossing or not len(self.model.local_threads):
+            return torch.arange(len(queries), device=queries.rows.device)
+        return (queries.local_position >= 0).nonzero()[:, 0]
+
+    def _next_item_losses(
+        self,
+        domain: int,
+        passes: list[Tensor],
+        targets: Tensor,
+        negatives: Tensor,
+        kept: Tensor,
+        rows: ItemRows,
+    ) -> Tensor:
+        """Losses (K,) of the states (K, 2H) of one pass, or of two and of their agreement."""
+        if self.config.loss == "bce":
+            (states,) = passes
+            return self._binary_losses(states, targets, negatives[kept], rows)
+        vectors = self.model.item_vectors(negatives, rows)  # (N, 2H)
+        scores = [self.model.scale_scores(states @ vectors.T) for states in passes]  # (K, N)
+        if self._full_softmax(domain):
+            columns = targets - negatives[0]
+        else:
+            right = self.model.item_vectors(targets, rows)
+            is_target = negatives == targets[:, None]
+            population = self.training.domain_size(domain)
+            scores = [
+                sampled_candidates(
+                    self.model.scale_scores((states * right).sum(-1)), each, is_target, population
+                )
+                for states, each in zip(passes, scores, strict=True)
+            ]
+            columns = torch.zeros_like(targets)
+        losses = torch.stack([softmax_loss(each, columns) for each in scores]).mean(0)
+        if self.config.agreement:
+            losses = losses + self.config.agreement * disagreement(*scores)
+        return losses
+
+    def _binary_losses(
+        self, states: Tensor, targets: Tensor, negatives: Tensor, rows: ItemRows
+    ) -> Tensor:
+        model = self.model
+        wrong = model.item_vectors(negatives, rows)
+        if self.config.mismatched_negatives:
+            wrong = _mismatch(wrong, negatives, model, rows)
+        right = model.scale_scores((states * model.item_vectors(targets, rows)).sum(-1))
+        scores = model.scale_scores((states[:, None] * wrong).sum(-1))
+        return binary_loss(right, scores, negatives > 0)
+
+    def _regulariser(self, pairs: Tensor, rows: ItemRows) -> Tensor:
+        """Mean over pairs of domains; for each, over the batch's users who have both (METHOD 2)."""
+        losses = []
+        for left, right in combinations(range(pairs.shape[1]), 2):
+            both = pairs[(pairs[:, left] > 0) & (pairs[:, right] > 0)]
+            losses.append(
+                contrastive_loss(
+                    rows.adapted[rows.places(both[:, left])],
+                    rows.adapted[rows.places(both[:, right])],
+                    self.config.contrastive_temperature,
+                    self.config.contrastive_targets,
+                )
+            )
+        return torch.stack(losses).mean()
+
+    def _alignment(
+        self, profiles: UserProfiles, users: Tensor, last: list[Tensor], whole: int
+    ) -> Tensor:
+        """Profiles against last global states (B, H), the mean over members and passes.
+
+        Users without a profile take no part (METHOD 3).
+        """
+        index, device = users.numpy(), last[0].device
+        rows = np.flatnonzero(profiles.has_profile[index])
+        vectors = moved(torch.from_numpy(profiles.vectors[index[rows]]), device)
+        described_rows = moved(torch.from_numpy(rows), device)
+        adapter = self.model.user_adapter
+        assert adapter is not None, "a model fitted with profiles is made with profile_width"
+        own = [adapter(vectors), *(states[described_rows] for states in last)]
+        described, *found = self.team.gather(torch.cat(own, dim=1)).chunk(len(own), dim=1)  # (n, H)
+        losses = [
+            contrastive_loss(
+                described,
+                states,
+                self.config.contrastive_temperature,
+                self.config.contrastive_targets,
+            )
+            for states in found
+        ]
+        loss = torch.stack(losses).mean() * (len(described) / max(whole, 1))
+        # Every process has the whole value, and the gradient of its own rows: the values must sum
+        # to one loss, the gradients are different parts of one gradient already.
+        return loss - loss.detach() * (1 - 1 / self.team.size)
+
+
+def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemRows) -> Tensor:
+    """The released code's negative: one draw's global part beside another's local part."""
+    other = model.item_vectors(negatives.roll(1, dims=0), rows)
+    half = wrong.shape[-1] // 2
+    return torch.cat((wrong[..., :half], other[..., half:]), dim=-1)

@@ -1,0 +1,152 @@
+"""All that a fit has reached after an epoch: what a checkpoint must bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from model.checkpoint import (
+    CheckpointError,
+    optimizer_tensors,
+    read_tensors,
+    restore_optimizer,
+    write_tensors,
+)
+from model.config import TrainConfig
+from model.network.tri_thread import TriThread
+from model.training.optimizers import Optimizers
+
+Phase = Literal["search", "refit"]
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did; `validation_ndcg` is NDCG@10 and NaN in epochs without validation."""
+
+    epoch: int  # from 1
+    loss: float
+    sequences: int  # of all processes
+    seconds: float  # training alone, validation not counted
+    validation_ndcg: float
+    validation_hit_rate: float
+    is_best: bool
+    phase: Phase = "search"  # `refit` trains on validation events too, so it has no validation
+
+    @property
+    def sequences_per_second(self) -> float:
+        return self.sequences / max(self.seconds, 1e-9)
+
+
+class TrainingState:
+    """Weights, their running average, the best ones so far, Adam's moments, and the epochs done.
+
+    `identity` names data and configuration: a checkpoint of others is refused.
+    """
+
+    def __init__(self, model: TriThread, config: TrainConfig, identity: str) -> None:
+        self.model, self.identity = model, identity
+        self.optimizers = Optimizers(model, config)
+        self.history: list[EpochReport] = []
+        self.best_weights = _copy(model)
+        self._move_average = get_ema_multi_avg_fn(config.averaging)
+        self._average = _copy(model) if config.averaging else None
+
+    def best(self) -> EpochReport | None:
+        return next((report for report in reversed(self.history) if report.is_best), None)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the average, if there is one, a little towards the model's weights."""
+        if self._average is not None:
+            trained = dict(_trained(self.model))
+            # All at once: on a GPU one kernel in place of a hundred.
+            self._move_average(
+                tuple(self._average[name] for name in trained), tuple(trained.values()), 0
+            )
+
+    @contextmanager
+    def validated_weights(self) -> Iterator[None]:
+        """Inside, the model has the weights that are validated and kept: the average, if any."""
+        if self._average is None:
+            yield
+            return
+        self._exchange(self._average)
+        try:
+            yield
+        finally:
+            self._exchange(self._average)
+
+    @torch.no_grad()
+    def _exchange(self, weights: Weights) -> None:
+        """The model gets `weights`, and they the model's: in place, a tensor's room at a time."""
+        for name, parameter in _trained(self.model):
+            before = parameter.clone()
+            parameter.copy_(weights[name])
+            weights[name].copy_(before)
+
+    @torch.no_grad()
+    def keep_as_best(self) -> None:
+        for name, parameter in _trained(self.model):
+            self.best_weights[name].copy_(parameter)
+
+    def return_to_best(self) -> None:
+        """The weights of the best epoch; before any validation those that would be validated."""
+        if self.best() is not None:
+            _put(self.model, self.best_weights)
+        elif self._average is not None:
+            _put(self.model, self._average)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {f"model.{name}": value.detach() for name, value in _trained(self.model)}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        tensors |= {f"average.{name}": value for name, value in (self._average or {}).items()}
+        for index, optimizer in enumerate(self.optimizers.members):
+            moments = optimizer_tensors(optimizer).items()
+            tensors |= {f"optimizer{index}.{name}": value for name, value in moments}
+        history = [asdict(report) for report in self.history]
+        write_tensors(path, tensors, {"identity": self.identity, "history": history})
+
+    def restore(self, path: Path) -> None:
+        """Raises CheckpointError for a checkpoint of something else."""
+        tensors, facts = read_tensors(path)
+        if facts.get("identity") != self.identity:
+            raise CheckpointError(
+                f"{path} belongs to other data or another configuration; "
+                "give each run a folder of its own, or delete this one"
+            )
+        history = facts["history"]
+        assert isinstance(history, list)
+        self.history = [EpochReport(**report) for report in history]
+        _put(self.model, _part(tensors, "model."))
+        device = self.model.device
+        self.best_weights = {n: t.to(device) for n, t in _part(tensors, "best.").items()}
+        if self._average is not None:
+            self._average = {n: t.to(device) for n, t in _part(tensors, "average.").items()}
+        for index, optimizer in enumerate(self.optimizers.members):
+            restore_optimizer(optimizer, _part(tensors, f"optimizer{index}."))
+
+
+def _trained(model: TriThread) -> Iterator[tuple[str, Tensor]]:
+    """Trainable weights only: frozen tables are given anew and need no copy."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def _copy(model: TriThread) -> Weights:
+    return {name: parameter.detach().clone() for name, parameter in _trained(model)}
+
+
+def _put(model: TriThread, weights: Weights) -> None:
+    model.load_state_dict(weights, strict=False)
+
+
+def _part(tensors: Weights, prefix: str) -> Weights:
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}

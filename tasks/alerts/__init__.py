@@ -1,0 +1,1 @@
+"""What operators are told: events, alerts and messages to a webhook."""

@@ -1,0 +1,44 @@
+"""What the flows tell the Prefect server, so that deployments can be triggered by it.
+
+`prefect.yaml` names these events in its triggers. An event is delivered before the function
+returns: whoever notes that something was announced does so afterwards, and a process that dies
+in between announces it once more.
+"""
+
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+
+from artifacts.manifest import ArtifactRef
+from tasks.dump.dump_watch import LandedDump
+
+DUMP_LANDED = "llm4cdsr.dump.landed"
+REFRESH_CHANGED = "llm4cdsr.refresh.changed"
+
+_DELIVERY_SECONDS = 15.0
+
+
+def announce_dump(dump: LandedDump) -> None:
+    """Says that a complete new dump is there: its folder, files and checksum."""
+    resource = {
+        "prefect.resource.id": f"llm4cdsr.dump.{dump.checksum[:16]}",
+        "prefect.resource.name": dump.name,
+        "folder": dump.folder,
+        "interactions": dump.interactions,
+        "items": dump.items,
+        "checksum": dump.checksum,
+    }
+    _deliver(DUMP_LANDED, resource)
+
+
+def announce_refresh(refreshed: ArtifactRef, name: str) -> None:
+    """Says that a refresh made something that no model has been trained on."""
+    resource = {
+        "prefect.resource.id": f"llm4cdsr.refresh.{refreshed.fingerprint}",
+        "prefect.resource.name": name,
+    }
+    _deliver(REFRESH_CHANGED, resource)
+
+
+def _deliver(event: str, resource: dict[str, str]) -> None:
+    emit_event(event=event, resource=resource)
+    EventsWorker.drain_all(timeout=_DELIVERY_SECONDS)

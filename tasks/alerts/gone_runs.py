@@ -1,0 +1,59 @@
+"""Tells the webhook of runs that cannot tell of their own end: their machine died.
+
+A state hook runs in the process of its run, and that is gone. The automation of
+`flows/automations.yaml` marks such runs; the next look into the dumps folder tells of them.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+
+from artifacts.store import Store
+from artifacts.store_notes import read_note, write_note
+from artifacts.strict import Strict
+from tasks.alerts.webhook import tell, webhook_url
+
+GONE = "the run's process is gone"
+"""How the automation's message begins. Of other crashes the worker tells."""
+
+NOTE = "gone-runs.json"
+REMEMBERED = timedelta(days=1)
+
+
+class ToldRuns(Strict):
+    """The runs of the last day that the webhook was told of."""
+
+    ids: frozenset[str] = frozenset()
+
+
+def tell_of_gone_runs(store: Store) -> list[str]:
+    """Tells the webhook, if there is one, of each gone run once; returns their names.
+
+    What it does not take, the next look tells of again.
+    """
+    if webhook_url() is None:
+        return []
+    note = read_note(store, NOTE)
+    told = ToldRuns() if note is None else ToldRuns.model_validate_json(note)
+    with get_client(sync_client=True) as client:
+        gone = _gone_runs(client, datetime.now(UTC) - REMEMBERED)
+        old = [run for run in gone if str(run.id) in told.ids]
+        new = [
+            run
+            for run in gone
+            if run not in old
+            and run.state is not None
+            and tell(client.read_flow(run.flow_id).name, run, run.state)
+        ]
+    if new:
+        ids = frozenset(str(run.id) for run in (*old, *new))
+        write_note(store, NOTE, ToldRuns(ids=ids).model_dump_json().encode())
+    return [run.name for run in new]
+
+
+def _gone_runs(client: SyncPrefectClient, since: datetime) -> list[FlowRun]:
+    wanted = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": since}}
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+    return [run for run in found if run.state and (run.state.message or "").startswith(GONE)]

@@ -1,0 +1,264 @@
+"""What a finished run says of itself in the Prefect UI: Markdown and table artifacts.
+
+A story is told to someone who was asleep: what the data was, what changed since the last time,
+what was paid for, how good the model is against the last one, and whether it is served.
+"""
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.kinds.results import METRICS, REPORT, read_table
+from artifacts.manifest import ArtifactRef
+from artifacts.store import ArtifactMissing, Store
+from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.verdict import Verdict
+
+REFRESH_STORY = "refresh-summary"
+USAGE_TABLE = "language-model-usage"
+RELEASE_STORY = "release-summary"
+METRIC_TABLE = "quality-against-last-model"
+WATCH_STORY = "dump-watch"
+
+DATASET_FACTS = {
+    "users": "users",
+    "users_in_several_domains": "users in several domains",
+    "items": "items",
+    "events": "events",
+    "rows_in": "rows read",
+    "rows_dropped": "rows dropped by a named rule",
+}
+OUR_MODEL, HEADLINE = "llm4cdsr", ("NDCG@10", "HR@10")
+
+NOT_THE_SAME = (
+    "Each model's figures are of the data that it was made from. After a new dump those are "
+    "different events: what decides is the comparison above the table."
+)
+
+Row = dict[str, str]
+
+
+def tell_refresh(
+    store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None, *, changed: bool
+) -> None:
+    """Leaves a refresh's story in the UI; ``before`` is the refresh that was the latest."""
+    if FlowRunContext.get() is None:
+        return
+    create_markdown_artifact(
+        key=REFRESH_STORY,
+        markdown=refresh_story(store, stages, before, changed=changed),
+        description="What this refresh read, made and paid for.",
+    )
+    create_table_artifact(
+        key=USAGE_TABLE,
+        table=[dict(row) for row in usage_rows(stages)],
+        description="Prompts by stage: asked now, found in the ledger, equal to another, failed.",
+    )
+
+
+def tell_release(
+    store: Store,
+    release: ArtifactRef,
+    before: ArtifactRef | None,
+    verdict: Verdict,
+    stages: tuple[StageResult, ...],
+) -> None:
+    """Leaves a retraining's story in the UI; ``before`` is the release that was in use."""
+    if FlowRunContext.get() is None:
+        return
+    rows = metric_rows(store, release, before)
+    create_markdown_artifact(
+        key=RELEASE_STORY,
+        markdown=release_story(store, release, before, verdict, stages),
+        description="Whether the new model is served, why, and where its report lies.",
+    )
+    if rows:
+        create_table_artifact(
+            key=METRIC_TABLE,
+            table=[dict(row) for row in rows],
+            description="Held-out test events, full ranking; higher is better.",
+        )
+
+
+def refresh_story(
+    store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None, *, changed: bool
+) -> str:
+    """Returns Markdown: data, what changed since the last refresh, prompts paid for."""
+    opening = (
+        "Something is new: a model is to be trained on it."
+        if changed
+        else "Nothing is new since a model was last trained: there is nothing to do."
+    )
+    notes = sorted({note for stage in stages for note in stage.notes})
+    return "\n\n".join(
+        [
+            "# Refresh",
+            opening,
+            *(f"**Note:** {note}." for note in notes),
+            "## Data",
+            _markdown_table(data_rows(store, stages, before)),
+            "## Stages",
+            _markdown_table(stage_rows(stages)),
+            "## Language model",
+            _markdown_table(usage_rows(stages)),
+        ]
+    )
+
+
+def release_story(
+    store: Store,
+    release: ArtifactRef,
+    before: ArtifactRef | None,
+    verdict: Verdict,
+    stages: tuple[StageResult, ...],
+) -> str:
+    """Returns Markdown: the verdict, the metrics against the last model, the report's place."""
+    report = store.path(parts_of(store, release)["report"]) / REPORT
+    parts = ["# Retrain", _verdict_text(release, before, verdict)]
+    if rows := metric_rows(store, release, before):
+        parts += ["## Quality on held-out test events", _markdown_table(rows), NOT_THE_SAME]
+    return "\n\n".join(
+        [
+            *parts,
+            "## Stages",
+            _markdown_table(stage_rows(stages)),
+            "## Where things are",
+            f"- report: `{report.resolve()}`\n- release: `{release.fingerprint}`\n"
+            "- `llm4cdsr show` prints what is served, `llm4cdsr releases` what was, "
+            "`llm4cdsr rollback` goes back",
+        ]
+    )
+
+
+def data_rows(
+    store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None
+) -> list[Row]:
+    """Returns one row a fact of the dataset: now, in the last refresh, the change."""
+    now = next((stage.counts for stage in stages if stage.stage == "ingest"), {})
+    last = _counts_of_part(store, before, "dataset")
+    return [
+        {
+            "": label,
+            "now": _number(now[name]),
+            "last time": _number(last[name]) if name in last else "–",
+            "change": f"{now[name] - last[name]:+,}" if name in last else "–",
+        }
+        for name, label in DATASET_FACTS.items()
+        if name in now
+    ]
+
+
+def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
+    """Returns one row a stage: reused or made, seconds, what it counted."""
+    return [
+        {
+            "stage": stage.stage,
+            "": "unchanged, reused" if stage.reused else f"made in {stage.seconds:,.1f} s",
+            "facts": ", ".join(
+                f"{name.replace('_', ' ')} {_number(value)}"
+                for name, value in stage.counts.items()
+                if "@" not in name  # Quality has a table of its own.
+            ),
+        }
+        for stage in stages
+    ]
+
+
+def usage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
+    """Returns one row a stage that needed answers, and their sum."""
+    used = [(stage.stage, stage.usage) for stage in stages if stage.usage.prompts]
+    total = sum((usage for _, usage in used), start=LlmUsage())
+    return [_usage_row(stage, usage) for stage, usage in [*used, ("all", total)]]
+
+
+def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) -> list[Row]:
+    """Returns one row a domain and metric: new, last, change, popularity."""
+    new = _headline(store, release)
+    last = {} if before is None or before == release else _headline(store, before)
+    rows = []
+    for (model, domain, metric), value in new.items():
+        if model != OUR_MODEL:
+            continue
+        old = last.get((model, domain, metric))
+        popular = new.get(("popularity", domain, metric))
+        rows.append(
+            {
+                "domain": domain,
+                "metric": metric,
+                "new model": f"{value:.4f}",
+                "last model": "–" if old is None else f"{old:.4f}",
+                "change": "–" if not old else f"{value / old - 1:+.1%}",
+                "popularity": "–" if popular is None else f"{popular:.4f}",
+            }
+        )
+    return rows
+
+
+def _verdict_text(release: ArtifactRef, before: ArtifactRef | None, verdict: Verdict) -> str:
+    if verdict.promoted:
+        what = "The new model is served."
+    else:
+        kept = "nothing" if before is None else f"release `{before.fingerprint}`"
+        what = (
+            f"**Held:** the new model is not served; {kept} stays in use. "
+            f"To serve it all the same: `llm4cdsr promote {release.fingerprint}`."
+        )
+    found = [f"- {reason}" for reason in verdict.reasons] or [f"- {verdict.summary}"]
+    coverage = f"- users with recommendations: {verdict.user_coverage:.1%}"
+    return "\n".join([what, "", *found, coverage])
+
+
+def _headline(store: Store, release: ArtifactRef) -> dict[tuple[str, str, str], float]:
+    try:
+        frame = read_table(store, parts_of(store, release)["metrics"], METRICS)
+    except ArtifactMissing:
+        return {}
+    rows = frame.filter(ranking="full", group="all").select("model", col.DOMAIN, "metric", "value")
+    return {
+        (model, domain, metric): value
+        for model, domain, metric, value in rows.iter_rows()
+        if metric in HEADLINE
+    }
+
+
+def _counts_of_part(store: Store, bundle: ArtifactRef | None, role: str) -> dict[str, int | float]:
+    if bundle is None:
+        return {}
+    try:
+        return store.manifest(parts_of(store, bundle)[role]).counts
+    except ArtifactMissing:
+        return {}
+
+
+def _usage_row(stage: str, usage: LlmUsage) -> Row:
+    return {
+        "stage": stage,
+        "needed": _number(usage.prompts),
+        "equal to another": _number(usage.merged),
+        "found in the ledger": _number(usage.reused),
+        "asked now": _number(usage.requests),
+        "failed": _number(usage.failed),
+        "tokens in": _number(usage.prompt_tokens),
+        "tokens out": _number(usage.completion_tokens),
+        "US dollars": _dollars(usage),
+    }
+
+
+def _dollars(usage: LlmUsage) -> str:
+    """Local models cost nothing and have no price: that must not read as a bill of zero."""
+    if usage.requests and usage.unpriced >= usage.requests:
+        return "no price known"
+    return f"{usage.usd:,.2f}" + (" and unpriced prompts" if usage.unpriced else "")
+
+
+def _number(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _markdown_table(rows: list[Row]) -> str:
+    if not rows:
+        return "Nothing."
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

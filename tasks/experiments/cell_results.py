@@ -1,0 +1,215 @@
+"""What the finished cells of an experiment say: metrics a cell, means over seeds, comparisons.
+
+Everything is worked out from the stored ranks, so that a new group or metric costs no training.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.kinds.results import RANKS, read_table
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from model.data.overlap import overlapping_users
+from model.data.sequences import TEST, IntArray
+from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.groups import metric_groups
+from model.scoring.ranking import Ranks, expected_gains
+from tasks.experiments.cell import FULL, CellData
+from tasks.experiments.grid import Cell
+from tasks.frame.model_inputs import load_sequences
+
+CUTOFFS = (5, 10, 20)
+ALL = "all"
+HEADLINE = "NDCG@10"
+BEFORE_THE_CUT = "users in several domains before the cut"
+NAMES = ["dataset", "model", "ablation", "saw", "overlap", "seed"]
+"""Columns that name a cell; all but the seed name a row of a table."""
+
+CELL_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String,
+        "model": pl.String,
+        "ablation": pl.String,
+        "saw": pl.String,
+        "overlap": pl.Int64,
+        "seed": pl.Int64,
+    }
+)
+RESULT_SCHEMA = pl.Schema(
+    {
+        **CELL_SCHEMA,
+        "ranking": pl.String,
+        col.DOMAIN: pl.String,
+        "group": pl.String,
+        "metric": pl.String,
+        "value": pl.Float64,
+        "targets": pl.Int64,
+    }
+)
+"""One number a row; ``ranking`` is "full" or the number of candidates, ``overlap`` null or the
+per cent of users of several domains who keep their link."""
+
+FACT_SCHEMA = pl.Schema(
+    {**CELL_SCHEMA, "train_seconds": pl.Float64, "rank_seconds": pl.Float64, "epochs": pl.Int64}
+    | {"best_epoch": pl.Int64, "stopped_by_limit": pl.Boolean}
+)
+COMPARISON_SCHEMA = pl.Schema(
+    {
+        **{name: kind for name, kind in CELL_SCHEMA.items() if name != "seed"},
+        "difference": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p_value": pl.Float64,
+    }
+)
+"""How far the model of `Grid.compare` is ahead in NDCG@10, full ranking, with a 95 % interval."""
+
+
+class FinishedCell(NamedTuple):
+    """A cell, its artifact, and what it was made from."""
+
+    cell: Cell
+    ref: ArtifactRef
+    data: CellData
+
+
+class Results(NamedTuple):
+    """Tables of `RESULT_SCHEMA`, `FACT_SCHEMA` and `COMPARISON_SCHEMA`."""
+
+    metrics: pl.DataFrame
+    facts: pl.DataFrame
+    comparisons: pl.DataFrame
+
+
+class _Masks(NamedTuple):
+    """Who belongs to what among a dataset's test events, (masks, test events)."""
+
+    names: tuple[tuple[str, str], ...]  # domain and group of each mask
+    members: np.ndarray
+    row_of_user: IntArray
+
+
+def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) -> Results:
+    """Returns the results of finished cells; ``compare`` names the model that others are held
+    against, by dataset. A cell that stands in several grids counts once."""
+    cells = list({(_names(each.cell), each.ref): each for each in cells}.values())
+    datasets = {each.data.dataset.fingerprint: each.data.dataset for each in cells}
+    masks = {fingerprint: _masks(store, ref) for fingerprint, ref in datasets.items()}
+    metrics, facts, gains = [], [], []
+    for each in cells:
+        ranks = read_table(store, each.ref, RANKS)
+        metrics.append(_metrics(each.cell, ranks, masks[each.data.dataset.fingerprint]))
+        facts.append((*_names(each.cell), *_facts(store, each.ref)))
+        if each.cell.overlap is None:
+            gains.append((each.cell, _headline_gains(ranks)))
+    return Results(
+        metrics=pl.concat(metrics) if metrics else pl.DataFrame(schema=RESULT_SCHEMA),
+        facts=pl.DataFrame(facts, schema=FACT_SCHEMA, orient="row"),
+        comparisons=_comparisons(gains, compare),
+    )
+
+
+def over_seeds(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Returns ``mean, sd, seeds`` of each number; ``sd`` is null for a single seed."""
+    keys = [name for name in RESULT_SCHEMA if name not in ("seed", "value", "targets")]
+    return metrics.group_by(keys, maintain_order=True).agg(
+        pl.col("value").mean().alias("mean"),
+        pl.col("value").std().alias("sd"),
+        pl.len().alias("seeds"),
+        pl.col("targets").first(),
+    )
+
+
+def _names(cell: Cell) -> tuple[str, str, str, str, int | None, int]:
+    share = None if cell.overlap is None else cell.overlap.share
+    return cell.dataset, cell.model, cell.ablation, cell.saw.value, share, cell.seed
+
+
+def _facts(store: Store, ref: ArtifactRef) -> tuple[float, float, int | None, int | None, bool]:
+    counts = store.manifest(ref).counts
+    epochs, best = counts.get("epochs"), counts.get("best_epoch")
+    return (
+        float(counts["train_seconds"]),
+        float(counts["rank_seconds"]),
+        None if epochs is None else int(epochs),
+        None if best is None else int(best),
+        bool(counts.get("stopped_by_limit", 0)),
+    )
+
+
+def _masks(store: Store, dataset: ArtifactRef) -> _Masks:
+    """Groups count validation events as known, since refitted models know them: "unseen" then is
+    unseen by every model."""
+    sequences = load_sequences(store, dataset)
+    prefixes = sequences.with_validation_in_training().prefixes_of_split(TEST)
+    groups = metric_groups(prefixes)
+    groups[BEFORE_THE_CUT] = np.isin(prefixes.users, overlapping_users(sequences))
+    domains = sequences.domain_of(prefixes.targets)
+    in_domain = {ALL: np.ones(len(prefixes), bool)}
+    in_domain |= {name: domains == number for number, name in enumerate(sequences.domain_names)}
+    names = [(domain, group) for group in groups for domain in in_domain]
+    row_of_user = np.full(sequences.user_count, -1)
+    row_of_user[prefixes.users] = np.arange(len(prefixes))
+    members = [groups[group] & in_domain[domain] for domain, group in names]
+    return _Masks(tuple(names), np.stack(members), row_of_user)
+
+
+def _metrics(cell: Cell, ranks: pl.DataFrame, masks: _Masks) -> pl.DataFrame:
+    frames = []
+    for (ranking,), part in ranks.group_by("ranking", maintain_order=True):
+        by_metric = expected_gains(ranks_of(part), CUTOFFS)
+        labels = [f"{metric}@{cutoff}" for metric in by_metric for cutoff in CUTOFFS]
+        gains = np.column_stack([by[cutoff] for by in by_metric.values() for cutoff in CUTOFFS])
+        members = masks.members[:, masks.row_of_user[part[col.USER_INDEX].to_numpy()]]
+        targets = members.sum(axis=1)
+        means = members.astype(np.float64) @ gains / np.maximum(targets, 1)[:, None]
+        some = np.flatnonzero(targets)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "ranking": [str(ranking)] * len(some) * len(labels),
+                    col.DOMAIN: np.repeat([masks.names[row][0] for row in some], len(labels)),
+                    "group": np.repeat([masks.names[row][1] for row in some], len(labels)),
+                    "metric": labels * len(some),
+                    "value": means[some].ravel(),
+                    "targets": np.repeat(targets[some], len(labels)),
+                }
+            )
+        )
+    named = zip(NAMES, _names(cell), strict=True)
+    literals = [pl.lit(value, dtype=CELL_SCHEMA[name]).alias(name) for name, value in named]
+    return pl.concat(frames).with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
+
+
+def ranks_of(table: pl.DataFrame) -> Ranks:
+    """Returns the ranks of one ranking as the model room knows them; domains are not needed."""
+    names = (col.USER_INDEX, "greater", "equal", "candidates")
+    users, *counts = (table[name].cast(pl.Int64).to_numpy() for name in names)
+    return Ranks(users, np.zeros_like(users), *counts)
+
+
+def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
+    return expected_gains(ranks_of(ranks.filter(ranking=FULL)), (10,))["NDCG"][10]
+
+
+def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> pl.DataFrame:
+    """Gains are averaged over a model's seeds first: a user, not a seed, is what is resampled."""
+    by_row: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
+    for cell, gain in gains:
+        by_row.setdefault((cell.dataset, cell.model, cell.ablation, cell.saw), []).append(gain)
+    means = {row: np.mean(values, axis=0) for row, values in by_row.items()}
+    found = []
+    for dataset, model in compare.items():
+        ours = [row for row in means if row[:3] == (dataset, model, "")]
+        rivals = [row for row in means if row[0] == dataset and row not in ours]
+        if ours and rivals:
+            stacked = np.column_stack([means[row] for row in rivals])
+            compared = paired_bootstrap(means[ours[0]], stacked)
+            found += [
+                (*row, None, each.difference, each.low, each.high, each.p_value)
+                for row, each in zip(rivals, compared, strict=True)
+            ]
+    return pl.DataFrame(found, schema=COMPARISON_SCHEMA, orient="row")

@@ -1,0 +1,73 @@
+"""An experiment's results as Markdown, and as one HTML file that loads nothing from anywhere."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from tasks.experiments.numbers import ResultTable
+from tasks.experiments.results_tables import DatasetSection
+from tasks.reporting.page import TEMPLATES, csp_hash, page_environment
+from tasks.reporting.plots import Plot
+
+
+@dataclass(frozen=True)
+class ExperimentContent:
+    """All that page and Markdown show; every text may come from outside and is escaped."""
+
+    title: str
+    command: str
+    created: datetime
+    done: int
+    cells: int
+    notes: tuple[str, ...]
+    sections: tuple[tuple[DatasetSection, tuple[Plot, ...]], ...]
+    settings: tuple[tuple[str, str], ...]
+
+
+def render_markdown(content: ExperimentContent) -> str:
+    """Returns the tables as GitHub's Markdown."""
+    lines = [f"# {_plain(content.title)}", ""]
+    lines += [f"Made by `{content.command}`; a change by hand would not last.", ""]
+    lines += [f"**{content.done:,} of {content.cells:,} cells are done.**", ""]
+    lines += [line for note in content.notes for line in (f"- {_plain(note)}",)] + [""]
+    for section, _ in content.sections:
+        lines += [f"## {_plain(section.dataset)}", ""]
+        lines += [line for fact in section.facts for line in (_plain(fact), "")]
+        for table in section.tables:
+            lines += _markdown_table(table)
+    if content.settings:
+        lines += ["## Settings", ""]
+        lines += [f"- {_plain(name)}: `{value}`" for name, value in content.settings]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_page(content: ExperimentContent) -> str:
+    """Returns the whole page with its scripts inlined and allowed by hash alone."""
+    plots = [plot for _, made in content.sections for plot in made]
+    plotly = get_plotlyjs() if plots else ""
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return (
+        page_environment()
+        .get_template("experiment.html.j2")
+        .render(
+            content=content,
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            plotly=Markup(plotly),
+            page_script=Markup(script),
+            script_hashes=Markup(" ".join(csp_hash(each) for each in (plotly, script))),
+        )
+    )
+
+
+def _markdown_table(table: ResultTable) -> list[str]:
+    rule = ["---", *["---:"] * (len(table.columns) - 1)]
+    rows = [table.columns, rule, *table.rows]
+    body = [f"| {' | '.join(map(_plain, row))} |" for row in rows]
+    return [f"### {_plain(table.caption)}", "", _plain(table.note), "", *body, ""]
+
+
+def _plain(text: str) -> str:
+    """A name from a grid or a dump must not break a table or start markup."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,81 @@
+"""The plots of an experiment: models with their spread over seeds, and quality against overlap."""
+
+import plotly.graph_objects as go
+import polars as pl
+
+from tasks.experiments.cell import FULL
+from tasks.experiments.cell_results import ALL, BEFORE_THE_CUT, HEADLINE, Results, over_seeds
+from tasks.experiments.numbers import row_name
+from tasks.reporting.plots import COLOURS, LEGEND_MARGIN, Plot, figure_json
+
+ROW_PIXELS = 26
+BAR_MARGIN = {"l": 260, "r": 24, "t": 12, "b": 48}
+
+
+def plots(results: Results, dataset: str, number: int) -> tuple[Plot, ...]:
+    """Returns the plots of one dataset; ``number`` makes their names unique on the page."""
+    metrics = results.metrics.filter(dataset=dataset, ranking=FULL, metric=HEADLINE)
+    overall = over_seeds(metrics.filter(domain=ALL))
+    plain = overall.filter(pl.col("overlap").is_null(), group=ALL)
+    made = (
+        _bars(plain, f"models-{number}", "of every model and ablation"),
+        _lines(overall.filter(pl.col("overlap").is_not_null()), f"overlap-{number}"),
+    )
+    return tuple(plot for plot in made if plot is not None)
+
+
+def _bars(means: pl.DataFrame, name: str, words: str) -> Plot | None:
+    if means.is_empty():
+        return None
+    means = means.sort("mean")
+    labels = [row_name(row) for row in means.select("model", "ablation", "saw").iter_rows()]
+    figure = go.Figure(
+        go.Bar(
+            x=means["mean"].round(5).to_list(),
+            y=labels,
+            orientation="h",
+            error_x={"array": means["sd"].fill_null(0).round(5).to_list(), "thickness": 1.5},
+            marker_color=[
+                COLOURS[0] if ablation == "" else COLOURS[9] for ablation in means["ablation"]
+            ],
+            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text=HEADLINE, rangemode="tozero")
+    figure.update_yaxes(automargin=True)
+    height = 100 + ROW_PIXELS * means.height
+    return Plot(
+        name,
+        figure_json(figure, height, BAR_MARGIN),
+        f"{HEADLINE} {words}, full ranking; whiskers are one standard deviation over seeds. "
+        "Ablations are grey.",
+    )
+
+
+def _lines(means: pl.DataFrame, name: str) -> Plot | None:
+    if means.is_empty():
+        return None
+    figure = go.Figure()
+    groups = {ALL: "all users", BEFORE_THE_CUT: "users in several domains"}
+    for index, ((model, group), part) in enumerate(
+        means.filter(pl.col("group").is_in(list(groups)))
+        .sort("overlap")
+        .group_by("model", "group", maintain_order=True)
+    ):
+        figure.add_scatter(
+            name=f"{model}, {groups[str(group)]}",
+            x=part["overlap"].to_list(),
+            y=part["mean"].round(5).to_list(),
+            error_y={"array": part["sd"].fill_null(0).round(5).to_list(), "thickness": 1.5},
+            mode="lines+markers",
+            line={"color": COLOURS[index % len(COLOURS)], "width": 2},
+            hovertemplate="%{x} % linked: %{y:.4f}<extra></extra>",
+        )
+    figure.update_xaxes(title_text="users of several domains who keep their link, per cent")
+    figure.update_yaxes(title_text=HEADLINE, rangemode="tozero")
+    return Plot(
+        name,
+        figure_json(figure, 380, LEGEND_MARGIN),
+        f"{HEADLINE} against the share of users of several domains who are known as one person, "
+        "on the same held-out events at every share.",
+    )

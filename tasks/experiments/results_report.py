@@ -1,0 +1,152 @@
+"""What an experiment's page and Markdown say beside the numbers: data, settings, caveats."""
+
+import json
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from artifacts.store import Store
+from model.config import load_preset
+from tasks.experiments.cell import CellData
+from tasks.experiments.cell_results import FinishedCell, Results
+from tasks.experiments.grid import BaselineRecipe, Cell, Grid, ProfileSource
+from tasks.experiments.numbers import SAW_BOTH_MARK, row_name
+from tasks.experiments.results_page import ExperimentContent
+from tasks.experiments.results_plots import plots
+from tasks.experiments.results_tables import section
+
+NOTES = (
+    "Leave-one-out by time: each user's last event is the test event and the one before it chooses "
+    "the epoch. The prefix of a test event holds the validation event for every model.",
+    "Full ranking: the held-out item against every item of its domain that the user has not met. "
+    "The sampled rankings draw their candidates once, from those same items; ties count half.",
+    f"{SAW_BOTH_MARK} marks models fitted on training and validation events: once validation has "
+    "chosen the number of epochs, they are trained anew on both. Compare them with each other.",
+    "Spread is over the seeds of weights, batches, negatives and dropout; the data and their split "
+    "are the same. Baselines owe nothing to chance.",
+    "Train seconds are wall-clock time on whatever the machine had free, validation not counted.",
+)
+
+
+class FinishedGrid(NamedTuple):
+    """A grid, its cells that are done, and those that are not."""
+
+    grid: Grid
+    finished: list[FinishedCell]
+    missing: list[Cell]
+
+
+def compared_models(grids: list[FinishedGrid]) -> dict[str, str]:
+    """Returns the model that others are held against, by dataset."""
+    return {entry.name: each.grid.compare for each in grids for entry in each.grid.datasets}
+
+
+def experiment_content(
+    store: Store, grids: list[FinishedGrid], results: Results, title: str, command: str
+) -> ExperimentContent:
+    """Returns all that is shown; datasets without a finished cell are left out."""
+    sections = []
+    for number, (dataset, compare) in enumerate(compared_models(grids).items()):
+        data = [
+            each.data for grid in grids for each in grid.finished if each.cell.dataset == dataset
+        ]
+        if data:
+            told = section(
+                results, dataset, compare, _facts(store, dataset, grids, data[0], results)
+            )
+            sections.append((told, plots(results, dataset, number)))
+    return ExperimentContent(
+        title=title,
+        command=command,
+        created=datetime.now(UTC),
+        done=sum(len(each.finished) for each in grids),
+        cells=sum(len(each.finished) + len(each.missing) for each in grids),
+        notes=NOTES,
+        sections=tuple(sections),
+        settings=_settings([each.grid for each in grids]),
+    )
+
+
+def _facts(
+    store: Store, dataset: str, grids: list[FinishedGrid], data: CellData, results: Results
+) -> tuple[str, ...]:
+    counts = store.manifest(data.dataset).counts
+    facts = [
+        f"{counts['users']:,} users, {counts['users_in_several_domains']:,} of them in several "
+        f"domains; {counts['items']:,} items; {counts['events']:,} events."
+    ]
+    if profiles := data.profiles.get(ProfileSource.LLM):
+        manifest = store.manifest(profiles)
+        facts.append(
+            f"{manifest.counts['with_profile']:,} users have a profile by "
+            f"{_model_name(manifest.parameters['chat'])}, embedded by "
+            f"{_model_name(manifest.parameters['embedding'])}. The others train without one."
+        )
+    facts += sorted(set(store.manifest(data.tables).notes))
+    entries = [entry for each in grids for entry in each.grid.datasets if entry.name == dataset]
+    facts += [entry.note for entry in entries if entry.note]
+    facts += [text for each in grids if (text := _state(each, dataset))]
+    limited = int(results.facts.filter(dataset=dataset)["stopped_by_limit"].sum())
+    if limited:
+        facts.append(
+            f"{limited} trainings ended at their limit, before validation had stopped "
+            "rising for the preset's patience: more epochs might do better."
+        )
+    return tuple(facts)
+
+
+def _state(each: FinishedGrid, dataset: str) -> str:
+    """What was bounded, and what is missing, in words."""
+    if dataset not in {entry.name for entry in each.grid.datasets}:
+        return ""
+    bounds = "; ".join(
+        f"{section}.{name} = {json.dumps(value)}"
+        for section, values in each.grid.settings.items()
+        for name, value in values.items()
+    )
+    parts = [f"Every preset has {bounds} here."] if bounds else []
+    missing = [cell for cell in each.missing if cell.dataset == dataset]
+    parts += _missing(missing, len(each.grid.seeds))
+    return " ".join(parts)
+
+
+def _missing(cells: list[Cell], seeds: int) -> list[str]:
+    """Names what is not done yet: rows without any number first, then rows that lack seeds."""
+    lacking: dict[str, list[int]] = {}
+    without_seeds: set[str] = set()
+    for cell in cells:
+        row = row_name((cell.model, cell.ablation, cell.saw.value))
+        row += f", {cell.overlap.share} % linked" if cell.overlap else ""
+        lacking.setdefault(row, []).append(cell.seed)
+        if isinstance(cell.recipe, BaselineRecipe):
+            without_seeds.add(row)
+    whole = [row for row, found in lacking.items() if row in without_seeds or len(found) == seeds]
+    partly = [
+        f"{row} (seed {' and '.join(map(str, found))})"
+        for row, found in lacking.items()
+        if row not in whole
+    ]
+    told = [f"Not done yet: {'; '.join(whole)}."] if whole else []
+    return told + ([f"More seeds to come: {'; '.join(partly)}."] if partly else [])
+
+
+def _model_name(parameter: object) -> str:
+    return str(parameter[0]) if isinstance(parameter, list) else str(parameter)
+
+
+def _settings(grids: list[Grid]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for grid in grids:
+        for entry in grid.datasets:
+            found[f"{entry.name}: seeds"] = json.dumps(grid.seeds)
+            told = entry.model_dump(
+                exclude_defaults=True, exclude={"interactions", "items", "name"}
+            )
+            if told:
+                found[f"{entry.name}: data"] = json.dumps(told)
+        for preset in grid.presets:
+            config = load_preset(preset).model_dump(mode="json", exclude_defaults=True)
+            found[f"preset {preset}, where it differs from the defaults"] = json.dumps(config)
+        for name, ablation in grid.ablations.items():
+            change = ablation.model_dump(mode="json", exclude_defaults=True, exclude={"of"})
+            found[f"ablation '{name}'"] = json.dumps(change)
+    return tuple(found.items())

@@ -1,0 +1,115 @@
+"""An ablation of the profiles: a user's latest titles, embedded as they are, no LLM in between.
+
+What the chat model adds is what its profiles gain over these. Only training events count.
+"""
+
+import time
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from artifacts import columns as col
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
+from artifacts.ledger.answers import Role, vectors_of
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+from prompts.render import MAX_TITLES
+from tasks.frame.stage import StageResult, stage_result
+from tasks.llm.answer_all import answer_all, embedding_keys, outcome_of
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import LlmConfig
+
+SEPARATOR = "; "
+
+
+@task(name="profile by titles", task_run_name="profile by titles", cache_policy=NO_CACHE)
+def profile_by_titles(
+    dataset: ArtifactRef,
+    like: ArtifactRef,
+    endpoint: Endpoint,
+    llm: LlmConfig,
+    store_root: str,
+) -> StageResult:
+    """Returns profiles of the users who have one in ``like``, so that only the text differs.
+
+    Raises:
+        EndpointRefused, EndpointDown, TooManyFailures.
+    """
+    started = time.monotonic()
+    store = Store(store_root)
+    parameters = {
+        "source": "titles",
+        "titles": MAX_TITLES,
+        "embedding": [endpoint.model, endpoint.parameters],
+    }
+    wanted = identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "like": like})
+    if found := store.find(wanted):
+        return stage_result(store, "profile by titles", found, started, reused=True)
+    data = read_dataset(store, dataset)
+    chosen = pl.read_parquet(store.path(like) / "profiles.parquet", glob=False)
+    texts = latest_titles(data).join(chosen, on=col.USER_INDEX, how="semi", maintain_order="left")
+    keyed = embedding_keys(texts[PROFILE].to_list(), endpoint)
+    answered = answer_all("embed titles", Role.EMBEDDING, keyed, endpoint, llm, store)
+    actual = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
+    if store.find(actual) is None:
+        with store.create(actual) as draft:
+            made = _profiles(data, texts, keyed, answered.answers, answered.failures)
+            write_user_profiles(draft.path, made)
+            draft.notes.extend(endpoint.notes)
+            draft.counts.update(
+                {"users": data.users.height, "with_profile": int(made.has_profile.sum())}
+            )
+    return stage_result(
+        store, "profile by titles", actual.ref, started, reused=False, usage=answered.usage
+    )
+
+
+def latest_titles(data: Dataset) -> pl.DataFrame:
+    """Returns ``user_index, profile``: each user's latest distinct titles in training, joined."""
+    titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE).drop_nulls()
+    latest = pl.col(col.TITLE).reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
+    return (
+        data.train_events()
+        .join(titled, on=col.ITEM_INDEX, maintain_order="left")
+        .group_by(col.USER_INDEX, maintain_order=True)
+        .agg(latest.str.join(SEPARATOR).alias(PROFILE))
+    )
+
+
+def _profiles(
+    data: Dataset,
+    texts: pl.DataFrame,
+    keyed: pl.DataFrame,
+    answers: pl.DataFrame,
+    failures: pl.DataFrame,
+) -> UserProfiles:
+    answered = texts.hstack(keyed.select(col.KEY)).join(
+        answers, on=col.KEY, how="inner", maintain_order="left"
+    )
+    embedded = vectors_of(answered)
+    index = answered[col.USER_INDEX].to_numpy()
+    vectors = np.zeros((data.users.height, embedded.shape[1]), np.float32)
+    vectors[index] = embedded
+    has_profile = np.zeros(data.users.height, bool)
+    has_profile[index] = True
+    told = answered.select(col.USER_INDEX, PROFILE, pl.lit(False).alias(CUT))
+    nothing = pl.DataFrame(
+        schema={
+            col.USER_INDEX: told.schema[col.USER_INDEX],
+            col.CLUSTER: pl.Int32,
+            INTEREST: pl.String,
+            CUT: pl.Boolean,
+        }
+    )
+    return UserProfiles(
+        profiles=data.users.select(col.USER_INDEX, col.USER_ID).join(
+            told, on=col.USER_INDEX, how="inner"
+        ),
+        interests=nothing,
+        failures=failures,
+        vectors=vectors,
+        has_profile=has_profile,
+    )

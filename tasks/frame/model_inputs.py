@@ -1,0 +1,41 @@
+"""Turns artifacts into what the model room reads: sequences, tables, profiles."""
+
+import numpy as np
+
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from model.data.sequences import Sequences
+from model.data.tables import ItemTables, UserProfiles
+
+
+def sequences_of(data: Dataset) -> Sequences:
+    """Returns the histories of all users, with the split of every event."""
+    return Sequences(
+        offsets=data.offsets,
+        items=data.item_indices.astype(np.int64),
+        split=data.splits,
+        domain_starts=data.domain_starts,
+        domain_names=data.domains,
+    )
+
+
+def load_sequences(store: Store, dataset: ArtifactRef) -> Sequences:
+    """Reads a dataset as sequences; raises `ArtifactMissing`."""
+    return sequences_of(read_dataset(store, dataset))
+
+
+def load_tables(store: Store, tables: ArtifactRef) -> ItemTables:
+    """Reads the global table and the starting values of the local ones."""
+    stored = read_item_tables(store, tables)
+    return ItemTables(stored.global_table, stored.local_table)
+
+
+def load_profiles(store: Store, profiles: ArtifactRef) -> UserProfiles | None:
+    """Returns the embedded profiles, or None where no user has one."""
+    stored = read_user_profiles(store, profiles)
+    if not stored.has_profile.any():
+        return None
+    return UserProfiles(stored.vectors, stored.has_profile)

@@ -1,0 +1,1 @@
+"""Asking LLM endpoints: each prompt of a stage is answered once and kept."""

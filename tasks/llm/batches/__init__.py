@@ -1,0 +1,1 @@
+"""Prompts in files, answered by the OpenAI Batch API or vLLM offline."""

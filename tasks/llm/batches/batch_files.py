@@ -1,0 +1,151 @@
+"""The JSONL files of a batch: what is asked goes into one, what came back stands in another.
+
+One line a prompt; its ``custom_id`` is the ledger's key. OpenAI's Batch API and ``vllm
+run-batch`` read and write the same form.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from artifacts import columns as col
+from artifacts.ledger.answers import Answer, Role
+from artifacts.ledger.claims import PROMPT
+from prompts.render import one_line
+from tasks.llm.client.answer_checks import VectorWidth, checked_text, checked_vectors
+from tasks.llm.client.ask import Failure
+
+ROUTES = {Role.CHAT: "/v1/chat/completions", Role.EMBEDDING: "/v1/embeddings"}
+
+CANCELLED = "batch_cancelled"
+EXPIRED = "batch_expired"
+
+_PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_PASSING_CODES = frozenset({CANCELLED, EXPIRED, "rate_limit_exceeded", "server_error"})
+REASON_CHARACTERS = 300
+
+logger = logging.getLogger("llm4cdsr")
+
+
+@dataclass(frozen=True)
+class Again:
+    """A prompt that failed in a way that passes; ``reason`` counts when it is the last try."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is the same in all lines of a file. ``parameters`` as in the ledger's key."""
+
+    role: Role
+    model: str
+    parameters: dict[str, JsonValue]
+
+
+class _Loose(BaseModel):
+    # The server's own fields come and go with its version; ours are what we read.
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Response(_Loose):
+    status_code: int
+    body: JsonValue = None
+
+
+class _Error(_Loose):
+    code: str | None = None
+    message: str | None = None
+
+
+class _ResultLine(_Loose):
+    custom_id: str
+    response: _Response | None = None
+    error: _Error | None = None
+
+
+def chunks_of(
+    prompts: pl.DataFrame, asked: Asked, max_lines: int, max_bytes: int
+) -> Iterator[list[bytes]]:
+    """Yields the lines of each file: as many prompts as its two limits allow."""
+    lines: list[bytes] = []
+    size = 0
+    for key, prompt in prompts.select(col.KEY, PROMPT).iter_rows():
+        line = _request_line(key, prompt, asked)
+        if lines and (len(lines) == max_lines or size + len(line) > max_bytes):
+            yield lines
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield lines
+
+
+def keys_in(requests: Path) -> list[str]:
+    """Returns the keys that a file of requests asks for."""
+    with requests.open("rb") as file:
+        return [json.loads(line)["custom_id"] for line in file]
+
+
+def results_in(path: Path, role: Role, expected: VectorWidth) -> Iterator[Answer | Failure | Again]:
+    """Yields what became of each prompt of an output or error file.
+
+    A line that names no prompt is passed over: whose it was then counts as not answered.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                result = _ResultLine.model_validate_json(line)
+            except ValidationError as error:
+                logger.warning("%s: a line that is no result (%s)", path, error.errors()[0]["msg"])
+                continue
+            yield _result_of(result, role, expected)
+
+
+def _request_line(key: str, prompt: str, asked: Asked) -> bytes:
+    content: dict[str, JsonValue]
+    if asked.role is Role.CHAT:
+        content = json.loads(prompt)
+    else:
+        content = {"input": prompt, "encoding_format": "base64"}
+    line = {
+        "custom_id": key,
+        "method": "POST",
+        "url": ROUTES[asked.role],
+        "body": {"model": asked.model, **content, **asked.parameters},
+    }
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _result_of(result: _ResultLine, role: Role, expected: VectorWidth) -> Answer | Failure | Again:
+    key, response = result.custom_id, result.response
+    if response is None or response.status_code != 200:
+        return _fault(key, response, result.error)
+    try:
+        if role is Role.CHAT:
+            return checked_text(key, response.body)
+        return checked_vectors([key], response.body, expected)[0]
+    except ValueError as error:
+        return Again(key, one_line(str(error), REASON_CHARACTERS))
+
+
+def _fault(key: str, response: _Response | None, error: _Error | None) -> Failure | Again:
+    said = _words(response, error)
+    status = response.status_code if response else None
+    passing = status in _PASSING_STATUS or (error is not None and error.code in _PASSING_CODES)
+    return Again(key, said) if passing else Failure(key, said)
+
+
+def _words(response: _Response | None, error: _Error | None) -> str:
+    body = response.body if response and isinstance(response.body, dict) else {}
+    inner = body.get("error")
+    told = inner.get("message") if isinstance(inner, dict) else None
+    code = f"HTTP {response.status_code}" if response and response.status_code != 200 else ""
+    words = told or (error and (error.message or error.code)) or "no answer and no reason"
+    return one_line(f"{code} {words}".strip(), REASON_CHARACTERS)

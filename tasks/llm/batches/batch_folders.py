@@ -1,0 +1,207 @@
+"""Files of prompts on their way through a batch: what a run needs to go on after a kill.
+
+Each has a folder under ``ledger/<role>/batches`` until its answers are in the ledger.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.ledger.answers import Answer, Role
+from artifacts.ledger.ledger import Ledger, aged_name, locked
+from artifacts.store import write_atomically
+from artifacts.strict import Strict
+from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
+from tasks.llm.client.answer_checks import VectorWidth, marked
+from tasks.llm.client.ask import Failure
+from tasks.llm.shards.shard import Limits
+
+REQUESTS = "requests.jsonl"
+JOURNAL_ANSWERS = 2_000
+
+NOBODY = "nobody"
+"""In place of a URL: of whoever asks one by one."""
+
+_RECORD = "batch.json"
+
+
+class WaitingInBatch(RuntimeError):
+    """Prompts were sent in a batch already, whose answers this run would not collect."""
+
+
+class BatchRecord(Strict):
+    """What is known of one file of prompts; None until that step is done."""
+
+    model: str
+    base_url: str | None
+    input_file_id: str | None = None
+    batch_id: str | None = None
+
+
+@dataclass
+class Collected:
+    """What came back of a batch. ``again``: to be sent once more; ``reason`` by key."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    again: list[Again] = field(default_factory=list)
+
+
+class BatchFolder:
+    """One file of prompts on disk, under ``ledger/<role>/batches``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def requests(self) -> Path:
+        return self.path / REQUESTS
+
+    def record(self) -> BatchRecord:
+        return BatchRecord.model_validate_json((self.path / _RECORD).read_bytes())
+
+    def note(self, record: BatchRecord) -> BatchRecord:
+        """Makes a step's result last; returns it."""
+        write_atomically(self.path / _RECORD, record.model_dump_json().encode())
+        return record
+
+    def keys(self) -> list[str]:
+        return keys_in(self.requests)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is whole, and nobody has dropped it."""
+        return (self.path / _RECORD).exists()
+
+    def drop(self) -> None:
+        """Deletes it; a kill in between leaves files that count for nobody."""
+        (self.path / _RECORD).unlink()
+        shutil.rmtree(self.path)
+
+
+def batch_folders(ledger: Ledger) -> list[BatchFolder]:
+    """Returns the files of prompts that are not collected yet, oldest first."""
+    return [BatchFolder(path.parent) for path in sorted(ledger.folder.glob(f"batches/*/{_RECORD}"))]
+
+
+def new_folder(ledger: Ledger, lines: Iterable[bytes], record: BatchRecord) -> BatchFolder:
+    """Writes requests to a folder of their own; it counts when its record is there."""
+    folder = BatchFolder(ledger.folder / "batches" / aged_name())
+    folder.path.mkdir(parents=True)
+    with folder.requests.open("wb") as file:
+        file.writelines(lines)
+    folder.note(record)
+    return folder
+
+
+@contextmanager
+def left_by_others(
+    ledger: Ledger, prompts: pl.DataFrame, base_url: str | None
+) -> Iterator[list[BatchFolder]]:
+    """Gives the files, left by killed runs, that ask one of these prompts at the same URL.
+
+    Whoever has claimed a prompt may take up its batch; two runs that claim different prompts of
+    one batch take it up one after the other.
+    """
+    with ExitStack() as locks:
+        taken = []
+        for folder, *_ in _asking(ledger, prompts, lambda record: record.base_url == base_url):
+            locks.enter_context(locked(folder.path.with_suffix(".lock"), fcntl.LOCK_EX))
+            if folder.counts:
+                taken.append(folder)
+        yield taken
+
+
+def refuse_to_pay_twice(
+    label: str, ledger: Ledger, prompts: pl.DataFrame, collected: str | None = NOBODY
+) -> None:
+    """Raises `WaitingInBatch` for prompts that a batch was sent with which this run won't collect.
+
+    ``collected`` is the URL whose batches it does collect; None is OpenAI's own.
+    """
+
+    def is_left(record: BatchRecord) -> bool:
+        # Once its file is uploaded, a batch may have been made whose id a kill kept from us.
+        return record.input_file_id is not None and record.base_url != collected
+
+    found = list(_asking(ledger, prompts, is_left))
+    if not found:
+        return
+    url = found[0][1].base_url
+    variable = f"LLM4CDSR_{'CHAT' if ledger.role is Role.CHAT else 'EMBED'}_BASE_URL"
+    at = f"with {variable}={url}" if url else f"without {variable}"
+    raise WaitingInBatch(
+        f"{label}: {sum(count for *_, count in found):,} of these prompts wait in batches that "
+        f"were sent to {url or 'OpenAI'}, and would be paid again. Run with --batch api {at} to "
+        "collect their answers; or, to ask and pay again, delete "
+        + ", ".join(str(folder.path) for folder, *_ in found)
+    )
+
+
+def _asking(
+    ledger: Ledger, prompts: pl.DataFrame, is_wanted: Callable[[BatchRecord], bool]
+) -> Iterator[tuple[BatchFolder, BatchRecord, int]]:
+    """Yields the files that ask some of these prompts, and how many of them."""
+    keys = set(prompts[col.KEY])
+    for folder in batch_folders(ledger):
+        try:
+            record = folder.record()
+            count = len(keys.intersection(folder.keys())) if is_wanted(record) else 0
+        except FileNotFoundError:
+            continue  # Another run has collected it meanwhile.
+        if count:
+            yield folder, record, count
+
+
+def collect(
+    ledger: Ledger, folder: BatchFolder, asked: Asked, outputs: Iterable[Path], limits: Limits
+) -> Collected:
+    """Keeps what files of results hold; a key that they lack is to be asked again.
+
+    What the ledger has already, from a collection that was killed, is not kept twice. An answer of
+    more words than asked for is kept and marked; a batch is no place to ask again.
+    """
+    keys = pl.Series(col.KEY, folder.keys(), pl.String)
+    open_keys = set(ledger.missing(keys))
+    found = Collected()
+    expected = VectorWidth(limits.width)
+    results = (
+        marked(result, limits.max_words) if isinstance(result, Answer) else result
+        for path in outputs
+        for result in results_in(path, asked.role, expected)
+        if result.key in open_keys
+    )
+    for result in _journaled(ledger, asked.model, results):
+        open_keys.discard(result.key)
+        match result:
+            case Answer():
+                found.prompt_tokens += result.prompt_tokens
+                found.completion_tokens += result.completion_tokens
+            case Failure():
+                found.failures.append(result)
+            case Again():
+                found.again.append(result)
+    found.again += [Again(key, "the batch came back without it") for key in sorted(open_keys)]
+    return found
+
+
+def _journaled(
+    ledger: Ledger, model: str, results: Iterator[Answer | Failure | Again]
+) -> Iterator[Answer | Failure | Again]:
+    """Passes results on; answers are on disk, in parts of a bounded size, when it ends."""
+    result = next(results, None)
+    while result is not None:
+        with ledger.journal(model) as journal:
+            for _ in range(JOURNAL_ANSWERS):
+                if isinstance(result, Answer):
+                    journal.append(result)
+                yield result
+                if (result := next(results, None)) is None:
+                    break

@@ -1,0 +1,191 @@
+"""Has prompts answered in batches, by an endpoint's Batch API or by ``vllm run-batch``.
+
+A batch that expires leaves its answers; what it lacks goes into the next one. A prompt that is
+refused fails with its reason, as one that is asked alone does.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import openai
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.ledger.ledger import Ledger
+from tasks.frame import progress
+from tasks.llm.batches.batch_files import Again, Asked, chunks_of
+from tasks.llm.batches.batch_folders import (
+    BatchFolder,
+    BatchRecord,
+    Collected,
+    collect,
+    left_by_others,
+    new_folder,
+    refuse_to_pay_twice,
+)
+from tasks.llm.batches.openai_api import BatchApi, ended_batches, require_useful
+from tasks.llm.batches.vllm_batch import VLLM, run_vllm_batch, vllm_batch_start, vllm_results
+from tasks.llm.client.ask import Failure
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.batch_config import BatchConfig, BatchKind, BatchStart
+from tasks.llm.settings.llm_config import EndpointSpec, api_key
+from tasks.llm.shards.shard import Limits, ShardOutcome
+
+Collect = Callable[[list[BatchFolder]], Collected]
+
+
+def ask_in_batches(
+    label: str,
+    ledger: Ledger,
+    prompts: pl.DataFrame,
+    asked: Asked,
+    config: BatchConfig,
+    limits: Limits,
+    endpoint: Endpoint,
+    log: Path,
+) -> ShardOutcome:
+    """Returns what became of ``key, prompt``; answers are in the ledger when it returns.
+
+    The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
+
+    Raises:
+        WaitingInBatch: a batch that this run would not collect asks some of them.
+        EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
+    """
+    total = Collected()
+    left = prompts
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress.progress(label, prompts.height))
+        if config.kind is BatchKind.API:
+            asker = _api_asker(ledger, asked, config, limits, endpoint.spec(), stack, bar)
+        else:
+            ours = endpoint.batch_start
+            start = vllm_batch_start(asked, config) if ours is None else ours()
+            asker = _vllm_asker(ledger, asked, start, limits, log, bar)
+        refuse_to_pay_twice(label, ledger, prompts, collected=asker[0])
+        for _ in range(config.rounds):
+            found = _round(ledger, left, asked, config, *asker)
+            total.prompt_tokens += found.prompt_tokens
+            total.completion_tokens += found.completion_tokens
+            total.failures += found.failures
+            total.again = found.again
+            left = _with_keys(prompts, found.again)
+            if left.is_empty():
+                break
+    total.failures += [
+        Failure(each.key, f"in {config.rounds} batches: {each.reason}") for each in total.again
+    ]
+    return _outcome(total, prompts.height, endpoint, config)
+
+
+def _outcome(found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfig) -> ShardOutcome:
+    price = endpoint.price
+    usd = price.usd(found.prompt_tokens, found.completion_tokens) if price else 0.0
+    return ShardOutcome(
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=found.completion_tokens,
+        failures=tuple((failure.key, failure.reason) for failure in found.failures),
+        usd=usd * batch.price_share,
+        answered=asked - len(found.failures),
+    )
+
+
+def _round(
+    ledger: Ledger,
+    prompts: pl.DataFrame,
+    asked: Asked,
+    config: BatchConfig,
+    base_url: str | None,
+    finish: Collect,
+) -> Collected:
+    """Collects what killed runs had submitted, then submits and collects what that lacks."""
+    with left_by_others(ledger, prompts, base_url) as folders:
+        old = finish(folders)
+    held = ledger.missing(prompts[col.KEY])
+    refused = _with_keys(prompts, old.failures)
+    left = prompts.filter(pl.col(col.KEY).is_in(held.implode())).join(
+        refused, on=col.KEY, how="anti", maintain_order="left"
+    )
+    record = BatchRecord(model=asked.model, base_url=base_url)
+    chunks = chunks_of(left, asked, config.max_lines, config.max_bytes)
+    new = finish([new_folder(ledger, lines, record) for lines in chunks])
+    mine = set(refused[col.KEY])
+    return Collected(
+        old.prompt_tokens + new.prompt_tokens,
+        old.completion_tokens + new.completion_tokens,
+        [failure for failure in old.failures if failure.key in mine] + new.failures,
+        new.again,
+    )
+
+
+def _api_asker(
+    ledger: Ledger,
+    asked: Asked,
+    config: BatchConfig,
+    limits: Limits,
+    spec: EndpointSpec,
+    stack: ExitStack,
+    bar: progress.Progress,
+) -> tuple[str | None, Collect]:
+    client = openai.OpenAI(
+        base_url=spec.base_url,
+        api_key=api_key(spec).get_secret_value(),
+        timeout=spec.timeout_seconds,
+        max_retries=spec.max_retries,
+    )
+    api = BatchApi(stack.enter_context(client), asked, config)
+
+    def finish(folders: list[BatchFolder]) -> Collected:
+        total = Collected()
+        for folder, batch in ended_batches(api, folders, config, _shown_on(bar)):
+            outputs = api.fetch(folder, batch)
+            if outputs or batch.status != "failed":
+                _add(total, collect(ledger, folder, asked, outputs, limits))
+            require_useful(batch, folder)
+            folder.drop()
+            api.tidy(batch)
+        return total
+
+    return spec.base_url, finish
+
+
+def _vllm_asker(
+    ledger: Ledger,
+    asked: Asked,
+    start: BatchStart,
+    limits: Limits,
+    log: Path,
+    bar: progress.Progress,
+) -> tuple[str | None, Collect]:
+    def finish(folders: list[BatchFolder]) -> Collected:
+        total = Collected()
+        for folder in folders:
+            if not vllm_results(folder).exists():
+                run_vllm_batch(folder, start, asked, log)
+            found = collect(ledger, folder, asked, [vllm_results(folder)], limits)
+            _add(total, found)
+            folder.drop()
+            bar.advance(bar.total)
+        return total
+
+    return VLLM, finish
+
+
+def _shown_on(bar: progress.Progress) -> Callable[[int], None]:
+    def show(answered: int) -> None:
+        bar.advance(max(0, answered - bar.done), "answered in batches")
+
+    return show
+
+
+def _add(total: Collected, found: Collected) -> None:
+    total.prompt_tokens += found.prompt_tokens
+    total.completion_tokens += found.completion_tokens
+    total.failures += found.failures
+    total.again += found.again
+
+
+def _with_keys(prompts: pl.DataFrame, those: Iterable[Again | Failure]) -> pl.DataFrame:
+    keys = pl.DataFrame({col.KEY: [each.key for each in those]}, schema={col.KEY: pl.String})
+    return prompts.join(keys, on=col.KEY, how="semi", maintain_order="left")

@@ -1,0 +1,63 @@
+"""Has a file of prompts answered by ``vllm run-batch``: a model on this machine, no server."""
+
+import os
+import time
+from pathlib import Path
+
+from artifacts.ledger.answers import Role
+from tasks.llm.batches.batch_files import Asked
+from tasks.llm.batches.batch_folders import BatchFolder
+from tasks.llm.client.stop import raise_if_stopped
+from tasks.llm.settings.batch_config import BatchConfig, BatchStart
+from tasks.system.guarded_process import GuardedProcess
+
+VLLM = "vllm run-batch"
+"""Stands in a file's record where the Batch API's files have their URL."""
+
+POLL_SECONDS = 0.5
+STOP_GRACE_SECONDS = 10.0
+
+
+class VllmBatchFailed(RuntimeError):
+    """``vllm run-batch`` ended without results."""
+
+
+def vllm_results(folder: BatchFolder) -> Path:
+    """Returns where the results of a file of prompts are, or will be."""
+    return folder.path / "0.results.jsonl"
+
+
+def vllm_batch_start(asked: Asked, config: BatchConfig) -> BatchStart:
+    """Returns how the configured command answers for a role's model; prompts name it as the
+    ledger's keys do."""
+    is_chat = asked.role is Role.CHAT
+    weights = config.vllm_chat_weights if is_chat else config.vllm_embedding_weights
+    further = config.vllm_chat_arguments if is_chat else config.vllm_embedding_arguments
+    model = ["--model", weights or asked.model, "--served-model-name", asked.model]
+    return BatchStart([*config.vllm_command, *model, *further], os.environ)
+
+
+def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: Asked, log: Path) -> None:
+    """Waits until the results of a folder are written; the process ends with us, also by a kill.
+
+    Raises:
+        VllmBatchFailed: it ended without them.
+        AskingStopped: the run was interrupted.
+    """
+    partial = folder.path / "partial.jsonl"
+    command = [*start.command, "-i", str(folder.requests), "-o", str(partial)]
+    process = GuardedProcess(command, start.variables, log, STOP_GRACE_SECONDS)
+    try:
+        while process.running:
+            raise_if_stopped()
+            time.sleep(POLL_SECONDS)
+    finally:
+        process.stop()
+    if not partial.exists() or partial.stat().st_size == 0:
+        last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        raise VllmBatchFailed(
+            f"{' '.join(command[:3])} wrote no results for {asked.model} ({last[:200]}); its log "
+            f"is {log}. Is vLLM installed here, and are the weights there? LLM4CDSR_BATCHES names "
+            "both; --provider local brings its own"
+        )
+    partial.replace(vllm_results(folder))

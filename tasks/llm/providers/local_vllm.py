@@ -1,0 +1,353 @@
+"""Starts, watches and stops the local vLLM pair: one server for chat, one for embeddings.
+
+Both are OpenAI-compatible servers on 127.0.0.1, each a process tree of its own that ends with
+us. A server that crashes is started once more on its port, while who asks it waits. On CPUs the
+flags are tuned for two cores; one GPU is shared by both servers, of several the chat server gets
+all but one.
+"""
+
+import http.client
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from tasks.llm.providers.local_setup import (
+    CHAT_MODEL_NAME,
+    EMBEDDING_MODEL_NAME,
+    LocalEnvironment,
+    Report,
+)
+from tasks.llm.settings.batch_config import BatchStart
+from tasks.system.free_port import free_port
+from tasks.system.guarded_process import GuardedProcess
+
+Role = Literal["chat", "embedding"]
+ROLES: tuple[Role, ...] = ("chat", "embedding")
+
+_HOST = "127.0.0.1"
+_QUIET_VARIABLES = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+_LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
+_MODEL_NAMES: dict[Role, str] = {"chat": CHAT_MODEL_NAME, "embedding": EMBEDDING_MODEL_NAME}
+_SERVER = "vllm.entrypoints.openai.api_server"
+# By its module: the `vllm` command of the CPU build does not find its own version.
+_RUN_BATCH = "vllm.entrypoints.openai.run_batch"
+_ROLE_FLAGS: dict[Role, list[str]] = {
+    "chat": ["--max-model-len", "2048"],
+    "embedding": ["--runner", "pooling", "--max-model-len", "256"],
+}
+_CPU_FLAGS: dict[Role, list[str]] = {
+    # 64 at once decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128,
+    # because only whole blocks are cached and the head that all prompts of a template share is
+    # about 60 long.
+    "chat": ["--max-num-seqs", "64", "--block-size", "32"],
+    # Titles are short: room for several requests of them in one step.
+    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "8192"],
+}
+# Compiling gains 6 % of throughput for two minutes of start, and needs a C++ compiler.
+_EAGER = ["--enforce-eager"]
+_GPU_FLAGS: dict[Role, list[str]] = {
+    "chat": ["--max-num-seqs", "256"],
+    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "32768"],
+}
+_SHARED_GPU_MEMORY: dict[Role, str] = {"chat": "0.6", "embedding": "0.25"}
+_OWN_GPU_MEMORY = "0.9"
+_WATCH_SECONDS = 1.0
+_POLL_SECONDS = 0.2
+_LOG_LINES_SHOWN = 25
+
+
+class LocalServerFailed(RuntimeError):
+    """A server ended before it answered, or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class LocalVllmSettings:
+    """What may differ between machines.
+
+    startup_timeout: seconds until a server that does not answer is given up.
+    stop_grace: seconds between SIGTERM and SIGKILL.
+    gpu_python: interpreter of an environment that holds a CUDA build of vLLM. Used when
+        `nvidia-smi` lists a device; without it the CPU build serves on any machine.
+    """
+
+    startup_timeout: float = 600.0
+    stop_grace: float = 5.0
+    gpu_python: Path | None = None
+
+
+@dataclass
+class _Server:
+    role: Role
+    process: GuardedProcess
+    port: int
+    log: Path
+    started_at: float
+    is_second: bool = False
+    healthy: threading.Event = field(default_factory=threading.Event)
+
+
+class LocalVllm:
+    """The pair of servers. Use it as a context manager, or call `stop` yourself.
+
+    Any number of threads may ask for URLs at once; each role has one server. A server that dies
+    after it was healthy is started once more, under the same URL; one that never became healthy
+    is not, because it would fail the same way. `on_lost` is told when a server is gone for good.
+    """
+
+    def __init__(
+        self,
+        environment: LocalEnvironment | Callable[[], LocalEnvironment],
+        log_directory: Path,
+        *,
+        report: Report,
+        settings: LocalVllmSettings | None = None,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
+        self._environment = environment
+        self._log_directory = log_directory
+        self._report = report
+        self._settings = settings or LocalVllmSettings()
+        self._servers: dict[Role, _Server] = {}
+        self._lock = threading.Lock()
+        self._on_lost = on_lost
+        self._ending = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether any server was started and not stopped since."""
+        return bool(self._servers)
+
+    def start(self) -> None:
+        """Launch both servers without waiting for them: they load side by side."""
+        for role in ROLES:
+            self._launched(role)
+
+    def base_url(self, role: Role) -> str:
+        """The server's URL up to and including `/v1`, once it answers.
+
+        Raises LocalServerFailed.
+        """
+        server = self._launched(role)
+        if not server.healthy.is_set():
+            self._wait(server)
+        return f"http://{_HOST}:{server.port}/v1"
+
+    def model_name(self, role: Role) -> str:
+        """The name to send as `model`."""
+        return _MODEL_NAMES[role]
+
+    def batch_start(self, role: Role) -> BatchStart:
+        """How a role's model answers a file of prompts, without a server."""
+        environment, gpus = self._installed()
+        return BatchStart(*_engine(role, environment, self._settings, gpus, _RUN_BATCH))
+
+    def stop(self) -> None:
+        """End both servers with all their children; returns when they are gone. Idempotent."""
+        self._ending.set()
+        if self._watch is not None and self._watch is not threading.current_thread():
+            self._watch.join()
+            self._watch = None
+        with self._lock:
+            servers, self._servers = list(self._servers.values()), {}
+        stopping = [threading.Thread(target=server.process.stop) for server in servers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _restart_the_dead(self) -> None:
+        while not self._ending.wait(_WATCH_SECONDS):
+            for role in list(self._servers):
+                try:
+                    second = self._launched(role)
+                    if second.is_second and not second.healthy.is_set():
+                        self._wait(second)
+                except LocalServerFailed as error:
+                    if self._on_lost is not None and not self._ending.is_set():
+                        self._on_lost(str(error))
+                    return
+
+    def _launched(self, role: Role) -> _Server:
+        with self._lock:
+            server = self._servers.get(role)
+            if server is not None and server.healthy.is_set() and not server.process.running:
+                server = self._servers[role] = self._second(server)
+            if server is None:
+                server = self._servers[role] = self._launch(role, free_port())
+            return server
+
+    def _second(self, dead: _Server) -> _Server:
+        dead.process.stop()
+        if dead.is_second:
+            raise LocalServerFailed(_ended(dead))
+        self._report(f"the local {dead.role} server ended by itself; starting it again")
+        # The first one's last words are wanted more than its place.
+        kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
+        dead.log.replace(kept)
+        return self._launch(dead.role, dead.port, is_second=True)
+
+    def _launch(self, role: Role, port: int, *, is_second: bool = False) -> _Server:
+        environment, gpus = self._installed()
+        self._log_directory.mkdir(parents=True, exist_ok=True)
+        log = (self._log_directory / f"vllm-{role}.log").absolute()
+        command, variables = invocation(role, environment, port, self._settings, gpus)
+        self._report(f"starting the local {role} server (log: {log})")
+        process = GuardedProcess(command, variables, log, self._settings.stop_grace)
+        if self._watch is None:
+            self._ending.clear()
+            self._watch = threading.Thread(target=self._restart_the_dead, daemon=True)
+            self._watch.start()
+        return _Server(role, process, port, log, time.monotonic(), is_second)
+
+    def _installed(self) -> tuple[LocalEnvironment, int]:
+        """The environment, and how many GPUs may be used."""
+        if not isinstance(self._environment, LocalEnvironment):
+            self._environment = self._environment()
+        return self._environment, gpu_count() if self._settings.gpu_python is not None else 0
+
+    def _wait(self, server: _Server) -> None:
+        deadline = server.started_at + self._settings.startup_timeout
+        while not _answers(server.port):
+            if self._ending.is_set():
+                raise LocalServerFailed(f"the local {server.role} server is being stopped")
+            if not server.process.running:
+                raise LocalServerFailed(_ended(server))
+            if time.monotonic() > deadline:
+                raise LocalServerFailed(
+                    f"the local {server.role} server did not answer within "
+                    f"{self._settings.startup_timeout:.0f} s. {_tail(server.log)}"
+                )
+            time.sleep(_POLL_SECONDS)
+        with self._lock:
+            first = not server.healthy.is_set()
+            server.healthy.set()
+        if first:
+            seconds = time.monotonic() - server.started_at
+            self._report(f"the local {server.role} server answers after {seconds:.0f} s")
+
+
+def _ended(server: _Server) -> str:
+    how = "crashed twice" if server.is_second else "ended"
+    return f"the local {server.role} server {how}. {_tail(server.log)}"
+
+
+def invocation(
+    role: Role,
+    environment: LocalEnvironment,
+    port: int,
+    settings: LocalVllmSettings,
+    gpus: int,
+) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that serves a role on this many GPUs, and its environment variables.
+
+    Without a GPU, or without an environment for one, the CPU build serves.
+    """
+    model, variables = _engine(role, environment, settings, gpus, _SERVER)
+    where = ["--host", _HOST, "--port", str(port), "--disable-uvicorn-access-log"]
+    return [*model, *where], variables
+
+
+def _engine(
+    role: Role,
+    environment: LocalEnvironment,
+    settings: LocalVllmSettings,
+    gpus: int,
+    module: str,
+) -> tuple[list[str], dict[str, str]]:
+    folder = environment.chat_model_dir if role == "chat" else environment.embedding_model_dir
+    if settings.gpu_python is not None and gpus:
+        python = settings.gpu_python
+        flags, device_variables = _gpu_flags(role, gpus)
+    else:
+        python = environment.python
+        flags, device_variables = [*_CPU_FLAGS[role], *_EAGER], _cpu_variables(environment)
+    command = [
+        *(str(python), "-m", module, "--model", str(folder)),
+        *("--served-model-name", _MODEL_NAMES[role], "--dtype", "bfloat16"),
+        *(*_ROLE_FLAGS[role], *flags),
+    ]
+    return command, {**os.environ, **_QUIET_VARIABLES, **device_variables}
+
+
+def gpu_count() -> int:
+    """Returns how many GPUs the driver lists; 0 without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
+    return sum(line.startswith("GPU ") for line in lines)
+
+
+def _gpu_flags(role: Role, gpus: int) -> tuple[list[str], dict[str, str]]:
+    """One GPU is shared. Of several, embeddings get the last and chat a replica on each other."""
+    if gpus == 1:
+        return [*_GPU_FLAGS[role], "--gpu-memory-utilization", _SHARED_GPU_MEMORY[role]], {}
+    own = [str(gpus - 1)] if role == "embedding" else [str(gpu) for gpu in range(gpus - 1)]
+    replicas = ["--data-parallel-size", str(len(own))] if len(own) > 1 else []
+    memory = ["--gpu-memory-utilization", _OWN_GPU_MEMORY]
+    return [*_GPU_FLAGS[role], *memory, *replicas], {"CUDA_VISIBLE_DEVICES": ",".join(own)}
+
+
+def _cpu_variables(environment: LocalEnvironment) -> dict[str, str]:
+    preloaded = [*_preloaded(environment), *os.environ.get("LD_PRELOAD", "").split(":")]
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB: 46,000 tokens of the chat model
+        # Runs the model in the engine's process. A worker of its own would import everything a
+        # third time (20 s on two cores) and bind threads to one core less than there are.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        # Milliseconds that idle threads spin; the default 200 takes cores from the other server.
+        "KMP_BLOCKTIME": "5",
+        "LD_PRELOAD": ":".join(path for path in preloaded if path),
+    }
+
+
+def _preloaded(environment: LocalEnvironment) -> list[str]:
+    """Libraries that vLLM's CPU build runs faster with, those of them that are there."""
+    folders = [Path(folder) for folder in _LIBRARY_FOLDERS]
+    allocators = [
+        found for folder in folders for found in sorted(folder.glob("libtcmalloc_minimal.so*"))
+    ]
+    openmp = environment.directory / "lib" / "libiomp5.so"
+    return [str(path) for path in (*allocators[:1], openmp) if path.is_file()]
+
+
+def _answers(port: int) -> bool:
+    # Not through a client that honours proxy variables: the server is on this machine.
+    connection = http.client.HTTPConnection(_HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+    return f"The end of {log}:\n" + "\n".join(lines)

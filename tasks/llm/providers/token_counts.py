@@ -1,0 +1,81 @@
+"""How many tokens a model reads in our texts, before anything is paid for.
+
+A server of our own is asked (vLLM's ``/tokenize``); for OpenAI's models the `tiktoken` package
+answers where it is installed and has its tables. Both on a sample, whose tokens a byte then
+hold for all. Else four bytes a token, which is right for English within a fifth.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from tasks.llm.settings.llm_config import EndpointSpec, api_key
+
+BYTES_PER_TOKEN = 4.0
+SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class TokenRate:
+    """Tokens a byte of UTF-8, and how they were found."""
+
+    per_byte: float
+    how: str
+
+    def tokens(self, text_bytes: int) -> int:
+        """Of texts of so many bytes."""
+        return round(self.per_byte * text_bytes)
+
+
+ESTIMATED = TokenRate(1 / BYTES_PER_TOKEN, "estimated at 4 bytes a token")
+
+
+def token_rate(texts: Sequence[str], spec: EndpointSpec | None, model: str) -> TokenRate:
+    """Returns the rate of a model on texts like these.
+
+    ``spec`` is the endpoint's where it is known without starting a server.
+    """
+    sample = [text for text in texts[:: max(1, len(texts) // SAMPLE)] if text][:SAMPLE]
+    total = sum(len(text.encode()) for text in sample)
+    if not total or spec is None:
+        return ESTIMATED
+    counted = _by_server(sample, spec) if spec.urls[0] else _by_tiktoken(sample, model)
+    if counted is None:
+        return ESTIMATED
+    return TokenRate(counted.tokens / total, f"{counted.how} on {len(sample)} prompts")
+
+
+@dataclass(frozen=True)
+class _Counted:
+    tokens: int
+    how: str
+
+
+def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
+    root = str(spec.urls[0]).removesuffix("/v1")
+    headers = {"Authorization": f"Bearer {api_key(spec).get_secret_value()}"}
+    tokens = 0
+    try:
+        with httpx.Client(headers=headers, timeout=10) as client:
+            for text in sample:
+                body = {"model": spec.model, "prompt": text}
+                tokens += int(
+                    client.post(f"{root}/tokenize", json=body).raise_for_status().json()["count"]
+                )
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None  # No vLLM, or not there: an estimate will do.
+    return _Counted(tokens, "counted by the server")
+
+
+def _by_tiktoken(sample: list[str], model: str) -> _Counted | None:
+    if importlib.util.find_spec("tiktoken") is None:
+        return None
+    tiktoken = importlib.import_module("tiktoken")
+    try:
+        encoding = tiktoken.encoding_for_model(model)
+    except (KeyError, OSError):
+        return None  # A model it does not know, or tables that it could not fetch.
+    return _Counted(sum(len(encoding.encode_ordinary(text)) for text in sample), "tiktoken")

@@ -1,0 +1,1 @@
+"""Which endpoint answers, at what price and within which budget."""

@@ -1,0 +1,1 @@
+"""Prompts in shards, answered over HTTP and journaled."""

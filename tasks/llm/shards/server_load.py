@@ -1,0 +1,96 @@
+"""What vLLM servers say of themselves while a stage asks them, behind the stage's bar.
+
+Other servers have no such ``/metrics``: they are asked once, and nothing is shown.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tasks.frame.progress import Progress
+from tasks.llm.settings.llm_config import EndpointSpec
+
+POLL_SECONDS = 2.0
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+
+
+@dataclass(frozen=True)
+class ServerLoad:
+    """Requests in work and in the queue; tokens read and written since the server started."""
+
+    running: int
+    waiting: int
+    tokens: int
+
+    def __add__(self, other: "ServerLoad") -> "ServerLoad":
+        return ServerLoad(
+            self.running + other.running,
+            self.waiting + other.waiting,
+            self.tokens + other.tokens,
+        )
+
+
+@contextmanager
+def load_shown(spec: EndpointSpec, bar: Progress) -> Iterator[None]:
+    """Shows the servers' load behind the bar while the block runs."""
+    roots = [url.removesuffix("/v1") for url in spec.urls if url is not None]
+    ended = threading.Event()
+    # Prefect keeps its settings in the context. A thread without it would tell the bar to another
+    # API: Prefect starts a server for it, which takes more than the asking.
+    poll = threading.Thread(target=copy_context().run, args=(_poll, roots, bar, ended), daemon=True)
+    poll.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        poll.join()
+
+
+def parse_load(text: str) -> ServerLoad | None:
+    """Returns the load that a ``/metrics`` page tells; None where it is not vLLM's."""
+    values: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+    if RUNNING not in values:
+        return None
+    tokens = sum(int(values.get(name, 0)) for name in TOKENS)
+    return ServerLoad(int(values[RUNNING]), int(values.get(WAITING, 0)), tokens)
+
+
+def note_of(load: ServerLoad, earlier: ServerLoad, seconds: float) -> str:
+    """Returns the load in a few words, with the tokens a second since ``earlier``."""
+    rate = max(0, load.tokens - earlier.tokens) / seconds  # A server that restarted counts anew.
+    return f"{load.running} running, {load.waiting} waiting, {rate:,.0f} tokens/s"
+
+
+def _poll(roots: list[str], bar: Progress, ended: threading.Event) -> None:
+    earlier, at = _load(roots), time.monotonic()
+    while earlier is not None and not ended.wait(POLL_SECONDS):
+        if (load := _load(roots)) is None:
+            continue  # Down for the moment: the endpoint's breaker says so.
+        now = time.monotonic()
+        bar.advance(0, note_of(load, earlier, now - at))
+        earlier, at = load, now
+
+
+def _load(roots: list[str]) -> ServerLoad | None:
+    loads = []
+    for root in roots:
+        try:
+            page = httpx.get(f"{root}/metrics", timeout=POLL_SECONDS, trust_env=False)
+            found = parse_load(page.raise_for_status().text)
+        except (httpx.HTTPError, ValueError):
+            return None
+        if found is None:
+            return None
+        loads.append(found)
+    return sum(loads, ServerLoad(0, 0, 0)) if loads else None

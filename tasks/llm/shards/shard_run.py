@@ -1,0 +1,203 @@
+"""Has prompts asked shard by shard: each is one Prefect task run with bounded concurrency inside.
+
+Prompts are spooled to a file, of which a shard reads its slice, in whatever process it runs.
+"""
+
+import fcntl
+import gc
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+
+from artifacts import columns as col
+from artifacts.ledger.answers import Answer, Role
+from artifacts.ledger.claims import PROMPT
+from artifacts.ledger.ledger import Ledger
+from artifacts.ownership import if_abandoned
+from artifacts.store import Store
+from prompts.render import ChatPrompt
+from tasks.frame import progress
+from tasks.llm.client import event_loop
+from tasks.llm.client.ask import (
+    ChatRequest,
+    EmbeddingRequest,
+    Failure,
+    Outcome,
+    complete,
+    embed,
+    require_server,
+)
+from tasks.llm.client.servers import open_lanes
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.budget import spending_of
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key
+from tasks.llm.shards.server_load import load_shown
+from tasks.llm.shards.shard import Limits, Shard, ShardOutcome
+
+
+class OtherShardFailed(RuntimeError):
+    """A shard was not begun, because another one of its stage had failed."""
+
+
+@contextmanager
+def connected(spec: EndpointSpec) -> Iterator[None]:
+    """Keeps connections, and what is known of servers that are down, while the block asks shards.
+
+    Raises:
+        EndpointDown: no server is there.
+    """
+    require_server(spec)
+    # What is loaded by now is a million objects. To look through them for garbage again and again,
+    # while answers come and go, would take a fifth of this process's time.
+    gc.freeze()
+    try:
+        with event_loop.held(open_lanes(spec, api_key(spec))):
+            yield
+    finally:
+        gc.unfreeze()
+
+
+def ask_in_shards(
+    label: str,
+    role: Role,
+    missing: pl.DataFrame,
+    endpoint: Endpoint,
+    config: LlmConfig,
+    store: Store,
+    limits: Limits,
+) -> list[ShardOutcome]:
+    """Returns what came of ``key, prompt`` (`missing`), a shard each; answers are in the ledger.
+
+    Raises:
+        EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
+    """
+    spec = endpoint.spec()
+    starts = range(0, missing.height, config.shard_size)
+    with (
+        _spooled(missing, store.workspace("spool"), config.shard_size) as spool,
+        progress.progress(label, missing.height) as bar,
+        load_shown(spec, bar),
+    ):
+        shards = [
+            Shard(
+                label=label,
+                number=number,
+                of=len(starts),
+                role=role,
+                spool=str(spool),
+                start=start,
+                stop=min(start + config.shard_size, missing.height),
+                spec=spec,
+                limits=limits,
+                store_root=str(store.local),
+                progress_token=bar.token,
+                spending_token=endpoint.spending.token,
+            )
+            for number, start in enumerate(starts, start=1)
+        ]
+        # Also those that go on beside one that failed: what they are told is paid for.
+        outcomes = answer_shard.map(shards).result(raise_on_failure=False)
+        return _whole(outcomes)  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[Path]:
+    """Gives a file of the prompts, locked (``flock``) while the block runs; it is gone afterwards,
+    and so are those that killed processes left, whose locks went with them."""
+    for left in folder.glob("*.parquet"):
+        with if_abandoned(left) as is_mine:
+            if is_mine:
+                left.unlink(missing_ok=True)
+    spool = folder / f"{uuid.uuid4().hex}.parquet"
+    # Locked before it bears the name that others look for, as a journal is.
+    unseen = spool.with_suffix(".new")
+    # Row groups of a shard's size: who reads one shard decodes no other.
+    prompts.write_parquet(unseen, row_group_size=shard_size)
+    with unseen.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unseen.rename(spool)
+        try:
+            yield spool
+        finally:
+            spool.unlink(missing_ok=True)
+
+
+def _shard_name() -> str:
+    shard = task_run.parameters["shard"]
+    return f"{shard.label} shard {shard.number}/{shard.of}"
+
+
+@task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
+def answer_shard(shard: Shard) -> ShardOutcome:
+    """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
+    if not Path(shard.spool).exists():
+        raise OtherShardFailed(f"{shard.label}: not asked, because another shard has failed")
+    try:
+        return _answered(shard)
+    except BaseException:
+        # Those that have not begun, in whatever process, must not go on asking.
+        Path(shard.spool).unlink(missing_ok=True)
+        raise
+
+
+def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
+    """Raises the error that ended the first shard by itself; else returns all."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for error in sorted(errors, key=lambda error: isinstance(error, OtherShardFailed)):
+        raise error
+    return [outcome for outcome in outcomes if isinstance(outcome, ShardOutcome)]
+
+
+def _answered(shard: Shard) -> ShardOutcome:
+    length = shard.stop - shard.start
+    rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
+    spending = spending_of(shard.spending_token)
+    failures: list[tuple[str, str]] = []
+    answered, shown = 0, 0
+    with Ledger(Path(shard.store_root), shard.role).journal(shard.spec.model) as journal:
+
+        def keep(outcomes: list[Outcome]) -> None:
+            nonlocal answered
+            good = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+            journal.append(*good)
+            answered += len(good)
+            failures.extend((bad.key, bad.reason) for bad in outcomes if isinstance(bad, Failure))
+
+        def show() -> None:
+            nonlocal shown
+            journal.flush()  # Here, because the asking loop would stand still meanwhile.
+            arrived = answered + len(failures)
+            progress.advance(shard.progress_token, arrived - shown)
+            shown = arrived
+
+        if shard.role is Role.CHAT:
+            asked = complete(_chat_requests(rows, shard), shard.spec, keep, spending, show)
+        else:
+            asked = embed(
+                _embedding_requests(rows), shard.spec, keep, shard.limits.width, spending, show
+            )
+    return ShardOutcome(
+        prompt_tokens=asked.paid.prompt_tokens,
+        completion_tokens=asked.paid.completion_tokens,
+        usd=asked.paid.usd,
+        failures=tuple(failures),
+        answered=answered,
+        over_budget=asked.over_budget,
+    )
+
+
+def _chat_requests(rows: pl.DataFrame, shard: Shard) -> Iterator[ChatRequest]:
+    for key, prompt in rows.select(col.KEY, PROMPT).iter_rows():
+        asked = ChatPrompt.model_validate_json(prompt)
+        yield ChatRequest(key, asked, shard.limits.max_tokens, shard.limits.max_words)
+
+
+def _embedding_requests(rows: pl.DataFrame) -> Iterator[EmbeddingRequest]:
+    for key, text in rows.select(col.KEY, PROMPT).iter_rows():
+        yield EmbeddingRequest(key, text)

@@ -1,0 +1,172 @@
+"""May a new model replace the one that is served? A margin on quality, limits for its lists.
+
+How the two are compared, from the soundest basis to the weakest:
+
+1. One dataset: the validation NDCG@10 of both trainings, ranked alike. Same split, same events.
+2. The data changed, a training recorded none, or one ranked only a sample of users or items: both
+   models rank the same held-out events of the new data, those that neither trained on
+   (`tasks.promoting.rematch`).
+3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
+   recorded figures if they were ranked alike, with the words that they are of different events.
+
+Nothing is compared where nothing is served, where the served model is of another catalogue, or
+where one of them has no held-out events; then only the lists decide: how many users have one, and
+the limits of `tasks.promoting.quality_guards`.
+"""
+
+from dataclasses import dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from artifacts import columns as col
+from artifacts.bundles import SERVING, parts_of
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.results import RECOMMENDATIONS, read_table
+from artifacts.manifest import ArtifactRef, Manifest
+from artifacts.store import ArtifactMissing, Store
+from artifacts.strict import Strict
+from tasks.promoting.quality_guards import GuardThresholds, guard_violations
+from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.promoting.verdict import Verdict
+
+VALIDATION_NDCG = "validation_ndcg"
+"""Under this name a model's manifest counts the NDCG@10 of its best epoch."""
+
+
+class PromotionConfig(Strict):
+    """When a new model is served without anybody being asked."""
+
+    gate: bool = Field(default=True, description="False serves whatever was made.")
+    margin: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="How much worse NDCG@10 may be, as a share of the served model's: noise must "
+        "not hold a model back, a fault must.",
+    )
+    min_user_coverage: float = Field(
+        default=0.95, ge=0, le=1, description="Least share of users with recommendations."
+    )
+    guards: GuardThresholds = Field(
+        default=GuardThresholds(min_served_share=0.95),
+        description="Limits for the counts of the recommendations.",
+    )
+    max_events: int = Field(
+        default=50_000, ge=1, description="Most events that both models rank after a new dump."
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """NDCG@10 of both; None where there is nothing to compare. ``basis`` says what was asked."""
+
+    served: float | None
+    candidate: float | None
+    basis: str
+
+    @property
+    def change(self) -> float | None:
+        """The candidate's gain as a share of the served model's figure."""
+        if self.served is None or self.candidate is None or not self.served > 0:
+            return None
+        return self.candidate / self.served - 1
+
+
+@task(name="promotion gate", task_run_name="promotion gate", cache_policy=NO_CACHE)
+def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: str) -> Verdict:
+    """Returns whether a release may replace the one that is served."""
+    store = Store(store_root)
+    serving = store.pointed(SERVING)
+    parts = parts_of(store, candidate)
+    if serving is None:
+        comparison = Comparison(None, None, "nothing was served before")
+    elif serving == candidate:
+        comparison = Comparison(None, None, "the same release as the one in use")
+    else:
+        comparison = compare(store, serving, parts, config.max_events)
+    counts = store.manifest(parts["recommendations"]).counts
+    broken = guard_violations(counts, config.guards)
+    return judge(comparison, user_coverage(store, parts), config, broken)
+
+
+def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: int) -> Comparison:
+    """Compares a candidate's parts with the release in use, on the soundest basis there is."""
+    try:
+        served = parts_of(store, serving)
+        old, new = _validation_figures(store, served, candidate)
+    except ArtifactMissing as error:
+        return Comparison(None, None, f"the served release cannot be read ({error.args[0]})")
+    if served["dataset"] == candidate["dataset"] and old is not None and new is not None:
+        return Comparison(old, new, "validation events of one split")
+    try:
+        found = rematch(store, served, candidate, max_events)
+    except AnotherCatalogue as error:
+        return Comparison(None, None, f"not compared: {error}")
+    except NotComparable as error:
+        return _recorded(old, new, str(error))
+    basis = f"both models on {found.targets:,} {found.split} events that neither trained on"
+    return Comparison(found.served, found.candidate, basis)
+
+
+def judge(
+    comparison: Comparison,
+    coverage: float,
+    config: PromotionConfig,
+    broken_guards: tuple[str, ...] = (),
+) -> Verdict:
+    """Applies margin, floor and guards; a verdict for an open gate still tells what was found."""
+    against = []
+    served, candidate = comparison.served, comparison.candidate
+    if served is not None and candidate is not None and candidate < served * (1 - config.margin):
+        against.append(
+            f"NDCG@10 {candidate:.4f} against {served:.4f} of the served model, more than "
+            f"{config.margin:.0%} worse ({comparison.basis})"
+        )
+    if coverage < config.min_user_coverage:
+        against.append(
+            f"recommendations for {coverage:.1%} of the users, less than "
+            f"{config.min_user_coverage:.1%}"
+        )
+    against += [f"recommendations: {sentence}" for sentence in broken_guards]
+    return Verdict(
+        promoted=not against or not config.gate,
+        reasons=tuple(against),
+        basis=comparison.basis,
+        served_ndcg=served,
+        candidate_ndcg=candidate,
+        user_coverage=coverage,
+    )
+
+
+def user_coverage(store: Store, parts: Parts) -> float:
+    """Returns the share of the dataset's users who have at least one recommendation."""
+    users = read_dataset(store, parts["dataset"]).users.height
+    table = read_table(store, parts["recommendations"], RECOMMENDATIONS)
+    return table[col.USER_ID].n_unique() / users if users else 0.0
+
+
+def _recorded(old: float | None, new: float | None, why_not_asked: str) -> Comparison:
+    if old is None or new is None:
+        return Comparison(None, None, f"not compared: {why_not_asked}")
+    return Comparison(old, new, f"recorded figures of different events: {why_not_asked}")
+
+
+def _validation_figures(
+    store: Store, served: Parts, candidate: Parts
+) -> tuple[float | None, float | None]:
+    """The recorded NDCG@10 of both; none where one was ranked among other items or users."""
+    old, new = (store.manifest(parts["model"]) for parts in (served, candidate))
+    if _validated_on(old) != _validated_on(new):
+        return None, None
+    return old.counts.get(VALIDATION_NDCG), new.counts.get(VALIDATION_NDCG)
+
+
+def _validated_on(model: Manifest) -> tuple[object, ...]:
+    """The settings without which a figure means nothing: 100 candidates make it several times
+    that of full ranking."""
+    train = model.parameters.get("train")
+    settings = train if isinstance(train, dict) else {}
+    sampled = settings.get("validation_candidates"), settings.get("validation_users")
+    return *sampled, settings.get("seed") if any(sampled) else None  # The seed draws both.

@@ -1,0 +1,121 @@
+"""From a request to an answer: the recommender in use, its limits, and messages about items."""
+
+from fastapi import HTTPException
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from model.data.sequences import IntArray
+from tasks.serving.catalogue import ItemName
+from tasks.serving.limits import Limits
+from tasks.serving.messages import (
+    Ask,
+    DomainList,
+    ItemId,
+    ReasonItem,
+    Recommended,
+    RecommendedItem,
+    ShownItem,
+)
+from tasks.serving.recommender import Recommender
+from tasks.serving.request_batches import Batcher, Job, Picks
+from tasks.serving.state import ServingState
+
+
+class Service:
+    """What the routes share: the recommender in use, its batcher, the limits."""
+
+    def __init__(self, recommender: Recommender, limits: Limits) -> None:
+        self.recommender, self.limits = recommender, limits
+        self.batcher = Batcher()
+
+    async def recommended(
+        self,
+        recommender: Recommender,
+        state: ServingState,
+        history: IntArray,
+        unknown: list[ItemName],
+        ask: Ask,
+    ) -> Recommended:
+        """Raises `UnknownDomain`, or HTTPException beyond a limit."""
+        if ask.k > self.limits.max_k:
+            raise HTTPException(422, f"k is {ask.k}; at most {self.limits.max_k} is allowed")
+        names = state.catalogue.domains if ask.domains is None else ask.domains
+        domains = tuple(dict.fromkeys(state.catalogue.domain_number(name) for name in names))
+        job = Job(state, history, domains, ask.k, ask.exclude_seen)
+        picks = await self.batcher.ask(job)
+        return Recommended(
+            release=recommender.facts.ref.fingerprint,
+            basis="history" if len(history) else "popularity",
+            unknown_items=[item_id_of(name) for name in unknown],
+            domains=domain_lists(state, history, picks, ask.reasons),
+        )
+
+    def known(self, state: ServingState, items: list[ItemId]) -> tuple[IntArray, list[ItemName]]:
+        """Returns indices and unknown names; raises HTTPException for too long a history."""
+        if len(items) > self.limits.max_history:
+            raise HTTPException(
+                422,
+                f"a history of {len(items)} items; at most {self.limits.max_history} are allowed: "
+                "send the newest",
+            )
+        return state.catalogue.split_known(item_name(item) for item in items)
+
+
+def domain_lists(
+    state: ServingState, history: IntArray, picks: Picks, reasons: int
+) -> list[DomainList]:
+    """Returns the picks by name and title, each with some items of the history as reasons."""
+    return [
+        DomainList(
+            domain=state.catalogue.domains[number],
+            items=[
+                _recommended(state, history, item, rank, score, reasons)
+                for rank, (item, score) in enumerate(zip(*picks[number], strict=True), start=1)
+            ],
+        )
+        for number in sorted(picks)
+    ]
+
+
+def shown(state: ServingState, item: int) -> ShownItem:
+    """Returns an item by index as people read it."""
+    key = state.catalogue.keys[item - 1]
+    title = state.catalogue.titles[item - 1]
+    return ShownItem(domain=key.domain, item_id=key.item_id, title=title)
+
+
+def item_name(item: ItemId) -> ItemName:
+    """Returns the name that the catalogue understands."""
+    return item.item_id if item.domain is None else (item.domain, item.item_id)
+
+
+def item_id_of(name: ItemName) -> ItemId:
+    """The inverse of `item_name`."""
+    if isinstance(name, str):
+        return ItemId(item_id=name)
+    return ItemId(domain=name[0], item_id=name[1])
+
+
+def json_response(message: BaseModel) -> Response:
+    """FastAPI would check a message that is a checked model once more."""
+    return Response(message.model_dump_json(), media_type="application/json")
+
+
+def _recommended(
+    state: ServingState, history: IntArray, item: int, rank: int, score: float, reasons: int
+) -> RecommendedItem:
+    key = state.catalogue.keys[item - 1]
+    near = state.reasons(history, item, reasons) if reasons and len(history) else []
+    return RecommendedItem(
+        domain=key.domain,
+        item_id=key.item_id,
+        title=state.catalogue.titles[item - 1],
+        rank=rank,
+        score=round(score, 4),
+        reasons=[
+            ReasonItem(
+                **shown(state, reason.item).model_dump(), similarity=round(reason.similarity, 3)
+            )
+            for reason in near
+        ],
+    )

@@ -1,0 +1,116 @@
+"""Opens what is served: model, catalogue, histories and profiles of one release, in memory."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from artifacts import columns as col
+from artifacts.bundles import SERVING, parts_of
+from artifacts.kinds.dataset import Dataset, read_dataset
+from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
+from artifacts.manifest import ArtifactRef, Kind
+from artifacts.store import Store
+from model.checkpoint import load_model
+from model.data.sequences import IntArray, Sequences
+from model.network.tri_thread import TriThread
+from tasks.frame.model_inputs import sequences_of
+from tasks.serving.catalogue import Catalogue
+from tasks.serving.text_space import TextSpace, text_space
+
+LATEST = "latest"
+
+
+class NothingServed(LookupError):
+    """The store has no such release."""
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """Where a release comes from. `embedding` are the parameters of its item embeddings."""
+
+    ref: ArtifactRef
+    model: ArtifactRef
+    created: datetime
+    notes: tuple[str, ...]
+    embedding: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class OpenRelease:
+    """A release in memory.
+
+    Attributes:
+        vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
+        last_seen: int64 (users,), seconds since 1970 of the latest event; -1 without events.
+        profiles: what the language model wrote, by user id.
+    """
+
+    facts: ReleaseFacts
+    catalogue: Catalogue
+    model: TriThread
+    vectors: NDArray[np.float32]
+    space: TextSpace
+    histories: Sequences
+    user_ids: list[str]
+    last_seen: IntArray
+    profiles: dict[str, str]
+
+
+def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
+    """Returns the release in use, or one by its fingerprint; raises `NothingServed`."""
+    if release == LATEST:
+        ref = store.pointed(SERVING)
+        if ref is None:
+            raise NothingServed(f"{store.root} serves nothing yet; run `llm4cdsr run` first")
+        return ref
+    made = [manifest.fingerprint for manifest in store.artifacts(Kind.RELEASE)]
+    if release not in made:
+        raise NothingServed(
+            f"{store.root} has no release {release!r}; it has {', '.join(made) or 'none'}"
+        )
+    return ArtifactRef(kind=Kind.RELEASE, fingerprint=release)
+
+
+def open_release(store: Store | str | Path, release: str = LATEST) -> OpenRelease:
+    """Reads a release; raises `NothingServed` or `ArtifactMissing`."""
+    opened = store if isinstance(store, Store) else Store(store)
+    ref = release_ref(opened, release)
+    parts = parts_of(opened, ref)
+    data = read_dataset(opened, parts["dataset"])
+    embeddings = read_item_embeddings(opened, parts["embeddings"])
+    profiles = read_user_profiles(opened, parts["profiles"]).profiles
+    projections = read_item_tables(opened, parts["tables"]).projections
+    manifest = opened.manifest(ref)
+    bought = np.bincount(data.item_indices, minlength=data.items.height + 1)
+    return OpenRelease(
+        facts=ReleaseFacts(
+            ref=ref,
+            model=parts["model"],
+            created=manifest.created,
+            notes=tuple(manifest.notes),
+            embedding=opened.manifest(parts["embeddings"]).parameters,
+        ),
+        catalogue=Catalogue(data.items, data.domains, data.domain_starts, bought),
+        model=load_model(opened.path(parts["model"]))[0],
+        vectors=embeddings.vectors,
+        space=text_space(projections, embeddings, data),
+        histories=sequences_of(data),
+        user_ids=data.users[col.USER_ID].to_list(),
+        last_seen=_last_seen(data),
+        profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
+    )
+
+
+def _last_seen(data: Dataset) -> IntArray:
+    latest = pl.DataFrame({"user": data.user_of_event, "time": data.timestamps})
+    found = latest.group_by("user").agg(pl.col("time").max())
+    last = np.full(data.users.height, -1, np.int64)
+    last[found["user"].to_numpy()] = found["time"].to_numpy()
+    return last

@@ -1,0 +1,29 @@
+"""What the console script sets before anything else is imported."""
+
+import os
+
+import httpx
+import pytest
+
+from flows.cli.entry import spare_this_machine_the_proxy
+from tasks.llm.providers.dummy_endpoint import running_dummy_endpoint
+from tasks.system.free_port import free_port
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("spared", [None, "intranet.example"])
+def test_a_companys_proxy_is_not_asked_for_servers_of_this_machine(
+    variable: str, spared: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")  # nobody listens there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        if spared is not None:
+            monkeypatch.setenv(name, spared)
+    with running_dummy_endpoint() as server:
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.base_url}/models")
+        spare_this_machine_the_proxy()
+        assert httpx.get(f"{server.base_url}/models").status_code == 200
+    if spared is not None:
+        assert os.environ["NO_PROXY"].split(",")[0] == spared

@@ -1,0 +1,39 @@
+"""What the command line refuses before anything is read or paid."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.commands import app
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--column", "user_id=reviewer"], "reviewer is none of our columns (user_id,"),
+        (["--column", "reviewer"], "write THEIRS=OURS"),
+        (["--set", "model.hidden=64"], "tables are made for a model of width 128"),
+    ],
+)
+def test_a_run_that_cannot_end_well_does_not_begin(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    files = [tmp_path / name for name in ("events.csv", "items.csv")]
+    for file in files:
+        file.write_text("nothing is read of it")
+    store = ["--store", str(tmp_path / "store"), "--provider", "dummy"]
+    dump = ["--interactions", str(files[0]), "--items", str(files[1])]
+    ended = CliRunner().invoke(app, ["run", *dump, *store, *options], env={"COLUMNS": "300"})
+    assert ended.exit_code == 2
+    assert said in " ".join(ended.output.split())
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_device_that_is_not_there_ends_a_run_before_it_asks_anything(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,item_id,domain,timestamp\n")
+    store = ["--store", str(tmp_path / "store"), "--provider", "dummy"]
+    dump = ["--interactions", str(tmp_path / "e.csv"), "--items", str(tmp_path / "e.csv")]
+    ended = CliRunner().invoke(app, ["run", *dump, *store, "--device", "cuda:99"])
+    assert "cuda:99" in str(ended.exception)
+    assert not (tmp_path / "store").exists()

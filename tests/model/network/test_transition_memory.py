@@ -1,0 +1,201 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.data.sequences import TEST, VALIDATION, Sequences, sequences_from_lists
+from model.data.tables import ItemTables
+from model.network.transition_memory import TransitionMemory
+from model.scoring.model_scorer import CandidateScorer, ModelScorer
+from model.scoring.new_items import with_catalogue
+from model.scoring.top_k import recommend
+from model.scoring.top_k_among import recommend_among
+from model.training.memory_fit import READING, remember
+from model.training.trainer import fit
+from tests.model.conftest import Shop, with_other_items
+
+STARTS, NAMES = [0, 3, 6], ("a", "b")
+WITH_MEMORY: dict[str, object] = {"memory_events": 3, "memory_reach": 4}
+
+
+def filled(lists: list[list[int]], events: int = 2, reach: int = 2) -> TransitionMemory:
+    config = ModelConfig.model_validate({"memory_events": events, "memory_reach": reach})
+    memory = TransitionMemory(np.array(STARTS), config)
+    memory.learn(sequences_from_lists(lists, STARTS, NAMES))
+    return memory
+
+
+def added(memory: TransitionMemory, newest: list[list[int]], domain: int) -> np.ndarray:
+    return memory(memory.look_up(torch.tensor(newest), domain)).numpy()
+
+
+def naive_addition(
+    memory: TransitionMemory, lists: list[list[int]], newest: list[int], item: int
+) -> float:
+    """One item's addition from the histories themselves, pair by pair."""
+    low, high = (0, 3) if item <= 3 else (3, 6)
+    domain = int(item > 3)
+    share = 0.0
+    for age, event in enumerate(newest):
+        if event == 0:
+            continue
+        own = low < event <= high
+        weight = math.exp(-memory.fading[0 if own else 1] * age)
+        weight *= 1.0 if own else math.exp(memory.other[0])
+        total = wanted = 0.0
+        for history in lists:
+            for i, earlier in enumerate(history):
+                for distance, later in enumerate(history[i + 1 : i + 1 + memory.reach], start=1):
+                    if earlier == event and low < later <= high:
+                        total += 1 / distance
+                        wanted += (later == item) / distance
+        share += weight * wanted / (total + math.exp(memory.prior[domain]))
+    return float(memory.gain[domain]) * math.log1p(share / math.exp(memory.floor[domain]))
+
+
+def test_the_addition_matches_a_count_by_hand_over_all_histories() -> None:
+    rng = np.random.default_rng(1)
+    lists = [rng.integers(1, 7, rng.integers(0, 9)).tolist() for _ in range(8)]
+    memory = filled(lists, events=3, reach=4)
+    memory.other.fill_(0.7)
+    memory.fading.copy_(torch.tensor([0.4, 0.9]))
+    memory.gain.copy_(torch.tensor([0.5, 1.5]))
+    newest = [[2, 5, 1], [6, 0, 0], [0, 0, 0]]
+    for domain in range(2):
+        got = added(memory, newest, domain)
+        wanted = [
+            [naive_addition(memory, lists, q, 3 * domain + j) for j in (1, 2, 3)] for q in newest
+        ]
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_what_never_followed_gets_nothing() -> None:
+    assert added(filled([[1, 2, 3]]), [[1, 0]], 1).tolist() == [[0, 0, 0]]
+    assert added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 0] == 0
+    assert (
+        added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 1]
+        > added(filled([[1, 2, 3]]), [[1, 0]], 0)[0, 2]
+        > 0
+    )
+
+
+def fitted_reading(sequences: Sequences, shop: Shop) -> dict[str, torch.Tensor]:
+    model = shop.model(WITH_MEMORY)
+    remember(model, sequences, seed=0)
+    return dict(model.memory.state_dict()) if model.memory is not None else {}
+
+
+@pytest.mark.parametrize("split", [VALIDATION, TEST])
+def test_counts_never_hold_a_held_out_event_and_the_reading_no_test_event(
+    shop: Shop, split: int
+) -> None:
+    others = with_other_items(shop.sequences, shop.sequences.split == split)
+    before = fitted_reading(shop.sequences, shop)
+    after = fitted_reading(others, shop)
+    for name, value in before.items():
+        if split == TEST or name not in READING:
+            assert torch.equal(after[name], value), name
+    if split == VALIDATION:
+        assert any(not torch.equal(after[name], before[name]) for name in READING)
+
+
+def test_the_reading_trusts_a_memory_that_is_right_and_not_one_that_is_wrong(shop: Shop) -> None:
+    """Item n is followed by n + 1; or, in validation, by what never followed before."""
+    around = [[(start + t) % 18 + 1 for t in range(7)] for start in range(18)] * 3
+    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
+    right = sequences_from_lists(around, starts, names, held_out=2)
+    wrong = replace(
+        right, items=np.where(right.split == VALIDATION, (right.items + 8) % 18 + 1, right.items)
+    )
+    trusting, doubting = fitted_reading(right, shop), fitted_reading(wrong, shop)
+    start = ModelConfig.model_validate(WITH_MEMORY)
+    blank = TransitionMemory(shop.sequences.domain_starts, start)
+    assert (trusting["gain"] > blank.gain).all()
+    assert (doubting["gain"] < blank.gain).all()
+
+
+def test_a_refitted_model_remembers_the_validation_events_too(shop: Shop) -> None:
+    once = fit(shop.sequences, shop.tables, shop.config(WITH_MEMORY)).model.memory
+    config = shop.config(WITH_MEMORY, {"refit": True})
+    again = fit(shop.sequences, shop.tables, config).model.memory
+    assert once is not None
+    assert again is not None
+    everything = shop.model(WITH_MEMORY).memory
+    assert everything is not None
+    everything.learn(shop.sequences.with_validation_in_training().training())
+    assert torch.equal(again.totals, everything.totals)
+    assert not torch.equal(again.totals, once.totals)
+    assert all(torch.equal(getattr(again, name), getattr(once, name)) for name in READING)
+
+
+def test_new_items_and_moved_ones_keep_the_memory_right(shop: Shop) -> None:
+    """The first domain grows by two items: everything behind them moves by two."""
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    starts = np.array([0, 9, 20])
+    previous = np.concatenate((np.arange(8), [0, 0], np.arange(8, 19)))
+    tables = ItemTables(*(t[previous] for t in (shop.tables.global_table, shop.tables.local_table)))
+    grown = with_catalogue(model, tables, starts, previous)
+    new_of_old = np.concatenate((np.arange(8), np.arange(10, 21)))
+    moved = replace(shop.sequences, items=new_of_old[shop.sequences.items], domain_starts=starts)
+    users = np.arange(23)
+    for domain, kept in ((0, slice(0, 7)), (1, slice(None))):
+        wanted = ModelScorer(model).score(shop.sequences.prefixes_of_users(users), domain)
+        got = ModelScorer(grown).score(moved.prefixes_of_users(users), domain)[:, kept]
+        torch.testing.assert_close(got, wanted)
+
+
+def test_recommendations_rank_by_network_and_memory_together(shop: Shop) -> None:
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    users = np.arange(23)
+    alone = recommend(ModelScorer(model), shop.sequences, users, 0)
+    model.memory.learn(shop.sequences.training())
+    dense, evidence = ModelScorer(model).parts(shop.sequences.prefixes_of_users(users), 0)
+    assert evidence is not None
+    together = recommend(ModelScorer(model), shop.sequences, users, 0)
+    assert not np.array_equal(alone.items, together.items)
+    torch.testing.assert_close(
+        ModelScorer(model).score(shop.sequences.prefixes_of_users(users), 0),
+        dense + model.memory(evidence),
+    )
+
+
+class NearestByProduct:
+    """Proposes the columns of largest product: an exact stand-in for a search index."""
+
+    def __init__(self, vectors: torch.Tensor) -> None:
+        self.vectors = vectors
+
+    def columns(self, states: np.ndarray, count: int) -> np.ndarray:
+        products = torch.from_numpy(states) @ self.vectors.T
+        return products.topk(min(count, len(self.vectors))).indices.numpy()
+
+
+def test_few_candidates_and_the_memory_find_what_scoring_everything_finds(shop: Shop) -> None:
+    """The source proposes the network's best alone; what the memory lifts comes from the memory."""
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    scorer = ModelScorer(model)
+    users = np.flatnonzero(np.diff(shop.sequences.offsets))  # without a history all scores tie
+    source = NearestByProduct(scorer.vectors[1])
+    wanted = recommend(scorer, shop.sequences, users, 1, 3)
+    got = recommend_among(scorer, source, shop.sequences, users, 1, 3, candidates=6)
+    np.testing.assert_array_equal(got.items, wanted.items)
+    np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-5)
+
+
+def test_a_candidates_score_has_the_memory_in_it(shop: Shop) -> None:
+    model = shop.model({**WITH_MEMORY, "members": 2})
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    prefixes = shop.sequences.prefixes_of_users(np.arange(23))
+    items = np.tile(np.arange(8, 19), (23, 1))
+    torch.testing.assert_close(
+        CandidateScorer(model).score(prefixes, 1, items), ModelScorer(model).score(prefixes, 1)
+    )

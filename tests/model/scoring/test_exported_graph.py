@@ -1,0 +1,43 @@
+"""The path for export gives what the scorer gives, whatever the switches of the model."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.scoring.exported_graph import ScoringPath
+from model.scoring.model_scorer import ModelScorer
+from tests.model.conftest import Shop
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {},
+        {"scoring": "cosine", "block": "pre_norm", "heads": 2},
+        {"global_thread": False},
+        {"local_threads": False},
+        {"positions": "rotary", "global_correction": True},
+        {"members": 3, "scoring": "cosine"},
+        {"members": 2, "local_threads": False, "memory_events": 3, "memory_reach": 4},
+        {"memory_events": 3},
+    ],
+)
+def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, object]) -> None:
+    model = shop.model(switches)
+    if model.memory is not None:
+        model.memory.learn(shop.sequences)
+        model.memory.gain.copy_(torch.tensor([0.5, 2.0]))
+        model.memory.other.fill_(0.3)
+    scorer = ModelScorer(model)
+    path = ScoringPath(scorer).eval()
+    users = np.arange(shop.sequences.user_count)  # Histories of one domain and none among them.
+    offsets = shop.sequences.offsets
+    padded = torch.zeros(len(users), int(np.diff(offsets).max()), dtype=torch.int64)
+    for user in users:
+        items = shop.sequences.items[offsets[user] : offsets[user + 1]]
+        padded[user, : len(items)] = torch.from_numpy(items)
+    with torch.inference_mode():
+        found = path(padded)
+    prefixes = shop.sequences.prefixes_of_users(users)
+    for domain, scores in enumerate(found):
+        torch.testing.assert_close(scores, scorer.score(prefixes, domain), rtol=1e-4, atol=1e-5)

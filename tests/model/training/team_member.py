@@ -1,0 +1,43 @@
+"""One process of a team, started by torchrun: fits what a JSON file asks, writes what came of it.
+
+torchrun --nproc-per-node 2 tests/model/training/team_member.py WANTED.json FOLDER
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import write_tensors
+from model.training.processes import Team, team
+from model.training.trainer import fit
+from tests.model.conftest import small_shop
+
+
+def main(wanted: Path, folder: Path) -> None:
+    with team("cpu") as everyone:
+        for name, train in json.loads(wanted.read_text()).items():
+            _fit(name, train, folder, everyone)
+
+
+def _fit(name: str, train: dict[str, object], folder: Path, everyone: Team) -> None:
+    shop = small_shop()
+    checkpoints = folder / f"{name}.checkpoints"
+    config = shop.config({"dropout": 0.0, "blocks": 1}, train)
+    result = fit(shop.sequences, shop.tables, config, shop.profiles, checkpoints, team=everyone)
+    weights = {key: value.contiguous() for key, value in result.model.state_dict().items()}
+    agreed = [everyone.gather(value.float().reshape(1, -1)) for value in weights.values()]
+    facts = {
+        "history": [asdict(report) for report in result.history],
+        "processes": everyone.size,
+        "replicas_agree": all(bool(torch.equal(a[0], a[-1])) for a in agreed),
+    }
+    if everyone.leads:
+        write_tensors(folder / f"{name}.safetensors", weights, facts)
+    everyone.wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,69 @@
+"""A run whose machine died is told of by whoever looks next, once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed, Running
+
+from artifacts.store import Store
+from tasks.alerts import webhook
+from tasks.alerts.gone_runs import GONE, tell_of_gone_runs
+from tests.tasks.alerts.test_webhook import Inbox, inbox  # noqa: F401
+
+AUTOMATIONS = Path(__file__).parents[3] / "flows" / "automations.yaml"
+
+
+@flow(name="night")
+def night() -> None:
+    """A flow to tell of."""
+
+
+def run_that_crashed(name: str, message: str) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(night, name=name, state=Running())
+        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:  # noqa: F811
+    run_that_crashed("refresh monday", f"{GONE}; what was answered is kept")
+    run_that_crashed("refresh tuesday", "Flow run process exited with status code 1")
+    assert tell_of_gone_runs(store) == ["refresh monday"]
+    assert [(each["run"], each["state"]) for each in inbox.received] == [
+        ("refresh monday", "Crashed")
+    ]
+    assert inbox.received[0]["flow"] == "night"
+    run_that_crashed("refresh wednesday", GONE)
+    assert tell_of_gone_runs(store) == ["refresh wednesday"]
+    assert tell_of_gone_runs(store) == []
+    assert len(inbox.received) == 2
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
+    store: Store,
+    inbox: Inbox,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+    tell_of_gone_runs(store)  # Of what other tests left.
+    inbox.statuses = [503] * webhook.TRIES
+    run_that_crashed("refresh friday", GONE)
+    assert tell_of_gone_runs(store) == []
+    assert "refresh friday" in tell_of_gone_runs(store)
+    assert tell_of_gone_runs(store) == []
+
+
+def test_without_a_webhook_nobody_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.alerts.gone_runs.webhook_url", lambda: None)
+    monkeypatch.setattr("tasks.alerts.gone_runs.get_client", None)
+    assert tell_of_gone_runs(store) == []
+
+
+def test_the_automation_marks_runs_with_the_words_that_are_looked_for() -> None:
+    (automation,) = yaml.safe_load(AUTOMATIONS.read_text("utf-8"))["automations"]
+    (action,) = automation["actions"]
+    assert action["message"].startswith(GONE)

@@ -1,0 +1,100 @@
+"""What a run says of itself: facts, what changed, what was paid for, and the verdict first."""
+
+import polars as pl
+
+from artifacts.bundles import tie
+from artifacts.kinds.results import METRIC_SCHEMA, METRICS, REPORT
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+from tasks.alerts.stories import metric_rows, refresh_story, release_story, usage_rows
+from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.verdict import Verdict
+
+
+def dataset(store: Store, users: int) -> ArtifactRef:
+    made = identity(Kind.DATASET, {"users": users}, {})
+    with store.create(made) as draft:
+        draft.counts["users"] = users
+    return made.ref
+
+
+def stage(name: str, ref: ArtifactRef, usage: LlmUsage | None = None, **counts: int) -> StageResult:
+    return StageResult(
+        stage=name,
+        ref=ref,
+        reused=usage is None,
+        seconds=2.5,
+        counts=dict(counts),
+        notes=[],
+        usage=usage or LlmUsage(),
+    )
+
+
+def release(store: Store, ndcg: float) -> ArtifactRef:
+    metrics = identity(Kind.METRICS, {"ndcg": ndcg}, {})
+    rows = [
+        (model, "full", "all", "all", "NDCG@10", value, 9)
+        for model, value in (("llm4cdsr", ndcg), ("popularity", 0.05))
+    ]
+    with store.create(metrics) as draft:
+        table = pl.DataFrame(rows, schema=METRIC_SCHEMA, orient="row")
+        table.write_parquet(draft.path / METRICS)
+    report = identity(Kind.REPORT, {"ndcg": ndcg}, {})
+    with store.create(report) as draft:
+        (draft.path / REPORT).write_text("<html>")
+    return tie(store, Kind.RELEASE, {"metrics": metrics.ref, "report": report.ref})
+
+
+VERDICT = Verdict(
+    promoted=True,
+    reasons=(),
+    basis="validation events of one split",
+    served_ndcg=0.20,
+    candidate_ndcg=0.22,
+    user_coverage=1.0,
+)
+
+
+def test_a_refresh_tells_what_changed_since_the_last_dump(store: Store) -> None:
+    before = tie(store, Kind.REFRESH, {"dataset": dataset(store, users=1000)})
+    now = stage("ingest", dataset(store, users=1200), users=1200)
+    story = refresh_story(store, (now,), before, changed=True)
+    assert "| users | 1,200 | 1,000 | +200 |" in story
+    assert "Something is new" in story
+    first = refresh_story(store, (now,), None, changed=False)
+    assert "| users | 1,200 | – | – |" in first
+    assert "there is nothing to do" in first
+
+
+def test_usage_is_told_by_stage_and_in_all(store: Store) -> None:
+    ref = dataset(store, 1)
+    asked = LlmUsage(prompts=10, reused=7, requests=3, failed=1, prompt_tokens=1500, usd=0.25)
+    rows = usage_rows(
+        (stage("ingest", ref), stage("embed items", ref, asked), stage("profile users", ref, asked))
+    )
+    assert [row["stage"] for row in rows] == ["embed items", "profile users", "all"]
+    assert (rows[-1]["asked now"], rows[-1]["tokens in"]) == ("6", "3,000")
+    assert rows[-1]["US dollars"] == "0.50"
+
+
+def test_a_model_without_a_price_has_no_bill_of_zero(store: Store) -> None:
+    asked = LlmUsage(prompts=3, requests=3, unpriced=3)
+    (row, _) = usage_rows((stage("embed items", dataset(store, 1), asked),))
+    assert row["US dollars"] == "no price known"
+
+
+def test_quality_stands_beside_the_last_model(store: Store) -> None:
+    old, new = release(store, 0.20), release(store, 0.22)
+    (row,) = metric_rows(store, new, old)
+    assert (row["new model"], row["last model"], row["change"]) == ("0.2200", "0.2000", "+10.0%")
+    assert metric_rows(store, new, None)[0]["change"] == "–"
+
+
+def test_a_held_model_says_so_first_and_how_to_serve_it(store: Store) -> None:
+    old, new = release(store, 0.20), release(store, 0.12)
+    held = VERDICT.model_copy(update={"promoted": False, "reasons": ("much worse",)})
+    story = release_story(store, new, old, held, ())
+    assert story.index("**Held:**") < story.index("## Quality")
+    assert f"llm4cdsr promote {new.fingerprint}" in story
+    assert "much worse" in story
+    assert "The new model is served." in release_story(store, new, old, VERDICT, ())

@@ -1,0 +1,120 @@
+"""The webhook is told how a run ended, of top-level runs only, and can do no harm."""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.states import Completed, Failed
+
+from tasks.alerts import webhook
+from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, tell_webhook, ui_url
+
+SECRET_PATH = "/services/T0/a-secret-of-the-chat-tool"
+
+
+class Inbox(HTTPServer):
+    """A server that keeps what it is sent, and answers with the statuses it was given."""
+
+    def __init__(self, statuses: list[int]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.statuses, self.received = statuses, list[dict[str, str]]()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{SECRET_PATH}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Inbox  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append(json.loads(body))
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@flow(name="night")
+def night() -> None:
+    """A flow to tell of."""
+
+
+@pytest.fixture
+def inbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+    server = Inbox(getattr(request, "param", []))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv(WEBHOOK_VARIABLE, server.url)
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def a_run(parent: uuid.UUID | None = None) -> FlowRun:
+    return FlowRun(flow_id=uuid.uuid4(), name="refresh monday", parent_task_run_id=parent)
+
+
+def test_a_failure_is_told_with_its_reason_and_a_link(inbox: Inbox) -> None:
+    run = a_run()
+    with temporary_settings({PREFECT_API_URL: "http://night:4200/api", PREFECT_UI_URL: None}):
+        tell_webhook(night, run, Failed(message="items.csv cannot be read\nand a long trace"))
+    assert inbox.received == [
+        {
+            "text": "refresh monday: Failed. items.csv cannot be read "
+            f"http://night:4200/runs/flow-run/{run.id}",
+            "flow": "night",
+            "run": "refresh monday",
+            "run_id": str(run.id),
+            "state": "Failed",
+            "state_type": "FAILED",
+            "message": "items.csv cannot be read",
+            "link": f"http://night:4200/runs/flow-run/{run.id}",
+        }
+    ]
+
+
+def test_a_held_model_is_told_by_the_name_of_its_state() -> None:
+    held: State = Completed(name="Held", message="worse")
+    assert document_of("retrain", a_run(), held)["state"] == "Held"
+
+
+def test_a_run_inside_another_is_not_told_of(inbox: Inbox) -> None:
+    tell_webhook(night, a_run(parent=uuid.uuid4()), Completed())
+    assert inbox.received == []
+
+
+@pytest.mark.parametrize("inbox", [[503, 500]], indirect=True)
+def test_a_webhook_that_stumbles_is_told_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+    tell_webhook(night, a_run(), Completed())
+    assert len(inbox.received) == 3
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/a-secret", "no url at all: a-secret"])
+def test_a_webhook_that_is_gone_is_a_log_line_without_its_url(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+    monkeypatch.setenv(WEBHOOK_VARIABLE, url)
+    with caplog.at_level(logging.WARNING, logger="llm4cdsr"):
+        tell_webhook(night, a_run(), Completed())
+    assert "the webhook could not be told" in caplog.text
+    assert "a-secret" not in caplog.text
+
+
+def test_the_ui_is_where_it_is_said_to_be() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://a/api", PREFECT_UI_URL: "https://ui"}):
+        assert ui_url() == "https://ui"

@@ -1,0 +1,436 @@
+"""Batches: every prompt ends answered or with its reason, and none is paid twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from artifacts import columns as col
+from artifacts.ledger.answers import Role, vectors_of
+from artifacts.ledger.check import verify
+from artifacts.ledger.ledger import Ledger
+from artifacts.store import Store
+from prompts.render import ChatPrompt, Message
+from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
+from tasks.llm.batches.batch_files import Asked, chunks_of
+from tasks.llm.batches.batch_folders import (
+    BatchRecord,
+    WaitingInBatch,
+    batch_folders,
+    left_by_others,
+    new_folder,
+)
+from tasks.llm.batches.openai_api import BatchRefused
+from tasks.llm.batches.vllm_batch import VllmBatchFailed
+from tasks.llm.client.answer_checks import TOO_LONG
+from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.stop import AskingStopped, stop_asking
+from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
+from tasks.llm.providers.dummy_models import CHAT_MODEL
+from tasks.llm.providers.endpoints import Endpoint, open_endpoints
+from tasks.llm.providers.local_setup import find_local_environment
+from tasks.llm.settings.batch_config import BatchConfig, BatchKind
+from tasks.llm.settings.llm_config import LlmConfig, Provider
+from tests.fake_batch import BatchPlan, BatchServer, batch_server
+from tests.fakes import CHAT, faulty_endpoint
+from tests.tasks.small_shop import endpoint_of, spec_of
+
+pytestmark = pytest.mark.usefixtures("inline_shards")
+
+LOCAL_VLLM = Path(__file__).parents[4] / ".venv-vllm"
+
+WORDS = ("oolong", "sencha", "mate", "rooibos", "chai", "assam", "matcha", "ceylon", "jasmine")
+TEXTS = [f"{word} tea number {number}" for number, word in enumerate(WORDS)]
+QUICK = BatchConfig(poll_seconds=0.02, max_lines=4)
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+
+
+def chat_at(base_url: str) -> Endpoint:
+    return endpoint_of(spec_of(base_url, Role.CHAT, max_retries=1))
+
+
+def ask(
+    server_url: str,
+    store: Store,
+    batch: BatchConfig | None = QUICK,
+    texts: list[str] = TEXTS,
+    max_words: int | None = None,
+) -> Answered:
+    endpoint = chat_at(server_url)
+    prompts = [ChatPrompt(messages=(Message(role="user", content=text),)) for text in texts]
+    config = LlmConfig(batch=batch, max_failed_share=1.0)
+    keyed = chat_keys(prompts, endpoint, 50)
+    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50, max_words)
+
+
+def texts_of(found: Answered) -> set[str]:
+    return set(found.answers["text"])
+
+
+EXPECTED = {write_answer(text, 50)[0] for text in TEXTS}
+
+
+def open_batches(store: Store) -> int:
+    return len(batch_folders(Ledger(store.local, Role.CHAT)))
+
+
+def test_batches_answer_everything_and_leave_nothing_behind(store: Store) -> None:
+    with batch_server() as server:
+        found = ask(server.base_url, store)
+        assert len(server.batches) == 3  # 9 prompts, 4 a file.
+        assert server.files == {}  # Prompts and answers are a customer's data.
+    assert texts_of(found) == EXPECTED
+    assert found.failures.is_empty()
+    assert (found.usage.requests, found.usage.completion_tokens) == (9, 45)
+    assert open_batches(store) == 0
+
+
+def test_batch_and_online_answers_are_the_same_and_neither_pays_for_the_others(
+    store: Store,
+) -> None:
+    with faulty_endpoint() as online:
+        ask(online.base_url, store, None, TEXTS[:5])
+        assert online.requests_to(CHAT) == 5
+        with batch_server() as server:
+            found = ask(server.base_url, store)
+            assert sum(server.paid.values()) == 4
+        ask(online.base_url, store, None)
+        assert online.requests_to(CHAT) == 5
+    assert texts_of(found) == EXPECTED
+    assert found.usage.reused == 5
+
+
+def test_an_answer_of_too_many_words_is_kept_and_marked_and_not_asked_for_again(
+    store: Store,
+) -> None:
+    with batch_server() as server:
+        found = ask(server.base_url, store, max_words=2)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+    assert set(found.answers["finish_reason"]) == {TOO_LONG}
+
+
+def test_embeddings_are_batched_too(store: Store) -> None:
+    with batch_server() as server:
+        endpoint = endpoint_of(spec_of(server.base_url))
+        keyed = embedding_keys(TEXTS, endpoint)
+        config = LlmConfig(batch=QUICK)
+        found = answer_all("test", Role.EMBEDDING, keyed, endpoint, config, store)
+    held = dict(found.answers.select(col.KEY, "vector").iter_rows())
+    for key, text in keyed.iter_rows():
+        vector = np.frombuffer(held[key], "<f4")
+        np.testing.assert_allclose(vector, embed_texts([text])[0], rtol=1e-6)
+
+
+def test_an_expired_batch_gives_what_it_has_and_the_rest_is_asked_again(store: Store) -> None:
+    with batch_server(BatchPlan(expire_after=3)) as server:
+        found = ask(server.base_url, store, QUICK.model_copy(update={"max_lines": 50}))
+        assert [batch["status"] for batch in server.batches.values()] == ["expired", "completed"]
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
+def test_a_refused_prompt_fails_with_its_reason_and_passing_faults_are_sent_again(
+    store: Store,
+) -> None:
+    plan = BatchPlan(refuse="number 3", limit="number 5", broken="number 7")
+    with batch_server(plan) as server:
+        found = ask(server.base_url, store)
+        assert len(server.batches) == 4
+        assert set(server.paid.values()) == {1}
+    assert found.answers.height == 8
+    assert found.failures["reason"].to_list() == ["HTTP 400 a refused word"]
+
+
+def test_what_keeps_failing_is_given_up_with_its_reason(store: Store) -> None:
+    with batch_server(BatchPlan(limit="number 5")) as server:
+        found = ask(server.base_url, store, QUICK.model_copy(update={"rounds": 1}))
+        assert found.failures["reason"].to_list() == ["in 1 batches: HTTP 429 slow down"]
+        again = ask(server.base_url, store)
+    assert again.failures.is_empty()
+    assert again.usage.requests == 1
+
+
+def test_a_cancelled_batch_keeps_its_answers_and_says_so(store: Store) -> None:
+    with batch_server(BatchPlan(cancel_after=3)) as server:
+        whole = QUICK.model_copy(update={"max_lines": 50})
+        with pytest.raises(BatchRefused, match="was cancelled; its answers so far are kept"):
+            ask(server.base_url, store, whole)
+        found = ask(server.base_url, store, whole)
+        assert found.usage.reused == 3
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
+def test_a_batch_that_fails_as_a_whole_is_named_and_sent_anew_by_the_next_run(
+    store: Store,
+) -> None:
+    with batch_server(BatchPlan(fail_as="invalid_model")) as server:
+        with pytest.raises(BatchRefused, match="invalid_model: a reason"):
+            ask(server.base_url, store)
+        found = ask(server.base_url, store)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+    assert open_batches(store) == 0
+
+
+def test_a_full_queue_is_waited_for(store: Store) -> None:
+    with batch_server(BatchPlan(full_at=1, looks=2)) as server:
+        found = ask(server.base_url, store)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
+def test_no_more_batches_wait_at_once_than_configured(store: Store) -> None:
+    with batch_server(BatchPlan(looks=2)) as server:
+        small = QUICK.model_copy(update={"max_lines": 1, "in_flight": 3})
+        ask(server.base_url, store, small)
+        assert server.peak_waiting == 3
+
+
+def test_a_lost_answer_to_a_creation_does_not_make_a_second_batch(store: Store) -> None:
+    with batch_server(BatchPlan(lose_create=True)) as server:
+        found = ask(server.base_url, store)
+        assert len(server.batches) == 3
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
+def test_a_wrong_key_is_an_error_without_the_key_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret")
+    with batch_server(BatchPlan(key="another")) as server:
+        spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
+        keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": []}']})
+        with pytest.raises(EndpointRefused) as refusal:
+            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), LlmConfig(batch=QUICK), store, 50)
+    assert "sk-secret" not in str(refusal.value)
+
+
+def test_a_refusal_that_quotes_the_key_does_not_leak_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", "sk-secret\n")
+    keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": [{"content": "tea"}]}']})
+    with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
+        spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
+        config = LlmConfig(batch=QUICK)
+        with pytest.raises(BatchRefused, match=r"wrong key \[key\]") as refusal:
+            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+        server.plan = BatchPlan(key="sk-secret", keep_files=True)
+        answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+    assert "may not delete" in caplog.text
+    assert "sk-secret" not in caplog.text + str(refusal.value)
+    # A trace would show what it came from.
+    assert refusal.value.__suppress_context__
+
+
+def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: Store) -> None:
+    with batch_server(BatchPlan(cut_content=True)) as server:
+        with pytest.raises(BatchRefused, match=r"did not do its part.*run again"):
+            ask(server.base_url, store)
+        server.plan = BatchPlan()
+        found = ask(server.base_url, store)
+        assert set(server.paid.values()) == {1}
+    assert texts_of(found) == EXPECTED
+
+
+def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
+    with (
+        faulty_endpoint() as server,
+        pytest.raises(BatchRefused, match=r"no Batch API.*without --batch"),
+    ):
+        ask(server.base_url, store)
+
+
+def test_files_keep_to_both_limits() -> None:
+    prompts = pl.DataFrame({col.KEY: [f"k{n}" for n in range(50)], "prompt": ["x" * 40] * 50})
+    asked = Asked(Role.EMBEDDING, "m", {})
+    whole = list(chunks_of(prompts, asked, 50_000, 200_000_000))
+    assert [len(lines) for lines in whole] == [50]
+    by_lines = list(chunks_of(prompts, asked, 20, 10**9))
+    assert [len(lines) for lines in by_lines] == [20, 20, 10]
+    by_bytes = list(chunks_of(prompts, asked, 10**9, 2_000))
+    assert max(sum(map(len, lines)) for lines in by_bytes) <= 2_000
+    assert [line for lines in by_bytes for line in lines] == whole[0]
+    keys = [json.loads(line)["custom_id"] for line in whole[0]]
+    assert keys == prompts[col.KEY].to_list()
+
+
+VICTIM = """
+import sys
+from artifacts.store import Store
+from tests.tasks.llm.batches.test_batch_api import ask, QUICK
+print("ready", flush=True)
+ask(sys.argv[1], Store(sys.argv[2]), QUICK.model_copy(update={"poll_seconds": 30.0}))
+"""
+
+
+def kill_after(server: BatchServer, store: Store, batches: int) -> None:
+    """A run that is killed when it waits for this many batches."""
+    room = str(Path(__file__).parents[4])
+    victim = subprocess.Popen(
+        [sys.executable, "-c", VICTIM, server.base_url, store.root],
+        env={**os.environ, "PYTHONPATH": room},
+    )
+    noted = 0
+    while noted < batches:
+        time.sleep(0.02)
+        folders = batch_folders(Ledger(store.local, Role.CHAT))
+        noted = sum(folder.record().batch_id is not None for folder in folders)
+        assert victim.poll() is None
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+
+
+def test_a_killed_run_is_resumed_by_the_ids_of_its_batches(store: Store) -> None:
+    with batch_server(BatchPlan(looks=2)) as server:
+        kill_after(server, store, 3)
+        assert open_batches(store) == 3
+        found = ask(server.base_url, store, texts=[*TEXTS, "a new one"])
+        assert len(server.batches) == 4
+        assert set(server.paid.values()) == {1}
+        assert len(server.paid) == 10
+    assert texts_of(found) > EXPECTED
+    assert open_batches(store) == 0
+    assert verify(Ledger(store.local, Role.CHAT)).twice == 0
+
+
+def test_a_batch_created_just_before_a_kill_is_found_again(store: Store) -> None:
+    with batch_server(BatchPlan(looks=2)) as server:
+        kill_after(server, store, 3)
+        folder = batch_folders(Ledger(store.local, Role.CHAT))[0]
+        folder.note(folder.record().model_copy(update={"batch_id": None}))
+        ask(server.base_url, store)
+        assert len(server.batches) == 3
+        assert set(server.paid.values()) == {1}
+
+
+def test_an_interrupt_ends_the_wait_and_leaves_the_batches_to_the_next_run(store: Store) -> None:
+    with batch_server(BatchPlan(looks=10**6)) as server:
+        stop_asking()
+        with pytest.raises(AskingStopped):
+            ask(server.base_url, store)
+    assert open_batches(store) == 3
+
+
+def test_what_waits_in_a_batch_is_paid_again_by_no_run_that_would_not_collect_it(
+    store: Store, vllm: BatchConfig
+) -> None:
+    with batch_server(BatchPlan(looks=2)) as server, faulty_endpoint() as online:
+        kill_after(server, store, 3)
+        folders = batch_folders(Ledger(store.local, Role.CHAT))
+        for batch in (None, QUICK, vllm):
+            with pytest.raises(WaitingInBatch, match=rf"9 .*--batch api with .*{server.base_url}"):
+                ask(online.base_url, store, batch)
+        assert online.requests_to(CHAT) == 0
+        ask(online.base_url, store, None, ["a new one"])  # Nobody else has asked that.
+        folders[0].drop()
+        with pytest.raises(WaitingInBatch, match=rf"5 .*, delete {folders[1].path}"):
+            ask(online.base_url, store, None)
+        ask(server.base_url, store)  # What was dropped is asked again.
+        assert len(server.batches) == 4
+
+
+def test_a_folder_that_vanishes_while_it_is_looked_at_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(store.local, Role.CHAT)
+    record = BatchRecord(model="m", base_url="u", input_file_id="f")
+    gone, there = (new_folder(ledger, [b'{"custom_id": "k"}\n'], record) for _ in range(2))
+    prompts = pl.DataFrame({col.KEY: ["k"], "prompt": ["tea"]})
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path: None)
+        listed = batch_folders(ledger)
+        gone.drop()
+    assert gone.requests.exists()
+    monkeypatch.setattr("tasks.llm.batches.batch_folders.batch_folders", lambda _: listed)
+    with left_by_others(ledger, prompts, "u") as taken:
+        assert [folder.path for folder in taken] == [there.path]
+
+
+FAKE_VLLM = """
+import argparse, json, sys
+sys.path.insert(0, {room!r})
+from tests.fake_batch import BatchPlan, BatchServer
+parser = argparse.ArgumentParser()
+for name in ("-i", "-o", "--model", "--served-model-name", "--max-model-len"):
+    parser.add_argument(name)
+given = parser.parse_args()
+print("loading", given.model)
+if given.model == "broken":
+    sys.exit("no such weights")
+server = BatchServer(BatchPlan(refuse="number 3"))
+lines = [json.loads(line) for line in open(given.i)]
+assert all(line["body"]["model"] == given.served_model_name for line in lines)
+with open(given.o, "w") as file:
+    for line in lines:
+        file.write(json.dumps(server._answered(line)) + "\\n")
+"""
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> BatchConfig:
+    """A program with the arguments and files of `vllm run-batch`."""
+    program = tmp_path / "vllm.py"
+    program.write_text(FAKE_VLLM.format(room=str(Path(__file__).parents[4])))
+    return BatchConfig(
+        kind=BatchKind.VLLM,
+        vllm_command=(sys.executable, str(program)),
+        vllm_chat_arguments=("--max-model-len", "2048"),
+        vllm_chat_weights="the-weights",
+    )
+
+
+def test_vllm_run_batch_answers_the_same_files_without_a_server(
+    store: Store, vllm: BatchConfig
+) -> None:
+    found = ask("http://127.0.0.1:9/v1", store, vllm)
+    assert texts_of(found) == EXPECTED - {write_answer(TEXTS[3], 50)[0]}
+    assert found.failures["reason"].to_list() == ["HTTP 400 a refused word"]
+    assert open_batches(store) == 0
+    log = store.workspace("logs") / "vllm-run-batch-chat.log"
+    assert "loading the-weights" in log.read_text()
+
+
+def test_vllm_without_results_is_an_error_with_the_log(store: Store, vllm: BatchConfig) -> None:
+    broken = vllm.model_copy(update={"vllm_chat_weights": "broken"})
+    with pytest.raises(VllmBatchFailed, match=rf"{CHAT_MODEL}.*vllm-run-batch-chat\.log"):
+        ask("http://127.0.0.1:9/v1", store, broken)
+    found = ask("http://127.0.0.1:9/v1", store, vllm)
+    assert found.answers.height == 8
+
+
+@pytest.mark.local_vllm
+@pytest.mark.skipif(
+    find_local_environment(LOCAL_VLLM) is None,
+    reason="no local vLLM environment: run `llm4cdsr setup-local`",
+)
+def test_the_real_vllm_answers_a_file_and_its_keys_are_the_servers(store: Store) -> None:
+    in_batches = LlmConfig(provider=Provider.LOCAL, batch=BatchConfig(kind=BatchKind.VLLM))
+    with open_endpoints(in_batches, LOCAL_VLLM, store.workspace("logs")) as endpoints:
+        embedding = endpoints.embedding
+        keyed = embedding_keys(["red tea of Assam", "black tea of Assam", "a hammer"], embedding)
+        found = answer_all("test", Role.EMBEDDING, keyed, embedding, in_batches, store)
+        assert found.usage.requests == 3
+        online = in_batches.model_copy(update={"batch": None})
+        again = answer_all("test", Role.EMBEDDING, keyed, embedding, online, store)
+    assert again.usage.requests == 0
+    rows = keyed.join(again.answers, on=col.KEY, how="left", maintain_order="left")
+    red, black, hammer = vectors_of(rows)
+    assert red.shape == (384,)
+    assert red @ black > red @ hammer + 0.2

@@ -1,0 +1,114 @@
+"""A release of the small shop with an untrained model: everything that is served, made by hand.
+
+The model is an ensemble, and its transition memory holds the shop's events.
+"""
+
+import numpy as np
+import polars as pl
+import torch
+
+from artifacts.bundles import SERVING, bundle
+from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+from model.checkpoint import save_model
+from model.config import TriThreadConfig
+from model.network.tri_thread import TriThread
+from prompts.render import Language, prompt_version
+from tasks.embed import item_texts
+from tasks.frame.model_inputs import load_tables, sequences_of
+from tasks.llm.answer_all import PROMPT
+from tasks.llm.providers.dummy_endpoint import embed_texts
+from tasks.llm.providers.dummy_models import EMBEDDING_MODEL
+from tasks.project import ProjectConfig, project_items
+from tests.tasks.small_shop import SmallShop
+
+HIDDEN = 8
+PROFILES = {"ada": "Likes coffee.\nAnd yoga."}
+
+
+def small_release(
+    store: Store, seed: int = 3, scoring: str = "dot", shop: SmallShop | None = None
+) -> ArtifactRef:
+    """Makes a release, a new one for every seed, and lets the store serve it."""
+    dataset = (shop or SmallShop()).ingested(store)
+    embeddings = _embeddings(store, dataset)
+    tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=HIDDEN), store.root).ref
+    parts = {"dataset": dataset, "embeddings": embeddings, "tables": tables}
+    parts["profiles"] = _profiles(store, dataset)
+    parts["model"] = _model(store, dataset, tables, seed, scoring)
+    return bundle(store, Kind.RELEASE, SERVING, parts)
+
+
+def _embeddings(store: Store, dataset: ArtifactRef) -> ArtifactRef:
+    texts = item_texts(read_dataset(store, dataset).items, Language.ENGLISH)[PROMPT].to_list()
+    has_text = np.array([False, *map(bool, texts)])
+    vectors = np.vstack(
+        [np.zeros((1, 384), np.float32), embed_texts([text or "none" for text in texts])]
+    )
+    vectors[~has_text] = 0
+    status = [EmbeddingStatus.EMBEDDED if text else EmbeddingStatus.NO_TEXT for text in texts]
+    table = pl.DataFrame(
+        {"item_index": range(1, len(vectors)), STATUS: [str(s) for s in status]}
+    ).with_columns(pl.lit(None, pl.String).alias("reason"))
+    parameters = {
+        "model": EMBEDDING_MODEL,
+        "parameters": {},
+        "language": Language.ENGLISH.value,
+        "template": prompt_version(Language.ENGLISH, "item"),
+    }
+    made = identity(Kind.ITEM_EMBEDDINGS, parameters, {"dataset": dataset})
+    with store.create(made) as draft:
+        write_item_embeddings(draft.path, vectors, table)
+    return made.ref
+
+
+def _profiles(store: Store, dataset: ArtifactRef) -> ArtifactRef:
+    users = read_dataset(store, dataset).users
+    chosen = users.filter(pl.col("user_id").is_in(list(PROFILES)))
+    profiles = chosen.select("user_index", "user_id").with_columns(
+        pl.col("user_id").replace_strict(PROFILES).alias("profile"), pl.lit(False).alias("cut")
+    )
+    empty = pl.DataFrame({"user_index": [], "cluster": [], "interest": [], "cut": []})
+    made = identity(Kind.USER_PROFILES, {}, {"dataset": dataset})
+    has_profile = users["user_id"].is_in(list(PROFILES)).to_numpy()
+    with store.create(made) as draft:
+        write_user_profiles(
+            draft.path,
+            UserProfiles(
+                profiles,
+                empty,
+                pl.DataFrame({"key": [], "reason": []}),
+                np.zeros((users.height, 4), np.float32),
+                has_profile,
+            ),
+        )
+    return made.ref
+
+
+def _model(
+    store: Store, dataset: ArtifactRef, tables: ArtifactRef, seed: int, scoring: str
+) -> ArtifactRef:
+    config = TriThreadConfig.model_validate(
+        {
+            "model": {
+                "hidden": HIDDEN,
+                "blocks": 1,
+                "max_length": 12,
+                "scoring": scoring,
+                "members": 2,
+                "memory_events": 3,
+            }
+        }
+    )
+    sequences = sequences_of(read_dataset(store, dataset))
+    torch.manual_seed(seed)
+    model = TriThread(load_tables(store, tables), sequences.domain_starts, config.model)
+    assert model.memory is not None
+    model.memory.learn(sequences)
+    made = identity(Kind.MODEL, {"seed": seed, "scoring": scoring}, {"tables": tables})
+    with store.create(made) as draft:
+        save_model(draft.path, model, config, sequences.domain_names)
+    return made.ref
