@@ -1,9 +1,12 @@
 """What an artifact says about itself: kind, identity, parents, counts, files, notes."""
 
+import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePosixPath
 
-from pydantic import JsonValue
+from pydantic import JsonValue, field_validator
 
 from artifacts.fingerprint import canonical, fingerprint_of
 from artifacts.strict import Strict
@@ -32,6 +35,7 @@ SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind
 """Raise a kind's number when its files or their meaning change: old ones are then made anew."""
 
 COMPLETE = "complete"
+MANIFEST = "manifest.json"
 
 
 class ArtifactRef(Strict):
@@ -59,7 +63,11 @@ class Identity(Strict):
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint_of([self.model_dump(mode="json"), SCHEMA_VERSIONS[self.kind]])
+        return self.fingerprint_at(SCHEMA_VERSIONS[self.kind])
+
+    def fingerprint_at(self, schema_version: int) -> str:
+        """Returns the fingerprint that this identity has, or had, under a schema version."""
+        return fingerprint_of([self.model_dump(mode="json"), schema_version])
 
     @property
     def ref(self) -> ArtifactRef:
@@ -67,14 +75,19 @@ class Identity(Strict):
 
 
 class StoredFile(Strict):
-    """Size in bytes and SHA-256 of one file of an artifact."""
+    """Size in bytes and digests of one file of an artifact; ``xxh3`` is None in old manifests."""
 
     size: int
     sha256: str
+    xxh3: str | None = None
 
 
 class Manifest(Strict):
-    """The content of ``manifest.json``, written last: a folder without it is no artifact."""
+    """The content of ``manifest.json``, written last: a folder without it is no artifact.
+
+    ``upload`` is the folder of a remote artifact that holds its files, "" where they lie beside
+    the manifest. ``digest`` is that of all other fields, None in old manifests.
+    """
 
     kind: Kind
     fingerprint: str
@@ -87,6 +100,40 @@ class Manifest(Strict):
     counts: dict[str, int | float]
     notes: list[str]
     files: dict[str, StoredFile]
+    upload: str = ""
+    digest: str | None = None
+
+    @property
+    def ref(self) -> ArtifactRef:
+        return ArtifactRef(kind=self.kind, fingerprint=self.fingerprint)
+
+    @field_validator("upload")
+    @classmethod
+    def _is_a_name(cls, upload: str) -> str:
+        if upload in (".", "..") or "/" in upload:
+            raise ValueError(f"{upload!r} is no name of a folder")
+        return upload
+
+    @field_validator("files")
+    @classmethod
+    def _inside_the_folder(cls, files: dict[str, StoredFile]) -> dict[str, StoredFile]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
+                raise ValueError(f"{name!r} is no file inside the artifact's folder")
+        return files
+
+
+def document_of(manifest: Manifest) -> bytes:
+    """Returns the content of ``manifest.json``, with its digest."""
+    facts = manifest.model_dump(mode="json", exclude={"digest"})
+    return json.dumps(facts | {"digest": digest_of(facts)}, indent=2, ensure_ascii=False).encode()
+
+
+def digest_of(document: dict[str, JsonValue]) -> str:
+    """Returns the hex SHA-256 of a manifest's document but for its ``digest``."""
+    facts = {name: value for name, value in document.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def identity(

@@ -3,12 +3,15 @@
 Artifacts are immutable. One is written into a temporary folder beside its place and renamed
 when its manifest is there, so a reader sees all of it or nothing (DESIGN, decision 1). The
 only things that change are the pointers (``root/pointers/<name>.json``), replaced atomically.
+An artifact that is not what its manifest says is set aside (``root/set-aside``) and counts as not
+made: the stage that looks for it makes it again.
 
 A root with a protocol (``s3://bucket/prefix``) works through fsspec: artifacts are made in a
 local cache and uploaded, manifest last; reading fetches what the cache lacks.
 """
 
-import json
+import fcntl
+import logging
 import os
 import shutil
 import uuid
@@ -17,30 +20,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import fsspec
 from pydantic import ValidationError
 
-from artifacts.fingerprint import fingerprint_of, sha256_of_file
+from artifacts.durable import sync, sync_tree, write_atomically
+from artifacts.fingerprint import fingerprint_of
+from artifacts.integrity import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ArtifactNewer,
+    absent,
+    describe_files,
+    fault_of,
+    parse_manifest,
+    way_out,
+)
 from artifacts.manifest import (
+    MANIFEST,
     SCHEMA_VERSIONS,
     ArtifactRef,
     Identity,
     Kind,
     Manifest,
-    StoredFile,
+    document_of,
 )
+from artifacts.remote import SET_ASIDE, RemoteStore
 
-MANIFEST = "manifest.json"
+DRAFT_LOCK = ".lock"
+"""How the name of the file ends that is locked while a draft is filled."""
 
+POINTERS = "pointers"
 
-class ArtifactMissing(LookupError):
-    """An artifact that was asked for is not in the store."""
-
-
-class ArtifactCorrupt(RuntimeError):
-    """An artifact's files are not what its manifest says."""
+logger = logging.getLogger("llm4cdsr")
 
 
 @dataclass
@@ -57,10 +69,9 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
-        self._remote: fsspec.AbstractFileSystem | None = None
-        self._remote_root = ""
+        self.remote: RemoteStore | None = None
         if "://" in self.root:
-            self._remote, self._remote_root = fsspec.core.url_to_fs(self.root)
+            self.remote = RemoteStore(self.root)
             cache = Path(os.environ.get("LLM4CDSR_CACHE", Path.home() / ".cache" / "llm4cdsr"))
             self.local = cache / fingerprint_of(self.root)
         else:
@@ -69,7 +80,7 @@ class Store:
     def find(self, identity: Identity) -> ArtifactRef | None:
         """Returns the artifact of this identity, or None when it was not made yet.
 
-        An artifact whose files are gone, cut short or unreadable counts as not made.
+        An artifact whose files are gone or damaged counts as not made.
         """
         return identity.ref if self.holds(identity.ref) else None
 
@@ -77,90 +88,128 @@ class Store:
     def create(self, identity: Identity) -> Iterator[Draft]:
         """Gives a draft to fill; committed when the block ends, dropped when it raises."""
         place = self._folder(identity.ref)
-        draft = Draft(place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
-        draft.path.mkdir(parents=True)
-        try:
+        with _draft_beside(place) as draft:
             yield draft
             self._commit(identity, draft, place)
-        finally:
-            shutil.rmtree(draft.path, ignore_errors=True)
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """Raises `ArtifactMissing` when there is none, `ArtifactCorrupt` when unreadable."""
-        path = self._folder(ref) / MANIFEST
-        if not path.exists():
-            self._fetch(ref)
-        if not path.exists():
-            raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
-        return _read_manifest(path)
+        """Returns what an artifact says about itself, without fetching its files.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactCorrupt: it is unreadable, or not that of this artifact.
+        """
+        try:
+            return self._manifest(ref)
+        except ArtifactNewer:
+            raise
+        except ArtifactCorrupt as error:
+            raise ArtifactCorrupt(
+                f"{error}; delete its folder, then {way_out(ref.kind)}"
+            ) from error
 
     def path(self, ref: ArtifactRef) -> Path:
-        """Returns the local folder of an artifact; raises `ArtifactMissing`."""
-        self.manifest(ref)
-        return self._folder(ref)
+        """Returns the local folder of an artifact; its files are checked when first opened.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactCorrupt: it is damaged; it is set aside, and the message says the way out.
+        """
+        return self._opened(ref, full=False)
+
+    def verify(self, ref: ArtifactRef) -> None:
+        """Reads every file of an artifact; raises as `path`, also where a checksum differs."""
+        self._opened(ref, full=True)
 
     def holds(self, ref: ArtifactRef) -> bool:
-        """Whether an artifact's files are all here, none of them cut short."""
+        """Returns whether an artifact is there and sound. A damaged one is set aside.
+
+        Of a remote artifact that is not here the sizes are checked; its content when it is fetched.
+        """
         try:
-            return self._is_whole(self.manifest(ref))
-        except (ArtifactMissing, ArtifactCorrupt):
+            manifest = self._manifest(ref)
+        except ArtifactMissing:
             return False
+        except ArtifactNewer as error:
+            logger.warning("%s", error)
+            return False
+        except ArtifactCorrupt as error:
+            logger.warning("%s%s", error, self._set_aside(ref))
+            return False
+        gone = absent(self._folder(ref), manifest)
+        fault = None if gone else fault_of(self._folder(ref), manifest)
+        if not gone and fault is None:
+            return True
+        if fault is not None:
+            logger.warning("%s%s", fault, self._set_aside(ref))
+        elif len(gone) < len(manifest.files):
+            logger.warning("%s of %s is gone; it counts as not made", ", ".join(gone), ref)
+        return self.remote is not None and self._remote_is_whole(self.remote, ref)
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
         """Takes over an artifact of another store as it is; what is whole here stays.
 
         With ``manifest_only`` its facts can be read here, while it still counts as not made.
-        Raises `ArtifactMissing` where the other store has none.
+        Raises `ArtifactMissing` where the other store has none, `ArtifactCorrupt` as `path`.
         """
-        source, place = other.path(ref), self._folder(ref)
+        place = self._folder(ref)
+        manifest = other.manifest(ref)
         if self.holds(ref) or (manifest_only and (place / MANIFEST).exists()):
             return
-        partial = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"
-        partial.mkdir(parents=True)
-        try:
-            for path in [source / MANIFEST] if manifest_only else sorted(source.iterdir()):
-                shutil.copyfile(path, partial / path.name)
-            if self._remote and not manifest_only:
-                self._upload(ref, partial)
-            shutil.rmtree(place, ignore_errors=True)
-            _settle(partial, place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def verify(self, ref: ArtifactRef) -> None:
-        """Reads every file; raises `ArtifactCorrupt` where a checksum differs."""
-        folder = self.path(ref)
-        for name, expected in self.manifest(ref).files.items():
-            path = folder / name
-            if not path.exists() or sha256_of_file(path) != expected.sha256:
-                raise ArtifactCorrupt(f"{path} is missing or damaged; delete {folder} and rerun")
+        with _draft_beside(place) as draft:
+            if not manifest_only:
+                source = other.path(ref)
+                for name in manifest.files:
+                    (draft.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source / name, draft.path / name)
+            self._publish(manifest.model_copy(update={"upload": ""}), draft.path, manifest_only)
 
     def artifacts(self, kind: Kind) -> list[Manifest]:
-        """Returns the manifests of one kind on this machine, oldest first.
+        """Returns the manifests of one kind, oldest first; one that is damaged is named in the log.
 
-        Raises:
-            ArtifactCorrupt: one of them is unreadable.
+        Of a remote store also those that other machines made.
         """
-        folders = (self.local / kind).glob(f"[!.]*/{MANIFEST}")
-        found = [_read_manifest(path) for path in folders]
+        names = {path.parent.name for path in (self.local / kind).glob(f"[!.]*/{MANIFEST}")}
+        if self.remote is not None:
+            names.update(self.remote.fingerprints(kind))
+        found = []
+        for name in names:
+            try:
+                found.append(self.manifest(ArtifactRef(kind=kind, fingerprint=name)))
+            except ArtifactMissing:  # Deleted meanwhile, or half an upload.
+                continue
+            except ArtifactCorrupt as error:
+                logger.warning("%s", error)
         return sorted(found, key=lambda manifest: manifest.created)
 
     def point(self, name: str, ref: ArtifactRef) -> None:
-        """Makes the pointer ``name`` (say "serving") name this artifact, atomically."""
+        """Makes the pointer ``name`` (say "refreshed") name this artifact, atomically."""
         path = self._pointer(name)
+        content = ref.model_dump_json().encode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, ref.model_dump_json().encode())
-        if self._remote:
-            self._remote.makedirs(self._remote_path("pointers"), exist_ok=True)
-            self._remote.put_file(str(path), self._remote_path("pointers", path.name))
+        write_atomically(path, content)
+        if self.remote is not None:
+            self.remote.write(content, POINTERS, path.name)
 
     def pointed(self, name: str) -> ArtifactRef | None:
-        """Returns what the pointer ``name`` names, or None where it was never set."""
+        """Returns what the pointer ``name`` names, or None where it was never set.
+
+        Raises:
+            ArtifactCorrupt: it is unreadable.
+        """
         path = self._pointer(name)
-        if self._remote and self._remote.exists(self._remote_path("pointers", path.name)):
-            content = self._remote.cat_file(self._remote_path("pointers", path.name))
+        content = self.remote.read(POINTERS, path.name) if self.remote is not None else None
+        if content is None:
+            if not path.exists():
+                return None
+            content = path.read_bytes()
+        try:
             return ArtifactRef.model_validate_json(content)
-        return ArtifactRef.model_validate_json(path.read_bytes()) if path.exists() else None
+        except ValidationError as error:
+            raise ArtifactCorrupt(
+                f"the pointer {path} cannot be read ({content[:60]!r}); delete it, then run "
+                "`llm4cdsr refresh`, or for a pointer to what is served `llm4cdsr promote RELEASE`"
+            ) from error
 
     def workspace(self, name: str) -> Path:
         """Returns a folder for what a stage keeps between tries: checkpoints, spooled requests."""
@@ -173,6 +222,7 @@ class Store:
         shutil.rmtree(self.local / "work" / name, ignore_errors=True)
 
     def _commit(self, identity: Identity, draft: Draft, place: Path) -> None:
+        sync_tree(draft.path)
         manifest = Manifest(
             kind=identity.kind,
             fingerprint=identity.fingerprint,
@@ -184,75 +234,137 @@ class Store:
             created=datetime.now(UTC),
             counts=draft.counts,
             notes=draft.notes,
-            files=_describe_files(draft.path),
+            files=describe_files(draft.path),
         )
-        document = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        write_atomically(draft.path / MANIFEST, document.encode())
-        if self._remote:
-            self._upload(identity.ref, draft.path)
-        if place.exists() and self.find(identity) is None:
+        self._publish(manifest, draft.path)
+
+    def _publish(self, manifest: Manifest, draft: Path, manifest_only: bool = False) -> None:
+        """Gives a draft without manifest its place, here and in the remote store.
+
+        An artifact that is there and sound stays: another maker was first, and every reader is to
+        see the same one.
+        """
+        ref = manifest.ref
+        place = self._folder(ref)
+        if self.remote is not None and not manifest_only:
+            published = None
+            if not self._remote_is_whole(self.remote, ref):
+                is_damaged = self.remote.manifest(ref) is not None
+                published = self.remote.upload(manifest, draft, replace=is_damaged)
+            if published is None:
+                if absent(place, self.manifest(ref)):
+                    shutil.rmtree(place, ignore_errors=True)  # A manifest of before, or a part.
+                return
+            manifest = published
+        write_atomically(draft / MANIFEST, document_of(manifest))
+        if place.exists() and not self._is_whole_here(ref):
             # Only what a crash or a hand has damaged is replaced, never a whole artifact.
             shutil.rmtree(place, ignore_errors=True)
-        _settle(draft.path, place)
+        _settle(draft, place)
+
+    def _opened(self, ref: ArtifactRef, *, full: bool) -> Path:
+        folder = self._folder(ref)
+        try:
+            manifest = self._manifest(ref)
+        except ArtifactNewer:
+            raise
+        except ArtifactCorrupt as error:
+            raise ArtifactCorrupt(f"{error}{self._set_aside(ref)}: {way_out(ref.kind)}") from error
+        gone = absent(folder, manifest)
+        fault = None if gone else fault_of(folder, manifest, full=full)
+        aside = self._set_aside(ref) if fault else ""
+        if self.remote is not None and (gone or fault):
+            if fault:
+                logger.warning("%s%s and is fetched again", fault, aside)
+            manifest, aside = self._fetch(self.remote, ref), ""
+            gone, fault = [], fault_of(folder, manifest, full=full)
+        if gone:
+            fault = f"{folder / gone[0]} is gone"
+        if fault:
+            raise ArtifactCorrupt(f"{fault}{aside}: {way_out(ref.kind)}")
+        return folder
+
+    def _set_aside(self, ref: ArtifactRef) -> str:
+        """Moves a damaged artifact out of the way; returns where to, as the end of a sentence."""
+        place = self.local / SET_ASIDE / f"{ref.kind}-{ref.fingerprint}-{uuid.uuid4().hex[:8]}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(ref).rename(place)
+        except OSError as error:
+            return f"; it could not be set aside ({error})"
+        os.utime(place)  # It is kept for some days from now.
+        return f"; it was set aside as {place}"
 
     def _folder(self, ref: ArtifactRef) -> Path:
         return self.local / ref.kind / ref.fingerprint
 
     def _pointer(self, name: str) -> Path:
-        return self.local / "pointers" / f"{name}.json"
+        return self.local / POINTERS / f"{name}.json"
 
-    def _is_whole(self, manifest: Manifest) -> bool:
-        folder = self.local / manifest.kind / manifest.fingerprint
-        return all(
-            (folder / name).exists() and (folder / name).stat().st_size == stored.size
-            for name, stored in manifest.files.items()
-        )
-
-    def _remote_path(self, *parts: str) -> str:
-        return str(PurePosixPath(self._remote_root, *parts))
-
-    def _upload(self, ref: ArtifactRef, folder: Path) -> None:
-        assert self._remote is not None
-        files = [folder / name for name in _describe_files(folder) if name != MANIFEST]
-        for path in [*files, folder / MANIFEST]:
-            name = path.relative_to(folder).as_posix()
-            target = self._remote_path(ref.kind, ref.fingerprint, name)
-            self._remote.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            self._remote.put_file(str(path), target)
-
-    def _fetch(self, ref: ArtifactRef) -> None:
-        if not self._remote:
-            return
-        source = self._remote_path(ref.kind, ref.fingerprint)
-        if not self._remote.exists(f"{source}/{MANIFEST}"):
-            return
-        place = self._folder(ref)
-        partial = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    def _is_whole_here(self, ref: ArtifactRef) -> bool:
+        folder = self._folder(ref)
         try:
-            self._remote.get(source, str(partial), recursive=True)
-            if not (place / MANIFEST).exists():
-                shutil.rmtree(place, ignore_errors=True)
-            _settle(partial, place)
+            manifest = parse_manifest((folder / MANIFEST).read_bytes(), ref, str(folder))
+        except (FileNotFoundError, ArtifactCorrupt):
+            return False
+        return fault_of(folder, manifest) is None
+
+    def _remote_is_whole(self, remote: RemoteStore, ref: ArtifactRef) -> bool:
+        content = remote.manifest(ref)
+        try:
+            return content is not None and remote.is_whole(
+                parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
+            )
+        except ArtifactNewer:
+            return False
+        except ArtifactCorrupt as error:
+            logger.warning("%s; it was set aside", error)
+            remote.set_aside(ref)
+            return False
+
+    def _manifest(self, ref: ArtifactRef) -> Manifest:
+        path = self._folder(ref) / MANIFEST
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = self._fetched_manifest(ref, path)
+        return parse_manifest(content, ref, str(path))
+
+    def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
+        content = self.remote.manifest(ref) if self.remote is not None else None
+        if content is None:
+            raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        return content
+
+    def _fetch(self, remote: RemoteStore, ref: ArtifactRef) -> Manifest:
+        """Fetches what is not here of an artifact; returns the manifest that the files are of."""
+        folder = self._folder(ref)
+        content = remote.manifest(ref)
+        if content is None:
+            raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
+        manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
+        remote.fetch(manifest, folder)
+        write_atomically(folder / MANIFEST, content)
+        return manifest
+
+
+@contextmanager
+def _draft_beside(place: Path) -> Iterator[Draft]:
+    """Gives a folder beside an artifact's place, locked (``flock``) and gone when the block ends:
+    one that a killed process left is known by its lock."""
+    draft = Draft(place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
+    lock = draft.path.with_name(f"{draft.path.name}{DRAFT_LOCK}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        draft.path.mkdir()
+        try:
+            yield draft
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file so that a reader, or a crash, sees the old content or the new."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ArtifactCorrupt(f"{path} cannot be read: {error}; delete its folder") from error
+            shutil.rmtree(draft.path, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _settle(partial: Path, place: Path) -> None:
@@ -262,13 +374,5 @@ def _settle(partial: Path, place: Path) -> None:
     except OSError:
         if not (place / MANIFEST).exists():
             raise
-
-
-def _describe_files(folder: Path) -> dict[str, StoredFile]:
-    return {
-        path.relative_to(folder).as_posix(): StoredFile(
-            size=path.stat().st_size, sha256=sha256_of_file(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    sync(place.parent)
+    sync(place.parent.parent)

@@ -2,36 +2,48 @@
 which dumps were seen. Unlike artifacts they change; unlike workspaces they follow a remote store.
 """
 
-from pathlib import Path
-
-import fsspec
-
-from artifacts.store import Store, write_atomically
+from artifacts.durable import create_exclusively, write_atomically
+from artifacts.store import Store
 
 FOLDER = "operation"
 
 
 def read_note(store: Store, name: str) -> bytes | None:
     """Returns a note's content, or None where it was never written."""
-    if "://" not in store.root:
-        path = _local(store, name)
-        return path.read_bytes() if path.exists() else None
-    filesystem, root = fsspec.core.url_to_fs(store.root)
-    path = f"{root}/{FOLDER}/{name}"
-    return bytes(filesystem.cat_file(path)) if filesystem.exists(path) else None
+    if store.remote is not None:
+        return store.remote.read(FOLDER, *name.split("/"))
+    path = store.local / FOLDER / name
+    return path.read_bytes() if path.exists() else None
 
 
 def write_note(store: Store, name: str, content: bytes) -> None:
     """Replaces a note: a reader sees the old content or the new."""
-    if "://" not in store.root:
-        path = _local(store, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+    if store.remote is not None:
+        store.remote.write(content, FOLDER, *name.split("/"))
         return
-    filesystem, root = fsspec.core.url_to_fs(store.root)
-    filesystem.makedirs(f"{root}/{FOLDER}", exist_ok=True)
-    filesystem.pipe_file(f"{root}/{FOLDER}/{name}", content)
+    path = store.local / FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
 
 
-def _local(store: Store, name: str) -> Path:
-    return Path(store.root) / FOLDER / name
+def create_note(store: Store, name: str, content: bytes) -> None:
+    """Writes a note that is not there yet; of writers at once, on any machine, one succeeds.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    if store.remote is not None:
+        store.remote.create(content, FOLDER, *name.split("/"))
+        return
+    path = store.local / FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    create_exclusively(path, content)
+
+
+def note_names(store: Store, folder: str) -> list[str]:
+    """Returns the names of the notes in a folder of notes, sorted."""
+    if store.remote is not None:
+        return store.remote.names(FOLDER, folder)
+    place = store.local / FOLDER / folder
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    return sorted(name for name in names if not name.startswith("."))

@@ -57,7 +57,8 @@ def save_model(
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThread, ModelCard]:
     """The model as it was saved, in evaluation mode.
 
-    Raises CheckpointError, also for a model that another version of this code has saved.
+    Raises CheckpointError, also for a model that another version of this code has saved, and for
+    one with a weight that is no finite number: it would give no scores.
     """
     path = folder / CONFIG_FILE
     if not path.exists():
@@ -83,6 +84,13 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
         model.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS_FILE} does not fit its card: {error}") from error
+    for name, tensor in tensors.items():
+        # No sum of finite float32 overflows in float64.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float64)):
+            raise CheckpointError(
+                f"{folder / WEIGHTS_FILE} has weights that are no finite numbers ({name}): the "
+                "training has diverged; lower the learning rate and train again"
+            )
     return model.to(device).eval(), card
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import polars as pl
 
 from artifacts.bundles import REFRESHED, parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind, Manifest
-from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
+from artifacts.store import Store
 from tasks.dump.dump_config import ITEM_KEY
 
 CENTROIDS = "centroids"
@@ -33,7 +34,7 @@ def kept_centroids(
         return None
     try:
         fitted = _still_holding(store, release, embeddings, parameters, changed_share)
-    except (ArtifactMissing, ArtifactCorrupt, FileNotFoundError):
+    except (ArtifactError, FileNotFoundError):
         return None
     return fitted if fitted is not None and store.holds(fitted) else None
 

@@ -22,10 +22,11 @@ from pydantic import Field
 
 from artifacts import columns as col
 from artifacts.bundles import SERVING, parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef, Manifest
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
 from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
@@ -96,7 +97,7 @@ def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: in
     try:
         served = parts_of(store, serving)
         old, new = _validation_figures(store, served, candidate)
-    except ArtifactMissing as error:
+    except ArtifactError as error:
         return Comparison(None, None, f"the served release cannot be read ({error.args[0]})")
     if served["dataset"] == candidate["dataset"] and old is not None and new is not None:
         return Comparison(old, new, "validation events of one split")

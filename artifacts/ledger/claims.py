@@ -17,8 +17,8 @@ import polars as pl
 from pydantic import JsonValue
 
 from artifacts import columns as col
+from artifacts.durable import sync
 from artifacts.ledger.answers import MODEL
-from artifacts.ledger.journal import sync
 from artifacts.ledger.ledger import Ledger, aged_name, locked
 from artifacts.ownership import if_abandoned
 

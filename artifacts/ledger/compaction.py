@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
+from artifacts.durable import sync, write_atomically
 from artifacts.ledger.answers import PART_SCHEMA
 from artifacts.ledger.claims import QUESTION_SCHEMA
-from artifacts.ledger.journal import sync
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger, locked
-from artifacts.store import write_atomically
 from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from artifacts.durable import sync
 from artifacts.ledger.answers import VECTOR, Answer, journal_line, parse_journal, part_of
 from artifacts.ownership import if_abandoned
 
@@ -117,16 +118,11 @@ def write_part(answers: pl.DataFrame, path: Path) -> None:
     sync(path)
 
 
-def sync(path: Path) -> None:
-    """Waits until a file's content is on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _replace_by_part(path: Path, answers: pl.DataFrame) -> None:
     if answers.height:
         part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
         partial = part.with_suffix(".tmp")
         write_part(answers, partial)
         partial.replace(part)
+        sync(part.parent)  # The part must bear its name before the journal's is gone.
     path.unlink()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from artifacts.store import Store, write_atomically
+from artifacts.durable import write_atomically
+from artifacts.store import Store
 from flows.cli import terminal
 from flows.cli.exits import interruptible
 from flows.cli.options import StoreRoot, WhoAnswers

@@ -23,7 +23,8 @@ from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, Wor
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from artifacts.store import Store, write_atomically
+from artifacts.durable import write_atomically
+from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.server.api import STARTUP_SECONDS
 from flows.server.closed_app import HOST, server_command, server_variables

@@ -26,7 +26,7 @@ BLOCK_CANDIDATES = 100_000  # item vectors held at a time: 100 MB of 256 numbers
 
 
 class NanScoreError(ArithmeticError):
-    """A scorer returned NaN; the message names the user and the domain."""
+    """A scorer returned NaN, or a list would hold a score that is no finite number."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer, Scorer
-from model.scoring.ranking import BLOCK_SCORES
+from model.scoring.ranking import BLOCK_SCORES, NanScoreError
 from model.scoring.reader import Moments
 
 BLOCK_EVENTS = 4096
@@ -52,6 +52,7 @@ def recommend(
 
     Users and items need not have been trained on: any history over the scorer's items will do.
     Of the domain's items only those marked in `allowed` (I_d,) are recommended; all where None.
+    Raises NanScoreError.
     """
     users = np.asarray(users, np.int64)
     prefixes, size = sequences.prefixes_of_users(users), sequences.domain_size(domain)
@@ -77,7 +78,8 @@ def recommend_domains(
 ) -> dict[int, Recommendations]:
     """As `recommend`, for several domains: each history is read once.
 
-    Rough products choose candidates and exact scores rank them. `allowed` is by domain.
+    Rough products choose candidates and exact scores rank them. `allowed` is by domain. Raises
+    NanScoreError.
     """
     if not domains:
         return {}
@@ -148,8 +150,21 @@ def _enter(
     found: Recommendations, rows: IntArray, top: Tensor, columns: Tensor, first: int
 ) -> None:
     scores, place = top.cpu().numpy(), columns.cpu().numpy()
+    refuse_unreal(scores)
     found.scores[rows] = scores
     found.items[rows] = np.where(np.isneginf(scores), 0, place + first)
+
+
+def refuse_unreal(best: NDArray[np.float32]) -> None:
+    """Raise NanScoreError where one of the best scores is NaN or infinite, which sorts as largest.
+
+    -inf stands for an item that may not be recommended.
+    """
+    if np.isnan(best).any() or np.isposinf(best).any():
+        raise NanScoreError(
+            "the model gives scores that are no finite numbers; train it again (`llm4cdsr retrain`)"
+            ", or serve the release before it (`llm4cdsr rollback`)"
+        )
 
 
 def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.top_k import Recommendations, alike_blocks, seen_columns
+from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal, seen_columns
 
 CANDIDATE_BLOCK = 128
 """Users whose candidates' vectors are gathered at a time: 50 MB for 400 candidates of width 256."""
@@ -41,7 +41,7 @@ def recommend_among(
     """As `recommend`, scoring only what `source` proposes: for catalogues of millions of items.
 
     `candidates` are proposed beyond the items that a user has met, and as many from the transition
-    memory, which `source` does not know; scores are exact.
+    memory, which `source` does not know; scores are exact. Raises NanScoreError.
     """
     users = np.asarray(users, np.int64)
     first = int(sequences.domain_starts[domain]) + 1
@@ -65,6 +65,7 @@ def recommend_among(
         if exclude_seen:
             scores[torch.from_numpy(_is_seen(asked, domain, proposed))] = -torch.inf
         top, place = torch.topk(scores, min(count, scores.shape[1]), dim=1)
+        refuse_unreal(top.cpu().numpy())
         best, chosen = top.cpu().numpy(), np.take_along_axis(proposed, place.cpu().numpy(), 1)
         found.scores[rows, : best.shape[1]] = best
         found.items[rows, : best.shape[1]] = np.where(np.isneginf(best), 0, chosen + first)

@@ -9,9 +9,10 @@ from prefect.context import FlowRunContext
 
 from artifacts import columns as col
 from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import METRICS, REPORT, read_table
 from artifacts.manifest import ArtifactRef
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import Store
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.verdict import Verdict
 
@@ -212,7 +213,7 @@ def _verdict_text(release: ArtifactRef, before: ArtifactRef | None, verdict: Ver
 def _headline(store: Store, release: ArtifactRef) -> dict[tuple[str, str, str], float]:
     try:
         frame = read_table(store, parts_of(store, release)["metrics"], METRICS)
-    except ArtifactMissing:
+    except ArtifactError:
         return {}
     rows = frame.filter(ranking="full", group="all").select("model", col.DOMAIN, "metric", "value")
     return {
@@ -227,7 +228,7 @@ def _counts_of_part(store: Store, bundle: ArtifactRef | None, role: str) -> dict
         return {}
     try:
         return store.manifest(parts_of(store, bundle)[role]).counts
-    except ArtifactMissing:
+    except ArtifactError:
         return {}
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, Split, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import read_item_tables
 from artifacts.manifest import ArtifactRef
-from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
+from artifacts.store import Store
 from model.checkpoint import CheckpointError, ModelCard, load_model
 from model.data.sequences import TEST, VALIDATION, Prefixes
 from model.data.tables import ItemTables
@@ -69,7 +70,7 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
         old_model, old_card = load_model(store.path(served["model"]))
         new_model, new_card = load_model(store.path(candidate["model"]))
         grown = _with_new_catalogue(store, served, candidate, data, previous, old_model)
-    except (ArtifactMissing, ArtifactCorrupt, CheckpointError, ValueError) as error:
+    except (ArtifactError, CheckpointError, ValueError) as error:
         raise NotComparable(str(error)) from error
     split = TEST if new_card.config.train.refit else VALIDATION
     unseen = _unseen(data, before, old_card, split)

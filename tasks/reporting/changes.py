@@ -4,9 +4,10 @@ import polars as pl
 
 from artifacts import columns as col
 from artifacts.bundles import SERVING, parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef
-from artifacts.store import ArtifactCorrupt, ArtifactMissing, Store
+from artifacts.store import Store
 from tasks.reporting.content import Change, Changes
 
 _DATASET = ("users", "items", "events")
@@ -27,7 +28,7 @@ def changes_since_served(
         return None
     try:
         return _changes(store, served, dataset, metrics, recommendations)
-    except (ArtifactMissing, ArtifactCorrupt, FileNotFoundError):
+    except (ArtifactError, FileNotFoundError):
         return None
 
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
+from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
 from tasks.serving.recommender import Recommender, UnknownUser
@@ -91,7 +92,9 @@ async def _follow(service: Service, refresh: Refresh | None, seconds: float) -> 
 
 
 def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
-    def answer(_: Request, error: Exception) -> Response:
+    def answer(request: Request, error: Exception) -> Response:
+        if status >= _OUR_FAULT:
+            logger.error("%s: %s", request.url.path, error.args[0])
         return JSONResponse({"detail": str(error.args[0])}, status)
 
     return answer
@@ -102,4 +105,6 @@ _STATUS: dict[type[Exception], int] = {
     UnknownUser: 404,
     UnknownDomain: 404,
     AmbiguousItem: 422,
+    NanScoreError: 500,
 }
+_OUR_FAULT = 500

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from artifacts.store import Store, write_atomically
+from artifacts.durable import write_atomically
+from artifacts.store import Store
 from artifacts.strict import Strict
 from model.data.sequences import Sequences, sequences_from_lists
 from model.scoring.exported_graph import ScoringPath

@@ -18,8 +18,8 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from artifacts.durable import write_atomically
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA
-from artifacts.store import write_atomically
 from artifacts.strict import Strict
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from artifacts import columns as col
 from artifacts.store import Store
 from model.data.sequences import IntArray
-from model.scoring.top_k import Recommendations
+from model.scoring.top_k import Recommendations, refuse_unreal
 from tasks.serving.catalogue import Catalogue, ItemName
 from tasks.serving.recommendation_rows import item_rows, user_rows
 from tasks.serving.served_release import (
@@ -81,6 +81,7 @@ class Recommender:
 
         Raises:
             NothingServed: the store serves nothing yet, or has no such release.
+            ReleaseDamaged: one of its files is gone or damaged.
         """
         return cls(open_release(store, release))
 
@@ -119,6 +120,7 @@ class Recommender:
 
         Raises:
             UnknownItem, AmbiguousItem, UnknownDomain: the message says what there is.
+            NanScoreError: the model gives scores that are no numbers.
         """
         state, wish = self.state, Wish(k, exclude_seen, filter)
         sequences = state.sequences([state.catalogue.indices(history)])
@@ -155,6 +157,7 @@ class Recommender:
             own = numbers == number
             row = state.scorer.score(prefix, number)[0].float().cpu().numpy()
             scores[own] = row[asked[own] - 1 - sequences.domain_starts[number]]
+        refuse_unreal(scores)
         return scores
 
     def similar(self, item: ItemName, domain: str | None = None, k: int = 10) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from artifacts import columns as col
 from artifacts.bundles import SERVING, parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import read_item_tables
@@ -26,9 +27,16 @@ from tasks.serving.text_space import TextSpace, text_space
 
 LATEST = "latest"
 
+READ = ("dataset", "embeddings", "profiles", "tables", "model")
+"""The roles of a release's artifacts that are read to serve it."""
+
 
 class NothingServed(LookupError):
     """The store has no such release."""
+
+
+class ReleaseDamaged(RuntimeError):
+    """An artifact of a release is gone or damaged: nothing of it is served."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,14 @@ def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
 
 
 def open_release(store: Store | str | Path, release: str = LATEST) -> OpenRelease:
-    """Reads a release; raises `NothingServed` or `ArtifactMissing`."""
+    """Reads a release whose files are all as they were written, by their SHA-256.
+
+    Raises:
+        NothingServed, ReleaseDamaged, model.checkpoint.CheckpointError.
+    """
     opened = store if isinstance(store, Store) else Store(store)
     ref = release_ref(opened, release)
-    parts = parts_of(opened, ref)
+    parts = _sound_parts(opened, ref)
     data = read_dataset(opened, parts["dataset"])
     embeddings = read_item_embeddings(opened, parts["embeddings"])
     profiles = read_user_profiles(opened, parts["profiles"]).profiles
@@ -106,6 +118,19 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         last_seen=_last_seen(data),
         profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
     )
+
+
+def _sound_parts(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
+    try:
+        parts = parts_of(store, ref)
+        for role in READ:
+            store.verify(parts[role])
+    except ArtifactError as error:
+        raise ReleaseDamaged(
+            f"release {ref.fingerprint} is not served: {error.args[0]}. `llm4cdsr rollback` serves "
+            "the release before it"
+        ) from error
+    return parts
 
 
 def _last_seen(data: Dataset) -> IntArray:

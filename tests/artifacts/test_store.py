@@ -11,8 +11,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.store import MANIFEST, ArtifactCorrupt, ArtifactMissing, Store
+from artifacts.integrity import ArtifactCorrupt, ArtifactMissing
+from artifacts.manifest import MANIFEST, ArtifactRef, Identity, Kind, identity
+from artifacts.store import Store
 
 ROOM = Path(__file__).parents[2]
 
@@ -124,23 +125,16 @@ def test_a_whole_artifact_is_never_replaced(store: Store) -> None:
     assert [path.name for path in store.path(ref).parent.iterdir()] == [ref.fingerprint]
 
 
-def test_verify_catches_one_flipped_byte(store: Store) -> None:
-    ref = put(store, an_identity())
-    path = store.path(ref) / "deep" / "more.bin"
-    content = bytearray(path.read_bytes())
-    content[3] ^= 1
-    path.write_bytes(content)
-    assert store.find(an_identity()) == ref, "sizes agree, so only reading can tell"
-    with pytest.raises(ArtifactCorrupt, match=r"more\.bin"):
-        store.verify(ref)
-
-
-def test_an_unreadable_manifest_names_the_way_out(store: Store) -> None:
-    ref = put(store, an_identity())
-    (store.path(ref) / MANIFEST).write_text("{")
-    for read in (lambda: store.manifest(ref), lambda: store.artifacts(Kind.CLUSTERS)):
-        with pytest.raises(ArtifactCorrupt, match="delete its folder"):
-            read()
+def test_an_unreadable_manifest_names_the_way_out_and_hides_no_other_artifact(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref, other = put(store, an_identity()), put(store, an_identity(2))
+    path = store.path(ref) / MANIFEST
+    path.write_text("{")
+    with pytest.raises(ArtifactCorrupt, match="delete its folder, then run `llm4cdsr refresh`"):
+        store.manifest(ref)
+    assert [found.fingerprint for found in store.artifacts(Kind.CLUSTERS)] == [other.fingerprint]
+    assert str(path) in caplog.text
 
 
 def test_two_processes_that_commit_one_identity_at_once_both_succeed(store: Store) -> None:
@@ -255,20 +249,18 @@ def test_an_upload_that_breaks_off_is_not_found_and_can_be_repeated(
     root = f"memory://bucket-{uuid.uuid4().hex}"
     writer = machine(root, tmp_path / "here", monkeypatch)
     remote, _ = fsspec.core.url_to_fs(root)
-    put_file = remote.put_file
+    pipe_file = remote.pipe_file
 
-    def breaks_at_the_manifest(source: str, target: str) -> None:
-        if target.endswith(MANIFEST):
-            raise ConnectionError("gone")
-        put_file(source, target)
+    def breaks(path: str, content: bytes, mode: str = "overwrite") -> None:
+        raise ConnectionError("gone")
 
-    monkeypatch.setattr(remote, "put_file", breaks_at_the_manifest)
+    monkeypatch.setattr(remote, "pipe_file", breaks)
     with pytest.raises(ConnectionError):
         put(writer, an_identity())
     reader = machine(root, tmp_path / "there", monkeypatch)
     assert writer.find(an_identity()) is None
     assert reader.find(an_identity()) is None
-    monkeypatch.setattr(remote, "put_file", put_file)
+    monkeypatch.setattr(remote, "pipe_file", pipe_file)
     reader.verify(put(writer, an_identity()))
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from artifacts.bundles import SERVING, tie
+from artifacts.integrity import describe_files
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import MANIFEST, ArtifactRef, Kind, document_of, identity
 from artifacts.store import Store
 from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_tensors, save_model, write_tensors
 from model.config import load_preset
@@ -255,7 +256,7 @@ def test_a_served_model_of_an_older_version_does_not_stop_the_next_one(
     store: Store, older: str
 ) -> None:
     served = released(store, SmallShop(), ndcg=0.3)
-    folder = store.path(served["model"])
+    folder, before = store.path(served["model"]), store.manifest(served["model"])
     if older == "config":
         card = json.loads((folder / CONFIG_FILE).read_text())
         card["config"]["model"]["forgotten_switch"] = 1
@@ -264,6 +265,10 @@ def test_a_served_model_of_an_older_version_does_not_stop_the_next_one(
         tensors, facts = read_tensors(folder / WEIGHTS_FILE)
         tensors["forgotten.weight"] = tensors.popitem()[1]
         write_tensors(folder / WEIGHTS_FILE, tensors, facts)
+    (folder / MANIFEST).unlink()
+    files = {"files": describe_files(folder)}
+    as_written = before.model_copy(update=files)
+    (folder / MANIFEST).write_bytes(document_of(as_written))
     comparison = compare(store, serve(store, served), released(store, LATER, ndcg=0.2), EVERY_EVENT)
     assert (comparison.served, comparison.candidate) == (0.3, 0.2)
     assert "recorded figures of different events" in comparison.basis

@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.durable import write_atomically
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.ledger import Ledger, aged_name, locked
-from artifacts.store import write_atomically
 from artifacts.strict import Strict
 from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
 from tasks.llm.client.answer_checks import VectorWidth, marked

@@ -1,0 +1,186 @@
+"""Whether an artifact is what its manifest says: names, links, sizes, digests, fingerprint.
+
+Each file has two digests: xxh3, checked when a process first opens it (gigabytes a second), and
+SHA-256, checked before a release is promoted or served and by `llm4cdsr store verify`.
+"""
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import xxhash
+from pydantic import JsonValue, ValidationError
+
+from artifacts.manifest import (
+    SCHEMA_VERSIONS,
+    ArtifactRef,
+    Identity,
+    Kind,
+    Manifest,
+    StoredFile,
+    digest_of,
+)
+
+_READ_BYTES = 1 << 20
+
+_MADE_BY = {
+    Kind.CELL: "llm4cdsr experiment",
+    **dict.fromkeys(
+        (
+            Kind.MODEL,
+            Kind.CANDIDATES,
+            Kind.METRICS,
+            Kind.RECOMMENDATIONS,
+            Kind.REPORT,
+            Kind.RELEASE,
+        ),
+        "llm4cdsr retrain",
+    ),
+}
+
+_Signature = tuple[int, int, int, int, int]
+_checked: dict[str, tuple[_Signature, str]] = {}
+"""Files that this process has checked, as they were then, and their digest."""
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be read; the message says why, and what to do."""
+
+
+class ArtifactMissing(ArtifactError, LookupError):
+    """An artifact that was asked for is not in the store."""
+
+
+class ArtifactCorrupt(ArtifactError, RuntimeError):
+    """An artifact's files are not what its manifest says."""
+
+
+class ArtifactNewer(ArtifactCorrupt):
+    """A newer version of the product made an artifact; it is not damaged."""
+
+
+def way_out(kind: Kind) -> str:
+    """Returns what to do about a damaged artifact, as the end of a sentence."""
+    return f"run `{_MADE_BY.get(kind, 'llm4cdsr refresh')}`, which makes it again"
+
+
+def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
+    """Returns the manifest of ``ref``; ``place`` is where it was read from.
+
+    Raises:
+        ArtifactCorrupt: it is unreadable, of another artifact, or changed. `ArtifactNewer`: of a
+            newer version. The message names the fault; the way out is the caller's to add.
+    """
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ArtifactCorrupt(f"{place} is no manifest ({said.removesuffix('.')})") from error
+    newest = SCHEMA_VERSIONS[ref.kind]
+    if manifest.schema_version > newest:
+        raise ArtifactNewer(
+            f"{place} has schema {manifest.schema_version} of {ref.kind}, and this version of "
+            f"llm4cdsr knows {newest} at most: install the newer version, or {way_out(ref.kind)}"
+        )
+    if fault := _manifest_fault(manifest, ref, json.loads(content)):
+        raise ArtifactCorrupt(f"{place} {fault}")
+    return manifest
+
+
+def sums_of(path: Path) -> StoredFile:
+    """Returns size and digests of a file, read once."""
+    sha256, xxh3, size = hashlib.sha256(), xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            sha256.update(block)
+            xxh3.update(block)
+            size += len(block)
+    return StoredFile(size=size, sha256=sha256.hexdigest(), xxh3=xxh3.hexdigest())
+
+
+def describe_files(folder: Path) -> dict[str, StoredFile]:
+    """Returns size and digests of every file below a folder, by name within it."""
+    return {
+        path.relative_to(folder).as_posix(): sums_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def absent(folder: Path, manifest: Manifest) -> list[str]:
+    """Returns the names of a manifest's files that are not in the folder."""
+    return [name for name in manifest.files if not (folder / name).exists()]
+
+
+def fault_of(folder: Path, manifest: Manifest, *, full: bool = False) -> str | None:
+    """Returns what is wrong with an artifact's files, as a sentence that names the first one.
+
+    ``full`` reads every file and compares SHA-256; otherwise a file is read once in a process, and
+    again where it has changed since, and xxh3 is compared where the manifest has it.
+    """
+    if folder.is_symlink():
+        return f"{folder} is a link"
+    for name, stored in manifest.files.items():
+        if fault := _file_fault(folder, name, stored, full):
+            return f"{folder / name} {fault}"
+    return None
+
+
+def _manifest_fault(
+    manifest: Manifest, ref: ArtifactRef, document: dict[str, JsonValue]
+) -> str | None:
+    identity = Identity(
+        kind=manifest.kind,
+        parameters=manifest.parameters,
+        parents=manifest.parents,
+        outcome=manifest.outcome,
+    )
+    if manifest.ref != ref:
+        return f"is that of {manifest.kind}/{manifest.fingerprint}"
+    if identity.fingerprint_at(manifest.schema_version) != ref.fingerprint:
+        return "does not have the content that its fingerprint names"
+    if manifest.digest not in (None, digest_of(document)):
+        return "was changed after it was written"
+    return None
+
+
+def _file_fault(folder: Path, name: str, stored: StoredFile, full: bool) -> str | None:
+    path = folder / name
+    if any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
+        return "lies behind a link"
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return "is gone"
+    if not stat.S_ISREG(found.st_mode):
+        return "is no regular file"
+    if found.st_size != stored.size:
+        return f"has {found.st_size:,} bytes, not {stored.size:,}"
+    key, checked = str(path.absolute()), (_signature(path), stored.sha256)
+    if not full and _checked.get(key) == checked:
+        return None
+    if full or stored.xxh3 is None:
+        sums = sums_of(path)
+        is_same = sums.sha256 == stored.sha256 and stored.xxh3 in (None, sums.xxh3)
+    else:
+        is_same = _xxh3_of(path) == stored.xxh3
+    if not is_same:
+        return "has other content than was written"
+    _checked[key] = checked
+    return None
+
+
+def _xxh3_of(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _signature(path: Path) -> _Signature:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
