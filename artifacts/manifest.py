@@ -31,7 +31,7 @@ class Kind(StrEnum):
     RELEASE = "release"
 
 
-SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind.METRICS: 3}
+SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind.METRICS: 4}
 """Raise a kind's number when its files or their meaning change: old ones are then made anew."""
 
 COMPLETE = "complete"

@@ -15,6 +15,7 @@ from pydantic import Field
 from artifacts import columns as col
 from artifacts.kinds.candidates import read_candidates
 from artifacts.kinds.results import (
+    COLD_DOMAIN,
     FULL,
     METRIC_SCHEMA,
     METRICS,
@@ -26,9 +27,10 @@ from artifacts.kinds.results import (
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
-from model.baselines.registry import POPULARITY, baselines
+from model.baselines.registry import EMCDR, POPULARITY, baselines, cold_baselines
 from model.checkpoint import load_model
 from model.data.sequences import TEST, IntArray, Prefixes, Sequences
+from model.scoring.cold_domain_metrics import ANY_HIT, FIRST_HIT
 from model.scoring.groups import metric_groups
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
@@ -37,6 +39,13 @@ from tasks.candidates import stored_candidates
 from tasks.frame.model_inputs import load_sequences
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
+from tasks.reporting.withheld_domains import (
+    cold_metrics,
+    gains_of,
+    ranked,
+    sampled_users,
+    withheld_items,
+)
 
 OUR_MODEL = "llm4cdsr"
 CUTOFFS = (5, 10, 20)
@@ -53,7 +62,7 @@ RANK_SCHEMA = pl.Schema(
     }
 )
 """One held-out event, model and ranking a row: how many candidates scored higher, how many the
-same, of how many."""
+same, of how many. Of a withheld domain each item has a row, a user's first withheld event first."""
 
 
 NOTHING_HELD_OUT = (
@@ -96,7 +105,8 @@ def evaluate(
 
     The candidates of the sampled rankings are an artifact of the dataset: every model and every
     run is measured against the same ones. Where no user has the three events that leave-one-out
-    needs, there are no metrics, and a note says so. ``device`` is where scores are computed, as in
+    needs, there are no metrics, and a note says so. Of withheld domains (METHOD 9) all items are
+    ranked, beside baselines of their own. ``device`` is where scores are computed, as in
     `TrainingConfig`.
     """
     store = Store(store_root)
@@ -108,12 +118,19 @@ def evaluate(
         if card.config.train.refit:
             # A model that has learnt the validation events is held against baselines that have too.
             sequences = sequences.with_validation_in_training()
-        scorers = {OUR_MODEL: ModelScorer(fitted), **baselines(sequences)}
+        ours = {OUR_MODEL: ModelScorer(fitted)}
+        scorers = {**ours, **baselines(sequences)}
         candidates = {
             ranking: read_candidates(store, stored_candidates(store, dataset, count, config.seed))
             for ranking, count in config.sampled_rankings().items()
         }
         metrics, ranks = measure(scorers, sequences, candidates, asked_events(sequences, config))
+        users = sampled_users(sequences, config.max_events, config.seed)
+        if len(users):
+            cold = {**ours, **cold_baselines(sequences, None)}
+            found = measure_withheld(cold, sequences, users)
+            metrics, ranks = (pl.concat(pair) for pair in zip((metrics, ranks), found, strict=True))
+            draft.counts.update({"cold_users": len(users), **cold_headline(metrics)})
         metrics.write_parquet(draft.path / METRICS)
         ranks.write_parquet(draft.path / RANKS)
         quoted = json.dumps(quoted_figures(metrics), indent=2) + "\n"
@@ -121,7 +138,7 @@ def evaluate(
         draft.notes.extend(store.manifest(model).notes)
         if metrics.is_empty():
             draft.notes.append(NOTHING_HELD_OUT)
-        else:
+        elif not metrics.filter(ranking=FULL).is_empty():
             draft.counts.update(headline(metrics))
             if (held_out := len(sequences.prefixes_of_split(TEST))) > draft.counts["targets"]:
                 draft.notes.append(
@@ -168,6 +185,36 @@ def measure(
                 ranks.append(_rank_table(name, ranking, found, prefixes))
                 bar.advance(1, name)
     return pl.DataFrame(metrics, schema=METRIC_SCHEMA, orient="row"), pl.concat(ranks)
+
+
+def measure_withheld(
+    scorers: dict[str, Scorer], sequences: Sequences, users: IntArray | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Returns the metrics of withheld domains, and the rank of every withheld item by every scorer;
+    of all users with a withheld test domain, or of some."""
+    withheld = withheld_items(sequences, users)
+    gains, ranks = {}, []
+    with progress("evaluate withheld domains", len(scorers)) as bar:
+        for name, scorer in scorers.items():
+            found = ranked(scorer, withheld)
+            gains[name] = gains_of(found, withheld)
+            ranks.append(
+                found.with_columns(
+                    pl.lit(name).alias("model"), pl.lit(COLD_DOMAIN).alias("ranking")
+                )
+            )
+            bar.advance(1, name)
+    return cold_metrics(gains, sequences.domain_names), pl.concat(ranks)
+
+
+def cold_headline(metrics: pl.DataFrame) -> dict[str, float]:
+    """Returns what is told of withheld domains, of the model and of EMCDR, all directions."""
+    whole = metrics.filter(ranking=COLD_DOMAIN, domain="all", group="all")
+    return {
+        f"{metric} {model}": round(value, 4)
+        for model, metric, value in whole.select("model", "metric", "value").iter_rows()
+        if metric in (ANY_HIT, FIRST_HIT) and model in (OUR_MODEL, EMCDR)
+    }
 
 
 def headline(metrics: pl.DataFrame) -> dict[str, int | float]:

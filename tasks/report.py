@@ -29,6 +29,7 @@ from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.reporting.bridges import bridges
 from tasks.reporting.changes import changes_since_served
+from tasks.reporting.cold_domain_tables import cold_domain_tables
 from tasks.reporting.content import (
     ClusterFacts,
     DatasetFacts,
@@ -125,6 +126,7 @@ def report_content(
             store, sources.dataset, sources.metrics, sources.recommendations
         ),
         bridges=bridges(data, vectors),
+        cold_domain=cold_domain_tables(data, ranks, OUR_MODEL),
     )
 
 

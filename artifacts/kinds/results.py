@@ -13,8 +13,12 @@ RANKS = "ranks.parquet"
 RECOMMENDATIONS = "recommendations.parquet"
 REPORT = "report.html"
 
-FULL, SAMPLED = "full", "sampled"
-"""Rankings of a held-out event: among every item of its domain, or among candidates."""
+FULL, SAMPLED, COLD_DOMAIN = "full", "sampled", "cold domain"
+"""Rankings of a held-out event: among every item of its domain, or among candidates; and of the
+items of a domain that was withheld whole (METHOD 9)."""
+
+ALL = "all"
+"""The domain of figures over all domains, and the group of everyone."""
 
 METRIC_SCHEMA = pl.Schema(
     {
@@ -27,7 +31,8 @@ METRIC_SCHEMA = pl.Schema(
         "targets": pl.Int64,
     }
 )
-"""One number a row; ``value`` is a fraction, ``targets`` how many held-out events it is over."""
+"""One number a row; ``value`` is a fraction, ``targets`` how many held-out events it is over. In
+rows of `COLD_DOMAIN` these are users, ``domain`` is the withheld one, ``group`` the direction."""
 
 RECOMMENDATION_SCHEMA = pl.Schema(
     {
@@ -45,17 +50,19 @@ RECOMMENDATION_SCHEMA = pl.Schema(
 OVERALL = "overall"
 
 QuotedFigures = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10."""
+"""Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10; of withheld domains all
+metrics."""
 
 
-def quoted_figures(metrics: pl.DataFrame) -> QuotedFigures:
+def quoted_figures(metrics: pl.DataFrame, group: str = ALL) -> QuotedFigures:
     """Returns the figures that are quoted, from a table of `METRIC_SCHEMA`: nested, as JSON."""
-    rows = metrics.filter((pl.col("group") == "all") & pl.col("metric").is_in(["NDCG@10", "HR@10"]))
+    is_quoted = pl.col("metric").is_in(["NDCG@10", "HR@10"]) | (pl.col("ranking") == COLD_DOMAIN)
+    rows = metrics.filter((pl.col("group") == group) & is_quoted)
     found: QuotedFigures = {}
     wanted = rows.select("model", "ranking", col.DOMAIN, "metric", "value")
     for model, ranking, domain, metric, value in wanted.iter_rows():
         places = found.setdefault(model, {}).setdefault(ranking, {})
-        places.setdefault(OVERALL if domain == "all" else domain, {})[metric] = value
+        places.setdefault(OVERALL if domain == ALL else domain, {})[metric] = value
     return found
 
 

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from artifacts import columns as col
-from artifacts.kinds.results import FULL, METRICS, read_table
+from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.frame.stage import LlmUsage, StageResult
@@ -86,9 +86,16 @@ def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
     return lines
 
 
-def metric_table(store: Store, metrics: ArtifactRef) -> Table:
-    """Returns full-ranking quality of the model and its baselines, overall and by domain."""
+def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
+    """Returns the quality of the model and its baselines: by full ranking, overall and by domain,
+    and in domains that were withheld whole, where some were."""
     frame = read_table(store, metrics, METRICS)
+    cold = frame.filter(ranking=COLD_DOMAIN)
+    tables = [] if cold.height == frame.height > 0 else [_full_ranking(frame)]
+    return tables if cold.is_empty() else [*tables, _cold_domain(cold)]
+
+
+def _full_ranking(frame: pl.DataFrame) -> Table:
     rows = frame.filter(
         (pl.col("ranking") == FULL)
         & (pl.col("group") == "all")
@@ -102,6 +109,19 @@ def metric_table(store: Store, metrics: ArtifactRef) -> Table:
         values = dict(part.select("model", "value").iter_rows())
         cells = [f"{values[model]:.4f}" for model in models]
         table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
+    return table
+
+
+def _cold_domain(frame: pl.DataFrame) -> Table:
+    rows = frame.filter((pl.col(col.DOMAIN) == ALL) | (pl.col("group") != ALL))
+    metrics = rows["metric"].unique(maintain_order=True).to_list()
+    title = "Domains withheld whole, all their items ranked (higher is better)"
+    table = Table(title=title, title_justify="left")
+    for name in ("direction", "users", "model", *metrics):
+        table.add_column(name, justify="left" if name in ("direction", "model") else "right")
+    for (direction, model), part in rows.group_by("group", "model", maintain_order=True):
+        values = [f"{value:.4f}" for value in part["value"]]
+        table.add_row(str(direction), f"{part['targets'][0]:,}", str(model), *values)
     return table
 
 

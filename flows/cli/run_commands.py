@@ -261,7 +261,7 @@ def _tell(
     for line in console.facts_of(stages):
         terminal.out.print(line)
     if "evaluate" in by_name and by_name["evaluate"].counts:
-        terminal.out.print(console.metric_table(store, by_name["evaluate"].ref))
+        terminal.out.print(*console.metric_tables(store, by_name["evaluate"].ref), sep="\n")
     if "recommend" in by_name:
         folder = store.path(by_name["recommend"].ref)
         terminal.out.print(f"Recommendations: {folder / 'recommendations.parquet'}", soft_wrap=True)

@@ -8,6 +8,7 @@ from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.kinds.results import METRICS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
 from artifacts.strict import Strict
+from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.frame.stage import LlmUsage, StageResult
 
 
@@ -45,7 +46,9 @@ class LlmFacts(Strict):
 
 
 class RunSummary(Strict):
-    """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value.
+    """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value;
+    of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
+    ``first_in_domain``: the same of held-out events whose user had none in their domain before.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
@@ -53,6 +56,7 @@ class RunSummary(Strict):
     dataset: DatasetFacts | None
     llm: LlmFacts
     metrics: QuotedFigures
+    first_in_domain: QuotedFigures
     seconds: dict[str, float]
     artifacts: dict[str, str]
     notes: list[str]
@@ -61,13 +65,13 @@ class RunSummary(Strict):
 def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
     """Returns the summary of a run's stages; ``dataset`` is None where none was read."""
     by_name = {stage.stage: stage for stage in stages}
+    metrics = read_table(store, by_name["evaluate"].ref, METRICS) if "evaluate" in by_name else None
     usage = sum((stage.usage for stage in stages), LlmUsage())
     return RunSummary(
         dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
         llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
-        metrics=quoted_figures(read_table(store, by_name["evaluate"].ref, METRICS))
-        if "evaluate" in by_name
-        else {},
+        metrics={} if metrics is None else quoted_figures(metrics),
+        first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
         notes=sorted({note for stage in stages for note in stage.notes}),

@@ -17,7 +17,7 @@ def show(store: StoreOption = None) -> None:
     if release is None:
         raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
     parts = parts_of(opened, release)
-    terminal.out.print(console.metric_table(opened, parts["metrics"]))
+    terminal.out.print(*console.metric_tables(opened, parts["metrics"]), sep="\n")
     for note in opened.manifest(release).notes:
         terminal.out.print(f"[bold yellow]Note:[/] {note}.")
     for role, ref in parts.items():

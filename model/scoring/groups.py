@@ -7,10 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from model.data.overlap import has_own_domain_history
 from model.data.sequences import Prefixes, concatenate_ranges
 
 HEAD_SHARE = 0.2
 """The most bought fifth of a domain's items is its head; the rest is its tail."""
+
+FIRST_IN_DOMAIN = "first event in its domain"
+"""The group of held-out events whose user had none in that domain before."""
 
 SHORT_HISTORY, LONG_HISTORY = 5, 20
 
@@ -29,6 +33,7 @@ def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
         "users in one domain": domains_seen == 1,
         "domain switch before the target": switches,
         "no domain switch before the target": ~switches,
+        FIRST_IN_DOMAIN: ~has_own_domain_history(prefixes),
         f"short histories (up to {SHORT_HISTORY})": lengths <= SHORT_HISTORY,
         f"middle histories ({SHORT_HISTORY + 1} to {LONG_HISTORY})": (lengths > SHORT_HISTORY)
         & (lengths <= LONG_HISTORY),

@@ -154,16 +154,18 @@ def _unseen(data: Dataset, before: Dataset, card: ModelCard, split: int) -> Pref
 
 
 def _events(data: Dataset) -> pl.DataFrame:
-    """Returns ``row, split, user_id, domain, item_id, timestamp`` of every event."""
+    """Returns ``row, split, user_id, domain, item_id, timestamp`` of every event that is in some
+    prefix: none of a withheld domain."""
     events = pl.DataFrame(
         {
-            "row": np.arange(len(data.item_indices)),
             col.SPLIT: data.splits,
             col.USER_INDEX: data.user_of_event.astype(np.uint32),
             col.ITEM_INDEX: data.item_indices.astype(np.uint32),
             col.TIMESTAMP: data.timestamps,
         }
     )
+    seen = events.filter(pl.col(col.SPLIT) <= Split.TEST)
+    events = seen.with_columns(row=pl.int_range(seen.height))
     users = data.users.select(pl.col(col.USER_INDEX).cast(pl.UInt32), col.USER_ID)
     items = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.UInt32), col.ITEM_ID, col.DOMAIN)
     return events.join(users, on=col.USER_INDEX, maintain_order="left").join(

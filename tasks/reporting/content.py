@@ -209,6 +209,26 @@ class MetricInterval:
 
 
 @dataclass(frozen=True)
+class ColdDomainRow:
+    """One model's values, as the table's metrics; `leads` are ours less these, with the low and
+    high end of a 95 % interval, None for ours."""
+
+    model: str
+    values: tuple[float, ...]
+    leads: tuple[tuple[float, float, float], ...] | None
+
+
+@dataclass(frozen=True)
+class ColdDomainTable:
+    """How users are served in a domain that was withheld from them whole; ours stands first."""
+
+    direction: str
+    users: int
+    metrics: tuple[str, ...]
+    rows: tuple[ColdDomainRow, ...]
+
+
+@dataclass(frozen=True)
 class Change:
     """One number before and now; None where the older release did not count it."""
 
@@ -276,6 +296,7 @@ class ReportContent:
     intervals: tuple[MetricInterval, ...] = ()
     changes: Changes | None = None
     bridges: tuple[Bridge, ...] = ()
+    cold_domain: tuple[ColdDomainTable, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")

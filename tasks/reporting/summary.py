@@ -21,7 +21,9 @@ class KeyNumber:
 
 def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tuple[str, str, str]:
     """Return the page's opening: accuracy, the strongest baseline, and what it was made from."""
-    if not found:
+    if not found and content.cold_domain:
+        accuracy, rivals = _cold_sentences(content)
+    elif not found:
         accuracy = "This run has no evaluation yet, so this page says nothing about accuracy."
         rivals = "Without an evaluation there is no comparison with baselines either."
     else:
@@ -85,6 +87,27 @@ def _accuracy_sentence(model: str, head: Headline, asked: HeldOut) -> str:
         top = head.metric.partition("@")[2]
         return f"{where} places the right item in the top {top} for {share}{against}."
     return f"{where} reaches {head.metric} of {share}{against}."
+
+
+def _cold_sentences(content: ReportContent) -> tuple[str, str]:
+    """The same two where whole domains were withheld and nothing else was: who hits anything."""
+    table = content.cold_domain[0]
+    (ours,) = (row for row in table.rows if row.leads is None)
+    accuracy = (
+        f"For {table.users:,} users one whole domain was withheld; ranking all its items, "
+        f"{content.model_name} has one of theirs in the top 10 for {ours.values[0]:.1%}."
+    )
+    others = [row for row in table.rows if row.leads is not None]
+    if not others:
+        return accuracy, "No baseline was evaluated, so a stronger one may exist."
+    best = max(others, key=lambda row: row.values[0])
+    assert best.leads is not None
+    lead, low, high = (100 * value for value in best.leads[0])
+    side = "ahead of" if lead >= 0 else "behind"
+    return accuracy, (
+        f"It is {abs(lead):.1f} percentage points {side} the strongest baseline, {best.model} "
+        f"({best.values[0]:.1%}); the 95% interval of the lead is {low:+.1f} to {high:+.1f}."
+    )
 
 
 def _rival(head: Headline, asked: HeldOut) -> str:

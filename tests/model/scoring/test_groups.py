@@ -27,6 +27,7 @@ def test_every_group_holds_what_its_name_says() -> None:
         "users in one domain": [True, False, False, True],
         "domain switch before the target": [True, True, False, False],
         "no domain switch before the target": [False, False, True, True],
+        "first event in its domain": [True, False, False, False],
         "short histories (up to 5)": [True, True, True, False],
         "middle histories (6 to 20)": [False, False, False, False],
         "long histories (over 20)": [False, False, False, True],

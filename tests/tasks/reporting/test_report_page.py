@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from tasks.reporting.content import (
     ClusterFacts,
+    ColdDomainRow,
+    ColdDomainTable,
     ColdItemAudience,
     ColdItemExample,
     CrossDomainExample,
@@ -173,6 +175,23 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
         cold_items=(ColdItemExample(text, text, (ColdItemAudience(text, 2, history),)),),
         guards=Guards(10, (DomainCoverage(text, 301, 359),), 0.31, 0.4, 1431, 0),
         timings=(StageTiming(text, 0.8, False), StageTiming("embed", 191.6, True)),
+        cold_domain=(cold_table(text),),
+    )
+
+
+def cold_table(text: str) -> ColdDomainTable:
+    """Ours behind one baseline and ahead of another."""
+    return ColdDomainTable(
+        direction=f"{text} → kitchen",
+        users=1376,
+        metrics=("any@10", "first HR@10"),
+        rows=(
+            ColdDomainRow("llm4cdsr", (0.14, 0.017), None),
+            ColdDomainRow(
+                "EMCDR", (0.283, 0.093), ((-0.143, -0.17, -0.12), (-0.076, -0.09, -0.06))
+            ),
+            ColdDomainRow(text, (0.087, 0.017), ((0.053, 0.03, 0.07), (0.0, -0.01, 0.01))),
+        ),
     )
 
 
@@ -416,3 +435,15 @@ def test_history_bars_hold_every_user() -> None:
 )
 def test_durations_show_their_two_largest_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_withheld_domains_are_shown_with_our_lead_and_told_where_nothing_else_is() -> None:
+    shown = parse(render_report(replace(minimal(), cold_domain=(cold_table("food"),)))).text
+    assert "food → kitchen: 1,376 users" in shown
+    assert "0.093 -0.076 (-0.090 to -0.060)" in shown
+    assert "llm4cdsr has one of theirs in the top 10 for 14.0%" in shown
+    assert (
+        "14.3 percentage points behind the strongest baseline, EMCDR (28.3%); the 95% interval of "
+        "the lead is -17.0 to -12.0"
+    ) in shown
+    assert "People of one domain" not in parse(render_report(minimal())).text
