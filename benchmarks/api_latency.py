@@ -30,8 +30,8 @@ from rich.table import Table
 
 from flows.cli.entry import OPENMP
 from tasks.serving.app import create_app
-from tasks.serving.messages import Ask
 from tasks.serving.recommender import Recommender
+from tasks.serving.service.messages import Ask
 from tasks.system.free_port import free_port
 
 WARM_UP = 50

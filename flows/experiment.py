@@ -14,10 +14,10 @@ from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
-from tasks.candidates import candidates_identity, stored_candidates
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
+from tasks.evaluate import candidates_identity, stored_candidates
 from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import (
     AbsentDump,

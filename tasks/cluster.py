@@ -1,29 +1,40 @@
 """Stage 3, items to clusters: K-means over the item embeddings (METHOD 3.1).
 
 Clusters split a user's history into interests, each of which the LLM describes on its own.
+K-means fitted anew on a few more items moves its borders, items change their interest, and
+histories that nobody added to would be asked about again. So centres are kept until enough of
+the catalogue is new; new items join the nearest.
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.clusters import read_centroids, write_clusters
+from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import ArtifactRef, Kind, Manifest, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
+from tasks.dump.dump_config import ITEM_KEY
 from tasks.frame.stage import StageResult, run_stage
-from tasks.kept_centroids import CENTROIDS, kept_centroids
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
 FULL_KMEANS_ITEMS = 50_000
 """Beyond this many items mini-batches are used: minutes become seconds."""
+
+CENTROIDS = "centroids"
+"""The role of the clusters, among the parents of others, whose centres those kept."""
 
 
 class ClusterConfig(Strict):
@@ -82,6 +93,58 @@ def make_clusters(
     labels, distances = pairwise_distances_argmin_min(vectors, centroids)
     write_clusters(draft.path, labels, distances, centroids)
     draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
+
+
+def kept_centroids(
+    store: Store, embeddings: ArtifactRef, parameters: Mapping[str, object], changed_share: float
+) -> ArtifactRef | None:
+    """Returns the fitted clusters whose centres still hold, or None where they are to be fitted.
+
+    They hold where the latest refresh used the same ``parameters``, the same embedding model and
+    template, and at most ``changed_share`` of both catalogues' items are in one of them only. Where
+    an artifact of that refresh is gone, nothing holds.
+    """
+    release = store.pointed(REFRESHED)
+    if release is None:
+        return None
+    try:
+        fitted = _still_holding(store, release, embeddings, parameters, changed_share)
+    except (ArtifactError, FileNotFoundError):
+        return None
+    return fitted if fitted is not None and store.holds(fitted) else None
+
+
+def _still_holding(
+    store: Store,
+    release: ArtifactRef,
+    embeddings: ArtifactRef,
+    parameters: Mapping[str, object],
+    changed_share: float,
+) -> ArtifactRef | None:
+    latest = store.manifest(parts_of(store, release)["clusters"])
+    fitted = store.manifest(latest.parents.get(CENTROIDS, _ref(latest)))
+    now, then = store.manifest(embeddings), store.manifest(fitted.parents["embeddings"])
+    if fitted.parameters != parameters or now.parameters != then.parameters:
+        return None
+    if _changed_share(store, now, then) > changed_share:
+        return None
+    return _ref(fitted)
+
+
+def _changed_share(store: Store, now: Manifest, then: Manifest) -> float:
+    """1 - |both| / |either|."""
+    mine, theirs = (_items(store, manifest) for manifest in (now, then))
+    both = mine.join(theirs, on=ITEM_KEY, how="semi").height
+    either = mine.height + theirs.height - both
+    return 1 - both / either if either else 0.0
+
+
+def _items(store: Store, embeddings: Manifest) -> pl.DataFrame:
+    return read_dataset(store, embeddings.parents["dataset"]).items.select(ITEM_KEY)
+
+
+def _ref(manifest: Manifest) -> ArtifactRef:
+    return ArtifactRef(kind=Kind.CLUSTERS, fingerprint=manifest.fingerprint)
 
 
 def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:

@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.kinds.candidates import read_candidates
 from artifacts.kinds.results import (
     COLD_DOMAIN,
     FULL,
@@ -23,8 +22,10 @@ from artifacts.kinds.results import (
     RANKS,
     SAMPLED,
     quoted_figures,
+    read_candidates,
+    write_candidates,
 )
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.baselines.registry import EMCDR, POPULARITY, baselines, cold_baselines
@@ -33,9 +34,14 @@ from model.data.sequences import TEST, IntArray, Prefixes, Sequences
 from model.scoring.cold_domain_metrics import ANY_HIT, FIRST_HIT
 from model.scoring.groups import metric_groups
 from model.scoring.model_scorer import ModelScorer, Scorer
-from model.scoring.ranking import Ranks, rank_all, rank_sampled, ranking_metrics
+from model.scoring.ranking import (
+    Ranks,
+    rank_all,
+    rank_sampled,
+    ranking_metrics,
+    sample_candidates,
+)
 from model.training.processes import alone
-from tasks.candidates import stored_candidates
 from tasks.frame.model_inputs import load_sequences
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
@@ -146,6 +152,29 @@ def evaluate(
                 )
 
     return run_stage(store, "evaluate", wanted, make)
+
+
+def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int) -> ArtifactRef:
+    """Returns ``count`` items a test event that its user never met, drawn where they are not yet:
+    what held-out items are ranked against, the same for every model (METHOD 7.12).
+
+    Rows follow the test events in user order. A row depends on seed, user and position alone.
+    """
+    wanted = candidates_identity(dataset, count, seed)
+
+    def make(draft: Draft) -> None:
+        sequences = load_sequences(store, dataset)
+        prefixes = sequences.prefixes_of_split(TEST)
+        drawn = sample_candidates(sequences, prefixes, count, seed)
+        write_candidates(draft.path, drawn)
+        draft.counts.update({"test_events": len(prefixes), "candidates": count})
+
+    return run_stage(store, f"draw {count} candidates", wanted, make).ref
+
+
+def candidates_identity(dataset: ArtifactRef, count: int, seed: int) -> Identity:
+    """What drawn candidates depend on: the dataset, how many, and the seed."""
+    return identity(Kind.CANDIDATES, {"count": count, "seed": seed}, {"dataset": dataset})
 
 
 def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:

@@ -12,9 +12,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.kinds.central_titles import TITLES, central_titles
-from artifacts.kinds.cluster_names import NAME, write_cluster_names
-from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.clusters import (
+    NAME,
+    TITLES,
+    central_titles,
+    read_clusters,
+    write_cluster_names,
+)
 from artifacts.kinds.dataset import read_dataset
 from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity

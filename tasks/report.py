@@ -8,9 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
-from artifacts.kinds.central_titles import central_titles
-from artifacts.kinds.cluster_names import read_cluster_names
-from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.clusters import central_titles, read_cluster_names, read_clusters
 from artifacts.kinds.dataset import DROPPED, Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.results import (

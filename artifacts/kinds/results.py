@@ -1,8 +1,12 @@
-"""The tables that a training leaves: learning curve, metrics, ranks, recommendations."""
+"""What a training leaves: learning curve, candidates, metrics, ranks, recommendations."""
 
+from pathlib import Path
+
+import numpy as np
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.kinds.arrays import read_arrays, write_arrays
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 
@@ -12,6 +16,7 @@ METRICS_JSON = "metrics.json"
 RANKS = "ranks.parquet"
 RECOMMENDATIONS = "recommendations.parquet"
 REPORT = "report.html"
+_CANDIDATES_FILE, _ITEMS = "candidates.safetensors", "items"
 
 FULL, SAMPLED, COLD_DOMAIN = "full", "sampled", "cold domain"
 """Rankings of a held-out event: among every item of its domain, or among candidates; and of the
@@ -69,3 +74,13 @@ def quoted_figures(metrics: pl.DataFrame, group: str = ALL) -> QuotedFigures:
 def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
     """Returns one Parquet file of an artifact; raises `ArtifactMissing`."""
     return pl.read_parquet(store.path(ref) / name, glob=False)
+
+
+def write_candidates(folder: Path, items: np.ndarray) -> None:
+    """Writes item indices (test events, candidates), 0 where a user has fewer items left."""
+    write_arrays(folder / _CANDIDATES_FILE, {_ITEMS: items.astype(np.int32)})
+
+
+def read_candidates(store: Store, ref: ArtifactRef) -> np.ndarray:
+    """Returns int64 (test events, candidates); raises `ArtifactMissing`."""
+    return read_arrays(store.path(ref) / _CANDIDATES_FILE)[_ITEMS].astype(np.int64)

@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.ledger.claims import Claims, wait_for_others
 from artifacts.ledger.ledger import Ledger
-from tasks.llm.client.stop import raise_if_stopped
 
 Outcome = TypeVar("Outcome")
 
@@ -41,11 +40,13 @@ def ask_in_turns(
     prompts: pl.DataFrame,
     question: Question,
     ask: Callable[[pl.DataFrame], list[Outcome]],
+    on_poll: Callable[[], None],
 ) -> Turns[Outcome]:
     """Has every one of distinct ``key, prompt`` asked that the ledger lacks, once in all runs.
 
     ``ask`` is called with a table of prompts that are this run's alone, and returns when their
-    answers are in the ledger.
+    answers are in the ledger. ``on_poll`` is called while another run is waited for; what it
+    raises ends the wait.
     """
     outcomes: list[Outcome] = []
     asked, left = 0, prompts
@@ -63,6 +64,6 @@ def ask_in_turns(
             label,
             left.height,
         )
-        wait_for_others(ledger, left[col.KEY], raise_if_stopped)
+        wait_for_others(ledger, left[col.KEY], on_poll)
         if recovered := ledger.recover():
             logger.info("%s: that run ended early; %d of its answers recovered", label, recovered)

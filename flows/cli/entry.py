@@ -1,5 +1,5 @@
 """The console script: sets what Prefect, OpenMP and HTTP clients read from the environment, then
-hands over to `flows.cli.commands`."""
+hands over to `flows.cli.command_table`."""
 
 import os
 
@@ -27,7 +27,7 @@ def main() -> None:
     for name, value in (PREFECT_LOGGING | OPENMP).items():
         os.environ.setdefault(name, value)
     spare_this_machine_the_proxy()
-    from flows.cli.commands import run_app
+    from flows.cli.command_table import run_app
 
     run_app()
 

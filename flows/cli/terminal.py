@@ -5,7 +5,7 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
-from tasks.frame.terminal import TERMINAL
+from tasks.frame.stderr_console import TERMINAL
 
 out = Console()
 err = TERMINAL

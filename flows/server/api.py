@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import new_credential
-from tasks.frame.terminal import TERMINAL
+from tasks.frame.stderr_console import TERMINAL
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
 

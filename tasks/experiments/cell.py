@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.kinds.candidates import read_candidates
-from artifacts.kinds.results import RANKS
+from artifacts.kinds.results import RANKS, read_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from model.baselines.registry import BASELINES

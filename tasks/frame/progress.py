@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from tasks.frame.terminal import TERMINAL
+from tasks.frame.stderr_console import TERMINAL
 
 UI_EVERY_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0

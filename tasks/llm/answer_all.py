@@ -26,6 +26,7 @@ from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame.stage import LlmUsage
+from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, refuse_budget_in_batches
@@ -142,7 +143,7 @@ def answer_all(
     with ExitStack() as connections:
         for piece in _pieces(prompts, config.batch):
             fresh = tally.count(piece)
-            asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask)
+            asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask, raise_if_stopped)
             tally.add(asked, outcomes)
             _stop_over_budget(label, tally, endpoint)
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")

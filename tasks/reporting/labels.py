@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.kinds.central_titles import central_titles
+from artifacts.kinds.clusters import central_titles
 from artifacts.kinds.dataset import Dataset
 from prompts.render import one_line
 

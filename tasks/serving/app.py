@@ -18,8 +18,8 @@ from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
 from tasks.serving.recommender import Recommender, UnknownUser
-from tasks.serving.request_answers import Service
-from tasks.serving.routes import add_browsing, add_operating, add_recommending
+from tasks.serving.service.request_answers import Service
+from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.system.dot_env import read_dot_env
 
 Refresh = Callable[[Recommender], Recommender | None]

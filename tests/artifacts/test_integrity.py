@@ -12,8 +12,7 @@ import pytest
 
 from artifacts.integrity import ArtifactCorrupt, ArtifactNewer
 from artifacts.kinds.arrays import write_arrays
-from artifacts.kinds.cluster_names import write_cluster_names
-from artifacts.kinds.clusters import write_clusters
+from artifacts.kinds.clusters import write_cluster_names, write_clusters
 from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of, identity
 from artifacts.remote import SET_ASIDE

@@ -12,10 +12,9 @@ from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.cluster import ClusterConfig, cluster_items
+from tasks.cluster import CENTROIDS, ClusterConfig, cluster_items
 from tasks.embed import embed_items
 from tasks.frame.stage import LlmUsage
-from tasks.kept_centroids import CENTROIDS
 from tasks.profile import ProfileConfig, profile_users
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
 from tests.tasks.small_shop import EVENTS, LENIENT, TITLES, SmallShop, endpoints_at

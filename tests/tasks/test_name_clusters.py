@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.kinds.central_titles import central_titles
-from artifacts.kinds.cluster_names import read_cluster_names
-from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.clusters import central_titles, read_cluster_names, read_clusters
 from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.kinds.cluster_names import write_cluster_names
+from artifacts.kinds.clusters import write_cluster_names
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS, REPORT, read_table
 from artifacts.kinds.user_profiles import read_user_profiles

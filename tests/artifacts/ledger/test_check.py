@@ -17,8 +17,8 @@ from artifacts.ledger.export import UnknownForm, export, stats_of
 from artifacts.ledger.journal import JournalDamaged
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.repair import repair
-from flows.cli.commands import app
-from flows.cli.ledger_command import LedgerDamaged, compact_command
+from flows.cli.command_table import app
+from flows.cli.commands.ledger_command import LedgerDamaged, compact_command
 
 PARAMETERS = {"temperature": 0.5}
 

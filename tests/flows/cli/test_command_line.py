@@ -22,7 +22,7 @@ from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from flows.cli.commands import app
+from flows.cli.command_table import app
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.llm.providers.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
 from tasks.llm.providers.local_setup import find_local_environment

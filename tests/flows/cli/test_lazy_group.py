@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli.commands import COMMANDS, app
+from flows.cli.command_table import COMMANDS, app
 from flows.cli.lazy_group import imported
 
 HEAVY = ("prefect", "torch", "polars", "sklearn", "faiss", "openai", "fastapi")
@@ -46,11 +46,11 @@ def test_a_command_that_is_mistyped_is_answered_with_its_name() -> None:
 @pytest.mark.parametrize(
     ("module", "needed"),
     [
-        ("flows.cli.commands", set()),
-        ("flows.cli.show_command", {"polars"}),
-        ("flows.cli.release_command", {"polars"}),
+        ("flows.cli.command_table", set()),
+        ("flows.cli.commands.show_command", {"polars"}),
+        ("flows.cli.commands.release_command", {"polars"}),
         (
-            "flows.cli.run_commands",
+            "flows.cli.commands.run_commands",
             {"polars", "prefect"},
         ),  # Of which an unchanged refresh consists.
     ],

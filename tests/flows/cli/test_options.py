@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli.commands import app
+from flows.cli.command_table import app
 
 
 @pytest.mark.parametrize(

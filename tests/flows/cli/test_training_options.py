@@ -5,7 +5,7 @@ import typer
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from flows.cli.commands import app
+from flows.cli.command_table import app
 from flows.cli.training_options import training_config
 from tasks.dump.presets import TrainingSettings
 

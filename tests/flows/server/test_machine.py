@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from artifacts.store import Store
-from flows.cli import commands
-from flows.cli.machine_command import up
+from flows.cli import command_table
+from flows.cli.commands.machine_command import up
 from flows.server import machine as module
 from flows.server.machine import Machine, MachineFailed, Service
 from tests.tasks.alerts.test_webhook import Inbox
@@ -85,8 +85,8 @@ def test_the_worker_is_given_what_the_callers_dot_env_says(
     (tmp_path / ".env").write_text("".join(f"LLM4CDSR_{line}\n" for line in lines) + "OTHER=1\n")
     monkeypatch.setattr(os, "environ", {"LLM4CDSR_WEBHOOK_URL": "http://environment"})
     given: dict[str, str] = {}
-    monkeypatch.setattr(commands, "app", lambda: given.update(machine._environment("dumps")))
-    commands.run_app()
+    monkeypatch.setattr(command_table, "app", lambda: given.update(machine._environment("dumps")))
+    command_table.run_app()
     assert given["LLM4CDSR_API_KEY"] == "own"
     assert given["LLM4CDSR_WEBHOOK_URL"] == "http://environment"
     assert given["LLM4CDSR_LOCAL_VLLM"] == str(tmp_path / "venv")

@@ -10,8 +10,8 @@ from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from model.config import load_preset
-from tasks.candidates import stored_candidates
 from tasks.dump.dump_config import DumpConfig
+from tasks.evaluate import stored_candidates
 from tasks.experiments.cell import CellData
 from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
 from tasks.ingest import ingest

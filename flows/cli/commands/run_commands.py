@@ -15,7 +15,7 @@ from artifacts.store import Store
 from flows.cli import console, terminal
 from flows.cli import options as opt
 from flows.cli import training_options as fit
-from flows.cli.datasets_command import expectation_table
+from flows.cli.commands.datasets_command import expectation_table
 from flows.cli.dry_run import plan_refresh
 from flows.cli.exits import interruptible
 from flows.cli.run_summary import write_summary

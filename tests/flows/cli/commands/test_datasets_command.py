@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli.commands import app
+from flows.cli.command_table import app
 from tasks.dump.presets import dataset_names, dataset_text
 
 

@@ -5,7 +5,7 @@ the model are fitted on the rest; then the items are added as new ones, and ever
 ranked against all items of its domain that its user had not met. Needs a store with a refresh, as
 `llm4cdsr refresh` leaves it, and no language model.
 
-    python benchmarks/new_items.py --store artifacts/data --epochs 10 --splits 3
+    python benchmarks/new_items_quality.py --store artifacts/data --epochs 10 --splits 3
 """
 
 import json

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from artifacts import columns as col
-from tasks.serving.messages import (
+from tasks.serving.service.messages import (
     Ask,
     FoundItems,
     FoundUsers,
@@ -24,7 +24,7 @@ from tasks.serving.messages import (
     SimilarItems,
     UserCard,
 )
-from tasks.serving.request_answers import Service, item_name, json_response, shown
+from tasks.serving.service.request_answers import Service, item_name, json_response, shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from model.data.sequences import IntArray
 from tasks.serving.catalogue import ItemName
 from tasks.serving.limits import Limits
-from tasks.serving.messages import (
+from tasks.serving.recommender import Recommender
+from tasks.serving.service.messages import (
     Ask,
     DomainList,
     ItemId,
@@ -16,8 +17,7 @@ from tasks.serving.messages import (
     RecommendedItem,
     ShownItem,
 )
-from tasks.serving.recommender import Recommender
-from tasks.serving.request_batches import Batcher, Job, Picks
+from tasks.serving.service.request_batches import Batcher, Job, Picks
 from tasks.serving.state import ServingState
 
 

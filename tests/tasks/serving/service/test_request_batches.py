@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from tasks.serving import request_batches
-from tasks.serving.request_batches import Batcher, Job, Picks
+from tasks.serving.service import request_batches
+from tasks.serving.service.request_batches import Batcher, Job, Picks
 from tasks.serving.state import ServingState
 
 NOBODYS = cast(ServingState, None)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from flows.cli.commands import app
+from flows.cli.command_table import app
 from model.config import load_preset
 from tasks.train import TrainingConfig
 from tests.tasks.prepared_training import PreparedTraining
@@ -47,7 +47,7 @@ def test_two_processes_leave_the_model_that_a_retrain_then_finds(
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "PYTHONPATH": str(Path(__file__).parents[4]),
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             "COLUMNS": "160",

@@ -15,7 +15,7 @@ import pytest
 
 from tasks.demo.demo_dump import write_demo_dump
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GRID = """
 title = "two shops"
 seeds = [0]

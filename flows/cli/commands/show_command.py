@@ -6,7 +6,7 @@ from artifacts.bundles import SERVING, parts_of
 from artifacts.kinds.results import REPORT
 from artifacts.store import Store
 from flows.cli import console, terminal
-from flows.cli.release_command import StoreOption, history_table
+from flows.cli.commands.release_command import StoreOption, history_table
 from flows.settings import Settings
 
 

@@ -1,0 +1,1 @@
+"""The HTTP service: routes, messages, requests in batches."""
