@@ -20,6 +20,7 @@ from model.config import ModelConfig
 from model.data.batches import CrossDomainBatch
 from model.data.sequences import IntArray
 from model.data.tables import ItemTables
+from model.network.domain_bridge import DomainBridge
 from model.network.encoder import Encoder
 from model.network.transition_memory import TransitionMemory
 
@@ -121,6 +122,11 @@ class TriThread(nn.Module):
         self.memory = (
             TransitionMemory(self.domain_starts, config, memory_entries)
             if config.memory_events
+            else None
+        )
+        self.bridge = (
+            DomainBridge(self.domain_starts, config)
+            if config.bridge_factors and self.domain_count > 1
             else None
         )
         self._init_weights()

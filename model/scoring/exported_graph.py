@@ -34,10 +34,11 @@ class ScoringPath(nn.Module):
         self.memory = None
         if model.memory is not None and not model.memory.is_blank:
             self.memory = MemoryPath(model.memory)
+        self.bridge = model.bridge
         self.adapted = nn.Buffer(scorer.rows.adapted.detach().clone())  # (items + 1, M * H)
         self.local = nn.Buffer(scorer.rows.local.detach().clone())
         for number, vectors in enumerate(scorer.vectors):
-            self.register_buffer(f"items_{number}", vectors.detach().clone())  # (I_d, 2MH)
+            self.register_buffer(f"items_{number}", vectors.detach().clone())  # (I_d, S)
 
     def forward(self, histories: Tensor) -> tuple[Tensor, ...]:
         mixed = None
@@ -51,6 +52,12 @@ class ScoringPath(nn.Module):
                 thread = self.local_threads[number]
                 parts.append(self._comparable(_newest(thread, own, self.local)))
             state = torch.cat(parts, dim=-1)  # (B, 2MH)
+            if self.bridge is not None:
+                inside = (histories > low) & (histories <= high)
+                cold = ~inside.any(1, keepdim=True)
+                bridged = self.bridge.weighted_states(histories, number)
+                threads = torch.where(cold, self.bridge.weights[number, 0], 1.0)
+                state = torch.cat((state * threads, torch.where(cold, bridged, 0.0)), dim=1)
             products = state @ self.get_buffer(f"items_{number}").T
             if self.config.scoring == "cosine":
                 products = products / self.config.temperature

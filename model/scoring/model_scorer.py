@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from model.data.batches import moved, prefix_batch
 from model.data.sequences import IntArray, Prefixes
 from model.network.transition_memory import Evidence, SparseAddition
-from model.network.tri_thread import TriThread
+from model.network.tri_thread import ItemRows, TriThread
 from model.scoring.half_precision import HalfProduct, is_fast_here
 from model.scoring.reader import HistoryReader, Moments
 
@@ -42,7 +42,7 @@ class ModelScorer:
             every = torch.arange(int(model.domain_starts[-1]) + 1, device=model.device)
             self.rows = model.look_up(every)
             self.vectors = [
-                model.item_vectors(model.domain_items(d), self.rows)  # (I_d, 2H)
+                scoring_vectors(model, model.domain_items(d), self.rows)  # (I_d, S)
                 for d in range(model.domain_count)
             ]
             self._reader = HistoryReader(model, self.rows)
@@ -111,6 +111,15 @@ class ModelScorer:
         return [HalfProduct(vectors) for vectors in self.vectors]
 
 
+def scoring_vectors(model: TriThread, items: Tensor, rows: ItemRows) -> Tensor:
+    """What the state at the end of a history is compared with, (..., S): the vectors of the
+    threads and, where the model has one, of the bridge between domains."""
+    vectors = model.item_vectors(items, rows)
+    if model.bridge is None:
+        return vectors
+    return torch.cat((vectors, model.bridge.item_vectors(items)), dim=-1)
+
+
 class CandidateScorer:
     """The fused score of a few items after each prefix, for catalogues too large to score.
 
@@ -126,12 +135,16 @@ class CandidateScorer:
         batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
         asked = moved(torch.from_numpy(items), self.model.device)
         rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
-        states, _ = self.model.states(batch, rows)
-        vectors = self.model.item_vectors(asked, rows)  # (R, C, 2H)
-        scores = self.model.scale_scores((vectors @ states[domain][:, :, None])[:, :, 0])
+        queries = batch.queries[domain]
+        states = self.model.states(batch, rows)[0][domain]
+        if self.model.bridge is not None:
+            histories, is_cold = batch.mixed_items[queries.rows], queries.local_position < 0
+            states = self.model.bridge.extended(states, histories, is_cold, domain)
+        vectors = scoring_vectors(self.model, asked, rows)  # (R, C, S)
+        scores = self.model.scale_scores((vectors @ states[:, :, None])[:, :, 0])
         memory = self.model.memory
         if memory is None or memory.is_blank:
             return scores
-        evidence = memory.look_up(memory.newest(batch, batch.queries[domain]), domain)
+        evidence = memory.look_up(memory.newest(batch, queries), domain)
         first = int(self.model.domain_starts[domain]) + 1
         return scores + memory(evidence).gather(1, (asked - first).clamp_min(0))

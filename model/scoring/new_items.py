@@ -76,12 +76,20 @@ def with_catalogue(
         grown.correction = _table(_kept(model.correction, sources), model.correction)
     if model.memory is not None:
         grown.memory = model.memory.with_catalogue(domain_starts, sources)
+    if model.bridge is not None:
+        grown.bridge = model.bridge.with_catalogue(domain_starts, sources, previous)
     return grown
 
 
 def _copied_without_tables(model: TriThread) -> TriThread:
     """A copy in evaluation mode that shares what has a row per item, which is replaced next."""
-    shared = (model.global_table, model.local_table, model.correction, model.memory)
+    shared = (
+        model.global_table,
+        model.local_table,
+        model.correction,
+        model.memory,
+        model.bridge,
+    )
     return copy.deepcopy(model, {id(part): part for part in shared if part is not None}).eval()
 
 

@@ -23,7 +23,7 @@ from model.scoring.last_states import LastStates
 class Moments:
     """The ends of R prefixes, as the model sees them."""
 
-    states: dict[int, Tensor]  # by domain (R, 2 * M * H), the query side of the score
+    states: dict[int, Tensor]  # by domain (R, S), the query side of the score
     newest: Tensor | None  # (R, L) newest items, 0 where fewer; None without a transition memory
 
 
@@ -60,7 +60,12 @@ class HistoryReader:
             items = batch.local_items[domain]
             local = self._last(self._local[domain], items, self.rows.local, present)
             parts.append(self.model.comparable(local))
-        return self.model.side_by_side(torch.cat(parts, dim=-1))
+        states = self.model.side_by_side(torch.cat(parts, dim=-1))
+        if self.model.bridge is None:
+            return states
+        queries = batch.queries[domain]
+        histories, is_cold = batch.mixed_items[queries.rows], queries.local_position < 0
+        return self.model.bridge.extended(states, histories, is_cold, domain)
 
     def _last(self, thread: LastStates, items: Tensor, table: Tensor, present: Tensor) -> Tensor:
         """States (M, R, H); zeros for prefixes of which the thread reads nothing."""

@@ -6,6 +6,7 @@ import torch
 
 from model.scoring.exported_graph import ScoringPath
 from model.scoring.model_scorer import ModelScorer
+from model.training.bridge_fit import fit_bridge
 from tests.model.conftest import Shop
 
 
@@ -20,6 +21,8 @@ from tests.model.conftest import Shop
         {"members": 3, "scoring": "cosine"},
         {"members": 2, "local_threads": False, "memory_events": 3, "memory_reach": 4},
         {"memory_events": 3},
+        {"bridge_factors": 4, "scoring": "cosine", "members": 2, "memory_events": 3},
+        {"bridge_factors": 4, "local_threads": False},
     ],
 )
 def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, object]) -> None:
@@ -28,6 +31,7 @@ def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, o
         model.memory.learn(shop.sequences)
         model.memory.gain.copy_(torch.tensor([0.5, 2.0]))
         model.memory.other.fill_(0.3)
+    fit_bridge(model, shop.sequences, seed=0)
     scorer = ModelScorer(model)
     path = ScoringPath(scorer).eval()
     users = np.arange(shop.sequences.user_count)  # Histories of one domain and none among them.

@@ -1,0 +1,135 @@
+"""The bridge between domains: scores for a domain in which a history has no event yet.
+
+A local thread that has read nothing contributes nothing, and the global thread alone knows no
+item's share of purchases. For such a history the bridge predicts from the events of the *other*
+domains what a user of the asked domain would choose (METHOD 9; the idea is that of EMCDR, Man et
+al., IJCAI 2017, here with several factorisations, item texts and a learned weight).
+
+What is unusual here: it is linear and has the form of every other part of a score, the inner
+product of a state and an item vector, so both are appended to those of the threads. Ranking,
+search indexes and exported graphs need no case of their own. All of it is fitted in closed form
+after training (`model/training/bridge_fit.py`); none of it is trained by gradient.
+
+Dimensions: K queries, T positions, V items, D domains, W width of the features of one domain,
+R width of the predicted state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import ModelConfig
+from model.data.sequences import IntArray
+
+TEXT_WIDTH = 64
+"""Leading principal components of the item texts that are features beside the factors."""
+STATE_WIDTH = 64
+"""Width of the predicted state; the factors' 192 are reduced to the directions that score."""
+SMALLEST = 1e-9
+
+
+def factor_widths(config: ModelConfig) -> tuple[int, ...]:
+    """Factors of each factorisation: their mean errs less than any one of them."""
+    return (config.bridge_factors, 2 * config.bridge_factors)
+
+
+class DomainBridge(nn.Module):
+    """Item features, a map from them to a state for each asked domain, and item vectors."""
+
+    def __init__(self, domain_starts: IntArray, config: ModelConfig) -> None:
+        super().__init__()
+        self.domain_starts = np.asarray(domain_starts, np.int64)
+        rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
+        self.widths = (*factor_widths(config), TEXT_WIDTH)
+        width = sum(self.widths)
+        self.unit = config.temperature if config.scoring == "cosine" else 1.0
+        self.features: Tensor
+        self.maps: Tensor
+        self.vectors: Tensor
+        self.weights: Tensor
+        self.register_buffer("features", torch.zeros(rows, width))
+        # One more row: what is predicted from no event at all.
+        self.register_buffer("maps", torch.zeros(domains, domains * width + 1, STATE_WIDTH))
+        # The last column is an item's log popularity.
+        self.register_buffer("vectors", torch.zeros(rows, STATE_WIDTH + 1))
+        # Of the threads' scores, of the prediction, of popularity; blank, the threads score alone.
+        self.register_buffer("weights", torch.tensor([1.0, 0.0, 0.0]).repeat(domains, 1))
+
+    @property
+    def domain_count(self) -> int:
+        return len(self.domain_starts) - 1
+
+    def with_catalogue(
+        self, domain_starts: IntArray, sources: IntArray, previous: IntArray
+    ) -> DomainBridge:
+        """The same bridge under the item indices of another catalogue (`new_items.py`).
+
+        `sources` (|V'| + 1,) names the old item whose features each item has as part of a history,
+        `previous` the old item that it is; 0: none. A new item has no vector: it would stand beside
+        its likeness in every list, and is left to the threads, which read its text.
+        """
+        grown = DomainBridge.__new__(DomainBridge)
+        nn.Module.__init__(grown)
+        grown.domain_starts = np.asarray(domain_starts, np.int64)
+        grown.widths, grown.unit = self.widths, self.unit
+        grown.register_buffer("features", _rows(self.features, sources))
+        grown.register_buffer("vectors", _rows(self.vectors, previous))
+        grown.register_buffer("maps", self.maps.clone())
+        grown.register_buffer("weights", self.weights.clone())
+        return grown
+
+    def history_features(self, items: Tensor, domain: int) -> Tensor:
+        """Features (K, D * W + 1) of histories (K, T), 0 where there is no event.
+
+        Each domain's events are summed and each kind of feature brought to unit length, so that
+        neither a long history nor a large catalogue outweighs another. Events of the asked `domain`
+        are not looked at.
+        """
+        parts = []
+        for source in range(self.domain_count):
+            if source == domain:
+                parts.append(self.features.new_zeros(len(items), self.features.shape[1]))
+                continue
+            low, high = self.domain_starts[source : source + 2].tolist()
+            inside = ((items > low) & (items <= high)).unsqueeze(-1)
+            summed = (F.embedding(items, self.features) * inside).sum(1)  # (K, W)
+            kinds = summed.split(self.widths, dim=1)
+            parts += [F.normalize(kind, dim=1, eps=SMALLEST) for kind in kinds]
+        parts.append(self.features.new_ones(len(items), 1))
+        return torch.cat(parts, dim=1)
+
+    def states(self, items: Tensor, domain: int) -> Tensor:
+        """Predicted states (K, R + 1) for `domain` after histories (K, T), unweighted."""
+        predicted = self.history_features(items, domain) @ self.maps[domain]
+        return torch.cat((predicted, predicted.new_ones(len(items), 1)), dim=1)
+
+    def extended(self, states: Tensor, items: Tensor, is_cold: Tensor, domain: int) -> Tensor:
+        """Thread states (K, S) of histories (K, T) with the bridge's beside them, (K, S + R + 1).
+
+        Where `is_cold` (K,), the threads' part is weighted; elsewhere the bridge adds zeros.
+        """
+        rows = is_cold.nonzero()[:, 0]
+        bridged = states.new_zeros(len(states), self.vectors.shape[1])
+        bridged[rows] = self.weighted_states(items[rows], domain)
+        threads = torch.where(is_cold, self.weights[domain, 0], 1.0).unsqueeze(1)
+        return torch.cat((states * threads, bridged), dim=1)
+
+    def weighted_states(self, items: Tensor, domain: int) -> Tensor:
+        """`states` as they enter the score of a history without an event of `domain`."""
+        prediction, popularity = self.weights[domain, 1:]
+        found = self.states(items, domain)
+        found = torch.cat((found[:, :-1] * prediction, found[:, -1:] * popularity), dim=1)
+        return found * self.unit
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """What `extended` states are compared with, beside the threads' vectors: (..., R + 1)."""
+        return F.embedding(items, self.vectors)
+
+
+def _rows(table: Tensor, old: IntArray) -> Tensor:
+    """The rows of the old items; zeros for 0."""
+    place = torch.from_numpy(np.asarray(old, np.int64)).to(table.device)
+    return table[place] * (place > 0).unsqueeze(1)
