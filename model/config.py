@@ -69,8 +69,9 @@ class ModelConfig(_Settings):
     score is the mean of theirs. They differ by chance alone, and their mean errs less. They share
     the first layer of the adapter and the adapter of profiles."""
     bridge_factors: int = Field(0, ge=0)
-    """Factors of the smaller of two factorisations a domain, from which the choices of users without
-    an event in the asked domain are predicted; 0: no bridge, the global thread scores alone."""
+    """Factors of the smaller of two factorisations a domain. From them and the item texts the
+    bridge predicts what a user without an event in the asked domain chooses there (METHOD 9);
+    0: no bridge, the global thread scores alone."""
     memory_events: int = Field(0, ge=0)
     """Newest events that look up what followed them in training; 0: no transition memory."""
     memory_reach: int = Field(10, ge=1)

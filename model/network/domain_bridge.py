@@ -3,7 +3,7 @@
 A local thread that has read nothing contributes nothing, and the global thread alone knows no
 item's share of purchases. For such a history the bridge predicts from the events of the *other*
 domains what a user of the asked domain would choose (METHOD 9; the idea is that of EMCDR, Man et
-al., IJCAI 2017, here with several factorisations, item texts and a learned weight).
+al., IJCAI 2017, here with several factorisations and item texts).
 
 What is unusual here: it is linear and has the form of every other part of a score, the inner
 product of a state and an item vector, so both are appended to those of the threads. Ranking,
@@ -28,6 +28,10 @@ TEXT_WIDTH = 64
 """Leading principal components of the item texts that are features beside the factors."""
 STATE_WIDTH = 64
 """Width of the predicted state; the factors' 192 are reduced to the directions that score."""
+PREDICTION_WEIGHT, POPULARITY_WEIGHT = 10.0, 1.0
+"""Of the prediction, whose scores have a standard deviation of 1, and of an item's log count beside
+the threads' scores. Chosen on cold validation users, where the weight of the threads made no
+difference between 0 and 1 (docs/log.md)."""
 SMALLEST = 1e-9
 
 
@@ -49,14 +53,13 @@ class DomainBridge(nn.Module):
         self.features: Tensor
         self.maps: Tensor
         self.vectors: Tensor
-        self.weights: Tensor
+        self.is_fitted: Tensor
         self.register_buffer("features", torch.zeros(rows, width))
         # One more row: what is predicted from no event at all.
         self.register_buffer("maps", torch.zeros(domains, domains * width + 1, STATE_WIDTH))
         # The last column is an item's log popularity.
         self.register_buffer("vectors", torch.zeros(rows, STATE_WIDTH + 1))
-        # Of the threads' scores, of the prediction, of popularity; blank, the threads score alone.
-        self.register_buffer("weights", torch.tensor([1.0, 0.0, 0.0]).repeat(domains, 1))
+        self.register_buffer("is_fitted", torch.zeros(()))
 
     @property
     def domain_count(self) -> int:
@@ -78,7 +81,7 @@ class DomainBridge(nn.Module):
         grown.register_buffer("features", _rows(self.features, sources))
         grown.register_buffer("vectors", _rows(self.vectors, previous))
         grown.register_buffer("maps", self.maps.clone())
-        grown.register_buffer("weights", self.weights.clone())
+        grown.register_buffer("is_fitted", self.is_fitted.clone())
         return grown
 
     def history_features(self, items: Tensor, domain: int) -> Tensor:
@@ -102,27 +105,23 @@ class DomainBridge(nn.Module):
         return torch.cat(parts, dim=1)
 
     def states(self, items: Tensor, domain: int) -> Tensor:
-        """Predicted states (K, R + 1) for `domain` after histories (K, T), unweighted."""
+        """Weighted states (K, R + 1) for `domain` after histories (K, T)."""
         predicted = self.history_features(items, domain) @ self.maps[domain]
-        return torch.cat((predicted, predicted.new_ones(len(items), 1)), dim=1)
+        weighted = (
+            PREDICTION_WEIGHT * predicted,
+            predicted.new_full((len(items), 1), POPULARITY_WEIGHT),
+        )
+        return torch.cat(weighted, dim=1) * (self.is_fitted * self.unit)
 
     def extended(self, states: Tensor, items: Tensor, is_cold: Tensor, domain: int) -> Tensor:
         """Thread states (K, S) of histories (K, T) with the bridge's beside them, (K, S + R + 1).
 
-        Where `is_cold` (K,), the threads' part is weighted; elsewhere the bridge adds zeros.
+        The bridge adds zeros unless `is_cold` (K,).
         """
         rows = is_cold.nonzero()[:, 0]
         bridged = states.new_zeros(len(states), self.vectors.shape[1])
-        bridged[rows] = self.weighted_states(items[rows], domain)
-        threads = torch.where(is_cold, self.weights[domain, 0], 1.0).unsqueeze(1)
-        return torch.cat((states * threads, bridged), dim=1)
-
-    def weighted_states(self, items: Tensor, domain: int) -> Tensor:
-        """`states` as they enter the score of a history without an event of `domain`."""
-        prediction, popularity = self.weights[domain, 1:]
-        found = self.states(items, domain)
-        found = torch.cat((found[:, :-1] * prediction, found[:, -1:] * popularity), dim=1)
-        return found * self.unit
+        bridged[rows] = self.states(items[rows], domain)
+        return torch.cat((states, bridged), dim=1)
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """What `extended` states are compared with, beside the threads' vectors: (..., R + 1)."""

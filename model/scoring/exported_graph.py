@@ -55,9 +55,8 @@ class ScoringPath(nn.Module):
             if self.bridge is not None:
                 inside = (histories > low) & (histories <= high)
                 cold = ~inside.any(1, keepdim=True)
-                bridged = self.bridge.weighted_states(histories, number)
-                threads = torch.where(cold, self.bridge.weights[number, 0], 1.0)
-                state = torch.cat((state * threads, torch.where(cold, bridged, 0.0)), dim=1)
+                bridged = torch.where(cold, self.bridge.states(histories, number), 0.0)
+                state = torch.cat((state, bridged), dim=1)
             products = state @ self.get_buffer(f"items_{number}").T
             if self.config.scoring == "cosine":
                 products = products / self.config.temperature

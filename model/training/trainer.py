@@ -26,7 +26,7 @@ from model.data.tables import ItemTables, UserProfiles
 from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
 from model.scoring.new_items import with_unmet_items
-from model.training.bridge_fit import fit_bridge, learn_bridge
+from model.training.bridge_fit import fit_bridge
 from model.training.memory_fit import remember
 from model.training.micro_batches import shares
 from model.training.objective import Objective
@@ -92,7 +92,6 @@ def fit(
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return _for_every_item(found, tables, search)
     best, history, stopped, memory = found.best, found.history, found.stopped, found.model.memory
-    bridge = found.model.bridge
     del search, found  # Weights, moments and copies: the refit needs their room.
     limits = {"max_epochs": best.epoch, "max_seconds": None, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
@@ -103,8 +102,7 @@ def fit(
     if memory is not None:
         refitted.model.memory = memory
         memory.learn(everything.training())
-    if bridge is not None:
-        learn_bridge(refitted.model, everything, bridge.weights, config.train.seed)
+    fit_bridge(refitted.model, everything, config.train.seed)
     whole = FitResult(refitted.model, best, history + refitted.history, stopped)
     return _for_every_item(whole, tables, second)
 

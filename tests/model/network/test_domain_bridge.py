@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
-from model.data.sequences import COLD_TEST, COLD_VALIDATION, Sequences, sequences_from_lists
+from model.data.sequences import COLD_TEST, Sequences, sequences_from_lists
 from model.data.splits import withhold_domains
 from model.data.tables import ItemTables
 from model.network.domain_bridge import DomainBridge
@@ -160,20 +159,3 @@ def test_a_new_item_is_read_but_left_to_the_threads_to_score(shop: Shop) -> None
     torch.testing.assert_close(grown.features[19], old.features[10])
     assert not grown.vectors[19].any()
     torch.testing.assert_close(grown.vectors[:19], old.vectors)
-
-
-def test_cold_validation_decides_how_much_the_threads_count(shop: Shop) -> None:
-    withheld = np.full(shop.sequences.user_count, -1)
-    withheld[:12] = 1
-    split = withhold_domains(
-        shop.sequences.offsets,
-        shop.sequences.domain_of(shop.sequences.items),
-        withheld,
-        np.zeros(len(withheld), bool),
-    )
-    sequences = replace(shop.sequences, split=split)
-    assert (sequences.split == COLD_VALIDATION).any()
-    clean = bridge_of(fitted(shop, sequences)).weights
-    trained_on = bridge_of(fitted(shop)).weights
-    assert clean[1, 0] != pytest.approx(0.25)
-    assert trained_on[1, 0] == pytest.approx(0.25)
