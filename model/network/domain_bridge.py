@@ -107,11 +107,9 @@ class DomainBridge(nn.Module):
     def states(self, items: Tensor, domain: int) -> Tensor:
         """Weighted states (K, R + 1) for `domain` after histories (K, T)."""
         predicted = self.history_features(items, domain) @ self.maps[domain]
-        weighted = (
-            PREDICTION_WEIGHT * predicted,
-            predicted.new_full((len(items), 1), POPULARITY_WEIGHT),
-        )
-        return torch.cat(weighted, dim=1) * (self.is_fitted * self.unit)
+        popularity = predicted.new_full((len(items), 1), POPULARITY_WEIGHT)
+        found = torch.cat((PREDICTION_WEIGHT * predicted, popularity), dim=1)
+        return found * (self.is_fitted * self.unit)
 
     def extended(self, states: Tensor, items: Tensor, is_cold: Tensor, domain: int) -> Tensor:
         """Thread states (K, S) of histories (K, T) with the bridge's beside them, (K, S + R + 1).

@@ -119,7 +119,10 @@ def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tenso
     items.
     """
     spread = mapped.T @ gram @ mapped  # (N, N) second moments of predicted factors
-    root = torch.linalg.cholesky(items.T @ items / len(items) + 1e-12 * torch.eye(len(spread)))
+    moments = items.T @ items / len(items)
+    # A domain of fewer items than factors has directions without an item.
+    least = 1e-6 * moments.diagonal().mean() + 1e-12
+    root = torch.linalg.cholesky(moments + least * torch.eye(len(moments)))
     values, directions = torch.linalg.eigh(root.T @ spread @ root)
     kept = directions[:, -min(STATE_WIDTH, len(values)) :]  # (N, R)
     scale = values.clamp_min(0).sum().sqrt().clamp_min(1e-12)
