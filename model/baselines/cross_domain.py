@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.baselines.factors import AlsConfig, Choices, item_factors, solved
+from model.data.factors import AlsConfig, Choices, item_factors, solved
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.baselines.factors import AlsConfig, Choices, item_factors, solved
+from model.data.factors import AlsConfig, Choices, item_factors, solved
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 from model.network.domain_bridge import STATE_WIDTH, TEXT_WIDTH, DomainBridge, factor_widths
 from model.network.tri_thread import TriThread

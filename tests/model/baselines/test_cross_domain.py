@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model.baselines.cross_domain import Emcdr, EmcdrConfig, JointFactors
-from model.baselines.factors import AlsConfig
 from model.baselines.simple import Popularity, item_neighbours
 from model.baselines.text_bridge import TextBridge
+from model.data.factors import AlsConfig
 from model.data.sequences import COLD_TEST, COLD_VALIDATION, TRAIN, Sequences
 from model.scoring.cold_domain_metrics import ANY_HIT, measure_cold
 from model.scoring.model_scorer import Scorer

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.baselines.factors import AlsConfig, Choices, item_factors, solved
+from model.data.factors import AlsConfig, Choices, item_factors, solved
 
 CONFIG = AlsConfig(factors=6, alpha=3.0, regularization=0.5, iterations=4)
 
@@ -48,5 +48,5 @@ def test_the_same_seed_gives_the_same_factors() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     choices = random_choices(40, 17, 12)
     whole = item_factors(choices, 17, CONFIG)
-    monkeypatch.setattr("model.baselines.factors.BLOCK_NUMBERS", 50)
+    monkeypatch.setattr("model.data.factors.BLOCK_NUMBERS", 50)
     torch.testing.assert_close(item_factors(choices, 17, CONFIG), whole, rtol=1e-3, atol=1e-4)
