@@ -2,10 +2,13 @@
 which dumps were seen. Unlike artifacts they change; unlike workspaces they follow a remote store.
 """
 
+import uuid
+
 from artifacts.durable import create_exclusively, write_atomically
 from artifacts.store import Store
 
 FOLDER = "operation"
+_STORE_ID = "store-id"
 
 
 def read_note(store: Store, name: str) -> bytes | None:
@@ -47,3 +50,22 @@ def note_names(store: Store, folder: str) -> list[str]:
     place = store.local / FOLDER / folder
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
     return sorted(name for name in names if not name.startswith("."))
+
+
+def delete_note(store: Store, name: str) -> None:
+    """Deletes a note; one that is not there is no error."""
+    if store.remote is not None:
+        store.remote.delete(FOLDER, *name.split("/"))
+    (store.local / FOLDER / name).unlink(missing_ok=True)
+
+
+def store_id(store: Store) -> str:
+    """Returns what names this store on every machine, whatever its path there: made once."""
+    while True:
+        known = read_note(store, _STORE_ID)
+        if known is not None:
+            return known.decode()
+        try:
+            create_note(store, _STORE_ID, uuid.uuid4().hex.encode())
+        except FileExistsError:
+            continue

@@ -36,12 +36,13 @@ from tasks.system.free_port import free_port
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts import columns as col
-from artifacts.bundles import SERVING, parts_of
+from artifacts.bundles import parts_of
 from artifacts.kinds.results import LEARNING_CURVE
 from artifacts.ledger.answers import Role
 from artifacts.ledger.ledger import Ledger
 from model.checkpoint import read_tensors
 from tasks.demo.demo_dump import write_demo_dump
+from tasks.promoting.decisions import serving_release
 from tests.fakes import FaultPlan, faulty_endpoint
 
 IN_FLIGHT = 64
@@ -145,7 +146,7 @@ def _while_training(machine: OperatedMachine, death: str) -> Row:
     # The next night is far away: by then the run that died has lost its place.
     until(lambda: is_final(machine.run(hit.id)))
     machine.order("refresh")
-    took = until(lambda: machine.store.pointed(SERVING) is not None)
+    took = until(lambda: serving_release(machine.store) is not None)
     return _row(machine, death, "training", hit.id, died, took, kept)
 
 
@@ -196,7 +197,7 @@ def _epochs_on_disk(machine: OperatedMachine) -> frozenset[float]:
 
 
 def _epochs_of_the_model(machine: OperatedMachine) -> frozenset[float]:
-    release = machine.store.pointed(SERVING)
+    release = serving_release(machine.store)
     assert release is not None
     folder = machine.store.path(parts_of(machine.store, release)["model"])
     return frozenset(pl.read_parquet(folder / LEARNING_CURVE)["seconds"])

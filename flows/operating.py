@@ -15,6 +15,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.store import Store
+from artifacts.store_notes import store_id
 from tasks.llm.client.stop import EndpointDown
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
@@ -22,6 +24,9 @@ from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 RETRY_SECONDS = (60.0, 300.0, 900.0)
 """From an outage to the next try of a stage: a restart, a maintenance window, a long one."""
 
+
+SKIPPED = "Skipped"
+"""The name of the state in which a run ends that an event of another store has started."""
 
 AnyTask = Task[..., Any]  # pyright: ignore[reportExplicitAny]
 P = ParamSpec("P")
@@ -124,6 +129,23 @@ def ended(value: R, message: str, name: str | None = None) -> R:
     the type.
     """
     return cast(R, Completed(data=value, message=message, name=name))
+
+
+def is_for(store: Store, of_store: str | None) -> bool:
+    """Returns whether the event that started a run, if one did, tells of this store."""
+    return not of_store or of_store == store_id(store)
+
+
+def skipped(result: type[R], store: Store) -> R:
+    """Returns what a flow returns to end as `SKIPPED`: an event of another store started it.
+
+    A run that no event started gives a ``result``: hence the type.
+    """
+    message = (
+        f"nothing to do: the event is of another store than {store.root}, in which this "
+        "machine works"
+    )
+    return cast(R, Completed(message=message, name=SKIPPED))
 
 
 def _dask(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]

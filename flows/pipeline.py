@@ -2,10 +2,13 @@
 
 from prefect import flow
 
+from artifacts.store import Store
 from artifacts.strict import Strict
-from flows.operating import OPERATING, ended
+from flows.operating import OPERATING, ended, is_for, skipped
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
+from flows.server.run_parameters import refuse_other_places
+from flows.settings import Settings
 from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResult
@@ -40,11 +43,18 @@ def pipeline(
     llm: LlmConfig | None = None,
     store: str | None = None,
     folder: str | None = None,
+    of_store: str | None = None,
 ) -> PipelineResult:
     """Refresh, then retrain on what was refreshed. Arguments as of the two flows.
 
-    Ends in the state ``Held`` where the new model does not pass the promotion gate.
+    Ends in the state ``Held`` where the new model does not pass the promotion gate, and as
+    ``Skipped`` where an event of another store has started it.
     """
+    settings = Settings()
+    refuse_other_places(settings, OPERATING.dumps, store, [])
+    opened = Store(store or settings.store)
+    if not is_for(opened, of_store):
+        return skipped(PipelineResult, opened)
     refreshed = refresh(dump, refreshing, llm, store, folder)
     release = retrain(retraining, name, refreshed.ref, refreshed.stages, store)
     done = PipelineResult(refreshed=refreshed, release=release)

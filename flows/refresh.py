@@ -148,7 +148,7 @@ def refresh(
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)
     if made.changed and flow_run.parent_flow_run_id is None:
-        announce_refresh(made.ref, _run_name())
+        announce_refresh(opened, made.ref, _run_name())
     return ended(made, _outcome(made))
 
 

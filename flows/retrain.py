@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from artifacts.bundles import SERVING, latest_refresh, parts_of, tie
+from artifacts.bundles import latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
-from flows.operating import OPERATING, ended
+from flows.operating import OPERATING, ended, is_for, skipped
 from flows.server.run_parameters import refuse_other_names, refuse_other_places
 from flows.settings import Settings
 from tasks.alerts.stories import tell_release
@@ -14,6 +14,7 @@ from tasks.alerts.webhook import tell_webhook
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult
 from tasks.promote import PromotionConfig, judge_release
+from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import hold, promote
 from tasks.promoting.verdict import Verdict
 from tasks.recommend import RecommendationConfig, recommend
@@ -64,6 +65,7 @@ def retrain(
     refreshed: ArtifactRef | None = None,
     earlier: tuple[StageResult, ...] = (),
     store: str | None = None,
+    of_store: str | None = None,
 ) -> Release:
     """Train, evaluate, recommend, report, and serve the new model unless it is worse.
 
@@ -76,6 +78,8 @@ def retrain(
         refreshed: the refresh to train on; the latest where None.
         earlier: stages of the same run that the report should tell of.
         store: where the artifacts are; LLM4CDSR_STORE where None.
+        of_store: of the event that started the run, the store that it is of: of another one it
+            ends at once, as ``Skipped``.
     """
     config = config or RetrainConfig()
     settings = Settings()
@@ -83,6 +87,8 @@ def retrain(
     refuse_other_names([*([refreshed] if refreshed else []), *(stage.ref for stage in earlier)])
     root = store or settings.store
     opened = Store(root)
+    if not is_for(opened, of_store):
+        return skipped(Release, opened)
     source = parts_of(opened, refreshed or latest_refresh(opened))
     dataset = source["dataset"]
 
@@ -100,7 +106,7 @@ def retrain(
     )
     page = report(sources, name, (*earlier, model, metrics, recommendations), root)
     release = tie(opened, Kind.RELEASE, {**source, **made, "report": page.ref})
-    before = opened.pointed(SERVING)
+    before = serving_release(opened)
     verdict = judge_release(release, config.promotion, root)
     (promote if verdict.promoted else hold)(opened, release, verdict.summary)
     done = Release(

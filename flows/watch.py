@@ -67,7 +67,7 @@ def watch(
     memory = seen.memory
     write_memory(opened, folder, memory)
     for dump in seen.landed:
-        announce_dump(dump)
+        announce_dump(opened, dump)
         memory = announced(memory, dump)
         write_memory(opened, folder, memory)
     if seen.landed or seen.waiting:

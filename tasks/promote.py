@@ -21,13 +21,14 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.bundles import SERVING, parts_of
+from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from artifacts.strict import Strict
+from tasks.promoting.decisions import serving_release
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
 from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
 from tasks.promoting.verdict import Verdict
@@ -79,7 +80,7 @@ class Comparison:
 def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: str) -> Verdict:
     """Returns whether a release may replace the one that is served."""
     store = Store(store_root)
-    serving = store.pointed(SERVING)
+    serving = serving_release(store)
     parts = parts_of(store, candidate)
     if serving is None:
         comparison = Comparison(None, None, "nothing was served before")

@@ -9,6 +9,8 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from artifacts.store_notes import store_id
 from tasks.dump.dump_watch import LandedDump
 
 DUMP_LANDED = "llm4cdsr.dump.landed"
@@ -17,8 +19,9 @@ REFRESH_CHANGED = "llm4cdsr.refresh.changed"
 _DELIVERY_SECONDS = 15.0
 
 
-def announce_dump(dump: LandedDump) -> None:
-    """Says that a complete new dump is there: its folder, files and checksum."""
+def announce_dump(store: Store, dump: LandedDump) -> None:
+    """Says that a complete new dump is there: its folder, files and checksum, and which store
+    has not seen it."""
     resource = {
         "prefect.resource.id": f"llm4cdsr.dump.{dump.checksum[:16]}",
         "prefect.resource.name": dump.name,
@@ -26,15 +29,17 @@ def announce_dump(dump: LandedDump) -> None:
         "interactions": dump.interactions,
         "items": dump.items,
         "checksum": dump.checksum,
+        "store": store_id(store),
     }
     _deliver(DUMP_LANDED, resource)
 
 
-def announce_refresh(refreshed: ArtifactRef, name: str) -> None:
-    """Says that a refresh made something that no model has been trained on."""
+def announce_refresh(store: Store, refreshed: ArtifactRef, name: str) -> None:
+    """Says that a refresh made something in a store that no model has been trained on."""
     resource = {
         "prefect.resource.id": f"llm4cdsr.refresh.{refreshed.fingerprint}",
         "prefect.resource.name": name,
+        "store": store_id(store),
     }
     _deliver(REFRESH_CHANGED, resource)
 

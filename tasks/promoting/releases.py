@@ -1,20 +1,15 @@
-"""Which releases were served, held back or rolled back, and when: the history of one pointer.
+"""Serving a release, holding one back, going back to the one before."""
 
-``serving`` names the release in use. Every decision about it is a line of
-``operation/releases.jsonl`` in the store, so that `rollback` knows where to go back to.
-"""
+import polars as pl
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from enum import StrEnum
-
-from artifacts.bundles import SERVING
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef, Kind
-from artifacts.store import ArtifactMissing, Store
-from artifacts.store_notes import read_note, write_note
-from artifacts.strict import Strict
+from artifacts.store import Store
+from tasks.promoting.decisions import Decision, decide, history, served_in_turn
 
-HISTORY = "releases.jsonl"
 FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"
 
 
@@ -22,45 +17,24 @@ class NoSuchRelease(LookupError):
     """There is no release to serve: none by that name, or none before the one in use."""
 
 
-class Decision(StrEnum):
-    """What was done with a release."""
-
-    PROMOTED = "promoted"
-    HELD = "held"
-    ROLLED_BACK_TO = "rolled back to"
-
-
-class Entry(Strict):
-    """One decision; ``at`` is UTC, ``reason`` a sentence."""
-
-    at: datetime
-    release: ArtifactRef
-    decision: Decision
-    reason: str
-
-
-def history(store: Store) -> tuple[Entry, ...]:
-    """Returns every decision, oldest first."""
-    lines = (read_note(store, HISTORY) or b"").splitlines()
-    return tuple(Entry.model_validate_json(line) for line in lines)
+class UnsoundRelease(RuntimeError):
+    """A release lacks an artifact, or has a damaged one, or lists without scores."""
 
 
 def promote(store: Store, release: ArtifactRef, reason: str) -> None:
-    """Serves a release from now on.
+    """Serves a release from now on, once all that it is made of is there and sound.
 
     Raises:
-        ArtifactMissing: it is not in the store.
+        UnsoundRelease.
     """
-    store.manifest(release)
-    _first_entry(store)
-    store.point(SERVING, release)
-    _record(store, release, Decision.PROMOTED, reason)
+    parts = require_sound(store, release)
+    decide(store, Decision.PROMOTED, reason, lambda: (release, parts))
 
 
 def hold(store: Store, release: ArtifactRef, reason: str) -> None:
     """Notes that a release was made and is not served."""
-    _first_entry(store)
-    _record(store, release, Decision.HELD, reason)
+    parts = parts_of(store, release)
+    decide(store, Decision.HELD, reason, lambda: (release, parts))
 
 
 def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
@@ -68,32 +42,45 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
 
     Raises:
         NoSuchRelease: there was none before.
+        UnsoundRelease: it is gone or damaged.
     """
-    _first_entry(store)
-    served = served_in_turn(history(store))
-    if len(served) < 2:
-        ways = "`llm4cdsr releases` lists them; `llm4cdsr promote RELEASE` serves any of them"
-        raise NoSuchRelease(
-            f"{store.root} has served {len(served)} release(s): there is none to go back to. "
-            + (ways if served else FIRST_RUN)
-        )
-    previous = served[-2]
-    store.manifest(previous)
-    store.point(SERVING, previous)
-    _record(store, previous, Decision.ROLLED_BACK_TO, reason)
-    return previous
+
+    def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:
+        served = served_in_turn(history(store))
+        if len(served) < 2:
+            ways = "`llm4cdsr releases` lists them; `llm4cdsr promote RELEASE` serves any of them"
+            raise NoSuchRelease(
+                f"{store.root} has served {len(served)} release(s): there is none to go back to. "
+                + (ways if served else FIRST_RUN)
+            )
+        return served[-2], require_sound(store, served[-2])
+
+    return decide(store, Decision.ROLLED_BACK_TO, reason, previous)
 
 
-def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
-    """Returns the releases that a roll-back can walk down, the one in use last."""
-    stack: list[ArtifactRef] = []
-    for entry in entries:
-        if entry.decision is Decision.ROLLED_BACK_TO and entry.release in stack:
-            while stack[-1] != entry.release:
-                stack.pop()
-        elif entry.decision is Decision.PROMOTED and stack[-1:] != [entry.release]:
-            stack.append(entry.release)
-    return stack
+def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
+    """Returns the parts of a release, every file of which has been read against its SHA-256.
+
+    Raises:
+        UnsoundRelease: one is gone or damaged, or a score of its lists is no finite number.
+    """
+    try:
+        parts = parts_of(store, release)
+        for part in (release, *parts.values()):
+            store.verify(part)
+        if lists := parts.get("recommendations"):
+            scores = read_table(store, lists, RECOMMENDATIONS)[col.SCORE]
+            if not scores.is_finite().all():
+                raise UnsoundRelease(
+                    f"release {release.fingerprint} cannot be served: {(~scores.is_finite()).sum()}"
+                    " scores of its recommendations are no finite numbers; run `llm4cdsr retrain`"
+                )
+    except (ArtifactError, pl.exceptions.PolarsError) as error:
+        raise UnsoundRelease(
+            f"release {release.fingerprint} cannot be served: {error.args[0]}. `llm4cdsr releases` "
+            "lists the others"
+        ) from error
+    return parts
 
 
 def release_named(store: Store, name: str) -> ArtifactRef:
@@ -111,25 +98,13 @@ def release_named(store: Store, name: str) -> ArtifactRef:
 
 def was_decided(store: Store, parts: dict[str, ArtifactRef]) -> bool:
     """Returns whether a release made from all of ``parts`` was ever promoted or held."""
-    for fingerprint in {entry.release.fingerprint for entry in history(store)}:
+    made_from = {entry.release.fingerprint: entry.parts for entry in history(store)}
+    for fingerprint, known in made_from.items():
         release = ArtifactRef(kind=Kind.RELEASE, fingerprint=fingerprint)
         try:
-            made_from = store.manifest(release).parents
-        except ArtifactMissing:  # Deleted since: it says nothing any more.
+            whole = known or parts_of(store, release)
+        except ArtifactError:  # Deleted since: it says nothing any more.
             continue
-        if parts.items() <= made_from.items():
+        if parts.items() <= whole.items():
             return True
     return False
-
-
-def _first_entry(store: Store) -> None:
-    """A store from before the history serves a release that no line tells of."""
-    serving = store.pointed(SERVING)
-    if serving is not None and read_note(store, HISTORY) is None:
-        _record(store, serving, Decision.PROMOTED, "served when this history began")
-
-
-def _record(store: Store, release: ArtifactRef, decision: Decision, reason: str) -> None:
-    entry = Entry(at=datetime.now(UTC), release=release, decision=decision, reason=reason)
-    before = read_note(store, HISTORY) or b""
-    write_note(store, HISTORY, before + entry.model_dump_json().encode() + b"\n")

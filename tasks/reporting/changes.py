@@ -3,11 +3,12 @@
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.bundles import SERVING, parts_of
+from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from tasks.promoting.decisions import serving_release
 from tasks.reporting.content import Change, Changes
 
 _DATASET = ("users", "items", "events")
@@ -23,7 +24,7 @@ def changes_since_served(
 
     None also where an artifact of the served release is gone: there is nothing to compare with.
     """
-    served = store.pointed(SERVING)
+    served = serving_release(store)
     if served is None:
         return None
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.bundles import SERVING, parts_of
+from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
@@ -22,6 +22,7 @@ from model.checkpoint import load_model
 from model.data.sequences import IntArray, Sequences
 from model.network.tri_thread import TriThread
 from tasks.frame.model_inputs import sequences_of
+from tasks.promoting.decisions import serving_release
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.text_space import TextSpace, text_space
 
@@ -74,7 +75,7 @@ class OpenRelease:
 def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
     """Returns the release in use, or one by its fingerprint; raises `NothingServed`."""
     if release == LATEST:
-        ref = store.pointed(SERVING)
+        ref = serving_release(store)
         if ref is None:
             raise NothingServed(f"{store.root} serves nothing yet; run `llm4cdsr run` first")
         return ref

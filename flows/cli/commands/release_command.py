@@ -6,12 +6,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from artifacts.bundles import SERVING
 from artifacts.store import Store
 from flows.cli import terminal
 from flows.settings import Settings
-from tasks.promoting.releases import history, release_named, roll_back
+from tasks.promoting.decisions import history, serving_release
 from tasks.promoting.releases import promote as serve_release
+from tasks.promoting.releases import release_named, roll_back
 
 RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
 ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
@@ -48,7 +48,7 @@ def promote(
 
 def history_table(store: Store, newest: int | None = None) -> Table:
     """Returns the decisions about releases, newest first; the one in use is marked."""
-    serving = store.pointed(SERVING)
+    serving = serving_release(store)
     table = Table(title="Releases (UTC, newest first)", title_justify="left")
     for name in ("when", "release", "decision", "why"):
         table.add_column(name, no_wrap=name != "why")

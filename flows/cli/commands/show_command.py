@@ -2,18 +2,19 @@
 
 import typer
 
-from artifacts.bundles import SERVING, parts_of
+from artifacts.bundles import parts_of
 from artifacts.kinds.results import REPORT
 from artifacts.store import Store
 from flows.cli import console, terminal
 from flows.cli.commands.release_command import StoreOption, history_table
 from flows.settings import Settings
+from tasks.promoting.decisions import serving_release
 
 
 def show(store: StoreOption = None) -> None:
     """Show what is served now: quality, artifacts, where the report lies."""
     opened = Store(store or Settings().store)
-    release = opened.pointed(SERVING)
+    release = serving_release(opened)
     if release is None:
         raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
     parts = parts_of(opened, release)

@@ -1,14 +1,19 @@
 """The history of what was served: promote, hold, go back, and back again."""
 
+import shutil
+from pathlib import Path
+
+import polars as pl
 import pytest
 
 from artifacts.bundles import SERVING, tie
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import Store
+from tasks.promoting.decisions import Decision, history, serving_release
 from tasks.promoting.releases import (
-    Decision,
     NoSuchRelease,
-    history,
+    UnsoundRelease,
     hold,
     promote,
     release_named,
@@ -20,6 +25,7 @@ from tasks.promoting.releases import (
 def made(store: Store, number: int) -> ArtifactRef:
     part = identity(Kind.MODEL, {"number": number}, {})
     with store.create(part) as draft:
+        (draft.path / "weights").write_bytes(b"w" * 20)
         draft.counts["number"] = number
     return tie(store, Kind.RELEASE, {"model": part.ref})
 
@@ -80,9 +86,47 @@ def test_a_release_is_found_by_how_its_name_begins(store: Store) -> None:
 
 def test_a_release_that_is_gone_is_never_pointed_to(store: Store) -> None:
     gone = ArtifactRef(kind=Kind.RELEASE, fingerprint="0" * 16)
-    with pytest.raises(ArtifactMissing):
+    with pytest.raises(UnsoundRelease, match="is not in"):
         promote(store, gone, "")
     assert store.pointed(SERVING) is None
+
+
+def lose_the_part(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def flip_a_byte(folder: Path) -> None:
+    (folder / "weights").write_bytes(b"w" * 19 + b"v")
+
+
+def cut_a_file(folder: Path) -> None:
+    (folder / "weights").write_bytes(b"w" * 19)
+
+
+@pytest.mark.parametrize("damage", [lose_the_part, flip_a_byte, cut_a_file])
+def test_only_a_release_that_is_whole_is_promoted_or_gone_back_to(store: Store, damage) -> None:  # noqa: ANN001
+    first, second = made(store, 0), made(store, 1)
+    promote(store, first, "")
+    promote(store, second, "")
+    damage(store.path(store.manifest(first).parents["model"]))
+    with pytest.raises(UnsoundRelease, match=f"{first.fingerprint} cannot be served: .*model"):
+        promote(store, first, "")
+    with pytest.raises(UnsoundRelease):
+        roll_back(store)
+    assert serving_release(store) == second
+    assert len(history(store)) == 2
+
+
+def test_a_release_whose_lists_hold_no_numbers_is_not_promoted(store: Store) -> None:
+    lists = identity(Kind.RECOMMENDATIONS, {}, {})
+    row = {"user_id": "ada", "domain": "books", "rank": 1, "item_id": "b1", "title": "Tea"}
+    table = pl.DataFrame([{**row, "score": float("nan")}], RECOMMENDATION_SCHEMA)
+    with store.create(lists) as draft:
+        table.write_parquet(draft.path / RECOMMENDATIONS)
+    release = tie(store, Kind.RELEASE, {"recommendations": lists.ref})
+    with pytest.raises(UnsoundRelease, match="1 scores of its recommendations are no finite"):
+        promote(store, release, "the gate was open")
+    assert serving_release(store) is None
 
 
 def test_artifacts_are_decided_once_a_release_of_them_was_promoted_or_held(store: Store) -> None:

@@ -1,0 +1,271 @@
+"""Decisions about releases: each is written once, and what is served follows from them.
+
+``operation/decisions/<number>.json`` in the store. A decision is written on condition that its
+number is free: of writers at once, on any machine, one gets it and the other looks again and takes
+the next. The pointer ``serving`` is derived from the decisions, for those who read it by hand;
+`archive` collects old decisions in one file.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import Field, ValidationError
+
+from artifacts.bundles import SERVING
+from artifacts.durable import write_atomically
+from artifacts.manifest import ArtifactRef, digest_of
+from artifacts.store import Store
+from artifacts.store_notes import (
+    FOLDER,
+    create_note,
+    delete_note,
+    note_names,
+    read_note,
+)
+from artifacts.strict import Strict
+
+DECISIONS = "decisions"
+BEFORE = "releases.jsonl"
+"""The history of a store of before decisions were numbered."""
+
+_UNTIL = "until-"
+"""How the name of an archive begins; the number of its last decision follows."""
+
+
+class HistoryDamaged(RuntimeError):
+    """A decision cannot be read, or is not what was written."""
+
+
+class _ArchivedMeanwhileError(Exception):
+    """What was listed is gone: it stands in a newer archive."""
+
+
+class Decision(StrEnum):
+    """What was done with a release."""
+
+    PROMOTED = "promoted"
+    HELD = "held"
+    ROLLED_BACK_TO = "rolled back to"
+
+
+class Entry(Strict):
+    """One decision; ``at`` is UTC, ``reason`` a sentence, ``parts`` what the release was made of.
+
+    ``number`` is 0, ``digest`` None and ``parts`` empty in those of before they were numbered.
+    """
+
+    at: datetime
+    release: ArtifactRef
+    decision: Decision
+    reason: str
+    parts: dict[str, ArtifactRef] = Field(default_factory=dict)
+    number: int = 0
+    digest: str | None = None
+
+    @property
+    def serves(self) -> bool:
+        return self.decision is not Decision.HELD
+
+
+def history(store: Store) -> tuple[Entry, ...]:
+    """Returns every decision, oldest first.
+
+    Raises:
+        HistoryDamaged: one cannot be read; the message names its file and the way out.
+    """
+    while True:
+        try:
+            archived, names = _archived(store)
+            return (*archived, *(_read(store, name) for name in names))
+        except _ArchivedMeanwhileError:
+            continue
+
+
+def serving_release(store: Store) -> ArtifactRef | None:
+    """Returns the release in use, None before the first.
+
+    Raises:
+        HistoryDamaged, ArtifactCorrupt: decisions, or the pointer of a store of before them, are
+            unreadable.
+    """
+    while True:
+        try:
+            return _serving(store)
+        except _ArchivedMeanwhileError:
+            continue
+
+
+def decide(
+    store: Store,
+    decision: Decision,
+    reason: str,
+    choose: Callable[[], tuple[ArtifactRef, dict[str, ArtifactRef]]],
+) -> ArtifactRef:
+    """Writes a decision about the release that ``choose`` returns with its parts, and returns it.
+
+    ``choose`` is asked again where another decision came first.
+    """
+    _begin(store)
+    while True:
+        number = _last_number(store) + 1
+        release, parts = choose()
+        entry = Entry(
+            at=datetime.now(UTC),
+            release=release,
+            decision=decision,
+            reason=reason,
+            parts=parts,
+            number=number,
+        )
+        try:
+            create_note(store, f"{DECISIONS}/{number:08d}.json", _document(entry))
+        except FileExistsError:
+            continue
+        if entry.serves:
+            _derive_pointer(store)
+        return release
+
+
+def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
+    """Returns the releases that a roll-back can walk down, the one in use last."""
+    stack: list[ArtifactRef] = []
+    for entry in entries:
+        if entry.decision is Decision.ROLLED_BACK_TO and entry.release in stack:
+            while stack[-1] != entry.release:
+                stack.pop()
+        elif entry.decision is Decision.PROMOTED and stack[-1:] != [entry.release]:
+            stack.append(entry.release)
+    return stack
+
+
+def archive(store: Store, keep: int) -> int:
+    """Collects all but the newest ``keep`` decisions in one file; returns how many.
+
+    Safe beside writers, readers and others that do the same, and when it is killed: an archive is
+    written once, whole, and readers pass over decisions that it holds.
+    """
+    entries = history(store)
+    archives, names = _names(store)
+    old = names[: max(0, len(names) - keep)]
+    if not old:
+        return 0
+    last = _number(old[-1])
+    lines = [_document(entry) + b"\n" for entry in entries if entry.number <= last]
+    try:
+        create_note(store, f"{DECISIONS}/{_UNTIL}{last:08d}.jsonl", b"".join(lines))
+    except FileExistsError:
+        return 0
+    for name in (*archives, *old):
+        delete_note(store, f"{DECISIONS}/{name}")
+    return len(old)
+
+
+def _serving(store: Store) -> ArtifactRef | None:
+    archives, names = _names(store)
+    for name in reversed(names):
+        entry = _read(store, name)
+        if entry.serves:
+            return entry.release
+    if archives:
+        for entry in reversed(_archived(store)[0]):
+            if entry.serves:
+                return entry.release
+    return store.pointed(SERVING)
+
+
+def _begin(store: Store) -> None:
+    """A store of before numbered decisions serves what its pointer names: that is the first."""
+    if _last_number(store):
+        return
+    served = store.pointed(SERVING)
+    if served is None or served_in_turn(history(store))[-1:] == [served]:
+        return
+    first = Entry(
+        at=datetime.now(UTC),
+        release=served,
+        decision=Decision.PROMOTED,
+        reason="served when this history began",
+        number=1,
+    )
+    try:
+        create_note(store, f"{DECISIONS}/{1:08d}.json", _document(first))
+    except FileExistsError:
+        return  # Another writer has begun it.
+
+
+def _derive_pointer(store: Store) -> None:
+    """Of writers at once the last one to write looks again, so it writes the newest decision."""
+    while (serving := serving_release(store)) is not None:
+        store.point(SERVING, serving)
+        if serving_release(store) == serving:
+            return
+
+
+def _names(store: Store) -> tuple[list[str], list[str]]:
+    """Returns the names of archives, and of decisions that the newest of them lacks, by age."""
+    names = [name for name in note_names(store, DECISIONS) if _number(name)]
+    archives = [name for name in names if name.startswith(_UNTIL)]
+    last = _number(archives[-1]) if archives else 0
+    single = [name for name in names if not name.startswith(_UNTIL)]
+    return archives, [name for name in single if _number(name) > last]
+
+
+def _last_number(store: Store) -> int:
+    archives, names = _names(store)
+    return max((_number(name) for name in (*archives, *names)), default=0)
+
+
+def _number(name: str) -> int:
+    """Returns a decision's number, an archive's last one, 0 of any other file."""
+    stem = name.removeprefix(_UNTIL).partition(".")[0]
+    return int(stem) if stem.isdigit() else 0
+
+
+def _document(entry: Entry) -> bytes:
+    facts = entry.model_dump(mode="json", exclude={"digest"})
+    return json.dumps(facts | {"digest": digest_of(facts)}, ensure_ascii=False).encode()
+
+
+def _archived(store: Store) -> tuple[list[Entry], list[str]]:
+    """Returns the decisions of the newest archive, and the names of those after it."""
+    archives, names = _names(store)
+    place = f"{DECISIONS}/{archives[-1]}" if archives else BEFORE
+    content = read_note(store, place)
+    if archives and content is None:
+        raise _ArchivedMeanwhileError
+    lines = (content or b"").splitlines()
+    where = f"{store.root}/{FOLDER}/{place}"
+    return [_parsed(line, f"line {n} of {where}") for n, line in enumerate(lines, 1)], names
+
+
+def _read(store: Store, name: str) -> Entry:
+    """Returns a decision. One of a remote store is fetched once."""
+    path = store.local / FOLDER / DECISIONS / name
+    if store.remote is not None and path.exists():
+        try:
+            return _parsed(path.read_bytes(), str(path))
+        except HistoryDamaged:
+            path.unlink()
+    content = read_note(store, f"{DECISIONS}/{name}")
+    if content is None:
+        raise _ArchivedMeanwhileError
+    entry = _parsed(content, f"{store.root}/{FOLDER}/{DECISIONS}/{name}")
+    if store.remote is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    return entry
+
+
+def _parsed(content: bytes, place: str) -> Entry:
+    way_out = "delete it, then `llm4cdsr promote RELEASE` says again what is to be served"
+    try:
+        entry = Entry.model_validate_json(content)
+    except ValidationError as error:
+        raise HistoryDamaged(
+            f"{place} is no decision about a release ({error.errors()[0]['msg']}); {way_out}"
+        ) from error
+    if entry.digest not in (None, digest_of(json.loads(content))):
+        raise HistoryDamaged(f"{place} was changed after it was written; {way_out}")
+    return entry

@@ -1,0 +1,137 @@
+"""Remote stores under several machines: one maker wins, and nothing is fetched unread or mixed."""
+
+import threading
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from artifacts.integrity import ArtifactCorrupt
+from artifacts.manifest import MANIFEST, Identity, Kind, identity
+from artifacts.store import Store
+
+MADE = identity(Kind.MODEL, {"n": 1}, {})
+
+
+@pytest.fixture(params=["memory", "file"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "file":
+        return f"file://{tmp_path}/bucket"
+    return f"memory://bucket-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    def opened(name: str) -> Store:
+        monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path / name))
+        return Store(root)
+
+    return opened
+
+
+def put(store: Store, content: bytes, made: Identity = MADE) -> Store:
+    with store.create(made) as draft:
+        (draft.path / "weights").write_bytes(content * 1000)
+        (draft.path / "config").write_bytes(content)
+        draft.counts["epochs"] = 3
+    return store
+
+
+def read(store: Store) -> set[bytes]:
+    folder = store.path(MADE.ref)
+    return {(folder / "weights").read_bytes()[:1], (folder / "config").read_bytes()}
+
+
+def data_files(root: str, name: str) -> list[str]:
+    files, place = fsspec.core.url_to_fs(root)
+    return [path for path in files.find(place) if path.endswith(name)]
+
+
+def test_a_manifest_is_read_without_its_artifact(
+    machine,
+    root: str,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: ANN001
+) -> None:
+    put(machine("here"), b"a")
+    there = machine("there")
+    files, _ = fsspec.core.url_to_fs(root)
+    with monkeypatch.context() as patched:
+        for way in ("get", "get_file"):
+            patched.setattr(files, way, None)
+        assert there.manifest(MADE.ref).counts == {"epochs": 3}
+        assert there.find(MADE) == MADE.ref
+        assert [manifest.ref for manifest in there.artifacts(Kind.MODEL)] == [MADE.ref]
+    assert [path.name for path in (there.local / str(MADE.ref)).iterdir()] == [MANIFEST]
+    assert read(there) == {b"a"}
+
+
+def test_a_second_maker_takes_what_the_first_has_made(machine, root: str) -> None:  # noqa: ANN001
+    first, second = put(machine("here"), b"a"), put(machine("there"), b"b")
+    assert read(first) == read(second) == read(machine("elsewhere")) == {b"a"}
+    assert len(data_files(root, "weights")) == 1
+
+
+def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine, root: str) -> None:  # noqa: ANN001
+    stores = [machine(f"machine{number}") for number in range(3)]
+    gate = threading.Barrier(3)
+
+    def make(number: int) -> None:
+        with stores[number].create(MADE) as draft:
+            for name in ("weights", "config"):
+                (draft.path / name).write_bytes(b"%d" % number)
+            gate.wait()  # All have found that there is none.
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen = [read(store) for store in (*stores, machine("later"))]
+    assert all(found == seen[0] and len(found) == 1 for found in seen)
+    assert len(data_files(root, "weights")) == 1, "an upload that lost is left behind"
+
+
+def test_what_arrives_damaged_is_not_taken_and_made_again(
+    machine,
+    root: str,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: ANN001
+) -> None:
+    put(machine("here"), b"a")
+    files, _ = fsspec.core.url_to_fs(root)
+    (weights,) = data_files(root, "weights")
+    files.pipe_file(weights, b"a" * 999 + b"b")  # As long as it was.
+    there = machine("there")
+    with pytest.raises(ArtifactCorrupt, match=r"weights has other content.*llm4cdsr retrain"):
+        there.path(MADE.ref)
+    assert there.find(MADE) is None
+    put(there, b"c")
+    assert read(there) == read(machine("elsewhere")) == {b"c"}
+
+
+def test_a_cached_copy_that_was_damaged_is_fetched_again(machine) -> None:  # noqa: ANN001
+    store = put(machine("here"), b"a")
+    for _ in range(2):
+        (store.path(MADE.ref) / "config").write_bytes(b"x")
+        assert read(store) == {b"a"}
+    (store.path(MADE.ref) / "config").write_bytes(b"x")
+    assert store.find(MADE) == MADE.ref
+    assert read(store) == {b"a"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
+def test_a_garbage_manifest_in_the_bucket_is_set_aside_and_the_artifact_made_again(
+    machine,
+    root: str,
+    content: bytes,  # noqa: ANN001
+) -> None:
+    put(machine("here"), b"a")
+    files, _ = fsspec.core.url_to_fs(root)
+    (manifest,) = data_files(root, MANIFEST)
+    files.pipe_file(manifest, content)
+    there = machine("there")
+    with pytest.raises(ArtifactCorrupt, match="is no manifest"):
+        there.path(MADE.ref)
+    assert there.find(MADE) is None
+    put(there, b"c")
+    assert read(machine("elsewhere")) == {b"c"}
