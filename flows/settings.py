@@ -79,7 +79,7 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
     for name in sorted(set(environment) - known):
         if name.startswith(PREFIX):
             near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "the README lists them"
+            hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists them"
             told.append(f"{name} is no setting and changes nothing; {hint}")
     return told
 

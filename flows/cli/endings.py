@@ -88,7 +88,7 @@ def ending_of(error: Exception) -> Ending | None:
             return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
         case SettingsError():
             field = str(error).partition('"')[2].partition('"')[0]
-            text = f"{PREFIX}{field.upper()} is not JSON; the README shows its form"
+            text = f"{PREFIX}{field.upper()} is not JSON; docs/settings.md shows its form"
             return Ending("Not valid:", text, BAD_INPUT)
         case _ if PREFECT_TIMEOUT in _names_of(error):
             text = (

@@ -15,7 +15,7 @@ def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:
     assert told == [
         "LLM4CDSR_PROVIDR is no setting and changes nothing; did you mean LLM4CDSR_PROVIDER?"
     ]
-    assert "the README lists them" in unknown_variables(["LLM4CDSR_0123456789"])[0]
+    assert "docs/settings.md lists them" in unknown_variables(["LLM4CDSR_0123456789"])[0]
 
 
 def test_every_variable_that_the_code_reads_is_known() -> None:
