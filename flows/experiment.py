@@ -137,7 +137,7 @@ def _made_ready(
     Baselines read events alone: where the artifacts are known, no model is asked for their sake.
     """
     pinned = {each.cell.dataset: each.data for each in wanted if each.data is not None}
-    trained = {each.cell.dataset for each in wanted if isinstance(each.cell.recipe, NeuralRecipe)}
+    trained = {each.cell.dataset for each in wanted if each.cell.recipe.reads_texts}
     for entry in planned.grid.datasets:
         if entry.name in pinned.keys() - trained:
             _ingest_where_missing(planned, entry, pinned[entry.name], store)

@@ -15,10 +15,11 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.kinds.results import RANKS, read_candidates
+from artifacts.kinds.results import COLD_DOMAIN, RANKS, read_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
-from model.baselines.registry import BASELINES
+from model.baselines.registry import BASELINES, COLD_BASELINES
+from model.baselines.text_bridge import TextBridge
 from model.data.overlap import has_own_domain_history, unlink
 from model.data.sequences import TEST, IntArray, Prefixes, Sequences
 from model.scoring.model_scorer import ModelScorer, Scorer
@@ -29,6 +30,7 @@ from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSo
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
+from tasks.reporting.withheld_domains import withheld_items
 
 FULL = "full"
 COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")
@@ -51,6 +53,7 @@ class _Question(NamedTuple):
     prefixes: Prefixes
     users: IntArray  # (R,) index in the dataset
     rows: IntArray  # (R,) row of the stored candidates
+    is_withheld: bool = False  # all items of withheld domains, without drawn candidates
 
 
 def cell_identity(cell: Cell, data: CellData) -> Identity:
@@ -63,6 +66,8 @@ def cell_identity(cell: Cell, data: CellData) -> Identity:
         parameters["overlap"] = cell.overlap.model_dump(mode="json")
     if isinstance(cell.recipe, BaselineRecipe):
         parameters |= {"baseline": cell.recipe.name, "saw": cell.recipe.saw.value}
+        if cell.recipe.reads_texts:
+            parents["tables"] = data.tables
     else:
         parents["tables"] = data.tables
         if cell.recipe.profiles is not ProfileSource.NONE:
@@ -101,15 +106,16 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
     asked = _question(store, cell, data)
     started = time.perf_counter()
     if isinstance(cell.recipe, BaselineRecipe):
-        scorer = _baseline(cell.recipe, asked.sequences)
+        scorer = _baseline(store, cell.recipe, data, asked.sequences)
         draft.counts["train_seconds"] = round(time.perf_counter() - started, 3)
     else:
         fitted = _fitted(store, cell, data, asked.sequences, device)
         draft.counts.update(_training_facts(fitted))
         scorer = ModelScorer(fitted.model)
     started = time.perf_counter()
-    tables = [_rank_table(FULL, rank_all(scorer, asked.prefixes), asked)]
-    for count, ref in data.candidates.items():
+    ranking = COLD_DOMAIN if asked.is_withheld else FULL
+    tables = [_rank_table(ranking, rank_all(scorer, asked.prefixes), asked)]
+    for count, ref in ({} if asked.is_withheld else data.candidates).items():
         drawn = read_candidates(store, ref)[asked.rows]
         ranks = rank_sampled(scorer, asked.prefixes, drawn)
         tables.append(_rank_table(str(count), ranks, asked))
@@ -120,6 +126,9 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
 
 def _question(store: Store, cell: Cell, data: CellData) -> _Question:
     sequences = load_sequences(store, data.dataset)
+    if len(withheld := withheld_items(sequences)):
+        rows = np.arange(len(withheld))
+        return _Question(sequences, withheld, withheld.users, rows, is_withheld=True)
     prefixes = sequences.prefixes_of_split(TEST)
     if cell.overlap is None:
         return _Question(sequences, prefixes, prefixes.users, np.arange(len(prefixes)))
@@ -132,10 +141,12 @@ def _question(store: Store, cell: Cell, data: CellData) -> _Question:
     return _Question(cut.sequences, prefixes, users, row_of_user[users])
 
 
-def _baseline(recipe: BaselineRecipe, sequences: Sequences) -> Scorer:
+def _baseline(store: Store, recipe: BaselineRecipe, data: CellData, sequences: Sequences) -> Scorer:
     if recipe.saw is Saw.TRAIN_AND_VALIDATION:
         sequences = sequences.with_validation_in_training()
-    return BASELINES[recipe.name](sequences)
+    if recipe.reads_texts:
+        return TextBridge.fit(sequences, load_tables(store, data.tables).global_table)
+    return {**COLD_BASELINES, **BASELINES}[recipe.name](sequences)
 
 
 def _fitted(
@@ -183,7 +194,7 @@ def _write(ranks: pl.DataFrame, path: Path) -> None:
 
 
 def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
-    """One held-out event a row, in the dataset's order of users."""
+    """One held-out event or withheld item a row, in the dataset's order of users."""
     return pl.DataFrame(
         {
             "ranking": [ranking] * len(asked.users),
@@ -194,4 +205,4 @@ def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
             "candidates": ranks.candidates,
         },
         schema_overrides=dict.fromkeys(COUNTED, pl.Int32),
-    ).sort(col.USER_INDEX)
+    ).sort(col.USER_INDEX, maintain_order=True)

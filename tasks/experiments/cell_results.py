@@ -18,6 +18,13 @@ from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.groups import metric_groups
 from model.scoring.ranking import Ranks, expected_gains
 from tasks.experiments.cell import FULL, CellData
+from tasks.experiments.cold_results import (
+    Compared,
+    cold_comparisons,
+    measured,
+    metrics_of,
+    withheld_of,
+)
 from tasks.experiments.grid import Cell
 from tasks.frame.model_inputs import load_sequences
 
@@ -49,8 +56,9 @@ RESULT_SCHEMA = pl.Schema(
         "targets": pl.Int64,
     }
 )
-"""One number a row; ``ranking`` is "full" or the number of candidates, ``overlap`` null or the
-per cent of users of several domains who keep their link."""
+"""One number a row; ``ranking`` is "full", the number of candidates, or "cold domain" (whose
+``group`` is the direction and ``targets`` are users); ``overlap`` null or the per cent of users of
+several domains who keep their link."""
 
 FACT_SCHEMA = pl.Schema(
     {**CELL_SCHEMA, "train_seconds": pl.Float64, "rank_seconds": pl.Float64, "epochs": pl.Int64}
@@ -59,13 +67,16 @@ FACT_SCHEMA = pl.Schema(
 COMPARISON_SCHEMA = pl.Schema(
     {
         **{name: kind for name, kind in CELL_SCHEMA.items() if name != "seed"},
+        "group": pl.String,
+        "metric": pl.String,
         "difference": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
         "p_value": pl.Float64,
     }
 )
-"""How far the model of `Grid.compare` is ahead in NDCG@10, full ranking, with a 95 % interval."""
+"""How far the model of `Grid.compare` is ahead, with a 95 % interval: in NDCG@10 by full ranking of
+all events, and in each metric and direction of withheld domains."""
 
 
 class FinishedCell(NamedTuple):
@@ -97,18 +108,29 @@ def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) ->
     against, by dataset. A cell that stands in several grids counts once."""
     cells = list({(_names(each.cell), each.ref): each for each in cells}.values())
     datasets = {each.data.dataset.fingerprint: each.data.dataset for each in cells}
-    masks = {fingerprint: _masks(store, ref) for fingerprint, ref in datasets.items()}
-    metrics, facts, gains = [], [], []
+    withheld = {fingerprint: withheld_of(store, ref) for fingerprint, ref in datasets.items()}
+    masks = {
+        fingerprint: _masks(store, ref)
+        for fingerprint, ref in datasets.items()
+        if withheld[fingerprint] is None
+    }
+    metrics, facts, gains, cold = [], [], [], []
     for each in cells:
         ranks = read_table(store, each.ref, RANKS)
-        metrics.append(_metrics(each.cell, ranks, masks[each.data.dataset.fingerprint]))
         facts.append((*_names(each.cell), *_facts(store, each.ref)))
+        asked = withheld[each.data.dataset.fingerprint]
+        if asked is not None:
+            cold.append(measured(each.cell, ranks, asked))
+            metrics.append(_named(each.cell, metrics_of(cold[-1])))
+            continue
+        metrics.append(_metrics(each.cell, ranks, masks[each.data.dataset.fingerprint]))
         if each.cell.overlap is None:
             gains.append((each.cell, _headline_gains(ranks)))
+    compared = [*_comparisons(gains, compare), *cold_comparisons(cold, compare)]
     return Results(
         metrics=pl.concat(metrics) if metrics else pl.DataFrame(schema=RESULT_SCHEMA),
         facts=pl.DataFrame(facts, schema=FACT_SCHEMA, orient="row"),
-        comparisons=_comparisons(gains, compare),
+        comparisons=pl.DataFrame(compared, schema=COMPARISON_SCHEMA, orient="row"),
     )
 
 
@@ -179,9 +201,14 @@ def _metrics(cell: Cell, ranks: pl.DataFrame, masks: _Masks) -> pl.DataFrame:
                 }
             )
         )
+    return _named(cell, pl.concat(frames))
+
+
+def _named(cell: Cell, metrics: pl.DataFrame) -> pl.DataFrame:
+    """The metrics of a cell with the columns that name it, of `RESULT_SCHEMA`."""
     named = zip(NAMES, _names(cell), strict=True)
     literals = [pl.lit(value, dtype=CELL_SCHEMA[name]).alias(name) for name, value in named]
-    return pl.concat(frames).with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
+    return metrics.with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
 
 
 def ranks_of(table: pl.DataFrame) -> Ranks:
@@ -195,13 +222,13 @@ def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
     return expected_gains(ranks_of(ranks.filter(ranking=FULL)), (10,))["NDCG"][10]
 
 
-def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> pl.DataFrame:
+def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:
     """Gains are averaged over a model's seeds first: a user, not a seed, is what is resampled."""
     by_row: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
     for cell, gain in gains:
         by_row.setdefault((cell.dataset, cell.model, cell.ablation, cell.saw), []).append(gain)
     means = {row: np.mean(values, axis=0) for row, values in by_row.items()}
-    found = []
+    found: list[Compared] = []
     for dataset, model in compare.items():
         ours = [row for row in means if row[:3] == (dataset, model, "")]
         rivals = [row for row in means if row[0] == dataset and row not in ours]
@@ -209,7 +236,7 @@ def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) 
             stacked = np.column_stack([means[row] for row in rivals])
             compared = paired_bootstrap(means[ours[0]], stacked)
             found += [
-                (*row, None, each.difference, each.low, each.high, each.p_value)
+                (*row, None, ALL, HEADLINE, each.difference, each.low, each.high, each.p_value)
                 for row, each in zip(rivals, compared, strict=True)
             ]
-    return pl.DataFrame(found, schema=COMPARISON_SCHEMA, orient="row")
+    return found

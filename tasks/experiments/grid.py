@@ -13,9 +13,14 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from artifacts.strict import Strict
-from model.baselines.registry import BASELINES, LEARNS_NOTHING
+from model.baselines.registry import (
+    BASELINES,
+    COLD_BASELINES,
+    LEARNS_NOTHING,
+    TEXT_BRIDGE,
+)
 from model.config import TriThreadConfig, load_preset
-from tasks.dump.dump_config import DumpConfig
+from tasks.dump.dump_config import ColdDomain, DumpConfig, LeaveOneOut
 from tasks.project import ProjectConfig
 
 WIDTH = ProjectConfig().hidden
@@ -60,6 +65,11 @@ class DatasetEntry(Strict):
     profile_users: int | None = Field(
         default=None, ge=0, description="Profile a seeded sample of users; all by default."
     )
+    split: LeaveOneOut | ColdDomain = Field(
+        default=LeaveOneOut(),
+        discriminator="kind",
+        description="What is held out: { kind = 'cold-domain', test_share = 0.15 }, say.",
+    )
     clusters: int = Field(default=10, ge=1, description="Interests that items fall into.")
     note: str = Field(default="", description="What a reader of its tables should know.")
 
@@ -73,7 +83,15 @@ class DatasetEntry(Strict):
             max_users=self.max_users,
             user_core=self.user_core,
             item_core=self.item_core,
+            split=self.split,
         )
+
+    @property
+    def baselines(self) -> frozenset[str]:
+        """The names of the baselines that its split can be measured with."""
+        if isinstance(self.split, ColdDomain):
+            return frozenset({*COLD_BASELINES, TEXT_BRIDGE})
+        return frozenset(BASELINES)
 
 
 class Ablation(Strict):
@@ -105,6 +123,11 @@ class NeuralRecipe(Strict):
     config: TriThreadConfig
     profiles: ProfileSource
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it needs the item tables."""
+        return True
+
 
 class BaselineRecipe(Strict):
     """A baseline and the events it is fitted on."""
@@ -112,6 +135,11 @@ class BaselineRecipe(Strict):
     kind: Literal["baseline"] = "baseline"
     name: str
     saw: Saw
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it needs the item tables."""
+        return self.name == TEXT_BRIDGE
 
 
 class OverlapCut(Strict):
@@ -174,9 +202,20 @@ class Grid(Strict):
 
     @model_validator(mode="after")
     def _refuse_what_cannot_run(self) -> Self:
-        unknown = set(self.baselines) - set(BASELINES)
+        every = dict.fromkeys((*BASELINES, *COLD_BASELINES, TEXT_BRIDGE))
+        there = {name for entry in self.datasets for name in entry.baselines}
+        unknown = set(self.baselines) - there
         if unknown:
-            raise ValueError(f"no baseline {sorted(unknown)}; there are {', '.join(BASELINES)}")
+            raise ValueError(
+                f"no baseline {sorted(unknown)}; there are "
+                f"{', '.join(name for name in every if name in there)} for these data sets' splits"
+            )
+        cold = [entry.name for entry in self.datasets if isinstance(entry.split, ColdDomain)]
+        if cold and self.overlap is not None:
+            raise ValueError(
+                f"an overlap study asks for events after a user's own ones of the domain, which "
+                f"{cold[0]} withholds: leave `overlap` out, or give its data a grid of its own"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"each seed once, not {list(self.seeds)}")
         names = [entry.name for entry in self.datasets]
@@ -201,7 +240,7 @@ def cells_of(grid: Grid) -> Iterator[Cell]:
     """Returns every cell, the cheap ones first and seed by seed, so that an interrupted experiment
     has something of everything."""
     for entry in grid.datasets:
-        yield from _baseline_cells(grid, entry.name)
+        yield from _baseline_cells(grid, entry)
     for seed in grid.seeds:
         for entry in grid.datasets:
             yield from _neural_cells(grid, entry.name, seed)
@@ -211,11 +250,11 @@ def cells_of(grid: Grid) -> Iterator[Cell]:
                 yield from _overlap_cells(grid, grid.overlap, entry.name, seed)
 
 
-def _baseline_cells(grid: Grid, dataset: str) -> Iterator[Cell]:
-    for name in grid.baselines:
+def _baseline_cells(grid: Grid, entry: DatasetEntry) -> Iterator[Cell]:
+    for name in (name for name in grid.baselines if name in entry.baselines):
         for saw in grid.baselines_saw[:1] if name in LEARNS_NOTHING else grid.baselines_saw:
             recipe = BaselineRecipe(name=name, saw=saw)
-            yield Cell(dataset=dataset, model=name, recipe=recipe)
+            yield Cell(dataset=entry.name, model=name, recipe=recipe)
 
 
 def _neural_cells(grid: Grid, dataset: str, seed: int) -> Iterator[Cell]:

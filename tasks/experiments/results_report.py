@@ -15,8 +15,9 @@ from tasks.experiments.results_plots import plots
 from tasks.experiments.results_tables import section
 
 NOTES = (
-    "Leave-one-out by time: each user's last event is the test event and the one before it chooses "
-    "the epoch. The prefix of a test event holds the validation event for every model.",
+    "Leave-one-out by time, where nothing else is said: each user's last event is the test event "
+    "and the one before it chooses the epoch. The prefix of a test event holds the validation "
+    "event for every model.",
     "Full ranking: the held-out item against every item of its domain that the user has not met. "
     "The sampled rankings draw their candidates once, from those same items; ties count half.",
     f"{SAW_BOTH_MARK} marks models fitted on training and validation events: once validation has "
@@ -74,6 +75,9 @@ def _facts(
         f"{counts['users']:,} users, {counts['users_in_several_domains']:,} of them in several "
         f"domains; {counts['items']:,} items; {counts['events']:,} events."
     ]
+    if counts.get("cold_test_events"):
+        held_out = (note for note in store.manifest(data.dataset).notes if note.startswith("held"))
+        facts += [f"Not leave-one-out: {note}." for note in held_out]
     if profiles := data.profiles.get(ProfileSource.LLM):
         manifest = store.manifest(profiles)
         facts.append(

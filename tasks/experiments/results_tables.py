@@ -8,6 +8,7 @@ import polars as pl
 from tasks.experiments.breakdowns import HIT_RATE, group_table, metric_tables, overlap_table
 from tasks.experiments.cell import FULL
 from tasks.experiments.cell_results import ALL, HEADLINE, Results
+from tasks.experiments.cold_tables import cold_tables
 from tasks.experiments.numbers import (
     NO_VALUE,
     SAW_BOTH_MARK,
@@ -32,6 +33,8 @@ class DatasetSection:
 def section(results: Results, dataset: str, compare: str, facts: tuple[str, ...]) -> DatasetSection:
     """Returns the tables of one dataset; those without a number are left out."""
     chosen = Results(*(table.filter(dataset=dataset) for table in results))
+    if withheld := cold_tables(chosen, compare):
+        return DatasetSection(dataset, facts, withheld)
     numbers = numbers_of(chosen.metrics.filter(pl.col("overlap").is_null()))
     tables = (
         _models(numbers, chosen),

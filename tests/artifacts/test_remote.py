@@ -51,7 +51,7 @@ def data_files(root: str, name: str) -> list[str]:
 def test_a_manifest_is_read_without_its_artifact(
     machine,
     root: str,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: ANN001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(machine("here"), b"a")
     there = machine("there")
@@ -95,7 +95,7 @@ def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine, root: st
 def test_what_arrives_damaged_is_not_taken_and_made_again(
     machine,
     root: str,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: ANN001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(machine("here"), b"a")
     files, _ = fsspec.core.url_to_fs(root)
@@ -123,7 +123,7 @@ def test_a_cached_copy_that_was_damaged_is_fetched_again(machine) -> None:  # no
 def test_a_garbage_manifest_in_the_bucket_is_set_aside_and_the_artifact_made_again(
     machine,
     root: str,
-    content: bytes,  # noqa: ANN001
+    content: bytes,
 ) -> None:
     put(machine("here"), b"a")
     files, _ = fsspec.core.url_to_fs(root)

@@ -10,7 +10,7 @@ from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from model.config import load_preset
-from tasks.dump.dump_config import DumpConfig
+from tasks.dump.dump_config import ColdDomain, DumpConfig, LeaveOneOut
 from tasks.evaluate import stored_candidates
 from tasks.experiments.cell import CellData
 from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
@@ -22,7 +22,9 @@ DATASET = "shop"
 USERS, ITEMS, WIDTH = 40, 30, 12
 
 
-def cell_data(store: Store, folder: Path) -> CellData:
+def cell_data(
+    store: Store, folder: Path, split: LeaveOneOut | ColdDomain | None = None
+) -> CellData:
     """All artifacts of a dataset with USERS users on ITEMS items of two domains."""
     rng = np.random.default_rng(11)
     events = [
@@ -36,7 +38,11 @@ def cell_data(store: Store, folder: Path) -> CellData:
     table.write_parquet(folder / "e.parquet")
     items = table.select("item_id", "domain").unique(maintain_order=True)
     items.with_columns(title=pl.col("item_id")).write_parquet(folder / "i.parquet")
-    dump = DumpConfig(interactions=str(folder / "e.parquet"), items=str(folder / "i.parquet"))
+    dump = DumpConfig(
+        interactions=str(folder / "e.parquet"),
+        items=str(folder / "i.parquet"),
+        split=split or LeaveOneOut(),
+    )
     dataset = ingest.fn(dump, store.root).ref
     vectors = rng.normal(size=(items.height + 1, WIDTH))
     embeddings = stored_embeddings(store, vectors, np.arange(items.height + 1) > 0)

@@ -149,3 +149,45 @@ EXPERIMENTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_grids_of_the_repository_can_run(path: Path) -> None:
     assert list(cells_of(read_grid(path)))
+
+
+COLD = """
+title = "cold"
+baselines = ["popularity", "Markov chain", "EMCDR", "text bridge"]
+
+[[datasets]]
+name = "ordinary"
+interactions = "e.parquet"
+items = "i.parquet"
+
+[[datasets]]
+name = "withheld"
+interactions = "e.parquet"
+items = "i.parquet"
+split = { kind = "cold-domain", test_share = 0.3 }
+"""
+
+
+def test_a_baseline_is_made_for_the_splits_that_it_is_for(tmp_path: Path) -> None:
+    read = grid(tmp_path, COLD)
+    made = {(cell.dataset, cell.model) for cell in cells_of(read)}
+    assert made == {
+        ("ordinary", "popularity"),
+        ("ordinary", "Markov chain"),
+        ("withheld", "popularity"),
+        ("withheld", "EMCDR"),
+        ("withheld", "text bridge"),
+    }
+    assert read.datasets[1].dump(tmp_path).split.kind == "cold-domain"
+
+
+def test_a_baseline_for_no_split_of_the_grid_is_refused(tmp_path: Path) -> None:
+    without = COLD.replace('split = { kind = "cold-domain", test_share = 0.3 }', "")
+    with pytest.raises(ValidationError, match=r"no baseline \['EMCDR', 'text bridge'\]"):
+        grid(tmp_path, without)
+
+
+def test_an_overlap_study_of_withheld_domains_is_refused(tmp_path: Path) -> None:
+    study = '\n[overlap]\nshares = [0]\npresets = ["best"]\n'
+    with pytest.raises(ValidationError, match="which withheld withholds"):
+        grid(tmp_path, COLD + study)

@@ -1,0 +1,90 @@
+"""Cells of a dataset with withheld domains: their metrics by direction, and comparisons of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from artifacts.kinds.results import ALL, COLD_DOMAIN
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from model.data.sequences import Prefixes
+from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.cold_domain_metrics import METRICS, ColdGains
+from tasks.experiments.grid import Cell
+from tasks.frame.model_inputs import load_sequences
+from tasks.reporting.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
+
+ColdRow = tuple[str, str, str, str]
+"""Dataset, model, ablation and the events that it saw."""
+
+Compared = tuple[str, str, str, str, None, str, str, float, float, float, float]
+"""A row of `COMPARISON_SCHEMA`."""
+
+
+class Withheld(NamedTuple):
+    """What is asked of a dataset's cells."""
+
+    prefixes: Prefixes
+    domain_names: tuple[str, ...]
+
+
+class MeasuredCell(NamedTuple):
+    """A finished cell and the values of its users."""
+
+    cell: Cell
+    gains: ColdGains
+    domain_names: tuple[str, ...]
+
+
+def withheld_of(store: Store, dataset: ArtifactRef) -> Withheld | None:
+    """Returns what was withheld; None for a dataset of another split."""
+    sequences = load_sequences(store, dataset)
+    prefixes = withheld_items(sequences)
+    return Withheld(prefixes, sequences.domain_names) if len(prefixes) else None
+
+
+def measured(cell: Cell, ranks: pl.DataFrame, withheld: Withheld) -> MeasuredCell:
+    """Returns a cell's values from its stored ranks."""
+    gains = gains_of(ranks.filter(ranking=COLD_DOMAIN), withheld.prefixes)
+    return MeasuredCell(cell, gains, withheld.domain_names)
+
+
+def metrics_of(each: MeasuredCell) -> pl.DataFrame:
+    """Returns a cell's metrics: ``ranking, domain, group, metric, value, targets``."""
+    return cold_metrics({each.cell.model: each.gains}, each.domain_names).drop("model")
+
+
+def cold_comparisons(cells: list[MeasuredCell], compare: dict[str, str]) -> list[Compared]:
+    """Returns how far the compared model is ahead of each other one, by direction and metric.
+
+    Values are averaged over a model's seeds first: a user, not a seed, is what is resampled.
+    """
+    by_row: dict[ColdRow, list[MeasuredCell]] = {}
+    for each in cells:
+        cell = each.cell
+        row = (cell.dataset, cell.model, cell.ablation, cell.saw.value)
+        by_row.setdefault(row, []).append(each)
+    found: list[Compared] = []
+    for dataset, model in compare.items():
+        ours = [row for row in by_row if row[:3] == (dataset, model, "")]
+        rivals = [row for row in by_row if row[0] == dataset and row not in ours]
+        for rival in rivals if ours else []:
+            found += _compared(by_row[ours[0]], by_row[rival], rival)
+    return found
+
+
+def _compared(ours: list[MeasuredCell], rivals: list[MeasuredCell], row: ColdRow) -> list[Compared]:
+    found: list[Compared] = []
+    for (domain, group), chosen in groups_of(ours[0].gains, ours[0].domain_names).items():
+        if group == ALL and domain != ALL:
+            continue
+        for metric in METRICS:
+            one, other = (
+                np.mean([each.gains.values[metric][chosen] for each in cells], axis=0)
+                for cells in (ours, rivals)
+            )
+            (lead,) = paired_bootstrap(one, other[:, None])
+            numbers = (lead.difference, lead.low, lead.high, lead.p_value)
+            found.append((*row, None, group, metric, *numbers))
+    return found
