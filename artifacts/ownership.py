@@ -1,19 +1,48 @@
-"""Whose file is it? Who writes one holds its lock (``flock``), which the system lets go of when
-the process dies, however it dies: what can be locked is abandoned, and anyone may clear it up."""
+"""File locks: one process at a time, and files whose process is dead.
+
+A process that writes a file holds its lock (``flock``), which the system lets go of when the
+process dies, however it dies: what can be locked is abandoned, and anyone may clear it up.
+
+Every file is opened for reading and writing: NFSv4 grants ``LOCK_SH`` only on a file that may be
+read, ``LOCK_EX`` only on one that may be written, and says EBADF otherwise.
+"""
 
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+def opened_locked(path: Path) -> BinaryIO:
+    """Returns an existing file, open and locked for this process until it is closed."""
+    file = path.open("r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, made if need be, for a block."""
+    with path.open("a+b") as file:
+        fcntl.flock(file, mode)
+        yield
 
 
 @contextmanager
 def if_abandoned(path: Path) -> Iterator[bool]:
-    """Gives whether the file is there and nobody holds it; it is then held while the block runs."""
+    """Gives whether the file is there and nobody holds it; it is then held while the block runs.
+
+    A file that this process may not write is another user's: its owner clears it up.
+    """
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        yield False  # Its owner has done with it since it was listed.
+        file = path.open("r+b")
+    except (FileNotFoundError, PermissionError):
+        yield False  # In the first case its owner has done with it since it was listed.
         return
     with file:
         try:

@@ -10,7 +10,6 @@ A root with a protocol (``s3://bucket/prefix``) works through fsspec: artifacts 
 local cache and uploaded, manifest last; reading fetches what the cache lacks.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -45,6 +44,7 @@ from artifacts.manifest import (
     Manifest,
     document_of,
 )
+from artifacts.ownership import locked
 from artifacts.remote import SET_ASIDE, RemoteStore
 
 DRAFT_LOCK = ".lock"
@@ -357,8 +357,7 @@ def _draft_beside(place: Path) -> Iterator[Draft]:
     draft = Draft(place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     lock = draft.path.with_name(f"{draft.path.name}{DRAFT_LOCK}")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(lock):
         draft.path.mkdir()
         try:
             yield draft

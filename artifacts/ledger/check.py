@@ -5,7 +5,6 @@ journal, a half-written file) are named too; they cost nothing and the next run,
 `artifacts.ledger.repair`, clears them.
 """
 
-import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from artifacts.ledger.answers import MODEL, Role, answer_key, parse_journal
 from artifacts.ledger.claims import PARAMETERS, PROMPT
 from artifacts.ledger.compaction import MERGED
 from artifacts.ledger.ledger import Ledger
+from artifacts.ownership import if_abandoned
 
 KEYS_AT_ONCE = 1_000_000
 BATCH_ROWS = 16_384
@@ -142,13 +142,10 @@ def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
 
 def _check_journals(ledger: Ledger, verdict: Verdict) -> None:
     for path in sorted(ledger.folder.glob("journal-*.jsonl")):
-        try:
-            with path.open("rb") as file:
-                if not _is_abandoned(file.fileno()):
-                    continue  # Its writer is at it.
-                content = file.read()
-        except FileNotFoundError:
-            continue
+        with if_abandoned(path) as is_left:
+            if not is_left:
+                continue  # Its writer is at it, or has done with it.
+            content = path.read_bytes()
         try:
             held = parse_journal(content).height
         except ValidationError as error:
@@ -162,14 +159,6 @@ def _check_journals(ledger: Ledger, verdict: Verdict) -> None:
         verdict.traces.append(
             f"{path.name} of a killed run holds {held} answers{torn}; the next run takes them in"
         )
-
-
-def _is_abandoned(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _check_leftovers(ledger: Ledger, verdict: Verdict) -> None:

@@ -7,7 +7,6 @@ the system lets go of the lock when a process dies, however it dies. A claim tha
 as the record of what was asked.
 """
 
-import fcntl
 import json
 import time
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.durable import sync
 from artifacts.ledger.answers import MODEL
-from artifacts.ledger.ledger import Ledger, aged_name, locked
-from artifacts.ownership import if_abandoned
+from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ownership import if_abandoned, locked, opened_locked
 
 PROMPT = "prompt"
 PARAMETERS = "parameters"
@@ -52,7 +51,7 @@ class Claims:
     def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Returns those of distinct ``key, prompt`` without an answer that nobody else asks."""
         ledger = self._ledger
-        with locked(ledger.folder / _CLAIMS_LOCK, fcntl.LOCK_EX):
+        with locked(ledger.folder / _CLAIMS_LOCK):
             # Claims first, then answers: a claim that ends in between has its answers sealed.
             claimed = _keys_claimed(ledger)
             missing = ledger.missing(prompts[col.KEY]).to_frame()
@@ -105,8 +104,7 @@ class _Held:
         rows.cast(QUESTION_SCHEMA).write_parquet(unseen)
         sync(unseen)
         # Locked before it bears the name that others look for, as a journal is.
-        self._file = unseen.open("rb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = opened_locked(unseen)
         unseen.rename(self._path)
 
     def release(self) -> None:

@@ -19,7 +19,8 @@ from artifacts import columns as col
 from artifacts.durable import sync, write_atomically
 from artifacts.ledger.answers import PART_SCHEMA
 from artifacts.ledger.claims import QUESTION_SCHEMA
-from artifacts.ledger.ledger import SWAP_LOCK, Ledger, locked
+from artifacts.ledger.ledger import SWAP_LOCK, Ledger
+from artifacts.ownership import locked
 from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20

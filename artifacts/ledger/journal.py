@@ -39,7 +39,7 @@ class Journal:
         # could seal and unlink it in between, and every later answer would go nowhere.
         unseen = path.with_name(f".{path.name}.new")
         # Unbuffered: an answer that waits in this process's memory is paid again after a kill.
-        self._file = unseen.open("ab", buffering=0)
+        self._file = unseen.open("a+b", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         unseen.rename(path)
         self._unflushed = 0

@@ -24,6 +24,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.ledger.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
 from artifacts.ledger.journal import Journal, seal_if_abandoned
+from artifacts.ownership import locked
 
 FLOAT_BYTES = 4
 
@@ -111,17 +112,6 @@ def scan_parts(paths: list[Path]) -> pl.LazyFrame:
     if not paths:
         return pl.LazyFrame(schema=PART_SCHEMA)
     return pl.scan_parquet(paths, glob=False, schema=PART_SCHEMA, missing_columns="insert")
-
-
-@contextmanager
-def locked(path: Path, mode: int) -> Iterator[None]:
-    """Holds an advisory lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) while the block runs.
-
-    The system lets go of it when the process dies, so nothing is ever left locked.
-    """
-    with path.open("ab") as file:
-        fcntl.flock(file, mode)
-        yield
 
 
 def aged_name() -> str:

@@ -13,7 +13,8 @@ from artifacts.ledger.answers import parse_journal
 from artifacts.ledger.check import is_sound, verify
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.journal import write_part
-from artifacts.ledger.ledger import SWAP_LOCK, Ledger, locked
+from artifacts.ledger.ledger import SWAP_LOCK, Ledger
+from artifacts.ownership import locked
 
 SET_ASIDE = "set-aside"
 

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -10,6 +11,8 @@ import pytest
 from artifacts.integrity import ArtifactCorrupt
 from artifacts.manifest import MANIFEST, Identity, Kind, identity
 from artifacts.store import Store
+
+Machine = Callable[[str], Store]
 
 MADE = identity(Kind.MODEL, {"n": 1}, {})
 
@@ -22,7 +25,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     def opened(name: str) -> Store:
         monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path / name))
         return Store(root)
@@ -49,7 +52,7 @@ def data_files(root: str, name: str) -> list[str]:
 
 
 def test_a_manifest_is_read_without_its_artifact(
-    machine,
+    machine: Machine,
     root: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,13 +69,13 @@ def test_a_manifest_is_read_without_its_artifact(
     assert read(there) == {b"a"}
 
 
-def test_a_second_maker_takes_what_the_first_has_made(machine, root: str) -> None:  # noqa: ANN001
+def test_a_second_maker_takes_what_the_first_has_made(machine: Machine, root: str) -> None:
     first, second = put(machine("here"), b"a"), put(machine("there"), b"b")
     assert read(first) == read(second) == read(machine("elsewhere")) == {b"a"}
     assert len(data_files(root, "weights")) == 1
 
 
-def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine, root: str) -> None:  # noqa: ANN001
+def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine: Machine, root: str) -> None:
     stores = [machine(f"machine{number}") for number in range(3)]
     gate = threading.Barrier(3)
 
@@ -93,7 +96,7 @@ def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine, root: st
 
 
 def test_what_arrives_damaged_is_not_taken_and_made_again(
-    machine,
+    machine: Machine,
     root: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,7 +112,7 @@ def test_what_arrives_damaged_is_not_taken_and_made_again(
     assert read(there) == read(machine("elsewhere")) == {b"c"}
 
 
-def test_a_cached_copy_that_was_damaged_is_fetched_again(machine) -> None:  # noqa: ANN001
+def test_a_cached_copy_that_was_damaged_is_fetched_again(machine: Machine) -> None:
     store = put(machine("here"), b"a")
     for _ in range(2):
         (store.path(MADE.ref) / "config").write_bytes(b"x")
@@ -121,7 +124,7 @@ def test_a_cached_copy_that_was_damaged_is_fetched_again(machine) -> None:  # no
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
 def test_a_garbage_manifest_in_the_bucket_is_set_aside_and_the_artifact_made_again(
-    machine,
+    machine: Machine,
     root: str,
     content: bytes,
 ) -> None:

