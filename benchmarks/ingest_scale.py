@@ -160,7 +160,7 @@ def timed_ingest(shape: Shape, dump: DumpConfig, folder: Path) -> Figures:
     with store.create(identity) as draft:
         make_dataset(dump, draft, on_step=on_step)
     on_step("commit")
-    assert dump.interactions is not None
+    assert isinstance(dump.interactions, str)
     return Figures(
         shape=shape,
         dump_mib=Path(dump.interactions).stat().st_size / 2**20,

@@ -16,6 +16,7 @@ from artifacts.store import Store
 from flows.settings import Settings
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
+from tasks.dump.source_files import paths_of
 from tasks.embed import embed_items
 from tasks.evaluate import candidates_identity, stored_candidates
 from tasks.experiments.cell import CellData, cell_identity, make_cell
@@ -248,7 +249,7 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
     Settings at their default are left out, so that a new one does not make everyone prepare anew.
     """
     dump = entry.dump(folder)
-    files = [path for path in (dump.interactions, dump.items) if path is not None]
+    files = [path for paths in (dump.interactions, dump.items) if paths for path in paths_of(paths)]
     absent = [path for path in files if not Path(path).is_file()]
     if absent:
         raise AbsentDump(

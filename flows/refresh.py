@@ -1,6 +1,7 @@
 """The refresh flow: a dump becomes item tables and user profiles."""
 
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import PurePosixPath
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -18,6 +19,7 @@ from tasks.alerts.webhook import tell_webhook
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.dump_watch import dump_to_read
+from tasks.dump.source_files import folder_name
 from tasks.embed import embed_items
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.ingest import ingest
@@ -72,7 +74,7 @@ def _run_name() -> str:
     given = flow_run.parameters
     dump, folder = given.get("dump"), given.get("folder")
     if folder is None and dump is not None:
-        folder = str(Path(DumpConfig.model_validate(dump).files[0].interactions).parent)
+        return f"refresh {folder_name(DumpConfig.model_validate(dump).files[0].interactions)}"
     return f"refresh {PurePosixPath(folder or OPERATING.dumps).name}"
 
 
@@ -109,7 +111,7 @@ def refresh(
     """
     settings = Settings()
     config = config or RefreshConfig()
-    refuse_other_places(settings, OPERATING.dumps, store, [folder, *files_of(dump)])
+    refuse_other_places(settings, OPERATING.dumps, store, chain([folder], files_of(dump)))
     llm = llm_of_run(llm, settings)
     refuse_budget_elsewhere(OPERATING, llm.budget)
     refuse_budget_in_batches(llm.batch, llm.budget)
@@ -117,7 +119,7 @@ def refresh(
     opened = Store(root)
     before = opened.pointed(REFRESHED)
     with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
-        dataset = ingest(dump_to_read(dump, folder, OPERATING.dumps, opened), root)
+        dataset = ingest(dump_to_read(dump, folder, OPERATING.dumps), root)
         embeddings = patient(embed_items)(dataset.ref, endpoints.embedding, llm, root)
         clusters = cluster_items(embeddings.ref, config.clusters, root)
         profiles = patient(profile_users)(

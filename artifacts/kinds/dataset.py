@@ -21,6 +21,8 @@ ITEMS = "items.parquet"
 EVENTS = "events.arrow"
 DROPPED = "dropped.parquet"
 QUARANTINE = "quarantine.parquet"
+ACCOUNTS = "accounts.parquet"
+"""Which rows of which file of the dump were kept, and where the others went."""
 
 EVENT_SCHEMA = {col.ITEM_INDEX: pl.Int32, col.TIMESTAMP: pl.Int64, col.SPLIT: pl.Int8}
 

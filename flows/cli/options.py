@@ -21,9 +21,9 @@ from tasks.dump.dump_config import (
     Mode,
     Protocol,
 )
-from tasks.dump.files import existing_file
 from tasks.dump.items import ITEM_SCHEMA
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
+from tasks.dump.source_files import absolute, folder_name
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.budget import Budget
 from tasks.llm.settings.llm_config import LlmConfig, Provider
@@ -42,10 +42,16 @@ class SplitBy(StrEnum):
 OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
 
 Interactions = Annotated[
-    str | None,
-    typer.Option(help="File with user_id, item_id, domain, timestamp (Parquet, CSV, JSONL)."),
+    list[str] | None,
+    typer.Option(
+        help="File with user_id, item_id, domain, timestamp (Parquet, CSV, JSON); also a folder, a "
+        "pattern in quotes, a URL (s3://…). May be repeated."
+    ),
 ]
-Items = Annotated[str | None, typer.Option(help="File with item_id, domain, title and more.")]
+Items = Annotated[
+    list[str] | None,
+    typer.Option(help="The same with item_id, domain, title and more. May be repeated."),
+]
 Name = Annotated[
     str | None, typer.Option(help="What to call the data; the dump's folder by default.")
 ]
@@ -123,8 +129,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show libraries' log li
 
 
 def dump_config(
-    interactions: str | None,
-    items: str | None,
+    interactions: list[str] | None,
+    items: list[str] | None,
     column: list[str] | None,
     domain: list[str] | None,
     max_users: int | None,
@@ -152,14 +158,14 @@ def dump_config(
     }
     if dataset is not None and raw is not None:
         files = dataset.dump_settings(raw.resolve())
-    elif interactions is None:
+    elif not interactions:
         raise typer.BadParameter(
             "give --interactions FILE (try `llm4cdsr demo-dump demo`), or --dataset NAME"
         )
     else:
         files = {
-            "interactions": str(existing_file(interactions).resolve()),
-            "items": None if items is None else str(existing_file(items).resolve()),
+            "interactions": absolute(tuple(interactions)),
+            "items": absolute(tuple(items)) if items else None,
             "columns": dict(_renaming(text) for text in column or ()),
         }
     made = {name: choice for name, choice in choices.items() if choice is not None}
@@ -167,14 +173,14 @@ def dump_config(
 
 
 def named_dataset(
-    name: str | None, raw: Path | None, interactions: str | None
+    name: str | None, raw: Path | None, interactions: list[str] | None
 ) -> DatasetPreset | None:
     """Returns the data set that was asked for; refuses options that contradict each other."""
     if name is None:
         if raw is not None:
             raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
         return None
-    if interactions is not None:
+    if interactions:
         raise typer.BadParameter("give --dataset or --interactions, not both")
     dataset = load_dataset_preset(name)
     if raw is None:
@@ -236,9 +242,9 @@ def _batches(settings: Settings, kind: BatchKind) -> BatchConfig:
     return settings.batches.model_copy(update={"kind": kind})
 
 
-def title_of(name: str | None, interactions: str | None) -> str:
+def title_of(name: str | None, interactions: list[str] | None) -> str:
     """Returns what to call the data in the report and in the Prefect UI."""
-    return name or (Path(interactions).resolve().parent.name if interactions else "your data")
+    return name or (folder_name(tuple(interactions)) if interactions else "your data")
 
 
 def _language(name: str) -> Language:

@@ -5,7 +5,8 @@ environment. A run that the command line starts is its user's, who may decide ev
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from glob import has_magic
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.strict import Strict
 from flows.settings import Settings, default_llm
 from tasks.dump.dump_config import DumpConfig
+from tasks.dump.source_files import paths_of, source_files
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
 
@@ -102,10 +104,18 @@ def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
             raise SettingOfTheMachine(f"'{ref.fingerprint}' is no fingerprint of an artifact")
 
 
-def files_of(dump: DumpConfig | None) -> list[str | None]:
-    """Returns the files that a dump's configuration names."""
-    named = dump.files if dump else ()
-    return [file for source in named for file in (source.interactions, source.items)]
+def files_of(dump: DumpConfig | None) -> Iterator[str]:
+    """Gives the paths that a dump's configuration names, and then the files that folders and
+    patterns among them stand for: a link may lead elsewhere."""
+    named = [
+        path
+        for source in (dump.files if dump else ())
+        for path in (*paths_of(source.interactions), *paths_of(source.items or ()))
+    ]
+    yield from named
+    for path in named:
+        if "://" not in path and (Path(path).is_dir() or has_magic(path)):
+            yield from (file.path for file in source_files(path))
 
 
 def is_within(place: str, root: str) -> bool:

@@ -16,10 +16,10 @@ from artifacts.kinds.dataset import Dataset, Split
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.dump.dump_config import ITEM_KEY
-from tasks.dump.events import RawEvents
+from tasks.dump.event_numbers import RawEvents
+from tasks.dump.fields.times import SECOND
 from tasks.dump.item_catalogue import index_of
 from tasks.dump.items import ITEM_SCHEMA
-from tasks.dump.normalize import SECOND
 
 ALREADY_THERE = "already in the dataset"
 
@@ -53,7 +53,8 @@ def previous_dataset(store: Store) -> ArtifactRef | None:
 
 
 def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
-    """Returns the previous events, then those of the dump that are new, and how many were not."""
+    """Returns the previous events, then those of the dump that are new, and how many were not;
+    the files' accounts count these."""
     user_ids = pl.concat([previous.users[col.USER_ID], events.user_ids]).unique().sort()
     earlier_keys = previous.items.select(ITEM_KEY)
     keys = pl.concat([earlier_keys, events.item_keys]).unique().sort(ITEM_KEY)
@@ -64,8 +65,10 @@ def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
             "time": previous.timestamps * SECOND,
         }
     )
+    file_of_event = np.searchsorted(events.ends, np.arange(len(events.times)), side="right")
     added = pl.DataFrame(
         {
+            "file": file_of_event.astype(np.uint16),
             "user": _places(events.user_ids, user_ids)[events.users],
             "item": _key_places(events.item_keys, keys)[events.items],
             "time": events.times,
@@ -73,13 +76,25 @@ def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
     )
     same = ["user", "item", pl.col("time") // SECOND]
     new = added.join(earlier, on=same, how="anti", maintain_order="left")
-    every = pl.concat([earlier, new])
+    every = pl.concat([earlier, new.select(earlier.columns)])
+    met, kept = (
+        np.bincount(rows["file"].to_numpy(), minlength=len(events.sources)) for rows in (added, new)
+    )
+    ends = len(previous.item_indices) + np.cumsum(kept)
+    for (account, _), known in zip(events.sources, (met - kept).tolist(), strict=True):
+        if account is not None:
+            account.drop(ALREADY_THERE, known)
+    accounts = [account for account, _ in events.sources]
     merged = RawEvents(
         users=every["user"].to_numpy(),
         items=every["item"].to_numpy(),
         times=every["time"].to_numpy(),
         user_ids=user_ids,
         item_keys=keys,
+        sources=(
+            (None, len(previous.item_indices)),
+            *zip(accounts, ends.tolist(), strict=True),
+        ),
     )
     return merged, added.height - new.height
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from artifacts import columns as col
 from artifacts.strict import Strict
 from tasks.dump.forms import Form
+from tasks.dump.source_files import Paths
 
 ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 
@@ -120,8 +121,8 @@ Protocol = Annotated[LeaveOneOut | ByTime | ByUser | ColdDomain, Field(discrimin
 class Source(Strict):
     """The files of one domain, or of several where the files have a column that names it."""
 
-    interactions: str = Field(description="File of interactions; see `DumpConfig.interactions`.")
-    items: str | None = Field(default=None, description="File that describes the items.")
+    interactions: Paths = Field(description="Interactions; see `DumpConfig.interactions`.")
+    items: Paths | None = Field(default=None, description="What describes the items, alike.")
     domain: str | None = Field(
         default=None, description="The domain of all rows; from the column 'domain' where None."
     )
@@ -139,16 +140,17 @@ class Source(Strict):
 class DumpConfig(Strict):
     """Which dump to read, and what of it to keep."""
 
-    interactions: str | None = Field(
+    interactions: Paths | None = Field(
         default=None,
-        description="Parquet, CSV or JSON-lines file with user_id, item_id, domain and timestamp "
-        "(seconds, or milli- or microseconds, since 1970, a date type, or ISO dates as text; UTC "
-        "where no zone is named); a .gz or .zst of the latter two is read too.",
+        description="File with user_id, item_id, domain and timestamp (seconds, or milli- or "
+        "microseconds, since 1970, a date type, or dates as text; UTC where no zone is named): "
+        "Parquet, CSV or JSON, the latter two also .gz or .zst. Also several files, a folder of "
+        "them, a pattern such as events/*.csv, or URLs; docs/dumps.md says what is read.",
     )
-    items: str | None = Field(
+    items: Paths | None = Field(
         default=None,
-        description="File with item_id, domain, title and what else is known: brand, categories, "
-        "price, description. Items without a row take part without text.",
+        description="The same with item_id, domain, title and what else is known: brand, "
+        "categories, price, description. Items without a row take part without text.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -217,10 +219,9 @@ class DumpConfig(Strict):
             return self.sources
         return (Source(interactions=self.interactions, items=self.items, columns=self.columns),)
 
-    @property
-    def tie_order(self) -> Ties:
-        """How ties are ordered, the default resolved."""
-        return self.ties or (Ties.SHUFFLE if len(self.files) > 1 else Ties.DUMP)
+    def tie_order(self, files: int) -> Ties:
+        """Returns how ties are ordered in a dump of so many files of interactions."""
+        return self.ties or (Ties.SHUFFLE if files > 1 else Ties.DUMP)
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -153,9 +153,7 @@ def dump_in(folder: str, before: float = math.inf) -> LandedDump:
     return _landed(filesystem, path, files, checksum="")
 
 
-def dump_to_read(
-    dump: DumpConfig | None, folder: str | None, default: str, store: Store
-) -> DumpConfig:
+def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> DumpConfig:
     """Returns a dump's configuration with the files of a folder, where one is to be read.
 
     Without a ``folder`` the files of ``dump`` stand; without either, the newest complete dump of
@@ -167,24 +165,9 @@ def dump_to_read(
     if dump is not None and folder is None:
         return dump
     settled = time.time() - SETTLE_SECONDS
-    landed = dump_in(default, before=settled) if folder is None else dump_in(folder)
-    found = fetched(landed, store)
+    found = dump_in(default, before=settled) if folder is None else dump_in(folder)
     files = {"interactions": found.interactions, "items": found.items}
     return DumpConfig.model_validate({**(dump.model_dump() if dump else {}), **files})
-
-
-def fetched(dump: LandedDump, store: Store) -> LandedDump:
-    """Returns the dump with files of this machine: those of a URL are copied into the store."""
-    if "://" not in dump.interactions:
-        return dump
-    place = store.workspace(f"dumps/{fingerprint_of(dump.model_dump())}")
-    copies = {}
-    for role in ROLES:
-        url = str(getattr(dump, role))
-        filesystem, path = fsspec.core.url_to_fs(url)
-        copies[role] = str(place / PurePosixPath(path).name)
-        filesystem.get_file(path, copies[role])
-    return dump.model_copy(update=copies)
 
 
 def read_memory(store: Store, folder: str) -> WatchMemory:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from tasks.dump.dump_config import DumpConfig, Repeats, Ties
-from tasks.dump.events import RawEvents
+from tasks.dump.event_numbers import RawEvents
 
 REPEATED = "repeated row"
 CHOSEN_BEFORE = "item chosen before"
@@ -28,33 +28,45 @@ _MOST_BUCKETS = 1 << 16
 
 
 class Sieve:
-    """Events by user, then time, then the order of ties; see `RawEvents` for the arrays."""
+    """Events by user, then time, then the order of ties; see `RawEvents` for the arrays.
 
-    def __init__(self, events: RawEvents, order: NDArray[np.intp], first_new: int = 0) -> None:
+    ``sources`` (events,) says which of `RawEvents.sources` each event is of; what rules drop of
+    them is counted in their accounts.
+    """
+
+    def __init__(self, events: RawEvents, order: NDArray[np.intp]) -> None:
         self.users = events.users[order]
         self.items = events.items[order]
         self.times = events.times[order]
-        self.is_new = order >= first_new
+        self.sources = np.searchsorted(events.ends, order, side="right").astype(np.uint16)
+        self._accounts = [account for account, _ in events.sources]
         self.dropped: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def is_new(self) -> NDArray[np.bool_]:
+        """Returns (events,): those of the dump, not of the dataset it is added to."""
+        return np.array([account is not None for account in self._accounts])[self.sources]
 
     def keep(self, rule: str, mask: NDArray[np.bool_]) -> None:
         """Keeps the events where ``mask`` holds; the others are counted under ``rule``."""
         gone = len(mask) - int(np.count_nonzero(mask))
         self.dropped[rule] = self.dropped.get(rule, 0) + gone
         if gone:
+            counts = np.bincount(self.sources[~mask], minlength=len(self._accounts)).tolist()
+            for account, count in zip(self._accounts, counts, strict=True):
+                if account is not None and count:
+                    account.drop(rule, count)
             self.users, self.items = self.users[mask], self.items[mask]
-            self.times, self.is_new = self.times[mask], self.is_new[mask]
+            self.times, self.sources = self.times[mask], self.sources[mask]
 
 
-def sifted(events: RawEvents, config: DumpConfig, first_new: int = 0) -> Sieve:
-    """Returns the ordered events that the settings keep.
-
-    Events from ``first_new`` on are those of the dump, earlier ones of the dataset it is added to.
-    """
-    sieve = Sieve(events, ordered(events, config.tie_order, config.seed), first_new)
+def sifted(events: RawEvents, config: DumpConfig) -> Sieve:
+    """Returns the ordered events that the settings keep."""
+    files = sum(account is not None for account, _ in events.sources)
+    sieve = Sieve(events, ordered(events, config.tie_order(files), config.seed))
     sieve.keep(REPEATED, ~repeats_of_moment(sieve))
     if config.repeats is Repeats.FIRST:
         sieve.keep(CHOSEN_BEFORE, _is_first(sieve))

@@ -5,15 +5,16 @@ that is the same for all.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 
 from artifacts import columns as col
-from tasks.dump.batch import Table
-from tasks.dump.files import UnreadableDump, existing_file, form_of
-from tasks.dump.reader_csv import CsvTable
-from tasks.dump.reader_json import JsonTable, RawObject
-from tasks.dump.reader_parquet import ParquetTable
+from tasks.dump.files import UnreadableDump, form_of
+from tasks.dump.readers.csv_table import CsvTable
+from tasks.dump.readers.json_table import JsonTable
+from tasks.dump.readers.json_values import RawObject
+from tasks.dump.readers.parquet_table import ParquetTable
+from tasks.dump.readers.table import Table
 
 
 class Form(StrEnum):
@@ -58,35 +59,49 @@ ITEM_NAMES: Mapping[Form, Mapping[str, str]] = {
     },
 }
 
+_OTHER_FORMS = {
+    ".xlsx": "save the sheet as CSV UTF-8",
+    ".xls": "save the sheet as CSV UTF-8",
+    ".zip": "unpack it",
+    ".7z": "unpack it",
+    ".tar": "unpack it",
+    ".tgz": "unpack it",
+    ".bz2": "unpack it, or use gzip or Zstandard",
+    ".xz": "unpack it, or use gzip or Zstandard",
+    ".avro": "export it as Parquet, CSV or JSON lines",
+    ".orc": "export it as Parquet, CSV or JSON lines",
+    ".feather": "export it as Parquet, CSV or JSON lines",
+    ".arrow": "export it as Parquet, CSV or JSON lines",
+    ".pkl": "a pickle can run code; write Parquet, CSV or JSON lines",
+    ".pickle": "a pickle can run code; write Parquet, CSV or JSON lines",
+    ".rds": "export it as Parquet, CSV or JSON lines",
+    ".sav": "export it as Parquet, CSV or JSON lines",
+    ".xml": "export it as Parquet, CSV or JSON lines",
+    ".sql": "export the table as CSV",
+    ".db": "export the table as CSV",
+    ".sqlite": "export the table as CSV",
+    ".duckdb": "export the table as Parquet",
+}
+"""Endings that are often met, and what to do."""
+
 _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
 """Some titles of the 2018 release are pieces of the page's program."""
 
 
 def open_interactions(path: str, form: Form) -> Table:
     """Opens a file of interactions; raises `UnreadableDump`."""
-    return JsonTable(path, literals=True) if _is_amazon(form) else _open(path, form, nested=False)
+    return JsonTable(path) if _is_amazon(form) else _open(path, form, nested=False)
 
 
 def open_items(path: str, form: Form) -> Table:
     """Opens a file of items; raises `UnreadableDump`."""
     match form:
         case Form.AMAZON_2018:
-            return JsonTable(path, amazon_2018_item, literals=True)
+            return JsonTable(path, amazon_2018_item)
         case Form.AMAZON_2023:
             return JsonTable(path, amazon_2023_item)
         case _:
             return _open(path, form, nested=True)
-
-
-def require_mapped_columns(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
-    """Raises `UnreadableDump` where a column that was named is in none of the files."""
-    files = list(files)
-    unknown = [name for name in named if not any(name in table.names for _, table in files)]
-    if unknown:
-        there = "; ".join(f"{path} has {', '.join(table.names)}" for path, table in files)
-        raise UnreadableDump(
-            f"no file has a column {', '.join(unknown)}; correct --column: {there}"
-        )
 
 
 def amazon_2018_item(raw: RawObject) -> RawObject:
@@ -124,16 +139,18 @@ def _is_amazon(form: Form) -> bool:
 
 
 def _open(path: str, form: Form, *, nested: bool) -> Table:
-    existing_file(path)
     name = form_of(path)
     if name.endswith((".parquet", ".pq")):
         return ParquetTable(path)
-    if name.endswith(".tsv") or (form is Form.DOUBAN and name.endswith(".txt")):
+    if name.endswith((".tsv", ".tab")) or (form is Form.DOUBAN and name.endswith(".txt")):
         return CsvTable(path, "\t")
     if name.endswith(".csv"):
         return CsvTable(path)
     if name.endswith((".jsonl", ".ndjson", ".json")):
         return JsonTable(path, dict if nested else None)
+    for ending, way in _OTHER_FORMS.items():
+        if name.endswith(ending):
+            raise UnreadableDump(f"{path}: form not read: {way}")
     raise UnreadableDump(
         f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (the latter three also .gz "
         "or .zst)"

@@ -1,16 +1,12 @@
-"""What reading events and reading items have in common: columns by name, rows set aside.
-
-Nothing is lost without a count: a row is usable, or in the quarantine with its reason.
-"""
+"""Rows that are set aside: counted by source and reason, the first ones kept to be looked at."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump.batch import ROW, Table
-from tasks.dump.files import UnreadableDump
+from tasks.dump.readers.table import ROW
 
 SOURCE = "source"
 
@@ -56,10 +52,17 @@ class Quarantine:
         self._kept.append(named)
         self._rows += named.height
 
+    def absorb(self, other: "Quarantine") -> None:
+        """Takes over what another one holds."""
+        self.counts += other.counts
+        for rows in other._kept:
+            self._kept.append(rows.head(QUARANTINE_ROWS - self._rows))
+            self._rows += self._kept[-1].height
+
     def table(self) -> pl.DataFrame:
         """Returns the kept rows (`QUARANTINE_SCHEMA`)."""
         kept = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *self._kept])
-        return kept.sort(SOURCE, ROW)
+        return kept.sort(SOURCE, ROW, maintain_order=True)
 
 
 def parted(rows: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -68,37 +71,3 @@ def parted(rows: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> tuple[pl.DataFra
     judged = rows.with_columns(reason.alias(col.REASON))
     is_good = judged[col.REASON].is_null()
     return judged.filter(is_good).drop(col.REASON), judged.filter(~is_good)
-
-
-def renamed(
-    path: str,
-    table: Table,
-    names: Mapping[str, str],
-    needed: Iterable[str],
-    wanted: Iterable[str],
-) -> dict[str, str]:
-    """Returns which of the file's columns (keys) are read as which of ours (values).
-
-    Raises:
-        UnreadableDump: a needed column is not there, two columns would be the same, or there is
-            none at all.
-    """
-    if not table.names:
-        raise UnreadableDump(
-            f"{path} cannot be read: no row of it has the form that its name says; give it the "
-            "ending of its real form"
-        )
-    ours = {theirs: names.get(theirs, theirs) for theirs in table.names}
-    wanted = {*wanted, *needed}
-    chosen = {theirs: name for theirs, name in ours.items() if name in wanted}
-    doubled = [name for name, count in Counter(chosen.values()).items() if count > 1]
-    if doubled:
-        both = ", ".join(theirs for theirs, name in chosen.items() if name == doubled[0])
-        raise UnreadableDump(f"{path}: the columns {both} would all be {doubled[0]}; name one")
-    absent = [name for name in needed if name not in chosen.values()]
-    if absent:
-        raise UnreadableDump(
-            f"{path} has no column {', '.join(absent)} (it has {', '.join(table.names)}); "
-            f"if {absent[0]} is there under another name, say so: --column THEIR_NAME={absent[0]}"
-        )
-    return chosen

@@ -19,7 +19,7 @@ from model.data.splits import (
 )
 from tasks.dump.dump_config import ByTime, ByUser, ColdDomain, LeaveOneOut, Protocol, in_utc
 from tasks.dump.event_sieve import users_in_drawn_order
-from tasks.dump.normalize import SECOND
+from tasks.dump.fields.times import SECOND
 
 
 class NothingHeldOut(ValueError):

@@ -1,15 +1,17 @@
 """Reads a file of items that are newer than the model, in any form that a dump may have."""
 
 import logging
+from collections.abc import Iterator
+from functools import partial
 
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump.dump_config import ITEM_KEY
+from tasks.dump.dump_config import ITEM_KEY, Source
+from tasks.dump.fields.field import Fields
 from tasks.dump.forms import Form, open_items
-from tasks.dump.items import ITEM_SCHEMA
-from tasks.dump.normalize import item_column
-from tasks.dump.rows import renamed
+from tasks.dump.items import ITEM_SCHEMA, item_fields, item_rows
+from tasks.dump.reading import Kind, Rows, SourceReader
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -20,20 +22,14 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
     Raises:
         UnreadableDump: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
     """
-    table = open_items(path, Form.TABLE)
-    parts, broken = [pl.DataFrame(schema=ITEM_SCHEMA)], 0
-    for batch in table.batches(renamed(path, table, {}, ITEM_KEY, ITEM_SCHEMA)):
-        schema = batch.rows.schema
-        parts.append(
-            batch.rows.select(
-                item_column(schema, name, dtype) for name, dtype in ITEM_SCHEMA.items()
-            )
-        )
-        broken += batch.broken.height
-    rows = pl.concat(parts)
+    kind = Kind("items", partial(open_items, form=Form.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA))
+    reader = SourceReader(Source(interactions=path, items=path), path, kind)
+    (rows, broken), told = reader.read(item_fields(), _taken)
     named = rows.drop_nulls([col.ITEM_ID, col.DOMAIN])
     inside = named.filter(pl.col(col.DOMAIN).is_in(domains))
     kept = inside.unique([col.DOMAIN, col.ITEM_ID], keep="last", maintain_order=True)
+    for note in told.notes:
+        logger.warning("%s", note)
     for reason, count in (
         ("that cannot be read", broken),
         ("without an id or a domain", rows.height - named.height),
@@ -43,3 +39,12 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
         if count:
             logger.warning("%s: %d rows left out: %s", path, count, reason)
     return kept
+
+
+def _taken(batches: Iterator[Rows], fields: Fields) -> tuple[pl.DataFrame, int]:
+    """All rows (`ITEM_SCHEMA`), and how many could not be read."""
+    parts, broken = [pl.DataFrame(schema=ITEM_SCHEMA)], 0
+    for batch in batches:
+        parts.append(item_rows(batch.rows).select(list(ITEM_SCHEMA)))
+        broken += batch.broken.height
+    return pl.concat(parts), broken

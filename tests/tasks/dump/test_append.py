@@ -14,7 +14,7 @@ from artifacts.store import Store
 from tasks.dump.append import Histories, users_training_on_others
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.frame.stage import StageResult
-from tasks.ingest import ingest
+from tasks.ingest import ingested as ingest_into
 
 Event = tuple[str, str, str, int]
 
@@ -44,7 +44,7 @@ def ingested(
     pl.DataFrame(items, schema=NAMED, orient="row").write_parquet(folder / "i.parquet")
     files = {"interactions": str(folder / "e.parquet"), "items": str(folder / "i.parquet")}
     dump = DumpConfig.model_validate({**files, "mode": mode, **choices})
-    result = ingest.fn(dump, store.root)
+    result = ingest_into(dump, store)
     bundle(store, Kind.REFRESH, REFRESHED, {"dataset": result.ref})
     return result
 

@@ -16,7 +16,7 @@ from tasks.dump.presets import (
     dataset_text,
     load_dataset_preset,
 )
-from tasks.ingest import ingest
+from tasks.ingest import ingested
 
 OWN = """
 title = "Three shops"
@@ -84,7 +84,7 @@ def test_a_file_of_ones_own_makes_a_dataset_of_three_domains(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
     preset = load_dataset_preset(str(tmp_path / "own.toml"))
     store = Store(tmp_path / "store")
-    made = ingest.fn(DumpConfig.model_validate(preset.dump_settings(tmp_path)), store.root)
+    made = ingested(DumpConfig.model_validate(preset.dump_settings(tmp_path)), store)
     assert (made.counts["events"], made.counts["users"], made.counts["items"]) == (60, 5, 60)
     assert made.notes[0].startswith("held out by user")
 

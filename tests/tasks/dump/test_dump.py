@@ -13,9 +13,9 @@ import pytest
 
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events import read_events
+from tasks.dump.fields.times import SECOND
 from tasks.dump.files import UnreadableDump
 from tasks.dump.items import read_items
-from tasks.dump.normalize import SECOND
 from tasks.dump.rows import Quarantine
 
 Rows = Sequence[Mapping[str, object]]
@@ -108,8 +108,9 @@ def read_dump(dump: DumpConfig) -> Read:
             "timestamp": events.times,
         }
     )
-    items = read_items(dump, quarantine)
-    return Read(interactions, items, quarantine.table(), read.rows_in)
+    items = read_items(dump, quarantine).items
+    rows_in = sum(account.tally.records for account in read.told.accounts)
+    return Read(interactions, items, quarantine.table(), rows_in)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -184,8 +185,9 @@ def test_a_file_cut_in_the_middle_is_an_error_not_fewer_rows(name: str, tmp_path
 def test_a_missing_file_and_a_missing_column_name_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UnreadableDump, match="is not a file; give the path"):
         read_dump(dump_of(tmp_path / "none.csv"))
-    with pytest.raises(UnreadableDump, match="is not a file"):
-        read_dump(dump_of(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableDump, match="empty holds no file with rows"):
+        read_dump(dump_of(tmp_path / "empty"))
     as_csv(tmp_path / "a.csv", [{"reviewerID": "a", "item_id": "b", "timestamp": 1}])
     with pytest.raises(UnreadableDump, match=r"no column user_id, domain .*has reviewerID.*--col"):
         read_dump(dump_of(tmp_path / "a.csv"))

@@ -13,8 +13,8 @@ from artifacts.store import Store
 from tasks.dump import files as dump_files
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events import UnknownDomain
+from tasks.dump.fields.item_texts import LONGEST_TEXT
 from tasks.dump.files import UnreadableDump
-from tasks.dump.normalize import LONGEST_TEXT
 from tasks.ingest import dataset_identity, make_dataset
 
 HEADER = b"user_id,item_id,domain,timestamp\n"
@@ -73,9 +73,10 @@ def test_rows_with_too_many_or_too_few_fields_are_set_aside_one_by_one(
     assert made.counts["rows_in"] == 2 + made.counts["rows_dropped"]
 
 
-def test_lines_that_an_unclosed_quotation_mark_takes_in_are_counted(tmp_path: Path) -> None:
+def test_a_lone_quotation_mark_before_an_id_costs_its_own_row_alone(tmp_path: Path) -> None:
     made = ingested_csv(tmp_path, HEADER + GOOD + b'u,3,"a,1\nv,1,a,1\nw,1,a,2\n')
-    assert made.reasons == [(2, "3 fields instead of 4, 3 lines: a quotation mark not closed?")]
+    assert made.reasons == [(2, "a quotation mark not closed")]
+    assert made.counts["events"] == 4
 
 
 def test_a_row_that_is_not_utf8_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -105,7 +106,8 @@ def test_json_lines_that_are_no_objects_are_set_aside(tmp_path: Path) -> None:
     made = Ingested(tmp_path, interactions=str(tmp_path / "e.jsonl"))
     assert made.history == [("a", "7"), ("b", "007")]
     assert made.reasons == [
-        *((place, "not a JSON object") for place in (1, 2, 3)),
+        (1, "no item_id"),
+        *((place, "not a JSON object") for place in (2, 3)),
         (5, "no user_id"),
     ]
 
@@ -163,14 +165,13 @@ def test_a_list_where_an_item_has_one_value_costs_that_row_only(
     ]
 
 
-def test_ids_of_a_parquet_column_of_lists_are_none(tmp_path: Path) -> None:
+def test_a_parquet_column_of_lists_is_refused_as_ids_by_its_name_and_type(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_bytes(HEADER + GOOD)
     lists = pl.DataFrame({"item_id": [["1"], ["2"]], "domain": ["a", "b"], "price": [[1], [2]]})
     lists.write_parquet(tmp_path / "i.parquet")
-    made = Ingested(
-        tmp_path, interactions=str(tmp_path / "e.csv"), items=str(tmp_path / "i.parquet")
-    )
-    assert made.dropped == {"items: no item_id": 2}
+    said = r"i\.parquet: the column item_id has the type large_list<.*no item_id can be read, as"
+    with pytest.raises(UnreadableDump, match=said):
+        Ingested(tmp_path, interactions=str(tmp_path / "e.csv"), items=str(tmp_path / "i.parquet"))
 
 
 def test_titles_lose_markup_and_prices_their_signs(tmp_path: Path) -> None:

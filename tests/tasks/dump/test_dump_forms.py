@@ -37,7 +37,7 @@ def tables_of(folder: Path, dump: DumpConfig) -> dict[str, bytes]:
 def described(source: Source) -> dict[str, object]:
     other = Source(interactions="-", domain="other", form=source.form)
     quarantine = Quarantine()
-    items = read_items(DumpConfig(sources=(source, other)), quarantine)
+    items = read_items(DumpConfig(sources=(source, other)), quarantine).items
     assert quarantine.table().is_empty()
     return items.row(0, named=True)
 
@@ -76,7 +76,7 @@ def test_old_metadata_lines_are_parsed_as_literals_and_never_run(tmp_path: Path)
     source = Source(
         interactions="-", items=str(tmp_path / "meta.json"), domain="cloth", form=Form.AMAZON_2018
     )
-    items = read_items(DumpConfig(sources=(source,)), quarantine)
+    items = read_items(DumpConfig(sources=(source,)), quarantine).items
     assert items.select("item_id", "domain", "title", "categories", "price").rows() == [
         ("0001", "cloth", "Men's \\d hat", ["Hats", "Men"], 3.5)
     ]

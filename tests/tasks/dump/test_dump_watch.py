@@ -21,6 +21,7 @@ from tasks.dump.dump_watch import (
     read_memory,
     write_memory,
 )
+from tasks.dump.remote_files import with_local_files
 
 SETTLE = 30.0
 
@@ -137,22 +138,20 @@ def test_a_folder_behind_a_url_is_watched_and_fetched(tmp_path: Path) -> None:
     assert [dump.name for dump in seen.landed] == ["monday"]
     assert seen.landed[0].interactions == "memory:///landing/monday/interactions.csv"
 
-    read = dump_to_read(None, seen.landed[0].folder, "nowhere", Store(tmp_path / "store"))
-    assert read.interactions is not None
-    assert Path(read.interactions).read_text() == "interactions"
-    assert read.items is not None
-    assert Path(read.items).read_text() == "items"
+    named = dump_to_read(None, seen.landed[0].folder, "nowhere")
+    read = with_local_files(named, Store(tmp_path / "store"))
+    assert Path(str(read.interactions)).read_text() == "interactions"
+    assert Path(str(read.items)).read_text() == "items"
     memory.rm("/landing", recursive=True)
 
 
 def test_a_folder_replaces_the_files_of_a_configuration_and_nothing_else(tmp_path: Path) -> None:
     put_dump(tmp_path / "monday")
-    store = Store(tmp_path / "store")
     asked = DumpConfig(interactions="a.csv", columns={"reviewerID": "user_id"}, user_core=3)
-    read = dump_to_read(asked, str(tmp_path / "monday"), "nowhere", store)
+    read = dump_to_read(asked, str(tmp_path / "monday"), "nowhere")
     assert read.interactions == str(tmp_path / "monday" / "interactions.csv")
     assert (read.columns, read.user_core) == (asked.columns, 3)
-    assert dump_to_read(asked, None, "nowhere", store) is asked
+    assert dump_to_read(asked, None, "nowhere") is asked
 
 
 def test_without_a_folder_the_newest_dump_is_read(tmp_path: Path) -> None:
@@ -164,13 +163,14 @@ def test_without_a_folder_the_newest_dump_is_read(tmp_path: Path) -> None:
 
 
 def test_a_dump_that_is_still_copied_is_not_read_at_night(tmp_path: Path) -> None:
-    store, whole = Store(tmp_path / "store"), put_dump(tmp_path / "dumps" / "whole")
+    whole = put_dump(tmp_path / "dumps" / "whole")
     for file in whole.iterdir():
         os.utime(file, (1_000_000, 1_000_000))
     copied = put_dump(tmp_path / "dumps" / "copied", content="half")
 
     def read() -> Path:
-        return Path(dump_to_read(None, None, str(tmp_path / "dumps"), store).files[0].interactions)
+        read = dump_to_read(None, None, str(tmp_path / "dumps"))
+        return Path(str(read.files[0].interactions))
 
     assert read().parent == whole
     (copied / "_SUCCESS").touch()

@@ -1,7 +1,7 @@
 """What every reader of a dump's table gives: its columns' names, then its rows in batches."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
@@ -20,10 +20,39 @@ class Batch:
 
     ``rows`` has `ROW` and the asked columns that the file has, values as found (text where the
     file has no types). ``broken`` has `BROKEN_SCHEMA`: rows that could not be parsed at all.
+    ``repaired`` are the places of rows in which a quotation mark that nothing closes is text.
     """
 
     rows: pl.DataFrame
     broken: pl.DataFrame
+    repaired: tuple[int, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What a file holds, counted while it is read; complete when the last batch was taken.
+
+    Attributes:
+        records: the file's rows, those that cannot be parsed included.
+        lines: line ends counted in the file's bytes, None where its form knows no lines.
+        header, blank: lines that are no records.
+        continued: lines of records beyond their first.
+        said: what was read otherwise than it is written, one sentence each.
+    """
+
+    records: int = 0
+    lines: int | None = None
+    header: int = 0
+    blank: int = 0
+    continued: int = 0
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def missing_lines(self) -> int:
+        """Lines of the file that are neither a record's nor known not to be one: 0 always."""
+        if self.lines is None:
+            return 0
+        return self.lines - self.header - self.blank - self.records - self.continued
 
 
 class Table(Protocol):
@@ -31,6 +60,11 @@ class Table(Protocol):
 
     names: tuple[str, ...]
     """The columns found, under the file's names."""
+
+    @property
+    def tally(self) -> Tally:
+        """Returns what the last pass of `batches` counted."""
+        ...
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """Gives the file's columns (keys), renamed to the values. Raises `UnreadableDump`."""

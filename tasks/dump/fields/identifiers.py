@@ -1,0 +1,130 @@
+"""Ids and names of domains as text. Leading zeros stay where the file has them as text.
+
+What nobody meant goes: control characters, blanks and byte-order marks around an id, and ``.0``
+where a whole column has it, because a column of numbers with gaps is written as floats. Ids that a
+spreadsheet has rounded (``1.00123E+15``) are no ids any more.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from tasks.dump.fields.null_words import null_pattern, words_of
+
+_CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
+"""A JSON list or object where an id should be."""
+
+_CONTROL = r"[\x00-\x1f\x7f]"
+_INVISIBLE = r"[\x{FEFF}\x{200B}]"
+_AROUND = r"[\s\x{FEFF}\x{200B}]"
+_ROUNDED = r"^-?\d(?:\.\d+)?[eE]\+\d+$"
+_WHOLE_FLOAT = r"^-?\d+\.0+$"
+
+EXACT_FLOATS = 2.0**53
+"""Whole numbers up to here are told apart by a float."""
+
+
+@dataclass
+class IdField:
+    """Reads a column of ids; ``name`` is the field's."""
+
+    name: str
+    strips_floats: bool | None = None
+    """Whether ``.0`` goes; None until the first values are seen."""
+
+    _values: int = 0
+    _floats: int = 0
+    _words: Counter[str] = field(default_factory=Counter)
+    _rounded: int = 0
+    _has_invisible: bool = False
+    _shown: dict[str, str] = field(default_factory=dict)
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Returns ids as text, null where there is none."""
+        if values.dtype.is_nested():
+            return pl.Series(values.name, [None] * len(values), pl.String)
+        if values.dtype.is_float():
+            return self._of_floats(values)
+        if values.dtype != pl.String:
+            return values.cast(pl.String)
+        is_odd = values.str.contains(self._odd())
+        if is_odd.any():
+            places = is_odd.fill_null(value=False).arg_true()
+            values = values.clone().scatter(places, self._cleaned(values.gather(places)))
+        self._look_for_floats(values)
+        return values.str.replace(r"\.0+$", "") if self.strips_floats else values
+
+    def is_settled(self) -> bool:
+        return bool(self.strips_floats) == self._are_floats()
+
+    def fresh(self) -> "IdField":
+        return IdField(self.name, self._are_floats())
+
+    def notes(self) -> list[str]:
+        said = []
+        if self.strips_floats:
+            text = self._shown["float"]
+            said.append(f"ids all end in .0: {text!r} is read as {text.partition('.')[0]!r}")
+        if self._words:
+            words = ", ".join(f"{word!r} ({n:,})" for word, n in self._words.most_common(3))
+            said.append(f"words for no value are no ids: {words}")
+        if self._rounded:
+            said.append(
+                f"{self._rounded:,} ids such as {self._shown['rounded']!r} are no ids any more: a "
+                "spreadsheet or a float has cut them; export the column as text"
+            )
+        return said
+
+    def is_repaired(self) -> bool:
+        return bool(self.strips_floats or self._words or self._rounded or self._has_invisible)
+
+    def fault(self) -> str | None:
+        return None
+
+    def _odd(self) -> str:
+        return rf"{_CONTROL}|^{_AROUND}|{_AROUND}$|^$|^[\[{{]|{_ROUNDED}|{null_pattern(self.name)}"
+
+    def _cleaned(self, odd: pl.Series) -> pl.Series:
+        texts = odd.str.replace_all(_CONTROL, "").str.replace_all(rf"^{_AROUND}+|{_AROUND}+$", "")
+        self._has_invisible |= bool(odd.str.contains(_INVISIBLE).any())
+        is_word = texts.is_in(list(words_of(self.name)))
+        self._words.update(dict(texts.filter(is_word).value_counts().iter_rows()))
+        is_rounded = texts.str.contains(_ROUNDED)
+        self._count_rounded(texts.filter(is_rounded))
+        useless = is_word | is_rounded | (texts == "") | texts.str.contains(_CONTAINER)
+        return texts.set(useless, None)
+
+    def _of_floats(self, values: pl.Series) -> pl.Series:
+        column = pl.col(values.name)
+        is_exact = column.is_finite() & (column.abs() < EXACT_FLOATS)
+        whole = pl.when(column == column.floor()).then(column.cast(pl.Int64, strict=False))
+        ids = pl.when(is_exact).then(pl.coalesce(whole.cast(pl.String), column.cast(pl.String)))
+        self._count_rounded(values.filter(values.abs() >= EXACT_FLOATS).cast(pl.String))
+        return values.to_frame().select(ids.alias(values.name)).to_series()
+
+    def _count_rounded(self, rounded: pl.Series) -> None:
+        self._rounded += len(rounded)
+        if len(rounded):
+            self._shown.setdefault("rounded", rounded[0])
+
+    def _look_for_floats(self, values: pl.Series) -> None:
+        """Counts ids that end in ``.0``, as long as all may still do."""
+        known = len(values) - values.null_count()
+        if known and self._floats == self._values:
+            floats = values.str.contains(_WHOLE_FLOAT)
+            count = int(floats.sum())
+            self._floats += count
+            if count:
+                self._shown.setdefault("float", values.filter(floats)[0])
+        self._values += known
+        if self.strips_floats is None and known:
+            self.strips_floats = self._are_floats()
+
+    def _are_floats(self) -> bool:
+        return 0 < self._floats == self._values
+
+
+def identifiers(values: pl.Series) -> pl.Series:
+    """Returns ids as text, null where there is none, by what these values alone say."""
+    return IdField(values.name).read(values)

@@ -1,0 +1,181 @@
+"""What describes an item: texts, and categories as a list of texts.
+
+A column in which nearly all values are lists that were written as text is a column of lists.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from tasks.dump.fields.null_words import null_pattern
+from tasks.dump.fields.text_lists import BRACKETED, is_object, listed
+
+LONGEST_TEXT = 2_000
+"""Characters kept of an item's text: far more than a prompt takes, far less than 100 KB."""
+
+LIST_SHARE = 0.9
+"""Of a column's values: so many lists make all of it a column of lists."""
+
+TRIED = 1_000
+"""Values of a batch that tell whether a column holds lists or objects."""
+
+_SHOWN = 60
+
+
+@dataclass
+class TextShape:
+    """How many of a column's texts are lists or objects, and which words mean nothing."""
+
+    name: str
+    values: int = 0
+    lists: int = 0
+    objects: int = 0
+    words: Counter[str] = field(default_factory=Counter)
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def see(self, values: pl.Series) -> pl.Series:
+        """Looks at texts, and returns them with null for words that mean nothing."""
+        is_word = values.str.contains(null_pattern(self.name)).fill_null(value=False)
+        if is_word.any():
+            self.words.update(dict(values.filter(is_word).value_counts().iter_rows()))
+            values = values.clone().set(is_word, None)
+        known = values.filter((values.str.strip_chars() != "").fill_null(value=False))
+        tried = known.gather_every(max(1, len(known) // TRIED))
+        self.values += len(tried)
+        for text in tried.filter(tried.str.contains(BRACKETED)):
+            if is_object(text):
+                self.objects += 1
+                self.shown.setdefault("object", text[:_SHOWN])
+            elif listed(text) is not None:
+                self.lists += 1
+                self.shown.setdefault("list", text[:_SHOWN])
+        return values
+
+    def are_lists(self) -> bool:
+        return self.lists > 0 and self.lists >= LIST_SHARE * self.values
+
+    def notes(self) -> list[str]:
+        said = []
+        if self.are_lists():
+            said.append(f"texts such as {self.shown['list']!r} are read as lists")
+        if self.words:
+            words = ", ".join(f"{word!r} ({n:,})" for word, n in self.words.most_common(3))
+            said.append(f"words for no value are left out: {words}")
+        return said
+
+    def is_repaired(self) -> bool:
+        return bool(self.are_lists() or self.words)
+
+    def fault(self) -> str | None:
+        if self.objects and self.objects >= LIST_SHARE * self.values:
+            return (
+                f"holds objects such as {self.shown['object']!r} and no text; write the field that "
+                "you mean as a column of its own"
+            )
+        return None
+
+
+@dataclass
+class TextField:
+    """Reads a column of texts; a text in paragraphs, as some shops export it, becomes one."""
+
+    name: str
+    is_list: bool | None = None
+    shape: TextShape = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = TextShape(self.name)
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Returns texts, cut; null where nothing is left."""
+        if isinstance(values.dtype, pl.List):
+            texts = _flat(values).list.join(" ", ignore_nulls=True)
+        else:
+            texts = self.shape.see(values.cast(pl.String))
+            if self.is_list is None and self.shape.values:
+                self.is_list = self.shape.are_lists()
+            if self.is_list:
+                texts = pl.Series(map(_joined, texts.to_list()), dtype=pl.String)
+        cut = texts.str.replace_all("\x00", "", literal=True).str.head(LONGEST_TEXT)
+        stripped = cut.str.strip_chars()
+        return stripped.set(stripped == "", None).alias(self.name)
+
+    def is_settled(self) -> bool:
+        return self.shape.are_lists() == bool(self.is_list)
+
+    def fresh(self) -> "TextField":
+        return TextField(self.name, self.shape.are_lists())
+
+    def notes(self) -> list[str]:
+        return self.shape.notes()
+
+    def is_repaired(self) -> bool:
+        return self.shape.is_repaired()
+
+    def fault(self) -> str | None:
+        return self.shape.fault()
+
+
+@dataclass
+class ListField:
+    """Reads a column of lists: lists, lists of paths, lists as text, or text split at ``|``."""
+
+    name: str
+    is_list: bool | None = None
+    shape: TextShape = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = TextShape(self.name)
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Returns lists of texts, none of them empty."""
+        if isinstance(values.dtype, pl.List):
+            lists = _flat(values)
+        else:
+            texts = self.shape.see(values.cast(pl.String))
+            if self.is_list is None and self.shape.values:
+                self.is_list = self.shape.are_lists()
+            lists = (
+                pl.Series(map(_parts, texts.to_list()), dtype=pl.List(pl.String))
+                if self.is_list
+                else texts.str.split("|")
+            )
+        element = pl.element().str.strip_chars()
+        is_word = element.str.contains(null_pattern(self.name))
+        kept = pl.when((element != "") & ~is_word).then(element).drop_nulls()
+        return lists.list.eval(kept).alias(self.name)
+
+    def is_settled(self) -> bool:
+        return self.shape.are_lists() == bool(self.is_list)
+
+    def fresh(self) -> "ListField":
+        return ListField(self.name, self.shape.are_lists())
+
+    def notes(self) -> list[str]:
+        return self.shape.notes()
+
+    def is_repaired(self) -> bool:
+        return self.shape.is_repaired()
+
+    def fault(self) -> str | None:
+        return self.shape.fault()
+
+
+def _flat(values: pl.Series) -> pl.Series:
+    """Lists of texts, from lists of anything."""
+    while isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.List):
+        values = values.list.eval(pl.element().explode())
+    return values.cast(pl.List(pl.String))
+
+
+def _joined(text: str | None) -> str | None:
+    found = None if text is None else listed(text)
+    return text if found is None else " ".join(found)
+
+
+def _parts(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    found = listed(text)
+    return text.split("|") if found is None else found

@@ -1,0 +1,41 @@
+"""Words with which exports say that there is no value.
+
+They are taken as they are written: ``Nan`` is a name and ``NAN`` a brand of milk.
+"""
+
+import re
+
+from artifacts import columns as col
+
+NULL_WORDS = (
+    "nan",
+    "NaN",
+    "-nan",
+    "NaT",
+    "null",
+    "NULL",
+    "(null)",
+    "None",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "NA",
+    "<NA>",
+    "\\N",
+    "nil",
+    "undefined",
+)
+"""Of pandas, R, Postgres, MySQL, Hive, Excel, Python, Ruby and JavaScript."""
+
+_ALSO_NAMES = {col.DOMAIN: ("NA",)}
+"""North America, say."""
+
+
+def words_of(field: str) -> tuple[str, ...]:
+    """Returns the words that mean nothing in a field."""
+    return tuple(word for word in NULL_WORDS if word not in _ALSO_NAMES.get(field, ()))
+
+
+def null_pattern(field: str) -> str:
+    """Returns the pattern of a text that is one of these words, for Polars."""
+    return rf"^(?:{'|'.join(re.escape(word) for word in words_of(field))})$"

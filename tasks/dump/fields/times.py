@@ -1,0 +1,376 @@
+"""A column of times as moments: what its numbers count, and which way round its days are.
+
+The whole column decides: a unit by the size of most numbers, days that are written
+as one number, day before month where a day above twelve shows it. A column that says nothing
+plausible is refused with a value of it, before any event is read in a wrong order.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import polars as pl
+
+from tasks.dump.fields.text_times import TextForm, days_named, forms_of, moments_of
+
+SECOND = 1_000_000
+"""Microseconds: inside, timestamps keep what sub-second order a dump has."""
+
+DATED = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * SECOND
+"""In a file of dates after this, a time of zero or less means that nobody knew the time."""
+
+SURE_SHARE = 0.99
+"""Of a column's values: so many of one kind decide what all of them are."""
+
+
+class Unit(StrEnum):
+    """What a number in a column of times counts, or how it writes a day."""
+
+    SECONDS = "seconds since 1970"
+    MILLISECONDS = "milliseconds since 1970"
+    MICROSECONDS = "microseconds since 1970"
+    NANOSECONDS = "nanoseconds since 1970"
+    DAYS = "days since 1970"
+    EXCEL_DAYS = "days as Excel counts them"
+    COMPACT = "YYYYMMDD"
+    COMPACT_HOUR = "YYYYMMDDhh"
+    COMPACT_MINUTE = "YYYYMMDDhhmm"
+    COMPACT_SECOND = "YYYYMMDDhhmmss"
+    COMPACT_MILLISECOND = "YYYYMMDDhhmmssfff"
+
+
+_SIZES = {
+    Unit.SECONDS: 1e11,
+    Unit.MILLISECONDS: 1e14,
+    Unit.MICROSECONDS: 1e17,
+    Unit.NANOSECONDS: float("inf"),
+}
+"""Below which a number counts that since 1970."""
+
+_COMPACT = {
+    Unit.COMPACT: (8, "%Y%m%d"),
+    Unit.COMPACT_HOUR: (10, "%Y%m%d%H"),
+    Unit.COMPACT_MINUTE: (12, "%Y%m%d%H%M"),
+    Unit.COMPACT_SECOND: (14, "%Y%m%d%H%M%S"),
+    Unit.COMPACT_MILLISECOND: (17, "%Y%m%d%H%M%S%3f"),
+}
+_USUAL_TEXT = (
+    r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?)?\s*$"
+)
+_FIRST_COMPACT, _LAST_COMPACT = 19_000_101, 21_001_232
+_DAY = 86_400
+_EXCEL_1970 = 25_569
+_LARGEST_SECOND = 253_402_300_799  # The last one of the year 9999.
+_YEAR_1970 = 365 * _DAY
+_FIRST_DAY = 20 * 365 + 5  # 1990-01-01, from 1970 on.
+_SMALL = 1_000
+_FEW_SECONDS = 60
+_MANY = 100
+_DENSE = 5
+"""Events a second, over all of a dump, that no shop has."""
+_LONGEST_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class TimeForm:
+    """How the times of a column are to be read; ``is_dated``: after 1980, so that zero is no
+    time."""
+
+    unit: Unit = Unit.SECONDS
+    day_first: bool = False
+    is_dated: bool = False
+
+
+@dataclass
+class TimeField:
+    """Reads a column of times; ``form`` is None until the first values are seen."""
+
+    form: TimeForm | None = None
+
+    values: int = 0
+    numbers: Counter[Unit] = field(default_factory=Counter)
+    texts: Counter[TextForm] = field(default_factory=Counter)
+    day_first: int = 0
+    month_first: int = 0
+    moments: int = 0
+    dated: int = 0
+    shown: dict[str, str] = field(default_factory=dict)
+    _sizes: Counter[Unit] = field(default_factory=Counter)
+    _in_1970: int = 0
+    _has_other_texts: bool = False
+    _span_1970: tuple[float, float] = (float("inf"), 0.0)
+    _span: tuple[int, int] | None = None
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Returns microseconds since 1970 UTC, null where a value is no time."""
+        self.values += len(values) - values.null_count()
+        if not values.dtype.is_temporal():
+            numbers = values.cast(pl.Float64, strict=False)
+            self._see_numbers(numbers.filter(numbers.is_finite()))
+            if values.dtype == pl.String:
+                self._see_texts(values.filter(values.is_not_null() & numbers.is_null()))
+        found = moments_in(values, self.form or self.found())
+        self._see_moments(found)
+        if len(unread := values.filter(values.is_not_null() & found.is_null())):
+            self.shown.setdefault("unread", str(unread[0])[:_LONGEST_SHOWN])
+        if self.form is None and self.values:
+            self.form = self.found()
+        return found
+
+    def is_settled(self) -> bool:
+        return self.form is None or self.found() == self.form
+
+    def fresh(self) -> "TimeField":
+        return TimeField(self.found())
+
+    def found(self) -> TimeForm:
+        """Returns the form that all values seen so far have."""
+        return TimeForm(
+            self._unit(),
+            day_first=self.day_first > self.month_first,
+            is_dated=self.dated > 0 and 2 * self.dated >= self.moments,
+        )
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether times of zero or less are unknown ones."""
+        return (self.form or self.found()).is_dated
+
+    @property
+    def is_order(self) -> bool:
+        """Whether the numbers are small ones that are no dates, and order events all the same."""
+        return self._is_in_1970() and self._begins_near_zero()
+
+    def is_repaired(self) -> bool:
+        is_counted = bool(self.numbers) and self.found().unit not in _SIZES
+        return is_counted or self._has_other_texts
+
+    def fault(self) -> str | None:
+        """Returns why the column cannot be read, with a value of it; None where it can."""
+        if not self.values:
+            return "is empty in all rows"
+        if not self.moments:
+            return f"holds no time that can be read, such as {self._any_shown()}; {_WAY}"
+        either = self.texts[TextForm.SLASHES] - self.day_first - self.month_first
+        if self.day_first and self.month_first:
+            if min(self.day_first, self.month_first) > (1 - SURE_SHARE) * (
+                self.day_first + self.month_first
+            ):
+                return (
+                    f"has its day first in {self.shown['day']!r} and its month first in "
+                    f"{self.shown['month']!r}; {_WAY}"
+                )
+        elif either and not (self.day_first or self.month_first):
+            return (
+                f"has days that can be read in two ways, such as {self.shown['either']!r}, and no "
+                f"day above 12 shows which is meant; {_WAY}"
+            )
+        if self._is_in_1970() and not self._begins_near_zero():
+            return (
+                f"holds numbers such as {self.shown['number']!r} that are no days and, as seconds, "
+                f"would all lie in 1970; {_WAY}"
+            )
+        return self._fault_of_span()
+
+    def notes(self) -> list[str]:
+        """Returns what was decided otherwise than for seconds, dates and ISO texts."""
+        form, said = self.found(), []
+        if self.numbers and form.unit not in _SIZES:
+            said.append(f"numbers such as {self.shown['number']!r} are read as {form.unit.value}")
+        if self.is_order:
+            said.append(
+                f"small numbers such as {self.shown['number']!r} are read as an order of events, "
+                "not as dates"
+            )
+        if self.texts[TextForm.SLASHES]:
+            way = "the day" if form.day_first else "the month"
+            said.append(f"dates such as {self.shown['slashes']!r} are read with {way} first")
+        if "unread" in self.shown and self.moments:
+            said.append(f"some values, such as {self.shown['unread']!r}, are no times")
+        low, high = self._span or (0, 1)
+        if low == high and self.moments >= _MANY:
+            said.append("all times are the same: events stand in the order of the file")
+        return said
+
+    def _see_moments(self, moments: pl.Series) -> None:
+        self.moments += len(moments) - moments.null_count()
+        dated = moments.filter(moments > DATED)
+        self.dated += len(dated)
+        if len(dated):
+            low, high = self._span or (2**63, -(2**63))
+            self._span = min(low, dated.min()), max(high, dated.max())  # pyright: ignore
+
+    def _see_numbers(self, numbers: pl.Series) -> None:
+        if numbers.is_empty():
+            return
+        count = len(numbers)
+        self.numbers[Unit.SECONDS] += count
+        self.shown.setdefault("number", _number_text(numbers[0]))
+        low, high = float(numbers.min()), float(numbers.max())  # pyright: ignore[reportArgumentType]
+        below = 0
+        for unit, limit in _SIZES.items():
+            is_all = -limit < low and high < limit
+            up_to = count if is_all else int((numbers.abs() < limit).sum())
+            self._sizes[unit] += up_to - below
+            below = up_to
+        for unit, (length, _) in _COMPACT.items():
+            tens = 10.0 ** (length - 8)
+            if high >= _FIRST_COMPACT * tens and low < _LAST_COMPACT * tens:
+                self.numbers[unit] += _compact_days(numbers, length)
+        today = datetime.now(UTC).timestamp() / _DAY + 1
+        if low <= today and high >= _FIRST_DAY:
+            days = numbers.is_between(_FIRST_DAY, today) & (numbers == numbers.floor())
+            self.numbers[Unit.DAYS] += int(days.sum())
+        if low <= today + _EXCEL_1970 and high >= _FIRST_DAY + _EXCEL_1970:
+            days = numbers.is_between(_FIRST_DAY + _EXCEL_1970, today + _EXCEL_1970)
+            self.numbers[Unit.EXCEL_DAYS] += int(days.sum())
+        if low < _YEAR_1970:
+            in_1970 = numbers.filter(numbers.abs() < _YEAR_1970).abs()
+            self._in_1970 += len(in_1970)
+            if len(in_1970):
+                first, last = self._span_1970
+                self._span_1970 = min(first, in_1970.min()), max(last, in_1970.max())  # pyright: ignore
+
+    def _see_texts(self, texts: pl.Series) -> None:
+        if texts.is_empty():
+            return
+        forms = forms_of(texts)
+        is_other = (forms != TextForm.OTHER.value) & ~texts.str.contains(_USUAL_TEXT)
+        self._has_other_texts |= bool(is_other.any())
+        for form, count in forms.value_counts().iter_rows():
+            self.texts[TextForm(form)] += count
+            self.shown.setdefault(form, texts.filter(forms == form)[0][:_LONGEST_SHOWN])
+        if (forms == TextForm.SLASHES.value).any():
+            self._see_slashes(texts.filter(forms == TextForm.SLASHES.value))
+
+    def _see_slashes(self, texts: pl.Series) -> None:
+        named = days_named(texts)
+        day, month = named["first"] > 12, named["other"] > 12
+        self.day_first += int((day & ~month).sum())
+        self.month_first += int((month & ~day).sum())
+        for name, rows in (("day", day), ("month", month), ("either", ~(day | month))):
+            if rows.any():
+                self.shown.setdefault(name, texts.filter(rows)[0])
+
+    def _unit(self) -> Unit:
+        count = self.numbers[Unit.SECONDS]
+        for unit in (*_COMPACT, Unit.DAYS, Unit.EXCEL_DAYS):
+            if count and self.numbers[unit] >= SURE_SHARE * count:
+                return unit
+        half = 0
+        for unit in _SIZES:
+            half += self._sizes[unit]
+            if 2 * half > count:
+                return unit
+        return Unit.SECONDS
+
+    def _is_in_1970(self) -> bool:
+        count = self.numbers[Unit.SECONDS]
+        are_seconds = bool(count) and self._unit() is Unit.SECONDS and not self._has_dates()
+        return are_seconds and self._in_1970 >= SURE_SHARE * count
+
+    def _has_dates(self) -> bool:
+        return any(self.texts[form] for form in TextForm if form is not TextForm.OTHER)
+
+    def _begins_near_zero(self) -> bool:
+        low, high = self._span_1970
+        return high < _SMALL or 2 * low <= high
+
+    def _fault_of_span(self) -> str | None:
+        """Times far denser than people act are those of an export, or of a mistaken unit."""
+        if self._span is None or self.dated < max(_MANY, SURE_SHARE * self.moments):
+            return None
+        low, high = self._span
+        seconds = (high - low) / SECOND
+        if not 0 < seconds < _FEW_SECONDS or self.dated < _DENSE * seconds:
+            return None
+        return (
+            f"holds {self.dated:,} times that all lie within {seconds:.3g} seconds of {_day(low)}: "
+            f"is it the time of an export? {_WAY}"
+        )
+
+    def _any_shown(self) -> str:
+        return repr(self.shown["unread"])
+
+
+_WAY = "write dates as 2020-09-14 12:26:40, or as seconds since 1970"
+
+
+def moments_in(values: pl.Series, form: TimeForm) -> pl.Series:
+    """Returns times as microseconds since 1970 UTC: from dates, texts, or numbers of a unit."""
+    name = values.name
+    if values.dtype.is_temporal():
+        return values.cast(pl.Datetime("us")).dt.epoch("us").alias(name)
+    found = values.to_frame().select(_number_of(pl.col(name), form.unit)).to_series().alias(name)
+    if values.dtype != pl.String:
+        return found
+    texts = values.filter(found.is_null())
+    if texts.null_count() == len(texts):
+        return found
+    places = found.is_null().arg_true()
+    forms = forms_of(texts)
+    for kind in forms.drop_nulls().unique():
+        if kind != TextForm.OTHER.value:
+            which = (forms == kind).fill_null(value=False)
+            read = moments_of(texts.filter(which), TextForm(kind), day_first=form.day_first)
+            found = found.clone().scatter(places.filter(which), read)
+    return found.alias(name)
+
+
+def _number_of(column: pl.Expr, unit: Unit) -> pl.Expr:
+    number = column.cast(pl.Float64, strict=False)
+    whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False))
+    match unit:
+        case Unit.SECONDS:
+            within = pl.when(number.abs() <= _LARGEST_SECOND)
+            moment = within.then(number * SECOND).round().cast(pl.Int64, strict=False)
+        case Unit.MILLISECONDS:
+            moment = whole * 1_000
+        case Unit.MICROSECONDS:
+            moment = whole
+        case Unit.NANOSECONDS:
+            moment = whole // 1_000
+        case Unit.DAYS | Unit.EXCEL_DAYS:
+            since = number - (_EXCEL_1970 if unit is Unit.EXCEL_DAYS else 0)
+            within = pl.when(since.abs() * _DAY <= _LARGEST_SECOND)
+            # Excel's days are floats: a millisecond is what they hold.
+            moment = within.then(
+                (since * _DAY * 1_000).round().cast(pl.Int64, strict=False) * 1_000
+            )
+        case _:
+            return _compact_moment(whole, unit)
+    return pl.when(moment.abs() <= _LARGEST_SECOND * SECOND).then(moment)
+
+
+def _compact_moment(whole: pl.Expr, unit: Unit) -> pl.Expr:
+    _, written = _COMPACT[unit]
+    texts = whole.cast(pl.String)
+    if unit is Unit.COMPACT_HOUR:
+        texts, written = texts + "00", f"{written}%M"
+    return texts.str.to_datetime(written, time_unit="us", strict=False).dt.epoch("us")
+
+
+def _compact_days(numbers: pl.Series, length: int) -> int:
+    """How many numbers of so many digits are whole and begin with a day of the calendar."""
+    whole = numbers.filter(numbers == numbers.floor())
+    tens = 10.0 ** (length - 8)
+    day = (whole / tens).floor()
+    rest = whole - day * tens
+    month = (day / 100).floor() % 100
+    is_day = (
+        day.is_between(_FIRST_COMPACT, _LAST_COMPACT)
+        & month.is_between(1, 12)
+        & (day % 100).is_between(1, 31)
+    )
+    if length > 8:
+        is_day &= rest < 24 * 10.0 ** (length - 10)
+    return int(is_day.sum())
+
+
+def _number_text(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
+
+
+def _day(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / SECOND, UTC).isoformat(" ", "seconds")

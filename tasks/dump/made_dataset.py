@@ -1,0 +1,282 @@
+"""From a dump to the tables of a dataset: read, filter, order, index, split (METHOD 6).
+
+Nothing is lost without a count: the rows of every file are kept, dropped by a named rule, or set
+aside, and that is checked before anything is written.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Split, write_dataset
+from artifacts.store import Draft
+from tasks.dump.account import FileAccount, table_of
+from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
+from tasks.dump.column_names import require_named
+from tasks.dump.dump_config import ITEM_KEY, Catalogue, DumpConfig, Source
+from tasks.dump.event_sieve import Sieve, sifted
+from tasks.dump.events import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
+from tasks.dump.fields.times import SECOND
+from tasks.dump.forms import open_interactions, open_items
+from tasks.dump.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
+from tasks.dump.item_match import ItemMatch, matched
+from tasks.dump.items import ReadItems, read_items
+from tasks.dump.reading import Reading
+from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
+from tasks.dump.source_files import source_files
+from tasks.dump.split import split_events
+from tasks.frame.stage import logger
+
+OnStep = Callable[[str], None]
+
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class MadeDataset:
+    """All that a dataset artifact holds, and ``is_repaired``: whether an older version would have
+    read the files otherwise."""
+
+    histories: Histories
+    dropped: dict[str, int]
+    quarantine: Quarantine
+    accounts: list[FileAccount]
+    counts: dict[str, int | float]
+    notes: list[str]
+    is_repaired: bool
+
+    def write(self, draft: Draft) -> None:
+        """Fills a draft with the tables, the counts and the notes."""
+        made = self.histories
+        events = pl.DataFrame(
+            {
+                col.ITEM_INDEX: made.item_indices,
+                col.TIMESTAMP: made.times // SECOND,  # Ordered by microseconds, stored by seconds.
+                col.SPLIT: made.splits,
+            }
+        )
+        write_dataset(draft.path, made.users, made.items, events)
+        _dropped_table(self.dropped, self.quarantine).write_parquet(draft.path / DROPPED)
+        self.quarantine.table().write_parquet(draft.path / QUARANTINE)
+        table_of(self.accounts).write_parquet(draft.path / ACCOUNTS)
+        draft.counts.update(self.counts)
+        draft.notes.extend(self.notes)
+
+
+def made_from(
+    dump: DumpConfig, previous: Dataset | None = None, on_step: OnStep = lambda step: None
+) -> MadeDataset:
+    """Returns the dataset of a dump, added to a previous one where that is given.
+
+    ``on_step`` is told the name of each step when it is done.
+
+    Raises:
+        UnreadableDump, UnknownDomain, TooFewDomains, NothingHeldOut.
+        LostRows: a fault of this program.
+    """
+    quarantine = Quarantine()
+    for source in dump.files:
+        _require_named_columns(source)
+    read = read_events(dump, quarantine)
+    on_step("read")
+    sieve, item_keys, user_ids = _kept(read, dump, previous)
+    on_step("order and filter")
+    bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
+    try:
+        items, described, match = _items(dump, quarantine, bought, previous)
+    except TooFewDomains as error:
+        raise TooFewDomains(f"{error}{_set_aside(quarantine)}") from error
+    on_step("catalogue")
+    made, split_notes = _histories(sieve, user_ids, item_keys, items, dump)
+    on_step("split")
+    told = Reading()
+    told.add(read.told)
+    told.add(described.told)
+    for account in told.accounts:
+        account.require_balance()
+    counts = _facts(made, read, match, previous)
+    if previous is not None:
+        counts.update(changes(previous, made, sieve.is_new))
+    notes = [
+        *split_notes,
+        *told.notes,
+        *match.notes,
+        *_warnings(quarantine),
+        *_set_aside_by_file(told.accounts),
+        *_missing_titles(made.items),
+        *_lonely_domains(counts),
+    ]
+    dropped = dict(sieve.dropped)
+    for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW):
+        dropped[rule] = sum(account.dropped[rule] for account in read.told.accounts)
+    return MadeDataset(made, dropped, quarantine, told.accounts, counts, notes, told.is_repaired)
+
+
+def _require_named_columns(source: Source) -> None:
+    if not source.columns:
+        return
+    files = [
+        (file.path, open_table(file.path, source.form))
+        for paths, open_table in (
+            (source.interactions, open_interactions),
+            (source.items, open_items),
+        )
+        if paths is not None
+        for file in source_files(paths)
+    ]
+    require_named(source.columns, files)
+
+
+def _kept(
+    read: ReadEvents, dump: DumpConfig, previous: Dataset | None
+) -> tuple[Sieve, pl.DataFrame, pl.Series]:
+    if previous is None:
+        events = read.events
+        return sifted(events, dump), events.item_keys, events.user_ids
+    events, known = append_to(previous, read.events)
+    sieve = sifted(events, dump)
+    sieve.dropped[ALREADY_THERE] = known
+    return sieve, events.item_keys, events.user_ids
+
+
+def _items(
+    dump: DumpConfig, quarantine: Quarantine, bought: pl.DataFrame, previous: Dataset | None
+) -> tuple[pl.DataFrame, ReadItems, ItemMatch]:
+    only = bought if dump.catalogue is Catalogue.BOUGHT else None
+    read = read_items(dump, quarantine, only)
+    items, keys = read.items, read.described
+    if previous is not None:
+        items = described_by_both(previous, items)
+        earlier = previous.items.filter(has_text()).select(keys.columns)
+        keys = pl.concat([keys, earlier]).unique()
+    if only is not None:
+        items = items.join(only, on=ITEM_KEY, how="semi")
+    catalogue = catalogue_of(bought, items)
+    return catalogue, read, matched(bought, keys)
+
+
+def _histories(
+    sieve: Sieve,
+    user_ids: pl.Series,
+    item_keys: pl.DataFrame,
+    items: pl.DataFrame,
+    dump: DumpConfig,
+) -> tuple[Histories, list[str]]:
+    lengths = np.bincount(sieve.users, minlength=len(user_ids))
+    present = np.flatnonzero(lengths)
+    users = pl.DataFrame(
+        {
+            col.USER_ID: user_ids.gather(present),
+            "events": pl.Series(lengths[present], dtype=pl.UInt32),
+        }
+    ).with_row_index(col.USER_INDEX)
+    offsets = np.concatenate([[0], np.cumsum(lengths[present])]).astype(np.int64)
+    indices = index_of(item_keys, items)[sieve.items]
+    domains = _domains(items, indices)
+    splits, notes = split_events(
+        dump.split, offsets, sieve.times, domains, users[col.USER_ID], dump.seed
+    )
+    return Histories(users, items, offsets, indices, sieve.times, splits), notes
+
+
+def _dropped_table(dropped: dict[str, int], quarantine: Quarantine) -> pl.DataFrame:
+    rules = [(rule, rows) for rule, rows in dropped.items() if rows]
+    refused = sorted(
+        (f"{source}: {why}", rows) for (source, why), rows in quarantine.counts.items()
+    )
+    return pl.DataFrame(rules + refused, schema={"rule": pl.String, "rows": pl.Int64}, orient="row")
+
+
+def _facts(
+    made: Histories, read: ReadEvents, match: ItemMatch, previous: Dataset | None
+) -> dict[str, int | float]:
+    rows_in = sum(account.tally.records for account in read.told.accounts)
+    rows_in += 0 if previous is None else len(previous.item_indices)
+    held_out = np.bincount(made.splits, minlength=len(Split))
+    bought = int(np.count_nonzero(np.bincount(made.item_indices)))
+    return {
+        "rows_in": rows_in,
+        "events": len(made.item_indices),
+        "rows_dropped": rows_in - len(made.item_indices),
+        "users": made.users.height,
+        "users_in_several_domains": _users_in_several_domains(made),
+        "items": made.items.height,
+        "items_without_text": made.items.filter(~has_text()).height,
+        "items_never_bought": made.items.height - bought,
+        "items_not_described": match.bought - match.met,
+        **{
+            f"{split.name.lower()}_events": int(held_out[split])
+            for split in Split
+            if split <= Split.TEST or held_out[split]
+        },
+    }
+
+
+def _users_in_several_domains(made: Histories) -> int:
+    """Counts users whose events are not all of the domain of their first one."""
+    domains = _domains(made.items, made.item_indices)
+    first = np.repeat(domains[made.offsets[:-1]], np.diff(made.offsets))
+    users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
+    return len(np.unique(users[domains != first]))
+
+
+def _domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Returns the number of each event's domain; items are grouped by domain, numbered from 1."""
+    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
+    return np.searchsorted(np.cumsum(sizes), indices, side="left")
+
+
+def _warnings(quarantine: Quarantine) -> list[str]:
+    total = sum(quarantine.counts.values())
+    if total <= QUARANTINE_ROWS:
+        return []
+    return [
+        f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
+        f"{DROPPED} counts all"
+    ]
+
+
+def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
+    said = []
+    for account in accounts:
+        if rows := account.set_aside.total():
+            most = ", ".join(
+                f"{why} ({count:,})" for why, count in account.set_aside.most_common(_MOST_REASONS)
+            )
+            said.append(
+                f"{account.file}: {rows:,} of {account.tally.records:,} rows were set aside: {most}"
+            )
+    return said
+
+
+def _missing_titles(items: pl.DataFrame) -> list[str]:
+    if items[col.TITLE].null_count() < items.height:
+        return []
+    told = (
+        "no item has a title: nobody gets a profile, and lists show no names. If titles are there "
+        f"under another name, say so: --column THEIR_NAME={col.TITLE}"
+    )
+    logger.warning("ingest: %s", told)
+    return [told]
+
+
+def _lonely_domains(counts: dict[str, int | float]) -> list[str]:
+    if counts["users_in_several_domains"]:
+        return []
+    return [
+        "no user has events in more than one domain, so only the items' texts bridge them; is "
+        "user_id written alike in all domains?"
+    ]
+
+
+def _set_aside(quarantine: Quarantine) -> str:
+    """Returns the most frequent reasons for which rows were set aside, as the end of a sentence."""
+    most = [
+        f"{why} ({rows:,} of {source})"
+        for (source, why), rows in quarantine.counts.most_common(_MOST_REASONS)
+    ]
+    return f"; rows were set aside: {', '.join(most)}" if most else ""

@@ -1,0 +1,162 @@
+"""Typed columns as the few types that the fields of a dump are made from.
+
+Whatever a warehouse writes becomes text, a number, a moment or a list of texts, or is refused by
+its name and type. No type reaches Polars that it does not know: some would end the process.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from tasks.dump.files import UnreadableDump
+from tasks.dump.readers.texts import as_texts
+
+_SHOWN = 80
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+_STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_binary_view,
+)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+
+_TEXTS = (col.TITLE, col.BRAND, col.DESCRIPTION)
+_IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
+
+
+class _Unfit(ValueError):
+    """A column has a type that its field cannot be made from."""
+
+
+def plain_columns(
+    table: pa.Table, columns: Mapping[str, str], path: str
+) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Returns the columns under our names, and which rows hold text that is no UTF-8.
+
+    Args:
+        table: with the file's names.
+        columns: the file's names to ours.
+        path: of the file, for messages.
+
+    Raises:
+        UnreadableDump: a column's type is not one that its field can have; it names both.
+    """
+    garbled = np.zeros(table.num_rows, bool)
+    found = {}
+    for theirs, ours in columns.items():
+        values = table.column(theirs)
+        try:
+            plain, is_garbled = _plain(values, ours)
+        except (_Unfit, pa.ArrowException) as error:
+            raise UnreadableDump(_refusal(path, theirs, ours, values)) from error
+        garbled |= is_garbled
+        found[ours] = pl.Series(ours, pl.from_arrow(plain))
+    return pl.DataFrame(found), garbled
+
+
+def _plain(values: pa.ChunkedArray, ours: str) -> tuple[pa.ChunkedArray, NDArray[np.bool_] | bool]:
+    values = _without_encoding(values)
+    kind = values.type
+    if pa.types.is_null(kind):
+        return values.cast(pa.large_string()), False
+    if _is(kind, _STRINGS) or _is(kind, _BYTES):
+        return _text(values)
+    if _is(kind, _NUMBERS):
+        return _number(values, ours), False
+    if ours == col.TIMESTAMP and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return values, False
+    if _is(kind, _LISTS) and ours in (col.CATEGORIES, *_TEXTS):
+        return values.cast(_list_of_texts(kind)), False
+    raise _Unfit
+
+
+def _without_encoding(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values by themselves: no dictionary, no runs, no type of an extension."""
+    kind = values.type
+    if isinstance(kind, pa.UuidType):
+        return pa.chunked_array([pa.array(map(_uuid, values.to_pylist()), pa.large_string())])
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = [chunk.storage for chunk in values.chunks]  # pyright: ignore[reportAttributeAccessIssue]
+        return _without_encoding(pa.chunked_array(storage, kind.storage_type))
+    if pa.types.is_dictionary(kind):
+        return _without_encoding(values.cast(kind.value_type))
+    if pa.types.is_run_end_encoded(kind):
+        decoded = [pc.run_end_decode(chunk) for chunk in values.chunks]  # pyright: ignore[reportAttributeAccessIssue]
+        return _without_encoding(pa.chunked_array(decoded, kind.value_type))
+    return values
+
+
+def _text(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
+    if pa.types.is_fixed_size_binary(values.type):
+        values = values.cast(pa.binary())
+    texts, garbled = as_texts(pa.table([values.cast(pa.large_binary())], names=["text"]))
+    if garbled.any() and garbled.sum() == len(values) - values.null_count:
+        raise _Unfit
+    return texts.column("text"), garbled
+
+
+def _number(values: pa.ChunkedArray, ours: str) -> pa.ChunkedArray:
+    kind = values.type
+    if pa.types.is_float16(kind):
+        return values.cast(pa.float32())
+    if not pa.types.is_decimal(kind):
+        return values
+    if ours not in _IDS:
+        return values.cast(pa.int64() if kind.scale == 0 and kind.precision <= 18 else pa.float64())
+    texts = values.cast(pa.large_string())
+    if kind.scale <= 0:
+        return texts
+    return pc.replace_substring_regex(texts, r"\.0+$", "")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _list_of_texts(kind: pa.DataType) -> pa.DataType:
+    inner = kind.value_type
+    if isinstance(inner, pa.BaseExtensionType):
+        raise _Unfit
+    if _is(inner, _LISTS):
+        return pa.large_list(_list_of_texts(inner))
+    if not (
+        _is(inner, _STRINGS)
+        or _is(inner, _NUMBERS)
+        or pa.types.is_null(inner)
+        or pa.types.is_dictionary(inner)
+    ):
+        raise _Unfit
+    return pa.large_list(pa.large_string())
+
+
+def _uuid(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _is(kind: pa.DataType, tests: tuple[Callable[[pa.DataType], bool], ...]) -> bool:
+    return any(test(kind) for test in tests)
+
+
+def _refusal(path: str, theirs: str, ours: str, values: pa.ChunkedArray) -> str:
+    shown = next((value for value in values.slice(0, 1000).to_pylist() if value is not None), None)
+    if pa.types.is_struct(values.type):
+        way = (
+            f"write the field that you mean as a column of its own (SQL: {theirs}.FIELD AS {ours})"
+        )
+    elif ours == col.TIMESTAMP:
+        way = "write a date with its time, or seconds since 1970"
+    else:
+        way = f"write it as text (SQL: CAST({theirs} AS VARCHAR))"
+    return (
+        f"{path}: the column {theirs} has the type {values.type}, from which no {ours} can be "
+        f"read, as {str(shown)[:_SHOWN]!r}; {way}"
+    )

@@ -1,0 +1,107 @@
+"""The header of a file of separated values: the names of its columns and how its fields part."""
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+
+from tasks.dump.files import UnreadableDump, Utf8File, readable
+from tasks.dump.readers.csv_quoting import Quoting
+from tasks.dump.readers.csv_shape import LINE_END, RecordShape, plain_records
+
+SEPARATORS = ",;\t|\x01"
+"""In a .csv the one that its header has most of; the last is Hive's."""
+
+ESCAPES_TRIED = 500
+"""Lines with a backslash before a quotation mark that tell what it means in a file."""
+
+_START_BYTES = 1 << 20
+
+_ESCAPING_LINE = re.compile(rb'(?<![^\r\n])[^\r\n]*?\\"')
+
+_EXCEL_HINT = re.compile(rb"sep=(.)", re.IGNORECASE)
+"""A line with which Excel is told the separator."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a file begins.
+
+    Attributes:
+        names: of the columns, blanks around them removed.
+        shape: what the records behind it have in common, separator and escape included.
+        length: bytes before the first record.
+        lines: lines of the header itself.
+        blank: empty lines before it.
+    """
+
+    names: tuple[str, ...]
+    shape: RecordShape
+    length: int
+    lines: int
+    blank: int
+
+
+def read_header(path: str, separator: str | None = None) -> Header:
+    """Returns the header of a file; raises `UnreadableDump` where it has none.
+
+    Args:
+        path: of the file.
+        separator: None where the header is to tell it.
+    """
+    with readable(path), Utf8File(path) as file:
+        start = b""
+        while len(start) < _START_BYTES and (block := file.read(_START_BYTES)):
+            start += block
+    place = lines = blank = 0
+    while not (line := _line_at(start, place)).strip() and place < len(start):
+        place, blank = _next_line(start, place), blank + 1
+    if hint := _EXCEL_HINT.fullmatch(line.strip(b" \r\n")):
+        separator = hint[1].decode("latin-1")
+        place, lines = _next_line(start, place), lines + 1
+        line = _line_at(start, place)
+    mark = separator or max(SEPARATORS, key=lambda mark: line.count(mark.encode()))
+    quoting = Quoting(mark.encode("latin-1"))
+    found = quoting.strictly(start, place, len(start))
+    end = found.end if found.fields else place + len(line)
+    after = _next_line(start, end)
+    names = tuple(_name(field, path) for field in found.fields or line.split(quoting.separator))
+    if not any(names):
+        raise UnreadableDump(f"{path} cannot be read: it has no header; its first line names none")
+    lines += len(LINE_END.findall(start, place, end)) + 1
+    if _is_backslash(start[after:], quoting, len(names)):
+        quoting = Quoting(quoting.separator, backslash=True)
+    records = plain_records(start[after:], quoting, len(names))
+    shape = RecordShape.of(records, quoting, len(names))
+    return Header(names, shape, after, lines, blank)
+
+
+def _line_at(start: bytes, place: int) -> bytes:
+    end = LINE_END.search(start, place)
+    return start[place : end.start() if end else len(start)]
+
+
+def _next_line(start: bytes, place: int) -> int:
+    end = LINE_END.search(start, place)
+    return end.end() if end else len(start)
+
+
+def _name(field: bytes, path: str) -> str:
+    try:
+        return field.decode().strip().strip("\ufeff")
+    except UnicodeDecodeError:
+        raise UnreadableDump(
+            f"{path} cannot be read: its header {field[:80]!r} is not UTF-8; save it as UTF-8"
+        ) from None
+
+
+def _is_backslash(start: bytes, quoting: Quoting, width: int) -> bool:
+    """Whether more lines have as many fields as the header where a backslash escapes a mark, as
+    Spark and MySQL write it, than where it is a character like others."""
+    escaped = Quoting(quoting.separator, backslash=True)
+    places = (match.start() for match in _ESCAPING_LINE.finditer(start))
+    fits = {True: 0, False: 0}
+    for place in islice(places, ESCAPES_TRIED):
+        for way in (quoting, escaped):
+            found = way.strictly(start, place, len(start))
+            fits[way.backslash] += found.fields is not None and len(found.fields) == width
+    return fits[True] > fits[False]

@@ -1,0 +1,200 @@
+"""JSON: an object a line, one array, or objects over several lines.
+
+A line that is no object is set aside without the others. A block of lines is parsed at once; only
+a block that holds a broken line is read line by line.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import polars as pl
+
+from artifacts import columns as col
+from tasks.dump.files import UnreadableDump, Utf8File, blocks_of_lines, readable
+from tasks.dump.readers.json_values import (
+    NOT_AN_OBJECT,
+    Found,
+    RawObject,
+    is_one_object_a_line,
+    objects_of,
+    parsed,
+)
+from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
+
+FIRST_LINES = 10_000
+"""Looked at for the names of columns: any one line may lack a column, but not all of them."""
+
+VALUES_AT_ONCE = 50_000
+
+SINGLE_VALUES = (col.ITEM_ID, col.DOMAIN, col.PRICE)
+"""Columns of ours that never hold lists: a list in one row must not make lists of the others."""
+
+Reshape = Callable[[RawObject], RawObject]
+
+
+class JsonTable:
+    """A file of JSON, gzipped or not, as a `Table`; every value as text.
+
+    With ``reshape`` each object is first brought to other names and values, and lists stay lists
+    of texts (but not of `SINGLE_VALUES`): for items, whose fields are nested. A line may also be a
+    Python literal, as in dumps of old scrapers; it is parsed, never run.
+    """
+
+    def __init__(self, path: str, reshape: Reshape | None = None) -> None:
+        self._path = path
+        self._reshape = reshape
+        self.tally = Tally()
+        with readable(path), Utf8File(path) as file:
+            block = next(blocks_of_lines(file, path), b"")
+        self._is_lines = is_one_object_a_line(block)
+        found = self._first(block)
+        names = (reshape(object_) if reshape else object_ for object_ in found)
+        self.names = tuple(dict.fromkeys(name for object_ in names for name in object_))
+        if len(found) == 1:
+            _refuse_rows_inside(path, found[0])
+
+    def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        self.tally = Tally()
+        with readable(self._path), Utf8File(self._path) as file:
+            if self._is_lines:
+                for block in blocks_of_lines(file, self._path):
+                    yield self._block(block, columns)
+                self.tally.lines = file.lines
+                return
+            objects = objects_of(file, self._path)
+            while found := list(islice(objects, VALUES_AT_ONCE)):
+                yield self._batch(found, columns)
+
+    def _first(self, block: bytes) -> list[RawObject]:
+        if self._is_lines:
+            found = (_object(line) for line in _lines(block) if line.strip())
+        else:
+            with readable(self._path), Utf8File(self._path) as file:
+                return [
+                    object_
+                    for object_, _ in islice(objects_of(file, self._path), FIRST_LINES)
+                    if object_
+                ]
+        return [object_ for object_, _ in islice(found, FIRST_LINES) if object_]
+
+    def _block(self, block: bytes, columns: Mapping[str, str]) -> Batch:
+        lines = _lines(block)
+        full = [line for line in lines if line.strip()]
+        self.tally.blank += len(lines) - len(full)
+        rows = None if self._reshape else _parsed_at_once(full, columns)
+        if rows is None:
+            return self._batch([_object(line) for line in full], columns)
+        first, self.tally.records = self.tally.records, self.tally.records + len(full)
+        return Batch(numbered(rows, first), broken_rows([], []))
+
+    def _batch(self, found: Sequence[Found], columns: Mapping[str, str]) -> Batch:
+        first, self.tally.records = self.tally.records, self.tally.records + len(found)
+        places = range(first, first + len(found))
+        good = [
+            (place, self._reshape(object_) if self._reshape else object_)
+            for place, (object_, _) in zip(places, found, strict=True)
+            if object_ is not None
+        ]
+        broken = [(place, why) for place, (_, why) in zip(places, found, strict=True) if why]
+        values = {
+            ours: _column(
+                [object_.get(theirs) for _, object_ in good],
+                flat=not self._reshape or ours in SINGLE_VALUES,
+                amounts=ours == col.PRICE,
+            )
+            for theirs, ours in columns.items()
+        }
+        rows = pl.Series([place for place, _ in good], dtype=pl.Int64)
+        return Batch(
+            pl.DataFrame({**values, ROW: rows}),
+            broken_rows([place for place, _ in broken], [why for _, why in broken]),
+        )
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """The lines of a block; a JSON text cannot hold a line end by itself."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block.removesuffix(b"\n").split(b"\n")
+
+
+def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFrame | None:
+    """Returns the columns of some lines, None where one of them cannot be parsed."""
+    content = b"\n".join(lines)
+    if not lines or b'"$' in content:  # MongoDB's types, see `_unwrapped`.
+        return None
+    try:
+        rows = pl.read_ndjson(io.BytesIO(content), schema=dict.fromkeys(columns, pl.String))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+    return rows.rename(dict(columns)) if rows.height == len(lines) else None
+
+
+def _object(line: bytes) -> Found:
+    found = parsed(line)
+    return (found, "") if isinstance(found, dict) else (None, NOT_AN_OBJECT)
+
+
+def _refuse_rows_inside(path: str, only: RawObject) -> None:
+    """Raises `UnreadableDump` for a file of one object that holds the rows in its fields."""
+    lists = {
+        name: len(value)
+        for name, value in only.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    }
+    if lists:
+        name = max(lists, key=lists.__getitem__)
+        raise UnreadableDump(
+            f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
+            f"write one object a line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
+        )
+    if len(only) > 1 and all(isinstance(value, dict) and value for value in only.values()):
+        raise UnreadableDump(
+            f"{path} cannot be read: it is one JSON object of columns "
+            f"({', '.join(list(only)[:4])}), as pandas' to_json writes it; write "
+            "to_json(..., orient='records', lines=True)"
+        )
+
+
+def _column(values: list[object], *, flat: bool, amounts: bool) -> pl.Series:
+    """Returns values as text, or as lists of texts where any of them is a list."""
+    if amounts:
+        # So many decimals that the point cannot be taken for one between thousands.
+        values = [f"{value:.6f}" if isinstance(value, float) else value for value in values]
+    if flat or not any(isinstance(value, list) for value in values):
+        return pl.Series([_text(value) for value in values], dtype=pl.String)
+    lists = [value if isinstance(value, list) or value is None else [value] for value in values]
+    texts = [
+        None if value is None else [_text(part) for part in _flattened(value)] for value in lists
+    ]
+    return pl.Series(texts, dtype=pl.List(pl.String))
+
+
+def _text(value: object) -> str | None:
+    value = _unwrapped(value)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 12.0 is the id 12, as in a whole block that is parsed at once.
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()  # Half a surrogate pair is no character.
+
+
+def _unwrapped(value: object) -> object:
+    """MongoDB's types: ``{"$oid": "…"}`` is the text, ``{"$date": {"$numberLong": "…"}}`` too."""
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, inner),) = value.items()
+        if not name.startswith("$"):
+            break
+        value = inner
+    return value
+
+
+def _flattened(values: list[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flattened(value)
+        else:
+            yield value

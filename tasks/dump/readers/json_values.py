@@ -1,0 +1,153 @@
+"""JSON values one after the other: of an array, or of objects over several lines.
+
+A file passes through in blocks; what is held is a block and a value.
+"""
+
+import ast
+import codecs
+import json
+import warnings
+from collections.abc import Iterator
+
+from tasks.dump.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDump, Utf8File
+from tasks.dump.readers.texts import NOT_UTF8
+
+NOT_AN_OBJECT = "not a JSON object"
+
+
+LONGEST_LITERAL = 1 << 26
+"""Characters of an array of Python literals, which can only be parsed as a whole."""
+
+RawObject = dict[str, object]
+Found = tuple[RawObject | None, str]
+"""An object, or why there is none in its place."""
+
+_BETWEEN = " \t\r\n,[]"
+_SHOWN = 60
+_DECODER = json.JSONDecoder()
+
+
+def is_one_object_a_line(start: bytes) -> bool:
+    """Whether a file that begins so has lines of objects; else it is one array, or its objects go
+    over several lines."""
+    text = start.decode("utf-8", "replace").lstrip()
+    first, _, others = text.partition("\n")
+    if isinstance(parsed(first), dict):
+        return True
+    if text.startswith("["):
+        second = others.lstrip().partition("\n")[0]
+        return isinstance(parsed(first), list) and isinstance(parsed(second), dict)
+    try:
+        value, _ = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(value, dict)
+
+
+def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
+    """Gives the objects of an array, or of a stream of values.
+
+    Raises:
+        UnreadableDump: where the text is no JSON from some place on, or ends in the middle.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    text, place, passed, is_first, is_whole = "", 0, 0, True, False
+    while True:
+        place = _next_value(text, place)
+        if place < len(text):
+            try:
+                value, end = _DECODER.raw_decode(text, place)
+            except RecursionError:
+                raise UnreadableDump(
+                    f"{path} cannot be read: its values lie in too many others"
+                ) from None
+            except json.JSONDecodeError as error:
+                if is_first and (values := _literals(file, decoder, text, error)) is not None:
+                    yield from (_found(value, "") for value in values)
+                    return
+                if is_whole or not _may_go_on(error, text):
+                    raise UnreadableDump(
+                        _broken(path, text, place, passed, error, is_whole)
+                    ) from None
+            else:
+                # A number at the end of a block may go on in the next.
+                if is_whole or end < len(text):
+                    yield _found(value, text[place:end])
+                    place, is_first = end, False
+                    continue
+        elif is_whole:
+            return
+        text, passed, place = text[place:], passed + place, 0
+        if len(text) > LONGEST_LINE:
+            raise UnreadableDump(f"{path} cannot be read: a value has over {LONGEST_LINE:,} bytes")
+        block = file.read(BLOCK_BYTES)
+        is_whole = not block
+        text += decoder.decode(block, final=is_whole)
+
+
+def parsed(text: str | bytes) -> object:
+    """Returns a JSON value or a Python literal, None where it is neither. Nothing is run."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return literal(text)
+
+
+def literal(text: str | bytes) -> object:
+    """Returns a Python literal, None where it is none. Nothing is run."""
+    try:
+        source = text.decode() if isinstance(text, bytes) else text
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Escapes in other people's literals.
+            return ast.literal_eval(source.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _next_value(text: str, place: int) -> int:
+    while place < len(text) and text[place] in _BETWEEN:
+        place += 1
+    return place
+
+
+def _found(value: object, text: str) -> Found:
+    if not isinstance(value, dict):
+        return None, NOT_AN_OBJECT
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # Bytes that were no UTF-8.
+            return None, NOT_UTF8
+    return value, ""
+
+
+def _literals(
+    file: Utf8File, decoder: codecs.IncrementalDecoder, text: str, error: json.JSONDecodeError
+) -> list[object] | None:
+    """The values of an array of Python literals, None where the file is none."""
+    if not text.lstrip().startswith("[") or _may_go_on(error, text):
+        return None
+    while len(text) <= LONGEST_LITERAL and (block := file.read(BLOCK_BYTES)):
+        text += decoder.decode(block)
+    values = literal(text) if len(text) <= LONGEST_LITERAL else None
+    return values if isinstance(values, list) else None
+
+
+def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether a value is not wrong but not whole: the text may just end here."""
+    return error.msg.startswith("Unterminated string") or error.pos >= len(text) - 16
+
+
+def _broken(
+    path: str, text: str, place: int, passed: int, error: json.JSONDecodeError, is_whole: bool
+) -> str:
+    if is_whole and _may_go_on(error, text):
+        return (
+            f"{path} cannot be read: it ends in the middle of a value, {text[place:][:_SHOWN]!r}…, "
+            "as after an interrupted download; fetch it again"
+        )
+    around = text[max(place, error.pos - _SHOWN // 2) : error.pos + _SHOWN // 2]
+    return (
+        f"{path} cannot be read: its JSON is not valid at character {passed + error.pos:,} "
+        f"({error.msg.lower()}), near {around!r}; export it again, one object a line"
+    )

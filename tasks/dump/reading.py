@@ -1,0 +1,223 @@
+"""Reads the files of one source as one table in our form; each file's rows are accounted for.
+
+The form of a column is that of the whole source: its files come from one export.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import polars as pl
+
+from artifacts import columns as col
+from tasks.dump.account import FileAccount
+from tasks.dump.column_names import NamedColumns, named_columns
+from tasks.dump.dump_config import Source
+from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
+from tasks.dump.files import UnreadableDump
+from tasks.dump.readers.partitioned import PartitionedTable
+from tasks.dump.readers.table import ROW, Table
+from tasks.dump.rows import Quarantine, parted
+from tasks.dump.source_files import Paths, SourceFile, paths_of, source_files
+
+NOT_CLOSED = "a quotation mark not closed"
+"""In an id or a domain, which begins with it."""
+
+_IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
+_REASONS = 3
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the files of a source hold: ``interactions`` or ``items``.
+
+    ``names``: the files' columns to ours. ``needed`` must be there, ``wanted`` may.
+    """
+
+    holds: str
+    open_table: Callable[[str], Table]
+    names: Mapping[str, str]
+    needed: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch in our form: rows to be judged, and those that could not be parsed."""
+
+    account: FileAccount
+    rows: pl.DataFrame
+    broken: pl.DataFrame
+
+
+@dataclass
+class Reading:
+    """What is told of a source, beside its rows.
+
+    ``is_repaired``: an older version read it otherwise, or not at all.
+    """
+
+    accounts: list[FileAccount] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_repaired: bool = False
+
+    def add(self, other: "Reading") -> None:
+        self.accounts += other.accounts
+        self.notes += other.notes
+        self.is_repaired |= other.is_repaired
+
+
+@dataclass(frozen=True)
+class _Opened:
+    file: SourceFile
+    table: Table
+    columns: NamedColumns
+
+
+class SourceReader:
+    """The files of one source that hold one kind of rows."""
+
+    def __init__(self, source: Source, paths: Paths, kind: Kind) -> None:
+        self.kind = kind
+        self.path = _shown(paths)
+        self._domain = source.domain
+        self._files = [_opened(file, kind) for file in source_files(paths)]
+        one = len(self._files) == 1
+        self._is_one = one
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Our columns that at least one of the files has."""
+        found = {name for opened in self._files for name in opened.columns.chosen.values()}
+        return frozenset(found if self._domain is None else found | {col.DOMAIN})
+
+    def read(
+        self,
+        fields: Mapping[str, FieldReader],
+        one_pass: Callable[[Iterator[Rows], Fields], Result],
+    ) -> tuple[Result, Reading]:
+        """Returns what `one_pass` made of all rows, and what is told of them.
+
+        Args:
+            fields: readers that have seen nothing, by our names.
+            one_pass: takes all batches; it may be called again, and must then start anew.
+
+        Raises:
+            UnreadableDump: a file cannot be read, or a column of it says nothing that can be used.
+        """
+        accounts: list[FileAccount] = []
+
+        def once(readers: Fields) -> Result:
+            accounts.clear()
+            return one_pass(self._batches(readers, accounts), readers)
+
+        result, readers = read_in_one_form(fields, once)
+        self._refuse_faults(readers, accounts)
+        told = Reading(accounts)
+        self._tell(told, readers)
+        return result, told
+
+    def _batches(self, fields: Fields, accounts: list[FileAccount]) -> Iterator[Rows]:
+        for opened in self._files:
+            account = FileAccount(opened.file.name, self.kind.holds)
+            accounts.append(account)
+            for batch in opened.table.batches(opened.columns.chosen):
+                rows = batch.rows
+                if self._domain is not None:
+                    rows = rows.with_columns(pl.lit(self._domain).alias(col.DOMAIN))
+                rows, unclosed = _without_unclosed(rows, batch.repaired)
+                found = [
+                    fields[name].read(rows[name]).alias(name)
+                    for name in fields
+                    if name in rows.columns
+                ]
+                broken = pl.concat([batch.broken, unclosed], how="diagonal")
+                yield Rows(account, rows.select(ROW).with_columns(found), broken)
+            account.tally = opened.table.tally
+
+    def _refuse_faults(self, fields: Fields, accounts: list[FileAccount]) -> None:
+        for name, reader in fields.items():
+            read = any(account.tally.records for account in accounts)
+            fault = reader.fault() if read and name in self.columns else None
+            if fault is not None:
+                raise UnreadableDump(f"{self.path}: the column {self._theirs(name)} {fault}")
+
+    def refuse_nothing_usable(self, accounts: list[FileAccount], usable: int) -> None:
+        """Raises `UnreadableDump` where every row of the source was set aside."""
+        rows = sum(account.tally.records for account in accounts)
+        if usable or not rows:
+            return
+        reasons = sum(
+            (account.set_aside for account in accounts), start=type(accounts[0].set_aside)()
+        )
+        most = ", ".join(f"{why} ({count:,})" for why, count in reasons.most_common(_REASONS))
+        raise UnreadableDump(
+            f"{self.path}: none of its {rows:,} rows can be used: {most}; export it again"
+        )
+
+    def _tell(self, told: Reading, fields: Fields) -> None:
+        for opened in self._files:
+            for theirs, ours in opened.columns.guessed.items():
+                told.notes.append(f"{opened.file.name}: the column {theirs} is read as {ours}")
+                told.is_repaired = True
+            said = opened.table.tally.said
+            told.notes += [f"{opened.file.name}: {sentence}" for sentence in said]
+            told.is_repaired |= bool(said)
+        for name, reader in fields.items():
+            of = f"{self.path_name}: {self._theirs(name)}"
+            told.notes += [f"{of}: {sentence}" for sentence in reader.notes()]
+            told.is_repaired |= reader.is_repaired()
+
+    @property
+    def path_name(self) -> str:
+        """What to call the source in a note."""
+        first = self._files[0].file.name
+        return first if self._is_one else f"{first} and {len(self._files) - 1} more"
+
+    def name_of(self, account: FileAccount) -> str:
+        """What the quarantine calls the source of rows."""
+        whose = self.kind.holds if self._domain is None else f"{self.kind.holds} of {self._domain}"
+        return whose if self._is_one else f"{whose} ({account.file})"
+
+    def _theirs(self, name: str) -> str:
+        return self._files[0].columns.theirs(name)
+
+
+def usable_rows(
+    batch: Rows, rules: Mapping[str, pl.Expr], quarantine: Quarantine, name: str
+) -> pl.DataFrame:
+    """Returns the rows of a batch that break no rule; the others are set aside and counted."""
+    usable, bad = parted(batch.rows, rules)
+    bad = pl.concat([batch.broken, bad], how="diagonal").sort(ROW)
+    quarantine.add(name, bad)
+    batch.account.set_aside.update(dict(bad[col.REASON].value_counts().iter_rows()))
+    batch.account.kept += usable.height
+    return usable
+
+
+def _opened(file: SourceFile, kind: Kind) -> _Opened:
+    table = kind.open_table(file.path)
+    if file.partition:
+        table = PartitionedTable(table, file.partition)
+    columns = named_columns(file.path, table, kind.names, kind.needed, kind.wanted)
+    return _Opened(file, table, columns)
+
+
+def _without_unclosed(
+    rows: pl.DataFrame, repaired: tuple[int, ...]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sets rows aside in which a quotation mark that nothing closes stands before an id."""
+    names = [name for name in _IDS if name in rows.columns]
+    if not repaired:
+        return rows, pl.DataFrame(schema={ROW: pl.Int64, col.REASON: pl.String})
+    opens = pl.any_horizontal(pl.col(names).str.starts_with('"')).fill_null(value=False)
+    is_odd = opens & pl.col(ROW).is_in(list(repaired))
+    odd = rows.filter(is_odd).select(ROW, *names, pl.lit(NOT_CLOSED).alias(col.REASON))
+    return rows.filter(~is_odd), odd
+
+
+def _shown(paths: Paths) -> str:
+    first, *others = paths_of(paths)
+    return f"{first} and {len(others):,} more" if others else first
