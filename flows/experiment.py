@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from prefect import flow
+from prefect import Flow, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from artifacts.bundles import bundle, parts_of
@@ -14,6 +14,7 @@ from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
+from flows.unrecorded import call, note_end
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.source_files import paths_of
@@ -180,7 +181,8 @@ def _planned(cell: Cell, data: CellData | None, store: Store, kept: Store | None
 def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) -> CellData:
     pointer = planned.pointers[entry.name]
     sources = _sources(planned.grid)
-    prepare(entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
+    recorded = cast(Flow[..., None], prepare)  # pyright: ignore[reportExplicitAny]
+    call(recorded, entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
     ready = _pinned(planned.grid, pointer, store)
     assert ready is not None, "the flow has just set the pointer"
     return ready
@@ -216,6 +218,7 @@ def prepare(
                 titles = profile_by_titles(dataset, written, endpoints.embedding, llm, store)
                 parts[ProfileSource.TITLES.value] = titles.ref
     bundle(opened, Kind.REFRESH, pointer, parts)
+    note_end(None)
 
 
 def _pinned(grid: Grid, pointer: str, store: Store) -> CellData | None:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.store import Store
 from artifacts.store_notes import store_id
+from flows.unrecorded import note_end
 from tasks.llm.client.stop import EndpointDown
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
@@ -128,6 +129,7 @@ def ended(value: R, message: str, name: str | None = None) -> R:
     Prefect takes a returned state as the run's, and gives whoever called the flow its data: hence
     the type.
     """
+    note_end(value)
     return cast(R, Completed(data=value, message=message, name=name))
 
 

@@ -9,6 +9,7 @@ from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
+from flows.unrecorded import call
 from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResult
@@ -55,8 +56,8 @@ def pipeline(
     opened = Store(store or settings.store)
     if not is_for(opened, of_store):
         return skipped(PipelineResult, opened)
-    refreshed = refresh(dump, refreshing, llm, store, folder)
-    release = retrain(retraining, name, refreshed.ref, refreshed.stages, store)
+    refreshed = call(refresh, dump, refreshing, llm, store, folder)
+    release = call(retrain, retraining, name, refreshed.ref, refreshed.stages, store)
     done = PipelineResult(refreshed=refreshed, release=release)
     verdict = release.verdict
     return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))

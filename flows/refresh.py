@@ -4,6 +4,7 @@ from itertools import chain
 from pathlib import PurePosixPath
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from artifacts.bundles import CLUSTER_NAMES, REFRESHED, bundle
@@ -67,6 +68,13 @@ class Refreshed(Strict):
             *named,
             self.tables,
         )
+
+
+def _is_of_its_own() -> bool:
+    """Whether this is no part of a pipeline; `prefect.runtime` would ask the server."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return run is not None and run.parent_task_run_id is None
 
 
 def _run_name() -> str:
@@ -149,7 +157,7 @@ def refresh(
         tables=tables,
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)
-    if made.changed and flow_run.parent_flow_run_id is None:
+    if made.changed and _is_of_its_own():
         announce_refresh(opened, made.ref, _run_name())
     return ended(made, _outcome(made))
 

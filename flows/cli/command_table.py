@@ -5,7 +5,7 @@ import os
 from rich.markup import escape
 
 from flows.cli import terminal
-from flows.cli.exits import one_message
+from flows.cli.exits import leaving, one_message
 from flows.cli.lazy_group import Listed, lazy_group
 from tasks.system.dot_env import PREFIX, read_dot_env
 
@@ -139,7 +139,8 @@ def run_app() -> None:
     with one_message():
         read_dot_env()
         _tell_unknown_variables()
-        app()
+        with leaving():
+            app()
 
 
 def _tell_unknown_variables() -> None:

@@ -18,6 +18,7 @@ BAD_INPUT = 2
 OVER_BUDGET = 3
 
 PREFECT_ERROR = "prefect.exceptions.PrefectException"
+PREFECT_STATUS = "prefect.exceptions.PrefectHTTPStatusError"
 PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
 TRANSPORT_ERROR = "httpx.TransportError"
 """Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
@@ -99,6 +100,8 @@ def ending_of(error: Exception) -> Ending | None:
         case OSError():
             text = f"{error}; check the path, its permissions and the disk"
             return Ending("Failed:", text, FAILED)
+        case _ if PREFECT_STATUS in _names_of(error):
+            return _of_prefects_answer(error)
         case BudgetReached():
             return Ending("Stopped:", _message(error), OVER_BUDGET)
         case _ if _is_of_prefect(error):
@@ -112,6 +115,25 @@ def ending_of(error: Exception) -> Ending | None:
             return Ending("Failed:", _message(error), status_of(error))
         case _:
             return None
+
+
+def _of_prefects_answer(error: Exception) -> Ending:
+    import httpx  # Whoever raises such an error has loaded it; other commands need not.
+
+    assert isinstance(error, httpx.HTTPStatusError)
+    answer = error.response
+    said = f"{answer.request.method} {answer.request.url.path}: {answer.status_code}"
+    if answer.status_code in (401, 403):
+        text = (
+            f"the Prefect API refuses the login ({said}); set PREFECT_API_AUTH_STRING, or "
+            "PREFECT_API_KEY, to that of the server at PREFECT_API_URL"
+        )
+        return Ending("Not allowed:", text, BAD_INPUT)
+    text = (
+        f"the Prefect API refused a request ({said}: {answer.text[:300]}). What was answered is "
+        "kept; see work/logs/prefect-server.log in the store, or check PREFECT_API_URL"
+    )
+    return Ending("Failed:", text, FAILED)
 
 
 def _fault(title: str, at: ErrorDetails) -> str:

@@ -58,6 +58,20 @@ def interruptible() -> Iterator[None]:
         _end_interrupted()
 
 
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Ends a command whose Prefect server went away at once: Python would wait for services that
+    go on trying to send."""
+    try:
+        yield
+    except SystemExit as end:
+        # Few commands load it, and all start quickly.
+        watch = sys.modules.get("tasks.frame.prefect_link")
+        if watch is not None and watch.has_given_up():
+            _leave(end.code if isinstance(end.code, int) else 0)
+        raise
+
+
 def _end(label: str, text: str, status: int) -> NoReturn:
     """Ends with one message; ``text`` may hold anything and is shown as it is."""
     terminal.err.print(f"[bold red]{label}[/]", end=" ")

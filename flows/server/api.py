@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import new_credential
+from tasks.frame.prefect_link import DEADLINE_SECONDS, Link, watched
 from tasks.frame.stderr_console import TERMINAL
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
@@ -30,20 +31,14 @@ STOP_GRACE_SECONDS = 3.0
 logger = logging.getLogger("llm4cdsr")
 
 
-class PrefectServerFailed(RuntimeError):
-    """Our own Prefect server did not come up."""
-
-
 @contextmanager
 def prefect_api(log: Path) -> Iterator[str]:
-    """Gives the URL of the API that runs are recorded with.
-
-    Raises:
-        PrefectServerFailed: no API is configured and a server of our own did not start.
-    """
+    """Gives the URL of the API that runs are recorded with, or would be: see `tasks.prefect_link`
+    for a server that does not answer."""
     configured = PREFECT_API_URL.value()
     if configured:
-        yield configured
+        with watched(configured, waits=False):
+            yield configured
         return
     # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would
     # both find it free, and one would record with the other's server.
@@ -56,28 +51,44 @@ def prefect_api(log: Path) -> Iterator[str]:
     )
     try:
         url = f"http://{HOST}:{port}/api"
-        _wait_for(url, server, log)
-        # A log may be read by others; a terminal is its user's.
-        login = f", login {credential}" if TERMINAL.is_terminal else ""
-        logger.info("Prefect UI while this runs: http://%s:%d%s", HOST, port, login)
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}):
-            yield url
+        started = _wait_for(url, server)
+        if started:
+            # A log may be read by others; a terminal is its user's.
+            login = f", login {credential}" if TERMINAL.is_terminal else ""
+            logger.info("Prefect UI while this runs: http://%s:%d%s", HOST, port, login)
+        else:
+            logger.warning("the Prefect server did not start; its log is %s", log)
+        with (
+            temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}),
+            watched(url, lambda: server.running, waits=False, gone=not started) as link,
+        ):
+            try:
+                yield url
+            finally:
+                _deliver(link)
     finally:
-        # What is still queued would otherwise meet a server that is gone.
-        APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
-        EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
         server.stop()
 
 
-def _wait_for(url: str, server: GuardedProcess, log: Path) -> None:
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < deadline and server.running:
+def _deliver(link: Link) -> None:
+    """Sends what is still queued, which would otherwise meet a server that is gone."""
+    if link.gone.is_set():
+        return
+    APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
+    EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
+
+
+def _wait_for(url: str, server: GuardedProcess) -> bool:
+    """Returns whether the server came up."""
+    began = time.monotonic()
+    told = False
+    while server.running and (waited := time.monotonic() - began) < STARTUP_SECONDS:
         try:
             if httpx.get(f"{url}/health", timeout=2).is_success:
-                return
+                return True
         except httpx.TransportError:
             time.sleep(POLL_SECONDS)
-    raise PrefectServerFailed(
-        f"the Prefect server did not start; its log is {log}. Set PREFECT_API_URL to use a "
-        "server that runs elsewhere"
-    )
+        if waited > DEADLINE_SECONDS and not told:
+            told = True
+            logger.info("the Prefect server takes its time to start; waiting for it")
+    return False

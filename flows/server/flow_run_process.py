@@ -1,4 +1,5 @@
-"""The process of one flow run: Prefect's engine, without results that were stored by somebody.
+"""The process of one flow run: Prefect's engine, patient with a server that is away for a while,
+and without results that were stored by somebody.
 
 A state in the API may say that its result lies in a file or at a URL, and which library and
 function reads it. Flows of this package keep no results outside the artifact store, so whatever
@@ -9,6 +10,9 @@ import runpy
 from typing import NoReturn
 
 from prefect.serializers import CompressedSerializer, JSONSerializer, PickleSerializer
+from prefect.settings import PREFECT_API_URL
+
+from tasks.frame.prefect_link import watched
 
 
 class StoredResultRefused(RuntimeError):
@@ -30,4 +34,5 @@ def _refuse(self: object, blob: bytes) -> NoReturn:
 
 if __name__ == "__main__":
     refuse_stored_results()
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    with watched(str(PREFECT_API_URL.value()), waits=True):
+        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -12,11 +12,12 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from artifacts.store_notes import store_id
 from tasks.dump.dump_watch import LandedDump
+from tasks.frame.prefect_link import DEADLINE_SECONDS, PrefectGone, link
 
 DUMP_LANDED = "llm4cdsr.dump.landed"
 REFRESH_CHANGED = "llm4cdsr.refresh.changed"
 
-_DELIVERY_SECONDS = 15.0
+_DELIVERY_SECONDS = DEADLINE_SECONDS
 
 
 def announce_dump(store: Store, dump: LandedDump) -> None:
@@ -45,5 +46,10 @@ def announce_refresh(store: Store, refreshed: ArtifactRef, name: str) -> None:
 
 
 def _deliver(event: str, resource: dict[str, str]) -> None:
+    to = link()
+    if to is not None and to.given_up:
+        return
+    if to is not None and to.gone.is_set():
+        raise PrefectGone(f"{event} cannot be announced: {to.api_url} does not answer")
     emit_event(event=event, resource=resource)
     EventsWorker.drain_all(timeout=_DELIVERY_SECONDS)

@@ -13,6 +13,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import METRICS, REPORT, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from tasks.frame.prefect_link import shown_only
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.verdict import Verdict
 
@@ -46,16 +47,20 @@ def tell_refresh(
     """Leaves a refresh's story in the UI; ``before`` is the refresh that was the latest."""
     if FlowRunContext.get() is None:
         return
-    create_markdown_artifact(
-        key=REFRESH_STORY,
-        markdown=refresh_story(store, stages, before, changed=changed),
-        description="What this refresh read, made and paid for.",
-    )
-    create_table_artifact(
-        key=USAGE_TABLE,
-        table=[dict(row) for row in usage_rows(stages)],
-        description="Prompts by stage: asked now, found in the ledger, equal to another, failed.",
-    )
+    story = refresh_story(store, stages, before, changed=changed)
+    table = [dict(row) for row in usage_rows(stages)]
+    with shown_only():
+        create_markdown_artifact(
+            key=REFRESH_STORY,
+            markdown=story,
+            description="What this refresh read, made and paid for.",
+        )
+        create_table_artifact(
+            key=USAGE_TABLE,
+            table=table,
+            description="Prompts by stage: asked now, found in the ledger, equal to another, "
+            "failed.",
+        )
 
 
 def tell_release(
@@ -69,17 +74,19 @@ def tell_release(
     if FlowRunContext.get() is None:
         return
     rows = metric_rows(store, release, before)
-    create_markdown_artifact(
-        key=RELEASE_STORY,
-        markdown=release_story(store, release, before, verdict, stages),
-        description="Whether the new model is served, why, and where its report lies.",
-    )
-    if rows:
-        create_table_artifact(
-            key=METRIC_TABLE,
-            table=[dict(row) for row in rows],
-            description="Held-out test events, full ranking; higher is better.",
+    story = release_story(store, release, before, verdict, stages)
+    with shown_only():
+        create_markdown_artifact(
+            key=RELEASE_STORY,
+            markdown=story,
+            description="Whether the new model is served, why, and where its report lies.",
         )
+        if rows:
+            create_table_artifact(
+                key=METRIC_TABLE,
+                table=[dict(row) for row in rows],
+                description="Held-out test events, full ranking; higher is better.",
+            )
 
 
 def refresh_story(

@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from tasks.frame.prefect_link import shown_only
 from tasks.frame.stderr_console import TERMINAL
 
 UI_EVERY_SECONDS = 2.0
@@ -72,8 +73,9 @@ def progress(label: str, total: int) -> Iterator[Progress]:
     """Shows progress towards ``total`` steps while the block runs."""
     state = Progress(label, total)
     if _in_prefect_run():
-        created = create_progress_artifact(progress=0.0, description=label)
-        state._artifact = created if isinstance(created, uuid.UUID) else None
+        with shown_only():
+            created = create_progress_artifact(progress=0.0, description=label)
+            state._artifact = created if isinstance(created, uuid.UUID) else None
     with _guard:
         _open[state.token] = state
         _show_bar(state)
@@ -106,11 +108,12 @@ def _redraw(state: Progress) -> None:
 
 def _update_ui(state: Progress) -> None:
     if state._artifact is not None and state.total:
-        update_progress_artifact(
-            artifact_id=state._artifact,
-            progress=100.0 * state.done / state.total,
-            description=f"{state.label} {state.note}".strip(),
-        )
+        with shown_only():
+            update_progress_artifact(
+                artifact_id=state._artifact,
+                progress=100.0 * state.done / state.total,
+                description=f"{state.label} {state.note}".strip(),
+            )
 
 
 def _show_bar(state: Progress) -> None:

@@ -22,6 +22,7 @@ from flows.cli.run_summary import write_summary
 from flows.refresh import RefreshConfig, refresh
 from flows.server.api import prefect_api
 from flows.settings import Settings
+from flows.unrecorded import call
 from model.launch import is_torchrun
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.frame.stage import StageResult
@@ -129,7 +130,7 @@ def run(
         from flows.pipeline import pipeline
 
         retraining = fit.retrain_config(training, per_domain, test_events)
-        done = pipeline(dump, title, refreshing, retraining, llm, root)
+        done = call(pipeline, dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
         terminal.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
@@ -192,7 +193,7 @@ def refresh_command(
         _tell_plan(dump, refreshing, llm, store or settings.store)
         return
     with _running(settings, store, verbose) as root:
-        stages = refresh(dump, refreshing, llm, root).stages
+        stages = call(refresh, dump, refreshing, llm, root).stages
     _tell(Store(root), stages, None, summary)
     if chosen is not None:
         terminal.out.print(expectation_table(chosen.expected, stages[0]))
@@ -221,7 +222,7 @@ def retrain_command(
         from flows.retrain import retrain
 
         retraining = fit.retrain_config(training, per_domain, test_events)
-        release = retrain(retraining, opt.title_of(name, None), store=root)
+        release = call(retrain, retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     terminal.out.print(console.verdict_line(release.ref, release.verdict))
 

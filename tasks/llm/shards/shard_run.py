@@ -6,12 +6,15 @@ Prompts are spooled to a file, of which a shard reads its slice, in whatever pro
 import gc
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.runtime import task_run
 
 from artifacts import columns as col
@@ -22,6 +25,7 @@ from artifacts.ownership import if_abandoned, opened_locked
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame import progress
+from tasks.frame.prefect_link import has_given_up
 from tasks.llm.client import event_loop
 from tasks.llm.client.ask import (
     ChatRequest,
@@ -37,7 +41,7 @@ from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key
 from tasks.llm.shards.server_load import load_shown
-from tasks.llm.shards.shard import Limits, Shard, ShardOutcome
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, Limits, Shard, ShardOutcome
 
 
 class OtherShardFailed(RuntimeError):
@@ -101,8 +105,16 @@ def ask_in_shards(
             for number, start in enumerate(starts, start=1)
         ]
         # Also those that go on beside one that failed: what they are told is paid for.
-        outcomes = answer_shard.map(shards).result(raise_on_failure=False)
-        return _whole(outcomes)  # pyright: ignore[reportArgumentType]
+        return _whole(_outcomes(shards))
+
+
+def _outcomes(shards: list[Shard]) -> list[ShardOutcome | BaseException]:
+    if FlowRunContext.get() is not None or not has_given_up():
+        return answer_shard.map(shards).result(raise_on_failure=False)  # pyright: ignore[reportReturnType]
+    # A run without its Prefect server has no flow, whose task runner would take the shards.
+    with ThreadPoolExecutor(SHARDS_IN_FLIGHT) as pool:
+        begun = [pool.submit(copy_context().run, answer_shard.fn, shard) for shard in shards]
+        return [each.exception() or each.result() for each in begun]
 
 
 @contextmanager

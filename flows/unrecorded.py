@@ -1,0 +1,80 @@
+"""A run goes on where its Prefect server went away: its flows are then plain functions.
+
+Stages keep what they made in the store, so nothing is made or paid for twice.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar, cast
+
+import httpx
+from prefect import Flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED, temporary_settings
+
+from tasks.frame.prefect_link import link
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ended: ContextVar[list[object] | None] = ContextVar("ended", default=None)
+
+
+def note_end(value: object) -> None:
+    """Notes what a flow's body came to, before Prefect is told."""
+    noted = _ended.get()
+    if noted is not None:
+        noted.append(value)
+
+
+def call(flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs a flow; where its server is gone, what the flow does and does not record.
+
+    Raises:
+        What the flow's body raises.
+    """
+    with _noting() as noted:
+        try:
+            return flow(*args, **kwargs)
+        except Exception as error:
+            to = link()
+            if to is None or not to.given_up:
+                raise
+            if noted:  # The body had ended, and only its end could not be recorded.
+                return cast(R, noted[-1])
+            if (own := _of_the_body(error)) is not None:
+                raise own from None
+        # Tasks open a client each, which would ask the server for its version.
+        with temporary_settings({PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}):
+            return _value(cast(Callable[P, R], flow.fn)(*args, **kwargs))
+
+
+@contextmanager
+def _noting() -> Iterator[list[object]]:
+    noted: list[object] = []
+    token = _ended.set(noted)
+    try:
+        yield noted
+    finally:
+        _ended.reset(token)
+
+
+def _of_the_body(error: BaseException | None) -> BaseException | None:
+    """Returns what a flow's body raised, of an error that has become one of recording it."""
+    while error is not None and _is_of_recording(error):
+        error = error.__context__
+    return error
+
+
+def _is_of_recording(error: BaseException) -> bool:
+    of_client = isinstance(error, (httpx.HTTPError, PrefectException))
+    return of_client or (
+        type(error) is RuntimeError and isinstance(error.__cause__, httpx.HTTPError)
+    )
+
+
+def _value(given: R) -> R:
+    """Returns the value of a state that a flow gave in its place."""
+    return cast(R, given.data) if isinstance(given, State) else given

@@ -1,0 +1,247 @@
+"""One deadline for everything that a run says to its Prefect server.
+
+Prefect's client retries each request by itself, for a minute and more, one request after the other:
+a server that dies in the middle of a run would hold the run up for many minutes, and end it in the
+end. Here one watch decides for all: a server that gave no sign of life for `DEADLINE_SECONDS` is
+gone. From then on requests fail at once, what is only shown in the UI is left out, and the run goes
+on (`flows.unrecorded`).
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from functools import partial, wraps
+from types import CoroutineType
+from typing import Any
+
+import httpx
+from httpx import Request, Response
+from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import set_api_log_sink
+
+DEADLINE_SECONDS = 10.0
+POLL_SECONDS = 1.0
+LOOK_SECONDS = 2.0
+LOOKS = 3
+"""A process that was stopped and continued has lost time, and not its server."""
+
+LOGS = "/logs/"
+
+SyncSend = Callable[..., Response]
+AsyncSend = Callable[..., "CoroutineType[Any, Any, Response]"]
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class PrefectGone(httpx.ConnectError):
+    """The Prefect server gave no sign of life within the deadline."""
+
+
+class Link:
+    """The way to one Prefect server; ``gone`` is set while it is out of reach.
+
+    ``waits``: requests that record how a run goes wait for the server to come back.
+    """
+
+    def __init__(self, api_url: str, *, waits: bool) -> None:
+        self.api_url = api_url
+        self.waits = waits
+        self.gone = threading.Event()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the server is gone and nobody waits for it."""
+        return self.gone.is_set() and not self.waits
+
+    def give_up(self) -> None:
+        """Notes, and says, that the server is gone."""
+        self.gone.set()
+        if self.waits:
+            so = "what this run has to say there waits"
+        else:
+            so = "the run goes on without it, and its end is not recorded there"
+            _send_nothing_more()
+        logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
+
+    def refuse_if_gone(self) -> None:
+        """Raises `PrefectGone`, where nobody wants to wait for the server to come back."""
+        if self.given_up or (self.gone.is_set() and _is_shown_only.get()):
+            raise PrefectGone(f"the Prefect server at {self.api_url} does not answer")
+
+
+_links: list[Link] = []
+_nothing_more = threading.Event()
+_is_shown_only: ContextVar[bool] = ContextVar("is_shown_only", default=False)
+
+
+def link() -> Link | None:
+    """Returns the way to the server that is watched now."""
+    return _links[-1] if _links else None
+
+
+def has_given_up() -> bool:
+    """Returns whether this process has ever given a server up."""
+    return _nothing_more.is_set()
+
+
+def is_gone() -> bool:
+    """Returns whether the server is watched and out of reach."""
+    return bool(_links) and _links[-1].gone.is_set()
+
+
+@contextmanager
+def shown_only() -> Iterator[None]:
+    """For what is only shown in the UI: where the server is gone the block is left, in silence.
+
+    All other errors rise.
+    """
+    token = _is_shown_only.set(True)
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if not is_gone():
+            raise
+        logger.debug("not shown in the Prefect UI: %s", error)
+    finally:
+        _is_shown_only.reset(token)
+
+
+@contextmanager
+def watched(
+    api_url: str,
+    alive: Callable[[], bool] = lambda: True,
+    *,
+    waits: bool,
+    gone: bool = False,
+) -> Iterator[Link]:
+    """Watches the server while the block runs; its clients in this process obey the deadline.
+
+    Args:
+        api_url: of the server.
+        alive: whether the server's process runs, where it is ours: without it no deadline is
+            waited for.
+        waits: requests that record how a run goes wait for a server that comes back, for as long
+            as it takes. Without it the server is given up for the rest of the block.
+        gone: it is out of reach from the beginning.
+    """
+    made, over = Link(api_url, waits=waits), threading.Event()
+    watch = threading.Thread(
+        target=_watch, args=(made, alive, over), name="prefect-watch", daemon=True
+    )
+    if gone:
+        made.give_up()
+    _obey_the_deadline()
+    _links.append(made)
+    watch.start()
+    try:
+        yield made
+    finally:
+        over.set()
+        watch.join()
+        _links.remove(made)
+
+
+def _watch(to: Link, alive: Callable[[], bool], over: threading.Event) -> None:
+    heard, failed = time.monotonic(), 0
+    patience = DEADLINE_SECONDS - POLL_SECONDS - LOOK_SECONDS  # One more look may take its time.
+    with httpx.Client(timeout=LOOK_SECONDS) as client:
+        while not to.given_up and not over.wait(POLL_SECONDS):
+            if _answers(client, to.api_url):
+                heard, failed = time.monotonic(), 0
+                if to.waits and to.gone.is_set():
+                    to.gone.clear()
+                    logger.warning("the Prefect server at %s answers again", to.api_url)
+                continue
+            failed += 1
+            late = time.monotonic() - heard >= patience and failed >= LOOKS
+            if not to.gone.is_set() and (late or not alive()):
+                to.give_up()
+
+
+def _answers(client: httpx.Client, api_url: str) -> bool:
+    try:
+        client.get(f"{api_url}/health")
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def _send_nothing_more() -> None:
+    """What is queued would be tried again and again, with a line each, up to the process's end."""
+    _nothing_more.set()
+    set_api_log_sink(lambda log: None)
+    EventsWorker.set_client_override(NullEventsClient)
+    logging.getLogger("prefect._internal").setLevel(logging.CRITICAL + 1)
+
+
+def _obey_the_deadline() -> None:
+    """Puts the deadline into both clients of Prefect; requests outside a watch are as before."""
+    if hasattr(PrefectHttpxSyncClient.send, "__wrapped__"):
+        return
+    PrefectHttpxSyncClient.send = _sync_send(PrefectHttpxSyncClient.send)
+    PrefectHttpxAsyncClient.send = _async_send(PrefectHttpxAsyncClient.send)
+
+
+def _sync_send(send: SyncSend) -> SyncSend:
+    @wraps(send)
+    def within_deadline(client: PrefectHttpxSyncClient, request: Request, **given: Any) -> Response:
+        while to := link():
+            to.refuse_if_gone()
+            answer = _in_a_thread(partial(send, client, request, **given))
+            while not answer.done():
+                # One that hangs, or waits to try again, is left alone and ends with the process.
+                to.refuse_if_gone()
+                wait([answer], POLL_SECONDS / 10)
+            if not isinstance(answer.exception(), httpx.TransportError):
+                return answer.result()
+            time.sleep(POLL_SECONDS / 10)
+        return send(client, request, **given)
+
+    return within_deadline
+
+
+def _in_a_thread(ask: Callable[[], Response]) -> Future[Response]:
+    """Asks in a thread that nobody waits for; a pool's threads would hold up the process's end."""
+    answer: Future[Response] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 (it rises where the answer is read)
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(work,), daemon=True).start()
+    return answer
+
+
+def _async_send(send: AsyncSend) -> AsyncSend:
+    @wraps(send)
+    async def within_deadline(
+        client: PrefectHttpxAsyncClient, request: Request, **given: Any
+    ) -> Response:
+        while to := link():
+            if to.given_up and request.url.path.endswith(LOGS):
+                return Response(201, request=request)  # The lines are in the terminal.
+            to.refuse_if_gone()
+            answer = asyncio.ensure_future(send(client, request, **given))
+            try:
+                while not answer.done() and not to.given_up:
+                    to.refuse_if_gone()
+                    await asyncio.wait([answer], timeout=POLL_SECONDS / 10)
+            finally:
+                answer.cancel()
+            if not answer.done():
+                continue
+            if not isinstance(answer.exception(), httpx.TransportError):
+                return answer.result()
+            await asyncio.sleep(POLL_SECONDS / 10)
+        return await send(client, request, **given)
+
+    return within_deadline
