@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
+from flows.cli.machine_faults import machine_fault
 from tasks.llm.settings.budget import BudgetReached
 from tasks.system.dot_env import PREFIX
 
@@ -97,6 +98,8 @@ def ending_of(error: Exception) -> Ending | None:
                 "answered is kept; run again to go on, with a higher limit if it needs one"
             )
             return Ending("Failed:", text, FAILED)
+        case _ if not _is_ours(error) and (fault := machine_fault(error)):
+            return Ending("Failed:", fault, FAILED)
         case OSError():
             text = f"{error}; check the path, its permissions and the disk"
             return Ending("Failed:", text, FAILED)
@@ -111,7 +114,7 @@ def ending_of(error: Exception) -> Ending | None:
                 "PREFECT_API_URL, and run again"
             )
             return Ending("Failed:", text, FAILED)
-        case _ if type(error).__module__.split(".")[0] in ROOMS:
+        case _ if _is_ours(error):
             return Ending("Failed:", _message(error), status_of(error))
         case _:
             return None
@@ -157,6 +160,10 @@ def _is_of_prefect(error: Exception) -> bool:
     is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
     names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
     return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] in ROOMS
 
 
 def _names_of(error: BaseException | None) -> set[str]:

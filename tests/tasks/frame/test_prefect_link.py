@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,7 +64,7 @@ def serving(port: int) -> Iterator[Api]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(prefect_link, "DEADLINE_SECONDS", 0.5)
     monkeypatch.setattr(prefect_link, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(prefect_link, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(prefect_link, "LOOK_SECONDS", LONG)
     monkeypatch.setattr(prefect_link, "_send_nothing_more", lambda: None)
     before = link()
     yield
@@ -114,6 +113,13 @@ def test_a_server_that_is_not_there_is_given_up(port: int) -> None:
             ask(port)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For servers that hold every request: no look of the watch is ever answered."""
+    monkeypatch.setattr(prefect_link, "LOOK_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_request_that_hangs_is_given_up(port: int) -> None:
     with serving(port) as api, watched(url(port), waits=False):
         with pytest.raises(PrefectGone):
@@ -121,30 +127,30 @@ def test_a_request_that_hangs_is_given_up(port: int) -> None:
         assert "/api/flows/1" in api.asked
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_request_of_async_code_that_hangs_is_given_up(port: int) -> None:
     with serving(port), watched(url(port), waits=False), pytest.raises(PrefectGone):
         asyncio.run(ask_async(port))
 
 
-def test_a_slow_request_is_waited_for_while_the_server_gives_signs_of_life(port: int) -> None:
+def test_a_slow_request_is_waited_for_while_the_server_gives_signs_of_life(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A busy database may take longer than the deadline, and is not gone."""
-    with serving(port) as api, watched(url(port), waits=False) as to:
-        health = threading.Thread(target=_answer_health, args=(api, 3))
-        health.start()
-        assert ask(port).status_code == 200
-        assert not to.gone.is_set()
-        health.join()
+    monkeypatch.setattr(prefect_link, "DEADLINE_SECONDS", 0.0)
+    with serving(port) as api:
+        looks: list[str] = []
 
+        def sign_of_life(client: httpx.Client, api_url: str) -> bool:
+            looks.append(api_url)
+            if len(looks) > 2 * prefect_link.LOOKS:
+                api.answering.set()
+            return True
 
-def _answer_health(api: Api, deadlines: int) -> None:
-    """Lets the watch through for a while, then everything; the request in between stays."""
-    until = time.monotonic() + deadlines * prefect_link.DEADLINE_SECONDS
-    while time.monotonic() < until:
-        api.answering.set()
-        time.sleep(0.01)
-        api.answering.clear()
-        time.sleep(0.05)
-    api.answering.set()
+        monkeypatch.setattr(prefect_link, "_answers", sign_of_life)
+        with watched(url(port), waits=False) as to:
+            assert ask(port).status_code == 200
+            assert not to.gone.is_set()
 
 
 def test_a_server_process_that_ended_is_given_up_at_once(
