@@ -8,19 +8,22 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Price
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.llm.settings.request_fields import RequestFields
 from tasks.system.dot_env import PREFIX
 
 
 class Settings(BaseSettings):
     """Places and endpoints of this machine; what a run does is given by its parameters."""
 
-    model_config = SettingsConfigDict(env_prefix="LLM4CDSR_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LLM4CDSR_", env_file=".env", extra="ignore", hide_input_in_errors=True
+    )
 
     store: str = Field(
         default="artifacts/data", description="Artifact store: a folder, or an fsspec URL."
@@ -41,6 +44,13 @@ class Settings(BaseSettings):
     embed_model: str | None = None
     chat_concurrency: int | None = None
     embed_concurrency: int | None = None
+    embed_batch_size: int | None = Field(default=None, description="Texts a request; 64.")
+    chat_parameters: RequestFields = Field(
+        default={}, description="Further fields of chat requests, as JSON; null leaves one out."
+    )
+    embed_parameters: RequestFields = Field(
+        default={}, description="Further fields of embedding requests, as JSON."
+    )
     chat_requests_per_minute: float | None = None
     chat_tokens_per_minute: float | None = None
     embed_requests_per_minute: float | None = None
@@ -92,6 +102,7 @@ def default_llm(settings: Settings) -> LlmConfig:
         concurrency=settings.chat_concurrency,
         requests_per_minute=settings.chat_requests_per_minute,
         tokens_per_minute=settings.chat_tokens_per_minute,
+        parameters=settings.chat_parameters or None,
     )
     embedding = _given(
         base_url=settings.embed_base_url,
@@ -99,6 +110,8 @@ def default_llm(settings: Settings) -> LlmConfig:
         concurrency=settings.embed_concurrency,
         requests_per_minute=settings.embed_requests_per_minute,
         tokens_per_minute=settings.embed_tokens_per_minute,
+        batch_size=settings.embed_batch_size,
+        parameters=settings.embed_parameters or None,
     )
     run = _given(outage_minutes=settings.outage_minutes)
     return LlmConfig.model_validate(
@@ -114,6 +127,6 @@ def default_llm(settings: Settings) -> LlmConfig:
     )
 
 
-def _given(**values: str | float | None) -> dict[str, str | float]:
+def _given(**values: JsonValue) -> dict[str, JsonValue]:
     """What is set; the rest keeps the defaults of the configuration."""
     return {name: value for name, value in values.items() if value is not None}

@@ -41,9 +41,9 @@ class Fault(Enum):
     CUT = "the connection is closed without an answer"
     MALFORMED_JSON = "200 with a body that breaks off"
     EMPTY_TEXT = "chat: an answer without text"
-    WRONG_LENGTH = "embeddings: the last vector lacks one number"
-    NAN = "embeddings: the last vector holds a NaN"
-    ZERO_VECTOR = "embeddings: the last vector is all zeros"
+    WRONG_LENGTH = "embeddings: a vector lacks one number"
+    NAN = "embeddings: a vector holds a NaN"
+    ZERO_VECTOR = "embeddings: a vector is all zeros"
     REORDERED = "embeddings: entries in reverse order, each with its right index"
     WRONG_COUNT = "embeddings: the last vector is missing"
 
@@ -61,6 +61,8 @@ class FaultDoesNotApply(AssertionError):
 @dataclass(frozen=True)
 class FaultPlan:
     """Which requests fail, and how. The default never fails.
+
+    What spoils one vector spoils that of a text with a word of `by_word`, or else the last.
 
     `script`: the fault of the first, second, … request that arrives (None: answer rightly).
     `by_word`: faults of the first, second, … request whose prompts contain the word.
@@ -254,10 +256,12 @@ async def _respond(
     if fault in (None, Fault.SLOW) or right.status_code != 200:
         return right
     body = b"".join([chunk async for chunk in right.body_iterator])  # type: ignore[attr-defined]
-    return Response(_spoil(body, fault), media_type="application/json")
+    words = tuple(plan.by_word)
+    spoiled = next((i for i, p in enumerate(prompts) if any(word in p for word in words)), -1)
+    return Response(_spoil(body, fault, spoiled), media_type="application/json")
 
 
-def _spoil(body: bytes, fault: Fault) -> bytes:
+def _spoil(body: bytes, fault: Fault, spoiled: int) -> bytes:
     if fault is Fault.MALFORMED_JSON:
         return body[: len(body) // 2]
     reply = json.loads(body)
@@ -269,7 +273,8 @@ def _spoil(body: bytes, fault: Fault) -> bytes:
         case Fault.WRONG_COUNT:
             reply["data"].pop()
         case _:
-            reply["data"][-1]["embedding"] = _spoil_vector(reply["data"][-1]["embedding"], fault)
+            entry = reply["data"][spoiled]
+            entry["embedding"] = _spoil_vector(entry["embedding"], fault)
     return json.dumps(reply).encode()
 
 

@@ -53,6 +53,7 @@ INPUT_ERRORS = frozenset(
         "tasks.llm.providers.endpoints.IncompleteEndpoint",
         "tasks.llm.settings.batch_config.NoBudgetInBatches",
         "tasks.llm.batches.batch_folders.WaitingInBatch",
+        "tasks.system.proxies.UnusableProxyError",
         "tasks.llm.settings.budget.BudgetNeedsPrice",
         "tasks.llm.settings.budget.BudgetNeedsThreads",
         "tasks.llm.settings.llm_config.NoApiKey",
@@ -143,7 +144,7 @@ def _fault(title: str, at: ErrorDetails) -> str:
     """What is wrong where; a setting by its variable."""
     name = ".".join(map(str, at["loc"]))
     said = at["msg"].removeprefix("Value error, ")
-    if name == "base_url":
+    if name == "base_url" and at["type"] == "string_pattern_mismatch":
         said = "write http://HOST:PORT/v1; several of one model, separated by commas"
     if title in VARIABLES and name:
         name = f"{VARIABLES[title]}{name.upper()}"

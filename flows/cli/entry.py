@@ -3,6 +3,8 @@ hands over to `flows.cli.command_table`."""
 
 import os
 
+from tasks.system.proxies import tame_proxy_variables
+
 OPENMP = {
     # Idle OpenMP threads spin by default. Beside another busy process that starves the others:
     # training was 45 times slower on 4 cores of which one was taken, and is not with this.
@@ -19,25 +21,16 @@ PREFECT_LOGGING = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
-THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:
     """Runs the command line."""
     for name, value in (PREFECT_LOGGING | OPENMP).items():
         os.environ.setdefault(name, value)
-    spare_this_machine_the_proxy()
+    tame_proxy_variables()
     from flows.cli.command_table import run_app
 
     run_app()
-
-
-def spare_this_machine_the_proxy() -> None:
-    """Adds this machine to `NO_PROXY`: where a company's proxy is set, Prefect's server and local
-    models would be looked for behind it."""
-    for name in ("NO_PROXY", "no_proxy"):
-        spared = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys((*spared, *THIS_MACHINE)))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,9 @@ FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
             "max_failed_share",
         }
     ),
-    ChatConfig: frozenset(ChatConfig.model_fields) - {"base_url", "model"},
-    EmbeddingConfig: frozenset(EmbeddingConfig.model_fields) - {"base_url", "model"},
+    # Further fields of a request may name another server to the one that is asked.
+    ChatConfig: frozenset(ChatConfig.model_fields) - {"base_url", "model", "parameters"},
+    EmbeddingConfig: frozenset(EmbeddingConfig.model_fields) - {"base_url", "model", "parameters"},
     BatchConfig: frozenset(
         {"max_lines", "max_bytes", "in_flight", "rounds", "price_share", "poll_seconds"}
     ),

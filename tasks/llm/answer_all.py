@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
-from pydantic import JsonValue
 
 from artifacts import columns as col
 from artifacts.fingerprint import fingerprint_of
@@ -26,12 +25,14 @@ from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame.stage import LlmUsage
-from tasks.llm.client.stop import raise_if_stopped
+from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.stop import EndpointDown, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, refuse_budget_in_batches
-from tasks.llm.settings.budget import BudgetReached
+from tasks.llm.settings.budget import BudgetReached, Cost
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.settings.request_fields import chat_fields
 from tasks.llm.shards.shard import Limits, ShardOutcome
 
 PIECE_ROWS = 65_536
@@ -79,7 +80,7 @@ class Answered:
 
 def chat_keys(prompts: list[ChatPrompt], endpoint: Endpoint, max_tokens: int) -> pl.DataFrame:
     """Returns ``key, prompt`` of questions; the limit of the answer is part of the question."""
-    parameters = {**endpoint.parameters, "max_tokens": max_tokens}
+    parameters = chat_fields(max_tokens, endpoint.parameters)
     documents = [prompt.model_dump() for prompt in prompts]
     keys = answer_keys(endpoint.model, parameters, documents)
     texts = [json.dumps(document, ensure_ascii=False) for document in documents]
@@ -115,8 +116,10 @@ def answer_all(
     ledger = Ledger(store.local, role)
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
-    limit: dict[str, JsonValue] = {"max_tokens": max_tokens} if role is Role.CHAT else {}
-    question = Question(endpoint.model, {**endpoint.parameters, **limit})
+    fields = endpoint.parameters
+    question = Question(
+        endpoint.model, chat_fields(max_tokens, fields) if role is Role.CHAT else fields
+    )
     tally = _Tally()
 
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
@@ -143,7 +146,13 @@ def answer_all(
     with ExitStack() as connections:
         for piece in _pieces(prompts, config.batch):
             fresh = tally.count(piece)
-            asked, outcomes = ask_in_turns(label, ledger, fresh, question, ask, raise_if_stopped)
+            try:
+                asked, outcomes = ask_in_turns(
+                    label, ledger, fresh, question, ask, raise_if_stopped
+                )
+            except (EndpointDown, EndpointRefused) as error:
+                spent = _spent(ledger, fresh, endpoint)
+                raise type(error)(f"{label}: {error}. {spent}") from None
             tally.add(asked, outcomes)
             _stop_over_budget(label, tally, endpoint)
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")
@@ -209,6 +218,21 @@ def _pieces(
         prompts = pl.concat(prompts)
     rows = PIECE_ROWS if batch is None else batch.max_lines * batch.in_flight
     return prompts.iter_slices(rows) if isinstance(prompts, pl.DataFrame) else prompts
+
+
+def _spent(ledger: Ledger, prompts: pl.DataFrame, endpoint: Endpoint) -> str:
+    """What an asking that ended early has brought and cost, in a sentence."""
+    kept = prompts.height - len(ledger.missing(prompts[col.KEY]))
+    text = f"{kept:,} of these {prompts.height:,} prompts have their answers, which are kept"
+    spent = endpoint.spending.spent
+    if not spent.requests:  # Or in other processes, which count for themselves.
+        return text
+    tokens = spent.prompt_tokens + spent.completion_tokens
+    return f"{text}; this run has paid {spent.requests:,} answers, {tokens:,} tokens{_usd(spent)}"
+
+
+def _usd(spent: Cost) -> str:
+    return f", ${spent.usd:,.4f}" if spent.usd else ""
 
 
 def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:

@@ -16,7 +16,8 @@ from artifacts.store import Store
 from prompts.render import Language, prompt_version
 from tasks.embed import item_texts
 from tasks.llm.answer_all import PROMPT, embedding_keys
-from tasks.llm.client.ask import EmbeddingRequest, Failure, Outcome, embed, require_server
+from tasks.llm.client.ask import embed, require_server
+from tasks.llm.client.jobs import EmbeddingRequest, Failure, Outcome
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.serving.served_release import ReleaseFacts
 

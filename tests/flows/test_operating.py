@@ -18,7 +18,7 @@ from flows.operating import (
     task_runner,
 )
 from tasks.embed import embed_items
-from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.client.stop import EndpointDown
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
 

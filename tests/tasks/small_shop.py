@@ -110,6 +110,7 @@ def spec_of(
 ) -> EndpointSpec:
     """A spec of the dummy models at any URL."""
     return EndpointSpec(
+        role=role,
         base_url=base_url,
         model=model or MODELS[role],
         concurrency=concurrency,

@@ -17,8 +17,11 @@ from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.claims import PROMPT
 from prompts.render import one_line
-from tasks.llm.client.answer_checks import VectorWidth, checked_text, checked_vectors
-from tasks.llm.client.ask import Failure
+from tasks.llm.client.answer_checks import BadAnswerError, checked_text
+from tasks.llm.client.jobs import Failure
+from tasks.llm.client.server_errors import error_in
+from tasks.llm.client.vector_checks import VectorWidth, checked_vectors
+from tasks.llm.settings.request_fields import as_sent
 
 ROUTES = {Role.CHAT: "/v1/chat/completions", Role.EMBEDDING: "/v1/embeddings"}
 
@@ -114,11 +117,12 @@ def _request_line(key: str, prompt: str, asked: Asked) -> bytes:
         content = json.loads(prompt)
     else:
         content = {"input": prompt, "encoding_format": "base64"}
+    body = {"model": asked.model, **content, **as_sent(asked.parameters)}
     line = {
         "custom_id": key,
         "method": "POST",
         "url": ROUTES[asked.role],
-        "body": {"model": asked.model, **content, **asked.parameters},
+        "body": body,
     }
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
@@ -127,12 +131,16 @@ def _result_of(result: _ResultLine, role: Role, expected: VectorWidth) -> Answer
     key, response = result.custom_id, result.response
     if response is None or response.status_code != 200:
         return _fault(key, response, result.error)
+    if error := error_in(response.body):
+        return Again(key, one_line(error.words, REASON_CHARACTERS))
     try:
         if role is Role.CHAT:
             return checked_text(key, response.body)
-        return checked_vectors([key], response.body, expected)[0]
-    except ValueError as error:
-        return Again(key, one_line(str(error), REASON_CHARACTERS))
+        (found,) = checked_vectors([key], response.body, expected)
+    except BadAnswerError as error:
+        again = Again if error.may_pass else Failure
+        return again(key, one_line(str(error), REASON_CHARACTERS))
+    return found if isinstance(found, Answer) else Again(*found)
 
 
 def _fault(key: str, response: _Response | None, error: _Error | None) -> Failure | Again:

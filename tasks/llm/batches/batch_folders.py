@@ -19,8 +19,9 @@ from artifacts.ledger.ledger import Ledger, aged_name
 from artifacts.ownership import locked
 from artifacts.strict import Strict
 from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
-from tasks.llm.client.answer_checks import VectorWidth, marked
-from tasks.llm.client.ask import Failure
+from tasks.llm.client.answer_checks import marked
+from tasks.llm.client.jobs import Failure
+from tasks.llm.client.vector_checks import VectorWidth
 from tasks.llm.shards.shard import Limits
 
 REQUESTS = "requests.jsonl"

@@ -26,7 +26,7 @@ from tasks.llm.batches.batch_folders import (
 )
 from tasks.llm.batches.openai_api import BatchApi, ended_batches, require_useful
 from tasks.llm.batches.vllm_batch import VLLM, run_vllm_batch, vllm_batch_start, vllm_results
-from tasks.llm.client.ask import Failure
+from tasks.llm.client.jobs import Failure
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind, BatchStart
 from tasks.llm.settings.llm_config import EndpointSpec, api_key

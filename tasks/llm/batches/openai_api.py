@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import openai
 from openai.types import Batch
 
+from prompts.render import one_line
 from tasks.llm.batches.batch_files import ROUTES, Asked
 from tasks.llm.batches.batch_folders import BatchFolder
-from tasks.llm.client.endpoint_faults import EndpointRefused, is_of_transport, said_by
+from tasks.llm.client.fault_kinds import REASON_CHARACTERS
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
+from tasks.llm.settings.llm_config import NO_KEY
 
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3
@@ -94,7 +98,7 @@ class BatchApi:
             try:
                 self._client.files.delete(name)
             except openai.APIError as error:
-                said = said_by(error, self._client.api_key)
+                said = _said(error, self._client.api_key)
                 logger.warning("the file %s stays at the server: %s", name, said)
 
     def _create(self, folder: BatchFolder, file_id: str) -> Batch:
@@ -130,9 +134,7 @@ class BatchApi:
         """Tells of what the server did instead; its own error may quote the key, and goes."""
         try:
             yield
-        except Exception as error:
-            if not isinstance(error, openai.APIError) and not is_of_transport(error):
-                raise
+        except (openai.APIError, httpx2.HTTPError) as error:
             raise self._refusal(error) from None
 
     def _refusal(self, error: Exception) -> Exception:
@@ -148,7 +150,7 @@ class BatchApi:
             )
         return BatchRefused(
             f"{where} did not do its part for a batch ({type(error).__name__}: "
-            f"{said_by(error, self._client.api_key)}). What was answered is kept; run again to go "
+            f"{_said(error, self._client.api_key)}). What was answered is kept; run again to go "
             "on with the same batches"
         )
 
@@ -204,6 +206,12 @@ def require_useful(batch: Batch, folder: BatchFolder) -> None:
         f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing of it "
         "was paid. Mend the cause and run again, or ask without --batch"
     )
+
+
+def _said(error: Exception, key: str) -> str:
+    """The words of an error; a server may quote the key, which goes no further."""
+    words = str(error) if key == NO_KEY else str(error).replace(key, "[key]")
+    return one_line(words, REASON_CHARACTERS)
 
 
 def _error_codes(batch: Batch) -> set[str | None]:

@@ -1,108 +1,94 @@
-"""Is an answer what was asked for? What is not goes no further than here, least of all into the
+"""Is a text what was asked for? What is not goes no further than here, least of all into the
 ledger, where it would stay."""
 
+import math
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
-import numpy as np
-import pybase64
-from pydantic import BaseModel
+from pydantic import JsonValue
 
 from artifacts.ledger.answers import Answer
+from tasks.llm.client.reasoning import UnfinishedReasoning, without_reasoning
 
 TOO_LONG = "too_long"
 """The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
 
-FLOAT_BYTES = 4
+MOST_TOKENS = 2**40
+"""More is no count."""
 
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_TEXT_PARTS = frozenset({"text", "output_text", None})
 
 
-class BadAnswer(ValueError):
-    """The server answered, but not with what was asked for."""
+class BadAnswerError(ValueError):
+    """The server answered, but not with what was asked for.
+
+    ``may_pass``: another try may bring a good answer. ``vectors``: how many came where
+    another number was asked for. ``of_all``: every text of a batch alike, so none is to blame.
+    """
+
+    def __init__(
+        self,
+        words: str,
+        *,
+        may_pass: bool = True,
+        vectors: int | None = None,
+        of_all: bool = False,
+    ) -> None:
+        super().__init__(words)
+        self.may_pass = may_pass
+        self.vectors = vectors
+        self.of_all = of_all
 
 
-class Usage(BaseModel):
-    """The tokens that a server counted; some leave out what does not apply."""
+class Usage(NamedTuple):
+    """The tokens that a server counted; 0 where it counted none."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Message(BaseModel):
-    """What a model said."""
-
-    content: str | None = None
+    prompt_tokens: int
+    completion_tokens: int
 
 
-class Choice(BaseModel):
-    """One of the answers to a question; we ask for one."""
-
-    message: Message
-    finish_reason: str | None = None
-
-
-class ChatReply(BaseModel):
-    """What we read of a completion. The `openai` package's own types check nothing, and making
-    them takes longer than all that we do with an answer."""
-
-    choices: list[Choice] = []
-    usage: Usage | None = None
+def usage_of(body: JsonValue) -> Usage:
+    """Returns the tokens that an answer counts, in whichever form of a number."""
+    usage = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(usage, dict):
+        return Usage(0, 0)
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
 
 
-class Entry(BaseModel):
-    """One vector, as base64 of little-endian float32 or as a list."""
-
-    index: int = 0
-    embedding: str | list[float]
-
-
-class EmbeddingReply(BaseModel):
-    """What we read of an answer with vectors."""
-
-    data: list[Entry]
-    usage: Usage | None = None
-
-
-@dataclass
-class VectorWidth:
-    """The length that all vectors of one model have; a replica with another model shows here."""
-
-    value: int | None
-
-    def check(self, width: int) -> None:
-        """Raises `BadAnswer` where vectors of this length do not go with the earlier ones."""
-        if self.value is None:
-            self.value = width
-        if width != self.value:
-            raise BadAnswer(
-                f"vectors of {width} numbers came back where earlier ones have {self.value}; "
-                "has the model behind this name changed?"
-            )
-
-
-def checked_text(key: str, body: object) -> Answer:
+def checked_text(key: str, body: JsonValue) -> Answer:
     """Returns the answer of a completion, given the JSON data of its body.
 
     Raises:
-        BadAnswer: it has no text.
-        pydantic.ValidationError: it is no completion.
+        BadAnswerError: it has no text, or none that follows its reasoning.
     """
-    reply = ChatReply.model_validate(body)
-    if not reply.choices:
-        raise BadAnswer("the answer has no choices")
-    choice = reply.choices[0]
-    text = (choice.message.content or "").strip()
+    choice = _first_choice(body)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BadAnswerError("the answer has no message")
+    reason = choice.get("finish_reason")
+    finish = reason if isinstance(reason, str) and reason else "unknown"
+    if refusal := message.get("refusal"):
+        raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
+    content = message.get("content")
+    said = _joined(content)
+    try:
+        text = without_reasoning(said)
+    except UnfinishedReasoning:
+        raise _only_reasoning(finish) from None
     if not text:
-        raise BadAnswer(f"the answer is empty (finish_reason {choice.finish_reason})")
-    return Answer(
-        key=key,
-        text=text,
-        vector=None,
-        finish_reason=choice.finish_reason or "unknown",
-        prompt_tokens=(reply.usage and reply.usage.prompt_tokens) or 0,
-        completion_tokens=(reply.usage and reply.usage.completion_tokens) or 0,
-    )
+        parts = content if isinstance(content, list) else None
+        thought = message.get("reasoning_content") or message.get("reasoning") or parts
+        if thought or said.strip() or (finish == "length" and usage_of(body).completion_tokens > 0):
+            raise _only_reasoning(finish)
+        is_filtered = finish == "content_filter"
+        raise BadAnswerError(
+            f"the answer is empty (finish_reason {finish})", may_pass=not is_filtered
+        )
+    tokens = usage_of(body)
+    return Answer(key, text, None, finish, tokens.prompt_tokens, tokens.completion_tokens)
 
 
 def words_in(text: str) -> int:
@@ -123,40 +109,42 @@ def marked(answer: Answer, max_words: int | None) -> Answer:
     return replace(answer, finish_reason=TOO_LONG)
 
 
-def checked_vectors(keys: list[str], body: object, expected: VectorWidth) -> list[Answer]:
-    """Returns one answer a key, in the order of the keys, whatever the order of the reply.
-
-    ``body`` is the JSON data of the reply.
-
-    Raises:
-        BadAnswer: too many or too few vectors, of unlike lengths, zero, or not finite.
-        pydantic.ValidationError: it holds no vectors.
-    """
-    reply = EmbeddingReply.model_validate(body)
-    entries = {entry.index: entry.embedding for entry in reply.data}
-    if sorted(entries) != list(range(len(keys))) or len(reply.data) != len(keys):
-        raise BadAnswer(f"{len(reply.data)} vectors came back for {len(keys)} texts")
-    encoded = [_vector_bytes(entries[i]) for i in range(len(keys))]
-    lengths = {len(one) for one in encoded}
-    if len(lengths) != 1:
-        raise BadAnswer("vectors of different lengths came back")
-    width, rest = divmod(lengths.pop(), FLOAT_BYTES)
-    if rest:
-        raise BadAnswer(f"a vector ends within a number, {rest} bytes after number {width}")
-    vectors = np.frombuffer(b"".join(encoded), "<f4").reshape(len(keys), width)
-    if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
-        raise BadAnswer("a vector is zero or not finite")
-    expected.check(width)
-    tokens = (reply.usage and reply.usage.prompt_tokens) or 0
-    shares = np.diff(np.linspace(0, tokens, len(keys) + 1).astype(int))
-    return [
-        Answer(key, None, vector, "stop", int(share), 0)
-        for key, vector, share in zip(keys, vectors, shares, strict=True)
-    ]
+def _only_reasoning(finish: str) -> BadAnswerError:
+    return BadAnswerError(
+        f"the answer holds nothing but the model's reasoning (finish_reason {finish}); give it "
+        "more tokens with LLM4CDSR_CHAT_PARAMETERS='{\"max_tokens\": 2000}', or switch the "
+        "reasoning off as docs/providers.md shows",
+        may_pass=False,
+    )
 
 
-def _vector_bytes(encoded: str | list[float]) -> bytes:
-    """Servers answer base64 when asked for it; those that know only lists are understood too."""
-    if isinstance(encoded, str):
-        return pybase64.b64decode(encoded, validate=True)
-    return np.asarray(encoded, "<f4").tobytes()
+def _first_choice(body: JsonValue) -> Mapping[str, JsonValue]:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise BadAnswerError("the answer has no choices")
+    return choice
+
+
+def _joined(content: JsonValue) -> str:
+    """The text of an answer; where it comes in parts, of those that are no reasoning."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return _joined(content.get("text")) if content.get("type") in _TEXT_PARTS else ""
+    if isinstance(content, list):
+        return "".join(_joined(part) for part in content)
+    return ""
+
+
+def _count(number: JsonValue) -> int:
+    if isinstance(number, str):
+        try:
+            number = float(number)
+        except ValueError:
+            return 0
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return 0
+    if not math.isfinite(number) or not 0 <= number < MOST_TOKENS:
+        return 0
+    return math.ceil(number)

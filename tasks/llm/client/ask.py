@@ -1,77 +1,46 @@
 """Asks a model many questions: bounded concurrency, checked answers, none lost, none in vain.
 
-Every answer is checked. A batch that is refused is split until the bad text stands alone; what
-cannot be answered becomes a `Failure` with its reason. What would fail every prompt alike (no
-key, no such model, servers gone for good) is raised, after the requests in flight have come
-back. A budget that is used up ends the asking without an error: see `tasks.llm.settings.budget`.
+Each worker repeats one thing: take a job, send it once, see what came of it. What an answer
+without a result leads to is said in `tasks.llm.client.retries`; what ends the asking of all is
+raised, after the requests in flight have come back. A budget that is used up ends the asking
+without an error: see `tasks.llm.settings.budget`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
-import httpx
-import openai
-from pydantic import JsonValue
+import httpx2
 
-from artifacts.ledger.answers import Answer
-from prompts.render import ChatPrompt, Message
 from tasks.llm.client import event_loop
-from tasks.llm.client.answer_checks import (
-    TOO_LONG,
-    BadAnswer,
-    VectorWidth,
-    checked_text,
-    checked_vectors,
-    is_within,
-    marked,
-    words_in,
+from tasks.llm.client.dialect import Dialect
+from tasks.llm.client.job_queue import JobQueue
+from tasks.llm.client.jobs import (
+    ChatJob,
+    ChatRequest,
+    EmbeddingJob,
+    EmbeddingRequest,
+    Job,
+    Origin,
+    Outcome,
+    control_job,
 )
-from tasks.llm.client.endpoint_faults import EndpointRefused, Fault, passing_fault, reason_of
-from tasks.llm.client.servers import Lanes, Size, open_lanes
+from tasks.llm.client.open_servers import open_servers
+from tasks.llm.client.retries import Again, Failed, Parts, fitted, next_step
+from tasks.llm.client.servers import Attempt, Servers, Turn
 from tasks.llm.client.stop import EndpointDown, is_stopped, raise_if_stopped
-from tasks.llm.settings.budget import BudgetReached, Cost, Purse, Spending, tokens_at_most
+from tasks.llm.client.vector_checks import VectorWidth
+from tasks.llm.settings.budget import NOTHING, BudgetReached, Cost, Purse, Spending
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
-
-Job = TypeVar("Job")
+from tasks.llm.settings.urls import address, shown_url
+from tasks.system.proxies import proxy_for
 
 STOP_POLL_SECONDS = 0.2
 LAST_ANSWERS_SECONDS = 30.0
 """After an error that ends the asking: time for answers in flight, which are paid for."""
 
-SHORTER = "Say it again, in the same language, in at most {words} words."
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A prompt without a usable answer, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ChatRequest:
-    """One question; ``key`` is the ledger's. An answer of more than ``max_words`` is asked for
-    once more."""
-
-    key: str
-    prompt: ChatPrompt
-    max_tokens: int
-    max_words: int | None = None
-
-
-@dataclass(frozen=True)
-class EmbeddingRequest:
-    """One text to embed; ``key`` is the ledger's."""
-
-    key: str
-    text: str
-
-
-Outcome = Answer | Failure
 Give = Callable[[list[Outcome]], None]
 """Takes what one request brought, on the asking loop: it must be quick."""
 
@@ -98,7 +67,8 @@ def complete(
     Raises:
         EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
     """
-    return _ask_all(requests, spec, _complete_one, on_outcomes, spending, on_wait)
+    jobs = (ChatJob(Origin(1), request=request) for request in requests)
+    return _ask_all(lambda dialect: jobs, spec, on_outcomes, spending, on_wait)
 
 
 def embed(
@@ -109,17 +79,22 @@ def embed(
     spending: Spending | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
-    """Embeds every text, ``spec.batch_size`` a request; otherwise as `complete`.
+    """Embeds every text, at most ``spec.batch_size`` a request; otherwise as `complete`.
 
     Vectors of another length than ``width`` are bad answers; where it is None, the first
-    vectors that come set it.
+    vectors that come set it, or the ``dimensions`` that the request names.
     """
+    wanted = spec.parameters.get("dimensions")
     expected = VectorWidth(width)
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        expected = VectorWidth(wanted, is_asked_for=True)
 
-    async def ask(lanes: Lanes, batch: list[EmbeddingRequest], purse: Purse, give: Give) -> None:
-        await _embed_batch(lanes, batch, purse, give, expected)
+    def batches(dialect: Dialect) -> Iterator[Job]:
+        rest, most = iter(requests), spec.batch_size
+        while batch := list(islice(rest, min(most, dialect.batch_limit or most))):
+            yield EmbeddingJob(Origin(len(batch)), requests=batch, expected=expected)
 
-    return _ask_all(_batches(requests, spec.batch_size), spec, ask, on_outcomes, spending, on_wait)
+    return _ask_all(batches, spec, on_outcomes, spending, on_wait)
 
 
 def require_server(spec: EndpointSpec) -> None:
@@ -128,10 +103,14 @@ def require_server(spec: EndpointSpec) -> None:
     for url in spec.urls:
         if url is None:
             return
+        target = address(url, "/models")
         try:
-            httpx.get(f"{url}/models", timeout=spec.timeout_seconds)
-        except httpx.TransportError as error:
-            said.append(f"{url} ({error})")
+            with httpx2.Client(
+                proxy=proxy_for(target), trust_env=False, timeout=spec.timeout_seconds
+            ) as client:
+                client.get(target)
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            said.append(f"{shown_url(url)} ({error})")
         else:
             return
     raise EndpointDown(
@@ -140,48 +119,120 @@ def require_server(spec: EndpointSpec) -> None:
     )
 
 
+class _Asking:
+    """One shard's asking."""
+
+    def __init__(self, servers: Servers, queue: JobQueue, purse: Purse, give: Give) -> None:
+        self.over_budget: str | None = None
+        self.in_flight: set[int] = set()
+        self._servers = servers
+        self._queue = queue
+        self._purse = purse
+        self._give = give
+
+    async def work(self, number: int) -> None:
+        """One of the workers."""
+        while await self._queue.wait():
+            async with self._servers.slots:
+                turn = await self._servers.admit()
+                try:
+                    if turn.wants_control:
+                        await self._attempted(turn, control_job(self._servers.spec.role))
+                    elif job := self._queue.take(is_trial=turn.is_trial):
+                        self.in_flight.add(number)
+                        await self._ask(turn, job)
+                finally:
+                    self.in_flight.discard(number)
+                    self._servers.leave(turn)
+
+    def end(self) -> None:
+        """Gives what is known of the jobs that were begun."""
+        self._queue.close()
+        for job in self._queue.unfinished():
+            if outcomes := job.unfinished():
+                self._give(outcomes)
+
+    async def _ask(self, turn: Turn, job: Job) -> None:
+        attempt = await self._attempted(turn, job)
+        if attempt is not None:
+            self._follow(job, attempt)
+            self._queue.done(job)
+
+    async def _attempted(self, turn: Turn, job: Job) -> Attempt | None:
+        """None where the budget does not allow it."""
+        try:
+            reserved = self._purse.reserve(*job.size)
+        except BudgetReached as limit:
+            self.over_budget = str(limit)
+            self._queue.close()
+            return None
+        paid = NOTHING
+        try:
+            await self._servers.limits.wait(sum(job.size))
+            attempt = await self._servers.attempt(turn, job)
+            if attempt.tokens is not None:
+                paid = self._purse.cost(*attempt.tokens)
+        finally:
+            self._purse.settle(reserved, paid)
+        return attempt
+
+    def _follow(self, job: Job, attempt: Attempt) -> None:
+        if attempt.fault is None:
+            if attempt.outcomes:
+                self._give(attempt.outcomes)
+            if attempt.jobs:
+                self._queue.first(attempt.jobs)
+            return
+        servers = self._servers
+        step = next_step(
+            job,
+            attempt.fault,
+            servers.spec,
+            servers.dialect,
+            time.monotonic(),
+            is_down=attempt.is_down,
+        )
+        match step:
+            case Again(seconds):
+                self._queue.again(job, seconds)
+            case Parts(jobs):
+                self._queue.first(jobs)
+            case Failed(reason):
+                self._give(job.failures(reason))
+
+
 def _ask_all(
-    jobs: Iterable[Job],
+    jobs: Callable[[Dialect], Iterator[Job]],
     spec: EndpointSpec,
-    ask: Callable[[Lanes, Job, Purse, Give], Awaitable[None]],
     on_outcomes: Give,
     spending: Spending | None,
     on_wait: Callable[[], None],
 ) -> Asked:
-    queue = iter(jobs)
     purse = Purse(spending or Spending(), spec.price)
     key = api_key(spec)
     over_budget: str | None = None
-    ending = False
-
-    async def worker(lanes: Lanes) -> None:
-        nonlocal over_budget
-        while not ending and over_budget is None:
-            async with lanes.slots:
-                if (job := next(queue, None)) is None:
-                    return
-                try:
-                    await ask(lanes, job, purse, on_outcomes)
-                except BudgetReached as limit:
-                    over_budget = str(limit)
 
     async def work() -> None:
-        nonlocal ending
-        async with open_lanes(spec, key) as lanes:
-            workers = [
-                asyncio.create_task(worker(lanes)) for _ in range(spec.concurrency * len(spec.urls))
-            ]
+        nonlocal over_budget
+        async with open_servers(spec, key) as servers:
+            dialect, workers = servers.dialect, spec.concurrency * len(spec.urls)
+            queue = JobQueue(jobs(dialect), workers, lambda job: fitted(job, dialect))
+            asking = _Asking(servers, queue, purse, on_outcomes)
+            tasks = [asyncio.create_task(asking.work(number)) for number in range(workers)]
             try:
-                await _unless_stopped(workers)
+                await _unless_stopped(tasks)
             except Exception:
-                ending = True
-                if not is_stopped():
-                    await asyncio.wait(workers, timeout=LAST_ANSWERS_SECONDS)
+                queue.close()
+                if asking.in_flight and not is_stopped():
+                    last = [tasks[number] for number in asking.in_flight]
+                    await asyncio.wait(last, timeout=LAST_ANSWERS_SECONDS)
                 raise
             finally:
-                for task in workers:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
+                asking.end()
+                over_budget = asking.over_budget
 
     event_loop.run(work(), on_wait)
     return Asked(purse.paid, over_budget)
@@ -197,97 +248,3 @@ async def _unless_stopped(workers: list[asyncio.Task[None]]) -> None:
         )
         for task in done:
             task.result()
-
-
-async def _complete_one(lanes: Lanes, request: ChatRequest, purse: Purse, give: Give) -> None:
-    try:
-        answer = await _asked(lanes, request, request.prompt.messages, purse)
-    except (BadAnswer, openai.APIError) as error:
-        give([Failure(request.key, reason_of(error, lanes.secret))])
-        return
-    if not is_within(answer, request.max_words):
-        try:
-            answer = await _shorter(lanes, request, answer, purse)
-        except (EndpointDown, EndpointRefused, asyncio.CancelledError):
-            give([replace(answer, finish_reason=TOO_LONG)])  # It came, and is paid for.
-            raise
-    give([answer])
-
-
-async def _asked(
-    lanes: Lanes, request: ChatRequest, messages: tuple[Message, ...], purse: Purse
-) -> Answer:
-    body: dict[str, JsonValue] = {
-        "model": lanes.spec.model,
-        "messages": [{"role": said.role, "content": said.content} for said in messages],
-        "max_tokens": request.max_tokens,
-        **lanes.spec.parameters,
-    }
-    read = sum(tokens_at_most(message.content) for message in messages)
-    size = Size(read, request.max_tokens)
-
-    def check(reply: object) -> Answer:
-        return checked_text(request.key, reply)
-
-    return await lanes.answer("/chat/completions", body, check, size, purse)
-
-
-async def _shorter(lanes: Lanes, request: ChatRequest, long: Answer, purse: Purse) -> Answer:
-    """Asks once more with a reminder; an answer that stays too long is kept, and marked."""
-    reminder = SHORTER.format(words=request.max_words)
-    turns = (
-        Message(role="assistant", content=long.text or ""),
-        Message(role="user", content=reminder),
-    )
-    try:
-        again = await _asked(lanes, request, (*request.prompt.messages, *turns), purse)
-    except (BadAnswer, openai.APIError, BudgetReached):
-        return replace(long, finish_reason=TOO_LONG)
-    kept = again if words_in(again.text or "") < words_in(long.text or "") else long
-    return replace(
-        marked(kept, request.max_words),
-        prompt_tokens=long.prompt_tokens + again.prompt_tokens,
-        completion_tokens=long.completion_tokens + again.completion_tokens,
-    )
-
-
-def _batches(requests: Iterable[EmbeddingRequest], size: int) -> Iterator[list[EmbeddingRequest]]:
-    rest = iter(requests)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
-async def _embed_batch(
-    lanes: Lanes,
-    batch: list[EmbeddingRequest],
-    purse: Purse,
-    give: Give,
-    expected: VectorWidth,
-) -> None:
-    """Gives an outcome for every text. A batch without an answer is halved, because one text may
-    be to blame; not where the server asked us to slow down."""
-    keys = [request.key for request in batch]
-    texts = [request.text for request in batch]
-    body: dict[str, JsonValue] = {
-        "model": lanes.spec.model,
-        "input": [*texts],
-        "encoding_format": "base64",
-        **lanes.spec.parameters,
-    }
-    size = Size(sum(tokens_at_most(text) for text in texts), 0)
-
-    def check(reply: object) -> list[Answer]:
-        return checked_vectors(keys, reply, expected)
-
-    try:
-        answers = await lanes.answer("/embeddings", body, check, size, purse)
-    except (BadAnswer, openai.APIError) as error:
-        if len(batch) == 1 or passing_fault(error) is Fault.RATE_LIMITED:
-            reason = reason_of(error, lanes.secret)
-            give([Failure(key, reason) for key in keys])
-            return
-        half = len(batch) // 2
-        await _embed_batch(lanes, batch[:half], purse, give, expected)
-        await _embed_batch(lanes, batch[half:], purse, give, expected)
-        return
-    give([*answers])

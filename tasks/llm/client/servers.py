@@ -1,216 +1,350 @@
-"""The URLs of one model as one endpoint: who is up and least busy is asked next.
+"""The URLs of one model as one endpoint: the least busy of those that may be asked is asked next.
 
-A lane is one URL with its client and its breaker. A request goes to the lane with the fewest
-requests in flight among those that may be asked. While no lane is up the run pauses: no prompt
-loses a try by it. All shards of the process share lanes and limits, on the asking loop.
+A lane is one URL with its connections and its breaker. While no lane is up the run pauses: no
+prompt loses a try by it. All shards of the process share lanes and limits, on the asking loop.
+
+The first requests of a stage are a probe: a handful in flight until one succeeds. Where none of
+`PROBE_REQUESTS` does, the stage ends with the reason that most of them met.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, NoReturn
 
-import openai
-from pydantic import JsonValue, SecretStr, ValidationError
-from pydantic_core import from_json
-from tenacity import AsyncRetrying
+from pydantic import SecretStr
 
-from tasks.llm.client.answer_checks import BadAnswer, Usage
-from tasks.llm.client.circuit_breaker import FAILED_JOBS, Breaker
-from tasks.llm.client.endpoint_faults import (
-    Fault,
-    passing_fault,
-    refusal,
-    refuses_everything,
-    retry_after,
-    said_by,
-)
+from artifacts.ledger.answers import Role
+from tasks.llm.client.answer_checks import BadAnswerError, Usage, usage_of
+from tasks.llm.client.circuit_breaker import Breaker
+from tasks.llm.client.dialect import Dialect, change_for, written
+from tasks.llm.client.fault_kinds import DOUBTFUL, PASSING, REFUSALS, Fault, Kind, read_reply
+from tasks.llm.client.jobs import Job, Outcome
 from tasks.llm.client.rate_limits import RateLimits
-from tasks.llm.client.retries import Tries
+from tasks.llm.client.refusals import hopeless, refusal
 from tasks.llm.client.stop import EndpointDown
-from tasks.llm.settings.budget import NOTHING, Cost, Purse
-from tasks.llm.settings.llm_config import EndpointSpec
+from tasks.llm.client.transport import Transport
+from tasks.llm.settings.llm_config import NO_KEY, EndpointSpec
+from tasks.llm.settings.urls import shown_url
 
-Body = dict[str, JsonValue]
-Checked = TypeVar("Checked")
+PROBE_REQUESTS = 20
+PROBE_IN_FLIGHT = 4
+FIRST_SUCCESS_SECONDS = 120.0
+"""How long a stage waits for servers of which none has answered it yet, at most."""
+
+STRANGE_REFUSALS = 5
+"""So many in a row, by servers that have answered before: the key is revoked, or the model gone."""
 
 LONGEST_POLL_SECONDS = 0.25
+TOLD_EVERY_SECONDS = 60.0
 
 logger = logging.getLogger("llm4cdsr")
 
 
-class Size(NamedTuple):
-    """The tokens that a request has at most."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass
+@dataclass(eq=False)
 class Lane:
-    """One URL; None is OpenAI's own."""
+    """One URL. ``capacity``: requests in flight that it is trusted with; rate limits halve it."""
 
-    url: str | None
-    breaker: Breaker
-    client: openai.AsyncOpenAI
+    name: str
+    transport: Transport
+    capacity: float
+    breaker: Breaker = field(default_factory=Breaker)
     pending: int = 0
     said: str = ""
+    refused: Fault | None = None
+    has_answered: bool = False
+    strange: set[int] = field(default_factory=set)
+    told_at: float = float("-inf")
 
-    @property
-    def name(self) -> str:
-        return self.url or "OpenAI"
+
+class Turn(NamedTuple):
+    """Leave to send one request. A trial is the only one that a server gets while it is down.
+
+    ``wants_control``: it is to be a request that nothing is wrong with.
+    """
+
+    lane: Lane
+    number: int
+    is_trial: bool
+    wants_control: bool
 
 
-class Lanes:
+class Attempt(NamedTuple):
+    """What came of one request.
+
+    ``tokens`` is None where nothing was answered, and so nothing paid. ``is_down``: a fault says
+    nothing of the job, because its server is down or left out.
+    """
+
+    tokens: Usage | None
+    outcomes: list[Outcome]
+    jobs: list[Job]
+    fault: Fault | None = None
+    is_down: bool = False
+
+
+class Servers:
     """The lanes of one model while they are open. Belongs to the asking loop."""
 
-    def __init__(self, spec: EndpointSpec, key: SecretStr, limits: RateLimits) -> None:
+    def __init__(
+        self, spec: EndpointSpec, key: SecretStr, limits: RateLimits, dialect: Dialect
+    ) -> None:
         self.spec = spec
-        self.secret = key.get_secret_value()
+        self.limits = limits
+        self.dialect = dialect
         self.slots = asyncio.Semaphore(spec.concurrency * len(spec.urls))
-        self._limits = limits
-        self._jobs = itertools.count()
-        # Of two workers, five different requests in a row can't be had soon.
-        failed_jobs = min(FAILED_JOBS, max(2, spec.concurrency))
+        self._secret = key.get_secret_value()
+        self._fields = dict(spec.parameters)
+        self._numbers = itertools.count()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._has_succeeded = False
+        self._ended: Exception | None = None
+        self._sent = self._in_flight = 0
+        self._met: list[Fault] = []
         self._lanes = [
-            Lane(url, Breaker(failed_jobs), _client(spec, url, self.secret)) for url in spec.urls
+            Lane(
+                shown_url(url), Transport(url, self._secret, spec.timeout_seconds), spec.concurrency
+            )
+            for url in spec.urls
         ]
 
-    async def answer(
-        self,
-        route: str,
-        body: Body,
-        check: Callable[[object], Checked],
-        size: Size,
-        purse: Purse,
-    ) -> Checked:
-        """Returns one checked answer, repeating the request where that can help.
+    async def admit(self) -> Turn:
+        """Returns the turn at the least busy lane that may be asked, once there is one.
 
-        ``check`` is given the JSON data that came back, whatever it is.
+        `leave` it afterwards.
 
         Raises:
-            BudgetReached: the request, or another try of it, was not allowed.
-            EndpointDown: no lane came back within the outage limit.
-            EndpointRefused: every other prompt would be refused alike.
-            BadAnswer, openai.APIError: this prompt has no answer.
+            EndpointDown, EndpointRefused: as `attempt`, also where another request met it.
         """
-        tries = Tries(next(self._jobs), self.spec.max_retries)
-        retrying = AsyncRetrying(retry=tries.go_on, wait=tries.pause, reraise=True)
-        return await retrying(self._try, route, body, check, size, purse, tries)
+        while (lane := self._free(time.monotonic())) is None:
+            if self._ended is not None:
+                raise type(self._ended)(*self._ended.args)
+            await self._change()
+        lane.pending += 1
+        number = next(self._numbers)
+        lane.breaker.begin(number)
+        return Turn(lane, number, lane.breaker.is_open, lane.breaker.wants_control)
+
+    def leave(self, turn: Turn) -> None:
+        """Ends what `admit` began."""
+        turn.lane.pending -= 1
+        turn.lane.breaker.abandon(turn.number)
+        if self._waiting:
+            self._wake(1)
 
     async def close(self) -> None:
         """Closes every connection."""
         for lane in self._lanes:
-            await lane.client.close()
+            await lane.transport.close()
 
-    async def _try(
-        self,
-        route: str,
-        body: Body,
-        check: Callable[[object], Checked],
-        size: Size,
-        purse: Purse,
-        tries: Tries,
-    ) -> Checked:
-        reserved, paid = purse.reserve(*size), NOTHING
-        try:
-            await self._limits.wait(sum(size))
-            reply = await self._sent(route, body, tries)
-            paid = _paid(reply, purse)
-            return _well_formed(lambda: check(reply))
-        except BadAnswer:
-            tries.count_bad_answer()
-            raise
-        finally:
-            purse.settle(reserved, paid)
+    async def attempt(self, turn: Turn, job: Job) -> Attempt:
+        """Sends a job's request once.
 
-    async def _sent(self, route: str, body: Body, tries: Tries) -> object:
-        lane = await self._admitted(tries.job)
+        Raises:
+            EndpointDown: no server has answered for too long.
+            EndpointRefused: every other prompt would be refused alike.
+        """
+        changes = self.dialect.changes | job.changes if job.changes else self.dialect.changes
+        body = written(job.body(self.spec.model, self._fields), changes)
         sent_at = time.monotonic()
+        self._sent += 1
+        self._in_flight += 1
         try:
-            # Not by the client's own methods: their types take longer than the rest of our work.
-            # The options name the one key that is shown; by default an admin's would be, too.
-            content = await lane.client.post(
-                route,
-                body=body,
-                cast_to=bytes,
-                options={"security": {"bearer_auth": True}},
-            )
-            # No string comes twice but the names of fields: a cache of all takes longer.
-            reply: object = from_json(content, cache_strings="keys")
-        except _MALFORMED as error:
-            self._answers(lane, sent_at)
-            raise BadAnswer(f"malformed answer: {error}") from error
-        except openai.APIError as error:
-            self._failed(lane, error, tries, sent_at)
-            raise
+            reply = await turn.lane.transport.post(job.route, body)
         finally:
-            lane.pending -= 1
-            lane.breaker.abandon(tries.job)
-        self._answers(lane, sent_at)
-        return reply
+            self._in_flight -= 1
+        found = reply if isinstance(reply, Fault) else read_reply(reply, job.sent(body))
+        if isinstance(found, Fault):
+            return self._fault(turn, job, found, sent_at)
+        tokens = usage_of(found)
+        try:
+            outcomes, jobs = job.read(found)
+        except BadAnswerError as error:
+            return self._fault(turn, job, _of_answer(error, job.texts), sent_at, tokens)
+        self._success(turn, job, sent_at, len(outcomes))
+        return Attempt(tokens, outcomes, jobs)
 
-    async def _admitted(self, job: int) -> Lane:
-        """Returns the least busy lane that may be asked, once there is one."""
-        while True:
-            now = time.monotonic()
-            waits = [lane.breaker.wait(now) for lane in self._lanes]
-            ready = [lane for lane, wait in zip(self._lanes, waits, strict=True) if wait == 0.0]
-            if ready:
-                lane = min(ready, key=lambda lane: lane.pending)
-                lane.pending += 1
-                lane.breaker.begin(job)
-                return lane
-            soonest = min((wait for wait in waits if wait is not None), default=0.0)
-            self._give_up_in_time(now, soonest)
-            await asyncio.sleep(min(soonest or LONGEST_POLL_SECONDS, LONGEST_POLL_SECONDS))
+    def _end(self, error: Exception) -> NoReturn:
+        """Ends the asking of all shards."""
+        self._ended = error
+        self._wake(len(self._waiting))
+        raise error
 
-    def _give_up_in_time(self, now: float, soonest: float) -> None:
-        """Raises `EndpointDown` where every lane is down for too long, or asks us to stay away."""
-        limit = self.spec.outage_seconds
-        since = [lane.breaker.down_since for lane in self._lanes]
-        down = [now - moment for moment in since if moment is not None]
-        if soonest <= limit and (len(down) < len(self._lanes) or min(down) <= limit):
-            return
-        names = ", ".join(lane.name for lane in self._lanes)
-        said = next((lane.said for lane in self._lanes if lane.said), "no answer")
-        raise EndpointDown(
-            f"{self.spec.model} at {names} stopped answering ({said}) and did not come back within "
-            f"{limit / 60:.0f} min. What was answered is kept; start the server and run again to "
-            "go on"
+    def _free(self, now: float) -> Lane | None:
+        if self._ended is not None:
+            return None
+        if not self._has_succeeded:
+            pending = sum(lane.pending for lane in self._lanes)
+            is_sent = self._sent + pending - self._in_flight >= PROBE_REQUESTS
+            if is_sent or pending >= self._probe_width():
+                return None
+        best: Lane | None = None
+        for lane in self._lanes:
+            if lane.refused is not None or lane.pending >= lane.capacity:
+                continue
+            if lane.breaker.wait(now) == 0.0 and (best is None or lane.pending < best.pending):
+                best = lane
+        return best
+
+    def _probe_width(self) -> int:
+        """One, until it is known how the model wants to be asked: what is learnt, is learnt once.
+        Batches hold a handful of texts each, and one that is refused is taken apart alone."""
+        is_known = self.dialect.is_proven or any(
+            fault.kind is not Kind.FIELD for fault in self._met
+        )
+        return PROBE_IN_FLIGHT if is_known and self.spec.role is Role.CHAT else 1
+
+    async def _change(self) -> None:
+        """Returns when another request may be possible."""
+        now = time.monotonic()
+        waits = [lane.breaker.wait(now) for lane in self._lanes if lane.refused is None]
+        soonest = min((wait for wait in waits if wait), default=0.0)
+        self._give_up_in_time(now, soonest)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(waiter)
+        seconds = min(soonest or LONGEST_POLL_SECONDS, LONGEST_POLL_SECONDS)
+        poll = loop.call_later(seconds, _set, waiter)
+        try:
+            await waiter
+        finally:
+            poll.cancel()
+
+    def _wake(self, most: int) -> None:
+        while self._waiting and most:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                most -= 1
+
+    def _success(self, turn: Turn, job: Job, sent_at: float, answered: int) -> None:
+        lane = turn.lane
+        self._lives(lane, sent_at)
+        lane.has_answered = True
+        lane.strange.clear()
+        if lane.capacity < self.spec.concurrency:
+            lane.capacity = min(self.spec.concurrency, lane.capacity + 1 / lane.capacity)
+        if limit := job.origin.took(job.texts, answered):
+            is_certain = job.origin.is_certain
+            self.dialect.limit_batch(limit, self.spec.model, is_certain=is_certain)
+        if job.changes:
+            self.dialect.learn(job.changes, self.spec.model)
+        self.dialect.is_proven = True
+        if not self._has_succeeded:
+            self._has_succeeded = True
+            self._wake(len(self._waiting))
+
+    def _lives(self, lane: Lane, sent_at: float) -> None:
+        """The server answered, be it with a refusal."""
+        was_open, since, now = lane.breaker.is_open, lane.breaker.troubled_since, time.monotonic()
+        lane.breaker.succeeded(sent_at, now)
+        if was_open and not lane.breaker.is_open and since is not None:
+            logger.info("%s answers again after %.0f s; going on", lane.name, now - since)
+
+    def _fault(
+        self, turn: Turn, job: Job, fault: Fault, sent_at: float, tokens: Usage | None = None
+    ) -> Attempt:
+        """Notes a fault of a request; raises what ends the asking."""
+        lane = turn.lane
+        if self._secret != NO_KEY:  # A server may quote the key: it goes no further.
+            fault = replace(fault, words=fault.words.replace(self._secret, "[key]"))
+        lane.said = fault.words
+        is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
+        if self._is_refusal(fault, job):
+            self._refused(lane, job, fault)
+        elif fault.kind is Kind.BUSY:
+            self._limited(lane, fault, sent_at)
+        elif fault.kind in PASSING:
+            self._failed(turn, job, fault, is_suspect)
+        else:
+            self._lives(lane, sent_at)
+        self._count(fault)
+        is_down = lane.refused is not None or (lane.breaker.is_open and not is_suspect)
+        return Attempt(tokens, [], [], fault, is_down)
+
+    def _is_refusal(self, fault: Fault, job: Job) -> bool:
+        """A field that was configured, and is refused, is refused to every prompt."""
+        if fault.kind is not Kind.FIELD or fault.field not in self.spec.fixed_fields:
+            return fault.kind in REFUSALS
+        return change_for(fault.field, self.spec.fixed_fields, job.texts) is None
+
+    def _refused(self, lane: Lane, job: Job, fault: Fault) -> None:
+        """Leaves a lane out; ends the asking where it was the last."""
+        if lane.has_answered and fault.kind in DOUBTFUL:
+            lane.strange.add(id(job.origin))
+            if len(lane.strange) < STRANGE_REFUSALS:
+                return
+        lane.refused = fault
+        others = [other for other in self._lanes if other.refused is None]
+        if not others:
+            self._end(refusal(fault, self.spec, lane.name))
+        logger.warning(
+            "%s is asked no more (%s: %s); %d other URLs go on",
+            lane.name,
+            fault.kind.value,
+            fault.words,
+            len(others),
         )
 
-    def _answers(self, lane: Lane, sent_at: float) -> None:
-        was_open, down_since = lane.breaker.is_open, lane.breaker.down_since
-        lane.breaker.succeeded(sent_at)
-        if was_open and not lane.breaker.is_open and down_since is not None:
-            seconds = time.monotonic() - down_since
-            logger.info("%s answers again after %.0f s; going on", lane.name, seconds)
+    def _limited(self, lane: Lane, fault: Fault, sent_at: float) -> None:
+        now = time.monotonic()
+        if lane.breaker.rate_limited(sent_at, now, fault.retry_after):
+            lane.capacity = max(1.0, min(lane.capacity, lane.pending) / 2)
+            if not self._has_succeeded:
+                lane.capacity = 1.0
+            if now - lane.told_at > TOLD_EVERY_SECONDS:
+                lane.told_at = now
+                logger.warning("%s limits the rate (%s); asking more slowly", lane.name, lane.said)
+        self._give_up_in_time(now, lane.breaker.wait(now) or 0.0)
 
-    def _failed(self, lane: Lane, error: openai.APIError, tries: Tries, sent_at: float) -> None:
-        """Notes a failure; raises `EndpointRefused` for what would fail every prompt alike."""
-        fault = passing_fault(error)
-        if fault is None:
-            self._answers(lane, sent_at)
-            if refuses_everything(error):
-                raise refusal(error, self.spec, lane.url, self.secret) from None
-            return
-        lane.said = said_by(error, self.secret)
-        now, was_open = time.monotonic(), lane.breaker.is_open
-        if fault is Fault.RATE_LIMITED:
-            lane.breaker.rate_limited(now, retry_after(error))
-        else:
-            lane.breaker.failed(tries.job, now, nobody_there=fault is Fault.UNREACHABLE)
-        tries.count_fault(fault, error, lane_is_down=lane.breaker.is_open)
+    def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> None:
+        lane, now, was_open = turn.lane, time.monotonic(), turn.lane.breaker.is_open
+        nobody_there = fault.kind is Kind.UNREACHABLE
+        if nobody_there or was_open or not is_suspect:
+            lane.breaker.failed(id(job.origin), turn.number, now, nobody_there=nobody_there)
         if lane.breaker.is_open and not was_open:
             self._say_down(lane)
+        self._give_up_in_time(now, 0.0)
+
+    def _count(self, fault: Fault) -> None:
+        """Ends a stage in which nothing has succeeded, when the probe is used up."""
+        if self._has_succeeded:
+            return
+        self._met.append(fault)
+        if self._sent >= PROBE_REQUESTS and not self._in_flight:
+            self._end(hopeless(self._met, self.spec, self._names()))
+        self._wake(len(self._waiting))
+
+    def _give_up_in_time(self, now: float, soonest: float) -> None:
+        """Raises `EndpointDown` where every lane is in trouble for too long, or asks us to stay
+        away for longer than an outage is waited for."""
+        limit = patience = self.spec.outage_seconds
+        if not self._has_succeeded:
+            patience = min(limit, FIRST_SUCCESS_SECONDS)
+        lanes = [lane for lane in self._lanes if lane.refused is None]
+        since = [lane.breaker.troubled_since for lane in lanes if lane.breaker.is_in_trouble]
+        ages = [now - moment for moment in since if moment is not None]
+        is_long = len(ages) == len(lanes) and min(ages, default=0.0) > max(patience, 0.0)
+        if not is_long and soonest <= limit:
+            return
+        if not self._has_succeeded and is_long and self._met:
+            self._end(hopeless(self._met, self.spec, self._names()))
+        said = next((lane.said for lane in lanes if lane.said), "no answer")
+        self._end(
+            EndpointDown(
+                f"{self.spec.model} at {self._names()} stopped answering ({said}) and did not come "
+                f"back within {limit / 60:.0f} min. What was answered is kept; start the server "
+                "and run again to go on"
+            )
+        )
 
     def _say_down(self, lane: Lane) -> None:
-        others = [other for other in self._lanes if not other.breaker.is_open]
+        others = [
+            other for other in self._lanes if other.refused is None and not other.breaker.is_open
+        ]
         minutes = self.spec.outage_seconds / 60
         then = (
             f"{len(others)} other URLs go on"
@@ -219,61 +353,19 @@ class Lanes:
         )
         logger.warning("%s does not answer (%s); %s", lane.name, lane.said, then)
 
-
-@asynccontextmanager
-async def open_lanes(spec: EndpointSpec, key: SecretStr) -> AsyncIterator[Lanes]:
-    """Gives the lanes of a model; whoever opens them while they are open shares them."""
-    name = spec.model_dump_json()
-    if (shared := _open.get(name)) is None:
-        limits = _limits.setdefault(
-            name, RateLimits(spec.requests_per_minute, spec.tokens_per_minute)
-        )
-        shared = _open[name] = _Shared(Lanes(spec, key, limits))
-    shared.users += 1
-    try:
-        yield shared.lanes
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            del _open[name]
-            await shared.lanes.close()
+    def _names(self) -> str:
+        return ", ".join(lane.name for lane in self._lanes)
 
 
-@dataclass
-class _Shared:
-    lanes: Lanes
-    users: int = 0
+def _of_answer(error: BadAnswerError, texts: int) -> Fault:
+    if error.vectors is None or texts == 1:
+        kind, limit = Kind.BAD_ANSWER, None
+    else:
+        # One dropped text is that text's fault; a short answer is a limit of the server's.
+        kind, limit = Kind.BATCH, error.vectors if 0 < error.vectors <= texts // 2 else None
+    return Fault(kind, str(error), limit=limit, may_pass=error.may_pass, of_all=error.of_all)
 
 
-_open: dict[str, _Shared] = {}
-_limits: dict[str, RateLimits] = {}
-"""Outlive the lanes: a minute is a minute, also where one stage ends and the next begins."""
-
-_MALFORMED = (openai.APIResponseValidationError, ValueError, TypeError, AttributeError)
-"""What a body that is no JSON, or JSON of another shape, reaches us as."""
-
-
-def _client(spec: EndpointSpec, url: str | None, secret: str) -> openai.AsyncOpenAI:
-    # Every try is ours, so that a server that is down can be told from a prompt that is bad.
-    return openai.AsyncOpenAI(
-        base_url=url, api_key=secret, timeout=spec.timeout_seconds, max_retries=0
-    )
-
-
-def _well_formed(check: Callable[[], Checked]) -> Checked:
-    try:
-        return check()
-    except BadAnswer:
-        raise
-    except _MALFORMED as error:
-        raise BadAnswer(f"malformed answer: {error}") from error
-
-
-def _paid(reply: object, purse: Purse) -> Cost:
-    """What the server says it counted; a reply without it is a request all the same."""
-    said = reply.get("usage") if isinstance(reply, dict) else None
-    try:
-        usage = Usage.model_validate(said or {})
-    except ValidationError:
-        usage = Usage()
-    return purse.cost(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

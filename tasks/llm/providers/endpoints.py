@@ -36,6 +36,7 @@ from tasks.llm.settings.llm_config import (
     Provider,
     key_in,
 )
+from tasks.llm.settings.request_fields import deciding
 
 DEFAULT_MODELS = {
     (Provider.LOCAL, Role.CHAT): CHAT_MODEL_NAME,
@@ -207,7 +208,7 @@ def _endpoint(
     provider = resolve_provider(config, settings.base_url)
     if provider in (Provider.LOCAL, Provider.DUMMY):
         # Asked for by name, they answer themselves: what is configured for others stays out.
-        settings = settings.model_copy(update={"base_url": None, "model": None})
+        settings = settings.model_copy(update={"base_url": None, "model": None, "parameters": {}})
     model = settings.model or DEFAULT_MODELS[provider, role]
     if settings.base_url and not settings.model:
         variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
@@ -216,7 +217,7 @@ def _endpoint(
             f"{settings.base_url} is configured without a model: set {variable} to one that "
             f"GET {one}/models lists"
         )
-    parameters = _parameters(provider, settings)
+    parameters = _parameters(provider, settings) | settings.parameters
     is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
     price = FREE if is_ours else price_of(model, config.prices)
     if price is None and config.budget.max_usd is not None:
@@ -241,6 +242,8 @@ def _endpoint(
             key_variable=_key_variable(provider, settings.base_url),
             key_secret=config.api_key_secret if provider is Provider.OPENAI else None,
             parameters=parameters,
+            fixed_fields=tuple(settings.parameters),
+            role=role,
         )
 
     dummies = (dummy_models.CHAT_MODEL, dummy_models.EMBEDDING_MODEL)
@@ -248,7 +251,7 @@ def _endpoint(
     in_batches = batches.get(provider)
     return Endpoint(
         model,
-        parameters,
+        deciding(parameters),
         notes,
         spec,
         price,

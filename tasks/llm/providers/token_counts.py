@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import httpx
 
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
+from tasks.llm.settings.urls import key_headers, root_of
+from tasks.system.proxies import proxy_for
 
 BYTES_PER_TOKEN = 4.0
 SAMPLE = 64
@@ -55,11 +57,12 @@ class _Counted:
 
 
 def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
-    root = str(spec.urls[0]).removesuffix("/v1")
-    headers = {"Authorization": f"Bearer {api_key(spec).get_secret_value()}"}
+    url = str(spec.urls[0])
+    root, headers = root_of(url), key_headers(url, api_key(spec).get_secret_value())
     tokens = 0
     try:
-        with httpx.Client(headers=headers, timeout=10) as client:
+        proxy = proxy_for(root)
+        with httpx.Client(headers=headers, timeout=10, proxy=proxy, trust_env=False) as client:
             for text in sample:
                 body = {"model": spec.model, "prompt": text}
                 tokens += int(

@@ -3,14 +3,17 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
-from pydantic import Field, JsonValue, SecretStr
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, SecretStr, StringConstraints
 
+from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
 from prompts.render import Language
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
+from tasks.llm.settings.request_fields import RequestFields
+from tasks.llm.settings.urls import without_credentials
 
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
@@ -31,12 +34,16 @@ class Provider(StrEnum):
     DUMMY = "dummy"
 
 
+UrlList = Annotated[str, StringConstraints(pattern=URL_LIST), AfterValidator(without_credentials)]
+
+
 class ChatConfig(Strict):
     """The model that writes profiles."""
 
-    base_url: str | None = Field(
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_url: UrlList | None = Field(
         default=None,
-        pattern=URL_LIST,
         description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
         "share the work.",
     )
@@ -54,6 +61,9 @@ class ChatConfig(Strict):
     summarize_words: int = Field(
         default=100, ge=1, description="A longer profile is asked for once more, shorter."
     )
+    parameters: RequestFields = Field(
+        default={}, description="Further fields of each request; null leaves out one of ours."
+    )
     concurrency: int = Field(default=64, ge=1, description="Requests in flight at one URL.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
     requests_per_minute: float | None = Field(
@@ -67,14 +77,20 @@ class ChatConfig(Strict):
 class EmbeddingConfig(Strict):
     """The model that turns item texts and profiles into vectors."""
 
-    base_url: str | None = Field(
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_url: UrlList | None = Field(
         default=None,
-        pattern=URL_LIST,
         description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
         "share the work.",
     )
     model: str | None = Field(default=None, description="Its name at that URL.")
-    batch_size: int = Field(default=64, ge=1, description="Texts a request.")
+    batch_size: int = Field(
+        default=64, ge=1, description="Texts a request; a smaller limit of the server's is learnt."
+    )
+    parameters: RequestFields = Field(
+        default={}, description="Further fields of each request; null leaves out one of ours."
+    )
     concurrency: int = Field(default=8, ge=1, description="Requests in flight at one URL.")
     timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
     requests_per_minute: float | None = Field(
@@ -87,6 +103,8 @@ class EmbeddingConfig(Strict):
 
 class LlmConfig(Strict):
     """Everything about the LLM side of a run."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     provider: Provider = Provider.AUTO
     chat: ChatConfig = ChatConfig()
@@ -133,8 +151,13 @@ class LlmConfig(Strict):
 
 
 class EndpointSpec(Strict):
-    """One reachable model: what a shard needs to know, and nothing secret."""
+    """One reachable model: what a shard needs to know, and nothing secret.
 
+    ``fixed_fields`` are those of ``parameters`` that were configured: they are not left out where
+    a server refuses them.
+    """
+
+    role: Role = Role.CHAT
     base_url: str | None
     model: str
     concurrency: int
@@ -148,6 +171,7 @@ class EndpointSpec(Strict):
     key_variable: str | None = None
     key_secret: str | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    fixed_fields: tuple[str, ...] = ()
 
     @property
     def urls(self) -> tuple[str | None, ...]:

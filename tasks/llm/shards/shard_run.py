@@ -27,16 +27,10 @@ from prompts.render import ChatPrompt
 from tasks.frame import progress
 from tasks.frame.prefect_link import has_given_up
 from tasks.llm.client import event_loop
-from tasks.llm.client.ask import (
-    ChatRequest,
-    EmbeddingRequest,
-    Failure,
-    Outcome,
-    complete,
-    embed,
-    require_server,
-)
-from tasks.llm.client.servers import open_lanes
+from tasks.llm.client.ask import complete, embed, require_server
+from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Failure, Outcome
+from tasks.llm.client.open_servers import open_servers
+from tasks.llm.client.servers import PROBE_REQUESTS
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key
@@ -60,7 +54,7 @@ def connected(spec: EndpointSpec) -> Iterator[None]:
     # while answers come and go, would take a fifth of this process's time.
     gc.freeze()
     try:
-        with event_loop.held(open_lanes(spec, api_key(spec))):
+        with event_loop.held(open_servers(spec, api_key(spec))):
             yield
     finally:
         gc.unfreeze()
@@ -167,6 +161,7 @@ def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
 def _answered(shard: Shard) -> ShardOutcome:
     length = shard.stop - shard.start
     rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
+    rows = _probe_first(rows, PROBE_REQUESTS if shard.role is Role.CHAT else shard.spec.batch_size)
     spending = spending_of(shard.spending_token)
     failures: list[tuple[str, str]] = []
     answered, shown = 0, 0
@@ -200,6 +195,14 @@ def _answered(shard: Shard) -> ShardOutcome:
         answered=answered,
         over_budget=asked.over_budget,
     )
+
+
+def _probe_first(rows: pl.DataFrame, prompts: int) -> pl.DataFrame:
+    """The first prompts of a stage show whether any can be answered: they are drawn evenly from the
+    shard, so that a stretch of bad ones does not pass for all."""
+    number = pl.int_range(pl.len())
+    step = max(1, rows.height // prompts)
+    return rows.sort((number % step != 0).cast(pl.Int8), maintain_order=True)
 
 
 def _chat_requests(rows: pl.DataFrame, shard: Shard) -> Iterator[ChatRequest]:

@@ -5,9 +5,9 @@ import os
 import httpx
 import pytest
 
-from flows.cli.entry import spare_this_machine_the_proxy
 from tasks.llm.providers.dummy_endpoint import running_dummy_endpoint
 from tasks.system.free_port import free_port
+from tasks.system.proxies import tame_proxy_variables
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -17,13 +17,13 @@ def test_a_companys_proxy_is_not_asked_for_servers_of_this_machine(
 ) -> None:
     monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")  # nobody listens there
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # So that what is set here is taken back.
         if spared is not None:
             monkeypatch.setenv(name, spared)
     with running_dummy_endpoint() as server:
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.base_url}/models")
-        spare_this_machine_the_proxy()
+        tame_proxy_variables()
         assert httpx.get(f"{server.base_url}/models").status_code == 200
     if spared is not None:
         assert os.environ["NO_PROXY"].split(",")[0] == spared

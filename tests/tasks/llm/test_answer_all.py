@@ -33,7 +33,7 @@ from tasks.llm.answer_all import (
     outcome_of,
 )
 from tasks.llm.client import retries
-from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.providers.dummy_endpoint import running_app, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
@@ -187,19 +187,20 @@ def test_what_a_killed_run_spooled_is_deleted_and_what_a_living_one_did_is_not(
 def test_a_shard_that_fails_ends_those_not_begun_and_waits_for_the_one_beside_it(
     store: Store, in_flow: InFlow
 ) -> None:
-    app, first_asked, refused = FastAPI(openapi_url=None), asyncio.Event(), asyncio.Event()
+    app, all_asked, refused = FastAPI(openapi_url=None), asyncio.Event(), asyncio.Event()
     asked: set[str] = set()
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> JSONResponse:
         text = (await request.json())["messages"][-1]["content"]
         asked.add(text)
-        if text == TEXTS[0]:
-            first_asked.set()
+        if asked >= set(TEXTS[:3]):
+            all_asked.set()
+        if text == TEXTS[1]:
             await refused.wait()
             await asyncio.sleep(0.5)
         if text == TEXTS[4]:
-            await first_asked.wait()
+            await all_asked.wait()
             refused.set()
             return JSONResponse({"error": {"message": "no"}}, 401)
         message = {"role": "assistant", "content": "fine"}
@@ -223,14 +224,14 @@ def test_vectors_of_another_width_than_the_ledgers_never_enter_it(
         in_flow(lambda: embed_all(TEXTS[:2], endpoint, store))
         wrong = (Fault.WRONG_LENGTH,) * 1_000
         server.plan = FaultPlan(by_word={"tea": wrong})
-        found = in_flow(lambda: embed_all(TEXTS, endpoint, store))
+        found = in_flow(lambda: embed_all(TEXTS[:8], endpoint, store))
         assert found.answers.height == 2
-        assert found.failures.height == 7
+        assert found.failures.height == 6
         assert "383" in found.failures[col.REASON][0]
         server.plan = FaultPlan()
-        mended = in_flow(lambda: embed_all(TEXTS, endpoint, store))
-        assert server.requests_to(EMBEDDINGS) == 2 + 3 * 7 + 7
-    assert mended.answers["vector"].bin.size().to_list() == [384 * 4] * 9
+        mended = in_flow(lambda: embed_all(TEXTS[:8], endpoint, store))
+        assert server.requests_to(EMBEDDINGS) == 2 + 3 * 6 + 6
+    assert mended.answers["vector"].bin.size().to_list() == [384 * 4] * 8
 
 
 def test_a_ledger_with_two_widths_is_refused(store: Store) -> None:

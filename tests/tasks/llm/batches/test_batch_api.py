@@ -31,7 +31,7 @@ from tasks.llm.batches.batch_folders import (
 from tasks.llm.batches.openai_api import BatchRefused
 from tasks.llm.batches.vllm_batch import VllmBatchFailed
 from tasks.llm.client.answer_checks import TOO_LONG
-from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.client.stop import AskingStopped, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.dummy_models import CHAT_MODEL

@@ -6,13 +6,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from artifacts.ledger.answers import Answer
 from prompts.render import ChatPrompt, Message
-from tasks.llm.client.ask import (
-    ChatRequest,
-    EmbeddingRequest,
-    Outcome,
-    complete,
-    embed,
-)
+from tasks.llm.client.ask import complete, embed
+from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Outcome
 from tasks.llm.providers.dummy_endpoint import (
     embed_texts,
     write_answer,
@@ -59,7 +54,7 @@ def answering(status: int, body: object) -> FastAPI:
     @app.post("/v1/{route:path}")
     async def answer(route: str) -> Response:
         if isinstance(body, str):
-            return PlainTextResponse(body, status, media_type="text/html")
+            return PlainTextResponse(body, status, media_type="application/json")
         return JSONResponse(body, status)
 
     return app

@@ -1,55 +1,123 @@
-"""Answers that are not what was asked for, told by their form alone."""
+"""Texts that are not what was asked for, told by their form alone."""
 
-import base64
-
-import numpy as np
 import pytest
+from pydantic import JsonValue
 
-from tasks.llm.client.answer_checks import BadAnswer, VectorWidth, checked_vectors
+from tasks.llm.client.answer_checks import BadAnswerError, Usage, checked_text, usage_of
 
-
-def reply(*vectors: bytes | list[float]) -> dict[str, object]:
-    data = [
-        {"index": index, "embedding": base64.b64encode(v).decode() if isinstance(v, bytes) else v}
-        for index, v in enumerate(vectors)
-    ]
-    return {"data": data, "usage": {"prompt_tokens": 7}}
+TEXT = "The person likes oats."
+THOUGHT: JsonValue = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
 
 
-def numbers(*values: float) -> bytes:
-    return np.asarray(values, "<f4").tobytes()
+def reply(message: JsonValue, finish: JsonValue = "stop", usage: JsonValue = None) -> JsonValue:
+    choice: JsonValue = {"index": 0, "message": message, "finish_reason": finish}
+    return {"choices": [choice], "usage": usage}
 
 
-def test_base64_and_lists_give_the_same_vectors() -> None:
-    rows = ((1.0, -2.5, 3.0), (0.25, 0.0, 4.0))
-    told = checked_vectors(["a", "b"], reply(*(numbers(*row) for row in rows)), VectorWidth(None))
-    listed = checked_vectors(["a", "b"], reply(*(list(row) for row in rows)), VectorWidth(None))
-    for one, other, row in zip(told, listed, rows, strict=True):
-        for answer in (one, other):
-            assert answer.vector is not None
-            assert answer.vector.tolist() == list(row)
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT,
+        f"\n {TEXT} \n",
+        [{"type": "text", "text": TEXT}],
+        [{"type": "text", "text": "The person "}, {"type": "text", "text": "likes oats."}],
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "text", "text": TEXT},
+        ],
+        [{"type": "reasoning", "text": "hm"}, {"type": "output_text", "text": TEXT}],
+        ["The person ", "likes oats."],
+        {"type": "text", "text": TEXT},
+        [{"text": TEXT}],
+        [{"type": "text", "text": f"<think>hm</think>{TEXT}"}],
+        [{"type": "text", "text": TEXT}, {"type": "reference", "reference_ids": [1]}],
+    ],
+    ids=str,
+)
+def test_the_text_of_an_answer_is_found_in_whichever_form(content: JsonValue) -> None:
+    answer = checked_text("k", reply({"role": "assistant", "content": content}))
+    assert (answer.text, answer.finish_reason) == (TEXT, "stop")
 
 
-def test_vectors_that_are_cut_within_a_number_are_refused_also_where_their_bytes_add_up() -> None:
-    cut = numbers(1.0, 2.0, 3.0)[:-1]
-    with pytest.raises(BadAnswer, match="within a number"):
-        checked_vectors(["a", "b", "c", "d"], reply(cut, cut, cut, cut), VectorWidth(None))
+@pytest.mark.parametrize(
+    ("message", "finish"),
+    [
+        ({"content": "<think>\nOkay, so"}, "length"),
+        ({"content": "<think>hm</think>"}, "stop"),
+        ({"content": None, "reasoning_content": "Okay, so"}, "length"),
+        ({"content": "", "reasoning": "Okay, so"}, "stop"),
+        (
+            {
+                "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}],
+                "reasoning": "x",
+            },
+            "length",
+        ),
+    ],
+    ids=str,
+)
+def test_an_answer_of_nothing_but_reasoning_fails_and_says_what_to_set(
+    message: JsonValue, finish: str
+) -> None:
+    with pytest.raises(BadAnswerError, match="LLM4CDSR_CHAT_PARAMETERS") as raised:
+        checked_text("k", reply(message, finish))
+    assert not raised.value.may_pass
 
 
-def test_vectors_without_numbers_are_refused() -> None:
-    with pytest.raises(BadAnswer, match="zero or not finite"):
-        checked_vectors(["a", "b"], reply(b"", b""), VectorWidth(None))
+def test_a_limit_that_went_into_hidden_reasoning_is_told_so() -> None:
+    spent: JsonValue = {"prompt_tokens": 9, "completion_tokens": 80}
+    with pytest.raises(BadAnswerError, match="nothing but the model's reasoning"):
+        checked_text("k", reply({"content": ""}, "length", spent))
 
 
-def test_one_bad_vector_among_good_ones_is_found() -> None:
-    good = numbers(1.0, 2.0)
-    for bad in (numbers(0.0, 0.0), numbers(1.0, float("nan")), numbers(float("inf"), 1.0)):
-        with pytest.raises(BadAnswer, match="zero or not finite"):
-            checked_vectors(["a", "b", "c"], reply(good, bad, good), VectorWidth(2))
+@pytest.mark.parametrize(
+    ("message", "finish", "may_pass"),
+    [
+        ({"content": ""}, "stop", True),
+        ({"content": None}, None, True),
+        ({"content": 7}, "stop", True),
+        (None, "stop", True),
+        ({"content": "", "refusal": "I cannot"}, "stop", False),
+        ({"content": ""}, "content_filter", False),
+    ],
+    ids=str,
+)
+def test_an_answer_without_a_text_is_refused(
+    message: JsonValue, finish: JsonValue, may_pass: bool
+) -> None:
+    with pytest.raises(BadAnswerError) as raised:
+        checked_text("k", reply(message, finish))
+    assert raised.value.may_pass == may_pass
 
 
-def test_the_first_width_binds_the_later_ones() -> None:
-    width = VectorWidth(None)
-    checked_vectors(["a"], reply(numbers(1.0, 2.0)), width)
-    with pytest.raises(BadAnswer, match="3 numbers came back where earlier ones have 2"):
-        checked_vectors(["b"], reply(numbers(1.0, 2.0, 3.0)), width)
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 9}, (10, 9)),
+        ({"prompt_tokens": 10.5, "completion_tokens": 9.0}, (11, 9)),
+        ({"prompt_tokens": "10", "completion_tokens": "9.0"}, (10, 9)),
+        ({"prompt_tokens": None}, (0, 0)),
+        ({"prompt_tokens": 10, "completion_tokens_details": None}, (10, 0)),
+        ({"prompt_tokens": True, "completion_tokens": [1]}, (0, 0)),
+        ({"prompt_tokens": -4, "completion_tokens": float("nan")}, (0, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 10**30}, (0, 0)),
+        ({"prompt_tokens": "many"}, (0, 0)),
+        ({}, (0, 0)),
+        (None, (0, 0)),
+        ([], (0, 0)),
+    ],
+    ids=str,
+)
+def test_tokens_are_counted_in_any_form_of_a_number_and_none_costs_an_answer(
+    usage: JsonValue, expected: tuple[int, int]
+) -> None:
+    body = reply({"content": TEXT}, usage=usage)
+    assert usage_of(body) == Usage(*expected)
+    answer = checked_text("k", body)
+    assert (answer.prompt_tokens, answer.completion_tokens) == expected
+
+
+@pytest.mark.parametrize("body", [None, [], "x", {}, {"choices": []}, {"choices": [None]}], ids=str)
+def test_what_is_no_completion_is_refused(body: JsonValue) -> None:
+    with pytest.raises(BadAnswerError):
+        checked_text("k", body)

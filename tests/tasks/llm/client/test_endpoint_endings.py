@@ -10,12 +10,9 @@ from fastapi.responses import JSONResponse, Response
 
 from artifacts.ledger.answers import Answer, Role
 from tasks.llm.client.answer_checks import TOO_LONG
-from tasks.llm.client.ask import (
-    ChatRequest,
-    Outcome,
-    complete,
-)
-from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.ask import complete
+from tasks.llm.client.jobs import ChatRequest, Outcome
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.client.stop import AskingStopped, stop_asking
 from tasks.llm.providers.dummy_endpoint import (
     running_app,

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from artifacts.ledger.answers import Role
-from tasks.llm.client.endpoint_faults import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefused
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
 )

@@ -9,10 +9,8 @@ import pytest
 
 from artifacts.ledger.answers import Role
 from tasks.llm.client import retries
-from tasks.llm.client.ask import (
-    Outcome,
-    complete,
-)
+from tasks.llm.client.ask import complete
+from tasks.llm.client.jobs import Outcome
 from tasks.llm.client.stop import EndpointDown
 from tasks.llm.providers.dummy_endpoint import (
     running_dummy_endpoint,

@@ -1,0 +1,91 @@
+"""Removes the reasoning that models leave in the text of their answers.
+
+Known forms: tags such as ``<think>…</think>`` (also ``[THINK]``, ``◁think▷``, ``<|…|>``), of which
+a chat template may have swallowed the first; the channels of harmony (gpt-oss), with their marks
+or with the bare words that are left where a server strips them; Granite's sentences.
+"""
+
+import re
+
+
+class UnfinishedReasoning(ValueError):
+    """The answer ends within its reasoning: the text that was asked for never came."""
+
+
+def without_reasoning(text: str) -> str:
+    """Returns the text that follows the reasoning, without marks; as it is where there is none.
+
+    Raises:
+        UnfinishedReasoning: reasoning began and did not end.
+    """
+    if _ANY_MARK.search(text) is None:
+        return text.strip()
+    if _CHANNEL in text:
+        text = _final_channel(text)
+    elif (found := _BARE_CHANNELS.match(text)) or (found := _GRANITE.match(text)):
+        text = _found_after(found["final"])
+    return _SPECIAL.sub("", _outside_tags(text)).strip()
+
+
+_NAMES = (
+    r"think|thinking|thoughts?|reasoning|reason|reflection|analysis|scratch_?pad|inner_monologue"
+)
+_OPENING = (
+    rf"<\s*(?:\w+:)?(?:{_NAMES})(?:\s[^<>]*)?(?<!/)>|\[(?:think|thinking|reasoning)\]|◁think▷|"
+    r"<\|(?:begin_of_thought|begin_of_reasoning|start_thinking|think|thinking)\|>"
+)
+_CLOSING = (
+    rf"<\s*/\s*(?:\w+:)?(?:{_NAMES})\s*>|\[/(?:think|thinking|reasoning)\]|◁/think▷|"
+    r"<\|(?:end_of_thought|end_of_reasoning|end_thinking|/think|/thinking)\|>"
+)
+_CHANNEL = "<|channel|>"
+_TAG = re.compile(rf"(?P<opens>{_OPENING})|{_CLOSING}", re.IGNORECASE)
+_MESSAGE = re.compile(
+    r"<\|channel\|>\s*(?P<name>\w+)(?:(?!<\|message\|>).)*<\|message\|>(?P<said>.*?)"
+    r"(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
+    re.DOTALL,
+)
+_BARE_CHANNELS = re.compile(
+    r"\s*analysis(?=[A-Z\"'])(?:(?!assistant\s*final).)*(?:assistant\s*final(?P<final>.*))?\Z",
+    re.DOTALL,
+)
+_GRANITE = re.compile(
+    r"\s*Here(?:'s| is) my thought process:(?:(?!Here(?:'s| is) my response:).)*"
+    r"(?:Here(?:'s| is) my response:(?P<final>.*))?\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+_SPECIAL = re.compile(r"<\|[a-z_]+\|>|</?answer>|</s>|<(?:think|thinking)\s*/>", re.IGNORECASE)
+_ANY_MARK = re.compile(
+    rf"{_OPENING}|{_CLOSING}|<\|[a-z_]+\|>|</?answer>|</s>|<think|\A\s*analysis[A-Z\"']"
+    r"|\A\s*Here(?:'s| is) my thought process:",
+    re.IGNORECASE,
+)
+
+
+def _outside_tags(text: str) -> str:
+    """A closing tag that nothing opened ends a reasoning that began with the text."""
+    visible: list[str] = []
+    start, is_inside = 0, False
+    for tag in _TAG.finditer(text):
+        if tag["opens"]:
+            if not is_inside:
+                visible.append(text[start : tag.start()])
+            is_inside = True
+            continue
+        if not is_inside:
+            visible.clear()
+        start, is_inside = tag.end(), False
+    if is_inside:
+        raise UnfinishedReasoning
+    return "".join(visible) + text[start:]
+
+
+def _final_channel(text: str) -> str:
+    said = {message["name"]: message["said"] for message in _MESSAGE.finditer(text)}
+    return _found_after(said.get("final"))
+
+
+def _found_after(final: str | None) -> str:
+    if final is None:
+        raise UnfinishedReasoning
+    return final

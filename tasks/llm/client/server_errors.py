@@ -1,0 +1,150 @@
+"""Reads the error that a server reports, in whichever of the usual forms it does.
+
+OpenAI's ``{"error": {…}}`` also arrives as a text (TEI, Ollama), in a list (Gemini), in a choice
+(OpenRouter), or with the fields at the top (Mistral, DashScope, Azure); FastAPI reports ``detail``.
+All of them come with status 200 too.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+_NAMED_STATUS = {
+    "resource_exhausted": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "insufficient_quota": 402,
+    "insufficient_balance": 402,
+    "payment_required": 402,
+    "unauthenticated": 401,
+    "unauthorized": 401,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_denied": 403,
+    "permission_error": 403,
+    "not_found": 404,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "invalid_argument": 400,
+    "invalid_request_error": 400,
+    "unavailable": 503,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+    "deadline_exceeded": 504,
+    "timeout": 504,
+    "internal": 500,
+    "internal_error": 500,
+    "internal_server_error": 500,
+    "server_error": 500,
+    "api_error": 500,
+}
+
+
+class ServerError(NamedTuple):
+    """An error in the server's words.
+
+    ``status`` is the number in the body (None where it has none); ``names`` are its codes and types
+    in lower case; ``field`` is the field of the request that it blames.
+    """
+
+    words: str
+    status: int | None
+    names: tuple[str, ...]
+    field: str | None
+
+    @property
+    def named_status(self) -> int | None:
+        """The status that the body has in numbers or else in words."""
+        if self.status is not None:
+            return self.status
+        return next((_NAMED_STATUS[name] for name in self.names if name in _NAMED_STATUS), None)
+
+
+def error_in(body: JsonValue) -> ServerError | None:
+    """Returns the error that a JSON body reports; None where it reports none."""
+    if isinstance(body, list):
+        return error_in(body[0]) if body and isinstance(body[0], dict) else None
+    if not isinstance(body, dict):
+        return None
+    for name in ("error", "errors"):
+        if body.get(name):
+            return _error_of(body[name], body)
+    if in_choice := _error_in_choice(body):
+        return in_choice
+    if "choices" in body or "data" in body:
+        return None
+    if body.get("object") == "error" or any(name in body for name in ("message", "msg", "detail")):
+        return _error_of(body, {})
+    return None
+
+
+def _error_in_choice(body: Mapping[str, JsonValue]) -> ServerError | None:
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    error = first.get("error") if isinstance(first, dict) else None
+    return _error_of(error, {}) if error else None
+
+
+def _error_of(error: JsonValue, around: Mapping[str, JsonValue]) -> ServerError:
+    if isinstance(error, list) and error:
+        error = error[0]
+    if not isinstance(error, dict):
+        return ServerError(str(error), _status(around), _names(around), None)
+    detail = error.get("detail")
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
+        return _invalid_field(detail[0])
+    words = _first_text(error, "message", "msg", "detail", "error", "title", "reason")
+    if upstream := _upstream_words(error):
+        words = f"{words}: {upstream}" if words else upstream
+    names = (*_names(error), *_names(around))
+    status = _status(error) or _status(around)
+    field = error.get("param")
+    return ServerError(
+        words or ", ".join(names) or "an error without words",
+        status,
+        names,
+        field if isinstance(field, str) and field else None,
+    )
+
+
+def _invalid_field(detail: Mapping[str, JsonValue]) -> ServerError:
+    """FastAPI's report of a field that is not valid."""
+    location = detail.get("loc")
+    path = [str(part) for part in location] if isinstance(location, list) else []
+    path = path[1:] if path[:1] == ["body"] else path
+    words = f"{'.'.join(path)}: {detail.get('msg')}"
+    return ServerError(words, None, _names(detail), ".".join(path) or None)
+
+
+def _upstream_words(error: Mapping[str, JsonValue]) -> str | None:
+    """What the provider behind a router said."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return raw if isinstance(raw, str) else None
+
+
+def _first_text(error: Mapping[str, JsonValue], *names: str) -> str:
+    found = (error.get(name) for name in names)
+    return next((str(value) for value in found if value and not isinstance(value, list)), "")
+
+
+def _names(error: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    values = (error.get(name) for name in ("code", "type", "status", "error_type", "object"))
+    return tuple(
+        value.lower()
+        for value in values
+        if isinstance(value, str) and value and not value.isdigit() and value != "error"
+    )
+
+
+def _status(error: Mapping[str, JsonValue]) -> int | None:
+    for name in ("code", "status", "statusCode", "status_code", "http_status"):
+        value = error.get(name)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            return value
+    return None

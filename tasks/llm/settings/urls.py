@@ -1,0 +1,73 @@
+"""The address of a route behind a configured URL, and what of a URL may be shown."""
+
+import os
+import re
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+OPENAI_URL = "https://api.openai.com/v1"
+CHAT_ROUTE = "/chat/completions"
+EMBEDDINGS_ROUTE = "/embeddings"
+API_VERSION = "api-version"
+"""In the query of a URL: Azure's form, which also wants the key in a header of its own."""
+
+_CREDENTIAL = re.compile(r"key|token|secret|sig|password|auth|credential", re.IGNORECASE)
+
+
+def base_of(url: str | None) -> str:
+    """Returns the URL of an endpoint; None stands for OpenAI's own, or OPENAI_BASE_URL."""
+    return url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL
+
+
+def address(url: str | None, route: str) -> str:
+    """Returns the address of a route; a query such as ``?api-version=…`` stays behind the path.
+
+    A URL that was copied with a route at its end is understood.
+    """
+    parts = urlsplit(base_of(url))
+    path = parts.path.rstrip("/")
+    for known in (CHAT_ROUTE, EMBEDDINGS_ROUTE):
+        path = path.removesuffix(known)
+    return urlunsplit((parts.scheme, parts.netloc, path + route, parts.query, ""))
+
+
+def root_of(url: str) -> str:
+    """Returns a server's address without ``/v1``, where vLLM has routes of its own."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def shown_url(url: str | None) -> str:
+    """Returns a URL for messages, without name, password and query."""
+    if url is None and not os.environ.get("OPENAI_BASE_URL"):
+        return "OpenAI"
+    parts = urlsplit(base_of(url))
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def key_headers(url: str | None, key: str) -> dict[str, str]:
+    """Returns the headers that show the key to a server."""
+    if API_VERSION in dict(parse_qsl(urlsplit(base_of(url)).query, keep_blank_values=True)):
+        return {"api-key": key}
+    headers = {"Authorization": f"Bearer {key}"}
+    if url is None:  # Whom OpenAI bills.
+        for name, variable in _BILLED.items():
+            if value := os.environ.get(variable, "").strip():
+                headers[name] = value
+    return headers
+
+
+def without_credentials(urls: str) -> str:
+    """Returns URLs; raises ValueError, without quoting it, for one that holds a key."""
+    for url in urls.split(","):
+        parts = urlsplit(url.strip())
+        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+        if "@" in parts.netloc or any(_CREDENTIAL.search(name) for name in names):
+            raise ValueError(
+                "a URL is shown in messages and must hold no key or password; leave it out and "
+                "set LLM4CDSR_API_KEY"
+            )
+    return urls
+
+
+_BILLED = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
