@@ -86,6 +86,11 @@ def link() -> Link | None:
     return _links[-1] if _links else None
 
 
+def _link_to(request: Request) -> Link | None:
+    """Returns the watched way to the server that the request is for; others are as before."""
+    return next((to for to in reversed(_links) if str(request.url).startswith(to.api_url)), None)
+
+
 def has_given_up() -> bool:
     """Returns whether this process has ever given a server up."""
     return _nothing_more.is_set()
@@ -192,7 +197,7 @@ def _obey_the_deadline() -> None:
 def _sync_send(send: SyncSend) -> SyncSend:
     @wraps(send)
     def within_deadline(client: PrefectHttpxSyncClient, request: Request, **given: Any) -> Response:
-        while to := link():
+        while to := _link_to(request):
             to.refuse_if_gone()
             answer = _in_a_thread(partial(send, client, request, **given))
             while not answer.done():
@@ -226,7 +231,7 @@ def _async_send(send: AsyncSend) -> AsyncSend:
     async def within_deadline(
         client: PrefectHttpxAsyncClient, request: Request, **given: Any
     ) -> Response:
-        while to := link():
+        while to := _link_to(request):
             if to.given_up and request.url.path.endswith(LOGS):
                 return Response(201, request=request)  # The lines are in the terminal.
             to.refuse_if_gone()

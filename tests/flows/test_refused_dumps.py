@@ -41,7 +41,7 @@ def test_a_refused_dump_costs_no_request_and_leaves_no_trace(
     dump = ("--interactions", as_csv(tmp_path / "e.csv", rows))
     described = ("--items", as_csv(tmp_path / "i.csv", items))
     done = subprocess.run(
-        [sys.executable, "-m", "flows.entry", "refresh", *dump, *described, "--clusters", "2"],
+        [sys.executable, "-m", "flows.cli.entry", "refresh", *dump, *described, "--clusters", "2"],
         cwd=tmp_path,
         env=Shop(tmp_path, prefect_server).environment(stub),
         capture_output=True,

@@ -6,12 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+import tasks.ingest as ingest_stage
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from prompts.render import Language
 from tasks import embed as embed_stage
+from tasks.dump.trainable import NothingToTrainOn
 from tasks.embed import NothingEmbedded, embed_items, embeddings_identity, item_texts
 from tasks.frame.stage import StageResult
 from tasks.llm.providers.dummy_endpoint import embed_texts
@@ -133,9 +135,15 @@ def test_the_model_its_parameters_the_language_and_the_template_identify_embeddi
     assert same.fingerprint in found  # How it is asked changes nothing of what is asked.
 
 
-def test_a_domain_without_any_text_is_refused_before_others_are_paid(store: Store) -> None:
+def test_a_domain_without_any_text_is_refused_before_others_are_paid(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = SmallShop()
     mute = {key: None if key[0] == "books" else title for key, title in shop.titles.items()}
+    with pytest.raises(NothingToTrainOn, match="domain books"):
+        replace(shop, titles=mute).ingested(store)
+    # A dataset of a store from before ingest asked is refused by the stage itself.
+    monkeypatch.setattr(ingest_stage, "require_trainable", lambda data: None)
     dataset = replace(shop, titles=mute).ingested(store)
     with faulty_endpoint() as server:
         with pytest.raises(NothingEmbedded, match="domain books"):

@@ -195,7 +195,8 @@ def test_a_client_outside_a_watch_has_no_deadline_of_ours(port: int) -> None:
 
 
 def test_a_watch_leaves_no_thread(port: int) -> None:
+    before = set(threading.enumerate())
     with watched(url(port), waits=False):
-        names = [thread.name for thread in threading.enumerate()]
-        assert "prefect-watch" in names
-    assert "prefect-watch" not in [thread.name for thread in threading.enumerate()]
+        (watch,) = set(threading.enumerate()) - before
+        assert watch.name == "prefect-watch"
+    assert not watch.is_alive()
