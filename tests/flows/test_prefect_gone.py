@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from artifacts.bundles import REFRESHED
@@ -73,6 +74,8 @@ def test_a_refused_login_is_one_line_that_names_the_variable(
     shop: Shop, prefect_server: str
 ) -> None:
     environment = shop.environment() | {"PREFECT_API_AUTH_STRING": "llm4cdsr:guessed"}
+    asked = httpx.get(f"{prefect_server}/admin/version", auth=("llm4cdsr", "guessed"), timeout=60)
+    assert asked.status_code == 401
     failed = subprocess.run(
         shop.command("--provider", "dummy", name="refresh"),
         cwd=shop.folder,
