@@ -8,14 +8,24 @@ Dimensions: R prefixes, I_d items of a domain, F factors, S factors of all other
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.data.factors import AlsConfig, Choices, item_factors, solved
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import (
+    COLD_VALIDATION,
+    IntArray,
+    Prefixes,
+    Sequences,
+    concatenate_ranges,
+)
+from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
+
+WIDTHS = (16, 32, 48)
+"""Factors that `Emcdr.tuned` tries: dense shops want few, sparse ones more; 64 and 128 lost."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,11 @@ class JointFactors:
 
 @dataclass(frozen=True)
 class EmcdrConfig:
-    """Settings of `Emcdr`."""
+    """Settings of `Emcdr`; the defaults were chosen on cold validation users (docs/log.md)."""
 
-    als: AlsConfig = field(default_factory=AlsConfig)
+    als: AlsConfig = field(
+        default_factory=lambda: AlsConfig(factors=48, alpha=40, regularization=10, iterations=40)
+    )
     ridge: float = 10.0
     popularity: float = 0.02
     """Weight of the log of how often an item was chosen; factors know little of it."""
@@ -65,6 +77,21 @@ class Emcdr:
     priors: tuple[Tensor, ...]  # per domain (I_d,)
     domain_starts: IntArray
     config: EmcdrConfig
+
+    @classmethod
+    def tuned(cls, sequences: Sequences) -> Emcdr:
+        """Fits each width of `WIDTHS` and keeps that which serves the cold validation users best;
+        the default settings where there are none."""
+        asked = sequences.prefixes_of_withheld(COLD_VALIDATION)
+        if not len(asked):
+            return cls.fit(sequences)
+        default = EmcdrConfig()
+        fitted = [
+            cls.fit(sequences, replace(default, als=replace(default.als, factors=width)))
+            for width in WIDTHS
+        ]
+        quality = [measure_cold(each, asked).values[ALL_NDCG].mean() for each in fitted]
+        return fitted[int(np.argmax(quality))]
 
     @classmethod
     def fit(cls, sequences: Sequences, config: EmcdrConfig | None = None) -> Emcdr:

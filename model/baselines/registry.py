@@ -32,7 +32,7 @@ COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     POPULARITY: Popularity.fit,
     "item-kNN": item_neighbours,
     "joint ALS": JointFactors.fit,
-    EMCDR: Emcdr.fit,
+    EMCDR: Emcdr.tuned,
 }
 """What a model must beat in a domain where a user has no history, fitted as the others are; beside
 these the text bridge, which needs the items' texts."""

@@ -10,7 +10,7 @@ from model.baselines.simple import Popularity, item_neighbours
 from model.baselines.text_bridge import TextBridge
 from model.data.factors import AlsConfig
 from model.data.sequences import COLD_TEST, COLD_VALIDATION, TRAIN, Sequences
-from model.scoring.cold_domain_metrics import ANY_HIT, measure_cold
+from model.scoring.cold_domain_metrics import ALL_NDCG, ANY_HIT, measure_cold
 from model.scoring.model_scorer import Scorer
 
 ITEMS, TASTES, USERS = 40, 2, 160
@@ -106,3 +106,28 @@ def test_cold_validation_users_choose_the_epoch_of_the_bridge_and_test_users_not
     before = TextBridge.fit(sequences, texts()).score(asked, 1)
     after = TextBridge.fit(other, texts()).score(asked, 1)
     assert before.equal(after)
+
+
+def test_emcdrs_width_is_chosen_by_cold_validation_users_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model.baselines.cross_domain.WIDTHS", (2, 5))
+    sequences = shops()
+    asked = sequences.prefixes_of_withheld(COLD_VALIDATION)
+    fitted = [
+        Emcdr.fit(sequences, replace(config, als=replace(config.als, factors=width)))
+        for config in [EmcdrConfig()]
+        for width in (2, 5)
+    ]
+    quality = [measure_cold(each, asked).values[ALL_NDCG].mean() for each in fitted]
+    chosen = Emcdr.tuned(sequences)
+    assert chosen.config == fitted[int(np.argmax(quality))].config
+    test = sequences.split == COLD_TEST
+    other = replace(sequences, items=np.where(test, sequences.items % 2 + 1, sequences.items))
+    assert Emcdr.tuned(other).config == chosen.config
+
+
+def test_without_cold_validation_users_emcdr_has_its_defaults() -> None:
+    sequences = shops()
+    split = np.where(sequences.split == COLD_VALIDATION, TRAIN, sequences.split)
+    assert Emcdr.tuned(replace(sequences, split=split)).config == EmcdrConfig()
