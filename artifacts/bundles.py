@@ -5,6 +5,7 @@ A refresh bundles what retraining starts from; a release bundles what is served.
 
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
+from artifacts.user_error import UserError
 
 REFRESHED = "refreshed"
 """Pointer to the latest refresh."""
@@ -17,7 +18,7 @@ CLUSTER_NAMES = "cluster_names"
 """The role of a part that only readers of the report see, and that a bundle may lack."""
 
 
-class NothingRefreshed(LookupError):
+class NothingRefreshedError(UserError, LookupError):
     """A retrain was asked for and no refresh has run on this store."""
 
 
@@ -46,8 +47,8 @@ def parts_of(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
 
 
 def latest_refresh(store: Store) -> ArtifactRef:
-    """Raises `NothingRefreshed`."""
+    """Raises `NothingRefreshedError`."""
     ref = store.pointed(REFRESHED)
     if ref is None:
-        raise NothingRefreshed(f"{store.root} holds no refresh; run `llm4cdsr refresh` first")
+        raise NothingRefreshedError(f"{store.root} holds no refresh; run `llm4cdsr refresh` first")
     return ref

@@ -17,12 +17,12 @@ _READ_BYTES = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-class NoStableIdentity(TypeError):
+class NoStableIdentityError(TypeError):
     """A value that has no stable identity was used to identify an artifact."""
 
 
 def canonical(value: object) -> JsonValue:
-    """Returns ``value`` as JSON data; raises `NoStableIdentity` for anything else."""
+    """Returns ``value`` as JSON data; raises `NoStableIdentityError` for anything else."""
     match value:
         case None | bool() | int():
             return value
@@ -37,7 +37,7 @@ def canonical(value: object) -> JsonValue:
         case list() | tuple():
             return [canonical(inner) for inner in value]
         case _:
-            raise NoStableIdentity(
+            raise NoStableIdentityError(
                 f"{value!r} of type {type(value).__name__} cannot identify an artifact: "
                 "use numbers, text, lists, dictionaries or pydantic models"
             )
@@ -69,13 +69,15 @@ def sha256_of_file(path: Path) -> str:
 
 def _canonical_float(value: float) -> float:
     if value != value or value in (float("inf"), float("-inf")):
-        raise NoStableIdentity(f"{value} cannot identify an artifact: it is not a finite number")
+        raise NoStableIdentityError(
+            f"{value} cannot identify an artifact: it is not a finite number"
+        )
     return value
 
 
 def _text_key(key: object) -> str:
     if not isinstance(key, str):
-        raise NoStableIdentity(f"key {key!r} cannot identify an artifact: keys must be text")
+        raise NoStableIdentityError(f"key {key!r} cannot identify an artifact: keys must be text")
     return _canonical_text(key)
 
 
@@ -83,5 +85,5 @@ def _canonical_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise NoStableIdentity(f"{text!r} cannot identify an artifact: {error}") from error
+        raise NoStableIdentityError(f"{text!r} cannot identify an artifact: {error}") from error
     return text

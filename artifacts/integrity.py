@@ -48,15 +48,15 @@ class ArtifactError(Exception):
     """An artifact cannot be read; the message says why, and what to do."""
 
 
-class ArtifactMissing(ArtifactError, LookupError):
+class ArtifactMissingError(ArtifactError, LookupError):
     """An artifact that was asked for is not in the store."""
 
 
-class ArtifactCorrupt(ArtifactError, RuntimeError):
+class ArtifactCorruptError(ArtifactError, RuntimeError):
     """An artifact's files are not what its manifest says."""
 
 
-class ArtifactNewer(ArtifactCorrupt):
+class ArtifactNewerError(ArtifactCorruptError):
     """A newer version of the product made an artifact; it is not damaged."""
 
 
@@ -69,8 +69,10 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
     """Returns the manifest of ``ref``; ``place`` is where it was read from.
 
     Raises:
-        ArtifactCorrupt: it is unreadable, of another artifact, or changed. `ArtifactNewer`: of a
-            newer version. The message names the fault; the way out is the caller's to add.
+        ArtifactCorruptError: it is unreadable, of another artifact, or changed.
+        ArtifactNewerError: it is of a newer version.
+
+    The messages name the fault; the way out is the caller's to add.
     """
     try:
         manifest = Manifest.model_validate_json(content)
@@ -78,15 +80,15 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ArtifactCorrupt(f"{place} is no manifest ({said.removesuffix('.')})") from error
+        raise ArtifactCorruptError(f"{place} is no manifest ({said.removesuffix('.')})") from error
     newest = SCHEMA_VERSIONS[ref.kind]
     if manifest.schema_version > newest:
-        raise ArtifactNewer(
+        raise ArtifactNewerError(
             f"{place} has schema {manifest.schema_version} of {ref.kind}, and this version of "
             f"llm4cdsr knows {newest} at most: install the newer version, or {way_out(ref.kind)}"
         )
     if fault := _manifest_fault(manifest, ref, json.loads(content)):
-        raise ArtifactCorrupt(f"{place} {fault}")
+        raise ArtifactCorruptError(f"{place} {fault}")
     return manifest
 
 

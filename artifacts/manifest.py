@@ -145,7 +145,7 @@ def identity(
     """Returns the identity of an artifact made from ``parameters`` and named ``parents``.
 
     Raises:
-        NoStableIdentity: a parameter is not JSON-like data or a pydantic model.
+        NoStableIdentityError: a parameter is not JSON-like data or a pydantic model.
     """
     data = canonical(parameters)
     if not isinstance(data, dict):

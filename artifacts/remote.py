@@ -12,7 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from artifacts.durable import create_exclusively
-from artifacts.integrity import ArtifactCorrupt, sums_of, way_out
+from artifacts.integrity import ArtifactCorruptError, sums_of, way_out
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
 
 SET_ASIDE = "set-aside"
@@ -110,7 +110,8 @@ class RemoteStore:
         """Fetches an artifact's files into a folder, each once its digest is that of the manifest.
 
         Raises:
-            ArtifactCorrupt: a file is gone or has other content; the remote artifact is set aside.
+            ArtifactCorruptError: a file is gone or has other content; the remote artifact is
+                set aside.
         """
         for name, stored in manifest.files.items():
             target = folder / name
@@ -134,9 +135,9 @@ class RemoteStore:
             self.write(content, SET_ASIDE, f"{ref.kind}-{ref.fingerprint}.json")
             self.delete(ref.kind, ref.fingerprint, MANIFEST)
 
-    def _damaged(self, manifest: Manifest, fault: str) -> ArtifactCorrupt:
+    def _damaged(self, manifest: Manifest, fault: str) -> ArtifactCorruptError:
         self.set_aside(manifest.ref)
-        return ArtifactCorrupt(f"{fault}; it was set aside: {way_out(manifest.kind)}")
+        return ArtifactCorruptError(f"{fault}; it was set aside: {way_out(manifest.kind)}")
 
     def _path(self, *parts: str) -> str:
         return str(PurePosixPath(self._root, *parts))

@@ -26,9 +26,9 @@ from pydantic import ValidationError
 from artifacts.durable import sync, sync_tree, write_atomically
 from artifacts.fingerprint import fingerprint_of
 from artifacts.integrity import (
-    ArtifactCorrupt,
-    ArtifactMissing,
-    ArtifactNewer,
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    ArtifactNewerError,
     absent,
     describe_files,
     fault_of,
@@ -96,15 +96,15 @@ class Store:
         """Returns what an artifact says about itself, without fetching its files.
 
         Raises:
-            ArtifactMissing: there is none.
-            ArtifactCorrupt: it is unreadable, or not that of this artifact.
+            ArtifactMissingError: there is none.
+            ArtifactCorruptError: it is unreadable, or not that of this artifact.
         """
         try:
             return self._manifest(ref)
-        except ArtifactNewer:
+        except ArtifactNewerError:
             raise
-        except ArtifactCorrupt as error:
-            raise ArtifactCorrupt(
+        except ArtifactCorruptError as error:
+            raise ArtifactCorruptError(
                 f"{error}; delete its folder, then {way_out(ref.kind)}"
             ) from error
 
@@ -112,8 +112,8 @@ class Store:
         """Returns the local folder of an artifact; its files are checked when first opened.
 
         Raises:
-            ArtifactMissing: there is none.
-            ArtifactCorrupt: it is damaged; it is set aside, and the message says the way out.
+            ArtifactMissingError: there is none.
+            ArtifactCorruptError: it is damaged; it is set aside, and the message says the way out.
         """
         return self._opened(ref, full=False)
 
@@ -128,12 +128,12 @@ class Store:
         """
         try:
             manifest = self._manifest(ref)
-        except ArtifactMissing:
+        except ArtifactMissingError:
             return False
-        except ArtifactNewer as error:
+        except ArtifactNewerError as error:
             logger.warning("%s", error)
             return False
-        except ArtifactCorrupt as error:
+        except ArtifactCorruptError as error:
             logger.warning("%s%s", error, self._set_aside(ref))
             return False
         gone = absent(self._folder(ref), manifest)
@@ -150,7 +150,8 @@ class Store:
         """Takes over an artifact of another store as it is; what is whole here stays.
 
         With ``manifest_only`` its facts can be read here, while it still counts as not made.
-        Raises `ArtifactMissing` where the other store has none, `ArtifactCorrupt` as `path`.
+        Raises `ArtifactMissingError` where the other store has none, `ArtifactCorruptError` as
+        `path`.
         """
         place = self._folder(ref)
         manifest = other.manifest(ref)
@@ -176,9 +177,9 @@ class Store:
         for name in names:
             try:
                 found.append(self.manifest(ArtifactRef(kind=kind, fingerprint=name)))
-            except ArtifactMissing:  # Deleted meanwhile, or half an upload.
+            except ArtifactMissingError:  # Deleted meanwhile, or half an upload.
                 continue
-            except ArtifactCorrupt as error:
+            except ArtifactCorruptError as error:
                 logger.warning("%s", error)
         return sorted(found, key=lambda manifest: manifest.created)
 
@@ -195,7 +196,7 @@ class Store:
         """Returns what the pointer ``name`` names, or None where it was never set.
 
         Raises:
-            ArtifactCorrupt: it is unreadable.
+            ArtifactCorruptError: it is unreadable.
         """
         path = self._pointer(name)
         content = self.remote.read(POINTERS, path.name) if self.remote is not None else None
@@ -206,7 +207,7 @@ class Store:
         try:
             return ArtifactRef.model_validate_json(content)
         except ValidationError as error:
-            raise ArtifactCorrupt(
+            raise ArtifactCorruptError(
                 f"the pointer {path} cannot be read ({content[:60]!r}); delete it, then run "
                 "`llm4cdsr refresh`, or for a pointer to what is served `llm4cdsr promote RELEASE`"
             ) from error
@@ -266,10 +267,12 @@ class Store:
         folder = self._folder(ref)
         try:
             manifest = self._manifest(ref)
-        except ArtifactNewer:
+        except ArtifactNewerError:
             raise
-        except ArtifactCorrupt as error:
-            raise ArtifactCorrupt(f"{error}{self._set_aside(ref)}: {way_out(ref.kind)}") from error
+        except ArtifactCorruptError as error:
+            raise ArtifactCorruptError(
+                f"{error}{self._set_aside(ref)}: {way_out(ref.kind)}"
+            ) from error
         gone = absent(folder, manifest)
         fault = None if gone else fault_of(folder, manifest, full=full)
         aside = self._set_aside(ref) if fault else ""
@@ -281,7 +284,7 @@ class Store:
         if gone:
             fault = f"{folder / gone[0]} is gone"
         if fault:
-            raise ArtifactCorrupt(f"{fault}{aside}: {way_out(ref.kind)}")
+            raise ArtifactCorruptError(f"{fault}{aside}: {way_out(ref.kind)}")
         return folder
 
     def _set_aside(self, ref: ArtifactRef) -> str:
@@ -305,7 +308,7 @@ class Store:
         folder = self._folder(ref)
         try:
             manifest = parse_manifest((folder / MANIFEST).read_bytes(), ref, str(folder))
-        except (FileNotFoundError, ArtifactCorrupt):
+        except (FileNotFoundError, ArtifactCorruptError):
             return False
         return fault_of(folder, manifest) is None
 
@@ -315,9 +318,9 @@ class Store:
             return content is not None and remote.is_whole(
                 parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
             )
-        except ArtifactNewer:
+        except ArtifactNewerError:
             return False
-        except ArtifactCorrupt as error:
+        except ArtifactCorruptError as error:
             logger.warning("%s; it was set aside", error)
             remote.set_aside(ref)
             return False
@@ -333,7 +336,7 @@ class Store:
     def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
         content = self.remote.manifest(ref) if self.remote is not None else None
         if content is None:
-            raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
+            raise ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         return content
@@ -343,7 +346,7 @@ class Store:
         folder = self._folder(ref)
         content = remote.manifest(ref)
         if content is None:
-            raise ArtifactMissing(f"{ref} is not in {self.root}; run the stage that makes it")
+            raise ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")
         manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
         remote.fetch(manifest, folder)
         write_atomically(folder / MANIFEST, content)

@@ -31,7 +31,7 @@ from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
 
 
-class Disagreement(AssertionError):
+class DisagreementError(AssertionError):
     """The fast ranking and the plain loop found different ranks; the message names a user."""
 
 
@@ -100,7 +100,7 @@ def _time_loop(scorer: ModelScorer, prefixes: Prefixes, expected: Ranks) -> floa
         spent += time.perf_counter() - started
         # Scores of one user and of many differ in the last bits, so near ties may swap.
         if abs(place - int(expected.greater[row])) > 2 + 0.001 * len(scores):
-            raise Disagreement(
+            raise DisagreementError(
                 f"user {int(one.users[0])}: place {place} by the loop, "
                 f"{int(expected.greater[row])} by rank_all"
             )

@@ -22,7 +22,7 @@ from tasks.embed import embed_items
 from tasks.evaluate import candidates_identity, stored_candidates
 from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import (
-    AbsentDump,
+    AbsentDumpError,
     Cell,
     DatasetEntry,
     Grid,
@@ -255,7 +255,7 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
     files = [path for paths in (dump.interactions, dump.items) if paths for path in paths_of(paths)]
     absent = [path for path in files if not Path(path).is_file()]
     if absent:
-        raise AbsentDump(
+        raise AbsentDumpError(
             f"{', '.join(absent)}: no such file. The grid names it for {entry.name}; put your copy "
             "of the data there, or change `interactions` and `items` in the grid"
         )

@@ -17,9 +17,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.store import Store
 from artifacts.store_notes import store_id
+from artifacts.user_error import UserError
 from flows.unrecorded import note_end
-from tasks.llm.client.stop import EndpointDown
-from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
+from tasks.llm.client.stop import EndpointDownError
+from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 RETRY_SECONDS = (60.0, 300.0, 900.0)
@@ -42,7 +43,7 @@ class TaskRunnerName(StrEnum):
     RAY = "ray"
 
 
-class MissingTaskRunner(RuntimeError):
+class MissingTaskRunnerError(UserError, RuntimeError):
     """The configured task runner is not installed."""
 
 
@@ -81,7 +82,7 @@ def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ign
     """Returns the task runner that the environment chose.
 
     Raises:
-        MissingTaskRunner: its package is not installed.
+        MissingTaskRunnerError: its package is not installed.
     """
     name = settings.task_runner
     try:
@@ -93,16 +94,16 @@ def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ign
             case TaskRunnerName.RAY:
                 return _ray(settings)
     except ImportError as error:
-        raise MissingTaskRunner(
+        raise MissingTaskRunnerError(
             f"LLM4CDSR_TASK_RUNNER={name}, and prefect-{name} is not installed: "
             f".venv/bin/pip install 'llm4cdsr[{name}]', or set it to threads"
         ) from error
 
 
 def refuse_budget_elsewhere(settings: OperatingSettings, budget: Budget) -> None:
-    """Raises `BudgetNeedsThreads`: what is spent is counted in the run's process only."""
+    """Raises `BudgetNeedsThreadsError`: what is spent is counted in the run's process only."""
     if settings.task_runner is not TaskRunnerName.THREADS and budget != Budget():
-        raise BudgetNeedsThreads(
+        raise BudgetNeedsThreadsError(
             f"a budget cannot hold back shards in other processes; set LLM4CDSR_TASK_RUNNER="
             f"threads (it is {settings.task_runner}), or look at the cost with --dry-run and leave "
             "out the limits (--max-usd, --max-tokens, --max-requests)"
@@ -120,7 +121,7 @@ def patient(stage: Task[P, R]) -> Task[P, R]:
 
 def is_outage(task: AnyTask, run: TaskRun, state: State) -> bool:
     """A retry condition: only a server that went away may be back later."""
-    return isinstance(state.result(raise_on_failure=False), EndpointDown)
+    return isinstance(state.result(raise_on_failure=False), EndpointDownError)
 
 
 def ended(value: R, message: str, name: str | None = None) -> R:

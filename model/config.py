@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PRESET_FOLDER = Path(__file__).parent / "presets"
 
 
-class UnknownPresetError(KeyError):
+class ModelInputError(ValueError):
+    """The base of errors that the user's data or settings cause; the model knows no other room."""
+
+
+class UnknownPresetError(ModelInputError, KeyError):
     """No preset of that name; the message lists those there are."""
 
 

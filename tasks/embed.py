@@ -17,6 +17,7 @@ from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_
 from artifacts.ledger.answers import Role, vectors_of
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
+from artifacts.user_error import UserError
 from prompts.render import ItemText, Language, item_prompt, prompt_version
 from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import (
@@ -31,7 +32,7 @@ from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
 
-class NothingEmbedded(RuntimeError):
+class NothingEmbeddedError(UserError, RuntimeError):
     """A domain has no item with an embedding, so its other items have no mean to stand on."""
 
 
@@ -42,7 +43,7 @@ def embed_items(
     """Returns the item embeddings of a dataset; asks only for texts that the ledger lacks.
 
     Raises:
-        EndpointRefused, EndpointDown, TooManyFailures, NothingEmbedded.
+        EndpointRefusedError, EndpointDownError, TooManyFailuresError, NothingEmbeddedError.
     """
     started = time.monotonic()
     store = Store(store_root)
@@ -99,11 +100,11 @@ def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
 
 
 def _refuse_mute_domains(items: pl.DataFrame, keyed: pl.DataFrame) -> None:
-    """Raises `NothingEmbedded` for a domain without any text, before the other texts are paid."""
+    """Raises `NothingEmbeddedError` for a domain without any text, before others are paid."""
     told = items.join(keyed, on=col.ITEM_INDEX, how="semi")[col.DOMAIN].cast(pl.String)
     for domain in items[col.DOMAIN].cast(pl.String).unique(maintain_order=True):
         if domain not in told:
-            raise NothingEmbedded(
+            raise NothingEmbeddedError(
                 f"no item of the domain {domain} has a usable text; give --items a file with its "
                 "titles"
             )
@@ -128,7 +129,7 @@ def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -
 def _scatter(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
     rows = keyed.join(answered.answers, on=col.KEY, how="inner", maintain_order="left")
     if rows.is_empty():
-        raise NothingEmbedded(
+        raise NothingEmbeddedError(
             f"no item could be embedded: {_reasons(answered.failures[col.REASON])}"
         )
     embedded = vectors_of(rows)
@@ -143,7 +144,7 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
         embedded = rows.filter(is_embedded)[col.ITEM_INDEX].to_numpy()
         others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
         if not len(embedded):
-            raise NothingEmbedded(
+            raise NothingEmbeddedError(
                 f"no item of the domain {domain} could be embedded: {_reasons(rows[col.REASON])}"
             )
         vectors[others] = vectors[embedded].mean(axis=0)

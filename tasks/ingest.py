@@ -23,7 +23,7 @@ from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.store_notes import read_note, write_note
 from tasks.dump.append import (
-    NothingNew,
+    NothingNewError,
     previous_dataset,
 )
 from tasks.dump.dump_config import DumpConfig, Mode
@@ -48,7 +48,7 @@ def ingest(dump: DumpConfig, store_root: str) -> StageResult:
     """Returns the dataset artifact of a dump; where it adds nothing, the one it was to add to.
 
     Raises:
-        UnreadableDump, UnknownDomain, TooFewDomains, NothingHeldOut.
+        UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
     """
     store = Store(store_root)
     result = ingested(dump, store)
@@ -76,7 +76,7 @@ def dataset_identity(
 
 
 def dump_files(dump: DumpConfig) -> list[SourceFile]:
-    """Returns all files of a dump; raises `UnreadableDump`."""
+    """Returns all files of a dump; raises `UnreadableDumpError`."""
     return [
         file
         for source in dump.files
@@ -115,7 +115,7 @@ def _ingested(dump: DumpConfig, store: Store) -> StageResult:
 
     try:
         result = run_stage(store, "ingest", repaired if made.is_repaired else usual, make)
-    except NothingNew:
+    except NothingNewError:
         assert previous is not None
         return stage_result(store, "ingest", previous, started, reused=True)
     if result.reused:
@@ -144,7 +144,7 @@ def _settings(dump: DumpConfig) -> dict[str, object]:
 
 
 def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:
-    """Raises `NothingNew` where the draft's tables are, byte for byte, those of before."""
+    """Raises `NothingNewError` where the draft's tables are, byte for byte, those of before."""
     files = store.manifest(previous).files
     if all(sha256_of_file(draft.path / name) == files[name].sha256 for name in TABLES):
-        raise NothingNew(str(previous))
+        raise NothingNewError(str(previous))

@@ -50,7 +50,7 @@ def name_clusters(
     """Returns the names of the clusters, asking only for what the ledger lacks.
 
     Raises:
-        EndpointRefused, EndpointDown, BudgetReached.
+        EndpointRefusedError, EndpointDownError, BudgetReachedError.
     """
     started = time.monotonic()
     store = Store(store_root)

@@ -70,7 +70,7 @@ def profile_users(
     """Returns the profiles of a dataset's users, asking only for what the ledger lacks.
 
     Raises:
-        EndpointRefused, EndpointDown, TooManyFailures.
+        EndpointRefusedError, EndpointDownError, TooManyFailuresError.
     """
     started = time.monotonic()
     store = Store(store_root)

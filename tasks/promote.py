@@ -30,7 +30,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
-from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
 
 VALIDATION_NDCG = "validation_ndcg"
@@ -104,9 +104,9 @@ def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: in
         return Comparison(old, new, "validation events of one split")
     try:
         found = rematch(store, served, candidate, max_events)
-    except AnotherCatalogue as error:
+    except CatalogueMismatchError as error:
         return Comparison(None, None, f"not compared: {error}")
-    except NotComparable as error:
+    except NotComparableError as error:
         return _recorded(old, new, str(error))
     basis = f"both models on {found.targets:,} {found.split} events that neither trained on"
     return Comparison(found.served, found.candidate, basis)

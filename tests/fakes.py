@@ -54,7 +54,7 @@ _EMBEDDINGS_ONLY = frozenset(
 )
 
 
-class FaultDoesNotApply(AssertionError):
+class FaultDoesNotApplyError(AssertionError):
     """A scripted fault met a route that cannot show it: the test would prove nothing."""
 
 
@@ -181,7 +181,7 @@ class FaultyServer:
 def faulty_endpoint(plan: FaultPlan | None = None, port: int = 0) -> Iterator[FaultyServer]:
     """Run the faulty server on a real socket until the block ends.
 
-    Raises FaultDoesNotApply at the end if the plan asked for, say, a NaN in a chat answer.
+    Raises FaultDoesNotApplyError at the end if the plan asked for, say, a NaN in a chat answer.
     """
     server = FaultyServer(plan or FaultPlan())
     transports: dict[tuple[str, int], asyncio.Transport] = {}
@@ -189,7 +189,7 @@ def faulty_endpoint(plan: FaultPlan | None = None, port: int = 0) -> Iterator[Fa
         server.open_at(address)
         yield server
     if server.misplaced:
-        raise FaultDoesNotApply("; ".join(server.misplaced))
+        raise FaultDoesNotApplyError("; ".join(server.misplaced))
 
 
 def _tracking(transports: dict[tuple[str, int], asyncio.Transport]) -> type[H11Protocol]:

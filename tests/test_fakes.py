@@ -13,7 +13,7 @@ from tests.fakes import (
     CHAT,
     EMBEDDINGS,
     Fault,
-    FaultDoesNotApply,
+    FaultDoesNotApplyError,
     FaultPlan,
     FaultyServer,
     faulty_endpoint,
@@ -208,7 +208,7 @@ def test_latency_delays_every_answer_and_the_peak_in_flight_is_counted() -> None
 
 def test_a_fault_at_a_route_that_cannot_show_it_fails_the_test() -> None:
     with (
-        pytest.raises(FaultDoesNotApply, match="NAN at /v1/chat"),
+        pytest.raises(FaultDoesNotApplyError, match="NAN at /v1/chat"),
         calling(FaultPlan(script=(Fault.NAN,))) as caller,
     ):
         caller.chat("espresso")

@@ -37,12 +37,12 @@ def write_clusters(
 
 
 def read_clusters(store: Store, ref: ArtifactRef) -> pl.DataFrame:
-    """Returns ``item_index, cluster, distance`` (Euclidean); raises `ArtifactMissing`."""
+    """Returns ``item_index, cluster, distance`` (Euclidean); raises `ArtifactMissingError`."""
     return pl.read_parquet(store.path(ref) / _CLUSTERS_FILE, glob=False)
 
 
 def read_centroids(store: Store, ref: ArtifactRef) -> np.ndarray:
-    """Returns float32 (clusters, width); raises `ArtifactMissing`."""
+    """Returns float32 (clusters, width); raises `ArtifactMissingError`."""
     return read_arrays(store.path(ref) / _CENTROIDS_FILE)["centroids"]
 
 
@@ -53,7 +53,7 @@ def write_cluster_names(folder: Path, names: pl.DataFrame, failures: pl.DataFram
 
 
 def read_cluster_names(store: Store, ref: ArtifactRef) -> dict[int, str]:
-    """Returns the names there are, by cluster; raises `ArtifactMissing`."""
+    """Returns the names there are, by cluster; raises `ArtifactMissingError`."""
     return dict(pl.read_parquet(store.path(ref) / _NAMES_FILE, glob=False).iter_rows())
 
 

@@ -106,7 +106,7 @@ def write_dataset(
 
 
 def read_dataset(store: Store, ref: ArtifactRef) -> Dataset:
-    """Opens a dataset; raises `ArtifactMissing`."""
+    """Opens a dataset; raises `ArtifactMissingError`."""
     folder = store.path(ref)
     users = pl.read_parquet(folder / USERS, glob=False)
     items = pl.read_parquet(folder / ITEMS, glob=False)

@@ -40,7 +40,7 @@ def write_item_embeddings(folder: Path, vectors: np.ndarray, status: pl.DataFram
 
 
 def read_item_embeddings(store: Store, ref: ArtifactRef) -> ItemEmbeddings:
-    """Raises `ArtifactMissing`."""
+    """Raises `ArtifactMissingError`."""
     folder = store.path(ref)
     status = pl.read_parquet(folder / _ITEMS_FILE, glob=False)[STATUS]
     return ItemEmbeddings(

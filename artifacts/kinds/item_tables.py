@@ -41,7 +41,7 @@ def write_item_tables(folder: Path, tables: StoredItemTables, vectors: np.ndarra
 
 
 def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
-    """Raises `ArtifactMissing`."""
+    """Raises `ArtifactMissingError`."""
     folder = store.path(ref)
     tables = read_arrays(folder / _TABLES_FILE)
     projections = read_arrays(folder / _PROJECTIONS_FILE)

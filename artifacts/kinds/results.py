@@ -72,7 +72,7 @@ def quoted_figures(metrics: pl.DataFrame, group: str = ALL) -> QuotedFigures:
 
 
 def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
-    """Returns one Parquet file of an artifact; raises `ArtifactMissing`."""
+    """Returns one Parquet file of an artifact; raises `ArtifactMissingError`."""
     return pl.read_parquet(store.path(ref) / name, glob=False)
 
 
@@ -82,5 +82,5 @@ def write_candidates(folder: Path, items: np.ndarray) -> None:
 
 
 def read_candidates(store: Store, ref: ArtifactRef) -> np.ndarray:
-    """Returns int64 (test events, candidates); raises `ArtifactMissing`."""
+    """Returns int64 (test events, candidates); raises `ArtifactMissingError`."""
     return read_arrays(store.path(ref) / _CANDIDATES_FILE)[_ITEMS].astype(np.int64)

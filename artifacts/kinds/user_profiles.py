@@ -49,7 +49,7 @@ def write_user_profiles(folder: Path, made: UserProfiles) -> None:
 
 
 def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
-    """Raises `ArtifactMissing`."""
+    """Raises `ArtifactMissingError`."""
     folder = store.path(ref)
     arrays = read_arrays(folder / _VECTORS_FILE)
     return UserProfiles(

@@ -15,6 +15,7 @@ from artifacts.ledger.answers import ANSWERED_AT, MODEL, Role
 from artifacts.ledger.check import repeated_keys
 from artifacts.ledger.claims import PARAMETERS, PROMPT, QUESTION_SCHEMA, questions
 from artifacts.ledger.ledger import Ledger, scan_parts
+from artifacts.user_error import UserError
 
 Write = Callable[[pl.DataFrame], None]
 
@@ -23,7 +24,7 @@ LAST = "last"
 CUT = "cut"
 
 
-class UnknownForm(ValueError):
+class UnknownFormError(UserError, ValueError):
     """An export was asked for in a form that is not written."""
 
 
@@ -73,11 +74,11 @@ def export(ledger: Ledger, target: Path) -> int:
     target's ending: .parquet or .jsonl.
 
     Raises:
-        UnknownForm: it ends otherwise.
+        UnknownFormError: it ends otherwise.
     """
     writers = {".parquet": _parquet, ".jsonl": _json_lines}
     if target.suffix not in writers:
-        raise UnknownForm(f"{target} cannot be written; end it in {' or '.join(writers)}")
+        raise UnknownFormError(f"{target} cannot be written; end it in {' or '.join(writers)}")
     partial = target.with_name(f".{target.name}.tmp")
     nothing = (
         scan_parts([])

@@ -23,7 +23,7 @@ from artifacts.ownership import if_abandoned
 FLUSH_EVERY_SECONDS = 1.0
 
 
-class JournalDamaged(RuntimeError):
+class JournalDamagedError(RuntimeError):
     """A whole line of a journal is not an answer, so the disk or a hand has changed it."""
 
 
@@ -82,7 +82,7 @@ def seal_if_abandoned(path: Path) -> int:
     """Seals a journal whose writer is dead; returns how many answers it held.
 
     Raises:
-        JournalDamaged: a whole line of it is no answer.
+        JournalDamagedError: a whole line of it is no answer.
     """
     with if_abandoned(path) as is_mine:
         return seal(path) if is_mine else 0
@@ -93,7 +93,7 @@ def seal(path: Path) -> int:
     try:
         answers = parse_journal(path.read_bytes())
     except ValidationError as error:
-        raise JournalDamaged(
+        raise JournalDamagedError(
             f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
             "ledger verify --repair`, which sets that line aside and keeps the other answers"
         ) from error

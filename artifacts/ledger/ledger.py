@@ -48,7 +48,7 @@ class Ledger:
         """Seals the journals that dead processes left; returns how many answers they held.
 
         Raises:
-            JournalDamaged: one of them holds something else than answers.
+            JournalDamagedError: one of them holds something else than answers.
         """
         return sum(seal_if_abandoned(path) for path in sorted(self.folder.glob("journal-*.jsonl")))
 

@@ -10,9 +10,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
+from artifacts.user_error import UserError
 from flows.cli.machine_faults import machine_fault
-from tasks.llm.settings.budget import BudgetReached
+from model.config import ModelInputError
+from tasks.llm.settings.budget import BudgetReachedError
 from tasks.system.dot_env import PREFIX
+from tasks.system.proxies import UnusableProxyError
 
 FAILED = 1
 BAD_INPUT = 2
@@ -34,44 +37,8 @@ VARIABLES = {
 """What the variables of a command's settings begin with, by the class that they fill."""
 
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
-INPUT_ERRORS = frozenset(
-    {
-        "tasks.dump.files.UnreadableDump",
-        "tasks.dump.events.UnknownDomain",
-        "tasks.dump.item_catalogue.TooFewDomains",
-        "tasks.dump.split.NothingHeldOut",
-        "tasks.dump.presets.UnknownDataset",
-        "tasks.dump.presets.RawFilesMissing",
-        "artifacts.ledger.export.UnknownForm",
-        "flows.operating.MissingTaskRunner",
-        "flows.server.closed_app.NotAnOrigin",
-        "flows.server.run_parameters.SettingOfTheMachine",
-        "model.config.UnknownPresetError",
-        "model.training.trainer.NothingToLearnError",
-        "model.training.trainer.WidthError",
-        "model.training.processes.NoSuchDeviceError",
-        "tasks.llm.providers.endpoints.IncompleteEndpoint",
-        "tasks.llm.settings.batch_config.NoBudgetInBatches",
-        "tasks.llm.batches.batch_folders.WaitingInBatch",
-        "tasks.system.proxies.UnusableProxyError",
-        "tasks.llm.settings.budget.BudgetNeedsPrice",
-        "tasks.llm.settings.budget.BudgetNeedsThreads",
-        "tasks.llm.settings.llm_config.NoApiKey",
-        "tasks.llm.providers.local_setup.NotALocalEnvironment",
-        "artifacts.bundles.NothingRefreshed",
-        "tasks.embed.NothingEmbedded",
-        "tasks.experiments.grid.AbsentDump",
-        "tasks.experiments.grid.UnreadableGrid",
-        "tasks.promoting.releases.NoSuchRelease",
-        "tasks.serving.served_release.NothingServed",
-        "tasks.serving.catalogue.InvalidItems",
-        "tasks.serving.catalogue.UnknownDomain",
-        "tasks.serving.export_recs.NotAnExport",
-        "tasks.serving.export_model.OnnxMissing",
-        "tasks.serving.embed_new_items.OtherEmbedder",
-    }
-)
-"""What trying again does not help, by name: to import every stage takes longer than a command."""
+INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError)
+"""What trying again does not help; rooms that know no other room have bases of their own."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +73,7 @@ def ending_of(error: Exception) -> Ending | None:
             return Ending("Failed:", text, FAILED)
         case _ if PREFECT_STATUS in _names_of(error):
             return _of_prefects_answer(error)
-        case BudgetReached():
+        case BudgetReachedError():
             return Ending("Stopped:", _message(error), OVER_BUDGET)
         case _ if _is_of_prefect(error):
             text = (
@@ -153,7 +120,7 @@ def _fault(title: str, at: ErrorDetails) -> str:
 
 def status_of(error: Exception) -> int:
     """Returns the exit status that an error of our own ends with."""
-    return FAILED if INPUT_ERRORS.isdisjoint(_names_of(error)) else BAD_INPUT
+    return BAD_INPUT if isinstance(error, INPUT_ERRORS) else FAILED
 
 
 def _is_of_prefect(error: Exception) -> bool:

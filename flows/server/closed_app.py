@@ -18,6 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from artifacts.user_error import UserError
+
 HOST = "127.0.0.1"
 ORIGINS_VARIABLE = "LLM4CDSR_UI_ORIGINS"
 JSON = "application/json"
@@ -31,7 +33,7 @@ PAGE_HEADERS = {
 }
 
 
-class NotAnOrigin(ValueError):
+class NotAnOriginError(UserError, ValueError):
     """LLM4CDSR_UI_ORIGINS holds something else than origins."""
 
 
@@ -97,13 +99,13 @@ def origins_in(environment: Mapping[str, str]) -> list[str]:
     """Returns the further origins that LLM4CDSR_UI_ORIGINS allows, separated by commas.
 
     Raises:
-        NotAnOrigin: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
+        NotAnOriginError: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
     """
     given = [each.strip().rstrip("/") for each in environment.get(ORIGINS_VARIABLE, "").split(",")]
     for origin in filter(None, given):
         parts = urlsplit(origin)
         if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in ("http", "https"):
-            raise NotAnOrigin(
+            raise NotAnOriginError(
                 f"{ORIGINS_VARIABLE}: '{origin}' is not an origin; write https://HOST or "
                 "https://HOST:PORT as the browser shows it, several separated by commas"
             )
@@ -120,7 +122,7 @@ def server_variables(credential: str, port: int) -> dict[str, str]:
     """Returns the environment of a server with this credential.
 
     Raises:
-        NotAnOrigin.
+        NotAnOriginError.
     """
     return {
         "PREFECT_SERVER_API_AUTH_STRING": credential,

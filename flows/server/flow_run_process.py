@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL
 from tasks.frame.prefect_link import watched
 
 
-class StoredResultRefused(RuntimeError):
+class StoredResultRefusedError(RuntimeError):
     """A state of the Prefect API names a stored result."""
 
 
@@ -26,7 +26,7 @@ def refuse_stored_results() -> None:
 
 
 def _refuse(self: object, blob: bytes) -> NoReturn:
-    raise StoredResultRefused(
+    raise StoredResultRefusedError(
         "a state of this run names a stored result, which flows of this package never have; start "
         "a new run in place of a retry, and look who may write to the Prefect API"
     )

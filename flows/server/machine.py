@@ -53,7 +53,7 @@ _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 600
 
 
-class MachineFailed(RuntimeError):
+class MachineError(RuntimeError):
     """The server, the worker or a deployment did not come up; the message names the log."""
 
 
@@ -112,7 +112,7 @@ class Machine:
         """Starts what is not running, and brings pool, deployments and automations up to date.
 
         Raises:
-            MachineFailed.
+            MachineError.
         """
         self._require_same(dumps)
         # Others on this machine must read neither the login nor the server's database.
@@ -200,7 +200,7 @@ class Machine:
                     check=True,
                 )
         except subprocess.SubprocessError as error:
-            raise MachineFailed(
+            raise MachineError(
                 f"`prefect {' '.join(arguments)}` failed; its output is {log}. What was started "
                 "runs on: mend the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
             ) from error
@@ -249,23 +249,23 @@ class Machine:
         running = self.running()
         server, worker = running.get("server"), running.get("worker")
         if server and server.port not in (None, self.port):
-            raise MachineFailed(
+            raise MachineError(
                 f"the server of this store runs on {server.port}; `llm4cdsr down` first"
             )
         if server and not server.closed:
-            raise MachineFailed(
+            raise MachineError(
                 "the server of this store was started by an earlier version, without a login; "
                 "`llm4cdsr down` first"
             )
         if worker and worker.dumps not in (None, _absolute(dumps)):
-            raise MachineFailed(
+            raise MachineError(
                 f"the worker of this store watches {worker.dumps}; `llm4cdsr down` first"
             )
 
     def _require_free_port(self) -> None:
         with socket.socket() as probe:
             if probe.connect_ex((HOST, self.port)) == 0:
-                raise MachineFailed(f"port {self.port} is taken; choose another with --port")
+                raise MachineError(f"port {self.port} is taken; choose another with --port")
 
     def _wait_for_server(self) -> None:
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -276,7 +276,7 @@ class Machine:
             except httpx.TransportError:
                 time.sleep(_POLL_SECONDS)
         log = self.folder / "server.log"
-        raise MachineFailed(
+        raise MachineError(
             f"the Prefect server did not start; mend what {log} says and repeat the command"
         )
 

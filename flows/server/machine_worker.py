@@ -65,7 +65,7 @@ POOL_TEMPLATE = {
 """A work pool whose jobs have no variables: the API refuses a run or deployment that sets one."""
 
 
-class NotOurFlow(ValueError):
+class NotOurFlowError(ValueError):
     """A run of a deployment that this machine does not have."""
 
 
@@ -91,11 +91,11 @@ class MachineJob(ProcessJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Names the flow; raises `NotOurFlow`."""
+        """Names the flow; raises `NotOurFlowError`."""
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         name = deployment.name if deployment else None
         if name not in FLOWS:
-            raise NotOurFlow(
+            raise NotOurFlowError(
                 f"this machine runs {', '.join(FLOWS)}, and not the deployment {name!r}; start a "
                 "worker of your own for it, on another work pool"
             )

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from artifacts.manifest import ArtifactRef
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from flows.settings import Settings, default_llm
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.source_files import paths_of, source_files
@@ -49,7 +50,7 @@ FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
 Given = TypeVar("Given", bound=Strict)
 
 
-class SettingOfTheMachine(ValueError):
+class MachineSettingError(UserError, ValueError):
     """A run that was ordered through the Prefect API wants what only the machine decides."""
 
 
@@ -62,7 +63,7 @@ def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
     """Returns who answers a run: as given, in an ordered run by the machine's models and servers.
 
     Raises:
-        SettingOfTheMachine: an ordered run names others.
+        MachineSettingError: an ordered run names others.
     """
     machine = default_llm(settings)
     if given is None or not is_ordered():
@@ -78,17 +79,17 @@ def refuse_other_places(
     """Lets an ordered run read and write in the machine's store and dumps folder only.
 
     Raises:
-        SettingOfTheMachine.
+        MachineSettingError.
     """
     if not is_ordered():
         return
     if store is not None and _absolute(store) != _absolute(settings.store):
-        raise SettingOfTheMachine(
+        raise MachineSettingError(
             f"store: this machine works on {settings.store}, not on '{store}'; leave it empty"
         )
     for place in places:
         if place is not None and not is_within(place, dumps):
-            raise SettingOfTheMachine(
+            raise MachineSettingError(
                 f"'{place}' is not in the dumps folder {dumps}; copy it there. LLM4CDSR_DUMPS "
                 "names the folder, for the machine alone"
             )
@@ -98,11 +99,11 @@ def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
     """Lets an ordered run name artifacts by fingerprints only, never by paths.
 
     Raises:
-        SettingOfTheMachine.
+        MachineSettingError.
     """
     for ref in refs:
         if is_ordered() and not ref.fingerprint.isalnum():
-            raise SettingOfTheMachine(f"'{ref.fingerprint}' is no fingerprint of an artifact")
+            raise MachineSettingError(f"'{ref.fingerprint}' is no fingerprint of an artifact")
 
 
 def files_of(dump: DumpConfig | None) -> Iterator[str]:
@@ -137,7 +138,7 @@ def _of_the_machine(given: Given, machine: Given, where: str) -> Given:
         value, own = getattr(given, name), getattr(machine, name)
         if name not in FREE_FIELDS[type(given)]:
             if value not in (own, field.get_default(call_default_factory=True)):
-                raise SettingOfTheMachine(
+                raise MachineSettingError(
                     f"{where}.{name}: a setting of the machine's environment, not of a run; leave "
                     "it empty. `llm4cdsr down`, change the environment, `llm4cdsr up`"
                 )

@@ -18,13 +18,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.config import ModelInputError
 from model.launch import is_torchrun
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the first one may load or save for long."""
 
 
-class NoSuchDeviceError(ValueError):
+class NoSuchDeviceError(ModelInputError):
     """The device that was asked for is not there; the message says which can be."""
 
 

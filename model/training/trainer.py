@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from model.config import TriThreadConfig
+from model.config import ModelInputError, TriThreadConfig
 from model.data.batches import batch_count, bucketed_users
 from model.data.sequences import VALIDATION, IntArray, Sequences
 from model.data.tables import ItemTables, UserProfiles
@@ -41,11 +41,11 @@ batch of another shape, and nearly every batch is."""
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 
 
-class NothingToLearnError(ValueError):
+class NothingToLearnError(ModelInputError):
     """No user has two training events, so no event can be predicted from an earlier one."""
 
 
-class WidthError(ValueError):
+class WidthError(ModelInputError):
     """The model is not as wide as its item tables; the message names both widths."""
 
 

@@ -12,7 +12,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from artifacts.store_notes import store_id
 from tasks.dump.dump_watch import LandedDump
-from tasks.frame.prefect_link import DEADLINE_SECONDS, PrefectGone, link
+from tasks.frame.prefect_link import DEADLINE_SECONDS, PrefectGoneError, link
 
 DUMP_LANDED = "llm4cdsr.dump.landed"
 REFRESH_CHANGED = "llm4cdsr.refresh.changed"
@@ -50,6 +50,6 @@ def _deliver(event: str, resource: dict[str, str]) -> None:
     if to is not None and to.given_up:
         return
     if to is not None and to.gone.is_set():
-        raise PrefectGone(f"{event} cannot be announced: {to.api_url} does not answer")
+        raise PrefectGoneError(f"{event} cannot be announced: {to.api_url} does not answer")
     emit_event(event=event, resource=resource)
     EventsWorker.drain_all(timeout=_DELIVERY_SECONDS)

@@ -97,7 +97,7 @@ def write_demo_dump(
     """Write `interactions.parquet` and `items.parquet` into the directory, made if missing.
 
     The same arguments give the same bytes. Domains are `gear` and `books`; half of the users
-    are customers of both. Raises ImpossibleCatalogueSize.
+    are customers of both. Raises ImpossibleCatalogueSizeError.
     """
     catalogue = stock_shops(seed, items)
     shops = _Shops(catalogue, random.Random(f"{seed}/shops"))

@@ -65,7 +65,7 @@ _ENTITY_SHARE = 0.3
 _NO_DESCRIPTION, _NO_PRICE, _TITLE_ONLY = 0.08, 0.06, 0.012
 
 
-class ImpossibleCatalogueSize(ValueError):
+class ImpossibleCatalogueSizeError(ValueError):
     """So few items that a topic would stay empty, or more than can be told apart."""
 
 
@@ -135,12 +135,12 @@ _Choice = tuple[int, str, str]
 def stock_shops(seed: int, count: int) -> list[DemoItem]:
     """`count` items, gear first, half of them gear, spread evenly over all topics.
 
-    An item that two seeds share has the same id in both. Raises ImpossibleCatalogueSize.
+    An item that two seeds share has the same id in both. Raises ImpossibleCatalogueSizeError.
     """
     interests = _read_interests()
     places = [(interest, topic) for interest in interests for topic in interest.topics]
     if count < 2 * len(places):
-        raise ImpossibleCatalogueSize(
+        raise ImpossibleCatalogueSizeError(
             f"{count} items leave topics empty; ask for {2 * len(places)}"
         )
     items: list[DemoItem] = []
@@ -250,7 +250,7 @@ def _book_draft(interest: _Interest, topic: _Topic, step: int, line: str, title:
 
 def _take(choices: list[_Choice], quota: int, topic: _Topic) -> list[_Choice]:
     if quota > len(choices):
-        raise ImpossibleCatalogueSize(
+        raise ImpossibleCatalogueSizeError(
             f"the topic {topic.name!r} has {len(choices)} different items, {quota} were asked for; "
             "ask for fewer items or add titles to tasks/demo/catalogue"
         )

@@ -32,7 +32,7 @@ that ``continue`` a row over several lines.
 """
 
 
-class LostRows(RuntimeError):
+class LostRowsError(RuntimeError):
     """Rows of a file that are neither kept nor counted as gone: a fault of ours, never a dump's."""
 
 
@@ -60,11 +60,11 @@ class FileAccount:
         self.dropped[rule] += rows
 
     def require_balance(self) -> None:
-        """Raises `LostRows` where a row, or a line, of the file is not accounted for."""
+        """Raises `LostRowsError` where a row, or a line, of the file is not accounted for."""
         rows = self.tally.records - self.kept - sum(self.gone.values())
         for what, missing in (("rows", rows), ("lines", self.tally.missing_lines)):
             if missing:
-                raise LostRows(
+                raise LostRowsError(
                     f"{self.file}: {missing:,} {what} are not accounted for ({self.tally}, kept "
                     f"{self.kept:,}, gone {dict(self.gone)}). This is a fault of llm4cdsr and not "
                     "of the file: nothing was kept; please report it"

@@ -24,7 +24,7 @@ from tasks.dump.items import ITEM_SCHEMA
 ALREADY_THERE = "already in the dataset"
 
 
-class NothingNew(Exception):
+class NothingNewError(Exception):
     """The dump holds nothing that the dataset lacks."""
 
 

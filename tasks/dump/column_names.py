@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.readers.table import Table
 
 
@@ -39,11 +39,11 @@ def named_columns(
         wanted: our columns that are read where it has them.
 
     Raises:
-        UnreadableDump: a needed column is not there, two columns would be the same, or there is
-            none at all.
+        UnreadableDumpError: a needed column is not there, two columns would be the same, or the
+            table has none.
     """
     if not table.names:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: no row of it has the form that its name says; give it the "
             "ending of its real form"
         )
@@ -62,13 +62,15 @@ def named_columns(
     doubled = [name for name, count in Counter(chosen.values()).items() if count > 1]
     if doubled:
         both = ", ".join(theirs for theirs, name in chosen.items() if name == doubled[0])
-        raise UnreadableDump(f"{path}: the columns {both} would all be {doubled[0]}; name one")
+        raise UnreadableDumpError(f"{path}: the columns {both} would all be {doubled[0]}; name one")
     for theirs, count in Counter(table.names).items():
         if count > 1 and theirs in chosen:
-            raise UnreadableDump(f"{path}: {count} columns are called {theirs}; rename all but one")
+            raise UnreadableDumpError(
+                f"{path}: {count} columns are called {theirs}; rename all but one"
+            )
     absent = [name for name in needed if name not in chosen.values()]
     if absent:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} has no column {', '.join(absent)} (it has {_listed(table.names)}); "
             f"if {absent[0]} is there under another name, say so: --column THEIR_NAME={absent[0]}"
         )
@@ -76,12 +78,12 @@ def named_columns(
 
 
 def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
-    """Raises `UnreadableDump` where a column that was named is in none of the files."""
+    """Raises `UnreadableDumpError` where a column that was named is in none of the files."""
     files = list(files)
     unknown = [name for name in named if not any(name in table.names for _, table in files)]
     if unknown:
         there = "; ".join(f"{path} has {_listed(table.names)}" for path, table in files)
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"no file has a column {', '.join(unknown)}; correct --column: {there}"
         )
 

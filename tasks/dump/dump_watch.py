@@ -34,11 +34,11 @@ SETTLE_SECONDS = 30.0
 _READ_BYTES = 1 << 20
 
 
-class NoDumpFolder(FileNotFoundError):
+class NoDumpFolderError(FileNotFoundError):
     """The folder to watch is not there."""
 
 
-class NoDump(LookupError):
+class NoDumpError(LookupError):
     """A folder was asked for its dump and holds none."""
 
 
@@ -84,7 +84,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     """Looks once; ``now`` is in seconds. Announcing what landed is the caller's, with `announced`.
 
     Raises:
-        NoDumpFolder.
+        NoDumpFolderError.
     """
     filesystem, root = _open(folder)
     seen = Look()
@@ -125,7 +125,7 @@ def dump_in(folder: str, before: float = math.inf) -> LandedDump:
     counts with a `SUCCESS` beside it.
 
     Raises:
-        NoDumpFolder, NoDump.
+        NoDumpFolderError, NoDumpError.
     """
     filesystem, root = _open(folder)
     found: list[tuple[float, str, dict[str, str]]] = []
@@ -140,12 +140,12 @@ def dump_in(folder: str, before: float = math.inf) -> LandedDump:
         else:
             found.append((newest, path, files))
     if not found and changing:
-        raise NoDump(
+        raise NoDumpError(
             f"{', '.join(changing)} may still be copied: wait {SETTLE_SECONDS:.0f} s after its "
             f"last change, or put an empty file {SUCCESS} there"
         )
     if not found:
-        raise NoDump(
+        raise NoDumpError(
             f"{folder} holds no dump: put interactions.* and items.* there or in a sub-folder "
             f"({', '.join(FORMS)}, the text forms also .gz or .zst)"
         )
@@ -160,7 +160,7 @@ def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> D
     the ``default`` folder is read.
 
     Raises:
-        NoDumpFolder, NoDump.
+        NoDumpFolderError, NoDumpError.
     """
     if dump is not None and folder is None:
         return dump
@@ -188,7 +188,7 @@ def _memory_name(folder: str) -> str:
 def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
     filesystem, root = fsspec.core.url_to_fs(folder)
     if not filesystem.isdir(root):
-        raise NoDumpFolder(f"{folder} is not a folder; create it, or name another to watch")
+        raise NoDumpFolderError(f"{folder} is not a folder; create it, or name another to watch")
     return filesystem, root
 
 

@@ -14,12 +14,13 @@ from time import monotonic
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.user_error import UserError
 from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.event_numbers import EventNumbers, RawEvents
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.times import SECOND, TimeField
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Kind, Reading, Rows, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
@@ -29,7 +30,7 @@ NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"
 
 
-class UnknownDomain(ValueError):
+class UndeclaredDomainError(UserError, ValueError):
     """A domain was asked for that has no event in the dump."""
 
 
@@ -45,7 +46,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     """Reads the interactions of all files; unusable rows go to the quarantine.
 
     Raises:
-        UnreadableDump, UnknownDomain.
+        UnreadableDumpError, UndeclaredDomainError.
     """
     numbers = EventNumbers()
     told = Reading()
@@ -59,7 +60,9 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
         told.add(of_source)
     if not any(account.tally.records for account in told.accounts):
         files = ", ".join(account.file for account in told.accounts)
-        raise UnreadableDump(f"{files} cannot be read: there is no event in it; export it again")
+        raise UnreadableDumpError(
+            f"{files} cannot be read: there is no event in it; export it again"
+        )
     _require_domains(config, domains)
     return ReadEvents(numbers.events(), told)
 
@@ -117,7 +120,7 @@ class _OnePass:
                 found.domains[domain] += count
             self._numbers.add(_chosen(usable, self._config, batch), batch.account)
         if times.is_order and (self._config.since or self._config.until):
-            raise UnreadableDump(
+            raise UnreadableDumpError(
                 f"{self._reader.path}: its times are small numbers, such as "
                 f"{times.shown['number']!r}, and no dates; leave out --since and --until, or give "
                 "the file dates"
@@ -167,7 +170,7 @@ def _require_domains(config: DumpConfig, found: Counter[str]) -> None:
     if unknown:
         most = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
         there = ", ".join(f"{domain} ({count:,} events)" for domain, count in most)
-        raise UnknownDomain(
+        raise UndeclaredDomainError(
             f"the dump has no event of the domain {', '.join(unknown)}; correct --domain: "
             f"it has {there or 'none'}"
         )

@@ -14,6 +14,8 @@ from typing import Self, cast
 import polars as pl
 import pyarrow as pa
 
+from artifacts.user_error import UserError
+
 BLOCK_BYTES = 1 << 24
 """Read at a time: 16 MiB, some 100,000 lines."""
 
@@ -51,28 +53,28 @@ _MARKS = (
 _LONGEST_START = 64
 
 
-class UnreadableDump(ValueError):
+class UnreadableDumpError(UserError, ValueError):
     """A dump's file is missing, damaged, of an unknown form, or lacks a column."""
 
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turns what libraries raise about a damaged file into `UnreadableDump`."""
+    """Turns what libraries raise about a damaged file into `UnreadableDumpError`."""
     try:
         yield
     except EOFError as error:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: it ends in the middle, as after an interrupted download; "
             "fetch it again (fewer rows than there were would pass for all of them)"
         ) from error
     except UnicodeDecodeError as error:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: it is no valid {error.encoding.upper()} ({error.reason}); "
             "save it as UTF-8"
         ) from error
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableDump(f"{path} cannot be read: {reason}; export it again") from error
+        raise UnreadableDumpError(f"{path} cannot be read: {reason}; export it again") from error
 
 
 class Utf8File:
@@ -84,7 +86,7 @@ class Utf8File:
     line without one: no parser has a say in it.
 
     Raises:
-        UnreadableDump: the file is empty, or of another form than text.
+        UnreadableDumpError: the file is empty, or of another form than text.
     """
 
     def __init__(self, path: str) -> None:
@@ -92,11 +94,11 @@ class Utf8File:
         start = self._file.peek(_LONGEST_START)[:_LONGEST_START]
         if not start:
             self._file.close()
-            raise UnreadableDump(f"{path} cannot be read: it is empty; export it again")
+            raise UnreadableDumpError(f"{path} cannot be read: it is empty; export it again")
         for mark, what in _OTHER_CONTENT.items():
             if start.lstrip().startswith(mark):
                 self._file.close()
-                raise UnreadableDump(f"{path} cannot be read: its content is {what}")
+                raise UnreadableDumpError(f"{path} cannot be read: its content is {what}")
         encoding, mark = _encoding(start)
         self._file.read(len(mark))
         self._decoder = (
@@ -143,7 +145,7 @@ class Utf8File:
 
 def blocks_of_lines(file: Utf8File, path: str) -> Iterator[bytes]:
     """Gives a file in blocks that end where lines end (LF, CR LF or CR); raises
-    `UnreadableDump`."""
+    `UnreadableDumpError`."""
     rest = b""
     while block := file.read(BLOCK_BYTES):
         rest += block
@@ -153,8 +155,12 @@ def blocks_of_lines(file: Utf8File, path: str) -> Iterator[bytes]:
             yield rest[:end]
             rest = rest[end:]
         if len(rest) > LONGEST_LINE:
-            raise UnreadableDump(f"{path} cannot be read: a line has over {LONGEST_LINE:,} bytes")
+            raise UnreadableDumpError(
+                f"{path} cannot be read: a line has over {LONGEST_LINE:,} bytes"
+            )
     if rest:
+        raise UnreadableDumpError(f"{path} cannot be read: a line has over {LONGEST_LINE:,} bytes")
+    if rest.strip():
         yield rest
 
 

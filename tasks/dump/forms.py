@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from artifacts import columns as col
-from tasks.dump.files import UnreadableDump, form_of
+from tasks.dump.files import UnreadableDumpError, form_of
 from tasks.dump.readers.csv_table import CsvTable
 from tasks.dump.readers.json_table import JsonTable
 from tasks.dump.readers.json_values import RawObject
@@ -89,12 +89,12 @@ _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
 
 
 def open_interactions(path: str, form: Form) -> Table:
-    """Opens a file of interactions; raises `UnreadableDump`."""
+    """Opens a file of interactions; raises `UnreadableDumpError`."""
     return JsonTable(path) if _is_amazon(form) else _open(path, form, nested=False)
 
 
 def open_items(path: str, form: Form) -> Table:
-    """Opens a file of items; raises `UnreadableDump`."""
+    """Opens a file of items; raises `UnreadableDumpError`."""
     match form:
         case Form.AMAZON_2018:
             return JsonTable(path, amazon_2018_item)
@@ -150,8 +150,8 @@ def _open(path: str, form: Form, *, nested: bool) -> Table:
         return JsonTable(path, dict if nested else None)
     for ending, way in _OTHER_FORMS.items():
         if name.endswith(ending):
-            raise UnreadableDump(f"{path}: form not read: {way}")
-    raise UnreadableDump(
+            raise UnreadableDumpError(f"{path}: form not read: {way}")
+    raise UnreadableDumpError(
         f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (the latter three also .gz "
         "or .zst)"
     )

@@ -5,6 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.user_error import UserError
 from prompts.render import one_line
 from tasks.dump.dump_config import ITEM_KEY
 
@@ -15,7 +16,7 @@ _UNCLEAN = r"[&<\p{C}\P{age:14.0}]|[\p{Z}--\x20]|\x20\x20|^\x20|\x20$"
 came later is a letter to Polars' newer tables and nothing to its."""
 
 
-class TooFewDomains(ValueError):
+class TooFewDomainsError(UserError, ValueError):
     """The dump has events in fewer than two domains after filtering."""
 
 
@@ -29,7 +30,7 @@ def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
         described: rows of `tasks.dump.items.ITEM_SCHEMA`.
 
     Raises:
-        TooFewDomains.
+        TooFewDomainsError.
     """
     _require_two_domains(bought)
     items = (
@@ -69,7 +70,7 @@ def has_text() -> pl.Expr:
 def _require_two_domains(bought: pl.DataFrame) -> None:
     domains = sorted(bought[col.DOMAIN].unique())
     if len(domains) < 2:
-        raise TooFewDomains(
+        raise TooFewDomainsError(
             f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
             "after filtering; bridging domains needs at least two in the column 'domain'. Loosen "
             "--domain, --since, --until, --user-core or --item-core, or name the column that holds "

@@ -11,7 +11,7 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump.dump_config import ITEM_KEY
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 
 NEXT_TO_NONE = 0.02
 """Of the smaller side: so few that meet are none."""
@@ -55,7 +55,7 @@ _DOMAIN: Change = lambda names: (  # noqa: E731 - a change like the others
 )
 
 
-class ItemsDoNotMeet(UnreadableDump):
+class ItemsDoNotMeetError(UnreadableDumpError):
     """Next to no item of the events is described, or the reverse."""
 
 
@@ -70,7 +70,7 @@ class ItemMatch:
 
 
 def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
-    """Returns how events and descriptions meet; raises `ItemsDoNotMeet`.
+    """Returns how events and descriptions meet; raises `ItemsDoNotMeetError`.
 
     Args:
         bought: ``domain, item_id`` of all items with an event.
@@ -101,12 +101,12 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
     if theirs.is_empty():
         strange = others.join(bought.select(col.DOMAIN).unique(), on=col.DOMAIN, how="anti")
         if not strange.is_empty() and mine.height >= FEWEST:
-            raise ItemsDoNotMeet(_no_such_domain(domain, mine, strange))
+            raise ItemsDoNotMeetError(_no_such_domain(domain, mine, strange))
         return
     smaller = min(mine.height, theirs.height)
     met = mine.join(theirs, on=ITEM_KEY, how="semi").height
     if smaller >= FEWEST and met <= NEXT_TO_NONE * smaller:
-        raise ItemsDoNotMeet(
+        raise ItemsDoNotMeetError(
             f"the items that were bought are not those that are described: in the domain {domain} "
             f"{met:,} of {mine.height:,} bought and {theirs.height:,} described items meet. Bought "
             f"are {_ids(mine)}; described are {_ids(theirs)}"

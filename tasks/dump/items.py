@@ -54,7 +54,7 @@ def read_items(
         only: ``domain, item_id`` to which descriptions are limited while reading.
 
     Raises:
-        UnreadableDump.
+        UnreadableDumpError.
     """
     told = Reading()
     parts = [

@@ -22,7 +22,7 @@ from tasks.dump.event_sieve import Sieve, sifted
 from tasks.dump.events import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.fields.times import SECOND
 from tasks.dump.forms import open_interactions, open_items
-from tasks.dump.item_catalogue import TooFewDomains, catalogue_of, has_text, index_of
+from tasks.dump.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
 from tasks.dump.item_match import ItemMatch, matched
 from tasks.dump.items import ReadItems, read_items
 from tasks.dump.reading import Reading
@@ -75,8 +75,8 @@ def made_from(
     ``on_step`` is told the name of each step when it is done.
 
     Raises:
-        UnreadableDump, UnknownDomain, TooFewDomains, NothingHeldOut.
-        LostRows: a fault of this program.
+        UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
+        LostRowsError: a fault of this program.
     """
     quarantine = Quarantine()
     for source in dump.files:
@@ -88,8 +88,8 @@ def made_from(
     bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
     try:
         items, described, match = _items(dump, quarantine, bought, previous)
-    except TooFewDomains as error:
-        raise TooFewDomains(f"{error}{_set_aside(quarantine)}") from error
+    except TooFewDomainsError as error:
+        raise TooFewDomainsError(f"{error}{_set_aside(quarantine)}") from error
     on_step("catalogue")
     made, split_notes = _histories(sieve, user_ids, item_keys, items, dump)
     on_step("split")

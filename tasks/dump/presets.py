@@ -10,17 +10,18 @@ from pathlib import Path
 from pydantic import Field, JsonValue, ValidationError
 
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from tasks.dump.dump_config import Catalogue, LeaveOneOut, Protocol, Repeats, Source, Ties
 from tasks.dump.forms import Form
 
 PRESETS = Path(__file__).parent / "datasets"
 
 
-class UnknownDataset(ValueError):
+class UnknownDatasetError(UserError, ValueError):
     """No data set has that name, or its file says something else than a data set."""
 
 
-class RawFilesMissing(ValueError):
+class RawFilesMissingError(UserError, ValueError):
     """The folder of raw files lacks some that the data set needs."""
 
 
@@ -82,12 +83,12 @@ class DatasetPreset(Strict):
         """Returns what `DumpConfig` takes, the files found in a folder.
 
         Raises:
-            RawFilesMissing: naming all that are not there.
+            RawFilesMissingError: naming all that are not there.
         """
         found = {name: _found(raw, name) for name in self.raw_files()}
         missing = [name for name, path in found.items() if path is None]
         if missing:
-            raise RawFilesMissing(
+            raise RawFilesMissingError(
                 f"{raw} lacks {', '.join(missing)} (zipped or not) of {self.title}; "
                 f"get them from {self.source}"
             )
@@ -110,20 +111,20 @@ class DatasetPreset(Strict):
 
 
 def load_dataset_preset(name: str) -> DatasetPreset:
-    """Returns a data set by its name, or by the path of its TOML file; raises `UnknownDataset`."""
+    """Returns a data set by its name or its TOML file's path; raises `UnknownDatasetError`."""
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     if not path.is_file():
-        raise UnknownDataset(
+        raise UnknownDatasetError(
             f"no data set {name}; there are {', '.join(dataset_names())}, or give the path of a "
             ".toml file of your own (`llm4cdsr datasets --show cloth-sport` prints one)"
         )
     try:
         return DatasetPreset.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UnknownDataset(f"{path} is not TOML: {error}") from error
+        raise UnknownDatasetError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()]
-        raise UnknownDataset(f"{path} describes no data set: {'; '.join(faults)}") from error
+        raise UnknownDatasetError(f"{path} describes no data set: {'; '.join(faults)}") from error
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -132,7 +133,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def dataset_text(name: str) -> str:
-    """Returns a shipped data set's file as it is written; raises `UnknownDataset`."""
+    """Returns a shipped data set's file as it is written; raises `UnknownDatasetError`."""
     load_dataset_preset(name)
     return (PRESETS / f"{name}.toml").read_text("utf-8")
 

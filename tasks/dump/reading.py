@@ -14,7 +14,7 @@ from tasks.dump.account import FileAccount
 from tasks.dump.column_names import NamedColumns, named_columns
 from tasks.dump.dump_config import Source
 from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.readers.partitioned import PartitionedTable
 from tasks.dump.readers.table import ROW, Table
 from tasks.dump.rows import Quarantine, parted
@@ -105,7 +105,7 @@ class SourceReader:
             one_pass: takes all batches; it may be called again, and must then start anew.
 
         Raises:
-            UnreadableDump: a file cannot be read, or a column of it says nothing that can be used.
+            UnreadableDumpError: a file cannot be read, or none of a column's values is usable.
         """
         accounts: list[FileAccount] = []
 
@@ -142,10 +142,10 @@ class SourceReader:
             read = any(account.tally.records for account in accounts)
             fault = reader.fault() if read and name in self.columns else None
             if fault is not None:
-                raise UnreadableDump(f"{self.path}: the column {self._theirs(name)} {fault}")
+                raise UnreadableDumpError(f"{self.path}: the column {self._theirs(name)} {fault}")
 
     def refuse_nothing_usable(self, accounts: list[FileAccount], usable: int) -> None:
-        """Raises `UnreadableDump` where every row of the source was set aside."""
+        """Raises `UnreadableDumpError` where every row of the source was set aside."""
         rows = sum(account.tally.records for account in accounts)
         if usable or not rows:
             return
@@ -153,7 +153,7 @@ class SourceReader:
             (account.set_aside for account in accounts), start=type(accounts[0].set_aside)()
         )
         most = ", ".join(f"{why} ({count:,})" for why, count in reasons.most_common(_REASONS))
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{self.path}: none of its {rows:,} rows can be used: {most}; export it again"
         )
 

@@ -15,7 +15,7 @@ from artifacts.durable import write_atomically
 from artifacts.fingerprint import fingerprint_of
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig, Source
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.source_files import Paths, paths_of
 
 _FACTS = ".files.json"
@@ -28,7 +28,7 @@ def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
     A file is copied once, and again when its size or its mark of change is another.
 
     Raises:
-        UnreadableDump: it cannot be fetched; the message shows no secret of the URL.
+        UnreadableDumpError: it cannot be fetched; the message shows no secret of the URL.
     """
     if dump.sources:
         sources = [_local_source(source, store) for source in dump.sources]
@@ -81,7 +81,9 @@ def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[s
     listed = filesystem.glob(root) if is_pattern else filesystem.find(root)
     found = sorted(str(path) for path in listed if filesystem.isfile(path))
     if not found:
-        raise UnreadableDump(f"{shown_url(url)} is no file and no folder of files; correct the URL")
+        raise UnreadableDumpError(
+            f"{shown_url(url)} is no file and no folder of files; correct the URL"
+        )
     return found
 
 
@@ -132,15 +134,15 @@ def _told(url: str) -> Iterator[None]:
     protocol = shown.partition("://")[0]
     try:
         yield
-    except UnreadableDump:
+    except UnreadableDumpError:
         raise
     except ImportError as error:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{shown} cannot be read: {protocol}:// needs a package that is not installed "
             f"({_line(error, url)}); install it with pip, or download the file"
         ) from None
     except Exception as error:  # noqa: BLE001 - whatever a storage raises, the URL is named
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{shown} cannot be read: {_line(error, url)}; check the URL and the access to it"
         ) from None
 

@@ -7,7 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 
 Paths = str | tuple[str, ...]
 """One path, pattern, folder or URL, or several."""
@@ -46,7 +46,7 @@ def source_files(paths: Paths) -> tuple[SourceFile, ...]:
     """Returns the files of a source, those of a folder or pattern in the order of their paths.
 
     Raises:
-        UnreadableDump: there is no such file, or the folder holds something else than a table.
+        UnreadableDumpError: there is no such file, or the folder holds something else than a table.
     """
     found = [file for path in paths_of(paths) for file in _files(path)]
     if len({file.name for file in found}) == len(found):
@@ -56,7 +56,7 @@ def source_files(paths: Paths) -> tuple[SourceFile, ...]:
 
 
 def absolute(paths: Paths) -> Paths:
-    """Returns paths that mean the same in another folder; URLs stay. Raises `UnreadableDump`."""
+    """Returns paths that hold in any folder; URLs stay. Raises `UnreadableDumpError`."""
     found = tuple(path if "://" in path else _absolute(path) for path in paths_of(paths))
     return found[0] if len(found) == 1 else found
 
@@ -86,8 +86,8 @@ def _files(path: str) -> tuple[SourceFile, ...]:
         if found:
             root = _fixed_part(path)
             return tuple(_below(root, Path(file)) for file in found)
-        raise UnreadableDump(f"{path} matches no file; correct the pattern")
-    raise UnreadableDump(
+        raise UnreadableDumpError(f"{path} matches no file; correct the pattern")
+    raise UnreadableDumpError(
         f"{path} is not a file; give the path of a Parquet, CSV or JSON file, of a folder of them, "
         "or a pattern"
     )
@@ -96,18 +96,20 @@ def _files(path: str) -> tuple[SourceFile, ...]:
 def _in_folder(folder: Path) -> Iterator[SourceFile]:
     for sign, what in _LAKES.items():
         if next(folder.glob(sign), None) is not None:
-            raise UnreadableDump(f"{folder} is {what}; export its current rows as Parquet files")
+            raise UnreadableDumpError(
+                f"{folder} is {what}; export its current rows as Parquet files"
+            )
     found = [
         file for file in sorted(folder.rglob("*")) if file.is_file() and _is_data(folder, file)
     ]
     roles = {file.name.partition(".")[0] for file in found}
     if {"interactions", "items"} <= roles:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{folder} is a whole dump and not one table; give --interactions "
             f"{folder}/interactions.… and --items {folder}/items.…"
         )
     if not found:
-        raise UnreadableDump(f"{folder} holds no file with rows; export it again")
+        raise UnreadableDumpError(f"{folder} holds no file with rows; export it again")
     for file in found:
         yield _below(folder, file)
 

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts.kinds.dataset import Split
+from artifacts.user_error import UserError
 from model.data.splits import (
     SHORTEST_TESTED,
     SplitArray,
@@ -22,7 +23,7 @@ from tasks.dump.event_sieve import users_in_drawn_order
 from tasks.dump.fields.times import SECOND
 
 
-class NothingHeldOut(ValueError):
+class NothingHeldOutError(UserError, ValueError):
     """A split leaves nothing to train on, or nothing to test."""
 
 
@@ -45,7 +46,7 @@ def split_events(
         seed: draws the users that are held out.
 
     Raises:
-        NothingHeldOut.
+        NothingHeldOutError.
     """
     match protocol:
         case LeaveOneOut():
@@ -65,7 +66,7 @@ def _by_time(protocol: ByTime, times: NDArray[np.int64]) -> tuple[SplitArray, li
     marks = split_by_time(times, validation, test)
     for split, what in ((Split.TRAIN, "train on"), (Split.TEST, "test")):
         if not np.any(marks == split):
-            raise NothingHeldOut(
+            raise NothingHeldOutError(
                 f"validation from {_day(validation)} and test from {_day(test)} leave nothing to "
                 f"{what}: the events reach from {_day(times.min())} to {_day(times.max())}; give "
                 "other moments, or leave them out"
@@ -116,7 +117,7 @@ def _cold_domain(
             withheld[user] = domain
     measured = int(np.count_nonzero(tests & (withheld >= 0)))
     if not measured:
-        raise NothingHeldOut(
+        raise NothingHeldOutError(
             f"no domain can be withheld: of {len(several):,} users of several domains {tested:,} "
             f"were drawn to be tested, and none has {SHORTEST_TESTED} events left without the "
             "drawn domain; give a larger test_share, or data with more users of several domains"

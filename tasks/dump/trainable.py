@@ -6,16 +6,16 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, Split
 from prompts.render import one_line
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.item_catalogue import has_text
 
 
-class NothingToTrainOn(UnreadableDump):
+class NothingToTrainOnError(UnreadableDumpError):
     """No model can be made from the dump: no history to learn an order from, or no text."""
 
 
 def require_trainable(data: Dataset) -> None:
-    """Raises `NothingToTrainOn` where training or embedding would end with nothing."""
+    """Raises `NothingToTrainOnError` where training or embedding would end with nothing."""
     _require_histories(data)
     for number, domain in enumerate(data.domains):
         items = data.items.slice(
@@ -23,7 +23,7 @@ def require_trainable(data: Dataset) -> None:
             int(data.domain_starts[number + 1] - data.domain_starts[number]),
         )
         if not _has_usable_text(items):
-            raise NothingToTrainOn(
+            raise NothingToTrainOnError(
                 f"no item of the domain {domain} has a usable text, so its items cannot be told "
                 "apart; give --items a file with their titles, or name the column that holds them: "
                 f"--column THEIR_NAME={col.TITLE}"
@@ -37,7 +37,7 @@ def _require_histories(data: Dataset) -> None:
         return
     events = np.diff(data.offsets)
     single, held_out = int((events == 1).sum()), int((data.splits != Split.TRAIN).sum())
-    raise NothingToTrainOn(
+    raise NothingToTrainOnError(
         f"no user has two training events to learn an order from: {single:,} of {users:,} users "
         f"have one event, {held_out:,} of {len(data.item_indices):,} events are held out. Give "
         "more of each user's history (is user_id the customer, and not the order or the "

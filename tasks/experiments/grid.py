@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from model.baselines.registry import (
     BASELINES,
     COLD_BASELINES,
@@ -28,11 +29,11 @@ WIDTH = ProjectConfig().hidden
 Overrides = dict[str, dict[str, JsonValue]]
 
 
-class UnreadableGrid(ValueError):
+class UnreadableGridError(UserError, ValueError):
     """The file is no TOML; the message names the line."""
 
 
-class AbsentDump(ValueError):
+class AbsentDumpError(UserError, ValueError):
     """A file that the grid names is not there."""
 
 
@@ -229,11 +230,11 @@ class Grid(Strict):
 
 
 def read_grid(path: Path) -> Grid:
-    """Raises `UnreadableGrid`, or pydantic's ValidationError that names the field."""
+    """Raises `UnreadableGridError`, or pydantic's ValidationError that names the field."""
     try:
         return Grid.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise UnreadableGrid(f"{path} is no TOML: {error}") from error
+        raise UnreadableGridError(f"{path} is no TOML: {error}") from error
 
 
 def cells_of(grid: Grid) -> Iterator[Cell]:

@@ -36,7 +36,7 @@ def profile_by_titles(
     """Returns profiles of the users who have one in ``like``, so that only the text differs.
 
     Raises:
-        EndpointRefused, EndpointDown, TooManyFailures.
+        EndpointRefusedError, EndpointDownError, TooManyFailuresError.
     """
     started = time.monotonic()
     store = Store(store_root)

@@ -23,7 +23,7 @@ def sequences_of(data: Dataset) -> Sequences:
 
 
 def load_sequences(store: Store, dataset: ArtifactRef) -> Sequences:
-    """Reads a dataset as sequences; raises `ArtifactMissing`."""
+    """Reads a dataset as sequences; raises `ArtifactMissingError`."""
     return sequences_of(read_dataset(store, dataset))
 
 

@@ -40,7 +40,7 @@ AsyncSend = Callable[..., "CoroutineType[Any, Any, Response]"]
 logger = logging.getLogger("llm4cdsr")
 
 
-class PrefectGone(httpx.ConnectError):
+class PrefectGoneError(httpx.ConnectError):
     """The Prefect server gave no sign of life within the deadline."""
 
 
@@ -71,9 +71,9 @@ class Link:
         logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
 
     def refuse_if_gone(self) -> None:
-        """Raises `PrefectGone`, where nobody wants to wait for the server to come back."""
+        """Raises `PrefectGoneError`, where nobody wants to wait for the server to come back."""
         if self.given_up or (self.gone.is_set() and _is_shown_only.get()):
-            raise PrefectGone(f"the Prefect server at {self.api_url} does not answer")
+            raise PrefectGoneError(f"the Prefect server at {self.api_url} does not answer")
 
 
 _links: list[Link] = []

@@ -25,12 +25,12 @@ from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame.stage import LlmUsage
-from tasks.llm.client.refusals import EndpointRefused
-from tasks.llm.client.stop import EndpointDown, raise_if_stopped
+from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, refuse_budget_in_batches
-from tasks.llm.settings.budget import BudgetReached, Cost
+from tasks.llm.settings.budget import BudgetReachedError, Cost
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.settings.request_fields import chat_fields
 from tasks.llm.shards.shard import Limits, ShardOutcome
@@ -44,11 +44,11 @@ FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 logger = logging.getLogger("llm4cdsr")
 
 
-class TooManyFailures(RuntimeError):
+class TooManyFailuresError(RuntimeError):
     """More prompts of a stage failed than the configuration allows."""
 
 
-class MixedVectors(RuntimeError):
+class MixedVectorsError(RuntimeError):
     """The ledger holds vectors of different lengths under one model's name."""
 
 
@@ -66,11 +66,11 @@ class Answered:
         """One row a key that has an answer (`ANSWER_SCHEMA`), read when first asked for.
 
         Raises:
-            MixedVectors: they came from different models of one name.
+            MixedVectorsError: they came from different models of one name.
         """
         found = self.ledger.answers(self.keys.series())
         if (lengths := found["vector"].bin.size().drop_nulls().unique()).len() > 1:
-            raise MixedVectors(
+            raise MixedVectorsError(
                 f"the ledger has vectors of {sorted(lengths // 4)} numbers for one model's name, "
                 f"so more than one model answers to it; mend that, delete {self.ledger.folder} "
                 "and run again"
@@ -108,10 +108,10 @@ def answer_all(
     A large stage hands its table over in pieces, of which one at a time is held in memory.
 
     Raises:
-        EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
-        BudgetReached: the run may spend no more; what came is kept.
-        WaitingInBatch: some were sent in a batch that ``config`` would not collect.
-        TooManyFailures: more than ``config.max_failed_share`` of the distinct prompts failed.
+        EndpointRefusedError, EndpointDownError: nothing more could be asked; what came is kept.
+        BudgetReachedError: the run may spend no more; what came is kept.
+        WaitingInBatchError: some were sent in a batch that ``config`` would not collect.
+        TooManyFailuresError: more than ``config.max_failed_share`` of the distinct prompts failed.
     """
     ledger = Ledger(store.local, role)
     if recovered := ledger.recover():
@@ -150,7 +150,7 @@ def answer_all(
                 asked, outcomes = ask_in_turns(
                     label, ledger, fresh, question, ask, raise_if_stopped
                 )
-            except (EndpointDown, EndpointRefused) as error:
+            except (EndpointDownError, EndpointRefusedError) as error:
                 spent = _spent(ledger, fresh, endpoint)
                 raise type(error)(f"{label}: {error}. {spent}") from None
             tally.add(asked, outcomes)
@@ -236,13 +236,13 @@ def _usd(spent: Cost) -> str:
 
 
 def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
-    """Raises `BudgetReached` where a limit ended the asking: what is missing, and the way on."""
+    """Raises `BudgetReachedError` where a limit ended the asking: what is missing, the way on."""
     limit = next((outcome.over_budget for outcome in tally.outcomes if outcome.over_budget), None)
     if limit is None:
         return
     kept = sum(outcome.answered for outcome in tally.outcomes)
     spent = endpoint.spending.spent
-    raise BudgetReached(
+    raise BudgetReachedError(
         f"{label}: {limit} (spent: {spent.requests:,} requests, "
         f"{spent.prompt_tokens + spent.completion_tokens:,} tokens, ${spent.usd:,.4f}). "
         f"{kept:,} prompts of this stage are answered now and kept; "
@@ -260,7 +260,7 @@ def common_reasons(reasons: pl.Series) -> str:
 def _refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmConfig) -> None:
     if failures.height <= config.max_failed_share * asked:
         return
-    raise TooManyFailures(
+    raise TooManyFailuresError(
         f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
         f"{config.max_failed_share:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
         "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a "

@@ -34,7 +34,7 @@ _UNTIL = "until-"
 """How the name of an archive begins; the number of its last decision follows."""
 
 
-class HistoryDamaged(RuntimeError):
+class HistoryDamagedError(RuntimeError):
     """A decision cannot be read, or is not what was written."""
 
 
@@ -73,7 +73,7 @@ def history(store: Store) -> tuple[Entry, ...]:
     """Returns every decision, oldest first.
 
     Raises:
-        HistoryDamaged: one cannot be read; the message names its file and the way out.
+        HistoryDamagedError: one cannot be read; the message names its file and the way out.
     """
     while True:
         try:
@@ -87,8 +87,8 @@ def serving_release(store: Store) -> ArtifactRef | None:
     """Returns the release in use, None before the first.
 
     Raises:
-        HistoryDamaged, ArtifactCorrupt: decisions, or the pointer of a store of before them, are
-            unreadable.
+        HistoryDamagedError, ArtifactCorruptError: decisions, or the pointer of a store that is
+            older than they are, cannot be read.
     """
     while True:
         try:
@@ -246,7 +246,7 @@ def _read(store: Store, name: str) -> Entry:
     if store.remote is not None and path.exists():
         try:
             return _parsed(path.read_bytes(), str(path))
-        except HistoryDamaged:
+        except HistoryDamagedError:
             path.unlink()
     content = read_note(store, f"{DECISIONS}/{name}")
     if content is None:
@@ -263,9 +263,9 @@ def _parsed(content: bytes, place: str) -> Entry:
     try:
         entry = Entry.model_validate_json(content)
     except ValidationError as error:
-        raise HistoryDamaged(
+        raise HistoryDamagedError(
             f"{place} is no decision about a release ({error.errors()[0]['msg']}); {way_out}"
         ) from error
     if entry.digest not in (None, digest_of(json.loads(content))):
-        raise HistoryDamaged(f"{place} was changed after it was written; {way_out}")
+        raise HistoryDamagedError(f"{place} was changed after it was written; {way_out}")
     return entry

@@ -8,16 +8,17 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from artifacts.user_error import UserError
 from tasks.promoting.decisions import Decision, decide, history, served_in_turn
 
 FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"
 
 
-class NoSuchRelease(LookupError):
+class NoSuchReleaseError(UserError, LookupError):
     """There is no release to serve: none by that name, or none before the one in use."""
 
 
-class UnsoundRelease(RuntimeError):
+class UnsoundReleaseError(RuntimeError):
     """A release lacks an artifact, or has a damaged one, or lists without scores."""
 
 
@@ -25,7 +26,7 @@ def promote(store: Store, release: ArtifactRef, reason: str) -> None:
     """Serves a release from now on, once all that it is made of is there and sound.
 
     Raises:
-        UnsoundRelease.
+        UnsoundReleaseError.
     """
     parts = require_sound(store, release)
     decide(store, Decision.PROMOTED, reason, lambda: (release, parts))
@@ -41,15 +42,15 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
     """Serves the release before the one in use, and returns it.
 
     Raises:
-        NoSuchRelease: there was none before.
-        UnsoundRelease: it is gone or damaged.
+        NoSuchReleaseError: there was none before.
+        UnsoundReleaseError: it is gone or damaged.
     """
 
     def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:
         served = served_in_turn(history(store))
         if len(served) < 2:
             ways = "`llm4cdsr releases` lists them; `llm4cdsr promote RELEASE` serves any of them"
-            raise NoSuchRelease(
+            raise NoSuchReleaseError(
                 f"{store.root} has served {len(served)} release(s): there is none to go back to. "
                 + (ways if served else FIRST_RUN)
             )
@@ -62,7 +63,7 @@ def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
     """Returns the parts of a release, every file of which has been read against its SHA-256.
 
     Raises:
-        UnsoundRelease: one is gone or damaged, or a score of its lists is no finite number.
+        UnsoundReleaseError: one is gone or damaged, or a score of its lists is no finite number.
     """
     try:
         parts = parts_of(store, release)
@@ -71,12 +72,12 @@ def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
         if lists := parts.get("recommendations"):
             scores = read_table(store, lists, RECOMMENDATIONS)[col.SCORE]
             if not scores.is_finite().all():
-                raise UnsoundRelease(
+                raise UnsoundReleaseError(
                     f"release {release.fingerprint} cannot be served: {(~scores.is_finite()).sum()}"
                     " scores of its recommendations are no finite numbers; run `llm4cdsr retrain`"
                 )
     except (ArtifactError, pl.exceptions.PolarsError) as error:
-        raise UnsoundRelease(
+        raise UnsoundReleaseError(
             f"release {release.fingerprint} cannot be served: {error.args[0]}. `llm4cdsr releases` "
             "lists the others"
         ) from error
@@ -84,7 +85,7 @@ def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
 
 
 def release_named(store: Store, name: str) -> ArtifactRef:
-    """Returns the release whose fingerprint begins with ``name``; raises `NoSuchRelease`."""
+    """Returns the release whose fingerprint begins with ``name``; raises `NoSuchReleaseError`."""
     prefix = name.removeprefix(f"{Kind.RELEASE}/")
     known = {entry.release.fingerprint for entry in history(store)}
     known |= {manifest.fingerprint for manifest in store.artifacts(Kind.RELEASE)}
@@ -92,7 +93,7 @@ def release_named(store: Store, name: str) -> ArtifactRef:
     if len(found) != 1:
         listed = ", ".join(found or sorted(known))
         there = f"known: {listed}" if known else FIRST_RUN
-        raise NoSuchRelease(f"{name} names {len(found)} releases of {store.root}; {there}")
+        raise NoSuchReleaseError(f"{name} names {len(found)} releases of {store.root}; {there}")
     return ArtifactRef(kind=Kind.RELEASE, fingerprint=found[0])
 
 

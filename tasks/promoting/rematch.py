@@ -34,11 +34,11 @@ Parts = dict[str, ArtifactRef]
 """A release's artifacts by role, as `artifacts.bundles.parts_of` gives them."""
 
 
-class NotComparable(RuntimeError):
+class NotComparableError(RuntimeError):
     """The served model cannot be asked about the new data; the message says why."""
 
 
-class AnotherCatalogue(NotComparable):
+class CatalogueMismatchError(NotComparableError):
     """The served model is of other domains or other items: it could not serve the new data."""
 
 
@@ -60,8 +60,9 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
     ``max_events`` a seeded sample is taken.
 
     Raises:
-        AnotherCatalogue: the served model knows other domains, or less than half of the items.
-        NotComparable: other embeddings, an artifact that is gone, a model of an older
+        CatalogueMismatchError: the served model knows other domains, or less than half of the
+            items.
+        NotComparableError: other embeddings, an artifact that is gone, a model of an older
             version, or no event to ask about.
     """
     try:
@@ -71,12 +72,12 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
         new_model, new_card = load_model(store.path(candidate["model"]))
         grown = _with_new_catalogue(store, served, candidate, data, previous, old_model)
     except (ArtifactError, CheckpointError, ValueError) as error:
-        raise NotComparable(str(error)) from error
+        raise NotComparableError(str(error)) from error
     split = TEST if new_card.config.train.refit else VALIDATION
     unseen = _unseen(data, before, old_card, split)
     asked = unseen.select(unseen.sampled_rows(max_events, np.random.default_rng(0)))
     if not len(asked):
-        raise NotComparable("every held-out event was in the training of the served model")
+        raise NotComparableError("every held-out event was in the training of the served model")
     found = {
         name: ranking_metrics(rank_all(ModelScorer(model), asked), (10,)).ndcg[10]
         for name, model in (("served", grown), ("candidate", new_model))
@@ -88,7 +89,7 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
 def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
     """Returns int64 (items + 1,): each item's index in the served catalogue, 0 where new."""
     if data.domains != before.domains:
-        raise AnotherCatalogue(
+        raise CatalogueMismatchError(
             f"the served model is of the domains {', '.join(before.domains)}, "
             f"the new data of {', '.join(data.domains)}"
         )
@@ -98,7 +99,7 @@ def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
     index = joined["previous"].fill_null(0).to_numpy().astype(np.int64)
     share = float((index > 0).mean())
     if share < LEAST_KNOWN_SHARE:
-        raise AnotherCatalogue(f"the served model knows {share:.0%} of the new data's items")
+        raise CatalogueMismatchError(f"the served model knows {share:.0%} of the new data's items")
     return np.concatenate([[0], index])
 
 
@@ -130,7 +131,7 @@ def _with_new_catalogue(
 def _require_one_embedding(store: Store, served: Parts, candidate: Parts) -> None:
     old, new = (store.manifest(parts["embeddings"]).parameters for parts in (served, candidate))
     if old != new:
-        raise NotComparable(
+        raise NotComparableError(
             "item texts are embedded by another model or template than the served model's"
         )
 

@@ -19,7 +19,7 @@ MAP_COLUMNS = ("x", "y", "title", "domain", "cluster")
 LENGTH_COLUMNS = ("length", "users")
 
 
-class ReportColumnsMissing(ValueError):
+class ReportColumnsMissingError(ValueError):
     """A frame handed to the report lacks columns that its section shows."""
 
 
@@ -307,7 +307,7 @@ class ReportContent:
 def _require(frame: pl.DataFrame | None, columns: tuple[str, ...], name: str) -> None:
     missing = [] if frame is None else [c for c in columns if c not in frame.columns]
     if frame is not None and missing:
-        raise ReportColumnsMissing(
+        raise ReportColumnsMissingError(
             f"the report's frame {name} lacks {missing}; it has {frame.columns}: "
             f"rename or add columns so that it has {list(columns)}"
         )

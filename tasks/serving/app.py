@@ -15,9 +15,9 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
 from model.scoring.ranking import NanScoreError
-from tasks.serving.catalogue import AmbiguousItem, UnknownDomain, UnknownItem
+from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, UnknownItemError
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
-from tasks.serving.recommender import Recommender, UnknownUser
+from tasks.serving.recommender import Recommender, UnknownUserError
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.system.dot_env import read_dot_env
@@ -101,10 +101,10 @@ def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
 
 
 _STATUS: dict[type[Exception], int] = {
-    UnknownItem: 404,
-    UnknownUser: 404,
-    UnknownDomain: 404,
-    AmbiguousItem: 422,
+    UnknownItemError: 404,
+    UnknownUserError: 404,
+    UnknownDomainError: 404,
+    AmbiguousItemError: 422,
     NanScoreError: 500,
 }
 _OUR_FAULT = 500

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.user_error import UserError
 from model.data.sequences import IntArray
 
 TEXT_COLUMNS = {
@@ -21,19 +22,19 @@ TEXT_COLUMNS = {
 """What may be known of an item beyond its name; the dataset's columns."""
 
 
-class UnknownItem(LookupError):
+class UnknownItemError(LookupError):
     """No item of that name is in the catalogue."""
 
 
-class AmbiguousItem(LookupError):
+class AmbiguousItemError(LookupError):
     """Several domains have an item of that id, and the domain was not given."""
 
 
-class UnknownDomain(LookupError):
+class UnknownDomainError(UserError, LookupError):
     """The catalogue has no such domain."""
 
 
-class InvalidItems(ValueError):
+class InvalidItemsError(UserError, ValueError):
     """A table of new items cannot be taken in as it is."""
 
 
@@ -81,13 +82,13 @@ class Catalogue:
         return self.items[col.TITLE].to_list()
 
     def domain_number(self, name: str) -> int:
-        """Raises `UnknownDomain`."""
+        """Raises `UnknownDomainError`."""
         if name not in self.domains:
-            raise UnknownDomain(f"no domain {name!r}; there are {', '.join(self.domains)}")
+            raise UnknownDomainError(f"no domain {name!r}; there are {', '.join(self.domains)}")
         return self.domains.index(name)
 
     def domain_numbers(self, name: str | None) -> list[int]:
-        """Returns one domain's number, or all where None; raises `UnknownDomain`."""
+        """Returns one domain's number, or all where None; raises `UnknownDomainError`."""
         return list(range(len(self.domains))) if name is None else [self.domain_number(name)]
 
     def domain_rows(self, domain: int) -> slice:
@@ -95,18 +96,18 @@ class Catalogue:
         return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))
 
     def index(self, item: ItemName) -> int:
-        """Returns an item's index; raises `UnknownItem` or `AmbiguousItem`."""
+        """Returns an item's index; raises `UnknownItemError` or `AmbiguousItemError`."""
         if isinstance(item, tuple):
             found = self._index_of_key.get(item)
             if found is None:
-                raise UnknownItem(f"no item {item[1]!r} in the domain {item[0]!r}{_WAY_OUT}")
+                raise UnknownItemError(f"no item {item[1]!r} in the domain {item[0]!r}{_WAY_OUT}")
             return found
         indices = self._indices_of_id.get(item)
         if indices is None:
-            raise UnknownItem(f"no item {item!r}{_WAY_OUT}")
+            raise UnknownItemError(f"no item {item!r}{_WAY_OUT}")
         if len(indices) > 1:
             domains = ", ".join(self.keys[index - 1].domain for index in indices)
-            raise AmbiguousItem(
+            raise AmbiguousItemError(
                 f"item {item!r} is in several domains ({domains}); name it as (domain, id)"
             )
         return indices[0]
@@ -122,7 +123,7 @@ class Catalogue:
         for item in items:
             try:
                 known.append(self.index(item))
-            except UnknownItem:
+            except UnknownItemError:
                 unknown.append(item)
         return np.array(known, np.int64), unknown
 
@@ -145,7 +146,7 @@ class Catalogue:
         return np.argsort(-bought, kind="stable") + rows.start + 1
 
     def unknown(self, items: pl.DataFrame) -> pl.DataFrame:
-        """Returns the rows of `items` that are not in the catalogue yet; raises `InvalidItems`."""
+        """Returns the rows of `items` that are new to the catalogue; raises `InvalidItemsError`."""
         mine = self.items.select(col.DOMAIN, col.ITEM_ID)
         return _checked(items, self.domains).join(mine, on=[col.DOMAIN, col.ITEM_ID], how="anti")
 
@@ -153,11 +154,11 @@ class Catalogue:
         """Returns the catalogue with new rows behind those of their domain.
 
         Raises:
-            InvalidItems: a row is here already, repeated, or lacks its id or domain.
+            InvalidItemsError: a row is here already, repeated, or lacks its id or domain.
         """
         new = _checked(items, self.domains)
         if self.unknown(items).height < new.height:
-            raise InvalidItems("some of the items are in the catalogue already; see `unknown`")
+            raise InvalidItemsError("some of the items are in the catalogue already; see `unknown`")
         old = self.items.select(pl.int_range(1, pl.len() + 1).alias(_OLD), *_TABLE)
         added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
         parts = [
@@ -203,22 +204,22 @@ def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
     """Returns new items in the catalogue's columns, those that are missing filled with nulls."""
     missing = {col.ITEM_ID, col.DOMAIN} - set(items.columns)
     if missing:
-        raise InvalidItems(
+        raise InvalidItemsError(
             f"new items need the columns item_id and domain; {sorted(missing)} is missing of "
             f"{items.columns}"
         )
     names = items.select(pl.col(col.ITEM_ID, col.DOMAIN).cast(pl.String))
     if names.null_count().sum_horizontal().item():
-        raise InvalidItems("a new item lacks its item_id or its domain; leave such rows out")
+        raise InvalidItemsError("a new item lacks its item_id or its domain; leave such rows out")
     strange = names.filter(~pl.col(col.DOMAIN).is_in(domains))
     if strange.height:
-        raise InvalidItems(
+        raise InvalidItemsError(
             f"item {strange[col.ITEM_ID][0]!r} is of the domain {strange[col.DOMAIN][0]!r}, which "
             f"the model does not know; it knows {', '.join(domains)}: a new domain needs a retrain"
         )
     if names.is_duplicated().any():
         twice = names.filter(names.is_duplicated())[col.ITEM_ID][0]
-        raise InvalidItems(f"item {twice!r} stands twice among the new items; leave one out")
+        raise InvalidItemsError(f"item {twice!r} stands twice among the new items; leave one out")
     try:
         texts = [
             (pl.col(name) if name in items.columns else pl.lit(None)).cast(kind).alias(name)
@@ -226,4 +227,4 @@ def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
         ]
         return items.select(pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String), *texts)
     except pl.exceptions.PolarsError as error:
-        raise InvalidItems(f"a column of the new items has the wrong type: {error}") from error
+        raise InvalidItemsError(f"a column of the new items has the wrong type: {error}") from error

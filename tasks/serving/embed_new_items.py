@@ -13,6 +13,7 @@ from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role, vectors_of
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
+from artifacts.user_error import UserError
 from prompts.render import Language, prompt_version
 from tasks.embed import item_texts
 from tasks.llm.answer_all import PROMPT, embedding_keys
@@ -24,7 +25,7 @@ from tasks.serving.served_release import ReleaseFacts
 logger = logging.getLogger("llm4cdsr")
 
 
-class OtherEmbedder(ValueError):
+class OtherEmbedderError(UserError, ValueError):
     """The configured model or template is not the one that embedded the catalogue."""
 
 
@@ -32,7 +33,7 @@ class LedgerEmbedder:
     """An `ItemEmbedder` that asks the ledger first, then the endpoint; keeps what it paid for."""
 
     def __init__(self, store: Store, endpoint: Endpoint, facts: ReleaseFacts) -> None:
-        """Raises `OtherEmbedder`: vectors of another model would lie in another space."""
+        """Raises `OtherEmbedderError`: vectors of another model would lie in another space."""
         self._language = Language(str(facts.embedding["language"]))
         mine = {
             "model": endpoint.model,
@@ -41,7 +42,7 @@ class LedgerEmbedder:
         }
         for name, value in mine.items():
             if facts.embedding[name] != value:
-                raise OtherEmbedder(
+                raise OtherEmbedderError(
                     f"the catalogue was embedded with {name} {facts.embedding[name]!r}, and new "
                     f"items would be with {value!r}; configure the same, or run the pipeline"
                 )
@@ -54,7 +55,7 @@ class LedgerEmbedder:
         Where there is no vector at all the width is not known, and is 0.
 
         Raises:
-            EndpointRefused, EndpointDown: what was answered before is kept.
+            EndpointRefusedError, EndpointDownError: what was answered before is kept.
         """
         numbered = items.with_row_index(col.ITEM_INDEX)
         texts = item_texts(numbered, self._language).filter(pl.col(PROMPT) != "")

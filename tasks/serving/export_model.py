@@ -18,6 +18,7 @@ from torch import Tensor
 from artifacts.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from model.data.sequences import Sequences, sequences_from_lists
 from model.scoring.exported_graph import ScoringPath
 from model.scoring.model_scorer import ModelScorer
@@ -45,7 +46,7 @@ class ParityError(ArithmeticError):
     """The exported graph gives other scores than the model."""
 
 
-class OnnxMissing(RuntimeError):
+class OnnxMissingError(UserError, RuntimeError):
     """ONNX was asked for without the packages that write and check it."""
 
 
@@ -68,7 +69,7 @@ def export_model(
     """Writes ``model.pt2`` or ``model.onnx``, ``items.parquet`` and ``model.json``.
 
     Raises:
-        OnnxMissing, ParityError, NothingServed.
+        OnnxMissingError, ParityError, NothingServedError.
     """
     if form is ModelFormat.ONNX:
         _require_onnx()
@@ -182,7 +183,7 @@ def _write_items(catalogue: Catalogue, path: Path) -> None:
 def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise OnnxMissing(
+        raise OnnxMissingError(
             f"ONNX needs {', '.join(missing)}: .venv/bin/pip install 'llm4cdsr[onnx]', "
             "or use --format torch"
         )

@@ -21,6 +21,7 @@ from pydantic import Field
 from artifacts.durable import write_atomically
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations
 from tasks.serving.recommendation_rows import user_rows
@@ -31,7 +32,7 @@ BLOCK_USERS = 8192
 SUMMARY = "export.json"
 
 
-class NotAnExport(ValueError):
+class NotAnExportError(UserError, ValueError):
     """The folder to write to holds something else."""
 
 
@@ -78,8 +79,8 @@ def export_recommendations(
     `on_block` is told the number of users of every block that is done, once for each domain.
 
     Raises:
-        NotAnExport: the folder exists and holds anything but an export.
-        UnknownDomain: one of the domains is not in the catalogue.
+        NotAnExportError: the folder exists and holds anything but an export.
+        UnknownDomainError: one of the domains is not in the catalogue.
     """
     _require_replaceable(folder)
     state = recommender.state
@@ -167,7 +168,7 @@ def _users_since(recommender: Recommender, since: datetime | None) -> IntArray:
 
 def _require_replaceable(folder: Path) -> None:
     if folder.exists() and not (folder / SUMMARY).is_file() and any(folder.iterdir()):
-        raise NotAnExport(f"{folder} holds something else than an export; name another folder")
+        raise NotAnExportError(f"{folder} holds something else than an export; name another folder")
 
 
 def _replace(folder: Path, draft: Path) -> None:

@@ -20,7 +20,7 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
     """Returns rows fit for `Recommender.add_items`; the log counts those left out, by reason.
 
     Raises:
-        UnreadableDump: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
+        UnreadableDumpError: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
     """
     kind = Kind("items", partial(open_items, form=Form.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA))
     reader = SourceReader(Source(interactions=path, items=path), path, kind)

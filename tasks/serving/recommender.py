@@ -35,7 +35,7 @@ from tasks.serving.state import ServingState, Wish, serving_state
 _ROW = "row"
 
 
-class UnknownUser(LookupError):
+class UnknownUserError(LookupError):
     """No such user in the dataset that the release was made from."""
 
 
@@ -80,8 +80,8 @@ class Recommender:
         """Opens the release in use, or another one by its fingerprint.
 
         Raises:
-            NothingServed: the store serves nothing yet, or has no such release.
-            ReleaseDamaged: one of its files is gone or damaged.
+            NothingServedError: the store serves nothing yet, or has no such release.
+            ReleaseDamagedError: one of its files is gone or damaged.
         """
         return cls(open_release(store, release))
 
@@ -119,7 +119,8 @@ class Recommender:
                 of `catalogue.items`.
 
         Raises:
-            UnknownItem, AmbiguousItem, UnknownDomain: the message says what there is.
+            UnknownItemError, AmbiguousItemError, UnknownDomainError: the message says what there
+                is.
             NanScoreError: the model gives scores that are no numbers.
         """
         state, wish = self.state, Wish(k, exclude_seen, filter)
@@ -137,7 +138,7 @@ class Recommender:
         filter: pl.Expr | None = None,
     ) -> pl.DataFrame:
         """Returns `RECOMMENDATION_SCHEMA` for known users, all of them where None, domain after
-        domain and in the order given; else as `recommend`. Raises `UnknownUser` too."""
+        domain and in the order given; else as `recommend`. Raises `UnknownUserError` too."""
         chosen = self.user_ids if user_ids is None else list(user_ids)
         users = np.array([self.user_index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
@@ -175,18 +176,18 @@ class Recommender:
 
     def history(self, user_id: str) -> list[tuple[str, str]]:
         """Returns ``(domain, item id)`` of a known user's events, oldest first; raises
-        `UnknownUser`."""
+        `UnknownUserError`."""
         state = self.state
         return [state.catalogue.keys[i - 1] for i in state.history(self.user_index(user_id))]
 
     def profile(self, user_id: str) -> str | None:
-        """Returns what the language model wrote about a user, if it did; raises `UnknownUser`."""
+        """Returns what the language model wrote about a user, if so; raises `UnknownUserError`."""
         return self._profiles.get(self.user_ids[self.user_index(user_id)])
 
     def user_index(self, user_id: str) -> int:
-        """Raises `UnknownUser`."""
+        """Raises `UnknownUserError`."""
         if user_id not in self._index_of_user:
-            raise UnknownUser(
+            raise UnknownUserError(
                 f"no user {user_id!r} in the dataset of this release; give a history of items"
             )
         return self._index_of_user[user_id]
@@ -209,7 +210,7 @@ class Recommender:
             embedder: asked for the vectors where none are given; see `embed_new_items`.
 
         Raises:
-            InvalidItems, WrongVectors.
+            InvalidItemsError, WrongVectorsError.
         """
         with self._adding:
             unknown = self.catalogue.unknown(items)

@@ -18,6 +18,7 @@ from artifacts.kinds.item_tables import read_item_tables
 from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from artifacts.user_error import UserError
 from model.checkpoint import load_model
 from model.data.sequences import IntArray, Sequences
 from model.network.tri_thread import TriThread
@@ -32,11 +33,11 @@ READ = ("dataset", "embeddings", "profiles", "tables", "model")
 """The roles of a release's artifacts that are read to serve it."""
 
 
-class NothingServed(LookupError):
+class NothingServedError(UserError, LookupError):
     """The store has no such release."""
 
 
-class ReleaseDamaged(RuntimeError):
+class ReleaseDamagedError(RuntimeError):
     """An artifact of a release is gone or damaged: nothing of it is served."""
 
 
@@ -73,15 +74,15 @@ class OpenRelease:
 
 
 def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
-    """Returns the release in use, or one by its fingerprint; raises `NothingServed`."""
+    """Returns the release in use, or one by its fingerprint; raises `NothingServedError`."""
     if release == LATEST:
         ref = serving_release(store)
         if ref is None:
-            raise NothingServed(f"{store.root} serves nothing yet; run `llm4cdsr run` first")
+            raise NothingServedError(f"{store.root} serves nothing yet; run `llm4cdsr run` first")
         return ref
     made = [manifest.fingerprint for manifest in store.artifacts(Kind.RELEASE)]
     if release not in made:
-        raise NothingServed(
+        raise NothingServedError(
             f"{store.root} has no release {release!r}; it has {', '.join(made) or 'none'}"
         )
     return ArtifactRef(kind=Kind.RELEASE, fingerprint=release)
@@ -91,7 +92,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
     """Reads a release whose files are all as they were written, by their SHA-256.
 
     Raises:
-        NothingServed, ReleaseDamaged, model.checkpoint.CheckpointError.
+        NothingServedError, ReleaseDamagedError, model.checkpoint.CheckpointError.
     """
     opened = store if isinstance(store, Store) else Store(store)
     ref = release_ref(opened, release)
@@ -127,7 +128,7 @@ def _sound_parts(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
         for role in READ:
             store.verify(parts[role])
     except ArtifactError as error:
-        raise ReleaseDamaged(
+        raise ReleaseDamagedError(
             f"release {ref.fingerprint} is not served: {error.args[0]}. `llm4cdsr rollback` serves "
             "the release before it"
         ) from error

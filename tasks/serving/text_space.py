@@ -13,7 +13,7 @@ from artifacts.kinds.dataset import Dataset
 from artifacts.kinds.item_embeddings import ItemEmbeddings
 
 
-class WrongVectors(ValueError):
+class WrongVectorsError(ValueError):
     """The vectors of new items cannot be of the model that embedded the others."""
 
 
@@ -37,19 +37,19 @@ class TextSpace:
         Vectors of width 0 are rows of NaN: nothing was embedded that could tell the width.
 
         Raises:
-            WrongVectors: another width or number of rows, or an infinite value.
+            WrongVectorsError: another width or number of rows, or an infinite value.
         """
         width = len(self.projections["global.mean"])
         if vectors.shape == (len(domains), 0):
             vectors = np.full((len(domains), width), np.nan, np.float32)
         if vectors.shape != (len(domains), width):
-            raise WrongVectors(
+            raise WrongVectorsError(
                 f"vectors of shape {vectors.shape} for {len(domains)} items; ({len(domains)}, "
                 f"{width}) is needed, from the model that embedded the catalogue"
             )
         lacking = np.isnan(vectors).any(axis=1)
         if not np.isfinite(vectors[~lacking]).all():
-            raise WrongVectors("a vector holds infinity; mark an item without vector by NaN")
+            raise WrongVectorsError("a vector holds infinity; mark an item without vector by NaN")
         filled = np.array(vectors, np.float32)
         for row in np.flatnonzero(lacking):
             filled[row] = self.means[domains[row]]

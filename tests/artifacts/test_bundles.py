@@ -2,9 +2,9 @@
 
 import pytest
 
-from artifacts.bundles import REFRESHED, NothingRefreshed, bundle, latest_refresh, parts_of
+from artifacts.bundles import REFRESHED, NothingRefreshedError, bundle, latest_refresh, parts_of
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import ArtifactMissingError, Store
 
 
 def part(store: Store, kind: Kind, notes: tuple[str, ...] = (), number: int = 0) -> ArtifactRef:
@@ -37,7 +37,7 @@ def test_a_bundle_carries_the_notes_of_its_parts_once(store: Store) -> None:
 
 def test_a_bundle_of_something_missing_is_refused_and_moves_no_pointer(store: Store) -> None:
     absent = ArtifactRef(kind=Kind.DATASET, fingerprint="0" * 16)
-    with pytest.raises(ArtifactMissing):
+    with pytest.raises(ArtifactMissingError):
         bundle(store, Kind.REFRESH, REFRESHED, {"dataset": absent})
-    with pytest.raises(NothingRefreshed, match="refresh"):
+    with pytest.raises(NothingRefreshedError, match="refresh"):
         latest_refresh(store)

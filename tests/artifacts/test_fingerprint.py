@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from artifacts.fingerprint import (
     FINGERPRINT_LENGTH,
-    NoStableIdentity,
+    NoStableIdentityError,
     fingerprint_of,
     sha256_of,
     sha256_of_file,
@@ -102,7 +102,7 @@ def test_a_process_with_another_hash_seed_agrees() -> None:
     ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", repr(value)),
 )
 def test_a_value_without_a_stable_identity_is_refused(value: object) -> None:
-    with pytest.raises(NoStableIdentity, match="cannot identify an artifact"):
+    with pytest.raises(NoStableIdentityError, match="cannot identify an artifact"):
         fingerprint_of(value)
 
 

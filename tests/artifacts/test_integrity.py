@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.integrity import ArtifactCorrupt, ArtifactNewer
+from artifacts.integrity import ArtifactCorruptError, ArtifactNewerError
 from artifacts.kinds.arrays import write_arrays
 from artifacts.kinds.clusters import write_cluster_names, write_clusters
 from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
@@ -80,7 +80,7 @@ def test_a_flipped_byte_of_any_kind_is_found_before_the_artifact_is_read(store: 
         manifest = store.manifest(ref)
         flip(path, dice.randrange(len(before)), dice.randrange(1, 256))
         if not (path.name == MANIFEST and is_read_as(store, manifest)):
-            with pytest.raises(ArtifactCorrupt, match=path.name):
+            with pytest.raises(ArtifactCorruptError, match=path.name):
                 store.path(ref)
             (aside,) = (store.local / SET_ASIDE).iterdir()
             aside.rename(folder)
@@ -92,7 +92,7 @@ def is_read_as(store: Store, manifest: Manifest) -> bool:
     """White space may change: it says nothing."""
     try:
         return store.manifest(manifest.ref) == manifest
-    except ArtifactCorrupt:
+    except ArtifactCorruptError:
         return False
 
 
@@ -121,7 +121,7 @@ def test_what_was_damaged_where_no_time_or_size_tells_is_found_by_the_full_sum(
     store.path(ref)
     flip(path, -1, 1)
     assert store.path(ref) == path.parent, "this process has read the file and would not again"
-    with pytest.raises(ArtifactCorrupt, match="run `llm4cdsr retrain`, which makes it again"):
+    with pytest.raises(ArtifactCorruptError, match="run `llm4cdsr retrain`, which makes it again"):
         store.verify(ref)
 
 
@@ -147,7 +147,7 @@ def test_an_artifact_of_before_digests_opens_and_is_checked_by_its_sha256(store:
     assert store.path(ref) == path.parent
     assert store.manifest(ref).digest is None
     flip(path.parent / "config.json", 2, 1)
-    with pytest.raises(ArtifactCorrupt, match=r"config\.json has other content"):
+    with pytest.raises(ArtifactCorruptError, match=r"config\.json has other content"):
         store.path(ref)
 
 
@@ -186,7 +186,7 @@ def test_a_manifest_or_folder_that_was_tampered_with_is_named_and_not_opened(
 ) -> None:
     ref = put(store, Kind.MODEL, a_card)
     damage(store.path(ref))
-    with pytest.raises(ArtifactCorrupt, match=said):
+    with pytest.raises(ArtifactCorruptError, match=said):
         store.path(ref)
     assert not store.holds(ref)
 
@@ -200,7 +200,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(store: Store, name: str) 
     folder = store.path(ref)
     stored = json.loads((folder / MANIFEST).read_bytes())["files"]["config.json"]
     rewrite(folder, files={name: stored})
-    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is no manifest .*inside the"):
+    with pytest.raises(ArtifactCorruptError, match=r"manifest\.json is no manifest .*inside the"):
         store.path(ref)
 
 
@@ -208,7 +208,7 @@ def test_an_artifact_of_a_newer_version_is_refused_and_left_where_it_is(store: S
     ref = put(store, Kind.MODEL, a_card)
     folder = store.path(ref)
     rewrite(folder, schema_version=99)
-    with pytest.raises(ArtifactNewer, match=r"schema 99 of model.*install the newer version"):
+    with pytest.raises(ArtifactNewerError, match=r"schema 99 of model.*install the newer version"):
         store.path(ref)
     assert not store.holds(ref)
     assert folder.exists()
@@ -218,7 +218,7 @@ def test_a_garbage_pointer_names_its_file_and_the_way_out(store: Store) -> None:
     store.point("refreshed", put(store, Kind.REFRESH, WRITERS[Kind.REFRESH]))
     path = store.local / "pointers" / "refreshed.json"
     path.write_bytes(b"\xff\x00garbage")
-    with pytest.raises(ArtifactCorrupt, match=f"{path} cannot be read.*delete it.*llm4cdsr"):
+    with pytest.raises(ArtifactCorruptError, match=f"{path} cannot be read.*delete it.*llm4cdsr"):
         store.pointed("refreshed")
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from artifacts.integrity import ArtifactCorrupt
+from artifacts.integrity import ArtifactCorruptError
 from artifacts.manifest import MANIFEST, Identity, Kind, identity
 from artifacts.store import Store
 
-Machine = Callable[[str], Store]
-
 MADE = identity(Kind.MODEL, {"n": 1}, {})
+
+Machine = Callable[[str], Store]
+"""Opens the store as the machine of a name does."""
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -105,7 +106,7 @@ def test_what_arrives_damaged_is_not_taken_and_made_again(
     (weights,) = data_files(root, "weights")
     files.pipe_file(weights, b"a" * 999 + b"b")  # As long as it was.
     there = machine("there")
-    with pytest.raises(ArtifactCorrupt, match=r"weights has other content.*llm4cdsr retrain"):
+    with pytest.raises(ArtifactCorruptError, match=r"weights has other content.*llm4cdsr retrain"):
         there.path(MADE.ref)
     assert there.find(MADE) is None
     put(there, b"c")
@@ -133,7 +134,7 @@ def test_a_garbage_manifest_in_the_bucket_is_set_aside_and_the_artifact_made_aga
     (manifest,) = data_files(root, MANIFEST)
     files.pipe_file(manifest, content)
     there = machine("there")
-    with pytest.raises(ArtifactCorrupt, match="is no manifest"):
+    with pytest.raises(ArtifactCorruptError, match="is no manifest"):
         there.path(MADE.ref)
     assert there.find(MADE) is None
     put(there, b"c")

@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from artifacts.integrity import ArtifactCorrupt, ArtifactMissing
+from artifacts.integrity import ArtifactCorruptError, ArtifactMissingError
 from artifacts.manifest import MANIFEST, ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 
@@ -87,7 +87,7 @@ def test_a_process_killed_while_creating_leaves_nothing_to_be_found(store: Store
     assert list((store.local / Kind.CLUSTERS).iterdir()), "it was not killed in the middle"
     assert store.find(an_identity()) is None
     assert store.artifacts(Kind.CLUSTERS) == []
-    with pytest.raises(ArtifactMissing):
+    with pytest.raises(ArtifactMissingError):
         store.path(an_identity().ref)
     store.verify(put(store, an_identity()))
 
@@ -131,7 +131,9 @@ def test_an_unreadable_manifest_names_the_way_out_and_hides_no_other_artifact(
     ref, other = put(store, an_identity()), put(store, an_identity(2))
     path = store.path(ref) / MANIFEST
     path.write_text("{")
-    with pytest.raises(ArtifactCorrupt, match="delete its folder, then run `llm4cdsr refresh`"):
+    with pytest.raises(
+        ArtifactCorruptError, match="delete its folder, then run `llm4cdsr refresh`"
+    ):
         store.manifest(ref)
     assert [found.fingerprint for found in store.artifacts(Kind.CLUSTERS)] == [other.fingerprint]
     assert str(path) in caplog.text
@@ -239,7 +241,7 @@ def test_a_remote_artifact_without_its_manifest_is_not_there_yet(
     remote.rm(f"{root}/{ref.kind}/{ref.fingerprint}/{MANIFEST}")
     reader = machine(remote_root, tmp_path / "there", monkeypatch)
     assert reader.find(an_identity()) is None
-    with pytest.raises(ArtifactMissing, match="run the stage"):
+    with pytest.raises(ArtifactMissingError, match="run the stage"):
         reader.path(ref)
 
 
@@ -277,7 +279,7 @@ def test_machines_that_fetch_one_artifact_into_one_cache_at_once_all_get_it(
         gate.wait()
         try:
             Store(root).verify(ref)
-        except (OSError, ArtifactCorrupt, ArtifactMissing) as error:
+        except (OSError, ArtifactCorruptError, ArtifactMissingError) as error:
             errors.append(error)
 
     threads = [threading.Thread(target=fetch) for _ in range(4)]

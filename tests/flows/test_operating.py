@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.operating import (
-    MissingTaskRunner,
+    MissingTaskRunnerError,
     OperatingSettings,
     TaskRunnerName,
     ended,
@@ -18,9 +18,9 @@ from flows.operating import (
     task_runner,
 )
 from tasks.embed import embed_items
-from tasks.llm.client.refusals import EndpointRefused
-from tasks.llm.client.stop import EndpointDown
-from tasks.llm.settings.budget import Budget, BudgetNeedsThreads
+from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.stop import EndpointDownError
+from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 
 
 def test_threads_are_the_default() -> None:
@@ -33,12 +33,12 @@ def test_a_task_runner_that_is_not_installed_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, f"prefect_{name}", None)
     monkeypatch.setitem(sys.modules, f"prefect_{name}.task_runners", None)
-    with pytest.raises(MissingTaskRunner, match=rf"llm4cdsr\[{name}\]"):
+    with pytest.raises(MissingTaskRunnerError, match=rf"llm4cdsr\[{name}\]"):
         task_runner(OperatingSettings(task_runner=name))
 
 
 def test_only_an_outage_is_worth_another_try() -> None:
-    for error, again in ((EndpointDown("gone"), True), (EndpointRefused("key"), False)):
+    for error, again in ((EndpointDownError("gone"), True), (EndpointRefusedError("key"), False)):
         state = Failed(message=str(error), data=error)
         assert is_outage(embed_items, None, state) is again  # pyright: ignore[reportArgumentType]
 
@@ -62,7 +62,7 @@ def test_what_trains_no_model_does_not_wait_for_torch_to_load(flow: str) -> None
 
 def test_a_budget_that_nobody_would_keep_is_refused() -> None:
     on_dask = OperatingSettings(task_runner=TaskRunnerName.DASK)
-    with pytest.raises(BudgetNeedsThreads, match="LLM4CDSR_TASK_RUNNER=threads"):
+    with pytest.raises(BudgetNeedsThreadsError, match="LLM4CDSR_TASK_RUNNER=threads"):
         refuse_budget_elsewhere(on_dask, Budget(max_requests=5))
     refuse_budget_elsewhere(on_dask, Budget())
     refuse_budget_elsewhere(OperatingSettings(), Budget(max_requests=5))

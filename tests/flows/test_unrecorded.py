@@ -10,8 +10,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.operating import ended
 from flows.unrecorded import call
 from tasks.frame import prefect_link
-from tasks.frame.prefect_link import PrefectGone, link, watched
-from tasks.llm.settings.budget import BudgetReached
+from tasks.frame.prefect_link import PrefectGoneError, link, watched
+from tasks.llm.settings.budget import BudgetReachedError
 from tasks.system.free_port import free_port
 
 RAN: list[str] = []
@@ -54,7 +54,7 @@ def over_budget() -> int:
     """The server vanishes, and the body fails for a reason of its own."""
     RAN.append("over budget")
     vanish_now()
-    raise BudgetReached("5 USD are spent")
+    raise BudgetReachedError("5 USD are spent")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_the_value_of_a_body_that_ended_is_kept() -> None:
 @pytest.mark.usefixtures("recorded")
 def test_an_error_of_the_body_rises_as_itself_and_the_body_is_not_repeated() -> None:
     """A budget would otherwise be spent twice."""
-    with pytest.raises(BudgetReached, match="5 USD"):
+    with pytest.raises(BudgetReachedError, match="5 USD"):
         call(over_budget)
     assert RAN == ["over budget"]
 
@@ -106,7 +106,7 @@ class _Unrecordable:
     """Stands for a flow whose start cannot be recorded."""
 
     def __call__(self) -> int:
-        raise PrefectGone("away")
+        raise PrefectGoneError("away")
 
     def fn(self) -> int:
         RAN.append("unrecorded")
@@ -121,6 +121,6 @@ def test_a_run_that_waits_for_its_server_is_not_run_without_it(
     with watched(dead, waits=False, gone=True) as to:
         assert call(unrecordable) == 1
         monkeypatch.setattr(to, "waits", True)
-        with pytest.raises(PrefectGone):
+        with pytest.raises(PrefectGoneError):
             call(unrecordable)
     assert RAN == ["unrecorded"]

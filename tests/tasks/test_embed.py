@@ -13,8 +13,8 @@ from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from prompts.render import Language
 from tasks import embed as embed_stage
-from tasks.dump.trainable import NothingToTrainOn
-from tasks.embed import NothingEmbedded, embed_items, embeddings_identity, item_texts
+from tasks.dump.trainable import NothingToTrainOnError
+from tasks.embed import NothingEmbeddedError, embed_items, embeddings_identity, item_texts
 from tasks.frame.stage import StageResult
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.llm.providers.endpoints import Endpoint
@@ -140,13 +140,13 @@ def test_a_domain_without_any_text_is_refused_before_others_are_paid(
 ) -> None:
     shop = SmallShop()
     mute = {key: None if key[0] == "books" else title for key, title in shop.titles.items()}
-    with pytest.raises(NothingToTrainOn, match="domain books"):
+    with pytest.raises(NothingToTrainOnError, match="domain books"):
         replace(shop, titles=mute).ingested(store)
     # A dataset of a store from before ingest asked is refused by the stage itself.
     monkeypatch.setattr(ingest_stage, "require_trainable", lambda data: None)
     dataset = replace(shop, titles=mute).ingested(store)
     with faulty_endpoint() as server:
-        with pytest.raises(NothingEmbedded, match="domain books"):
+        with pytest.raises(NothingEmbeddedError, match="domain books"):
             embedded(store, dataset, embedding_at(server.base_url))
         assert server.requests_to(EMBEDDINGS) == 0
 

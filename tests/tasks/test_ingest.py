@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from artifacts.kinds.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.files import UnreadableDump
-from tasks.dump.item_catalogue import TooFewDomains
+from tasks.dump.files import UnreadableDumpError
+from tasks.dump.item_catalogue import TooFewDomainsError
 from tasks.ingest import dataset_identity, ingested, make_dataset
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -208,23 +208,23 @@ def test_items_come_from_events_and_from_their_file(tmp_path: Path) -> None:
 
 
 def test_a_dump_without_an_event_is_to_be_exported_again(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDump, match=r"there is no event in it; export it again"):
+    with pytest.raises(UnreadableDumpError, match=r"there is no event in it; export it again"):
         made_of(tmp_path, [])
 
 
 def test_fewer_than_two_domains_with_events_is_refused(tmp_path: Path) -> None:
     one: list[Row] = [("u", "1", "a", 1), ("u", "2", "a", 2)]
-    with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(a\).*at least two"):
+    with pytest.raises(TooFewDomainsError, match=r"1 domain\(s\) \(a\).*at least two"):
         made_of(tmp_path, one)
-    with pytest.raises(TooFewDomains, match=r"set aside: no domain \(1 of interactions\)"):
+    with pytest.raises(TooFewDomainsError, match=r"set aside: no domain \(1 of interactions\)"):
         made_of(tmp_path, [*one, ("u", "1", None, 3)])
-    with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(b\)"):
+    with pytest.raises(TooFewDomainsError, match=r"1 domain\(s\) \(b\)"):
         made_of(tmp_path, ROWS, domains=["b"])
-    with pytest.raises(TooFewDomains, match="none"):
+    with pytest.raises(TooFewDomainsError, match="none"):
         made_of(tmp_path, ROWS, user_core=9, max_users=2)
     described = pl.DataFrame({"item_id": ["1"], "domain": ["b"], "title": ["Never bought"]})
     described.write_parquet(tmp_path / "items.parquet")
-    with pytest.raises(TooFewDomains, match=r"1 domain\(s\) \(a\)"):
+    with pytest.raises(TooFewDomainsError, match=r"1 domain\(s\) \(a\)"):
         made_of(tmp_path, one, items=str(tmp_path / "items.parquet"))
     assert (
         Store(tmp_path / "store").find(
@@ -297,7 +297,7 @@ def test_the_identity_follows_content_and_settings_not_names(tmp_path: Path) -> 
     assert dataset_identity(DumpConfig(interactions=str(moved))) == first
     assert dataset_identity(DumpConfig(interactions=str(moved), user_core=2)) != first
     assert dataset_identity(DumpConfig(interactions=write(tmp_path, ROWS[:-1]))) != first
-    with pytest.raises(UnreadableDump, match="not a file"):
+    with pytest.raises(UnreadableDumpError, match="not a file"):
         dataset_identity(DumpConfig(interactions=str(tmp_path / "none")))
 
 
@@ -370,7 +370,7 @@ def test_any_table_becomes_a_sound_dataset(
     }
     with TemporaryDirectory() as folder:
         if len({event[0] for history in expected.values() for event in history}) < 2:
-            with pytest.raises((TooFewDomains, UnreadableDump)):
+            with pytest.raises((TooFewDomainsError, UnreadableDumpError)):
                 made_of(Path(folder), rows, **choices)
             return
         result = made_of(Path(folder), rows, **choices)

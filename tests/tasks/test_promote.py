@@ -22,7 +22,7 @@ from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
 from tasks.promote import Comparison, PromotionConfig, compare, judge, judge_release
 from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
-from tasks.promoting.rematch import AnotherCatalogue, NotComparable, Parts, rematch
+from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
@@ -214,7 +214,7 @@ def test_events_that_the_served_model_has_learnt_are_not_asked(store: Store) -> 
     served = released(store, SmallShop(), refit=True)
     found = rematch(store, served, released(store, LATER), EVERY_EVENT)
     assert found.targets == 1
-    with pytest.raises(NotComparable, match="in the training of the served model"):
+    with pytest.raises(NotComparableError, match="in the training of the served model"):
         rematch(store, served, released(store, SmallShop(), seed=1), EVERY_EVENT)
 
 
@@ -234,7 +234,7 @@ def test_a_model_of_another_shop_holds_nothing_back(store: Store) -> None:
     renamed = {(domain, f"x-{item}"): title for (domain, item), title in TITLES.items()}
     events = tuple((user, f"x-{item}", *rest) for user, item, *rest in EVENTS)
     other = released(store, SmallShop(events, renamed), ndcg=0.1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(AnotherCatalogue, match="0% of the new data's items"):
+    with pytest.raises(CatalogueMismatchError, match="0% of the new data's items"):
         rematch(store, {**released(store, SmallShop())}, other, EVERY_EVENT)
     assert compare(store, serving, other, EVERY_EVENT).change is None
     assert judged(store, other).promoted

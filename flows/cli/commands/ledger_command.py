@@ -24,7 +24,7 @@ from prompts.render import one_line
 TROUBLE = 1
 
 
-class LedgerDamaged(RuntimeError):
+class LedgerDamagedError(RuntimeError):
     """A file of the ledger cannot be read."""
 
 
@@ -105,7 +105,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # The system's own word, as of a disk that is full.
-        raise LedgerDamaged(
+        raise LedgerDamagedError(
             f"a file in {ledger.folder} cannot be read ({one_line(str(error), 200)}); "
             "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
         ) from error

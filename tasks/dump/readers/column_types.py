@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.readers.texts import as_texts
 
 _SHOWN = 80
@@ -52,7 +52,7 @@ def plain_columns(
         path: of the file, for messages.
 
     Raises:
-        UnreadableDump: a column's type is not one that its field can have; it names both.
+        UnreadableDumpError: a column's type is not one that its field can have; it names both.
     """
     garbled = np.zeros(table.num_rows, bool)
     found = {}
@@ -61,7 +61,7 @@ def plain_columns(
         try:
             plain, is_garbled = _plain(values, ours)
         except (_Unfit, pa.ArrowException) as error:
-            raise UnreadableDump(_refusal(path, theirs, ours, values)) from error
+            raise UnreadableDumpError(_refusal(path, theirs, ours, values)) from error
         garbled |= is_garbled
         found[ours] = pl.Series(ours, pl.from_arrow(plain))
     return pl.DataFrame(found), garbled

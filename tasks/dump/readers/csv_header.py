@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 
-from tasks.dump.files import UnreadableDump, Utf8File, readable
+from tasks.dump.files import UnreadableDumpError, Utf8File, readable
 from tasks.dump.readers.csv_quoting import Quoting
 from tasks.dump.readers.csv_shape import LINE_END, RecordShape, plain_records
 
@@ -42,7 +42,7 @@ class Header:
 
 
 def read_header(path: str, separator: str | None = None) -> Header:
-    """Returns the header of a file; raises `UnreadableDump` where it has none.
+    """Returns the header of a file; raises `UnreadableDumpError` where it has none.
 
     Args:
         path: of the file.
@@ -66,7 +66,9 @@ def read_header(path: str, separator: str | None = None) -> Header:
     after = _next_line(start, end)
     names = tuple(_name(field, path) for field in found.fields or line.split(quoting.separator))
     if not any(names):
-        raise UnreadableDump(f"{path} cannot be read: it has no header; its first line names none")
+        raise UnreadableDumpError(
+            f"{path} cannot be read: it has no header; its first line names none"
+        )
     lines += len(LINE_END.findall(start, place, end)) + 1
     if _is_backslash(start[after:], quoting, len(names)):
         quoting = Quoting(quoting.separator, backslash=True)
@@ -89,7 +91,7 @@ def _name(field: bytes, path: str) -> str:
     try:
         return field.decode().strip().strip("\ufeff")
     except UnicodeDecodeError:
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: its header {field[:80]!r} is not UTF-8; save it as UTF-8"
         ) from None
 

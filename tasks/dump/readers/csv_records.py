@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dump.files import LONGEST_LINE, UnreadableDump, Utf8File, blocks_of_lines
+from tasks.dump.files import LONGEST_LINE, UnreadableDumpError, Utf8File, blocks_of_lines
 from tasks.dump.readers.csv_quoting import BACKSLASH
 from tasks.dump.readers.csv_shape import RecordShape
 
@@ -73,14 +73,14 @@ class Records:
     counts: RecordCounts = field(default_factory=RecordCounts)
 
     def blocks(self) -> Iterator[RecordBlock]:
-        """Gives all records; raises `UnreadableDump` where a line has no end."""
+        """Gives all records; raises `UnreadableDumpError` where a line has no end."""
         rest = b""
         for block in blocks_of_lines(self.file, self.path):
             data = rest + block
             found, taken = self._scan(data, is_last=False)
             rest = data[taken:]
             if len(rest) > LONGEST_LINE:
-                raise UnreadableDump(
+                raise UnreadableDumpError(
                     f"{self.path} cannot be read: a record has over {LONGEST_LINE:,} bytes"
                 )
             yield found

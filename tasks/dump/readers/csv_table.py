@@ -53,7 +53,7 @@ class CsvTable:
     def _batch(self, block: RecordBlock, columns: Mapping[str, str]) -> Batch:
         table = self._parsed(block.content, columns)
         if table.num_rows != len(block.places):
-            raise LostRecords(self._path, len(block.places), table.num_rows)
+            raise LostRecordsError(self._path, len(block.places), table.num_rows)
         broken = block.broken
         texts, garbled = as_texts(table)
         rows = cast(pl.DataFrame, pl.from_arrow(texts))
@@ -98,7 +98,7 @@ class CsvTable:
         return table.rename_columns(list(columns))
 
 
-class LostRecords(RuntimeError):
+class LostRecordsError(RuntimeError):
     """The parser gave another number of records than there are: a fault of ours, never a dump's."""
 
     def __init__(self, path: str, records: int, rows: int) -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump.files import UnreadableDump, Utf8File, blocks_of_lines, readable
+from tasks.dump.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 from tasks.dump.readers.json_values import (
     NOT_AN_OBJECT,
     Found,
@@ -138,7 +138,7 @@ def _object(line: bytes) -> Found:
 
 
 def _refuse_rows_inside(path: str, only: RawObject) -> None:
-    """Raises `UnreadableDump` for a file of one object that holds the rows in its fields."""
+    """Raises `UnreadableDumpError` for a file of one object that holds the rows in its fields."""
     lists = {
         name: len(value)
         for name, value in only.items()
@@ -146,12 +146,12 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
     }
     if lists:
         name = max(lists, key=lists.__getitem__)
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
             f"write one object a line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
         )
     if len(only) > 1 and all(isinstance(value, dict) and value for value in only.values()):
-        raise UnreadableDump(
+        raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object of columns "
             f"({', '.join(list(only)[:4])}), as pandas' to_json writes it; write "
             "to_json(..., orient='records', lines=True)"

@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator
 
-from tasks.dump.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDump, Utf8File
+from tasks.dump.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpError, Utf8File
 from tasks.dump.readers.texts import NOT_UTF8
 
 NOT_AN_OBJECT = "not a JSON object"
@@ -48,7 +48,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
     """Gives the objects of an array, or of a stream of values.
 
     Raises:
-        UnreadableDump: where the text is no JSON from some place on, or ends in the middle.
+        UnreadableDumpError: where the text is no JSON from some place on, or ends in the middle.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, place, passed, is_first, is_whole = "", 0, 0, True, False
@@ -58,7 +58,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
             try:
                 value, end = _DECODER.raw_decode(text, place)
             except RecursionError:
-                raise UnreadableDump(
+                raise UnreadableDumpError(
                     f"{path} cannot be read: its values lie in too many others"
                 ) from None
             except json.JSONDecodeError as error:
@@ -66,7 +66,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
                     yield from (_found(value, "") for value in values)
                     return
                 if is_whole or not _may_go_on(error, text):
-                    raise UnreadableDump(
+                    raise UnreadableDumpError(
                         _broken(path, text, place, passed, error, is_whole)
                     ) from None
             else:
@@ -79,7 +79,9 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
             return
         text, passed, place = text[place:], passed + place, 0
         if len(text) > LONGEST_LINE:
-            raise UnreadableDump(f"{path} cannot be read: a value has over {LONGEST_LINE:,} bytes")
+            raise UnreadableDumpError(
+                f"{path} cannot be read: a value has over {LONGEST_LINE:,} bytes"
+            )
         block = file.read(BLOCK_BYTES)
         is_whole = not block
         text += decoder.decode(block, final=is_whole)

@@ -67,7 +67,7 @@ class Table(Protocol):
         ...
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Gives the file's columns (keys), renamed to the values. Raises `UnreadableDump`."""
+        """Gives the file's columns (keys), renamed to the values. Raises `UnreadableDumpError`."""
         ...
 
 

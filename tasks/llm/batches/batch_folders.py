@@ -18,6 +18,7 @@ from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.ledger import Ledger, aged_name
 from artifacts.ownership import locked
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
 from tasks.llm.client.answer_checks import marked
 from tasks.llm.client.jobs import Failure
@@ -33,7 +34,7 @@ NOBODY = "nobody"
 _RECORD = "batch.json"
 
 
-class WaitingInBatch(RuntimeError):
+class WaitingInBatchError(UserError, RuntimeError):
     """Prompts were sent in a batch already, whose answers this run would not collect."""
 
 
@@ -124,7 +125,7 @@ def left_by_others(
 def refuse_to_pay_twice(
     label: str, ledger: Ledger, prompts: pl.DataFrame, collected: str | None = NOBODY
 ) -> None:
-    """Raises `WaitingInBatch` for prompts that a batch was sent with which this run won't collect.
+    """Raises `WaitingInBatchError` for prompts of a batch that this run won't collect.
 
     ``collected`` is the URL whose batches it does collect; None is OpenAI's own.
     """
@@ -139,7 +140,7 @@ def refuse_to_pay_twice(
     url = found[0][1].base_url
     variable = f"LLM4CDSR_{'CHAT' if ledger.role is Role.CHAT else 'EMBED'}_BASE_URL"
     at = f"with {variable}={url}" if url else f"without {variable}"
-    raise WaitingInBatch(
+    raise WaitingInBatchError(
         f"{label}: {sum(count for *_, count in found):,} of these prompts wait in batches that "
         f"were sent to {url or 'OpenAI'}, and would be paid again. Run with --batch api {at} to "
         "collect their answers; or, to ask and pay again, delete "

@@ -50,8 +50,8 @@ def ask_in_batches(
     The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
 
     Raises:
-        WaitingInBatch: a batch that this run would not collect asks some of them.
-        EndpointRefused, BatchRefused, VllmBatchFailed: what was answered is kept.
+        WaitingInBatchError: a batch that this run would not collect asks some of them.
+        EndpointRefusedError, BatchRefusedError, VllmBatchError: what was answered is kept.
     """
     total = Collected()
     left = prompts

@@ -20,7 +20,7 @@ from prompts.render import one_line
 from tasks.llm.batches.batch_files import ROUTES, Asked
 from tasks.llm.batches.batch_folders import BatchFolder
 from tasks.llm.client.fault_kinds import REASON_CHARACTERS
-from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import NO_KEY
@@ -38,7 +38,7 @@ _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 logger = logging.getLogger("llm4cdsr")
 
 
-class BatchRefused(RuntimeError):
+class BatchRefusedError(RuntimeError):
     """The Batch API does not take or does not finish a batch."""
 
 
@@ -54,7 +54,7 @@ class BatchApi:
         """Returns the id of a file's batch, uploaded and created where that is not done yet.
 
         Raises:
-            EndpointRefused, BatchRefused.
+            EndpointRefusedError, BatchRefusedError.
         """
         record = folder.record()
         with self._refusals():
@@ -140,15 +140,15 @@ class BatchApi:
     def _refusal(self, error: Exception) -> Exception:
         where = self._client.base_url
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return EndpointRefused(
+            return EndpointRefusedError(
                 f"{where} refuses the key for batches (HTTP {error.status_code}); check it"
             )
         if isinstance(error, openai.NotFoundError):
-            return BatchRefused(
+            return BatchRefusedError(
                 f"{where} has no Batch API, or no longer has this batch (HTTP 404); ask without "
                 "--batch, or use --batch vllm for a model on this machine"
             )
-        return BatchRefused(
+        return BatchRefusedError(
             f"{where} did not do its part for a batch ({type(error).__name__}: "
             f"{_said(error, self._client.api_key)}). What was answered is kept; run again to go "
             "on with the same batches"
@@ -166,7 +166,7 @@ def ended_batches(
     ``on_progress`` is told how many prompts of the batches in flight are answered.
 
     Raises:
-        EndpointRefused, BatchRefused.
+        EndpointRefusedError, BatchRefusedError.
     """
     queue = list(folders)
     waiting: dict[str, BatchFolder] = {}
@@ -191,18 +191,18 @@ def ended_batches(
 
 
 def require_useful(batch: Batch, folder: BatchFolder) -> None:
-    """Raises `BatchRefused` for a batch that failed as a whole, or that somebody cancelled."""
+    """Raises `BatchRefusedError` for a batch that failed as a whole, or that somebody cancelled."""
     if batch.status not in ("failed", "cancelled"):
         return
     folder.drop()  # What it lacks is sent anew by the next run.
     if batch.status == "cancelled":
-        raise BatchRefused(
+        raise BatchRefusedError(
             f"the batch {batch.id} was cancelled; its answers so far are kept. Run again to ask "
             "for the others"
         )
     errors = (batch.errors.data or []) if batch.errors else []
     said = "; ".join(f"{each.code}: {each.message} (line {each.line})" for each in errors[:3])
-    raise BatchRefused(
+    raise BatchRefusedError(
         f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing of it "
         "was paid. Mend the cause and run again, or ask without --batch"
     )

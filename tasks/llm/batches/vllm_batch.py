@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 STOP_GRACE_SECONDS = 10.0
 
 
-class VllmBatchFailed(RuntimeError):
+class VllmBatchError(RuntimeError):
     """``vllm run-batch`` ended without results."""
 
 
@@ -41,8 +41,8 @@ def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: Asked, log: Pa
     """Waits until the results of a folder are written; the process ends with us, also by a kill.
 
     Raises:
-        VllmBatchFailed: it ended without them.
-        AskingStopped: the run was interrupted.
+        VllmBatchError: it ended without them.
+        AskingStoppedError: the run was interrupted.
     """
     partial = folder.path / "partial.jsonl"
     command = [*start.command, "-i", str(folder.requests), "-o", str(partial)]
@@ -55,7 +55,7 @@ def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: Asked, log: Pa
         process.stop()
     if not partial.exists() or partial.stat().st_size == 0:
         last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-        raise VllmBatchFailed(
+        raise VllmBatchError(
             f"{' '.join(command[:3])} wrote no results for {asked.model} ({last[:200]}); its log "
             f"is {log}. Is vLLM installed here, and are the weights there? LLM4CDSR_BATCHES names "
             "both; --provider local brings its own"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from artifacts.ledger.answers import Answer
-from tasks.llm.client.reasoning import UnfinishedReasoning, without_reasoning
+from tasks.llm.client.reasoning import UnfinishedReasoningError, without_reasoning
 
 TOO_LONG = "too_long"
 """The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
@@ -76,7 +76,7 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     said = _joined(content)
     try:
         text = without_reasoning(said)
-    except UnfinishedReasoning:
+    except UnfinishedReasoningError:
         raise _only_reasoning(finish) from None
     if not text:
         parts = content if isinstance(content, list) else None

@@ -30,9 +30,9 @@ from tasks.llm.client.jobs import (
 from tasks.llm.client.open_servers import open_servers
 from tasks.llm.client.retries import Again, Failed, Parts, fitted, next_step
 from tasks.llm.client.servers import Attempt, Servers, Turn
-from tasks.llm.client.stop import EndpointDown, is_stopped, raise_if_stopped
+from tasks.llm.client.stop import EndpointDownError, is_stopped, raise_if_stopped
 from tasks.llm.client.vector_checks import VectorWidth
-from tasks.llm.settings.budget import NOTHING, BudgetReached, Cost, Purse, Spending
+from tasks.llm.settings.budget import NOTHING, BudgetReachedError, Cost, Purse, Spending
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import address, shown_url
 from tasks.system.proxies import proxy_for
@@ -65,7 +65,7 @@ def complete(
     It is called on the asking loop; ``on_wait`` now and then in this thread.
 
     Raises:
-        EndpointRefused, EndpointDown: the outcomes that arrived before were handed out.
+        EndpointRefusedError, EndpointDownError: the outcomes that arrived before were handed out.
     """
     jobs = (ChatJob(Origin(1), request=request) for request in requests)
     return _ask_all(lambda dialect: jobs, spec, on_outcomes, spending, on_wait)
@@ -98,7 +98,7 @@ def embed(
 
 
 def require_server(spec: EndpointSpec) -> None:
-    """Raises `EndpointDown` at once where nothing listens: not after a pause of minutes."""
+    """Raises `EndpointDownError` at once where nothing listens: not after a pause of minutes."""
     said: list[str] = []
     for url in spec.urls:
         if url is None:
@@ -113,7 +113,7 @@ def require_server(spec: EndpointSpec) -> None:
             said.append(f"{shown_url(url)} ({error})")
         else:
             return
-    raise EndpointDown(
+    raise EndpointDownError(
         f"nothing answers at {', '.join(said)}, where {spec.model} should be; start the server, "
         "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
     )
@@ -162,7 +162,7 @@ class _Asking:
         """None where the budget does not allow it."""
         try:
             reserved = self._purse.reserve(*job.size)
-        except BudgetReached as limit:
+        except BudgetReachedError as limit:
             self.over_budget = str(limit)
             self._queue.close()
             return None
@@ -239,7 +239,7 @@ def _ask_all(
 
 
 async def _unless_stopped(workers: list[asyncio.Task[None]]) -> None:
-    """Returns when all have ended; raises the first error, or `AskingStopped`."""
+    """Returns when all have ended; raises the first error, or `AskingStoppedError`."""
     pending = set(workers)
     while pending:
         raise_if_stopped()

@@ -8,7 +8,7 @@ or with the bare words that are left where a server strips them; Granite's sente
 import re
 
 
-class UnfinishedReasoning(ValueError):
+class UnfinishedReasoningError(ValueError):
     """The answer ends within its reasoning: the text that was asked for never came."""
 
 
@@ -16,7 +16,7 @@ def without_reasoning(text: str) -> str:
     """Returns the text that follows the reasoning, without marks; as it is where there is none.
 
     Raises:
-        UnfinishedReasoning: reasoning began and did not end.
+        UnfinishedReasoningError: reasoning began and did not end.
     """
     if _ANY_MARK.search(text) is None:
         return text.strip()
@@ -76,7 +76,7 @@ def _outside_tags(text: str) -> str:
             visible.clear()
         start, is_inside = tag.end(), False
     if is_inside:
-        raise UnfinishedReasoning
+        raise UnfinishedReasoningError
     return "".join(visible) + text[start:]
 
 
@@ -87,5 +87,5 @@ def _final_channel(text: str) -> str:
 
 def _found_after(final: str | None) -> str:
     if final is None:
-        raise UnfinishedReasoning
+        raise UnfinishedReasoningError
     return final

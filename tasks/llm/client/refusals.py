@@ -5,15 +5,15 @@ from collections.abc import Iterable
 
 from artifacts.ledger.answers import Role
 from tasks.llm.client.fault_kinds import PASSING, Fault, Kind
-from tasks.llm.client.stop import EndpointDown
+from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.llm_config import EndpointSpec
 
 
-class EndpointRefused(RuntimeError):
+class EndpointRefusedError(RuntimeError):
     """The endpoint refuses everything: wrong key, no such model, no credit, a field of ours."""
 
 
-def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefused:
+def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedError:
     """Returns what to raise for a fault that would fail every prompt alike."""
     said = f"It said: {fault.words}"
     match fault.kind:
@@ -41,7 +41,7 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefused:
             text = (
                 f"{where} refuses the key or the model {spec.model}; check {key_of(spec)}. {said}"
             )
-    return EndpointRefused(text)
+    return EndpointRefusedError(text)
 
 
 def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
@@ -55,11 +55,11 @@ def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
         f"the same: {kind.value}: {words}"
     )
     if kind in PASSING:
-        return EndpointDown(f"{text}. Run again when the server answers")
+        return EndpointDownError(f"{text}. Run again when the server answers")
     advice = f"{_setting_of(spec)} adds or replaces fields of the request (docs/providers.md)"
     if kind is Kind.TOO_LONG:
         advice = "a model that reads more is needed, or shorter texts"
-    return EndpointRefused(
+    return EndpointRefusedError(
         f"{text}. Every other prompt would fail alike, so they were not asked; {advice}"
     )
 

@@ -25,7 +25,7 @@ from tasks.llm.client.fault_kinds import DOUBTFUL, PASSING, REFUSALS, Fault, Kin
 from tasks.llm.client.jobs import Job, Outcome
 from tasks.llm.client.rate_limits import RateLimits
 from tasks.llm.client.refusals import hopeless, refusal
-from tasks.llm.client.stop import EndpointDown
+from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.client.transport import Transport
 from tasks.llm.settings.llm_config import NO_KEY, EndpointSpec
 from tasks.llm.settings.urls import shown_url
@@ -117,7 +117,7 @@ class Servers:
         `leave` it afterwards.
 
         Raises:
-            EndpointDown, EndpointRefused: as `attempt`, also where another request met it.
+            EndpointDownError, EndpointRefusedError: as `attempt`, also for another request.
         """
         while (lane := self._free(time.monotonic())) is None:
             if self._ended is not None:
@@ -144,8 +144,8 @@ class Servers:
         """Sends a job's request once.
 
         Raises:
-            EndpointDown: no server has answered for too long.
-            EndpointRefused: every other prompt would be refused alike.
+            EndpointDownError: no server has answered for too long.
+            EndpointRefusedError: every other prompt would be refused alike.
         """
         changes = self.dialect.changes | job.changes if job.changes else self.dialect.changes
         body = written(job.body(self.spec.model, self._fields), changes)
@@ -319,8 +319,8 @@ class Servers:
         self._wake(len(self._waiting))
 
     def _give_up_in_time(self, now: float, soonest: float) -> None:
-        """Raises `EndpointDown` where every lane is in trouble for too long, or asks us to stay
-        away for longer than an outage is waited for."""
+        """Raises `EndpointDownError` where every lane is in trouble for too long, or asks us
+        to stay away for longer than an outage is waited for."""
         limit = patience = self.spec.outage_seconds
         if not self._has_succeeded:
             patience = min(limit, FIRST_SUCCESS_SECONDS)
@@ -334,7 +334,7 @@ class Servers:
             self._end(hopeless(self._met, self.spec, self._names()))
         said = next((lane.said for lane in lanes if lane.said), "no answer")
         self._end(
-            EndpointDown(
+            EndpointDownError(
                 f"{self.spec.model} at {self._names()} stopped answering ({said}) and did not come "
                 f"back within {limit / 60:.0f} min. What was answered is kept; start the server "
                 "and run again to go on"

@@ -3,11 +3,11 @@
 import threading
 
 
-class EndpointDown(RuntimeError):
+class EndpointDownError(RuntimeError):
     """The endpoint stopped answering. What was answered is kept; run again to go on."""
 
 
-class AskingStopped(RuntimeError):
+class AskingStoppedError(RuntimeError):
     """The run that asked is ending: an interrupt, or a failure elsewhere."""
 
 
@@ -40,6 +40,6 @@ def is_stopped() -> bool:
 
 
 def raise_if_stopped() -> None:
-    """Raises `AskingStopped` after `stop_asking`; for who waits without asking."""
+    """Raises `AskingStoppedError` after `stop_asking`; for who waits without asking."""
     if _stop.is_set():
-        raise AskingStopped(_stop_reason)
+        raise AskingStoppedError(_stop_reason)

@@ -59,7 +59,7 @@ _WORDS_NAMED = 8
 _CONTROL_SECONDS = 10.0
 
 
-class UnusableRequest(ValueError):
+class UnusableRequestError(ValueError):
     """A request that the OpenAI API would refuse; carries the HTTP status and error code."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
@@ -120,11 +120,11 @@ class DummyServer:
 def embed_texts(texts: Sequence[str]) -> np.ndarray:
     """Unit vectors, (texts, 384) float32; a text has the same vector in every process and batch.
 
-    Raises UnusableRequest if a text is blank.
+    Raises UnusableRequestError if a text is blank.
     """
     blank = [position for position, text in enumerate(texts) if not text.strip()]
     if blank:
-        raise UnusableRequest(
+        raise UnusableRequestError(
             f"'input' cannot be an empty string (position {blank[0]}).", param="input"
         )
     vectors = np.stack([_text_vector(text) for text in texts])
@@ -157,8 +157,8 @@ def build_app() -> FastAPI:
     app = FastAPI(title="LLM4CDSR dummy endpoint", openapi_url=None)
     numbers = itertools.count(1)
 
-    @app.exception_handler(UnusableRequest)
-    async def refuse(_: Request, error: UnusableRequest) -> JSONResponse:
+    @app.exception_handler(UnusableRequestError)
+    async def refuse(_: Request, error: UnusableRequestError) -> JSONResponse:
         return _error(error.status, str(error), error.param)
 
     @app.exception_handler(RequestValidationError)
@@ -188,7 +188,7 @@ def build_app() -> FastAPI:
         _require_model(request.model, EMBEDDING_MODEL)
         texts = [request.input] if isinstance(request.input, str) else request.input
         if not texts:
-            raise UnusableRequest("'input' cannot be an empty array.", param="input")
+            raise UnusableRequestError("'input' cannot be an empty array.", param="input")
         vectors = embed_texts(texts)
         data = [
             {"object": "embedding", "index": index, "embedding": _encode(vector, request)}
@@ -205,7 +205,7 @@ def build_app() -> FastAPI:
         _require_model(request.model, CHAT_MODEL)
         user_texts = [message.text() for message in request.messages if message.role == "user"]
         if not user_texts:
-            raise UnusableRequest("'messages' holds no user message.", param="messages")
+            raise UnusableRequestError("'messages' holds no user message.", param="messages")
         limit = request.max_completion_tokens or request.max_tokens
         answer, reason = write_answer(user_texts[-1], limit)
         asked = sum(_count_tokens(message.text()) for message in request.messages)
@@ -339,7 +339,7 @@ def _completion(number: int, answer: str, reason: str, prompt_tokens: int) -> di
 
 def _require_model(name: str, served: str) -> None:
     if name != served:
-        raise UnusableRequest(
+        raise UnusableRequestError(
             f"The model '{name}' does not exist for this route; use '{served}'.",
             status=404,
             param="model",

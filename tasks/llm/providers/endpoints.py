@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from artifacts.ledger.answers import Role
+from artifacts.user_error import UserError
 from tasks.llm.client.stop import allow_asking, stop_asking
 from tasks.llm.providers import dummy_models
 from tasks.llm.providers.local_setup import (
@@ -25,7 +26,7 @@ from tasks.llm.providers.local_setup import (
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
 from tasks.llm.providers.local_vllm import Role as LocalRole
 from tasks.llm.settings.batch_config import BatchStart
-from tasks.llm.settings.budget import FREE, BudgetNeedsPrice, Price, Spending, price_of
+from tasks.llm.settings.budget import FREE, BudgetNeedsPriceError, Price, Spending, price_of
 from tasks.llm.settings.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,
@@ -59,11 +60,11 @@ DUMMY_NOTE = "made with the dummy endpoint: text and vectors are not from a lang
 logger = logging.getLogger("llm4cdsr")
 
 
-class IncompleteEndpoint(ValueError):
+class IncompleteEndpointError(UserError, ValueError):
     """A URL without a model's name."""
 
 
-class EndpointElsewhere(RuntimeError):
+class EndpointElsewhereError(RuntimeError):
     """A process that did not open an endpoint asked for the way to it."""
 
 
@@ -120,8 +121,8 @@ def open_endpoints(
     """Gives the endpoints of a run; what had to be started is stopped when the block ends.
 
     Raises:
-        IncompleteEndpoint: a URL is configured without the model's name.
-        BudgetNeedsPrice: a limit in USD, and a model without a price.
+        IncompleteEndpointError: a URL is configured without the model's name.
+        BudgetNeedsPriceError: a limit in USD, and a model without a price.
     """
     allow_asking()
     spending = Spending(config.budget)
@@ -213,7 +214,7 @@ def _endpoint(
     if settings.base_url and not settings.model:
         variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
         one = settings.base_url.partition(",")[0].strip()
-        raise IncompleteEndpoint(
+        raise IncompleteEndpointError(
             f"{settings.base_url} is configured without a model: set {variable} to one that "
             f"GET {one}/models lists"
         )
@@ -221,7 +222,7 @@ def _endpoint(
     is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
     price = FREE if is_ours else price_of(model, config.prices)
     if price is None and config.budget.max_usd is not None:
-        raise BudgetNeedsPrice(
+        raise BudgetNeedsPriceError(
             f"the price of {model} is not known, so max_usd would not limit it; set "
             f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
             "million tokens), or limit max_tokens instead"
@@ -261,7 +262,7 @@ def _endpoint(
 
 
 def _not_here() -> EndpointSpec:
-    raise EndpointElsewhere(
+    raise EndpointElsewhereError(
         "this is a copy of an endpoint; call `spec` in the run's own process and send what it "
         "returns"
     )

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.ownership import locked
+from artifacts.user_error import UserError
 
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
@@ -74,15 +75,15 @@ tokenizer.save_pretrained(target)
 """
 
 
-class LocalInstallFailed(RuntimeError):
+class LocalInstallError(RuntimeError):
     """pip could not install the local environment's packages."""
 
 
-class ChatModelConversionFailed(RuntimeError):
+class ChatModelConversionError(RuntimeError):
     """The chat model's weights could not be converted into a folder vLLM can load."""
 
 
-class NotALocalEnvironment(RuntimeError):
+class NotALocalEnvironmentError(UserError, RuntimeError):
     """The directory holds something else, and setting up would erase it."""
 
 
@@ -113,7 +114,7 @@ def ensure_local_environment(
     Steps that finished are kept after an interruption, a step that did not is begun anew.
     `constraints` is handed to pip if the file exists. Needs about 4 GB of disk.
 
-    Raises LocalInstallFailed, ChatModelConversionFailed, NotALocalEnvironment.
+    Raises LocalInstallError, ChatModelConversionError, NotALocalEnvironmentError.
     """
     directory = directory.absolute()
     environment = _environment_at(directory)
@@ -177,7 +178,7 @@ def _install(
     # unfinished installation is kept; pip's own cache saves the downloads.
     directory = environment.directory
     if any(directory.iterdir()) and not (directory / "pyvenv.cfg").is_file():
-        raise NotALocalEnvironment(
+        raise NotALocalEnvironmentError(
             f"{directory} is not empty and not a virtual environment; choose another directory"
         )
     with _timed("made the virtual environment", report):
@@ -206,7 +207,7 @@ def _pip(environment: LocalEnvironment, *arguments: str) -> None:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
         ).returncode
     if code != 0:
-        raise LocalInstallFailed(
+        raise LocalInstallError(
             f"pip ended with {code}; the end of {log}:\n{_tail(log.read_text())}\n"
             "If it could not find torch +cpu, configure pip with PyTorch's CPU wheel index; if a "
             "download broke off, run the set-up again (what was downloaded is kept in pip's cache)."
@@ -228,7 +229,7 @@ def _convert_chat_model(environment: LocalEnvironment) -> None:
             check=False,
         )
         if made.returncode != 0:
-            raise ChatModelConversionFailed(
+            raise ChatModelConversionError(
                 f"{weights} could not be converted:\n{_tail(made.stderr)}\n"
                 f"Delete {environment.directory} and run the set-up again."
             )

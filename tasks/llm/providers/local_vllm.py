@@ -68,7 +68,7 @@ _POLL_SECONDS = 0.2
 _LOG_LINES_SHOWN = 25
 
 
-class LocalServerFailed(RuntimeError):
+class LocalServerError(RuntimeError):
     """A server ended before it answered, or did not answer in time."""
 
 
@@ -138,7 +138,7 @@ class LocalVllm:
     def base_url(self, role: Role) -> str:
         """The server's URL up to and including `/v1`, once it answers.
 
-        Raises LocalServerFailed.
+        Raises LocalServerError.
         """
         server = self._launched(role)
         if not server.healthy.is_set():
@@ -186,7 +186,7 @@ class LocalVllm:
                     second = self._launched(role)
                     if second.is_second and not second.healthy.is_set():
                         self._wait(second)
-                except LocalServerFailed as error:
+                except LocalServerError as error:
                     if self._on_lost is not None and not self._ending.is_set():
                         self._on_lost(str(error))
                     return
@@ -203,7 +203,7 @@ class LocalVllm:
     def _second(self, dead: _Server) -> _Server:
         dead.process.stop()
         if dead.is_second:
-            raise LocalServerFailed(_ended(dead))
+            raise LocalServerError(_ended(dead))
         self._report(f"the local {dead.role} server ended by itself; starting it again")
         # The first one's last words are wanted more than its place.
         kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
@@ -233,11 +233,11 @@ class LocalVllm:
         deadline = server.started_at + self._settings.startup_timeout
         while not _answers(server.port):
             if self._ending.is_set():
-                raise LocalServerFailed(f"the local {server.role} server is being stopped")
+                raise LocalServerError(f"the local {server.role} server is being stopped")
             if not server.process.running:
-                raise LocalServerFailed(_ended(server))
+                raise LocalServerError(_ended(server))
             if time.monotonic() > deadline:
-                raise LocalServerFailed(
+                raise LocalServerError(
                     f"the local {server.role} server did not answer within "
                     f"{self._settings.startup_timeout:.0f} s. {_tail(server.log)}"
                 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from tasks.llm.settings.budget import Budget
 
 
@@ -26,7 +27,7 @@ class BatchStart(NamedTuple):
     variables: Mapping[str, str]
 
 
-class NoBudgetInBatches(ValueError):
+class NoBudgetInBatchesError(UserError, ValueError):
     """A budget was set for a run that asks in batches."""
 
 
@@ -71,9 +72,9 @@ class BatchConfig(Strict):
 
 
 def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
-    """Raises `NoBudgetInBatches`: what is sent in a batch is spent, and cannot be held back."""
+    """Raises `NoBudgetInBatchesError`: what is sent in a batch is spent, not held back."""
     if config is not None and budget != Budget():
-        raise NoBudgetInBatches(
+        raise NoBudgetInBatchesError(
             "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
             "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
         )

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from pydantic import Field
 
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 
 MILLION = 1_000_000
 
@@ -55,15 +56,15 @@ class Budget(Strict):
     max_requests: int | None = Field(default=None, gt=0, description="HTTP requests.")
 
 
-class BudgetReached(RuntimeError):
+class BudgetReachedError(RuntimeError):
     """The run's budget does not allow another request. What was answered is kept."""
 
 
-class BudgetNeedsPrice(ValueError):
+class BudgetNeedsPriceError(UserError, ValueError):
     """A limit in USD on a model whose price is unknown would limit nothing."""
 
 
-class BudgetNeedsThreads(ValueError):
+class BudgetNeedsThreadsError(UserError, ValueError):
     """A budget was set for a run whose shards work in other processes."""
 
 
@@ -116,12 +117,12 @@ class Spending:
         """Sets aside what a request may cost at most.
 
         Raises:
-            BudgetReached: it does not fit beside what is spent and in flight.
+            BudgetReachedError: it does not fit beside what is spent and in flight.
         """
         with self._lock:
             after = self._settled + self._reserved + most
             if limit := _exceeded(self.budget, after):
-                raise BudgetReached(f"the budget of {limit} is reached")
+                raise BudgetReachedError(f"the budget of {limit} is reached")
             self._reserved += most
 
     def settle(self, reserved: Cost, paid: Cost) -> None:
@@ -140,7 +141,7 @@ class Purse:
         self._price = price
 
     def reserve(self, prompt_tokens: int, completion_tokens: int) -> Cost:
-        """Sets aside what a request may cost at most; raises `BudgetReached`."""
+        """Sets aside what a request may cost at most; raises `BudgetReachedError`."""
         most = self.cost(prompt_tokens, completion_tokens)
         self._spending.reserve(most)
         return most

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, SecretStr, St
 
 from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from prompts.render import Language
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
@@ -181,7 +182,7 @@ class EndpointSpec(Strict):
         return tuple(url.strip().rstrip("/") for url in self.base_url.split(","))
 
 
-class NoApiKey(RuntimeError):
+class NoApiKeyError(UserError, RuntimeError):
     """The endpoint wants a key and none is configured."""
 
 
@@ -198,7 +199,7 @@ def api_key(spec: EndpointSpec) -> SecretStr:
     configured URL is shown LLM4CDSR_API_KEY, and one that the pipeline started is shown none.
 
     Raises:
-        NoApiKey: the endpoint is OpenAI's and there is no key, or the block is empty.
+        NoApiKeyError: the endpoint is OpenAI's and there is no key, or the block is empty.
     """
     if spec.key_secret is not None:
         # Settings are read by every command, and few need Prefect, which takes long to import.
@@ -207,12 +208,14 @@ def api_key(spec: EndpointSpec) -> SecretStr:
         block = cast(Secret[str], Secret.load(spec.key_secret))
         if key := str(block.get()).strip():
             return SecretStr(key)
-        raise NoApiKey(f"the Prefect Secret block {spec.key_secret} is empty; put the key into it")
+        raise NoApiKeyError(
+            f"the Prefect Secret block {spec.key_secret} is empty; put the key into it"
+        )
     if spec.key_variable is None:
         return SecretStr(NO_KEY)
     key = key_in(spec.key_variable)
     if not key and spec.key_variable == OPENAI_KEY_VARIABLE:
-        raise NoApiKey(
+        raise NoApiKeyError(
             f"the model {spec.model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect "
             "Secret block in api_key_secret, or give the base_url of a server of your own"
         )

@@ -38,7 +38,7 @@ from tasks.llm.shards.server_load import load_shown
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, Limits, Shard, ShardOutcome
 
 
-class OtherShardFailed(RuntimeError):
+class OtherShardError(RuntimeError):
     """A shard was not begun, because another one of its stage had failed."""
 
 
@@ -47,7 +47,7 @@ def connected(spec: EndpointSpec) -> Iterator[None]:
     """Keeps connections, and what is known of servers that are down, while the block asks shards.
 
     Raises:
-        EndpointDown: no server is there.
+        EndpointDownError: no server is there.
     """
     require_server(spec)
     # What is loaded by now is a million objects. To look through them for garbage again and again,
@@ -72,7 +72,7 @@ def ask_in_shards(
     """Returns what came of ``key, prompt`` (`missing`), a shard each; answers are in the ledger.
 
     Raises:
-        EndpointRefused, EndpointDown: nothing more could be asked; what came is kept.
+        EndpointRefusedError, EndpointDownError: nothing more could be asked; what came is kept.
     """
     spec = endpoint.spec()
     starts = range(0, missing.height, config.shard_size)
@@ -141,7 +141,7 @@ def _shard_name() -> str:
 def answer_shard(shard: Shard) -> ShardOutcome:
     """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
     if not Path(shard.spool).exists():
-        raise OtherShardFailed(f"{shard.label}: not asked, because another shard has failed")
+        raise OtherShardError(f"{shard.label}: not asked, because another shard has failed")
     try:
         return _answered(shard)
     except BaseException:
@@ -153,7 +153,7 @@ def answer_shard(shard: Shard) -> ShardOutcome:
 def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
     """Raises the error that ended the first shard by itself; else returns all."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    for error in sorted(errors, key=lambda error: isinstance(error, OtherShardFailed)):
+    for error in sorted(errors, key=lambda error: isinstance(error, OtherShardError)):
         raise error
     return [outcome for outcome in outcomes if isinstance(outcome, ShardOutcome)]
 

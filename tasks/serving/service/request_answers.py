@@ -36,7 +36,7 @@ class Service:
         unknown: list[ItemName],
         ask: Ask,
     ) -> Recommended:
-        """Raises `UnknownDomain`, or HTTPException beyond a limit."""
+        """Raises `UnknownDomainError`, or HTTPException beyond a limit."""
         if ask.k > self.limits.max_k:
             raise HTTPException(422, f"k is {ask.k}; at most {self.limits.max_k} is allowed")
         names = state.catalogue.domains if ask.domains is None else ask.domains

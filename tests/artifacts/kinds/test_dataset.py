@@ -8,7 +8,7 @@ import pytest
 
 from artifacts.kinds.dataset import Dataset, Split, read_dataset, write_dataset
 from artifacts.manifest import Identity, Kind, identity
-from artifacts.store import ArtifactMissing, Store
+from artifacts.store import ArtifactMissingError, Store
 
 HISTORIES = [[1, 4, 1, 3], [5], [2, 2, 4]]
 """Item indices of three users; domain "a" holds items 1..3, "b" holds 4..5."""
@@ -95,5 +95,5 @@ def test_a_dataset_without_events_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_dataset_that_was_not_made_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactMissing):
+    with pytest.raises(ArtifactMissingError):
         read_dataset(Store(tmp_path), an_identity().ref)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from artifacts.ledger.answers import Answer, Role, answer_key, journal_line
 from artifacts.ledger.check import STALE_SECONDS, verify
 from artifacts.ledger.claims import Claims
-from artifacts.ledger.export import UnknownForm, export, stats_of
-from artifacts.ledger.journal import JournalDamaged
+from artifacts.ledger.export import UnknownFormError, export, stats_of
+from artifacts.ledger.journal import JournalDamagedError
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.repair import repair
 from flows.cli.command_table import app
-from flows.cli.commands.ledger_command import LedgerDamaged, compact_command
+from flows.cli.commands.ledger_command import LedgerDamagedError, compact_command
 
 PARAMETERS = {"temperature": 0.5}
 
@@ -154,7 +154,7 @@ def test_a_vector_of_a_journal_that_lost_a_letter_is_set_aside_and_the_others_ar
     for damage in (b"!", b"", "é".encode()):
         bad = bad.replace(b'"vector":"A', b'"vector":"' + damage)
         (ledger.folder / "journal-7.jsonl").write_bytes(good + bad)
-        with pytest.raises(JournalDamaged, match="--repair"):
+        with pytest.raises(JournalDamagedError, match="--repair"):
             ledger.recover()
         assert "--repair" in verify(ledger).trouble[0]
         repair(ledger)
@@ -169,7 +169,7 @@ def test_a_record_of_questions_cut_short_is_named_and_set_aside(
     fill(ledger, range(200, 210))
     record = min(ledger.folder.glob("questions-*.parquet"))
     record.write_bytes(record.read_bytes()[:kept])
-    with pytest.raises(LedgerDamaged, match="--repair"):
+    with pytest.raises(LedgerDamagedError, match="--repair"):
         compact_command(str(tmp_path / "store"))
     (trouble,) = verify(ledger).trouble
     assert str(record) in trouble
@@ -247,7 +247,7 @@ def test_an_empty_ledger_exports_an_empty_table(ledger: Ledger, tmp_path: Path) 
 
 
 def test_an_unknown_form_is_refused_with_the_known_ones(ledger: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(UnknownForm, match=r"\.parquet or \.jsonl"):
+    with pytest.raises(UnknownFormError, match=r"\.parquet or \.jsonl"):
         export(ledger, tmp_path / "out.csv")
 
 

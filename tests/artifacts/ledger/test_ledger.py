@@ -24,7 +24,7 @@ from artifacts.ledger.answers import (
     part_of,
     vectors_of,
 )
-from artifacts.ledger.journal import JournalDamaged
+from artifacts.ledger.journal import JournalDamagedError
 from artifacts.ledger.ledger import Ledger
 
 ROOM = Path(__file__).parents[3]
@@ -208,7 +208,7 @@ def test_a_whole_line_that_is_no_answer_is_named_not_dropped(ledger: Ledger) -> 
     path = ledger.folder / "journal-0.jsonl"
     damaged = journal_line(answer("a")) + b"\x00\x00\n" + journal_line(answer("b"))
     path.write_bytes(damaged)
-    with pytest.raises(JournalDamaged, match=r"journal-0\.jsonl.*verify --repair"):
+    with pytest.raises(JournalDamagedError, match=r"journal-0\.jsonl.*verify --repair"):
         ledger.recover()
     assert path.read_bytes() == damaged
     path.write_bytes(damaged.replace(b"\x00\x00\n", b""))

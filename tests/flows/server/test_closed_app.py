@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from flows.server.closed_app import ClosedApp, NotAnOrigin, is_this_machine, origins_in
+from flows.server.closed_app import ClosedApp, NotAnOriginError, is_this_machine, origins_in
 from tests.photographs import browser, log_in, tab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -185,7 +185,7 @@ def test_further_origins_are_a_setting_of_the_machine() -> None:
     "value", ["*", "ops.example", "https://", "ftp://x", "https://x/path", "null"]
 )
 def test_what_is_no_origin_is_refused_by_name(value: str) -> None:
-    with pytest.raises(NotAnOrigin, match="LLM4CDSR_UI_ORIGINS"):
+    with pytest.raises(NotAnOriginError, match="LLM4CDSR_UI_ORIGINS"):
         origins_in({"LLM4CDSR_UI_ORIGINS": value})
 
 

@@ -13,7 +13,7 @@ from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine_command import up
 from flows.server import machine as module
-from flows.server.machine import Machine, MachineFailed, Service
+from flows.server.machine import Machine, MachineError, Service
 from tests.tasks.alerts.test_webhook import Inbox
 
 
@@ -71,7 +71,7 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
     inbox = Inbox([])
     try:
         port = int(inbox.server_address[1])
-        with pytest.raises(MachineFailed, match=f"port {port} is taken"):
+        with pytest.raises(MachineError, match=f"port {port} is taken"):
             Machine(Store(tmp_path / "store"), port).start(str(tmp_path), look_every=60)
     finally:
         inbox.server_close()
@@ -100,10 +100,10 @@ def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machi
     service = Service(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
     service = service.model_copy(update={"closed": True})
     note(machine, "server", service)
-    with pytest.raises(MachineFailed, match=r"runs on 4321; `llm4cdsr down` first"):
+    with pytest.raises(MachineError, match=r"runs on 4321; `llm4cdsr down` first"):
         machine.start("/dumps", look_every=60)
     note(machine, "worker", service)
-    with pytest.raises(MachineFailed, match=r"watches /dumps; `llm4cdsr down` first"):
+    with pytest.raises(MachineError, match=r"watches /dumps; `llm4cdsr down` first"):
         Machine(machine.store, 4321).start("/others", look_every=60)
     assert process.poll() is None
     assert machine.stop() == ["server", "worker"]
@@ -115,7 +115,7 @@ def test_a_server_of_before_there_was_a_login_is_not_taken_over(machine: Machine
     started = module._start_of(process.pid)
     assert started is not None
     note(machine, "server", Service(pid=process.pid, started=started, log="log", port=machine.port))
-    with pytest.raises(MachineFailed, match="without a login; `llm4cdsr down` first"):
+    with pytest.raises(MachineError, match="without a login; `llm4cdsr down` first"):
         machine.start("dumps", look_every=60)
     assert machine.stop() == ["server"]
     process.wait()
@@ -183,5 +183,5 @@ def test_up_without_options_repeats_the_port_and_the_folder_of_before(
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(MachineFailed, match=r"deploy --all` failed; its output is .*deploy\.log"):
+    with pytest.raises(MachineError, match=r"deploy --all` failed; its output is .*deploy\.log"):
         machine._run("deploy", ["deploy", "--all"], {})

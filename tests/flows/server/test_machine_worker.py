@@ -226,7 +226,7 @@ def test_parameters_of_the_machine_fail_a_run_in_one_line(
 
 def test_a_stored_result_is_not_read() -> None:
     script = """
-from flows.server.flow_run_process import StoredResultRefused, refuse_stored_results
+from flows.server.flow_run_process import StoredResultRefusedError, refuse_stored_results
 from prefect.serializers import Serializer
 refuse_stored_results()
 for kind in Serializer.__subclasses__():
@@ -235,7 +235,7 @@ for kind in Serializer.__subclasses__():
             continue
         try:
             given.model_construct().loads(b"gASVKAAAAAAAAAA=")
-        except StoredResultRefused:
+        except StoredResultRefusedError:
             continue
         raise SystemExit(f"{given} reads")
 """

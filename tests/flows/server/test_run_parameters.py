@@ -9,7 +9,7 @@ from artifacts.manifest import ArtifactRef, Kind
 from flows.server.run_parameters import (
     FREE_FIELDS,
     ORDERED,
-    SettingOfTheMachine,
+    MachineSettingError,
     files_of,
     is_within,
     llm_of_run,
@@ -64,7 +64,7 @@ def ordered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_ordered_run_decides_neither_servers_nor_keys_nor_commands(
     settings: Settings, field: str, given: LlmConfig
 ) -> None:
-    with pytest.raises(SettingOfTheMachine, match=rf"llm\.{field}: a setting of the machine"):
+    with pytest.raises(MachineSettingError, match=rf"llm\.{field}: a setting of the machine"):
         llm_of_run(given, settings)
 
 
@@ -134,10 +134,10 @@ def test_an_ordered_run_reads_nothing_outside_the_dumps_folder(
     (dumps / "sub").mkdir(parents=True)
     (dumps / "link").symlink_to("/etc")
     monkeypatch.chdir(dumps)
-    with pytest.raises(SettingOfTheMachine, match="not in the dumps folder"):
+    with pytest.raises(MachineSettingError, match="not in the dumps folder"):
         refuse_other_places(settings, str(dumps), None, [place])
     files = files_of(DumpConfig(interactions="sub/interactions.csv", items=place))
-    with pytest.raises(SettingOfTheMachine, match="not in the dumps folder"):
+    with pytest.raises(MachineSettingError, match="not in the dumps folder"):
         refuse_other_places(settings, str(dumps), None, files)
     refuse_other_places(settings, str(dumps), None, [str(dumps), f"{dumps}/sub", "sub/x", None])
 
@@ -162,7 +162,7 @@ def test_a_url_of_dumps_holds_what_lies_below_it(place: str, inside: bool) -> No
 @pytest.mark.usefixtures("ordered")
 def test_an_ordered_run_works_on_the_machines_store(settings: Settings) -> None:
     refuse_other_places(settings, "dumps", settings.store, [])
-    with pytest.raises(SettingOfTheMachine, match="this machine works on"):
+    with pytest.raises(MachineSettingError, match="this machine works on"):
         refuse_other_places(settings, "dumps", "/tmp/another", [])
 
 
@@ -170,5 +170,5 @@ def test_an_ordered_run_works_on_the_machines_store(settings: Settings) -> None:
 @pytest.mark.parametrize("name", ["../../x", "", "a/b", ".", "a b"])
 def test_an_ordered_run_names_artifacts_by_fingerprint(name: str) -> None:
     refuse_other_names([ArtifactRef(kind=Kind.REFRESH, fingerprint="0a1b")])
-    with pytest.raises(SettingOfTheMachine, match="is no fingerprint"):
+    with pytest.raises(MachineSettingError, match="is no fingerprint"):
         refuse_other_names([ArtifactRef(kind=Kind.REFRESH, fingerprint=name)])

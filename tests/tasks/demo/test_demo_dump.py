@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tasks.demo.demo_dump import DemoDump, write_demo_dump
-from tasks.demo.demo_items import BOOKS, GEAR, ImpossibleCatalogueSize, stock_shops
+from tasks.demo.demo_items import BOOKS, GEAR, ImpossibleCatalogueSizeError, stock_shops
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,6 @@ def test_a_small_dump_works_down_to_one_item_a_topic_and_shop(tmp_path: Path) ->
 def test_an_impossible_size_is_refused_before_anything_is_written(
     size: int, tmp_path: Path
 ) -> None:
-    with pytest.raises(ImpossibleCatalogueSize, match="ask for"):
+    with pytest.raises(ImpossibleCatalogueSizeError, match="ask for"):
         write_demo_dump(tmp_path / "dump", items=size)
     assert not (tmp_path / "dump").exists()

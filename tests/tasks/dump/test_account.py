@@ -12,10 +12,10 @@ from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.cli.endings import FAILED, status_of
 from tasks import ingest as ingest_stage
-from tasks.dump.account import FileAccount, LostRows
+from tasks.dump.account import FileAccount, LostRowsError
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.readers import csv_quoting, csv_records
-from tasks.dump.readers.csv_table import CsvTable, LostRecords
+from tasks.dump.readers.csv_table import CsvTable, LostRecordsError
 from tasks.dump.readers.table import Batch, Tally
 from tasks.ingest import dataset_identity, ingested
 from tests.tasks.dump.dump_files import Ingested, as_csv, as_parquet, events_of, items_of, of_events
@@ -70,7 +70,7 @@ def test_a_row_that_vanishes_is_a_fault_that_keeps_nothing(
 
     monkeypatch.setattr(CsvTable, "batches", without_one)
     said = r"e\.csv: 1 rows are not accounted for.*please report"
-    with pytest.raises(LostRows, match=said) as caught:
+    with pytest.raises(LostRowsError, match=said) as caught:
         of_events(tmp_path, events_of())
     assert status_of(caught.value) == FAILED
     assert Store(tmp_path / "store").artifacts(Kind.DATASET) == []
@@ -85,7 +85,7 @@ def test_a_line_that_no_parser_saw_is_a_fault_too(
         "blocks_of_lines",
         lambda file, path: (block.split(b"\n", 2)[2] for block in blocks(file, path)),
     )
-    with pytest.raises(LostRows, match=r"e\.csv: 2 lines are not accounted for"):
+    with pytest.raises(LostRowsError, match=r"e\.csv: 2 lines are not accounted for"):
         of_events(tmp_path, events_of())
 
 
@@ -98,13 +98,13 @@ def test_a_parser_that_reads_other_records_is_a_fault_too(
         "user_id,item_id,domain,timestamp\n"
         + "".join(",".join(map(str, row.values())) + "\n" for row in rows)
     )
-    with pytest.raises(LostRecords, match="96 records became 192 rows"):
+    with pytest.raises(LostRecordsError, match="96 records became 192 rows"):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv"))
 
 
 def test_an_account_says_what_is_missing_in_which_direction() -> None:
     account = FileAccount("e.csv", "interactions", Tally(records=5), kept=6)
-    with pytest.raises(LostRows, match=r"e\.csv: -1 rows"):
+    with pytest.raises(LostRowsError, match=r"e\.csv: -1 rows"):
         account.require_balance()
 
 

@@ -8,7 +8,7 @@ from artifacts.kinds.dataset import Dataset, Split, read_dataset
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from tasks.dump.dump_config import ColdDomain, DumpConfig
-from tasks.dump.split import NothingHeldOut
+from tasks.dump.split import NothingHeldOutError
 from tasks.ingest import ingest
 
 USERS = 60
@@ -108,9 +108,9 @@ def test_who_is_drawn_does_not_depend_on_who_else_is_there_as_an_only_domain(sto
 
 
 def test_a_share_that_measures_nobody_is_refused(store: Store) -> None:
-    with pytest.raises(NothingHeldOut, match="of 40 users of several domains 0 were drawn"):
+    with pytest.raises(NothingHeldOutError, match="of 40 users of several domains 0 were drawn"):
         ingested(store, shop(), split=ColdDomain(test_share=0.001))
-    with pytest.raises(NothingHeldOut, match="of 0 users of several domains"):
+    with pytest.raises(NothingHeldOutError, match="of 0 users of several domains"):
         ingested(store, shop().with_columns(user_id=pl.col("user_id") + pl.col("domain")))
 
 

@@ -10,8 +10,8 @@ from artifacts.store import Store
 from model.config import load_preset
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.presets import (
-    RawFilesMissing,
-    UnknownDataset,
+    RawFilesMissingError,
+    UnknownDatasetError,
     dataset_names,
     dataset_text,
     load_dataset_preset,
@@ -64,7 +64,7 @@ def test_the_papers_data_sets_have_the_papers_settings() -> None:
 
 def test_missing_raw_files_are_all_named_with_where_to_get_them(tmp_path: Path) -> None:
     (tmp_path / "Sports_and_Outdoors.json").write_text("{}")
-    with pytest.raises(RawFilesMissing) as refused:
+    with pytest.raises(RawFilesMissingError) as refused:
         load_dataset_preset("cloth-sport").dump_settings(tmp_path)
     message = str(refused.value)
     assert "lacks Clothing_Shoes_and_Jewelry.json.gz, meta_Clothing" in message
@@ -100,12 +100,12 @@ def test_a_file_of_ones_own_makes_a_dataset_of_three_domains(tmp_path: Path) -> 
 )
 def test_a_faulty_file_is_refused_with_the_fault(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(text)
-    with pytest.raises(UnknownDataset, match=words):
+    with pytest.raises(UnknownDatasetError, match=words):
         load_dataset_preset(str(tmp_path / "own.toml"))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        UnknownDataset, match="no data set books; there are book-movie, cloth-sport"
+        UnknownDatasetError, match="no data set books; there are book-movie, cloth-sport"
     ):
         load_dataset_preset("books")

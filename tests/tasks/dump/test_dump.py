@@ -14,7 +14,7 @@ import pytest
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events import read_events
 from tasks.dump.fields.times import SECOND
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.items import read_items
 from tasks.dump.rows import Quarantine
 
@@ -167,7 +167,7 @@ def test_whole_numbers_stored_as_floats_are_ids_and_nan_is_none(tmp_path: Path) 
 def test_a_file_that_cannot_be_read_is_named(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(UnreadableDump, match=name):
+    with pytest.raises(UnreadableDumpError, match=name):
         read_dump(dump_of(path))
 
 
@@ -178,21 +178,23 @@ def test_a_file_cut_in_the_middle_is_an_error_not_fewer_rows(name: str, tmp_path
     whole = path.read_bytes()
     for stop in (len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:stop])
-        with pytest.raises(UnreadableDump, match="cannot be read"):
+        with pytest.raises(UnreadableDumpError, match="cannot be read"):
             read_dump(dump_of(path))
 
 
 def test_a_missing_file_and_a_missing_column_name_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDump, match="is not a file; give the path"):
+    with pytest.raises(UnreadableDumpError, match="is not a file; give the path"):
         read_dump(dump_of(tmp_path / "none.csv"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnreadableDump, match="empty holds no file with rows"):
+    with pytest.raises(UnreadableDumpError, match="empty holds no file with rows"):
         read_dump(dump_of(tmp_path / "empty"))
     as_csv(tmp_path / "a.csv", [{"reviewerID": "a", "item_id": "b", "timestamp": 1}])
-    with pytest.raises(UnreadableDump, match=r"no column user_id, domain .*has reviewerID.*--col"):
+    with pytest.raises(
+        UnreadableDumpError, match=r"no column user_id, domain .*has reviewerID.*--col"
+    ):
         read_dump(dump_of(tmp_path / "a.csv"))
     as_csv(tmp_path / "b.csv", ROWS)
-    with pytest.raises(UnreadableDump, match=r"items\.csv"):
+    with pytest.raises(UnreadableDumpError, match=r"items\.csv"):
         read_dump(dump_of(tmp_path / "b.csv", tmp_path / "items.csv"))
 
 
@@ -208,7 +210,7 @@ def test_other_column_names_are_mapped_in_both_files(tmp_path: Path) -> None:
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     as_csv(tmp_path / "a.csv", [{**row, "uid": "x"} for row in ROWS])
-    with pytest.raises(UnreadableDump, match=r"a\.csv"):
+    with pytest.raises(UnreadableDumpError, match=r"a\.csv"):
         read_dump(dump_of(tmp_path / "a.csv", uid="user_id"))
 
 

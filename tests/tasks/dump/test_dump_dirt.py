@@ -12,9 +12,9 @@ from artifacts.kinds.dataset import DROPPED, ITEMS, QUARANTINE, Dataset, read_da
 from artifacts.store import Store
 from tasks.dump import files as dump_files
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.events import UnknownDomain
+from tasks.dump.events import UndeclaredDomainError
 from tasks.dump.fields.item_texts import LONGEST_TEXT
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.ingest import dataset_identity, make_dataset
 
 HEADER = b"user_id,item_id,domain,timestamp\n"
@@ -170,7 +170,7 @@ def test_a_parquet_column_of_lists_is_refused_as_ids_by_its_name_and_type(tmp_pa
     lists = pl.DataFrame({"item_id": [["1"], ["2"]], "domain": ["a", "b"], "price": [[1], [2]]})
     lists.write_parquet(tmp_path / "i.parquet")
     said = r"i\.parquet: the column item_id has the type large_list<.*no item_id can be read, as"
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv"), items=str(tmp_path / "i.parquet"))
 
 
@@ -217,19 +217,19 @@ def test_millions_of_rows_of_one_user_are_one_history(tmp_path: Path) -> None:
 
 def test_a_named_column_that_no_file_has_is_refused_with_the_columns(tmp_path: Path) -> None:
     said = r"column reviewerId; correct --column: .*has user_id, item_id"
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         ingested_csv(tmp_path, HEADER + GOOD, columns={"reviewerId": "user_id"})
 
 
 def test_a_domain_without_events_is_refused_with_those_there_are(tmp_path: Path) -> None:
     said = r"domain books; correct --domain: it has a \(1 events\), b \(1 events\)"
-    with pytest.raises(UnknownDomain, match=said):
+    with pytest.raises(UndeclaredDomainError, match=said):
         ingested_csv(tmp_path, HEADER + GOOD, domains=("a", "books"))
 
 
 def test_an_interrupted_download_is_refused_not_read_in_part(tmp_path: Path) -> None:
     (tmp_path / "e.csv.gz").write_bytes(gzip.compress(HEADER + GOOD * 500)[:-9])
-    with pytest.raises(UnreadableDump, match=r"ends in the middle.*fetch it again"):
+    with pytest.raises(UnreadableDumpError, match=r"ends in the middle.*fetch it again"):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv.gz"))
 
 
@@ -238,7 +238,7 @@ def test_an_interrupted_zstandard_download_is_refused_too(tmp_path: Path) -> Non
     with pa.output_stream(whole, compression="zstd") as file:
         file.write(HEADER + GOOD * 500)
     (tmp_path / "e.csv.zst").write_bytes(whole.read_bytes()[:-9])
-    with pytest.raises(UnreadableDump, match="cannot be read"):
+    with pytest.raises(UnreadableDumpError, match="cannot be read"):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv.zst"))
 
 

@@ -11,8 +11,8 @@ from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.dump_watch import (
     Look,
-    NoDump,
-    NoDumpFolder,
+    NoDumpError,
+    NoDumpFolderError,
     WatchMemory,
     announced,
     dump_in,
@@ -177,12 +177,12 @@ def test_a_dump_that_is_still_copied_is_not_read_at_night(tmp_path: Path) -> Non
     assert read().parent == copied
     (copied / "_SUCCESS").unlink()
     shutil.rmtree(whole)
-    with pytest.raises(NoDump, match="may still be copied: wait 30 s"):
+    with pytest.raises(NoDumpError, match="may still be copied: wait 30 s"):
         read()
 
 
 def test_no_folder_and_no_dump_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(NoDumpFolder, match="create it"):
+    with pytest.raises(NoDumpFolderError, match="create it"):
         look(tmp_path / "absent", WatchMemory(), 0)
-    with pytest.raises(NoDump, match=r"interactions\.\*"):
+    with pytest.raises(NoDumpError, match=r"interactions\.\*"):
         dump_in(str(tmp_path))

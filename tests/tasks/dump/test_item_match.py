@@ -10,7 +10,7 @@ import pytest
 
 from artifacts.bundles import REFRESHED, bundle
 from artifacts.manifest import Kind
-from tasks.dump.item_match import ItemsDoNotMeet, matched
+from tasks.dump.item_match import ItemsDoNotMeetError, matched
 from tests.tasks.dump.dump_files import (
     Ingested,
     Row,
@@ -79,7 +79,7 @@ def test_ids_that_are_written_in_two_ways_stop_the_run_and_say_how(
     way: str, tmp_path: Path
 ) -> None:
     bought, described, said = WAYS[way]
-    with pytest.raises(ItemsDoNotMeet) as caught:
+    with pytest.raises(ItemsDoNotMeetError) as caught:
         ingested(tmp_path, {"item_id": bought}, {"item_id": described})
     message = str(caught.value)
     assert message.startswith(
@@ -103,7 +103,7 @@ def test_ids_that_are_written_in_two_ways_stop_the_run_and_say_how(
 def test_a_domain_that_is_spelt_in_two_ways_is_shown(
     theirs: str, said: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ItemsDoNotMeet) as caught:
+    with pytest.raises(ItemsDoNotMeetError) as caught:
         ingested(tmp_path, {}, {"domain": lambda d: theirs if d == "food" else d})
     assert str(caught.value).startswith("no item of the domain 'food' is described, and no item of")
     assert said in str(caught.value)
@@ -111,13 +111,13 @@ def test_a_domain_that_is_spelt_in_two_ways_is_shown(
 
 def test_ids_without_any_likeness_are_shown_from_both_sides(tmp_path: Path) -> None:
     with pytest.raises(
-        ItemsDoNotMeet, match=r"Bought are 'F000', 'F001', 'F002'; described are 'x"
+        ItemsDoNotMeetError, match=r"Bought are 'F000', 'F001', 'F002'; described are 'x"
     ):
         ingested(tmp_path, {}, {"item_id": lambda item: f"x{hash(str(item)) % 977:04}q"})
 
 
 def test_one_domain_that_does_not_meet_is_enough(tmp_path: Path) -> None:
-    with pytest.raises(ItemsDoNotMeet, match="in the domain kitchen 0 of 9 bought and 10"):
+    with pytest.raises(ItemsDoNotMeetError, match="in the domain kitchen 0 of 9 bought and 10"):
         ingested(tmp_path, {}, {"item_id": lambda i: i if str(i)[0] == "F" else f"0{i}"})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.remote_files import shown_url, with_local_files
 from tests.tasks.dump.dump_files import Ingested, as_csv, events_of
 
@@ -77,7 +77,7 @@ def test_what_did_not_change_is_not_fetched_again(
 def test_a_url_that_cannot_be_read_is_one_line(
     url: str, said: str, bucket: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnreadableDump) as caught:
+    with pytest.raises(UnreadableDumpError) as caught:
         Ingested(tmp_path, interactions=url)
     message = str(caught.value)
     assert message.startswith(url.partition("?")[0])
@@ -89,13 +89,15 @@ def test_a_package_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UnreadableDump, match=r"s3:// needs a package that is not.*s3fs.*with pip"):
+    with pytest.raises(
+        UnreadableDumpError, match=r"s3:// needs a package that is not.*s3fs.*with pip"
+    ):
         Ingested(tmp_path, interactions="s3://bucket/events.parquet")
 
 
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     secret = "https://user:word@host.invalid/e.csv?X-Amz-Signature=abc"
     assert shown_url(secret) == "https://host.invalid/e.csv"
-    with pytest.raises(UnreadableDump) as caught:
+    with pytest.raises(UnreadableDumpError) as caught:
         Ingested(tmp_path, interactions=secret.replace("https", "nonsense"))
     assert not any(part in str(caught.value) for part in ("word", "abc"))

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tasks.dump.source_files import absolute, source_files
 from tasks.ingest import dataset_identity
 from tests.tasks.dump.dump_files import (
@@ -196,14 +196,14 @@ def test_folders_that_are_no_table_are_refused_by_what_they_are(
     make: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
     make(tmp_path / "s")
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=str(tmp_path / "s"))
 
 
 def test_a_pattern_without_a_file_and_a_wrong_path_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableDump, match=r"\*\.csv matches no file; correct the pattern"):
+    with pytest.raises(UnreadableDumpError, match=r"\*\.csv matches no file; correct the pattern"):
         absolute(str(tmp_path / "*.csv"))
-    with pytest.raises(UnreadableDump, match=r"nothing\.csv is not a file; give the path of"):
+    with pytest.raises(UnreadableDumpError, match=r"nothing\.csv is not a file; give the path of"):
         absolute((str(tmp_path / "nothing.csv"),))
     assert absolute("s3://bucket/e.csv") == "s3://bucket/e.csv"
 
@@ -225,7 +225,7 @@ CONTENTS = {
 def test_a_file_that_is_something_else_says_what(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        UnreadableDump, match=f"{name} cannot be read: its content is {CONTENTS[content]}"
+        UnreadableDumpError, match=f"{name} cannot be read: its content is {CONTENTS[content]}"
     ):
         Ingested(tmp_path, interactions=str(tmp_path / name))
 

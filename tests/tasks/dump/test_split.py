@@ -17,7 +17,7 @@ from model.data.tables import ItemTables
 from model.scoring.ranking import sample_candidates
 from model.training.trainer import fit
 from tasks.dump.dump_config import ByTime, ByUser, DumpConfig, LeaveOneOut
-from tasks.dump.split import NothingHeldOut
+from tasks.dump.split import NothingHeldOutError
 from tasks.evaluate import SAMPLED, baselines, measure
 from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
@@ -134,10 +134,12 @@ def test_all_stages_go_on_with_several_held_out_events_a_user(held_out: Dataset)
 
 def test_moments_that_leave_nothing_are_refused_with_the_span(store: Store) -> None:
     late = ByTime(validation_from=datetime(2030, 1, 1), test_from=datetime(2031, 1, 1))
-    with pytest.raises(NothingHeldOut, match=r"nothing to test: the events reach from 2020-01-01"):
+    with pytest.raises(
+        NothingHeldOutError, match=r"nothing to test: the events reach from 2020-01-01"
+    ):
         stored(store, shop(), split=late)
     early = ByTime(validation_from=datetime(2000, 1, 1))
-    with pytest.raises(NothingHeldOut, match="nothing to train on"):
+    with pytest.raises(NothingHeldOutError, match="nothing to train on"):
         stored(store, shop(), split=early)
 
 

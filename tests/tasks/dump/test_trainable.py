@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.item_catalogue import TooFewDomains
-from tasks.dump.trainable import NothingToTrainOn
+from tasks.dump.item_catalogue import TooFewDomainsError
+from tasks.dump.trainable import NothingToTrainOnError
 from tasks.ingest import ingest
 from tests.tasks.dump.dump_files import Row, as_csv, changed, events_of, items_of
 
@@ -14,7 +14,7 @@ from tests.tasks.dump.dump_files import Row, as_csv, changed, events_of, items_o
 def refused(folder: Path, rows: list[Row], items: list[Row] | None, **choices: object) -> str:
     described = None if items is None else as_csv(folder / "i.csv", items)
     dump = {"interactions": as_csv(folder / "e.csv", rows), "items": described, **choices}
-    with pytest.raises((NothingToTrainOn, TooFewDomains)) as caught:
+    with pytest.raises((NothingToTrainOnError, TooFewDomainsError)) as caught:
         ingest.fn(DumpConfig.model_validate(dump), str(folder / "store"))
     return str(caught.value)
 

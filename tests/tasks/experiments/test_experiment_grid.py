@@ -12,7 +12,7 @@ from tasks.experiments.grid import (
     NeuralRecipe,
     ProfileSource,
     Saw,
-    UnreadableGrid,
+    UnreadableGridError,
     cells_of,
     read_grid,
 )
@@ -139,7 +139,7 @@ def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableGrid, match=r"grid\.toml is no TOML: .*line 2"):
+    with pytest.raises(UnreadableGridError, match=r"grid\.toml is no TOML: .*line 2"):
         grid(tmp_path, "title = 1\nseeds =\n")
 
 

@@ -11,7 +11,7 @@ import pytest
 from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 
 from tasks.frame import prefect_link
-from tasks.frame.prefect_link import PrefectGone, link, shown_only, watched
+from tasks.frame.prefect_link import PrefectGoneError, link, shown_only, watched
 from tasks.system.free_port import free_port
 
 LONG = 60.0
@@ -106,10 +106,10 @@ def test_a_server_that_answers_is_asked_as_always_by_async_code(port: int) -> No
 
 def test_a_server_that_is_not_there_is_given_up(port: int) -> None:
     with watched(url(port), waits=False) as to:
-        with pytest.raises(PrefectGone):
+        with pytest.raises(PrefectGoneError):
             ask(port)
         assert to.gone.is_set()
-        with pytest.raises(PrefectGone):
+        with pytest.raises(PrefectGoneError):
             ask(port)
 
 
@@ -122,14 +122,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_request_that_hangs_is_given_up(port: int) -> None:
     with serving(port) as api, watched(url(port), waits=False):
-        with pytest.raises(PrefectGone):
+        with pytest.raises(PrefectGoneError):
             ask(port)
         assert "/api/flows/1" in api.asked
 
 
 @pytest.mark.usefixtures("hasty")
 def test_a_request_of_async_code_that_hangs_is_given_up(port: int) -> None:
-    with serving(port), watched(url(port), waits=False), pytest.raises(PrefectGone):
+    with serving(port), watched(url(port), waits=False), pytest.raises(PrefectGoneError):
         asyncio.run(ask_async(port))
 
 
@@ -157,7 +157,7 @@ def test_a_server_process_that_ended_is_given_up_at_once(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_link, "DEADLINE_SECONDS", LONG * 10)
-    with watched(url(port), lambda: False, waits=False), pytest.raises(PrefectGone):
+    with watched(url(port), lambda: False, waits=False), pytest.raises(PrefectGoneError):
         ask(port)
 
 
@@ -191,7 +191,7 @@ def test_a_client_outside_a_watch_has_no_deadline_of_ours(port: int) -> None:
         """Puts the deadline into the clients."""
     with pytest.raises(httpx.ConnectError) as raised:
         ask(port)
-    assert type(raised.value) is not PrefectGone
+    assert type(raised.value) is not PrefectGoneError
 
 
 def test_a_watch_leaves_no_thread(port: int) -> None:

@@ -25,15 +25,15 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import (
     Answered,
-    MixedVectors,
-    TooManyFailures,
+    MixedVectorsError,
+    TooManyFailuresError,
     answer_all,
     chat_keys,
     embedding_keys,
     outcome_of,
 )
 from tasks.llm.client import retries
-from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.providers.dummy_endpoint import running_app, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
@@ -134,7 +134,7 @@ def test_too_many_failures_end_the_stage_and_the_good_answers_are_kept(
 ) -> None:
     with faulty_endpoint(FaultPlan(refuse="number 3")) as server:
         endpoint = chat_at(server.base_url)
-        with pytest.raises(TooManyFailures, match=r"1 of 9 .*refused word"):
+        with pytest.raises(TooManyFailuresError, match=r"1 of 9 .*refused word"):
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(max_failed_share=0.1)))
         server.plan = FaultPlan()
         in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(max_failed_share=0.1)))
@@ -165,7 +165,7 @@ def test_a_refusal_of_everything_is_raised_through_the_shards_and_leaves_no_spoo
 ) -> None:
     with faulty_endpoint() as server:
         endpoint = endpoint_of(spec_of(server.base_url, Role.CHAT, model="no-such-model"))
-        with pytest.raises(EndpointRefused, match="no-such-model"):
+        with pytest.raises(EndpointRefusedError, match="no-such-model"):
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(shard_size=3)))
     assert list(store.workspace("spool").iterdir()) == []
 
@@ -208,7 +208,7 @@ def test_a_shard_that_fails_ends_those_not_begun_and_waits_for_the_one_beside_it
 
     with running_app(app) as server:
         endpoint = chat_at(server.base_url)
-        with pytest.raises(EndpointRefused):
+        with pytest.raises(EndpointRefusedError):
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(shard_size=3)))
         assert not asked & set(TEXTS[6:])
         keys = pl.Series(col.KEY, keys_of(TEXTS[:3], endpoint))
@@ -240,7 +240,7 @@ def test_a_ledger_with_two_widths_is_refused(store: Store) -> None:
     with Ledger(store.local, Role.EMBEDDING).journal() as journal:
         for key, width in zip(keyed[col.KEY], (5, 6), strict=True):
             journal.append(Answer(key, None, np.ones(width, np.float32), "stop", 1, 0))
-    with pytest.raises(MixedVectors, match=r"\[5, 6\]"):
+    with pytest.raises(MixedVectorsError, match=r"\[5, 6\]"):
         _ = embed_all(TEXTS[:2], endpoint, store).answers
 
 

@@ -17,7 +17,7 @@ from tasks.promoting.decisions import (
     DECISIONS,
     Decision,
     Entry,
-    HistoryDamaged,
+    HistoryDamagedError,
     archive,
     decide,
     history,
@@ -223,20 +223,20 @@ def test_an_unreadable_decision_is_named_with_the_way_out_that_works(
     damaged = decision_files(store)[1]
     sound = damaged.read_bytes()
     damaged.write_bytes(content)
-    with pytest.raises(HistoryDamaged, match=f"{damaged.name} is no decision.*delete it"):
+    with pytest.raises(HistoryDamagedError, match=f"{damaged.name} is no decision.*delete it"):
         history(store)
     assert serving_release(store) == third, "an older decision has no say in it"
     damaged.unlink()
     promote(store, second, "")
     assert served_in_turn(history(store)) == [first, third, second]
     damaged.write_bytes(sound.replace(b'"better"', b'"bettor"'))
-    with pytest.raises(HistoryDamaged, match="was changed after it was written"):
+    with pytest.raises(HistoryDamagedError, match="was changed after it was written"):
         history(store)
 
 
 def test_a_torn_history_of_before_names_its_line(store: Store) -> None:
     write_note(store, BEFORE, b'{"at": "2026-01-01T00:00:00Z", "relea')
-    with pytest.raises(HistoryDamaged, match=rf"line 1 of .*{BEFORE} is no decision"):
+    with pytest.raises(HistoryDamagedError, match=rf"line 1 of .*{BEFORE} is no decision"):
         history(store)
 
 

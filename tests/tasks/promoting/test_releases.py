@@ -12,8 +12,8 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.promoting.decisions import Decision, history, serving_release
 from tasks.promoting.releases import (
-    NoSuchRelease,
-    UnsoundRelease,
+    NoSuchReleaseError,
+    UnsoundReleaseError,
     hold,
     promote,
     release_named,
@@ -39,7 +39,7 @@ def test_rollback_walks_back_release_by_release_and_then_says_that_there_is_none
     assert roll_back(store) == second
     assert roll_back(store, "still wrong") == first
     assert store.pointed(SERVING) == first
-    with pytest.raises(NoSuchRelease, match="none to go back to"):
+    with pytest.raises(NoSuchReleaseError, match="none to go back to"):
         roll_back(store)
     assert history(store)[-1].reason == "still wrong"
 
@@ -80,13 +80,13 @@ def test_a_release_is_found_by_how_its_name_begins(store: Store) -> None:
     promote(store, release, "")
     assert release_named(store, release.fingerprint[:4]) == release
     assert release_named(store, str(release)) == release
-    with pytest.raises(NoSuchRelease, match=release.fingerprint):
+    with pytest.raises(NoSuchReleaseError, match=release.fingerprint):
         release_named(store, "nothing")
 
 
 def test_a_release_that_is_gone_is_never_pointed_to(store: Store) -> None:
     gone = ArtifactRef(kind=Kind.RELEASE, fingerprint="0" * 16)
-    with pytest.raises(UnsoundRelease, match="is not in"):
+    with pytest.raises(UnsoundReleaseError, match="is not in"):
         promote(store, gone, "")
     assert store.pointed(SERVING) is None
 
@@ -109,9 +109,9 @@ def test_only_a_release_that_is_whole_is_promoted_or_gone_back_to(store: Store, 
     promote(store, first, "")
     promote(store, second, "")
     damage(store.path(store.manifest(first).parents["model"]))
-    with pytest.raises(UnsoundRelease, match=f"{first.fingerprint} cannot be served: .*model"):
+    with pytest.raises(UnsoundReleaseError, match=f"{first.fingerprint} cannot be served: .*model"):
         promote(store, first, "")
-    with pytest.raises(UnsoundRelease):
+    with pytest.raises(UnsoundReleaseError):
         roll_back(store)
     assert serving_release(store) == second
     assert len(history(store)) == 2
@@ -124,7 +124,7 @@ def test_a_release_whose_lists_hold_no_numbers_is_not_promoted(store: Store) -> 
     with store.create(lists) as draft:
         table.write_parquet(draft.path / RECOMMENDATIONS)
     release = tie(store, Kind.RELEASE, {"recommendations": lists.ref})
-    with pytest.raises(UnsoundRelease, match="1 scores of its recommendations are no finite"):
+    with pytest.raises(UnsoundReleaseError, match="1 scores of its recommendations are no finite"):
         promote(store, release, "the gate was open")
     assert serving_release(store) is None
 

@@ -31,7 +31,7 @@ from tasks.reporting.content import (
     LlmUsage,
     PartialPreference,
     ProfileExample,
-    ReportColumnsMissing,
+    ReportColumnsMissingError,
     ReportContent,
     StageTiming,
 )
@@ -379,7 +379,7 @@ def test_a_gain_over_nothing_is_no_number() -> None:
 
 
 def test_a_frame_without_a_column_is_refused_by_name() -> None:
-    with pytest.raises(ReportColumnsMissing, match=r"item_map lacks \['cluster'\]"):
+    with pytest.raises(ReportColumnsMissingError, match=r"item_map lacks \['cluster'\]"):
         replace(full(), item_map=pl.DataFrame({"x": [], "y": [], "title": [], "domain": []}))
 
 

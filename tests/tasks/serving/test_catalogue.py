@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks.serving.catalogue import Catalogue, InvalidItems
+from tasks.serving.catalogue import Catalogue, InvalidItemsError
 
 
 @pytest.fixture
@@ -74,10 +74,10 @@ def test_new_items_stand_behind_those_of_their_domain_and_old_ones_keep_their_or
 def test_a_table_that_names_no_items_is_refused(
     catalogue: Catalogue, columns: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(InvalidItems, match=message):
+    with pytest.raises(InvalidItemsError, match=message):
         catalogue.unknown(pl.DataFrame(columns))
 
 
 def test_an_item_that_is_here_cannot_be_added_again(catalogue: Catalogue) -> None:
-    with pytest.raises(InvalidItems, match="already"):
+    with pytest.raises(InvalidItemsError, match="already"):
         catalogue.with_items(pl.DataFrame({"item_id": ["a"], "domain": ["food"]}))

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from artifacts.store import Store
-from tasks.serving.embed_new_items import LedgerEmbedder, OtherEmbedder
+from tasks.serving.embed_new_items import LedgerEmbedder, OtherEmbedderError
 from tasks.serving.new_items_file import read_new_items
 from tasks.serving.recommender import Recommender
 from tests.fakes import EMBEDDINGS, FaultyServer, faulty_endpoint
@@ -76,7 +76,7 @@ def test_another_model_than_the_catalogues_is_refused(
     store: Store, recommender: Recommender
 ) -> None:
     other = endpoint_of(spec_of("http://127.0.0.1:9", model="another"))
-    with pytest.raises(OtherEmbedder, match="'another'"):
+    with pytest.raises(OtherEmbedderError, match="'another'"):
         LedgerEmbedder(store, other, recommender.facts)
 
 

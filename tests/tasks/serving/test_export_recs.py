@@ -9,8 +9,13 @@ import pytest
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.store import Store
 from tasks.serving import export_recs
-from tasks.serving.catalogue import UnknownDomain
-from tasks.serving.export_recs import ExportConfig, Exported, NotAnExport, export_recommendations
+from tasks.serving.catalogue import UnknownDomainError
+from tasks.serving.export_recs import (
+    ExportConfig,
+    Exported,
+    NotAnExportError,
+    export_recommendations,
+)
 from tasks.serving.recommender import Recommender
 from tests.tasks.serving.small_release import small_release
 
@@ -67,7 +72,7 @@ def test_an_older_export_is_replaced_as_a_whole(recommender: Recommender, tmp_pa
 
 def test_a_folder_of_something_else_is_left_alone(recommender: Recommender, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(NotAnExport, match="another folder"):
+    with pytest.raises(NotAnExportError, match="another folder"):
         export_recommendations(recommender, tmp_path, ExportConfig())
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
@@ -77,6 +82,6 @@ def test_an_unknown_domain_leaves_the_older_export(
 ) -> None:
     out = tmp_path / "out"
     export_recommendations(recommender, out, ExportConfig(k=1))
-    with pytest.raises(UnknownDomain):
+    with pytest.raises(UnknownDomainError):
         export_recommendations(recommender, out, ExportConfig(domains=("shoes",)))
     assert (out / "gear.parquet").exists()

@@ -8,10 +8,15 @@ import polars as pl
 import pytest
 
 from artifacts.store import Store
-from tasks.serving.catalogue import AmbiguousItem, InvalidItems, UnknownDomain, UnknownItem
-from tasks.serving.recommender import AddedItems, Recommender, UnknownUser
-from tasks.serving.served_release import NothingServed
-from tasks.serving.text_space import WrongVectors
+from tasks.serving.catalogue import (
+    AmbiguousItemError,
+    InvalidItemsError,
+    UnknownDomainError,
+    UnknownItemError,
+)
+from tasks.serving.recommender import AddedItems, Recommender, UnknownUserError
+from tasks.serving.served_release import NothingServedError
+from tasks.serving.text_space import WrongVectorsError
 from tests.tasks.serving.small_release import PROFILES, small_release
 from tests.tasks.small_shop import EVENTS, TITLES
 
@@ -76,13 +81,13 @@ def test_an_empty_history_gets_the_most_bought_items(recommender: Recommender) -
 
 
 def test_what_is_not_known_is_named_with_the_way_out(recommender: Recommender) -> None:
-    with pytest.raises(UnknownItem, match=r"'b9'.*add_items"):
+    with pytest.raises(UnknownItemError, match=r"'b9'.*add_items"):
         recommender.recommend(["b9"])
-    with pytest.raises(UnknownItem, match="'g1' in the domain 'books'"):
+    with pytest.raises(UnknownItemError, match="'g1' in the domain 'books'"):
         recommender.score([("books", "g1")], ["b1"])
-    with pytest.raises(UnknownDomain, match="books, gear"):
+    with pytest.raises(UnknownDomainError, match="books, gear"):
         recommender.recommend(BOUGHT, "shoes")
-    with pytest.raises(UnknownUser, match="'zoe'"):
+    with pytest.raises(UnknownUserError, match="'zoe'"):
         recommender.recommend_users(["zoe"])
     with pytest.raises(ValueError, match="k=0"):
         recommender.recommend(BOUGHT, k=0)
@@ -91,7 +96,7 @@ def test_what_is_not_known_is_named_with_the_way_out(recommender: Recommender) -
 def test_an_id_of_two_domains_must_be_named_with_its_domain(recommender: Recommender) -> None:
     twin = pl.DataFrame({"item_id": ["g1"], "domain": ["books"]})
     recommender.add_items(twin, vectors=np.full((1, 384), np.nan))
-    with pytest.raises(AmbiguousItem, match="books, gear"):
+    with pytest.raises(AmbiguousItemError, match="books, gear"):
         recommender.recommend(["g1"])
     assert recommender.recommend([("books", "g1")], k=1).height == 2
 
@@ -174,14 +179,14 @@ def test_items_that_cannot_be_placed_are_refused_and_nothing_changes(
 ) -> None:
     before = recommender.state
     shoes = pl.DataFrame({"item_id": ["s1"], "domain": ["shoes"]})
-    with pytest.raises(InvalidItems, match=r"'shoes'.*retrain"):
+    with pytest.raises(InvalidItemsError, match=r"'shoes'.*retrain"):
         recommender.add_items(shoes, vectors=np.zeros((1, 384)))
     good = pl.DataFrame({"item_id": ["g9"], "domain": ["gear"]})
-    with pytest.raises(WrongVectors, match="384"):
+    with pytest.raises(WrongVectorsError, match="384"):
         recommender.add_items(good, vectors=np.zeros((1, 7)))
     with pytest.raises(ValueError, match="2 vectors for 1 items"):
         recommender.add_items(good, vectors=np.zeros((2, 384)))
-    with pytest.raises(InvalidItems, match="twice"):
+    with pytest.raises(InvalidItemsError, match="twice"):
         recommender.add_items(pl.concat([good, good]), vectors=np.zeros((2, 384)))
     assert recommender.state is before
 
@@ -192,12 +197,12 @@ def test_the_newest_release_is_loaded_unless_another_is_named(store: Store) -> N
     assert (newest.facts.ref, older.facts.ref) == (second, first)
     assert newest.is_latest(store)
     assert not older.is_latest(store)
-    with pytest.raises(NothingServed, match="'nope'"):
+    with pytest.raises(NothingServedError, match="'nope'"):
         Recommender.load(store, "nope")
 
 
 def test_an_empty_store_says_what_to_do(store: Store) -> None:
-    with pytest.raises(NothingServed, match="llm4cdsr run"):
+    with pytest.raises(NothingServedError, match="llm4cdsr run"):
         Recommender.load(store)
 
 

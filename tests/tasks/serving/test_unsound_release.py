@@ -19,7 +19,7 @@ from tasks.recommend import RecommendationConfig, recommendations
 from tasks.serving.app import create_app
 from tasks.serving.export_recs import ExportConfig, export_recommendations
 from tasks.serving.recommender import Recommender
-from tasks.serving.served_release import READ, ReleaseDamaged
+from tasks.serving.served_release import READ, ReleaseDamagedError
 from tests.tasks.serving.server_thread import running_server
 from tests.tasks.serving.small_release import small_release
 
@@ -46,9 +46,9 @@ def test_a_release_is_served_only_if_every_file_is_what_was_written(
     for path in [path for path in folder.iterdir() if path.name != MANIFEST]:
         sound = path.read_bytes()
         path.write_bytes(sound[:-9] + bytes([sound[-9] ^ 4]) + sound[-8:])
-        with pytest.raises(ReleaseDamaged, match=f"{path.name}.*makes it again.*rollback"):
+        with pytest.raises(ReleaseDamagedError, match=f"{path.name}.*makes it again.*rollback"):
             Recommender.load(store)
-        with pytest.raises(ReleaseDamaged, match="is not in"):
+        with pytest.raises(ReleaseDamagedError, match="is not in"):
             Recommender.load(store)
         (aside,) = (store.local / "set-aside").iterdir()
         aside.rename(folder)

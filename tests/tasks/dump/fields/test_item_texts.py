@@ -8,7 +8,7 @@ import pytest
 
 from tasks.dump.fields.item_texts import ListField, TextField
 from tasks.dump.fields.text_lists import listed
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_csv, as_parquet, events_of, items_of, of_events
 
 LISTS = {
@@ -101,7 +101,7 @@ def test_objects_where_a_title_should_be_are_refused_with_one_of_them(tmp_path: 
     described = [{**row, "title": {"en": "Tea"}} for row in items_of()]
     (tmp_path / "i.jsonl").write_text("".join(json.dumps(row) + "\n" for row in described))
     said = r"i\.jsonl: the column title holds objects such as '\{\"en\": \"Tea\"\}' and no text"
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         of_events(tmp_path, events_of(), items=str(tmp_path / "i.jsonl"))
 
 
@@ -124,7 +124,7 @@ def test_parquet_types_that_are_no_text_are_refused_by_column_and_type(
     said = (
         rf"i\.parquet: the column {column} has the type .*, from which no {column} can be read, as"
     )
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=as_csv(tmp_path / "e.csv", events_of()), items=path)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.dump import files
 from tasks.dump.fields.times import SECOND, TimeField, Unit
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_parquet, changed, events_of, of_events
 
 MOMENT = datetime(2020, 9, 14, 12, 26, 40, tzinfo=UTC)
@@ -155,7 +155,7 @@ def test_small_numbers_order_events_and_are_no_dates(tmp_path: Path) -> None:
     made = of_events(tmp_path, rows)
     assert any("read as an order of events, not as dates" in note for note in made.notes)
     with pytest.raises(
-        UnreadableDump, match=r"small numbers, such as '0', and no dates; leave out"
+        UnreadableDumpError, match=r"small numbers, such as '0', and no dates; leave out"
     ):
         of_events(tmp_path, rows, since="2014-01-01")
 
@@ -165,7 +165,7 @@ def test_times_of_an_export_are_no_times_of_events(tmp_path: Path) -> None:
         {**row, "timestamp": 1_600_000_000 + place // 40} for place, row in enumerate(events_of(40))
     ]
     with pytest.raises(
-        UnreadableDump, match=r"320 times that all lie within 7 seconds of 2020-09-"
+        UnreadableDumpError, match=r"320 times that all lie within 7 seconds of 2020-09-"
     ):
         of_events(tmp_path, rows)
     same = changed(rows, timestamp=1_600_000_000)
@@ -201,5 +201,5 @@ def test_typed_times_need_no_guess(resolution: str, tmp_path: Path) -> None:
 def test_types_that_are_no_moments_are_refused_by_name(value: object, tmp_path: Path) -> None:
     path = as_parquet(tmp_path / "e.parquet", changed(events_of(), timestamp=value))
     said = r"e\.parquet: the column timestamp has the type \w+.*no timestamp can be read"
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=path)

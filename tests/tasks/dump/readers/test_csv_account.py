@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.dump import files as dump_files
-from tasks.dump.files import UnreadableDump
-from tasks.dump.item_catalogue import TooFewDomains
+from tasks.dump.files import UnreadableDumpError
+from tasks.dump.item_catalogue import TooFewDomainsError
 from tests.tasks.dump.dump_files import Ingested
 
 HEADER = ["user_id", "item_id", "domain", "timestamp", "comment"]
@@ -105,5 +105,5 @@ def test_a_damaged_file_is_accounted_for_or_refused_in_words(
     for place, length, what in damage:
         at = round(place * len(content))
         content[at : at + length] = what
-    with TemporaryDirectory() as folder, suppress(UnreadableDump, TooFewDomains):
+    with TemporaryDirectory() as folder, suppress(UnreadableDumpError, TooFewDomainsError):
         ingested(Path(folder), bytes(content))

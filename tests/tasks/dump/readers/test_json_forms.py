@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dump import files
-from tasks.dump.files import UnreadableDump
+from tasks.dump.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, Row, events_of, items_of, of_events
 
 Write = Callable[[list[Row]], str]
@@ -109,7 +109,7 @@ def test_json_that_holds_no_rows_is_refused_with_the_way_out(
     text: str, said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "e.json").write_text(text)
-    with pytest.raises(UnreadableDump, match=said):
+    with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=str(tmp_path / "e.json"))
 
 

@@ -23,16 +23,16 @@ from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
 from tasks.llm.batches.batch_files import Asked, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
-    WaitingInBatch,
+    WaitingInBatchError,
     batch_folders,
     left_by_others,
     new_folder,
 )
-from tasks.llm.batches.openai_api import BatchRefused
-from tasks.llm.batches.vllm_batch import VllmBatchFailed
+from tasks.llm.batches.openai_api import BatchRefusedError
+from tasks.llm.batches.vllm_batch import VllmBatchError
 from tasks.llm.client.answer_checks import TOO_LONG
-from tasks.llm.client.refusals import EndpointRefused
-from tasks.llm.client.stop import AskingStopped, stop_asking
+from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.dummy_models import CHAT_MODEL
 from tasks.llm.providers.endpoints import Endpoint, open_endpoints
@@ -167,7 +167,7 @@ def test_what_keeps_failing_is_given_up_with_its_reason(store: Store) -> None:
 def test_a_cancelled_batch_keeps_its_answers_and_says_so(store: Store) -> None:
     with batch_server(BatchPlan(cancel_after=3)) as server:
         whole = QUICK.model_copy(update={"max_lines": 50})
-        with pytest.raises(BatchRefused, match="was cancelled; its answers so far are kept"):
+        with pytest.raises(BatchRefusedError, match="was cancelled; its answers so far are kept"):
             ask(server.base_url, store, whole)
         found = ask(server.base_url, store, whole)
         assert found.usage.reused == 3
@@ -179,7 +179,7 @@ def test_a_batch_that_fails_as_a_whole_is_named_and_sent_anew_by_the_next_run(
     store: Store,
 ) -> None:
     with batch_server(BatchPlan(fail_as="invalid_model")) as server:
-        with pytest.raises(BatchRefused, match="invalid_model: a reason"):
+        with pytest.raises(BatchRefusedError, match="invalid_model: a reason"):
             ask(server.base_url, store)
         found = ask(server.base_url, store)
         assert set(server.paid.values()) == {1}
@@ -216,7 +216,7 @@ def test_a_wrong_key_is_an_error_without_the_key_in_it(
     with batch_server(BatchPlan(key="another")) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
         keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": []}']})
-        with pytest.raises(EndpointRefused) as refusal:
+        with pytest.raises(EndpointRefusedError) as refusal:
             answer_all("t", Role.CHAT, keyed, endpoint_of(spec), LlmConfig(batch=QUICK), store, 50)
     assert "sk-secret" not in str(refusal.value)
 
@@ -229,7 +229,7 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
     with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
         config = LlmConfig(batch=QUICK)
-        with pytest.raises(BatchRefused, match=r"wrong key \[key\]") as refusal:
+        with pytest.raises(BatchRefusedError, match=r"wrong key \[key\]") as refusal:
             answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
         server.plan = BatchPlan(key="sk-secret", keep_files=True)
         answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
@@ -241,7 +241,7 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
 
 def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: Store) -> None:
     with batch_server(BatchPlan(cut_content=True)) as server:
-        with pytest.raises(BatchRefused, match=r"did not do its part.*run again"):
+        with pytest.raises(BatchRefusedError, match=r"did not do its part.*run again"):
             ask(server.base_url, store)
         server.plan = BatchPlan()
         found = ask(server.base_url, store)
@@ -252,7 +252,7 @@ def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: S
 def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
     with (
         faulty_endpoint() as server,
-        pytest.raises(BatchRefused, match=r"no Batch API.*without --batch"),
+        pytest.raises(BatchRefusedError, match=r"no Batch API.*without --batch"),
     ):
         ask(server.base_url, store)
 
@@ -323,7 +323,7 @@ def test_a_batch_created_just_before_a_kill_is_found_again(store: Store) -> None
 def test_an_interrupt_ends_the_wait_and_leaves_the_batches_to_the_next_run(store: Store) -> None:
     with batch_server(BatchPlan(looks=10**6)) as server:
         stop_asking()
-        with pytest.raises(AskingStopped):
+        with pytest.raises(AskingStoppedError):
             ask(server.base_url, store)
     assert open_batches(store) == 3
 
@@ -335,12 +335,14 @@ def test_what_waits_in_a_batch_is_paid_again_by_no_run_that_would_not_collect_it
         kill_after(server, store, 3)
         folders = batch_folders(Ledger(store.local, Role.CHAT))
         for batch in (None, QUICK, vllm):
-            with pytest.raises(WaitingInBatch, match=rf"9 .*--batch api with .*{server.base_url}"):
+            with pytest.raises(
+                WaitingInBatchError, match=rf"9 .*--batch api with .*{server.base_url}"
+            ):
                 ask(online.base_url, store, batch)
         assert online.requests_to(CHAT) == 0
         ask(online.base_url, store, None, ["a new one"])  # Nobody else has asked that.
         folders[0].drop()
-        with pytest.raises(WaitingInBatch, match=rf"5 .*, delete {folders[1].path}"):
+        with pytest.raises(WaitingInBatchError, match=rf"5 .*, delete {folders[1].path}"):
             ask(online.base_url, store, None)
         ask(server.base_url, store)  # What was dropped is asked again.
         assert len(server.batches) == 4
@@ -409,7 +411,7 @@ def test_vllm_run_batch_answers_the_same_files_without_a_server(
 
 def test_vllm_without_results_is_an_error_with_the_log(store: Store, vllm: BatchConfig) -> None:
     broken = vllm.model_copy(update={"vllm_chat_weights": "broken"})
-    with pytest.raises(VllmBatchFailed, match=rf"{CHAT_MODEL}.*vllm-run-batch-chat\.log"):
+    with pytest.raises(VllmBatchError, match=rf"{CHAT_MODEL}.*vllm-run-batch-chat\.log"):
         ask("http://127.0.0.1:9/v1", store, broken)
     found = ask("http://127.0.0.1:9/v1", store, vllm)
     assert found.answers.height == 8

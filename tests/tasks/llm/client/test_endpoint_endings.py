@@ -12,8 +12,8 @@ from artifacts.ledger.answers import Answer, Role
 from tasks.llm.client.answer_checks import TOO_LONG
 from tasks.llm.client.ask import complete
 from tasks.llm.client.jobs import ChatRequest, Outcome
-from tasks.llm.client.refusals import EndpointRefused
-from tasks.llm.client.stop import AskingStopped, stop_asking
+from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
     running_dummy_endpoint,
@@ -36,14 +36,14 @@ pytestmark = pytest.mark.usefixtures("quick_retries")
 def test_an_unknown_model_is_named() -> None:
     with running_dummy_endpoint() as server:
         spec = spec_of(server.base_url, model="no-such-model")
-        with pytest.raises(EndpointRefused, match="no model no-such-model"):
+        with pytest.raises(EndpointRefusedError, match="no model no-such-model"):
             embedded(TEXTS, spec)
 
 
 def test_an_account_without_credit_ends_the_run_at_once_with_its_reason() -> None:
     body = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
     with running_app(counted := CountedRequests(answering(429, body))) as server:  # type: ignore[arg-type]
-        with pytest.raises(EndpointRefused, match="no credit"):
+        with pytest.raises(EndpointRefusedError, match="no credit"):
             asked(TEXTS, spec_of(server.base_url, Role.CHAT, concurrency=1))
         assert counted.requests == 1
 
@@ -67,7 +67,7 @@ def test_a_long_answer_is_kept_where_the_run_ends_before_its_shorter_version(end
 
     found: list[Outcome] = []
     asked_for = ChatRequest("long", question("hello").prompt, 50, 3)
-    with running_app(app) as server, pytest.raises((EndpointRefused, AskingStopped)):
+    with running_app(app) as server, pytest.raises((EndpointRefusedError, AskingStoppedError)):
         complete([asked_for], spec_of(server.base_url, Role.CHAT), found.extend, on_wait=on_wait)
     (long,) = found
     assert isinstance(long, Answer)
@@ -117,7 +117,7 @@ def test_stop_asking_ends_a_run_that_waits_for_an_answer() -> None:
     with faulty_endpoint(FaultPlan(latency_s=60)) as server:
         stopper = threading.Timer(0.3, stop_asking)
         stopper.start()
-        with pytest.raises(AskingStopped):
+        with pytest.raises(AskingStoppedError):
             asked(TEXTS, spec_of(server.base_url, Role.CHAT))
         stopper.join()
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from artifacts.ledger.answers import Role
-from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
 )
@@ -38,7 +38,7 @@ def test_a_refusal_of_everything_is_raised_at_once(
     body = {"error": {"message": f"Incorrect key {KEY}"}}
     with running_app(counted := CountedRequests(answering(status, body))) as server:  # type: ignore[arg-type]
         spec = spec_of(server.base_url, role, concurrency=1, key_variable="LLM4CDSR_API_KEY")
-        with pytest.raises(EndpointRefused, match="check") as raised:
+        with pytest.raises(EndpointRefusedError, match="check") as raised:
             (embedded if role is Role.EMBEDDING else asked)(TEXTS, spec)
     assert counted.requests == 1
     assert server.base_url in str(raised.value)

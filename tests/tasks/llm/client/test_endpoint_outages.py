@@ -11,7 +11,7 @@ from artifacts.ledger.answers import Role
 from tasks.llm.client import retries
 from tasks.llm.client.ask import complete
 from tasks.llm.client.jobs import Outcome
-from tasks.llm.client.stop import EndpointDown
+from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.providers.dummy_endpoint import (
     running_dummy_endpoint,
 )
@@ -36,7 +36,7 @@ def test_a_server_that_goes_away_for_good_ends_the_run_and_costs_no_prompt_its_t
                 server.plan = FaultPlan(rate=1.0, kinds=(fault,), faults_per_request=10_000)
 
         spec = spec_of(server.base_url, Role.CHAT, outage_seconds=0.2)
-        with pytest.raises(EndpointDown, match="run again"):
+        with pytest.raises(EndpointDownError, match="run again"):
             complete([question(text) for text in texts], spec, keep)
     assert_right_texts({outcome.key: outcome for outcome in found})
     assert 10 <= len(found) < 60
@@ -132,6 +132,6 @@ def test_a_wait_of_hours_that_a_server_asks_for_ends_the_run() -> None:
     plan = FaultPlan(script=(Fault.RATE_LIMITED,), retry_after_s=7200)
     with faulty_endpoint(plan) as server:
         spec = spec_of(server.base_url, Role.CHAT, concurrency=1)
-        with pytest.raises(EndpointDown, match="Slow down"):
+        with pytest.raises(EndpointDownError, match="Slow down"):
             asked(TEXTS, spec)
         assert server.requests_to(CHAT) == 1

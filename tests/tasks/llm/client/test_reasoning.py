@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.llm.client.reasoning import UnfinishedReasoning, without_reasoning
+from tasks.llm.client.reasoning import UnfinishedReasoningError, without_reasoning
 
 TEXT = "The person likes oats."
 
@@ -62,7 +62,7 @@ def test_the_text_after_the_reasoning_is_the_answer(said: str) -> None:
     ],
 )
 def test_reasoning_that_does_not_end_is_no_answer(said: str) -> None:
-    with pytest.raises(UnfinishedReasoning):
+    with pytest.raises(UnfinishedReasoningError):
         without_reasoning(said)
 
 

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from artifacts.ledger.answers import Role
-from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.transport import is_same_origin
 from tests.imitated_servers import Imitation, Reply, imitated, moved
 from tests.tasks.llm.client.asking_imitations import KEY_VARIABLE, ask, spec_at
@@ -50,7 +50,9 @@ def test_another_server_is_shown_nothing_and_named(
         }[to]
         rule = moved(302, "/v1", target)
         with imitated(Imitation("x", (rule,))) as server:
-            with pytest.raises(EndpointRefused, match="is another server and is not shown the key"):
+            with pytest.raises(
+                EndpointRefusedError, match="is another server and is not shown the key"
+            ):
                 ask(TEXTS, spec_at(server))
             assert server.requests == 1
         assert other.requests == 0
@@ -58,7 +60,7 @@ def test_another_server_is_shown_nothing_and_named(
 
 def test_a_redirect_in_a_circle_ends() -> None:
     with imitated(Imitation("x", (moved(302, "/v1", "/v1"),))) as server:
-        with pytest.raises(EndpointRefused, match="redirects more than"):
+        with pytest.raises(EndpointRefusedError, match="redirects more than"):
             ask(TEXTS, spec_at(server))
         assert server.requests <= 5
 

@@ -7,9 +7,9 @@ import pytest
 
 from artifacts.ledger.answers import Answer, Role
 from tasks.llm.client.jobs import Outcome
-from tasks.llm.client.refusals import EndpointRefused
+from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.servers import PROBE_REQUESTS
-from tasks.llm.client.stop import EndpointDown
+from tasks.llm.client.stop import EndpointDownError
 from tests.imitated_providers import HOPELESS
 from tests.imitated_servers import Imitation, Reply, after, always, error, imitated, page
 from tests.tasks.llm.client.asking_imitations import KEY_VARIABLE, ask, spec_at
@@ -53,7 +53,7 @@ def test_a_hopeless_server_ends_the_stage_with_its_words_after_a_few_requests(
     case = HOPELESS[name]
     with imitated(case.imitation) as server:
         spec = spec_at(server, role, case, outage_seconds=0.5, concurrency=32)
-        with pytest.raises((EndpointRefused, EndpointDown), match=SAID[name]):
+        with pytest.raises((EndpointRefusedError, EndpointDownError), match=SAID[name]):
             ask(QUESTIONS if role is Role.CHAT else TEXTS, spec)
         assert 1 <= server.requests <= PROBE_REQUESTS
 
@@ -106,7 +106,7 @@ def test_what_begins_in_the_middle_ends_the_stage_and_what_was_answered_is_kept(
 ) -> None:
     found: list[Outcome] = []
     with imitated(Imitation("x", (after(20, end),))) as server:
-        with pytest.raises(EndpointRefused, match=said):
+        with pytest.raises(EndpointRefusedError, match=said):
             ask(QUESTIONS, spec_at(server, concurrency=4), found)
         assert server.requests <= 20 + 20
     assert sum(isinstance(outcome, Answer) for outcome in found) == 20
@@ -126,7 +126,7 @@ def test_one_prompt_that_a_firewall_answers_with_a_page_fails_alone() -> None:
 
 def test_a_wait_that_a_server_asks_for_is_kept_but_not_for_longer_than_an_outage() -> None:
     with imitated(Imitation("x", (always(Reply(429, {}, {"retry-after": "90"})),))) as server:
-        with pytest.raises(EndpointDown):
+        with pytest.raises(EndpointDownError):
             ask(QUESTIONS, spec_at(server, outage_seconds=60))
         assert server.requests == 1
     asked_at: list[float] = []
@@ -150,7 +150,7 @@ def test_the_key_is_told_to_no_reader_of_a_reason(monkeypatch: pytest.MonkeyPatc
     ):
         with (
             imitated(Imitation("x", (always(reply),))) as server,
-            pytest.raises((EndpointRefused, EndpointDown)) as raised,
+            pytest.raises((EndpointRefusedError, EndpointDownError)) as raised,
         ):
             ask(QUESTIONS, spec_at(server, outage_seconds=0.3))
         assert "sk-secret" not in str(raised.value)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from tasks.llm.providers import dummy_endpoint, endpoints
 from tasks.llm.providers.endpoints import (
     DUMMY_NOTE,
-    IncompleteEndpoint,
+    IncompleteEndpointError,
     open_endpoints,
     resolve_provider,
 )
@@ -22,7 +22,7 @@ from tasks.llm.settings.llm_config import (
     EmbeddingConfig,
     EndpointSpec,
     LlmConfig,
-    NoApiKey,
+    NoApiKeyError,
     Provider,
     api_key,
 )
@@ -100,7 +100,7 @@ def test_the_dummy_is_shown_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_openai_without_a_key_says_what_to_set(tmp_path: Path) -> None:
     spec, _ = opened(LlmConfig(provider=Provider.OPENAI), tmp_path)
-    with pytest.raises(NoApiKey, match="OPENAI_API_KEY"):
+    with pytest.raises(NoApiKeyError, match="OPENAI_API_KEY"):
         api_key(spec)
 
 
@@ -116,7 +116,7 @@ def test_a_key_in_a_prefect_block_is_read_there(
 def test_a_url_without_a_model_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with (
         pytest.raises(
-            IncompleteEndpoint,
+            IncompleteEndpointError,
             match=r"set LLM4CDSR_CHAT_MODEL to one that GET http://127.0.0.1:9/v1/models lists",
         ),
         open_endpoints(at_url(model=None), tmp_path, tmp_path),

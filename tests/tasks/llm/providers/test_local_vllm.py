@@ -17,7 +17,7 @@ import pytest
 from tasks.llm.providers.local_setup import LocalEnvironment
 from tasks.llm.providers.local_vllm import (
     ROLES,
-    LocalServerFailed,
+    LocalServerError,
     LocalVllm,
     LocalVllmSettings,
     Role,
@@ -112,7 +112,7 @@ def test_an_early_exit_is_an_error_that_shows_the_log(
     make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
 ) -> None:
     with LocalVllm(make_environment("dies"), tmp_path, report=said.append) as pair:
-        with pytest.raises(LocalServerFailed, match="the weights are missing") as failure:
+        with pytest.raises(LocalServerError, match="the weights are missing") as failure:
             pair.base_url("embedding")
         assert str(tmp_path / "vllm-embedding.log") in str(failure.value)
         assert "exit code 1" in str(failure.value)
@@ -125,7 +125,7 @@ def test_a_server_that_never_answers_is_given_up(
     environment = make_environment("is never healthy")
     with (
         LocalVllm(environment, tmp_path, report=said.append, settings=impatient) as pair,
-        pytest.raises(LocalServerFailed, match="did not answer"),
+        pytest.raises(LocalServerError, match="did not answer"),
     ):
         pair.base_url("chat")
 

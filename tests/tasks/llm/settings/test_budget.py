@@ -7,7 +7,7 @@ import pytest
 from tasks.llm.settings.budget import (
     NOTHING,
     Budget,
-    BudgetReached,
+    BudgetReachedError,
     Cost,
     Price,
     Purse,
@@ -42,7 +42,7 @@ def test_a_reservation_that_does_not_fit_is_refused_and_takes_nothing(
 ) -> None:
     spending = Spending(budget)
     spending.reserve(Cost(2, 40, 40, 0.8))
-    with pytest.raises(BudgetReached, match=said):
+    with pytest.raises(BudgetReachedError, match=said):
         spending.reserve(Cost(1, 20, 20, 0.3))
     spending.settle(Cost(2, 40, 40, 0.8), Cost(1, 10, 5, 0.1))
     spending.reserve(Cost(1, 20, 20, 0.3))
@@ -56,7 +56,7 @@ def test_many_threads_never_exceed_a_budget() -> None:
         purse = Purse(spending, None)
         try:
             reserved = purse.reserve(1, 1)
-        except BudgetReached:
+        except BudgetReachedError:
             return 0
         purse.settle(reserved, purse.cost(1, 1))
         return 1

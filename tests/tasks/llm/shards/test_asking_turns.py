@@ -15,7 +15,7 @@ from artifacts.ledger.answers import Role
 from artifacts.ledger.check import verify
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
-from tasks.llm.client.stop import AskingStopped, stop_asking
+from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.llm.test_answer_all import ask, chat_at, keys_of
 
@@ -90,6 +90,6 @@ def test_an_interrupt_ends_the_wait_for_another_run(store: Store) -> None:
         endpoint = chat_at(server.base_url)
         held.take(pl.DataFrame({"key": keys_of(texts(2), endpoint), "prompt": texts(2)}))
         stop_asking()
-        with pytest.raises(AskingStopped):
+        with pytest.raises(AskingStoppedError):
             ask(texts(2), endpoint, store)
         assert server.requests_to(CHAT) == 0
