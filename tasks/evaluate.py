@@ -5,6 +5,7 @@ once from a seed and the same for everyone, are what the paper reports.
 """
 
 import json
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
+from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import (
     COLD_DOMAIN,
     FULL,
@@ -31,6 +33,7 @@ from artifacts.strict import Strict
 from model.baselines.registry import EMCDR, POPULARITY, baselines, cold_baselines
 from model.checkpoint import load_model
 from model.data.sequences import TEST, IntArray, Prefixes, Sequences
+from model.scoring import measurable
 from model.scoring.cold_domain_metrics import ANY_HIT, FIRST_HIT
 from model.scoring.groups import metric_groups
 from model.scoring.model_scorer import ModelScorer, Scorer
@@ -111,12 +114,18 @@ def evaluate(
 
     The candidates of the sampled rankings are an artifact of the dataset: every model and every
     run is measured against the same ones. Where no user has the three events that leave-one-out
-    needs, there are no metrics, and a note says so. Of withheld domains (METHOD 9) all items are
+    needs, there are no metrics, and a note says so; events that cannot be measured
+    (`model.scoring.measurable`) are left out and counted, and a figure of such events alone is
+    null. Of withheld domains (METHOD 9) all items are
     ranked, beside baselines of their own. ``device`` is where scores are computed, as in
     `TrainingConfig`.
     """
     store = Store(store_root)
-    wanted = identity(Kind.METRICS, config, {"dataset": dataset, "model": model})
+    left_out = _left_out(store, dataset)
+    parameters = config.model_dump(mode="json")
+    if left_out:  # Others keep the name that they had before such events were left out.
+        parameters["least_candidates"] = measurable.LEAST_CANDIDATES
+    wanted = identity(Kind.METRICS, parameters, {"dataset": dataset, "model": model})
 
     def make(draft: Draft) -> None:
         fitted, card = load_model(store.path(model), alone(device).device)
@@ -131,7 +140,7 @@ def evaluate(
             for ranking, count in config.sampled_rankings().items()
         }
         metrics, ranks = measure(scorers, sequences, candidates, asked_events(sequences, config))
-        users = sampled_users(sequences, config.max_events, config.seed)
+        users = _measurable_users(sequences, config)
         if len(users):
             cold = {**ours, **cold_baselines(sequences, None)}
             found = measure_withheld(cold, sequences, users)
@@ -142,14 +151,18 @@ def evaluate(
         quoted = json.dumps(quoted_figures(metrics), indent=2) + "\n"
         (draft.path / METRICS_JSON).write_text(quoted, "utf-8")
         draft.notes.extend(store.manifest(model).notes)
-        if metrics.is_empty():
+        if metrics.is_empty() and not left_out:
             draft.notes.append(NOTHING_HELD_OUT)
         elif not metrics.filter(ranking=FULL).is_empty():
             draft.counts.update(headline(metrics))
-            if (held_out := len(sequences.prefixes_of_split(TEST))) > draft.counts["targets"]:
+            held_out = len(sequences.prefixes_of_split(TEST))
+            if held_out - sum(left_out.values()) > draft.counts["targets"]:
                 draft.notes.append(
                     f"measured on {draft.counts['targets']:,} of {held_out:,} held-out events"
                 )
+        if left_out:
+            draft.counts["left_out"] = sum(left_out.values())
+            draft.notes.append(_told_left_out(left_out, len(_held_out(sequences))))
 
     return run_stage(store, "evaluate", wanted, make)
 
@@ -178,9 +191,48 @@ def candidates_identity(dataset: ArtifactRef, count: int, seed: int) -> Identity
 
 
 def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:
-    """Returns the places of the held-out events that are ranked, ascending."""
+    """Returns the places of the held-out events that are ranked, ascending: of those that can be
+    measured."""
     rng = np.random.default_rng(config.seed)
-    return sequences.prefixes_of_split(TEST).sampled_rows(config.max_events, rng)
+    prefixes = sequences.prefixes_of_split(TEST)
+    places = np.flatnonzero(measurable.is_measurable(prefixes))
+    return places[prefixes.select(places).sampled_rows(config.max_events, rng)]
+
+
+def _measurable_users(sequences: Sequences, config: EvaluationConfig) -> IntArray:
+    """Users whose withheld test domain can be measured, a seeded sample where there are more."""
+    withheld = withheld_items(sequences)
+    users = np.unique(withheld.users[measurable.is_measurable(withheld)])
+    return sampled_users(sequences, config.max_events, config.seed, users)
+
+
+def _held_out(sequences: Sequences) -> IntArray:
+    """The targets of all that is held out, of withheld domains too."""
+    withheld = withheld_items(sequences)
+    return np.concatenate((sequences.prefixes_of_split(TEST).targets, withheld.targets))
+
+
+def _left_out(store: Store, dataset: ArtifactRef) -> dict[str, int]:
+    """Held-out events that cannot be measured, by domain; looked for only where a domain is so
+    small that a user may have met nearly all of it."""
+    data = read_dataset(store, dataset)
+    longest = int(np.diff(data.offsets).max(initial=0))
+    if np.diff(data.domain_starts).min() - 1 - longest >= measurable.LEAST_CANDIDATES:
+        return {}
+    sequences = load_sequences(store, dataset)
+    found: Counter[str] = Counter()
+    for prefixes in (sequences.prefixes_of_split(TEST), withheld_items(sequences)):
+        found.update(measurable.unmeasured_by_domain(prefixes))
+    return dict(found)
+
+
+def _told_left_out(left_out: dict[str, int], held_out: int) -> str:
+    domains = ", ".join(f"{count:,} of {domain}" for domain, count in sorted(left_out.items()))
+    return (
+        f"{sum(left_out.values()):,} of {held_out:,} held-out events have fewer than "
+        f"{measurable.LEAST_CANDIDATES} candidates and are left out of all figures ({domains}): "
+        "any model ranks these well"
+    )
 
 
 def measure(
@@ -194,12 +246,13 @@ def measure(
     ``candidates`` (test events, candidates) are those of each sampled ranking, by its name;
     ``asked`` the places of the events that are ranked, all where None.
     """
-    prefixes = sequences.prefixes_of_split(TEST)
+    held_out = prefixes = sequences.prefixes_of_split(TEST)
     if asked is not None:
         prefixes = prefixes.select(asked)
         candidates = {ranking: drawn[asked] for ranking, drawn in candidates.items()}
+    unknown = _unknown_rows(scorers, (FULL, *candidates), held_out, prefixes)
     if not len(prefixes):
-        return pl.DataFrame(schema=METRIC_SCHEMA), pl.DataFrame(schema=RANK_SCHEMA)
+        return unknown, pl.DataFrame(schema=RANK_SCHEMA)
     groups = metric_groups(prefixes)
     metrics, ranks = [], []
     with progress("evaluate", (1 + len(candidates)) * len(scorers)) as bar:
@@ -213,7 +266,27 @@ def measure(
                 metrics += _metric_rows(name, ranking, found, groups, sequences)
                 ranks.append(_rank_table(name, ranking, found, prefixes))
                 bar.advance(1, name)
-    return pl.DataFrame(metrics, schema=METRIC_SCHEMA, orient="row"), pl.concat(ranks)
+    measured = pl.DataFrame(metrics, schema=METRIC_SCHEMA, orient="row")
+    return pl.concat((measured, unknown)), pl.concat(ranks)
+
+
+def _unknown_rows(
+    scorers: dict[str, Scorer], rankings: tuple[str, ...], held_out: Prefixes, measured: Prefixes
+) -> pl.DataFrame:
+    """Null for every figure of domains, or of all, that has held-out events and none measured."""
+    names = held_out.sequences.domain_names
+    domain_of = held_out.sequences.domain_of
+    some, none = (set(domain_of(rows.targets).tolist()) for rows in (held_out, measured))
+    places = [*(["all"] if some and not none else []), *(names[d] for d in sorted(some - none))]
+    rows = [
+        (model, ranking, place, "all", f"{metric}@{cutoff}", None, 0)
+        for model in scorers
+        for ranking in rankings
+        for place in places
+        for metric in ("NDCG", "HR", "MRR")
+        for cutoff in CUTOFFS
+    ]
+    return pl.DataFrame(rows, schema=METRIC_SCHEMA, orient="row")
 
 
 def measure_withheld(
@@ -254,7 +327,7 @@ def headline(metrics: pl.DataFrame) -> dict[str, int | float]:
     found = {
         f"{metric} {model}": round(value, 4)
         for model, metric, value in whole.select("model", "metric", "value").iter_rows()
-        if metric in ("NDCG@10", "HR@10") and model in (OUR_MODEL, POPULARITY)
+        if metric in ("NDCG@10", "HR@10") and model in (OUR_MODEL, POPULARITY) and value is not None
     }
     return {"targets": int(whole["targets"].max() or 0), **found}  # pyright: ignore[reportArgumentType]
 

@@ -108,6 +108,7 @@ def report_content(
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
         held_out=held_out(ranks, OUR_MODEL),
+        left_out=int(store.manifest(sources.metrics).counts.get("left_out", 0)),
         sampled_candidates=_sampled_candidates(store, sources.metrics),
         item_map=_item_map(data, clusters, vectors, labels),
         clusters=_cluster_facts(data, clusters, labels),

@@ -21,7 +21,9 @@ from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import save_model
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
+from model.data.sequences import VALIDATION
 from model.data.tables import ItemTables
+from model.scoring.measurable import unmeasured_by_domain
 from model.training.processes import Team, alone
 from model.training.table_memory import table_memory
 from model.training.trainer import FitResult, fit
@@ -104,9 +106,17 @@ def train_together(
     def make(draft: Draft) -> None:
         fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
         save_model(draft.path, fitted.model, resolved, names)
-        _learning_curve(fitted).write_parquet(draft.path / LEARNING_CURVE)
+        validation = load_sequences(store, sources.dataset).prefixes_of_split(VALIDATION)
+        unmeasured = sum(unmeasured_by_domain(validation).values())
+        curve = _learning_curve(fitted, is_measured=unmeasured < len(validation))
+        curve.write_parquet(draft.path / LEARNING_CURVE)
         draft.notes.extend(_inherited_notes(store, sources.tables, sources.profiles))
-        draft.counts.update(_facts(fitted))
+        draft.counts.update(_facts(fitted, is_measured=not unmeasured))
+        if unmeasured:
+            draft.notes.append(
+                f"{unmeasured:,} of {len(validation):,} validation events have too few candidates "
+                "for a figure: they help to choose the epoch, and no figure of them is compared"
+            )
 
     started = time.monotonic()
     with _sole_training(store, wanted) if team.leads else nullcontext():
@@ -168,10 +178,11 @@ def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
     logger.info("train: tables of %s items: %s", f"{tables.item_count:,}", memory)
 
 
-def _learning_curve(fitted: FitResult) -> pl.DataFrame:
-    """Returns the epochs of the search; a refit has nothing left to be validated on."""
+def _learning_curve(fitted: FitResult, *, is_measured: bool) -> pl.DataFrame:
+    """Returns the epochs of the search; a refit has nothing left to be validated on. Figures are
+    null where no validation event can be measured."""
     search = [report for report in fitted.history if report.phase == "search"]
-    return pl.DataFrame(
+    curve = pl.DataFrame(
         {
             "epoch": [report.epoch for report in search],
             "loss": [report.loss for report in search],
@@ -179,13 +190,17 @@ def _learning_curve(fitted: FitResult) -> pl.DataFrame:
             "validation_hr": [report.validation_hit_rate for report in search],
             "seconds": [report.seconds for report in search],
         }
-    ).with_columns(pl.col("validation_ndcg", "validation_hr").fill_nan(None))
+    )
+    figures = pl.col("validation_ndcg", "validation_hr").fill_nan(None)
+    return curve.with_columns(pl.when(is_measured).then(figures))
 
 
-def _facts(fitted: FitResult) -> dict[str, int | float]:
+def _facts(fitted: FitResult, *, is_measured: bool) -> dict[str, int | float]:
+    """Counts of a training; its figure only where all validation events can be measured, as the
+    gate compares it."""
     search = [report for report in fitted.history if report.phase == "search"]
     facts: dict[str, int | float] = {"epochs": len(search), "best_epoch": fitted.best.epoch}
-    if not math.isnan(fitted.best.validation_ndcg):
+    if is_measured and not math.isnan(fitted.best.validation_ndcg):
         facts["validation_ndcg"] = round(fitted.best.validation_ndcg, 4)
     facts["sequences_per_second"] = round(
         median(report.sequences_per_second for report in fitted.history)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.store import Store
+from model.scoring.measurable import LEAST_CANDIDATES as USUAL_CANDIDATES
 
 _home = tempfile.TemporaryDirectory(prefix="prefect-home-")
 os.environ["PREFECT_HOME"] = _home.name
@@ -24,6 +25,21 @@ def our_logger_stays_as_it_was() -> Iterator[None]:
     logger.handlers[:] = handlers
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_shops_are_measured() -> Iterator[None]:
+    """One candidate is enough for a figure: shops that a test can be worked out in are tiny."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.scoring.measurable.LEAST_CANDIDATES", 1)
+        yield
+
+
+@pytest.fixture
+def usual_candidates(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Figures need as many candidates as they do for a user."""
+    monkeypatch.setattr("model.scoring.measurable.LEAST_CANDIDATES", USUAL_CANDIDATES)
+    return USUAL_CANDIDATES
 
 
 @pytest.fixture

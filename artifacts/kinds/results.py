@@ -36,7 +36,8 @@ METRIC_SCHEMA = pl.Schema(
         "targets": pl.Int64,
     }
 )
-"""One number a row; ``value`` is a fraction, ``targets`` how many held-out events it is over. In
+"""One number a row; ``value`` is a fraction, ``targets`` how many held-out events it is over, null
+and 0 where none of the held-out events can be measured. In
 rows of `COLD_DOMAIN` these are users, ``domain`` is the withheld one, ``group`` the direction."""
 
 RECOMMENDATION_SCHEMA = pl.Schema(
@@ -54,7 +55,7 @@ RECOMMENDATION_SCHEMA = pl.Schema(
 
 OVERALL = "overall"
 
-QuotedFigures = dict[str, dict[str, dict[str, dict[str, float]]]]
+QuotedFigures = dict[str, dict[str, dict[str, dict[str, float | None]]]]
 """Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10; of withheld domains all
 metrics."""
 

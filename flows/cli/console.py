@@ -107,7 +107,7 @@ def _full_ranking(frame: pl.DataFrame) -> Table:
         table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
     for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
         values = dict(part.select("model", "value").iter_rows())
-        cells = [f"{values[model]:.4f}" for model in models]
+        cells = ["–" if values[model] is None else f"{values[model]:.4f}" for model in models]
         table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
     return table
 

@@ -49,6 +49,8 @@ class RunSummary(Strict):
     """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value;
     of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
     ``first_in_domain``: the same of held-out events whose user had none in their domain before.
+    ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
+    null.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
@@ -57,6 +59,7 @@ class RunSummary(Strict):
     llm: LlmFacts
     metrics: QuotedFigures
     first_in_domain: QuotedFigures
+    left_out: int
     seconds: dict[str, float]
     artifacts: dict[str, str]
     notes: list[str]
@@ -72,6 +75,7 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
         llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
         metrics={} if metrics is None else quoted_figures(metrics),
         first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
+        left_out=int(by_name["evaluate"].counts.get("left_out", 0)) if "evaluate" in by_name else 0,
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
         notes=sorted({note for stage in stages for note in stage.notes}),

@@ -226,7 +226,7 @@ def _headline(store: Store, release: ArtifactRef) -> dict[tuple[str, str, str], 
     return {
         (model, domain, metric): value
         for model, domain, metric, value in rows.iter_rows()
-        if metric in HEADLINE
+        if metric in HEADLINE and value is not None
     }
 
 

@@ -14,6 +14,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.overlap import overlapping_users
 from model.data.sequences import TEST, IntArray
+from model.scoring import measurable
 from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.groups import metric_groups
 from model.scoring.ranking import Ranks, expected_gains
@@ -175,7 +176,8 @@ def _masks(store: Store, dataset: ArtifactRef) -> _Masks:
     names = [(domain, group) for group in groups for domain in in_domain]
     row_of_user = np.full(sequences.user_count, -1)
     row_of_user[prefixes.users] = np.arange(len(prefixes))
-    members = [groups[group] & in_domain[domain] for domain, group in names]
+    measured = measurable.is_measurable(prefixes)
+    members = [groups[group] & in_domain[domain] & measured for domain, group in names]
     return _Masks(tuple(names), np.stack(members), row_of_user)
 
 
@@ -219,7 +221,8 @@ def ranks_of(table: pl.DataFrame) -> Ranks:
 
 
 def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
-    return expected_gains(ranks_of(ranks.filter(ranking=FULL)), (10,))["NDCG"][10]
+    measured = ranks.filter(pl.col("candidates") >= measurable.LEAST_CANDIDATES, ranking=FULL)
+    return expected_gains(ranks_of(measured), (10,))["NDCG"][10]
 
 
 def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:
@@ -232,7 +235,7 @@ def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) 
     for dataset, model in compare.items():
         ours = [row for row in means if row[:3] == (dataset, model, "")]
         rivals = [row for row in means if row[0] == dataset and row not in ours]
-        if ours and rivals:
+        if ours and rivals and len(means[ours[0]]):
             stacked = np.column_stack([means[row] for row in rivals])
             compared = paired_bootstrap(means[ours[0]], stacked)
             found += [

@@ -22,6 +22,7 @@ from model.checkpoint import CheckpointError, ModelCard, load_model
 from model.data.sequences import TEST, VALIDATION, Prefixes
 from model.data.tables import ItemTables
 from model.network.tri_thread import TriThread
+from model.scoring import measurable
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.ranking import rank_all, ranking_metrics
@@ -75,6 +76,13 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
         raise NotComparableError(str(error)) from error
     split = TEST if new_card.config.train.refit else VALIDATION
     unseen = _unseen(data, before, old_card, split)
+    if len(unseen):
+        unseen = unseen.select(np.flatnonzero(measurable.is_measurable(unseen)))
+        if not len(unseen):
+            raise NotComparableError(
+                f"every held-out event has fewer than {measurable.LEAST_CANDIDATES} candidates, of "
+                "which a figure would mean nothing"
+            )
     asked = unseen.select(unseen.sampled_rows(max_events, np.random.default_rng(0)))
     if not len(asked):
         raise NotComparableError("every held-out event was in the training of the served model")

@@ -267,6 +267,7 @@ class ReportContent:
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
     'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
+    `left_out` held-out events have too few candidates to be measured.
     `sampled_candidates` is how many random items the sampled ranking has beside the right one.
     `model_name` and `popularity_name` are values of the metrics' column `model`.
     """
@@ -283,6 +284,7 @@ class ReportContent:
     learning_curve: pl.DataFrame | None = None
     metrics: pl.DataFrame | None = None
     held_out: HeldOut | None = None
+    left_out: int = 0
     sampled_candidates: int = 100
     model_name: str = "llm4cdsr"
     popularity_name: str = "popularity"

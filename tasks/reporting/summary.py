@@ -6,6 +6,7 @@ baseline is said to lie behind.
 
 from dataclasses import dataclass
 
+from model.scoring.measurable import LEAST_CANDIDATES
 from tasks.reporting.content import HeldOut, LlmUsage, ReportContent
 from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
@@ -23,12 +24,23 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
     """Return the page's opening: accuracy, the strongest baseline, and what it was made from."""
     if not found and content.cold_domain:
         accuracy, rivals = _cold_sentences(content)
+    elif not found and content.left_out:
+        accuracy = (
+            f"All {content.left_out:,} held-out events have fewer than {LEAST_CANDIDATES} "
+            "candidates: any model ranks them well, so this page says nothing about accuracy."
+        )
+        rivals = "For the same reason there is no comparison with baselines."
     elif not found:
         accuracy = "This run has no evaluation yet, so this page says nothing about accuracy."
         rivals = "Without an evaluation there is no comparison with baselines either."
     else:
         asked = content.held_out or HeldOut(found[0].targets, found[0].targets)
         accuracy = _accuracy_sentence(content.model_name, found[0], asked)
+        if content.left_out:
+            accuracy += (
+                f" {content.left_out:,} more have fewer than {LEAST_CANDIDATES} candidates and are "
+                "left out."
+            )
         rivals = _rival(found[0], asked)
     return accuracy, rivals, _source_sentence(content)
 

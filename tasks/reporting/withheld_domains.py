@@ -23,9 +23,12 @@ def withheld_items(sequences: Sequences, users: IntArray | None = None) -> Prefi
     return prefixes.select(np.flatnonzero(np.isin(prefixes.users, users)))
 
 
-def sampled_users(sequences: Sequences, most: int | None, seed: int) -> IntArray:
-    """Returns the users with a withheld test domain, a seeded sample where there are more."""
-    users = np.unique(sequences.prefixes_of_withheld(COLD_TEST).users)
+def sampled_users(
+    sequences: Sequences, most: int | None, seed: int, among: IntArray | None = None
+) -> IntArray:
+    """Returns the users with a withheld test domain, or those ``among`` them, ascending; a seeded
+    sample where there are more."""
+    users = np.unique(sequences.prefixes_of_withheld(COLD_TEST).users) if among is None else among
     if most is None or len(users) <= most:
         return users
     return np.sort(np.random.default_rng(seed).choice(users, most, replace=False))

@@ -176,3 +176,28 @@ def test_a_sample_of_events_is_ranked_as_all_of_them_are() -> None:
     assert ranks.sort(ranks.columns).equals(wanted.sort(wanted.columns))
     assert headline(metrics)["targets"] == 9
     assert len(asked_events(sequences, EvaluationConfig(max_events=1000))) == len(everyone)
+
+
+def test_a_domain_too_small_for_figures_has_none_and_spoils_no_other(usual_candidates: int) -> None:
+    rng = np.random.default_rng(8)
+    histories = [rng.integers(1, 48, rng.integers(3, 12)).tolist() for _ in range(40)]
+    sequences = sequences_from_lists(histories, (0, 7, 47), ("tiny", "usual"), held_out=2)
+    prefixes = sequences.prefixes_of_split(TEST)
+    asked = asked_events(sequences, EvaluationConfig())
+    assert 0 < len(asked) == (prefixes.targets > 7).sum() < len(prefixes)
+    scorers: dict[str, Scorer] = {"popularity": Popularity.fit(sequences)}
+    metrics, ranks = measure(scorers, sequences, {}, asked)
+    assert value(metrics, "NDCG@10", domain="tiny") is None
+    assert value(metrics, "NDCG@10", domain="all") == value(metrics, "NDCG@10", domain="usual")
+    assert (ranks["candidates"] >= usual_candidates).all()
+    assert headline(metrics)["targets"] == len(asked)
+
+
+def test_where_no_event_can_be_measured_there_is_no_figure(usual_candidates: int) -> None:
+    sequences = random_sequences()
+    asked = asked_events(sequences, EvaluationConfig())
+    metrics, ranks = measure({"popularity": Popularity.fit(sequences)}, sequences, {}, asked)
+    assert metrics["value"].is_null().all()
+    assert not metrics.is_empty()
+    assert ranks.is_empty()
+    assert headline(metrics) == {"targets": 0}

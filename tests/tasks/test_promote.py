@@ -283,3 +283,11 @@ def test_a_release_with_artifacts_missing_does_not_stop_the_next_one(store: Stor
         file.unlink()
     comparison = compare(store, serving, candidate, EVERY_EVENT)
     assert comparison.basis.startswith("the served release cannot be read")
+
+
+def test_a_gate_compares_no_figure_of_events_with_few_candidates(
+    store: Store, usual_candidates: int
+) -> None:
+    served, candidate = released(store, SmallShop()), released(store, LATER, seed=1)
+    with pytest.raises(NotComparableError, match=f"fewer than {usual_candidates} candidates"):
+        rematch(store, served, candidate, EVERY_EVENT)

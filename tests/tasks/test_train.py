@@ -148,3 +148,13 @@ def test_a_wrong_name_or_value_is_refused_where_it_is_written(wrong: dict[str, o
 def test_a_wrong_preset_is_told_which_there_are() -> None:
     with pytest.raises(ValidationError, match="no preset 'bets'; there are best, "):
         TrainingConfig(preset="bets")
+
+
+def test_a_figure_of_events_with_few_candidates_is_not_kept_for_the_gate(
+    store: Store, usual_candidates: int
+) -> None:
+    made = PreparedTraining(store).trained()
+    assert "validation_ndcg" not in made.counts
+    assert any("too few candidates for a figure" in note for note in made.notes)
+    curve = read_table(store, made.ref, LEARNING_CURVE)
+    assert curve["validation_ndcg"].is_null().all()
