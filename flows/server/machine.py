@@ -39,6 +39,8 @@ from flows.server.machine_worker import (
 POOL = "llm4cdsr"
 PREFECT = (sys.executable, "-m", "prefect")
 SERVICES = ("server", "worker")
+# The file as it lies in the package: an installed one has no folder around its packages.
+DEPLOY = ["--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
 DEFAULT_PORT = 4200
 STOP_SECONDS = 30.0
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
@@ -123,7 +125,7 @@ class Machine:
             self._launch("server", server_command(self.port), variables)
             self._wait_for_server()
         self._create_pool()
-        self._run("deploy", ["--no-prompt", "deploy", "--all"], variables)
+        self._run("deploy", DEPLOY, variables)
         self._set_watch(look_every)
         self._create_automations(variables)
         if "worker" not in self.running():

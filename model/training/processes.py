@@ -8,12 +8,14 @@ item tables where a step touches a few thousand of their rows.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -58,6 +60,34 @@ class Team:
         said = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.broadcast(said, 0)
         return said.tolist()
+
+    def bytes_from_lead(self, content: bytes) -> bytes:
+        """What the leading process has, in every process."""
+        if self.size == 1:
+            return content
+        (length,) = self.from_lead([len(content)])
+        letters = np.frombuffer(content.ljust(int(length))[: int(length)], np.uint8).copy()
+        said = torch.from_numpy(letters).to(self.device)
+        dist.broadcast(said, 0)
+        return said.cpu().numpy().tobytes()
+
+    def tensors_from_lead(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The leading process's tensors, on the CPU, in every process; one travels at a time."""
+        if self.size == 1:
+            return tensors
+        form = {n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in tensors.items()}
+        form = json.loads(self.bytes_from_lead(json.dumps(form).encode()))
+        found = {}
+        for name, (dtype, shape) in form.items():
+            sent = tensors[name] if self.leads else torch.empty(shape, dtype=getattr(torch, dtype))
+            sent = sent.to(self.device).contiguous()
+            dist.broadcast(sent, 0)
+            found[name] = sent.cpu()
+        return found
+
+    def any(self, is_so: bool) -> bool:
+        """Whether something is so in at least one process; every one must call."""
+        return bool(self.sum(torch.tensor(float(is_so), device=self.device)))
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -76,13 +76,13 @@ def fit(
     """Train on the training events, choose the epoch by the validation events, leave test alone.
 
     With a `checkpoint_folder` an interrupted run of the same data and configuration continues, also
-    with another number of processes. Without validation events the last epoch is kept. With `refit`
-    set, a second run trains on the validation events too, for as many epochs as were best. Items
-    without a training event then take after others (`unmet_items`). Every process of a `team` calls
-    this with the same arguments and gets the same model. `compiled` puts the threads through
-    `torch.compile`. Raises NothingToLearnError, WidthError, DivergedError, and CheckpointError for
-    a checkpoint of other events or another configuration; a folder is for one set of tables and
-    profiles.
+    with another number of processes; only the leading process reads and writes it. Without
+    validation events the last epoch is kept. With `refit` set, a second run trains on the
+    validation events too, for as many epochs as were best. Items without a training event then take
+    after others (`unmet_items`). Every process of a `team` calls this with the same arguments and
+    gets the same model. `compiled` puts the threads through `torch.compile`. Raises
+    NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
+    events or another configuration; a folder is for one set of tables and profiles.
     """
     place = team or Team()
     search = _Run(sequences, tables, config, profiles, place, compiled)
@@ -118,8 +118,7 @@ def _finish(
 ) -> FitResult:
     """Epochs until there is a reason to stop, from where an interrupted run stood."""
     path = checkpoint_folder / STATE_FILE if checkpoint_folder else None
-    if path and path.exists():
-        run.state.restore(path)
+    run.state.resume(path, run.team)
     while (stopped := run.reason_to_stop()) is None:
         report = run.epoch()
         if path and run.team.leads:

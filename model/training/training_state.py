@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from model.checkpoint import (
 from model.config import TrainConfig
 from model.network.tri_thread import TriThread
 from model.training.optimizers import Optimizers
+from model.training.processes import Team
 
 Phase = Literal["search", "refit"]
 Weights = dict[str, Tensor]
@@ -106,26 +108,50 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, self._tensors(), self._facts())
+
+    def resume(self, path: Path | None, team: Team) -> None:
+        """Go on in every process from the leading one's checkpoint; without one from the start.
+
+        Other processes may have disks of their own, so theirs are not read. Raises
+        CheckpointError in all processes where the checkpoint is of something else, or where a
+        process has other data or another configuration than the leading one.
+        """
+        tensors: Weights = {}
+        facts = self._facts()
+        if team.leads and path is not None and path.exists():
+            tensors, facts = read_tensors(path)
+        if team.any(team.leads and facts.get("identity") != self.identity):
+            raise CheckpointError(
+                f"{path} belongs to other data or another configuration; "
+                "give each run a folder of its own, or delete this one"
+            )
+        facts = json.loads(team.bytes_from_lead(json.dumps(facts).encode()))
+        if team.any(facts["identity"] != self.identity):
+            raise CheckpointError(
+                f"the {team.size} processes of this training differ in data or configuration; "
+                "start all of them with the same options and the same store"
+            )
+        history = facts["history"]
+        if not history:  # Equal seeds have given every process the same weights.
+            return
+        self.history = [EpochReport(**report) for report in history]
+        self._put_back(team.tensors_from_lead(tensors))
+
+    def _tensors(self) -> Weights:
         tensors = {f"model.{name}": value.detach() for name, value in _trained(self.model)}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         tensors |= {f"average.{name}": value for name, value in (self._average or {}).items()}
         for index, optimizer in enumerate(self.optimizers.members):
             moments = optimizer_tensors(optimizer).items()
             tensors |= {f"optimizer{index}.{name}": value for name, value in moments}
-        history = [asdict(report) for report in self.history]
-        write_tensors(path, tensors, {"identity": self.identity, "history": history})
+        return tensors
 
-    def restore(self, path: Path) -> None:
-        """Raises CheckpointError for a checkpoint of something else."""
-        tensors, facts = read_tensors(path)
-        if facts.get("identity") != self.identity:
-            raise CheckpointError(
-                f"{path} belongs to other data or another configuration; "
-                "give each run a folder of its own, or delete this one"
-            )
-        history = facts["history"]
-        assert isinstance(history, list)
-        self.history = [EpochReport(**report) for report in history]
+    def _facts(self) -> dict[str, object]:
+        history = [asdict(report) for report in self.history]
+        return {"identity": self.identity, "history": history}
+
+    def _put_back(self, tensors: Weights) -> None:
         _put(self.model, _part(tensors, "model."))
         device = self.model.device
         self.best_weights = {n: t.to(device) for n, t in _part(tensors, "best.").items()}

@@ -1,6 +1,6 @@
 """What was trained, as an object to ask: recommendations for any history, similar items, scores.
 
-    from tasks.serving.recommender import Recommender
+    from llm4cdsr import Recommender
 
     recommender = Recommender.load("artifacts/data")
     recommender.recommend([("food", "B001"), ("kitchen", "B002")], k=10)

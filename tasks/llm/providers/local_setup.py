@@ -26,7 +26,7 @@ from artifacts.user_error import UserError
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
 DEFAULT_DIRECTORY = Path(".venv-vllm")
-DEFAULT_CONSTRAINTS = Path(__file__).parents[3] / "constraints-local.txt"
+DEFAULT_CONSTRAINTS = Path(__file__).with_name("constraints-local.txt")
 """Beside the source, not the caller's folder: an environment must not depend on who looks."""
 
 Report = Callable[[str], None]

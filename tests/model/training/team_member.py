@@ -1,6 +1,8 @@
 """One process of a team, started by torchrun: fits what a JSON file asks, writes what came of it.
 
 torchrun --nproc-per-node 2 tests/model/training/team_member.py WANTED.json FOLDER
+
+Checkpoints lie in FOLDER, or below DISK where a third argument names one of this process's own.
 """
 
 import json
@@ -16,15 +18,15 @@ from model.training.trainer import fit
 from tests.model.conftest import small_shop
 
 
-def main(wanted: Path, folder: Path) -> None:
+def main(wanted: Path, folder: Path, disk: Path) -> None:
     with team("cpu") as everyone:
         for name, train in json.loads(wanted.read_text()).items():
-            _fit(name, train, folder, everyone)
+            _fit(name, train, folder, disk, everyone)
 
 
-def _fit(name: str, train: dict[str, object], folder: Path, everyone: Team) -> None:
+def _fit(name: str, train: dict[str, object], folder: Path, disk: Path, everyone: Team) -> None:
     shop = small_shop()
-    checkpoints = folder / f"{name}.checkpoints"
+    checkpoints = disk / f"{name}.checkpoints"
     config = shop.config({"dropout": 0.0, "blocks": 1}, train)
     result = fit(shop.sequences, shop.tables, config, shop.profiles, checkpoints, team=everyone)
     weights = {key: value.contiguous() for key, value in result.model.state_dict().items()}
@@ -40,4 +42,4 @@ def _fit(name: str, train: dict[str, object], folder: Path, everyone: Team) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[-1]))

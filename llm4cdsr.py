@@ -1,0 +1,106 @@
+"""LLM4CDSR as a library and as a program: ``from llm4cdsr import Recommender``.
+
+A name is imported from its module when it is used, so PyTorch and Prefect are loaded by those who
+need them. ``python -m llm4cdsr`` is the command line.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+    from flows.pipeline import pipeline
+    from flows.refresh import RefreshConfig, refresh
+    from flows.retrain import RetrainConfig, retrain
+    from model.config import ModelConfig, TrainConfig, load_preset
+    from model.scoring.top_k import recommend
+    from model.training.trainer import fit
+    from tasks.dump.dump_config import DumpConfig
+    from tasks.llm.settings.llm_config import LlmConfig
+    from tasks.serving.app import create_app
+    from tasks.serving.embed_new_items import LedgerEmbedder
+    from tasks.serving.recommender import Recommender
+
+__all__ = [
+    "DumpConfig",
+    "LedgerEmbedder",
+    "LlmConfig",
+    "ModelConfig",
+    "Recommender",
+    "RefreshConfig",
+    "RetrainConfig",
+    "Store",
+    "TrainConfig",
+    "create_app",
+    "fit",
+    "load_preset",
+    "pipeline",
+    "recommend",
+    "refresh",
+    "retrain",
+]
+
+_MODULES = {
+    "DumpConfig": "tasks.dump.dump_config",
+    "LedgerEmbedder": "tasks.serving.embed_new_items",
+    "LlmConfig": "tasks.llm.settings.llm_config",
+    "ModelConfig": "model.config",
+    "Recommender": "tasks.serving.recommender",
+    "RefreshConfig": "flows.refresh",
+    "RetrainConfig": "flows.retrain",
+    "Store": "artifacts.store",
+    "TrainConfig": "model.config",
+    "create_app": "tasks.serving.app",
+    "fit": "model.training.trainer",
+    "load_preset": "model.config",
+    "pipeline": "flows.pipeline",
+    "recommend": "model.scoring.top_k",
+    "refresh": "flows.refresh",
+    "retrain": "flows.retrain",
+}
+_PACKAGES = ("flows", "tasks", "model", "prompts", "artifacts")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'llm4cdsr' has no attribute {name!r}")
+    if fault := shadowed():
+        raise ImportError(fault)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def shadowed() -> str | None:
+    """Returns a sentence about modules of the user's that Python finds in place of ours."""
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            return f"the package {name!r} of LLM4CDSR is not installed; install llm4cdsr again"
+        found, ours = Path(spec.origin), Path(__file__).resolve().parent / name
+        if found.resolve().parent != ours:
+            place = found.parent if found.name == "__init__.py" else found
+            return (
+                f"Python finds {place} where LLM4CDSR needs its own package {name!r}: rename "
+                "yours, or take its folder out of PYTHONPATH and start from another folder"
+            )
+    return None
+
+
+def main() -> None:
+    """Runs the command line; ends with status 2 where other modules stand in for ours."""
+    if fault := shadowed():
+        print(f"Not valid: {fault}", file=sys.stderr)
+        raise SystemExit(2)
+    from flows.cli.entry import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
