@@ -55,8 +55,9 @@ class RemoteStore:
         """Deletes an object or all below a folder; what is not there is no error."""
         path = self._path(*parts)
         self._files.invalidate_cache()
-        if self._files.exists(path):
-            self._files.rm(path, recursive=True)
+        # Not by `rm`: it takes a name with brackets for a pattern.
+        for found in self._files.find(path):
+            self._files.rm_file(found)
 
     def names(self, *parts: str) -> list[str]:
         """Returns the names below a folder, sorted; none where it is not there."""

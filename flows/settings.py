@@ -72,6 +72,9 @@ ELSEWHERE = (
     "CACHE",
     "WEBHOOK_URL",
     "UI_ORIGINS",
+    "DUMP_LINKS",
+    "DUMP_MAX_RATIO",
+    "DUMP_MAX_GB",
     "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
     "TASK_RUNNER",
     "TASK_RUNNER_ADDRESS",

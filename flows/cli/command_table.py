@@ -2,8 +2,6 @@
 
 import os
 
-from rich.markup import escape
-
 from flows.cli import terminal
 from flows.cli.exits import leaving, one_message
 from flows.cli.lazy_group import Listed, lazy_group
@@ -150,4 +148,4 @@ def _tell_unknown_variables() -> None:
     from flows.settings import unknown_variables
 
     for sentence in unknown_variables(os.environ):
-        terminal.err.print(f"[yellow]{escape(sentence)}[/yellow]")
+        terminal.err.print(sentence, style="yellow")

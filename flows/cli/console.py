@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 import polars as pl
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from artifacts import columns as col
 from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, read_table
@@ -125,11 +125,16 @@ def _cold_domain(frame: pl.DataFrame) -> Table:
     return table
 
 
-def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
+def note_line(note: str) -> Text:
+    """Returns a note of an artifact."""
+    return Text.assemble(("Note:", "bold yellow"), f" {note}.")
+
+
+def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
     """Returns what a user must not miss: what was dropped, flagged, or is a dummy's work."""
     counts = {stage.stage: stage.counts for stage in stages}
     notes = sorted({note for stage in stages for note in stage.notes})
-    lines = [f"[bold yellow]Note:[/] {note}." for note in notes]
+    lines: list[str | Text] = [note_line(note) for note in notes]
     if data := counts.get("ingest"):
         lines.append(
             f"Dataset: {data['users']:,} users ({data['users_in_several_domains']:,} in several "
@@ -151,13 +156,14 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str]:
     return lines
 
 
-def verdict_line(release: ArtifactRef, verdict: Verdict) -> str:
+def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
     """Returns whether a new model is served, why, and what to do where it is not."""
     if verdict.promoted:
-        return f"Served from now on: this run's model ({escape(verdict.summary)})."
-    return (
-        f"[bold yellow]Held:[/] {escape(verdict.summary)}. What was served before stays in "
-        f"use; to serve this one all the same: llm4cdsr promote {release.fingerprint}"
+        return f"Served from now on: this run's model ({verdict.summary})."
+    return Text.assemble(
+        ("Held:", "bold yellow"),
+        f" {verdict.summary}. What was served before stays in use; to serve this one all the same: "
+        f"llm4cdsr promote {release.fingerprint}",
     )
 
 

@@ -74,8 +74,8 @@ def leaving() -> Iterator[None]:
 
 def _end(label: str, text: str, status: int) -> NoReturn:
     """Ends with one message; ``text`` may hold anything and is shown as it is."""
-    terminal.err.print(f"[bold red]{label}[/]", end=" ")
-    terminal.err.print(text, markup=False, highlight=False)
+    terminal.err.print(label, style="bold red", end=" ")
+    terminal.err.print(text, highlight=False)
     _leave(status)
 
 

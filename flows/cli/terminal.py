@@ -7,7 +7,7 @@ from rich.logging import RichHandler
 
 from tasks.frame.stderr_console import TERMINAL
 
-out = Console()
+out = Console(markup=False, emoji=False)
 err = TERMINAL
 
 

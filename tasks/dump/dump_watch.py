@@ -5,6 +5,8 @@ itself may be one, or hold one a sub-folder. It is complete when it holds a file
 when names, sizes and times of its files were the same in an earlier look, at least
 ``settle_seconds`` ago: a file that is still being copied grows, and waits for the next look.
 What a dump *is* is its content: the same bytes under another name or day are no new dump.
+A folder that cannot be looked into, or holds no regular files, waits with its reason; the others
+go on.
 """
 
 import hashlib
@@ -15,14 +17,18 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 import fsspec
-from pydantic import Field
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import Field, ValidationError
 
 from artifacts.fingerprint import fingerprint_of
 from artifacts.store import Store
+from artifacts.store_notes import FOLDER as NOTES
 from artifacts.store_notes import read_note, write_note
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.files import COMPRESSED
+from tasks.dump.plain_files import file_fault, folder_fault, sub_folders
 
 SUCCESS = "_SUCCESS"
 ROLES = ("interactions", "items")
@@ -40,6 +46,10 @@ class NoDumpFolderError(FileNotFoundError):
 
 class NoDumpError(LookupError):
     """A folder was asked for its dump and holds none."""
+
+
+class WatchMemoryError(UserError):
+    """What earlier looks left cannot be read: nobody knows which dumps were announced."""
 
 
 class LandedDump(Strict):
@@ -90,18 +100,22 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     seen = Look()
     sightings: dict[str, Sighting] = {}
     for path in _candidates(filesystem, root):
-        files = _files(filesystem, path)
-        if fault := _fault(files):
-            if any(name.startswith(f"{role}.") for name in files for role in ROLES):
-                seen.waiting[path] = fault
+        files, fault = _dump_files(filesystem, path, root)
+        if fault:
+            seen.waiting[path] = fault
+        if not files:
             continue
-        sighting = _sighting(filesystem, files, memory.sightings.get(path), now)
-        settled = SUCCESS in files or now - sighting.since >= settle_seconds
-        if not settled:
-            seen.waiting[path] = "its files are new or still changing"
-        elif sighting.checksum is None:
-            checksum = _checksum(filesystem, files)
-            sighting = sighting.model_copy(update={"checksum": checksum})
+        try:
+            sighting = _sighting(filesystem, files, memory.sightings.get(path), now)
+            settled = SUCCESS in files or now - sighting.since >= settle_seconds
+            if not settled:
+                seen.waiting[path] = "its files are new or still changing"
+            elif sighting.checksum is None:
+                checksum = _checksum(filesystem, files)
+                sighting = sighting.model_copy(update={"checksum": checksum})
+        except OSError as error:
+            seen.waiting[path] = f"its files cannot be read ({_reason(error)})"
+            continue
         sightings[path] = sighting
         if sighting.checksum is None:
             continue
@@ -118,11 +132,12 @@ def announced(memory: WatchMemory, dump: LandedDump) -> WatchMemory:
     return memory.model_copy(update={"announced": (*memory.announced, dump.checksum)})
 
 
-def dump_in(folder: str, before: float = math.inf) -> LandedDump:
+def dump_in(folder: str, before: float = math.inf, within: str | None = None) -> LandedDump:
     """Returns the dump that a folder holds, or the newest one in its sub-folders.
 
     One that was written to after ``before``, in seconds since 1970, may still be copied: it only
-    counts with a `SUCCESS` beside it.
+    counts with a `SUCCESS` beside it. Links may lead to where ``within`` is, if that holds the
+    folder; else to the folder itself.
 
     Raises:
         NoDumpFolderError, NoDumpError.
@@ -130,9 +145,19 @@ def dump_in(folder: str, before: float = math.inf) -> LandedDump:
     filesystem, root = _open(folder)
     found: list[tuple[float, str, dict[str, str]]] = []
     changing: list[str] = []
+    refused: list[str] = []
+    allowed = root
+    if (
+        within is not None
+        and "://" not in within
+        and Path(root).resolve().is_relative_to(Path(within).resolve())
+    ):
+        allowed = within
     for path in _candidates(filesystem, root):
-        files = _files(filesystem, path)
-        if _fault(files):
+        files, fault = _dump_files(filesystem, path, allowed)
+        if fault:
+            refused.append(f"{path}: {fault}")
+        if not files:
             continue
         newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
         if newest > before and SUCCESS not in files:
@@ -148,6 +173,7 @@ def dump_in(folder: str, before: float = math.inf) -> LandedDump:
         raise NoDumpError(
             f"{folder} holds no dump: put interactions.* and items.* there or in a sub-folder "
             f"({', '.join(FORMS)}, the text forms also .gz or .zst)"
+            + "".join(f"; {reason}" for reason in refused)
         )
     _, path, files = max(found, key=lambda dump: dump[:2])
     return _landed(filesystem, path, files, checksum="")
@@ -165,15 +191,25 @@ def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> D
     if dump is not None and folder is None:
         return dump
     settled = time.time() - SETTLE_SECONDS
-    found = dump_in(default, before=settled) if folder is None else dump_in(folder)
+    found = dump_in(default, before=settled) if folder is None else dump_in(folder, within=default)
     files = {"interactions": found.interactions, "items": found.items}
     return DumpConfig.model_validate({**(dump.model_dump() if dump else {}), **files})
 
 
 def read_memory(store: Store, folder: str) -> WatchMemory:
-    """Returns what earlier looks into a folder left."""
-    note = read_note(store, _memory_name(folder))
-    return WatchMemory() if note is None else WatchMemory.model_validate_json(note)
+    """Returns what earlier looks into a folder left; raises `WatchMemoryError`."""
+    name = _memory_name(folder)
+    note = read_note(store, name)
+    if note is None:
+        return WatchMemory()
+    try:
+        return WatchMemory.model_validate_json(note)
+    except ValidationError as error:
+        raise WatchMemoryError(
+            f"{store.root}/{NOTES}/{name} cannot be read ({error.errors()[0]['msg']}). Delete it; "
+            f"every dump that lies in {folder} is then announced once more, so move old ones away "
+            "before"
+        ) from error
 
 
 def write_memory(store: Store, folder: str, memory: WatchMemory) -> None:
@@ -193,13 +229,41 @@ def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
-    below = [entry["name"] for entry in filesystem.ls(root, detail=True) if _is_folder(entry)]
-    return [root, *sorted(below)]
+    if isinstance(filesystem, LocalFileSystem):
+        below = [str(path) for path in sub_folders(Path(root))]
+    else:
+        entries = filesystem.ls(root, detail=True)
+        below = [str(entry["name"]) for entry in entries if entry["type"] == "directory"]
+    seen = [path for path in below if not PurePosixPath(path).name.startswith((".", "_"))]
+    return [root, *sorted(seen)]
 
 
-def _is_folder(entry: dict[str, object]) -> bool:
-    name = PurePosixPath(str(entry["name"])).name
-    return entry["type"] == "directory" and not name.startswith((".", "_"))
+def _dump_files(
+    filesystem: fsspec.AbstractFileSystem, path: str, root: str
+) -> tuple[dict[str, str], str | None]:
+    """Returns a folder's files by name, none where they are no dump, and why that is so.
+
+    Folders that nobody took for a dump have no reason.
+    """
+    try:
+        is_local = isinstance(filesystem, LocalFileSystem)
+        if is_local and (fault := folder_fault(Path(path), Path(root))):
+            return {}, fault
+        files = _files(filesystem, path)
+        if fault := _fault(files):
+            is_meant = any(name.startswith(f"{role}.") for name in files for role in ROLES)
+            return {}, fault if is_meant else None
+        if is_local:
+            faults = (file_fault(Path(files[name]), Path(root)) for name in _named(files))
+            if fault := next(filter(None, faults), None):
+                return {}, fault
+    except OSError as error:
+        return {}, f"it cannot be looked into ({_reason(error)})"
+    return files, None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _files(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:

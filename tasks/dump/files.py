@@ -9,12 +9,13 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self, cast
+from typing import BinaryIO, Self, cast
 
 import polars as pl
 import pyarrow as pa
 
 from artifacts.user_error import UserError
+from tasks.dump.size_limits import LimitedFile
 
 BLOCK_BYTES = 1 << 24
 """Read at a time: 16 MiB, some 100,000 lines."""
@@ -182,14 +183,14 @@ def _encoding(start: bytes) -> tuple[str, bytes]:
     return "utf-8", b""
 
 
-def _plain(path: str) -> "io.BufferedReader[io.RawIOBase] | gzip.GzipFile":
+def _plain(path: str) -> "io.BufferedReader[io.RawIOBase]":
     file = io.BufferedReader(cast(io.RawIOBase, io.FileIO(path)), BLOCK_BYTES)
     start, name = file.peek(len(_ZSTANDARD)), path.lower()
     if start and (name.endswith(".gz") or start.startswith(_GZIP)):
-        file.close()
-        return gzip.GzipFile(path)
-    if start and (name.endswith(".zst") or start.startswith(_ZSTANDARD)):
-        file.close()
-        zipped = pa.input_stream(path, compression="zstd")
-        return io.BufferedReader(cast(io.RawIOBase, zipped), BLOCK_BYTES)
-    return file
+        unzipped = cast(BinaryIO, gzip.GzipFile(path))
+    elif start and (name.endswith(".zst") or start.startswith(_ZSTANDARD)):
+        unzipped = cast(BinaryIO, pa.input_stream(path, compression="zstd"))
+    else:
+        return file
+    file.close()
+    return io.BufferedReader(cast(io.RawIOBase, LimitedFile(unzipped, path)), BLOCK_BYTES)

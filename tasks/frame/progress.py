@@ -122,12 +122,12 @@ def _show_bar(state: Progress) -> None:
         return
     if _bars is None:
         _bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=TERMINAL,
             transient=True,
         )

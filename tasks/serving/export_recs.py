@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -24,6 +23,7 @@ from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations
+from tasks.serving.file_names import file_names
 from tasks.serving.recommendation_rows import user_rows
 from tasks.serving.recommender import Recommender
 from tasks.serving.state import ServingState, Wish
@@ -89,14 +89,17 @@ def export_recommendations(
         if config.domains is None
         else [state.catalogue.domain_number(name) for name in dict.fromkeys(config.domains)]
     )
+    asked = [state.catalogue.domains[number] for number in numbers]
     users = _users_since(recommender, config.since)
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     draft.mkdir(parents=True)
     try:
         with ExitStack() as open_files:
             files = {
-                number: open_files.enter_context(_DomainFile(draft, state, number, config.k))
-                for number in numbers
+                number: open_files.enter_context(
+                    _DomainFile(draft / f"{slug}.parquet", state, number, config.k)
+                )
+                for number, slug in zip(numbers, file_names(asked), strict=True)
             }
             for begin in range(0, len(users), BLOCK_USERS):
                 block = users[begin : begin + BLOCK_USERS]
@@ -124,10 +127,9 @@ def export_recommendations(
 class _DomainFile:
     """The file of one domain while it is written, and what is in it so far."""
 
-    def __init__(self, folder: Path, state: ServingState, domain: int, k: int) -> None:
+    def __init__(self, path: Path, state: ServingState, domain: int, k: int) -> None:
         self._state, self._domain, self._k = state, domain, k
-        name = state.catalogue.domains[domain]
-        self._path = folder / f"{quote(name, safe='')}.parquet"
+        self._path = path
         self._is_shown = np.zeros(state.catalogue.items.height + 1, bool)
         self._rows = self._short_lists = 0
 

@@ -35,7 +35,8 @@ def datasets(
         return
     for name in dataset_names():
         preset = load_dataset_preset(name)
-        terminal.out.print(f"[bold]{name}[/]: {preset.about}")
+        terminal.out.print(name, style="bold", end=": ")
+        terminal.out.print(preset.about)
         terminal.out.print(_facts(preset))
     terminal.out.print("Run one: llm4cdsr run --dataset NAME --raw FOLDER-WITH-THE-FILES")
 

@@ -104,8 +104,9 @@ def _list(plans: list[Plan], chosen: Callable[[Cell], bool]) -> None:
     for planned in plans:
         cells = [each for each in planned.cells if chosen(each.cell)]
         for each in cells:
-            mark = "[green]done   [/]" if each.done else "missing"
-            terminal.out.print(mark, each.cell.label, highlight=False, soft_wrap=True)
+            mark, style = ("done   ", "green") if each.done else ("missing", "")
+            terminal.out.print(mark, style=style, end=" ")
+            terminal.out.print(each.cell.label, highlight=False, soft_wrap=True)
         done = sum(each.done for each in cells)
         terminal.out.print(f"{planned.grid.title}: {done} of {len(cells)} cells are done")
 

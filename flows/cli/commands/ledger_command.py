@@ -147,7 +147,8 @@ def _print_verdict(ledger: Ledger, verdict: Verdict) -> None:
         f"{verdict.questions:,} questions checked against their keys"
     )
     for line in verdict.trouble:
-        terminal.out.print(f"[bold red]Trouble:[/] {line}", highlight=False, soft_wrap=True)
+        terminal.out.print("Trouble:", style="bold red", end=" ")
+        terminal.out.print(line, highlight=False, soft_wrap=True)
     for line in verdict.traces:
         terminal.out.print(f"  {line}", highlight=False, soft_wrap=True)
     if not verdict.trouble:

@@ -60,7 +60,7 @@ def up(
         f'PREFECT_API_AUTH_STRING="$(cat {quote(str(machine.login_file))})"',
         "Stop it all: llm4cdsr down",
     ):
-        terminal.out.print(line, soft_wrap=True, highlight=False, markup=False)
+        terminal.out.print(line, soft_wrap=True, highlight=False)
 
 
 def _login(machine: Machine) -> str:

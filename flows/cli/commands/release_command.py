@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from artifacts.store import Store
@@ -55,9 +54,7 @@ def history_table(store: Store, newest: int | None = None) -> Table:
     for entry in list(reversed(history(store)))[:newest]:
         mark = " (in use)" if entry.release == serving else ""
         when = f"{entry.at:%Y-%m-%d %H:%M}"
-        table.add_row(
-            when, f"{entry.release.fingerprint}{mark}", entry.decision, escape(entry.reason)
-        )
+        table.add_row(when, f"{entry.release.fingerprint}{mark}", entry.decision, entry.reason)
     return table
 
 

@@ -20,7 +20,7 @@ def show(store: StoreOption = None) -> None:
     parts = parts_of(opened, release)
     terminal.out.print(*console.metric_tables(opened, parts["metrics"]), sep="\n")
     for note in opened.manifest(release).notes:
-        terminal.out.print(f"[bold yellow]Note:[/] {note}.")
+        terminal.out.print(console.note_line(note))
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
         terminal.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)

@@ -1,8 +1,9 @@
 """Ids and names of domains as text. Leading zeros stay where the file has them as text.
 
-What nobody meant goes: control characters, blanks and byte-order marks around an id, and ``.0``
-where a whole column has it, because a column of numbers with gaps is written as floats. Ids that a
-spreadsheet has rounded (``1.00123E+15``) are no ids any more.
+What nobody meant goes: blanks and byte-order marks around an id, and ``.0`` where a whole column
+has it, because a column of numbers with gaps is written as floats. Ids that a spreadsheet has
+rounded (``1.00123E+15``) are no ids any more, and one with a control character is none: without
+the character it could be another person's.
 """
 
 from collections import Counter
@@ -37,6 +38,7 @@ class IdField:
     _floats: int = 0
     _words: Counter[str] = field(default_factory=Counter)
     _rounded: int = 0
+    _controlled: int = 0
     _has_invisible: bool = False
     _shown: dict[str, str] = field(default_factory=dict)
 
@@ -74,10 +76,16 @@ class IdField:
                 f"{self._rounded:,} ids such as {self._shown['rounded']!r} are no ids any more: a "
                 "spreadsheet or a float has cut them; export the column as text"
             )
+        if self._controlled:
+            said.append(
+                f"{self._controlled:,} ids such as {self._shown['controlled']!r} hold control "
+                "characters and are no ids: without them two could become one; export them again"
+            )
         return said
 
     def is_repaired(self) -> bool:
-        return bool(self.strips_floats or self._words or self._rounded or self._has_invisible)
+        seen = self._words or self._rounded or self._controlled or self._has_invisible
+        return bool(self.strips_floats or seen)
 
     def fault(self) -> str | None:
         return None
@@ -86,13 +94,19 @@ class IdField:
         return rf"{_CONTROL}|^{_AROUND}|{_AROUND}$|^$|^[\[{{]|{_ROUNDED}|{null_pattern(self.name)}"
 
     def _cleaned(self, odd: pl.Series) -> pl.Series:
-        texts = odd.str.replace_all(_CONTROL, "").str.replace_all(rf"^{_AROUND}+|{_AROUND}+$", "")
+        texts = odd.str.replace_all(rf"^{_AROUND}+|{_AROUND}+$", "")
         self._has_invisible |= bool(odd.str.contains(_INVISIBLE).any())
         is_word = texts.is_in(list(words_of(self.name)))
         self._words.update(dict(texts.filter(is_word).value_counts().iter_rows()))
         is_rounded = texts.str.contains(_ROUNDED)
         self._count_rounded(texts.filter(is_rounded))
-        useless = is_word | is_rounded | (texts == "") | texts.str.contains(_CONTAINER)
+        is_controlled = texts.str.contains(_CONTROL)
+        controlled = texts.filter(is_controlled)
+        self._controlled += len(controlled)
+        if len(controlled):
+            self._shown.setdefault("controlled", controlled[0])
+        useless = is_word | is_rounded | is_controlled | (texts == "")
+        useless |= texts.str.contains(_CONTAINER)
         return texts.set(useless, None)
 
     def _of_floats(self, values: pl.Series) -> pl.Series:

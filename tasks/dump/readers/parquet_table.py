@@ -10,6 +10,7 @@ from tasks.dump.files import readable
 from tasks.dump.readers.column_types import plain_columns
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
 from tasks.dump.readers.texts import NOT_UTF8
+from tasks.dump.size_limits import batch_rows
 
 BATCH_ROWS = 1 << 21
 """Large, as every batch of a large dump fetches all known ids into the cache once more."""
@@ -28,7 +29,8 @@ class ParquetTable:
         first = 0
         with readable(self._path), pq.ParquetFile(self._path) as file:
             self.tally = Tally(records=file.metadata.num_rows)
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+            rows_at_once = batch_rows(self._path, columns, BATCH_ROWS)
+            for batch in file.iter_batches(rows_at_once, columns=list(columns)):
                 table = pa.Table.from_batches([batch])
                 rows, garbled = plain_columns(table, columns, self._path)
                 rows = numbered(rows, first)

@@ -160,7 +160,7 @@ def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
 
 def _answered(shard: Shard) -> ShardOutcome:
     length = shard.stop - shard.start
-    rows = pl.scan_parquet(shard.spool).slice(shard.start, length).collect()
+    rows = pl.scan_parquet(shard.spool, glob=False).slice(shard.start, length).collect()
     rows = _probe_first(rows, PROBE_REQUESTS if shard.role is Role.CHAT else shard.spec.batch_size)
     spending = spending_of(shard.spending_token)
     failures: list[tuple[str, str]] = []

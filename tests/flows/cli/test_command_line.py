@@ -29,6 +29,9 @@ from tasks.llm.providers.local_setup import find_local_environment
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 
 LOCAL_VLLM = Path(__file__).parents[3] / ".venv-vllm"
+STORE = "store [b] *? {c}"
+"""A name that globs, shells and terminals would take for something else."""
+
 SECRET = "sk-a-secret-that-must-not-be-written-anywhere"
 QUICK_REFRESH = ("--clusters", "4")
 QUICK = ("--epochs", "2", *QUICK_REFRESH)
@@ -46,7 +49,7 @@ class Shop:
 
     @property
     def store(self) -> Store:
-        return Store(self.folder / "store")
+        return Store(self.folder / STORE)
 
     def command(self, *arguments: str, name: str = "run") -> list[str]:
         dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
@@ -70,7 +73,7 @@ class Shop:
             **kept,
             **answering,
             **recorded,
-            "LLM4CDSR_STORE": str(self.folder / "store"),
+            "LLM4CDSR_STORE": str(self.folder / STORE),
             "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PYTHONPATH": str(Path(__file__).parents[3]),
@@ -116,7 +119,7 @@ def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
     assert release is not None
     parts = parts_of(shop.store, release)
     recommended = pl.read_parquet(
-        shop.store.path(parts["recommendations"]) / "recommendations.parquet"
+        shop.store.path(parts["recommendations"]) / "recommendations.parquet", glob=False
     )
     assert recommended["user_id"].n_unique() == 60
     assert recommended.group_by("user_id", "domain").len()["len"].unique().to_list() == [10]
@@ -234,7 +237,7 @@ def test_the_pipeline_runs_on_the_real_local_pair(shop: Shop) -> None:
     assert ran.returncode == 0, ran.stderr[-3000:]
     parts = parts_of(shop.store, _served(shop))
     folder = shop.store.path(parts["profiles"])
-    profiles = pl.read_parquet(folder / "profiles.parquet")
+    profiles = pl.read_parquet(folder / "profiles.parquet", glob=False)
     assert profiles.height == 12
     assert profiles["profile"].str.len_chars().min() > 10  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
     assert not profiles["profile"].str.contains("<|im", literal=True).any()

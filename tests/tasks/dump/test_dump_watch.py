@@ -1,19 +1,25 @@
 """A dump is seen once it is complete, once a content; everything else waits with its reason."""
 
+import contextlib
 import os
+import re
 import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from artifacts.store import Store
+from tasks.dump import dump_watch
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.dump_watch import (
     Look,
     NoDumpError,
     NoDumpFolderError,
     WatchMemory,
+    WatchMemoryError,
     announced,
     dump_in,
     dump_to_read,
@@ -186,3 +192,135 @@ def test_no_folder_and_no_dump_are_told_apart(tmp_path: Path) -> None:
         look(tmp_path / "absent", WatchMemory(), 0)
     with pytest.raises(NoDumpError, match=r"interactions\.\*"):
         dump_in(str(tmp_path))
+
+
+def a_pipe(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    os.mkfifo(dump / "items.csv.gz")
+
+
+def a_socket(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    with socket.socket(socket.AF_UNIX) as opened, contextlib.chdir(dump):
+        opened.bind("items.csv.gz")
+
+
+def a_dangling_link(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    (dump / "items.csv.gz").symlink_to(outside / "nothing")
+
+
+def a_loop(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    (dump / "items.csv.gz").symlink_to(dump / "items.csv.gz")
+
+
+def a_link_to_a_device(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    (dump / "items.csv.gz").symlink_to("/dev/zero")
+
+
+def a_link_to_a_folder(dump: Path, outside: Path) -> None:
+    (dump / "items.csv.gz").unlink()
+    (dump / "items.csv.gz").symlink_to(outside)
+
+
+def a_link_outside(dump: Path, outside: Path) -> None:
+    (outside / "secret").write_text("root:x:0:0")
+    (dump / "items.csv.gz").unlink()
+    (dump / "items.csv.gz").symlink_to(outside / "secret")
+
+
+def a_folder_that_leads_outside(dump: Path, outside: Path) -> None:
+    shutil.move(dump, outside / "monday")
+    dump.symlink_to(outside / "monday")
+
+
+def a_folder_that_leads_to_itself(dump: Path, outside: Path) -> None:
+    shutil.rmtree(dump)
+    dump.symlink_to(dump)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (a_pipe, "items.csv.gz is a pipe, not a file"),
+        (a_socket, "items.csv.gz is a socket, not a file"),
+        (a_dangling_link, r"items.csv.gz cannot be opened \(No such file"),
+        (a_loop, r"items.csv.gz cannot be opened \(Too many levels"),
+        (a_link_to_a_device, "items.csv.gz is a device behind a link"),
+        (a_link_to_a_folder, "items.csv.gz is a folder behind a link"),
+        (a_link_outside, "items.csv.gz leads out of the dumps folder.*LLM4CDSR_DUMP_LINKS"),
+        (a_folder_that_leads_outside, "monday leads out of the dumps folder"),
+        (a_folder_that_leads_to_itself, r"monday cannot be opened \(Too many levels"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_with_its_reason_and_the_others_go_on(
+    tmp_path: Path, make: Callable[[Path, Path], None], reason: str
+) -> None:
+    dumps, outside = tmp_path / "dumps", tmp_path / "outside"
+    outside.mkdir()
+    for name in ("monday", "tuesday"):
+        (put_dump(dumps / name, content=name) / "_SUCCESS").touch()
+    make(dumps / "monday", outside)
+    seen = look(dumps, WatchMemory(), 0)
+    assert [dump.name for dump in seen.landed] == ["tuesday"]
+    assert re.search(reason, seen.waiting[str(dumps / "monday")])
+    assert dump_in(str(dumps)).name == "tuesday"
+    shutil.rmtree(dumps / "tuesday")
+    with pytest.raises(NoDumpError, match=reason):
+        dump_in(str(dumps))
+
+
+def test_a_link_within_the_dumps_folder_is_followed_from_everywhere_in_it(tmp_path: Path) -> None:
+    dumps = tmp_path / "dumps"
+    (put_dump(dumps / "monday") / "_SUCCESS").touch()
+    shared = dumps / "_shared"
+    shared.mkdir()
+    shutil.move(dumps / "monday" / "items.csv.gz", shared / "items.csv.gz")
+    (dumps / "monday" / "items.csv.gz").symlink_to("../_shared/items.csv.gz")
+    (dumps / "latest").symlink_to("monday")
+    seen = look(dumps, WatchMemory(), 0)
+    assert [dump.checksum for dump in seen.landed] != []
+    read = dump_to_read(None, str(dumps / "monday"), str(dumps))
+    assert Path(str(read.files[0].items)).read_text() == "items x"
+
+
+def test_links_may_lead_anywhere_where_the_machine_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (put_dump(tmp_path / "dumps" / "monday") / "_SUCCESS").touch()
+    a_link_outside(tmp_path / "dumps" / "monday", tmp_path / "outside")
+    assert look(tmp_path / "dumps", WatchMemory(), 0).landed == []
+    monkeypatch.setenv("LLM4CDSR_DUMP_LINKS", "anywhere")
+    assert len(look(tmp_path / "dumps", WatchMemory(), 0).landed) == 1
+
+
+def test_a_folder_whose_files_cannot_be_read_waits_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("monday", "tuesday"):
+        (put_dump(tmp_path / name, content=name) / "_SUCCESS").touch()
+    real = dump_watch._checksum
+
+    def sick(filesystem: fsspec.AbstractFileSystem, files: dict[str, str]) -> str:
+        if "monday" in files["items.csv.gz"]:
+            raise PermissionError(13, "Permission denied", files["items.csv.gz"])
+        return real(filesystem, files)
+
+    monkeypatch.setattr(dump_watch, "_checksum", sick)
+    seen = look(tmp_path, WatchMemory(), 0)
+    assert [dump.name for dump in seen.landed] == ["tuesday"]
+    assert seen.waiting[str(tmp_path / "monday")].endswith("cannot be read (Permission denied)")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"announced": 3}', b"\xff"])
+def test_a_garbage_memory_names_its_file_and_the_way_out(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path / "store")
+    write_memory(store, "dumps", WatchMemory())
+    (note,) = (store.local / "operation").iterdir()
+    note.write_bytes(content)
+    with pytest.raises(WatchMemoryError, match=f"{note.name} cannot be read .*Delete it"):
+        read_memory(store, "dumps")

@@ -18,6 +18,7 @@ from tasks.serving.export_recs import (
 )
 from tasks.serving.recommender import Recommender
 from tests.tasks.serving.small_release import small_release
+from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
 
 
 @pytest.fixture
@@ -85,3 +86,18 @@ def test_an_unknown_domain_leaves_the_older_export(
     with pytest.raises(UnknownDomainError):
         export_recommendations(recommender, out, ExportConfig(domains=("shoes",)))
     assert (out / "gear.parquet").exists()
+
+
+def test_a_domain_of_any_name_is_exported_under_a_short_one_with_the_true_name_inside(
+    store: Store, tmp_path: Path
+) -> None:
+    true = {"books": "😀" * 60, "gear": "[/red]../x"}
+    shop = SmallShop(
+        events=tuple((user, item, true[domain], at) for user, item, domain, at in EVENTS),
+        titles={(true[domain], item): title for (domain, item), title in TITLES.items()},
+    )
+    small_release(store, shop=shop)
+    made = export_recommendations(Recommender.load(store), tmp_path / "out", ExportConfig(k=2))
+    assert set(made.domains) == set(true.values())
+    for domain, part in made.domains.items():
+        assert set(pl.read_parquet(tmp_path / "out" / part.file)["domain"]) == {domain}

@@ -95,8 +95,18 @@ def test_floats_that_cannot_tell_ids_apart_are_none() -> None:
 
 
 def test_marks_that_nobody_sees_are_no_part_of_an_id() -> None:
-    assert read("\ufeffu1", "u1\u200b", "\u00a0u1 ", "u\x001") == ["u1"] * 4
+    assert read("\ufeffu1", "u1\u200b", "\u00a0u1 ", "u1\r") == ["u1"] * 4
     assert read("a\u200db") == ["a\u200db"]
+
+
+@pytest.mark.parametrize("id_", ["u\x001", "u1\x00", "\x1bu1", "u1\x7f", "u\t1", "u\n1"])
+def test_an_id_with_a_control_character_does_not_become_another_persons(
+    id_: str, tmp_path: Path
+) -> None:
+    rows = [{**row, "user_id": id_} if place < 8 else row for place, row in enumerate(events_of())]
+    made = of_events(tmp_path, rows)
+    assert made.dropped == {"interactions: no user_id": 8}
+    assert any(f"8 ids such as {id_!r} hold control characters" in note for note in made.notes)
 
 
 def test_leading_zeros_and_scripts_stay() -> None:

@@ -1,0 +1,33 @@
+"""File names for domains, whose own names may hold anything, at any length."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from artifacts.fingerprint import fingerprint_of
+
+LONGEST = 48
+"""Bytes of a file name's readable part: file systems allow 255 in all."""
+
+_PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
+_OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Returns a safe, short file name for each of distinct names, without an ending.
+
+    A plain name stays as it is. One with other characters, too long a one, and names that differ
+    by case alone get a hash of the true name behind what can be shown of it.
+    """
+    folded = Counter(name.casefold() for name in names)
+    return [
+        name if _PLAIN.fullmatch(name) and folded[name.casefold()] == 1 else _with_hash(name)
+        for name in names
+    ]
+
+
+def _with_hash(name: str) -> str:
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    shown = _OTHERS.sub("-", ascii_only).strip(".-_")[:LONGEST] or "domain"
+    return f"{shown}-{fingerprint_of(name)}"
