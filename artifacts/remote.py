@@ -8,10 +8,10 @@ gets one's weights and the other's settings. Every fetched file is held against 
 import uuid
 from pathlib import Path, PurePosixPath
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from artifacts.durable import create_exclusively
+from artifacts.file_systems import file_system_of
 from artifacts.integrity import ArtifactCorruptError, sums_of, way_out
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
 
@@ -23,7 +23,7 @@ class RemoteStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._files, self._root = file_system_of(url)
 
     def read(self, *parts: str) -> bytes | None:
         """Returns an object's content, None where there is none."""

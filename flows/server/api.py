@@ -11,18 +11,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from artifacts.user_error import UserError
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import new_credential
 from tasks.frame.prefect_link import DEADLINE_SECONDS, Link, watched
 from tasks.frame.stderr_console import TERMINAL
+from tasks.llm.settings.urls import shown_url
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
+from tasks.system.proxies import proxy_for
 
 STARTUP_SECONDS = 90
 POLL_SECONDS = 0.2
@@ -31,14 +35,54 @@ STOP_GRACE_SECONDS = 3.0
 logger = logging.getLogger("llm4cdsr")
 
 
+class UnusablePrefectUrlError(UserError):
+    """PREFECT_API_URL is no address of an API."""
+
+
+def api_url_of(configured: str) -> str:
+    """Returns the URL of the API; ``/api`` is added where the server answers only there.
+
+    Raises:
+        UnusablePrefectUrlError: it is no http address.
+        UnusableProxyError: a proxy variable applies to it and cannot be used.
+    """
+    url = configured.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UnusablePrefectUrlError(
+            f"PREFECT_API_URL={url.rpartition('@')[2]} is no address; write http://HOST:4200/api, "
+            "or unset it to have a server brought for the run"
+        )
+    proxy = proxy_for(url)  # Prefect's own client would go around one that cannot be used.
+    if "api" in parts.path.split("/") or not _is_healthy(f"{url}/api", proxy):
+        return url
+    shown = shown_url(url)
+    logger.warning("PREFECT_API_URL=%s lacks /api at its end; going on with %s/api", shown, shown)
+    return f"{url}/api"
+
+
+def _is_healthy(url: str, proxy: str | None) -> bool:
+    """Whether a Prefect API is there; a page of its UI says nothing in JSON."""
+    try:
+        reply = httpx.get(f"{url}/health", timeout=5, proxy=proxy, trust_env=False)
+        return reply.is_success and reply.json() is True
+    except (httpx.TransportError, ValueError):
+        return False
+
+
 @contextmanager
 def prefect_api(log: Path) -> Iterator[str]:
     """Gives the URL of the API that runs are recorded with, or would be: see `tasks.prefect_link`
     for a server that does not answer."""
     configured = PREFECT_API_URL.value()
     if configured:
-        with watched(configured, waits=False):
-            yield configured
+        url = api_url_of(configured)
+        with temporary_settings({PREFECT_API_URL: url}), watched(url, waits=False):
+            yield url
         return
     # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would
     # both find it free, and one would record with the other's server.

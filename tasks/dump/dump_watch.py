@@ -20,6 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field, ValidationError
 
+from artifacts.file_systems import file_system_of
 from artifacts.fingerprint import fingerprint_of
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER as NOTES
@@ -222,7 +223,7 @@ def _memory_name(folder: str) -> str:
 
 
 def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    filesystem, root = fsspec.core.url_to_fs(folder)
+    filesystem, root = file_system_of(folder)
     if not filesystem.isdir(root):
         raise NoDumpFolderError(f"{folder} is not a folder; create it, or name another to watch")
     return filesystem, root

@@ -27,9 +27,9 @@ from tasks.llm.client.jobs import (
     Outcome,
     control_job,
 )
+from tasks.llm.client.lanes import Attempt, Servers, Turn
 from tasks.llm.client.open_servers import open_servers
 from tasks.llm.client.retries import Again, Failed, Parts, fitted, next_step
-from tasks.llm.client.servers import Attempt, Servers, Turn
 from tasks.llm.client.stop import EndpointDownError, is_stopped, raise_if_stopped
 from tasks.llm.client.vector_checks import VectorWidth
 from tasks.llm.settings.budget import NOTHING, BudgetReachedError, Cost, Purse, Spending

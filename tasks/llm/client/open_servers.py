@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from tasks.llm.client.dialect import Dialect
+from tasks.llm.client.lanes import Servers
 from tasks.llm.client.rate_limits import RateLimits
-from tasks.llm.client.servers import Servers
 from tasks.llm.settings.llm_config import EndpointSpec
 
 

@@ -10,7 +10,7 @@
 | 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
 | 429 | repeated for as long as an outage is waited for |
 | nobody there | repeated, and costs no try: the server's breaker decides |
-| key, credit, model, URL | ends the asking (`tasks.llm.client.servers`) |
+| key, credit, model, URL | ends the asking (`tasks.llm.client.lanes`) |
 
 While a server is down, no try is counted.
 """

@@ -29,8 +29,8 @@ from tasks.frame.prefect_link import has_given_up
 from tasks.llm.client import event_loop
 from tasks.llm.client.ask import complete, embed, require_server
 from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Failure, Outcome
+from tasks.llm.client.lanes import PROBE_REQUESTS
 from tasks.llm.client.open_servers import open_servers
-from tasks.llm.client.servers import PROBE_REQUESTS
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key

@@ -1,0 +1,60 @@
+"""PREFECT_API_URL as people set it."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+
+from flows.server.api import UnusablePrefectUrlError, api_url_of
+from tasks.llm.providers.dummy_endpoint import running_app
+from tasks.system.free_port import free_port
+from tasks.system.proxies import UnusableProxyError
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Answers as Prefect's server does: its API below ``/api``, its page everywhere else."""
+    app = FastAPI(openapi_url=None)
+    app.get("/api/health")(lambda: True)
+    app.get("/{path:path}")(lambda path: HTMLResponse("<html>Prefect</html>"))
+    with running_app(app) as running:
+        yield f"http://{running.host}:{running.port}"
+
+
+@pytest.mark.parametrize("end", ["", "/", " "])
+def test_a_url_without_api_is_completed_and_said(
+    server: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert api_url_of(f"{server}{end}") == f"{server}/api"
+    assert "lacks /api" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["/api", "/api/", "/api/accounts/a/workspaces/b"])
+def test_a_url_of_an_api_is_taken_as_it_is(server: str, end: str) -> None:
+    assert api_url_of(f"{server}{end}") == f"{server}{end}".rstrip("/")
+
+
+def test_a_server_that_is_not_there_is_left_to_the_run() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert api_url_of(url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:4200/api", "4200", "ftp://host/api", "http://", "http://[::1", "http://h:x"]
+)
+def test_what_is_no_address_is_named(url: str) -> None:
+    with pytest.raises(UnusablePrefectUrlError, match=r"PREFECT_API_URL=.*http://HOST:4200/api"):
+        api_url_of(url)
+
+
+def test_a_proxy_that_cannot_be_used_is_named_before_prefect_goes_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    for name in ("HTTP_PROXY", "http_proxy", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UnusableProxyError, match="ALL_PROXY"):
+        api_url_of("http://prefect.example/api")
