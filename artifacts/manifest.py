@@ -22,6 +22,7 @@ class Kind(StrEnum):
     USER_PROFILES = "user_profiles"
     ITEM_TABLES = "item_tables"
     MODEL = "model"
+    ABLATION = "ablation"
     CANDIDATES = "candidates"
     METRICS = "metrics"
     CELL = "cell"

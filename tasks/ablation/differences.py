@@ -1,0 +1,164 @@
+"""Measures the model on a sample against itself without item texts and without user profiles.
+
+All variants are trained on the same events with the same seed and rank the same held-out events.
+
+Dimensions: M measured events or users, V items, k and h widths of the item tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts.kinds.ablation import ABLATION_SCHEMA
+from model.config import TriThreadConfig
+from model.data.sequences import COLD_TEST, TEST
+from model.data.tables import ItemTables, UserProfiles
+from model.network.tri_thread import TriThread
+from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
+from model.scoring.groups import SHORT_HISTORY, metric_groups
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.ranking import expected_gains, rank_all
+from model.training.processes import alone
+from model.training.trainer import fit
+from tasks.ablation.sample import Sample
+
+CUTOFF = 10
+FEWEST = 30
+"""Fewer events than this have no figure: an interval over them would say nothing."""
+
+TEXTS, PROFILES = "item texts", "user profiles"
+
+NEW_TO_DOMAIN = "users new to a domain"
+"""Users of whom a whole domain was withheld: NDCG@10 over all their items in it (METHOD 9)."""
+
+GROUPS = {
+    "all": "all events",
+    "tail items": "tail items",
+    "items unseen in training": "items unseen in training",
+    f"short histories (up to {SHORT_HISTORY})": "short histories",
+}
+"""The groups of `metric_groups` that are shown, by their name there."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one variant of the model is fitted on."""
+
+    tables: ItemTables
+    profiles: UserProfiles | None
+    config: TriThreadConfig
+
+
+Gains = dict[str, NDArray[np.float64]]
+"""(M,) NDCG@10 of each measured event, or user new to a domain, by group."""
+
+
+def differences(
+    sample: Sample,
+    whole: Inputs,
+    seed: int,
+    device: str,
+    on_fitted: Callable[[str], None] | None = None,
+) -> pl.DataFrame:
+    """Returns one row of `ABLATION_SCHEMA` a part and group.
+
+    The effect of profiles is measured on users with a profile alone: for the others nothing is
+    asked of the LLM. ``on_fitted`` is called with the name of each variant.
+
+    Raises:
+        NothingToLearnError, DivergedError, NanScoreError.
+    """
+    told = on_fitted or (lambda _: None)
+    reference = gains(sample, whole, device)
+    told("the whole model")
+    rows = []
+    for part, inputs in ablated(whole, seed).items():
+        without = gains(sample, inputs, device)
+        told(f"without {part}")
+        chosen = _measured_rows(sample, whole.profiles if part == PROFILES else None)
+        for group in (*GROUPS.values(), NEW_TO_DOMAIN):
+            rows.append(
+                _row(part, group, reference[group], without[group], chosen[group == NEW_TO_DOMAIN])
+            )
+    return pl.DataFrame(rows, schema=ABLATION_SCHEMA, orient="row")
+
+
+def ablated(whole: Inputs, seed: int) -> dict[str, Inputs]:
+    """Returns the variants by the part that each lacks; none without profiles where there are none.
+
+    Without texts every item has a trainable vector of its own, and noise stands wherever else its
+    text would be read: in the bridge between domains, and for items that training never met.
+    """
+    by_id = {"global_items": "ids", "local_start": "random", "global_correction": False}
+    model = whole.config.model.model_copy(update=by_id)
+    train = whole.config.train.model_copy(update={"alpha": 0.0})
+    config = whole.config.model_copy(update={"model": model, "train": train})
+    found = {TEXTS: Inputs(_noise_like(whole.tables, seed), whole.profiles, config)}
+    if whole.profiles is not None:
+        found[PROFILES] = Inputs(whole.tables, None, whole.config)
+    return found
+
+
+def gains(sample: Sample, inputs: Inputs, device: str) -> Gains:
+    """Fits one variant and returns its NDCG@10, NaN where a row is not of the group."""
+    team = alone(device)
+    fitted = fit(sample.sequences, inputs.tables, inputs.config, inputs.profiles, team=team)
+    return _gains_of(fitted.model, sample)
+
+
+def _gains_of(model: TriThread, sample: Sample) -> Gains:
+    scorer = ModelScorer(model)
+    asked = sample.sequences.prefixes_of_split(TEST)
+    values = expected_gains(rank_all(scorer, asked), (CUTOFF,))["NDCG"][CUTOFF]
+    masks = metric_groups(asked)
+    found = {name: np.where(masks[group], values, np.nan) for group, name in GROUPS.items()}
+    withheld = sample.sequences.prefixes_of_withheld(COLD_TEST)
+    found[NEW_TO_DOMAIN] = (
+        measure_cold(scorer, withheld).values[ALL_NDCG] if len(withheld) else np.zeros(0)
+    )
+    return found
+
+
+def _measured_rows(
+    sample: Sample, profiles: UserProfiles | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks over the held-out events and over the users new to a domain."""
+    asked = sample.sequences.prefixes_of_split(TEST).users
+    new = np.unique(sample.sequences.prefixes_of_withheld(COLD_TEST).users)
+    if profiles is None:
+        return np.ones(len(asked), bool), np.ones(len(new), bool)
+    return profiles.has_profile[asked], profiles.has_profile[new]
+
+
+def _row(
+    part: str,
+    group: str,
+    reference: NDArray[np.float64],
+    without: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+) -> tuple[object, ...]:
+    rows = chosen & ~np.isnan(reference)
+    count = int(rows.sum())
+    if count < FEWEST:
+        return (part, group, count, None, None, None, None, None)
+    (compared,) = paired_bootstrap(reference[rows], without[rows][:, None])
+    means = float(reference[rows].mean()), float(without[rows].mean())
+    return (part, group, count, *means, compared.difference, compared.low, compared.high)
+
+
+def _noise_like(tables: ItemTables, seed: int) -> ItemTables:
+    """Random rows as long as those of the texts on average."""
+    rng = np.random.default_rng(seed)
+    return ItemTables(_noise(tables.global_table, rng), _noise(tables.local_table, rng))
+
+
+def _noise(table: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    drawn = rng.standard_normal(table.shape, np.float32)
+    length = float(np.linalg.norm(table[1:], axis=1).mean())
+    drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn[0] = 0
+    return drawn

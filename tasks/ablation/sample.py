@@ -1,0 +1,85 @@
+"""Draws the users of an ablation and holds out some of their events.
+
+Only training and validation events are read: the test events stay for the release's own
+evaluation. Of most users the last event is measured; of some a whole domain is withheld.
+
+Dimensions: S sampled users, U users of the dataset.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.sequences import (
+    COLD_TEST,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    IntArray,
+    Sequences,
+    concatenate_ranges,
+)
+from model.data.splits import SHORTEST_TESTED
+
+COLD_SHARE = 0.25
+"""Of the sampled users of several domains, the share of whom one domain is withheld."""
+
+VALIDATION_SHARE = 0.25
+"""Of the other users, the share whose last event chooses the epoch instead of being measured."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sampled histories, and the users they are of."""
+
+    sequences: Sequences
+    users: IntArray  # (S,) indices in the dataset, ascending
+    eligible: int  # users with enough events
+
+
+def draw_sample(
+    sequences: Sequences, most: int, first: NDArray[np.bool_] | None, seed: int
+) -> Sample:
+    """Returns at most ``most`` users with three or more events before their test events.
+
+    Args:
+        sequences: all histories of the dataset.
+        most: users drawn at most.
+        first: (U,) users drawn before all others, such as those with a profile.
+        seed: draws users, withheld domains and held-out events.
+    """
+    rng = np.random.default_rng(seed)
+    seen = sequences.before_test()
+    eligible = np.flatnonzero(np.diff(seen.offsets) >= SHORTEST_TESTED)
+    drawn = rng.permutation(eligible)
+    if first is not None:
+        drawn = drawn[np.argsort(~first[drawn], kind="stable")]
+    users = np.sort(drawn[:most])
+    events, _ = concatenate_ranges(seen.offsets[users], seen.offsets[users + 1])
+    lengths = np.diff(seen.offsets)[users]
+    histories = replace(
+        seen,
+        offsets=np.concatenate(([0], np.cumsum(lengths))),
+        items=seen.items[events],
+        split=np.full(len(events), TRAIN, np.int8),
+    )
+    return Sample(_held_out(histories, rng), users, len(eligible))
+
+
+def _held_out(histories: Sequences, rng: np.random.Generator) -> Sequences:
+    """Marks the last event of each user, or all events of one of the user's domains."""
+    split = histories.split.copy()
+    ends = histories.offsets[1:]
+    domains = histories.domain_of(histories.items)
+    validates = rng.random(histories.user_count) < VALIDATION_SHARE
+    split[ends - 1] = np.where(validates, VALIDATION, TEST)
+    goes_cold = rng.random(histories.user_count) < COLD_SHARE
+    for user in np.flatnonzero(goes_cold).tolist():
+        low, high = histories.offsets[user : user + 2].tolist()
+        own = domains[low:high]
+        present = np.unique(own)
+        withheld = own == rng.choice(present)
+        if len(present) > 1 and np.count_nonzero(~withheld) >= SHORTEST_TESTED:
+            split[low:high] = np.where(withheld, COLD_TEST, TRAIN)
+    return replace(histories, split=split)
