@@ -14,8 +14,8 @@ SERVING = "serving"
 """Pointer to the release whose recommendations are in use."""
 
 
-CLUSTER_NAMES = "cluster_names"
-"""The role of a part that only readers of the report see, and that a bundle may lack."""
+CLUSTER_NAMES, ABLATION = "cluster_names", "ablation"
+"""Roles of parts that only readers of the report see, and that a bundle may lack."""
 
 
 class NothingRefreshedError(UserError, LookupError):

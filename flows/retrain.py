@@ -2,13 +2,14 @@
 
 from prefect import flow
 
-from artifacts.bundles import latest_refresh, parts_of, tie
+from artifacts.bundles import ABLATION, latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, is_for, skipped
 from flows.server.run_parameters import refuse_other_names, refuse_other_places
 from flows.settings import Settings
+from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.stories import tell_release
 from tasks.alerts.webhook import tell_webhook
 from tasks.evaluate import EvaluationConfig, evaluate
@@ -30,6 +31,7 @@ class RetrainConfig(Strict):
 
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ablation: AblationConfig = AblationConfig()
     recommendations: RecommendationConfig = RecommendationConfig()
     promotion: PromotionConfig = PromotionConfig()
 
@@ -42,12 +44,14 @@ class Release(Strict):
     verdict: Verdict
     model: StageResult
     metrics: StageResult
+    ablation: StageResult | None
     recommendations: StageResult
     report: StageResult
 
     @property
     def stages(self) -> tuple[StageResult, ...]:
-        return (self.model, self.metrics, self.recommendations, self.report)
+        measured = () if self.ablation is None else (self.ablation,)
+        return (self.model, self.metrics, *measured, self.recommendations, self.report)
 
 
 @flow(
@@ -95,16 +99,30 @@ def retrain(
     model = train(dataset, source["tables"], source["profiles"], config.training, root)
     device = config.training.device
     metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
+    ablation = None
+    if config.ablation.users:
+        ablation = ablate(
+            dataset,
+            source["tables"],
+            source["profiles"],
+            config.training.resolved(),
+            config.ablation,
+            root,
+            device,
+        )
     recommendations = recommend(dataset, model.ref, config.recommendations, root, device)
+    measured = {} if ablation is None else {ABLATION: ablation.ref}
     made = {
         "model": model.ref,
         "metrics": metrics.ref,
+        **measured,
         "recommendations": recommendations.ref,
     }
     sources = ReportSources.model_validate(
         {role: ref for role, ref in {**source, **made}.items() if role != "tables"}
     )
-    page = report(sources, name, (*earlier, model, metrics, recommendations), root)
+    before_report = (model, metrics, *([ablation] if ablation else []), recommendations)
+    page = report(sources, name, (*earlier, *before_report), root)
     release = tie(opened, Kind.RELEASE, {**source, **made, "report": page.ref})
     before = serving_release(opened)
     verdict = judge_release(release, config.promotion, root)
@@ -114,6 +132,7 @@ def retrain(
         verdict=verdict,
         model=model,
         metrics=metrics,
+        ablation=ablation,
         recommendations=recommendations,
         report=page,
     )

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from artifacts.kinds.ablation import ABLATION, ABLATION_SCHEMA
+from artifacts.kinds.ablation import ABLATION, ABLATION_SCHEMA, FEWEST
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
@@ -19,13 +19,15 @@ from model.config import TriThreadConfig
 from model.data.tables import UserProfiles
 from model.scoring.ranking import NanScoreError
 from model.training.trainer import DivergedError, NothingToLearnError
-from tasks.ablation.differences import FEWEST, Inputs, differences
+from tasks.ablation.differences import Inputs, differences
 from tasks.ablation.sample import Sample, draw_sample
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
 
 VARIANTS = 3
+MOST_ITEMS = 300_000
+"""Larger catalogues would take longer to measure than a sample of users is worth."""
 
 
 class AblationConfig(Strict):
@@ -93,10 +95,14 @@ def ablate(
     return run_stage(store, "ablate", wanted, make)
 
 
-def _measured(
-    sample: Sample, inputs: Inputs, seed: int, device: str, draft: Draft
-) -> pl.DataFrame:
+def _measured(sample: Sample, inputs: Inputs, seed: int, device: str, draft: Draft) -> pl.DataFrame:
     nothing = pl.DataFrame(schema=ABLATION_SCHEMA)
+    if (items := sample.sequences.item_count) > MOST_ITEMS:
+        draft.notes.append(
+            f"what item texts and user profiles bring is not measured: the catalogue of {items:,} "
+            f"items is over {MOST_ITEMS:,}"
+        )
+        return nothing
     if len(sample.users) < FEWEST:
         draft.notes.append(
             f"what item texts and user profiles bring is not measured: {len(sample.users)} users "

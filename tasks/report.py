@@ -25,6 +25,7 @@ from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
+from tasks.reporting.ablation_facts import ablation_facts
 from tasks.reporting.bridges import bridges
 from tasks.reporting.changes import changes_since_served
 from tasks.reporting.cold_domain_tables import cold_domain_tables
@@ -60,6 +61,7 @@ class ReportSources(Strict):
     metrics: ArtifactRef
     recommendations: ArtifactRef
     cluster_names: ArtifactRef | None = None
+    ablation: ArtifactRef | None = None
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
@@ -126,6 +128,7 @@ def report_content(
         ),
         bridges=bridges(data, vectors),
         cold_domain=cold_domain_tables(data, ranks, OUR_MODEL),
+        ablation=None if sources.ablation is None else ablation_facts(store, sources.ablation),
     )
 
 

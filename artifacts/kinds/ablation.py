@@ -4,6 +4,11 @@ import polars as pl
 
 ABLATION = "ablation.parquet"
 
+FEWEST = 30
+"""Fewer events than this have no figure: an interval over them would say nothing."""
+
+ALL_EVENTS = "all events"
+
 ABLATION_SCHEMA = pl.Schema(
     {
         "part": pl.String,

@@ -26,6 +26,12 @@ COMMANDS = {
         "RETRAIN_EXAMPLES",
         "From the latest refresh to a model, its recommendations and a report.",
     ),
+    "worth": Listed(
+        "flows.cli.commands.worth_command",
+        "worth",
+        "EXAMPLES",
+        "Measure what item texts and profiles bring on a sample, before profiling everyone.",
+    ),
     "datasets": Listed(
         "flows.cli.commands.datasets_command",
         "datasets",

@@ -7,9 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from artifacts import columns as col
+from artifacts.kinds.ablation import ABLATION
 from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from tasks.ablation.findings import findings
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.verdict import Verdict
 
@@ -93,6 +95,29 @@ def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
     cold = frame.filter(ranking=COLD_DOMAIN)
     tables = [] if cold.height == frame.height > 0 else [_full_ranking(frame)]
     return tables if cold.is_empty() else [*tables, _cold_domain(cold)]
+
+
+def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:
+    """Returns a sentence a part: what it brings to models of a sample of users, or why that is not
+    known."""
+    manifest = store.manifest(ablation)
+    found = findings(read_table(store, ablation, ABLATION))
+    users = manifest.counts["users"]
+    return [f"{sentence} (sample of {users:,} users)" for sentence in found] or manifest.notes
+
+
+def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
+    """Returns one row a part and group: NDCG@10 with and without the part."""
+    table = Table(title="NDCG@10 on held-out events of a sample", title_justify="left")
+    for name in ("part", "events of", "count", "with", "without", "difference (95% interval)"):
+        table.add_column(name, justify="left" if name in ("part", "events of") else "right")
+    for part, group, events, *values in read_table(store, ablation, ABLATION).iter_rows():
+        cells = ("", "", "too few events")
+        if values[0] is not None:
+            whole, without, gap, low, high = values
+            cells = (f"{whole:.4f}", f"{without:.4f}", f"{gap:+.3f} ({low:+.3f} to {high:+.3f})")
+        table.add_row(part, group, f"{events:,}", *cells)
+    return table
 
 
 def _full_ranking(frame: pl.DataFrame) -> Table:

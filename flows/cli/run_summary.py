@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from artifacts.kinds.ablation import ABLATION
 from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.kinds.results import METRICS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
@@ -45,12 +46,27 @@ class LlmFacts(Strict):
     unpriced: int
 
 
+class AblationDifference(Strict):
+    """NDCG@10 of one group of held-out events with and without a part of the model, and the 95 %
+    interval of the difference; None where there are too few events."""
+
+    part: str
+    group: str
+    events: int
+    with_part: float | None
+    without: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
 class RunSummary(Strict):
     """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value;
     of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
     ``first_in_domain``: the same of held-out events whose user had none in their domain before.
     ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
     null.
+    ``ablation``: what item texts and user profiles bring, measured on a sample of users.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
@@ -60,6 +76,7 @@ class RunSummary(Strict):
     metrics: QuotedFigures
     first_in_domain: QuotedFigures
     left_out: int
+    ablation: list[AblationDifference]
     seconds: dict[str, float]
     artifacts: dict[str, str]
     notes: list[str]
@@ -76,6 +93,7 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
         metrics={} if metrics is None else quoted_figures(metrics),
         first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
         left_out=int(by_name["evaluate"].counts.get("left_out", 0)) if "evaluate" in by_name else 0,
+        ablation=_ablation(store, by_name),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
         notes=sorted({note for stage in stages for note in stage.notes}),
@@ -103,6 +121,13 @@ def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetFacts
         quarantined=read_table(store, ingested.ref, QUARANTINE).height,
         items_without_text=None if embedded is None else int(embedded.counts["without_text"]),
     )
+
+
+def _ablation(store: Store, stages: dict[str, StageResult]) -> list[AblationDifference]:
+    if "ablate" not in stages:
+        return []
+    rows = read_table(store, stages["ablate"].ref, ABLATION).rename({"with": "with_part"})
+    return [AblationDifference.model_validate(row) for row in rows.iter_rows(named=True)]
 
 
 def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainFacts]:

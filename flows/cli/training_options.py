@@ -45,19 +45,29 @@ TestEvents = Annotated[
         "catalogue for everyone takes too long; all by default.",
     ),
 ]
+AblationUsers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Measure what item texts and user profiles bring on a sample of so many users; 0: "
+        "not at all.",
+    ),
+]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 
 
 def retrain_config(
-    training: "TrainingConfig", per_domain: int, test_events: int | None
+    training: "TrainingConfig", per_domain: int, test_events: int | None, ablation_users: int
 ) -> "RetrainConfig":
     from flows.retrain import RetrainConfig
+    from tasks.ablate import AblationConfig
     from tasks.evaluate import EvaluationConfig
     from tasks.recommend import RecommendationConfig
 
     return RetrainConfig(
         training=training,
         evaluation=EvaluationConfig(max_events=test_events),
+        ablation=AblationConfig(users=ablation_users),
         recommendations=RecommendationConfig(per_domain=per_domain),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from artifacts.kinds.ablation import ABLATION_SCHEMA
+from artifacts.kinds.ablation import ABLATION_SCHEMA, ALL_EVENTS, FEWEST
 from model.config import TriThreadConfig
 from model.data.sequences import COLD_TEST, TEST
 from model.data.tables import ItemTables, UserProfiles
@@ -27,16 +27,13 @@ from model.training.trainer import fit
 from tasks.ablation.sample import Sample
 
 CUTOFF = 10
-FEWEST = 30
-"""Fewer events than this have no figure: an interval over them would say nothing."""
-
 TEXTS, PROFILES = "item texts", "user profiles"
 
 NEW_TO_DOMAIN = "users new to a domain"
 """Users of whom a whole domain was withheld: NDCG@10 over all their items in it (METHOD 9)."""
 
 GROUPS = {
-    "all": "all events",
+    "all": ALL_EVENTS,
     "tail items": "tail items",
     "items unseen in training": "items unseen in training",
     f"short histories (up to {SHORT_HISTORY})": "short histories",
@@ -80,10 +77,10 @@ def differences(
         without = gains(sample, inputs, device)
         told(f"without {part}")
         chosen = _measured_rows(sample, whole.profiles if part == PROFILES else None)
-        for group in (*GROUPS.values(), NEW_TO_DOMAIN):
-            rows.append(
-                _row(part, group, reference[group], without[group], chosen[group == NEW_TO_DOMAIN])
-            )
+        rows += [
+            _row(part, group, reference[group], without[group], chosen[group == NEW_TO_DOMAIN])
+            for group in (*GROUPS.values(), NEW_TO_DOMAIN)
+        ]
     return pl.DataFrame(rows, schema=ABLATION_SCHEMA, orient="row")
 
 

@@ -229,6 +229,32 @@ class ColdDomainTable:
 
 
 @dataclass(frozen=True)
+class AblationRow:
+    """What one part of the model brings to one group of held-out events.
+
+    `with_part` and `without` are NDCG@10, `difference` has the ends of its 95 % interval; None
+    where there are too few events.
+    """
+
+    part: str
+    group: str
+    events: int
+    with_part: float | None
+    without: float | None
+    difference: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class AblationFacts:
+    """An ablation on a sample of `users` of `of_users`; `findings` are its sentences."""
+
+    users: int
+    of_users: int
+    rows: tuple[AblationRow, ...]
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Change:
     """One number before and now; None where the older release did not count it."""
 
@@ -299,6 +325,7 @@ class ReportContent:
     changes: Changes | None = None
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()
+    ablation: AblationFacts | None = None
 
     def __post_init__(self) -> None:
         _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")

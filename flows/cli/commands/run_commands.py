@@ -72,6 +72,7 @@ def run(
     device: fit.Device = "auto",
     compiled: fit.Compiled = False,
     test_events: fit.TestEvents = None,
+    ablation_users: fit.AblationUsers = 2_000,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
@@ -129,7 +130,7 @@ def run(
     with _running(settings, store, verbose) as root:
         from flows.pipeline import pipeline
 
-        retraining = fit.retrain_config(training, per_domain, test_events)
+        retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
         done = call(pipeline, dump, title, refreshing, retraining, llm, root)
     _tell(Store(root), done.stages, report, summary)
     if chosen is not None:
@@ -207,6 +208,7 @@ def retrain_command(
     device: fit.Device = "auto",
     compiled: fit.Compiled = False,
     test_events: fit.TestEvents = None,
+    ablation_users: fit.AblationUsers = 2_000,
     per_domain: fit.PerDomain = 10,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
@@ -221,7 +223,7 @@ def retrain_command(
     with _running(settings, store, verbose) as root:
         from flows.retrain import retrain
 
-        retraining = fit.retrain_config(training, per_domain, test_events)
+        retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
         release = call(retrain, retraining, opt.title_of(name, None), store=root)
     _tell(Store(root), release.stages, report, summary)
     terminal.out.print(console.verdict_line(release.ref, release.verdict))
@@ -263,6 +265,9 @@ def _tell(
         terminal.out.print(line)
     if "evaluate" in by_name and by_name["evaluate"].counts:
         terminal.out.print(*console.metric_tables(store, by_name["evaluate"].ref), sep="\n")
+    if "ablate" in by_name:
+        for line in console.facts_of_ablation(store, by_name["ablate"].ref):
+            terminal.out.print(line)
     if "recommend" in by_name:
         folder = store.path(by_name["recommend"].ref)
         terminal.out.print(f"Recommendations: {folder / 'recommendations.parquet'}", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""The pilot flow: what the language model would bring, before the bill for all profiles."""
+
+from prefect import flow
+
+from artifacts.bundles import parts_of
+from artifacts.store import Store
+from artifacts.strict import Strict
+from flows.operating import OPERATING, ended
+from flows.refresh import RefreshConfig, Refreshed, refresh
+from flows.server.run_parameters import refuse_other_places
+from flows.settings import Settings
+from flows.unrecorded import call
+from tasks.ablate import AblationConfig, ablate
+from tasks.alerts.webhook import tell_webhook
+from tasks.dump.dump_config import DumpConfig
+from tasks.frame.stage import StageResult
+from tasks.llm.settings.llm_config import LlmConfig
+from tasks.train import TrainingConfig
+
+
+class PilotResult(Strict):
+    """A refresh with a sample of profiles, and the ablation on it."""
+
+    refreshed: Refreshed
+    ablation: StageResult
+
+    @property
+    def stages(self) -> tuple[StageResult, ...]:
+        return (*self.refreshed.stages, self.ablation)
+
+
+@flow(
+    name="pilot",
+    flow_run_name="pilot",
+    timeout_seconds=OPERATING.flow_timeout_seconds,
+    on_failure=[tell_webhook],
+    on_crashed=[tell_webhook],
+)
+def pilot(
+    dump: DumpConfig,
+    refreshing: RefreshConfig,
+    training: TrainingConfig,
+    ablation: AblationConfig,
+    llm: LlmConfig,
+    store: str,
+) -> PilotResult:
+    """Refresh with as many profiles as ``refreshing`` samples, then ablate; no release is made.
+
+    A later run finds all answers in the ledger.
+    """
+    refuse_other_places(Settings(), OPERATING.dumps, store, [])
+    refreshed = call(refresh, dump, refreshing, llm, store)
+    parts = parts_of(Store(store), refreshed.ref)
+    measured = ablate(
+        parts["dataset"],
+        parts["tables"],
+        parts["profiles"],
+        training.resolved(),
+        ablation,
+        store,
+        training.device,
+    )
+    return ended(PilotResult(refreshed=refreshed, ablation=measured), "measured on a sample")

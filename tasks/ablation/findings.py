@@ -1,0 +1,44 @@
+"""States in words what an ablation found; chance is named before any gain."""
+
+import polars as pl
+
+from artifacts.kinds.ablation import ALL_EVENTS, FEWEST
+
+
+def findings(ablation: pl.DataFrame) -> list[str]:
+    """Returns one sentence a part of the model, from a table of `ABLATION_SCHEMA`."""
+    parts = ablation["part"].unique(maintain_order=True).to_list()
+    return [_finding(part, ablation.filter(part=part)) for part in parts]
+
+
+def _finding(part: str, rows: pl.DataFrame) -> str:
+    whole = rows.row(by_predicate=pl.col("group") == ALL_EVENTS, named=True)
+    name = part[0].upper() + part[1:]
+    if whole["difference"] is None:
+        return (
+            f"{name}: not measured, {whole['events']} held-out events of the sample count for "
+            f"them and {FEWEST} are needed."
+        )
+    interval = f"{whole['low']:+.3f} to {whole['high']:+.3f}"
+    size = (
+        f"NDCG@10 {whole['difference']:+.3f} (95% interval {interval}, {whole['events']:,} events)"
+    )
+    if whole["low"] > 0:
+        return f"{name} raise quality here: {size}.{_groups(rows, 'More so')}"
+    if whole["high"] < 0:
+        return f"{name} lower quality here: {size}.{_groups(rows, 'Yet a gain')}"
+    return f"{name}: no effect that these events could show: {size}.{_groups(rows, 'A gain')}"
+
+
+def _groups(rows: pl.DataFrame, lead: str) -> str:
+    """Names the groups whose interval lies above 0 and above the difference on all events."""
+    whole = rows.row(by_predicate=pl.col("group") == ALL_EVENTS, named=True)
+    least = max(0.0, whole["difference"])
+    better = rows.filter((pl.col("group") != ALL_EVENTS) & (pl.col("low") > least))
+    if better.is_empty():
+        return ""
+    named = ", ".join(
+        f"{group} {difference:+.3f}"
+        for group, difference in better.select("group", "difference").iter_rows()
+    )
+    return f" {lead} on: {named}."
