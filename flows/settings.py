@@ -75,6 +75,8 @@ ELSEWHERE = (
     "DUMP_LINKS",
     "DUMP_MAX_RATIO",
     "DUMP_MAX_GB",
+    "SERVE_TOKEN",
+    "SERVE_HOSTS",
     "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
     "TASK_RUNNER",
     "TASK_RUNNER_ADDRESS",

@@ -8,7 +8,6 @@ Started as a program, because the settings must be in the environment before Pre
 ``python -P -m flows.server.closed_app PORT``.
 """
 
-import ipaddress
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from artifacts.user_error import UserError
+from tasks.system.host_names import is_this_machine
 
 HOST = "127.0.0.1"
 ORIGINS_VARIABLE = "LLM4CDSR_UI_ORIGINS"
@@ -80,19 +80,6 @@ class ClosedApp:
         if scope["type"] == "http" and scope["method"] not in READING and not _is_json(headers):
             return PlainTextResponse(f"the content must be {JSON}", 415)
         return None
-
-
-def is_this_machine(host: str) -> bool:
-    """Returns whether a Host header names the loopback interface, with whatever port."""
-    try:
-        name = urlsplit(f"//{host}")
-        # An Origin is built from the header: nothing but a name and a port may be in it.
-        if name.netloc != host or "@" in host or name.hostname is None:
-            return False
-        _ = name.port
-        return name.hostname == "localhost" or ipaddress.ip_address(name.hostname).is_loopback
-    except ValueError:
-        return False
 
 
 def origins_in(environment: Mapping[str, str]) -> list[str]:

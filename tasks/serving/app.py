@@ -5,21 +5,25 @@ Started by ``llm4cdsr serve-recs``, or by any ASGI server:
 """
 
 import asyncio
+import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
 from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, UnknownItemError
-from tasks.serving.limits import BodyLimit, Limits, RequestMetrics
+from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
 from tasks.serving.recommender import Recommender, UnknownUserError
+from tasks.serving.service.gate import Gate, hosts_of_environment, token_of_environment
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
+from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
 from tasks.system.dot_env import read_dot_env
 
 Refresh = Callable[[Recommender], Recommender | None]
@@ -33,8 +37,18 @@ def create_app(
     limits: Limits | None = None,
     refresh: Refresh | None = None,
     refresh_seconds: float = 30.0,
+    hosts: Iterable[str] = (),
+    token: str | None = None,
 ) -> FastAPI:
-    """Returns the service over a recommender; `refresh` lets it follow newer releases."""
+    """Returns the service over a recommender.
+
+    Args:
+        recommender: of the release that is served at first.
+        limits: of one request.
+        refresh: lets the service follow newer releases; looked at every `refresh_seconds`.
+        hosts: names, beside addresses, that requests may ask for.
+        token: that requests must show, where there is one.
+    """
     limits = limits or Limits()
     service, registry = Service(recommender, limits), CollectorRegistry()
 
@@ -52,8 +66,17 @@ def create_app(
         summary="Next-item recommendations across domains.",
         lifespan=lifespan,
     )
+    # The last one is the outermost.
     app.add_middleware(BodyLimit, most=limits.max_body_bytes)
+    app.add_middleware(
+        TimeLimit, body_seconds=limits.body_seconds, answer_seconds=limits.answer_seconds
+    )
     app.add_middleware(RequestMetrics, registry=registry)
+    app.add_middleware(WholeSegments)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(Gate, hosts=hosts, token=token)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(400, _answer_unreadable)
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, _answer_with(status))
     add_recommending(app, service)
@@ -66,7 +89,12 @@ def from_environment() -> FastAPI:
     """Returns the service of LLM4CDSR_STORE, following its releases: for ASGI servers."""
     read_dot_env()
     store = os.environ.get("LLM4CDSR_STORE", "artifacts/data")
-    return create_app(Recommender.load(store), refresh=newer_release_of(store))
+    return create_app(
+        Recommender.load(store),
+        refresh=newer_release_of(store),
+        hosts=hosts_of_environment(),
+        token=token_of_environment(),
+    )
 
 
 def newer_release_of(store: str) -> Refresh:
@@ -98,6 +126,20 @@ def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
         return JSONResponse({"detail": str(error.args[0])}, status)
 
     return answer
+
+
+def _answer_invalid(request: Request, error: Exception) -> Response:
+    """What is wrong and where. Not what was sent: NaN and half a character are no JSON."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"loc": fault["loc"], "msg": fault["msg"]} for fault in error.errors()]
+    text = json.dumps({"detail": faults}, allow_nan=False)  # In ASCII, whatever a name holds.
+    return Response(text, 422, media_type="application/json")
+
+
+def _answer_unreadable(request: Request, error: Exception) -> Response:
+    """FastAPI's answer to any failure of its JSON parser that is no plain syntax error."""
+    text = "the body cannot be read: it must be JSON in UTF-8, not nested deeper than a few levels"
+    return JSONResponse({"detail": text}, 422)
 
 
 _STATUS: dict[type[Exception], int] = {

@@ -1,5 +1,6 @@
-"""What a request may cost, and how requests are counted: two ASGI layers around the service."""
+"""What a request may cost, and how requests are counted: ASGI layers around the service."""
 
+import asyncio
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -20,6 +21,8 @@ class Limits(Strict):
     max_history: int = Field(default=500, ge=1, description="Items of a history.")
     max_k: int = Field(default=100, ge=1, description="Items a domain.")
     max_body_bytes: int = Field(default=262_144, ge=1, description="Of a request.")
+    body_seconds: float = Field(default=10, gt=0, description="For a request's body to arrive.")
+    answer_seconds: float = Field(default=60, gt=0, description="For an answer, body included.")
 
 
 class BodyLimit:
@@ -48,6 +51,49 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class TimeLimit:
+    """Ends a request that takes too long: 408 where its body does not arrive, else 503.
+
+    A client that does not read its answer is disconnected.
+    """
+
+    def __init__(self, app: ASGIApp, body_seconds: float, answer_seconds: float) -> None:
+        self._app, self._body, self._answer = app, body_seconds, answer_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = arrived = False
+        body_until = asyncio.get_running_loop().time() + self._body
+
+        async def in_time() -> Message:
+            nonlocal arrived
+            if arrived:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(body_until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the body of the request did not arrive in time") from None
+            arrived = not message.get("more_body", False)
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._answer):
+                await self._app(scope, in_time, noted)
+        except TimeoutError:
+            if begun:
+                raise
+            refusal = {"detail": "the answer took too long; ask for less, or later"}
+            await JSONResponse(refusal, 503)(scope, receive, send)
 
 
 class RequestMetrics:

@@ -17,6 +17,13 @@ from tasks.serving.app import create_app
 from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
 from tasks.serving.served_release import LATEST
+from tasks.serving.service.gate import (
+    TOKEN_VARIABLE,
+    hosts_of_environment,
+    token_of_environment,
+)
+from tasks.serving.service.http_server import server_config
+from tasks.system.host_names import is_this_machine
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -42,6 +49,13 @@ def serve_recs(
     follow_seconds: Annotated[
         float, typer.Option(min=1, help="How often to look for a newer release.")
     ] = 30.0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name that requests may ask for, beside addresses; repeat it. "
+            "LLM4CDSR_SERVE_HOSTS by default."
+        ),
+    ] = None,
     new_items: Annotated[
         Path | None,
         typer.Option(help="File of items that are newer than the model; embedded if not yet."),
@@ -52,10 +66,12 @@ def serve_recs(
 ) -> None:
     """Serve recommendations and a page to try them, until Ctrl-C.
 
-    Follows the store: when a run promotes a newer release, it is served without a restart. There
-    is no login; put it behind your own gateway before others can reach it.
+    Follows the store: when a run promotes a newer release, it is served without a restart. With
+    LLM4CDSR_SERVE_TOKEN set, requests must show it as a bearer token; without it there is no
+    login: put your own gateway in front before others can reach it.
     """
     terminal.show_logs(verbose=False)
+    token = token_of_environment()
     root = store or Settings().store
     add_new = new_items_adder(Store(root), new_items, provider)
     recommender = Recommender.load(root, release)
@@ -73,6 +89,8 @@ def serve_recs(
         Limits(max_history=max_history, max_k=max_k),
         newer if release == LATEST else None,
         follow_seconds,
+        hosts_of_environment() if allowed_host is None else [name.lower() for name in allowed_host],
+        token,
     )
     with socket.create_server((host, port)) as listening:
         name = "localhost" if host == "127.0.0.1" else host
@@ -81,6 +99,9 @@ def serve_recs(
             f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
             soft_wrap=True,
         )
-        uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-        ).run(sockets=[listening])
+        if token is None and not is_this_machine(host):
+            terminal.err.print(
+                f"No {TOKEN_VARIABLE} is set: whoever reaches this address reads histories and "
+                "profiles."
+            )
+        uvicorn.Server(server_config(app)).run(sockets=[listening])

@@ -1,24 +1,28 @@
 """What the service reads and says, as JSON: one model a message."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from artifacts.strict import Strict
+
+DomainName = Annotated[str, Field(max_length=256)]
 
 
 class ItemId(Strict):
     """Names an item; without `domain` only where no other domain has that id."""
 
     item_id: str = Field(min_length=1, max_length=256)
-    domain: str | None = Field(default=None, max_length=256)
+    domain: DomainName | None = None
 
 
 class Ask(Strict):
     """A history, oldest item first, and what is wanted after it."""
 
     history: list[ItemId]
-    domains: list[str] | None = Field(default=None, description="Where to look; all by default.")
+    domains: list[DomainName] | None = Field(
+        default=None, description="Where to look; all by default."
+    )
     k: int = Field(default=10, ge=1, description="Items a domain.")
     exclude_seen: bool = Field(default=True, description="Leave out what is in the history.")
     reasons: int = Field(
@@ -44,14 +48,14 @@ class ShownItem(Strict):
 class ReasonItem(ShownItem):
     """An item of the history; `similarity` is the cosine of the two texts' embeddings."""
 
-    similarity: float
+    similarity: FiniteFloat
 
 
 class RecommendedItem(ShownItem):
     """Rank 1 is best; scores of one domain can be compared with each other."""
 
     rank: int
-    score: float
+    score: FiniteFloat
     reasons: list[ReasonItem] = Field(default_factory=list)
 
 
@@ -63,9 +67,11 @@ class DomainList(Strict):
 
 
 class Recommended(Strict):
-    """`basis` is "popularity" where no item of the history is known; `unknown_items` are those."""
+    """`basis` is "popularity" where no item of the history is known; `unknown_items` are those.
+    `user_id` is whose history it is, None for one that was sent."""
 
     release: str
+    user_id: str | None = None
     basis: Literal["history", "popularity"]
     unknown_items: list[ItemId]
     domains: list[DomainList]
@@ -75,7 +81,7 @@ class Scores(Strict):
     """In the order of the items asked for."""
 
     release: str
-    scores: list[float]
+    scores: list[FiniteFloat]
 
 
 class SimilarItems(Strict):

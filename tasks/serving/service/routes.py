@@ -5,14 +5,18 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import FastAPI, Query
+from fastapi import Path as PathParameter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from pydantic import AfterValidator
 
 from artifacts import columns as col
 from tasks.serving.service.messages import (
     Ask,
+    DomainName,
     FoundItems,
     FoundUsers,
     Health,
@@ -34,14 +38,22 @@ PAGE_FILES = {
 }
 CONTENT_POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 
+
+def _decoded(segment: str) -> str:
+    """Raises ValueError for what is no UTF-8."""
+    return unquote(segment, errors="strict")
+
+
+UserId = Annotated[
+    str,
+    AfterValidator(_decoded),  # `WholeSegments` leaves it as it was sent.
+    PathParameter(description="One segment of the path: percent-encoded, a slash as %2F."),
+]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def add_recommending(app: FastAPI, service: Service) -> None:
-    """Recommendations, scores and similar items.
-
-    Before `add_browsing`: a user's id may hold slashes, so the card's path would take this one too.
-    """
+    """Recommendations, scores and similar items."""
 
     @app.post("/recommendations", response_model=Recommended)
     async def recommend(ask: Ask) -> Response:
@@ -52,11 +64,11 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         history, unknown = service.known(state, ask.history)
         return json_response(await service.recommended(recommender, state, history, unknown, ask))
 
-    @app.get("/users/{user_id:path}/recommendations", response_model=Recommended)
+    @app.get("/users/{user_id}/recommendations", response_model=Recommended)
     async def recommend_user(
-        user_id: str,
+        user_id: UserId,
         k: Annotated[int, Query(ge=1)] = 10,
-        domain: Annotated[list[str] | None, Query()] = None,
+        domain: Annotated[list[DomainName] | None, Query()] = None,
         exclude_seen: bool = True,
         reasons: Annotated[int, Query(ge=0, le=5)] = 0,
     ) -> Response:
@@ -65,7 +77,8 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         state = recommender.state
         ask = Ask(history=[], domains=domain, k=k, exclude_seen=exclude_seen, reasons=reasons)
         history = state.history(recommender.user_index(user_id))
-        return json_response(await service.recommended(recommender, state, history, [], ask))
+        answer = await service.recommended(recommender, state, history, [], ask)
+        return json_response(answer.model_copy(update={"user_id": user_id}))
 
     @app.post("/scores", response_model=Scores)
     def score(ask: ScoreAsk) -> Response:
@@ -118,8 +131,8 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             found = list(islice((user for user in ids if search in user), limit))
         return json_response(FoundUsers(users=found, total=len(ids)))
 
-    @app.get("/users/{user_id:path}", response_model=UserCard)
-    def user(user_id: str) -> Response:
+    @app.get("/users/{user_id}", response_model=UserCard)
+    def user(user_id: UserId) -> Response:
         """A user's events, oldest first, and profile."""
         recommender = service.recommender
         state = recommender.state

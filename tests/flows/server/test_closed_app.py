@@ -21,7 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from flows.server.closed_app import ClosedApp, NotAnOriginError, is_this_machine, origins_in
+from flows.server.closed_app import ClosedApp, NotAnOriginError, origins_in
+from tasks.system.host_names import is_this_machine
 from tests.photographs import browser, log_in, tab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from tasks.serving.service.http_server import ConnectionLimits, server_config
+
 
 @contextmanager
-def running_server(app: FastAPI) -> Iterator[str]:
+def running_server(app: FastAPI, limits: ConnectionLimits | None = None) -> Iterator[str]:
     """Gives the server's URL; it is stopped, and its lifespan ended, on leaving."""
-    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2)
+    config = server_config(app, limits)
+    config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -4,6 +4,7 @@
   "use strict";
   const WAIT_MS = 150; // after the last key of a search
   const NEAR = 0.2; // cosine; what is further explains nothing
+  const TOKEN = "llm4cdsr-token"; // kept until the tab is closed
   const part = (id) => document.getElementById(id);
   let history = [];
   let user = null; // whose history it is, until it is changed
@@ -11,12 +12,14 @@
   let asked = 0; // answers may overtake each other; only the newest counts
 
   async function json(path, body) {
-    const options = body && {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = {
+      ...(body && { "Content-Type": "application/json" }),
+      ...(token && { Authorization: `Bearer ${token}` }),
     };
-    const reply = await fetch(path, options);
+    const sent = body && { method: "POST", body: JSON.stringify(body) };
+    const reply = await fetch(path, { headers, ...sent });
+    if (reply.status === 401) part("login").hidden = false;
     const content = await reply.json();
     if (!reply.ok) throw new Error(typeof content.detail === "string" ? content.detail : reply.statusText);
     return content;
@@ -177,6 +180,12 @@
     } catch (error) {
       say(`No answer: ${error.message}`, true);
     }
+  });
+
+  part("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, part("token").value.trim());
+    location.reload();
   });
 
   async function begin() {
