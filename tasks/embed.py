@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from artifacts import columns as col
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
-from artifacts.ledger.answers import Role, vectors_of
+from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from artifacts.user_error import UserError
@@ -28,6 +28,7 @@ from tasks.llm.answer_all import (
     embedding_keys,
     outcome_of,
 )
+from tasks.llm.answered_vectors import vectors_by_row
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -62,7 +63,7 @@ def embed_items(
     made = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
     if store.find(made) is None:
         with store.create(made) as draft:
-            vectors = _fill_with_domain_means(_scatter(items.height, keyed, answered), status)
+            vectors = _fill_with_domain_means(_vectors(items.height, keyed, answered), status)
             write_item_embeddings(draft.path, vectors, status.drop(col.DOMAIN))
             draft.notes.extend(endpoint.notes)
             draft.counts.update(_counts(status, vectors.shape[1]))
@@ -126,15 +127,13 @@ def _item_status(items: pl.DataFrame, keyed: pl.DataFrame, answered: Answered) -
     )
 
 
-def _scatter(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
-    rows = keyed.join(answered.answers, on=col.KEY, how="inner", maintain_order="left")
-    if rows.is_empty():
+def _vectors(items: int, keyed: pl.DataFrame, answered: Answered) -> np.ndarray:
+    blocks = keyed.select(col.ITEM_INDEX, col.KEY).iter_slices(answered.lookup_rows)
+    vectors, is_embedded = vectors_by_row(answered, blocks, col.ITEM_INDEX, items + 1)
+    if not is_embedded.any():
         raise NothingEmbeddedError(
             f"no item could be embedded: {_reasons(answered.failures[col.REASON])}"
         )
-    embedded = vectors_of(rows)
-    vectors = np.zeros((items + 1, embedded.shape[1]), dtype=np.float32)
-    vectors[rows[col.ITEM_INDEX].to_numpy()] = embedded
     return vectors
 
 

@@ -6,7 +6,9 @@ turned into text (METHOD 7.11).
 """
 
 import time
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -18,17 +20,39 @@ from artifacts import columns as col
 from artifacts.fingerprint import sha256_of
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
-from artifacts.ledger.answers import Role, vectors_of
+from artifacts.kinds.user_profiles import (
+    CUT,
+    FAILURES_FILE,
+    INTEREST,
+    INTERESTS_FILE,
+    PROFILE,
+    PROFILES_FILE,
+    write_profile_vectors,
+)
+from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
+from tasks.frame.row_blocks import RowFile, write_blocks
 from tasks.frame.stage import LlmUsage, StageResult, stage_result
-from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys, outcome_of
+from tasks.llm.answered_vectors import vectors_by_row
 from tasks.llm.client.answer_checks import TOO_LONG
 from tasks.llm.providers.endpoints import Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
+
+SLICE_USERS = 2_048
+"""Users whose prompts are rendered at a time."""
+
+_ROWS = {
+    col.USER_INDEX: pl.Int64,
+    col.CLUSTER: pl.Int32,
+    col.KEY: pl.String,
+    INTEREST: pl.String,
+    PROFILE: pl.String,
+    CUT: pl.Boolean,
+}
 
 
 class ProfileConfig(Strict):
@@ -46,16 +70,6 @@ class ProfileConfig(Strict):
         description="Use the analysis of a user with a single interest as the profile, without "
         "asking for its summary. Saves a call a user; the paper asks.",
     )
-
-
-class Profiled(NamedTuple):
-    """What the stage made, what it cost, how many summaries it did without, and how many texts
-    stayed longer than asked for."""
-
-    profiles: UserProfiles
-    usage: LlmUsage
-    summaries_skipped: int
-    too_long: int
 
 
 @task(name="profile users", task_run_name="profile users", cache_policy=NO_CACHE)
@@ -78,13 +92,13 @@ def profile_users(
     if found := store.find(wanted):
         return stage_result(store, "profile users", found, started, reused=True)
     data = read_dataset(store, dataset)
-    titles = titles_by_interest(data, read_clusters(store, clusters))
-    chosen = titles.join(sampled_users(data, titles, config), on=col.USER_INDEX, how="semi")
-    made = _profile(data, chosen, endpoints, llm, config, store)
-    actual = wanted.model_copy(update={"outcome": outcome_of(made.profiles.failures)})
-    if store.find(actual) is None:
-        with store.create(actual) as draft:
-            _write(draft, made, endpoints)
+    histories = Histories(data, read_clusters(store, clusters), config)
+    with ExitStack() as files:
+        made = _profile(histories, endpoints, llm, config, store, files)
+        actual = wanted.model_copy(update={"outcome": outcome_of(made.failures)})
+        if store.find(actual) is None:
+            with store.create(actual) as draft:
+                _write(draft, data, made, endpoints)
     return stage_result(store, "profile users", actual.ref, started, reused=False, usage=made.usage)
 
 
@@ -108,20 +122,62 @@ def profiles_identity(
     return identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "clusters": clusters})
 
 
+class Histories:
+    """What training may see of the users to profile, a slice of them at a time."""
+
+    def __init__(self, data: Dataset, clusters: pl.DataFrame, config: ProfileConfig) -> None:
+        self._data = data
+        self._described = _described_items(data, clusters)
+        self._chosen = None if config.max_users is None else self._sampled(config)
+
+    @property
+    def users(self) -> int:
+        return self._data.users.height
+
+    def titles(self) -> Iterator[pl.DataFrame]:
+        """Yields ``user_index, cluster, titles`` as `titles_by_interest`, users in their order."""
+        for events in self._slices():
+            titles = _latest_titles(events, self._described)
+            if self._chosen is not None:
+                titles = titles.join(
+                    self._chosen, on=col.USER_INDEX, how="semi", maintain_order="left"
+                )
+            yield titles
+
+    def _slices(self) -> Iterator[pl.DataFrame]:
+        for first in range(0, self.users, SLICE_USERS):
+            yield self._data.train_events(first, min(first + SLICE_USERS, self.users))
+
+    def _sampled(self, config: ProfileConfig) -> pl.DataFrame:
+        found = (
+            events.join(self._described, on=col.ITEM_INDEX, how="semi").select(
+                pl.col(col.USER_INDEX).unique().sort()
+            )
+            for events in self._slices()
+        )
+        nobody = pl.DataFrame(schema={col.USER_INDEX: pl.Int64})
+        return sampled_users(self._data, pl.concat([nobody, *found]), config)
+
+
 def titles_by_interest(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
     """Returns ``user_index, cluster, titles``: the latest distinct titles of each interest.
 
     Only training events count; at most `MAX_TITLES` a cluster, oldest first. Items without a
     title say nothing and are left out.
     """
-    titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE).filter(
-        pl.col(col.TITLE).is_not_null()
-    )
+    return _latest_titles(data.train_events(), _described_items(data, clusters))
+
+
+def _described_items(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
+    """Returns ``item_index, title, cluster`` of the items that have both."""
+    titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE)
     assigned = clusters.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.CLUSTER)
+    return titled.filter(pl.col(col.TITLE).is_not_null()).join(assigned, on=col.ITEM_INDEX)
+
+
+def _latest_titles(events: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
     return (
-        data.train_events()
-        .join(titled, on=col.ITEM_INDEX, maintain_order="left")
-        .join(assigned, on=col.ITEM_INDEX, maintain_order="left")
+        events.join(described, on=col.ITEM_INDEX, maintain_order="left")
         .group_by(col.USER_INDEX, col.CLUSTER, maintain_order=True)
         .agg(_latest_distinct(pl.col(col.TITLE)).alias("titles"))
         .sort(col.USER_INDEX, col.CLUSTER)
@@ -142,52 +198,131 @@ def sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) ->
     return users[draw.arg_sort()[: config.max_users].to_list()]
 
 
+@dataclass
+class _Profiled:
+    """What the stage made, and what it cost."""
+
+    interests: RowFile
+    profiles: RowFile
+    vectors: np.ndarray
+    has_profile: np.ndarray
+    failures: pl.DataFrame
+    usage: LlmUsage
+    summaries_skipped: int
+    cut_by_length: int
+    too_long: int
+
+
 def _profile(
-    data: Dataset,
-    titles: pl.DataFrame,
+    histories: Histories,
     endpoints: Endpoints,
     llm: LlmConfig,
     config: ProfileConfig,
     store: Store,
-) -> Profiled:
-    analyze = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
-    asked = chat_keys(analyze, endpoints.chat, llm.chat.analyze_tokens)
-    limits = (llm.chat.analyze_tokens, llm.chat.analyze_words)
-    partial = answer_all("analyze interests", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
-    interests = _answered_text(
-        titles.select(col.USER_INDEX, col.CLUSTER).hstack(asked.select(col.KEY)),
-        partial.answers,
-        INTEREST,
-    )
-
-    alone = _alone_in_their_interest(interests, titles, config)
-    rest = interests.join(alone, on=col.USER_INDEX, how="anti", maintain_order="left")
-    by_user = rest.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
-    summarize = [summarize_prompt(row, llm.language) for row in by_user[INTEREST].to_list()]
-    asked = chat_keys(summarize, endpoints.chat, llm.chat.summarize_tokens)
-    limits = (llm.chat.summarize_tokens, llm.chat.summarize_words)
-    summary = answer_all("summarize users", Role.CHAT, asked, endpoints.chat, llm, store, *limits)
-    summarized = _answered_text(
-        by_user.select(col.USER_INDEX).hstack(asked.select(col.KEY)), summary.answers, PROFILE
-    )
-    profiles = pl.concat([summarized, alone]).sort(col.USER_INDEX)
-
-    keyed = embedding_keys(profiles[PROFILE].to_list(), endpoints.embedding)
-    embedded = answer_all("embed profiles", Role.EMBEDDING, keyed, endpoints.embedding, llm, store)
-    placed = profiles.select(col.USER_INDEX).hstack(keyed.select(col.KEY))
-    vectors, has_profile = _scatter(data.users.height, placed, embedded.answers)
-    made = UserProfiles(
-        profiles=data.users.select(col.USER_INDEX, col.USER_ID).join(
-            profiles, on=col.USER_INDEX, how="inner"
-        ),
-        interests=interests,
-        failures=pl.concat([partial.failures, summary.failures, embedded.failures]),
+    files: ExitStack,
+) -> _Profiled:
+    """Asks for interests, then for summaries, then for vectors. Rows between them wait on disk."""
+    plan = _Plan(endpoints, llm, config, store, files)
+    chat, limits = endpoints.chat, llm.chat
+    most = (limits.analyze_tokens, limits.analyze_words)
+    asked = plan.analyses(histories)
+    partial = answer_all("analyze interests", Role.CHAT, asked, chat, llm, store, *most)
+    most = (limits.summarize_tokens, limits.summarize_words)
+    asked = plan.summaries(partial)
+    summary = answer_all("summarize users", Role.CHAT, asked, chat, llm, store, *most)
+    asked = plan.embeddings(summary)
+    embedded = answer_all("embed profiles", Role.EMBEDDING, asked, endpoints.embedding, llm, store)
+    placed = plan.embedded.blocks(embedded.lookup_rows)
+    vectors, has_profile = vectors_by_row(embedded, placed, col.USER_INDEX, histories.users)
+    return _Profiled(
+        interests=plan.interests,
+        profiles=plan.profiles,
         vectors=vectors,
         has_profile=has_profile,
+        failures=pl.concat([partial.failures, summary.failures, embedded.failures]),
+        usage=partial.usage + summary.usage + embedded.usage,
+        summaries_skipped=plan.skipped,
+        cut_by_length=plan.cut,
+        too_long=len(plan.too_long),
     )
-    usage = partial.usage + summary.usage + embedded.usage
-    too_long = sum(_too_long(answered.answers) for answered in (partial, summary))
-    return Profiled(made, usage, alone.height, too_long)
+
+
+class _Plan:
+    """The prompts of the three questions, rendered while earlier ones are being answered.
+
+    Of all that grows with the users, only rows on disk are kept; users are in their order in each.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        llm: LlmConfig,
+        config: ProfileConfig,
+        store: Store,
+        files: ExitStack,
+    ) -> None:
+        self._endpoints, self._llm, self._config = endpoints, llm, config
+        folder = store.workspace("spool")
+
+        def rows(*columns: str) -> RowFile:
+            return files.enter_context(
+                RowFile(pl.Schema({name: _ROWS[name] for name in columns}), folder)
+            )
+
+        self._analyzed = rows(col.USER_INDEX, col.CLUSTER, col.KEY)
+        self._summarized = rows(col.USER_INDEX, col.KEY, PROFILE, CUT)
+        self.interests = rows(col.USER_INDEX, col.CLUSTER, INTEREST, CUT)
+        self.profiles = rows(col.USER_INDEX, PROFILE, CUT)
+        self.embedded = rows(col.USER_INDEX, col.KEY)
+        self.skipped, self.cut = 0, 0
+        self.too_long: set[str] = set()
+
+    def analyses(self, histories: Histories) -> Iterator[pl.DataFrame]:
+        chat, tokens = self._endpoints.chat, self._llm.chat.analyze_tokens
+        for titles in histories.titles():
+            listed = titles["titles"].to_list()
+            keyed = chat_keys(
+                [analyze_prompt(row, self._llm.language) for row in listed], chat, tokens
+            )
+            self._analyzed.append(titles.with_columns(keyed[col.KEY]))
+            yield keyed
+
+    def summaries(self, partial: Answered) -> Iterator[pl.DataFrame]:
+        chat, tokens = self._endpoints.chat, self._llm.chat.summarize_tokens
+        for asked in self._analyzed.blocks(partial.lookup_rows):
+            interests = self._texts(asked, partial, INTEREST)
+            self.interests.append(interests)
+            alone = _alone_in_their_interest(interests, asked, self._config)
+            self.skipped += alone.height
+            rest = interests.join(alone, on=col.USER_INDEX, how="anti", maintain_order="left")
+            by_user = rest.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
+            placed = [pl.DataFrame(schema=self._summarized.schema), alone]
+            for users in by_user.iter_slices(SLICE_USERS):
+                listed = users[INTEREST].to_list()
+                keyed = chat_keys(
+                    [summarize_prompt(row, self._llm.language) for row in listed], chat, tokens
+                )
+                placed.append(users.select(col.USER_INDEX).with_columns(keyed[col.KEY]))
+                yield keyed
+            self._summarized.append(pl.concat(placed, how="diagonal").sort(col.USER_INDEX))
+
+    def embeddings(self, summary: Answered) -> Iterator[pl.DataFrame]:
+        for asked in self._summarized.blocks(summary.lookup_rows):
+            summarized = asked.filter(pl.col(col.KEY).is_not_null())
+            texts = self._texts(summarized.select(col.USER_INDEX, col.KEY), summary, PROFILE)
+            alone = asked.filter(pl.col(col.KEY).is_null()).select(texts.columns)
+            profiles = pl.concat([texts, alone]).sort(col.USER_INDEX)
+            self.profiles.append(profiles)
+            self.cut += int(profiles[CUT].sum())
+            for users in profiles.iter_slices(SLICE_USERS):
+                keyed = embedding_keys(users[PROFILE].to_list(), self._endpoints.embedding)
+                self.embedded.append(users.with_columns(keyed[col.KEY]))
+                yield keyed
+
+    def _texts(self, asked: pl.DataFrame, answered: Answered, name: str) -> pl.DataFrame:
+        answers = answered.answers_to(asked[col.KEY])
+        self.too_long.update(answers.filter(pl.col("finish_reason") == TOO_LONG)[col.KEY])
+        return _answered_text(asked, answers, name)
 
 
 def _alone_in_their_interest(
@@ -216,37 +351,29 @@ def _answered_text(asked: pl.DataFrame, answers: pl.DataFrame, name: str) -> pl.
     )
 
 
-def _too_long(answers: pl.DataFrame) -> int:
-    return answers.filter(pl.col("finish_reason") == TOO_LONG).height
-
-
-def _scatter(
-    users: int, placed: pl.DataFrame, answers: pl.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
-    rows = placed.join(answers, on=col.KEY, how="inner", maintain_order="left")
-    has_profile = np.zeros(users, dtype=bool)
-    if rows.is_empty():
-        return np.zeros((users, 0), np.float32), has_profile
-    embedded = vectors_of(rows)
-    vectors = np.zeros((users, embedded.shape[1]), np.float32)
-    index = rows[col.USER_INDEX].to_numpy()
-    vectors[index] = embedded
-    has_profile[index] = True
-    return vectors, has_profile
-
-
-def _write(draft: Draft, profiled: Profiled, endpoints: Endpoints) -> None:
-    made = profiled.profiles
-    write_user_profiles(draft.path, made)
+def _write(draft: Draft, data: Dataset, made: _Profiled, endpoints: Endpoints) -> None:
+    user_index = data.users.schema[col.USER_INDEX]
+    columns = pl.Schema(
+        {col.USER_INDEX: user_index, col.USER_ID: pl.String, PROFILE: pl.String, CUT: pl.Boolean}
+    )
+    named = (
+        users.with_columns(data.users[col.USER_ID].gather(users[col.USER_INDEX]))
+        for users in made.profiles.blocks(SLICE_USERS)
+    )
+    write_blocks(draft.path / PROFILES_FILE, named, columns)
+    interests = made.interests.blocks(SLICE_USERS)
+    write_blocks(draft.path / INTERESTS_FILE, interests, made.interests.schema)
+    made.failures.write_parquet(draft.path / FAILURES_FILE)
+    write_profile_vectors(draft.path, made.vectors, made.has_profile)
     draft.notes.extend(endpoints.chat.notes)
     draft.counts.update(
         {
             "users": len(made.has_profile),
             "with_profile": int(made.has_profile.sum()),
             "interests": made.interests.height,
-            "cut_by_length": int(made.profiles[CUT].sum()),
-            "too_long": profiled.too_long,
+            "cut_by_length": made.cut_by_length,
+            "too_long": made.too_long,
             "failed": made.failures.height,
-            "summaries_skipped": profiled.summaries_skipped,
+            "summaries_skipped": made.summaries_skipped,
         }
     )

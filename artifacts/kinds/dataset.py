@@ -80,19 +80,24 @@ class Dataset:
         active[self.user_of_event, self.domain_of_event] = True
         return active
 
-    def train_events(self) -> pl.DataFrame:
+    def train_events(self, first: int = 0, end: int | None = None) -> pl.DataFrame:
         """Returns the only events that prompts, clusters and training may see (METHOD 3).
 
-        Columns ``user_index, item_index, timestamp``, each user's rows in time order.
+        Columns ``user_index, item_index, timestamp``, each user's rows in time order; of the users
+        ``first .. end - 1``, of all without an ``end``.
         """
+        offsets = self.offsets[first : None if end is None else end + 1]
+        rows = slice(offsets[0], offsets[-1])
         events = pl.DataFrame(
             {
-                col.USER_INDEX: self.user_of_event,
-                col.ITEM_INDEX: self.item_indices,
-                col.TIMESTAMP: self.timestamps,
+                col.USER_INDEX: np.repeat(
+                    np.arange(first, first + len(offsets) - 1), np.diff(offsets)
+                ),
+                col.ITEM_INDEX: self.item_indices[rows],
+                col.TIMESTAMP: self.timestamps[rows],
             }
         )
-        return events.filter(pl.Series(self.splits == Split.TRAIN))
+        return events.filter(pl.Series(self.splits[rows] == Split.TRAIN))
 
 
 def write_dataset(

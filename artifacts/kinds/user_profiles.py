@@ -14,10 +14,10 @@ INTEREST = "interest"
 PROFILE = "profile"
 CUT = "cut"
 
-_PROFILES_FILE = "profiles.parquet"
-_INTERESTS_FILE = "interests.parquet"
-_FAILURES_FILE = "failures.parquet"
-_VECTORS_FILE = "vectors.safetensors"
+PROFILES_FILE = "profiles.parquet"
+INTERESTS_FILE = "interests.parquet"
+FAILURES_FILE = "failures.parquet"
+VECTORS_FILE = "vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,31 @@ class UserProfiles:
 
 def write_user_profiles(folder: Path, made: UserProfiles) -> None:
     """Writes all parts of the artifact."""
-    made.profiles.write_parquet(folder / _PROFILES_FILE)
-    made.interests.write_parquet(folder / _INTERESTS_FILE)
-    made.failures.write_parquet(folder / _FAILURES_FILE)
-    arrays = {"vectors": made.vectors, "has_profile": made.has_profile}
-    write_arrays(folder / _VECTORS_FILE, arrays)
+    made.profiles.write_parquet(folder / PROFILES_FILE)
+    made.interests.write_parquet(folder / INTERESTS_FILE)
+    made.failures.write_parquet(folder / FAILURES_FILE)
+    write_profile_vectors(folder, made.vectors, made.has_profile)
+
+
+def write_profile_vectors(folder: Path, vectors: np.ndarray, has_profile: np.ndarray) -> None:
+    """Writes the part that training reads."""
+    write_arrays(folder / VECTORS_FILE, {"vectors": vectors, "has_profile": has_profile})
+
+
+def read_profile_vectors(store: Store, ref: ArtifactRef) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ``vectors`` and ``has_profile`` without the texts; raises `ArtifactMissingError`."""
+    arrays = read_arrays(store.path(ref) / VECTORS_FILE)
+    return arrays["vectors"], arrays["has_profile"]
 
 
 def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
     """Raises `ArtifactMissingError`."""
     folder = store.path(ref)
-    arrays = read_arrays(folder / _VECTORS_FILE)
+    arrays = read_arrays(folder / VECTORS_FILE)
     return UserProfiles(
-        profiles=pl.read_parquet(folder / _PROFILES_FILE, glob=False),
-        interests=pl.read_parquet(folder / _INTERESTS_FILE, glob=False),
-        failures=pl.read_parquet(folder / _FAILURES_FILE, glob=False),
+        profiles=pl.read_parquet(folder / PROFILES_FILE, glob=False),
+        interests=pl.read_parquet(folder / INTERESTS_FILE, glob=False),
+        failures=pl.read_parquet(folder / FAILURES_FILE, glob=False),
         vectors=arrays["vectors"],
         has_profile=arrays["has_profile"],
     )

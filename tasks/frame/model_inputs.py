@@ -4,7 +4,7 @@ import numpy as np
 
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_tables import read_item_tables
-from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.sequences import Sequences
@@ -35,7 +35,5 @@ def load_tables(store: Store, tables: ArtifactRef) -> ItemTables:
 
 def load_profiles(store: Store, profiles: ArtifactRef) -> UserProfiles | None:
     """Returns the embedded profiles, or None where no user has one."""
-    stored = read_user_profiles(store, profiles)
-    if not stored.has_profile.any():
-        return None
-    return UserProfiles(stored.vectors, stored.has_profile)
+    vectors, has_profile = read_profile_vectors(store, profiles)
+    return UserProfiles(vectors, has_profile) if has_profile.any() else None

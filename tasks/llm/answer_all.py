@@ -8,8 +8,9 @@ for the answers that were in flight.
 
 import json
 import logging
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,12 +25,13 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
+from tasks.frame.row_blocks import regrouped
 from tasks.frame.stage import LlmUsage
 from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint
-from tasks.llm.settings.batch_config import BatchConfig, refuse_budget_in_batches
+from tasks.llm.settings.batch_config import refuse_budget_in_batches
 from tasks.llm.settings.budget import BudgetReachedError, Cost
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.settings.request_fields import chat_fields
@@ -38,6 +40,12 @@ from tasks.llm.shards.shard import Limits, ShardOutcome
 PIECE_ROWS = 65_536
 """Prompts that are looked up, spooled and asked together: what memory a stage needs for them
 does not grow with their number."""
+
+PIECES_OF_SHARDS = 8
+"""Shards that a piece holds at least, so that several run at once however large they are."""
+
+LOOKUPS = 32
+"""Times that a stage's answers are looked up at most; each time as many rows are in memory."""
 
 FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 
@@ -60,20 +68,33 @@ class Answered:
     keys: KeysMet
     failures: pl.DataFrame
     usage: LlmUsage
+    lengths: set[int] = field(default_factory=set)
+    """Bytes of the vectors that were looked up."""
 
     @cached_property
     def answers(self) -> pl.DataFrame:
-        """One row a key that has an answer (`ANSWER_SCHEMA`), read when first asked for.
+        """One row a key that has an answer (`ANSWER_SCHEMA`), read when first asked for."""
+        return self.answers_to(self.keys.series())
+
+    @property
+    def lookup_rows(self) -> int:
+        """How many answers are best looked up at a time: each look goes through the whole ledger,
+        so there are at most `LOOKUPS` of them, or as few as blocks of `PIECE_ROWS` need."""
+        return max(PIECE_ROWS, len(self.keys) // LOOKUPS)
+
+    def answers_to(self, keys: pl.Series) -> pl.DataFrame:
+        """Returns the answers to some of the keys, one row a key that has one.
 
         Raises:
             MixedVectorsError: they came from different models of one name.
         """
-        found = self.ledger.answers(self.keys.series())
-        if (lengths := found["vector"].bin.size().drop_nulls().unique()).len() > 1:
+        found = self.ledger.answers(keys)
+        self.lengths.update(found["vector"].bin.size().drop_nulls().unique())
+        if len(self.lengths) > 1:
             raise MixedVectorsError(
-                f"the ledger has vectors of {sorted(lengths // 4)} numbers for one model's name, "
-                f"so more than one model answers to it; mend that, delete {self.ledger.folder} "
-                "and run again"
+                f"the ledger has vectors of {sorted(length // 4 for length in self.lengths)} "
+                "numbers for one model's name, so more than one model answers to it; mend that, "
+                f"delete {self.ledger.folder} and run again"
             )
         return found
 
@@ -143,8 +164,8 @@ def answer_all(
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)
-    with ExitStack() as connections:
-        for piece in _pieces(prompts, config.batch):
+    with ExitStack() as connections, closing(_pieces(prompts, config)) as pieces:
+        for piece in pieces:
             fresh = tally.count(piece)
             try:
                 asked, outcomes = ask_in_turns(
@@ -155,7 +176,8 @@ def answer_all(
                 raise type(error)(f"{label}: {error}. {spent}") from None
             tally.add(asked, outcomes)
             _stop_over_budget(label, tally, endpoint)
-    failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row")
+    # In one order, in whichever the answers came.
+    failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row").sort(col.KEY)
     _refuse_too_many(label, failures, len(tally.keys), config)
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
@@ -211,13 +233,24 @@ class _Tally:
 
 
 def _pieces(
-    prompts: pl.DataFrame | Iterable[pl.DataFrame], batch: BatchConfig | None
-) -> Iterable[pl.DataFrame]:
-    """Batches are waited for up to a day, so as many as may wait at once are one piece."""
-    if batch is not None and not isinstance(prompts, pl.DataFrame):
-        prompts = pl.concat(prompts)
-    rows = PIECE_ROWS if batch is None else batch.max_lines * batch.in_flight
-    return prompts.iter_slices(rows) if isinstance(prompts, pl.DataFrame) else prompts
+    prompts: pl.DataFrame | Iterable[pl.DataFrame], config: LlmConfig
+) -> Generator[pl.DataFrame]:
+    """Pieces of which each keeps all shards busy; the next one is planned while one is asked.
+
+    Batches are waited for up to a day, so as many as may wait at once are one piece.
+    """
+    batch = config.batch
+    several = PIECES_OF_SHARDS * config.shard_size
+    rows = max(PIECE_ROWS, several) if batch is None else batch.max_lines * batch.in_flight
+    if isinstance(prompts, pl.DataFrame):
+        yield from prompts.iter_slices(rows)
+        return
+    pieces = regrouped(prompts, rows)
+    with ThreadPoolExecutor(1, thread_name_prefix="planning") as planning:
+        coming = planning.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = planning.submit(next, pieces, None)
+            yield piece
 
 
 def _spent(ledger: Ledger, prompts: pl.DataFrame, endpoint: Endpoint) -> str:
