@@ -42,12 +42,12 @@ def bare_app() -> FastAPI:
     """A service that does nothing but read the same request and answer."""
     app = FastAPI()
 
-    class Answer(BaseModel):
+    class TimedReply(BaseModel):
         length: int
 
     @app.post("/recommendations")
-    async def answer(ask: Ask) -> Answer:
-        return Answer(length=len(ask.history))
+    async def answer(ask: Ask) -> TimedReply:
+        return TimedReply(length=len(ask.history))
 
     return app
 

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from artifacts.store import Store  # noqa: E402
-from flows.server.machine import Machine, Service  # noqa: E402
+from flows.server.machine import Machine, MachineProcess  # noqa: E402
 from tests.fakes import CHAT, FaultyServer  # noqa: E402
 
 PATIENCE_SECONDS = 900.0
@@ -63,7 +63,7 @@ class OperatedMachine:
     def kill(self, name: str, *, with_children: bool) -> None:
         """Ends the ``server`` or the ``worker`` with ``kill -9``, or with all that it started."""
         path = Machine(self.store).folder / f"{name}.json"
-        process = Service.model_validate_json(path.read_bytes()).pid
+        process = MachineProcess.model_validate_json(path.read_bytes()).pid
         for each in (process, *(_descendants(process) if with_children else ())):
             os.kill(each, signal.SIGKILL)
 

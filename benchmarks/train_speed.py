@@ -26,7 +26,7 @@ from artifacts.kinds.dataset import read_dataset
 from artifacts.store import Store
 from model.config import load_preset
 from model.data.sequences import TEST
-from model.data.tables import UserProfiles
+from model.data.tables import ProfileVectors
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.ranking import rank_all
 from model.training.processes import alone
@@ -105,9 +105,9 @@ def main(
     tell(figures, json_file)
 
 
-def _profiles(users: int, width: int) -> UserProfiles:
+def _profiles(users: int, width: int) -> ProfileVectors:
     vectors = np.random.default_rng(0).normal(size=(users, width)).astype(np.float32)
-    return UserProfiles(vectors, np.ones(users, bool))
+    return ProfileVectors(vectors, np.ones(users, bool))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.config import TriThreadConfig
-from model.data.tables import UserProfiles
+from model.data.tables import ProfileVectors
 from model.scoring.ranking import NanScoreError
 from model.training.trainer import DivergedError, NothingToLearnError
 from tasks.ablation.differences import Inputs, differences
@@ -117,7 +117,7 @@ def _measured(sample: Sample, inputs: Inputs, seed: int, device: str, draft: Dra
         return nothing
 
 
-def _of_sample(profiles: UserProfiles | None, sample: Sample) -> UserProfiles | None:
+def _of_sample(profiles: ProfileVectors | None, sample: Sample) -> ProfileVectors | None:
     if profiles is None or not np.any(profiles.has_profile[sample.users]):
         return None
-    return UserProfiles(profiles.vectors[sample.users], profiles.has_profile[sample.users])
+    return ProfileVectors(profiles.vectors[sample.users], profiles.has_profile[sample.users])

@@ -61,7 +61,7 @@ class PromotionConfig(Strict):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GateComparison:
     """NDCG@10 of both; None where there is nothing to compare. ``basis`` says what was asked."""
 
     served: float | None
@@ -83,9 +83,9 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
     serving = serving_release(store)
     parts = parts_of(store, candidate)
     if serving is None:
-        comparison = Comparison(None, None, "nothing was served before")
+        comparison = GateComparison(None, None, "nothing was served before")
     elif serving == candidate:
-        comparison = Comparison(None, None, "the same release as the one in use")
+        comparison = GateComparison(None, None, "the same release as the one in use")
     else:
         comparison = compare(store, serving, parts, config.max_events)
     counts = store.manifest(parts["recommendations"]).counts
@@ -93,27 +93,29 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
     return judge(comparison, user_coverage(store, parts), config, broken)
 
 
-def compare(store: Store, serving: ArtifactRef, candidate: Parts, max_events: int) -> Comparison:
+def compare(
+    store: Store, serving: ArtifactRef, candidate: Parts, max_events: int
+) -> GateComparison:
     """Compares a candidate's parts with the release in use, on the soundest basis there is."""
     try:
         served = parts_of(store, serving)
         old, new = _validation_figures(store, served, candidate)
     except ArtifactError as error:
-        return Comparison(None, None, f"the served release cannot be read ({error.args[0]})")
+        return GateComparison(None, None, f"the served release cannot be read ({error.args[0]})")
     if served["dataset"] == candidate["dataset"] and old is not None and new is not None:
-        return Comparison(old, new, "validation events of one split")
+        return GateComparison(old, new, "validation events of one split")
     try:
         found = rematch(store, served, candidate, max_events)
     except CatalogueMismatchError as error:
-        return Comparison(None, None, f"not compared: {error}")
+        return GateComparison(None, None, f"not compared: {error}")
     except NotComparableError as error:
         return _recorded(old, new, str(error))
     basis = f"both models on {found.targets:,} {found.split} events that neither trained on"
-    return Comparison(found.served, found.candidate, basis)
+    return GateComparison(found.served, found.candidate, basis)
 
 
 def judge(
-    comparison: Comparison,
+    comparison: GateComparison,
     coverage: float,
     config: PromotionConfig,
     broken_guards: tuple[str, ...] = (),
@@ -149,10 +151,10 @@ def user_coverage(store: Store, parts: Parts) -> float:
     return table[col.USER_ID].n_unique() / users if users else 0.0
 
 
-def _recorded(old: float | None, new: float | None, why_not_asked: str) -> Comparison:
+def _recorded(old: float | None, new: float | None, why_not_asked: str) -> GateComparison:
     if old is None or new is None:
-        return Comparison(None, None, f"not compared: {why_not_asked}")
-    return Comparison(old, new, f"recorded figures of different events: {why_not_asked}")
+        return GateComparison(None, None, f"not compared: {why_not_asked}")
+    return GateComparison(old, new, f"recorded figures of different events: {why_not_asked}")
 
 
 def _validation_figures(

@@ -34,9 +34,9 @@ from tasks.reporting.content import (
     DatasetFacts,
     DomainFacts,
     DroppedRows,
-    LlmUsage,
     ReportContent,
     StageTiming,
+    StageUsage,
 )
 from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
 from tasks.reporting.intervals import held_out, metric_intervals
@@ -158,8 +158,8 @@ def _settings(store: Store, sources: ReportSources) -> tuple[tuple[str, str], ..
     return tuple(found)
 
 
-def _usage(stage: StageResult) -> LlmUsage:
-    return LlmUsage(
+def _usage(stage: StageResult) -> StageUsage:
+    return StageUsage(
         stage=stage.stage,
         requests=stage.usage.requests,
         reused=stage.usage.reused,

@@ -32,7 +32,7 @@ _KEY_FORM = r"^[0-9a-f]{64}$"
 
 
 @dataclass
-class Verdict:
+class LedgerCheck:
     """What was found; ``trouble`` and ``traces`` are sentences for a person."""
 
     answers: int = 0
@@ -46,9 +46,9 @@ class Verdict:
     stale: list[Path] = field(default_factory=list)
 
 
-def verify(ledger: Ledger) -> Verdict:
+def verify(ledger: Ledger) -> LedgerCheck:
     """Reads everything: pages against their checksums, answers, keys, journals."""
-    verdict = Verdict()
+    verdict = LedgerCheck()
     with ledger.reading():
         for part in ledger.parts():
             _check_part(part, ledger.role, verdict)
@@ -76,7 +76,7 @@ def repeated_keys(ledger: Ledger) -> Iterator[pl.DataFrame]:
             yield counted.collect(engine="streaming")
 
 
-def _check_part(part: Path, role: Role, verdict: Verdict) -> None:
+def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
     try:
         for rows in read_batches(part):
             verdict.answers += rows.height
@@ -112,7 +112,7 @@ def _is_vector(vector: bytes | None) -> bool:
     return bool(np.isfinite(numbers).all() and numbers.any())
 
 
-def _check_questions(ledger: Ledger, verdict: Verdict) -> None:
+def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
     """A key that is not the hash of its question would give someone another one's answer."""
     for path in sorted(ledger.folder.glob("questions-*.parquet")):
         try:
@@ -140,7 +140,7 @@ def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
         yield key, answer_key(model, json.loads(parameters), asked)
 
 
-def _check_journals(ledger: Ledger, verdict: Verdict) -> None:
+def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
     for path in sorted(ledger.folder.glob("journal-*.jsonl")):
         with if_abandoned(path) as is_left:
             if not is_left:
@@ -161,7 +161,7 @@ def _check_journals(ledger: Ledger, verdict: Verdict) -> None:
         )
 
 
-def _check_leftovers(ledger: Ledger, verdict: Verdict) -> None:
+def _check_leftovers(ledger: Ledger, verdict: LedgerCheck) -> None:
     """Only old ones: a young one may be under somebody's pen."""
     young = time.time() - STALE_SECONDS
     for path in sorted([*ledger.folder.glob("*.tmp"), *ledger.folder.glob("*.new")]):

@@ -13,16 +13,16 @@ from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.frame.stage import LlmUsage, StageResult
 
 
-class DomainFacts(Strict):
+class DomainSummary(Strict):
     users: int
     items: int
     events: int
 
 
-class DatasetFacts(Strict):
+class DatasetSummary(Strict):
     """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
 
-    domains: dict[str, DomainFacts]
+    domains: dict[str, DomainSummary]
     users: int
     items: int
     events: int
@@ -71,7 +71,7 @@ class RunSummary(Strict):
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
 
-    dataset: DatasetFacts | None
+    dataset: DatasetSummary | None
     llm: LlmFacts
     metrics: QuotedFigures
     first_in_domain: QuotedFigures
@@ -107,12 +107,12 @@ def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> 
     return path.resolve()
 
 
-def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetFacts:
+def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetSummary:
     ingested = stages["ingest"]
     data = read_dataset(store, ingested.ref)
     active = data.in_domain()
     embedded = stages.get("embed items")
-    return DatasetFacts(
+    return DatasetSummary(
         domains=_by_domain(data, active),
         users=len(data.users),
         items=len(data.items),
@@ -130,11 +130,11 @@ def _ablation(store: Store, stages: dict[str, StageResult]) -> list[AblationDiff
     return [AblationDifference.model_validate(row) for row in rows.iter_rows(named=True)]
 
 
-def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainFacts]:
+def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainSummary]:
     items = np.diff(data.domain_starts)
     events = np.bincount(data.domain_of_event, minlength=len(data.domains))
     return {
-        name: DomainFacts(
+        name: DomainSummary(
             users=int(active[:, number].sum()),
             items=int(items[number]),
             events=int(events[number]),

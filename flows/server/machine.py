@@ -59,7 +59,7 @@ class MachineError(RuntimeError):
     """The server, the worker or a deployment did not come up; the message names the log."""
 
 
-class Service(Strict):
+class MachineProcess(Strict):
     """A process of ours. ``started`` is its start in clock ticks since boot (proc(5)); ``port``
     and ``dumps`` are the machine's, None in a record of before they were kept. ``closed``: a
     server that asks for the credential."""
@@ -100,12 +100,12 @@ class Machine:
     def credential(self) -> str:
         return kept_credential(self.login_file)
 
-    def running(self) -> dict[str, Service]:
+    def running(self) -> dict[str, MachineProcess]:
         """Returns our processes that are alive, by name."""
         found = {name: self._read(name) for name in SERVICES}
         return {name: service for name, service in found.items() if service and _is_alive(service)}
 
-    def remembered(self) -> Service | None:
+    def remembered(self) -> MachineProcess | None:
         """Returns what was started here last and not stopped by `stop`, alive or dead."""
         found = (self._read(name) for name in SERVICES)
         return next((service for service in found if service), None)
@@ -177,7 +177,7 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # It stays when the terminal closes.
             )
-        service = Service(
+        service = MachineProcess(
             pid=process.pid,
             started=_start_of(process.pid) or 0,
             log=str(log),
@@ -282,12 +282,12 @@ class Machine:
             f"the Prefect server did not start; mend what {log} says and repeat the command"
         )
 
-    def _read(self, name: str) -> Service | None:
+    def _read(self, name: str) -> MachineProcess | None:
         path = self.folder / f"{name}.json"
-        return Service.model_validate_json(path.read_bytes()) if path.exists() else None
+        return MachineProcess.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def _is_alive(service: Service) -> bool:
+def _is_alive(service: MachineProcess) -> bool:
     return _start_of(service.pid) == service.started
 
 
@@ -301,7 +301,7 @@ def _start_of(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def _end(service: Service) -> None:
+def _end(service: MachineProcess) -> None:
     os.killpg(service.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while _is_alive(service) and time.monotonic() < deadline:

@@ -39,7 +39,7 @@ class ItemTables:
 
 
 @dataclass(frozen=True)
-class UserProfiles:
+class ProfileVectors:
     """Embedded summaries of users, by user index; rows without a profile are ignored (METHOD 3)."""
 
     vectors: NDArray[np.float32]  # (U, m)

@@ -16,7 +16,7 @@ from model.config import TrainConfig
 from model.data.batches import CrossDomainBatch, DomainQueries, moved
 from model.data.negatives import UnseenItems, draw_pairs
 from model.data.sequences import Sequences
-from model.data.tables import UserProfiles
+from model.data.tables import ProfileVectors
 from model.network.tri_thread import ItemRows, TriThread
 from model.training.losses import (
     binary_loss,
@@ -55,7 +55,7 @@ class Objective:
         model: TriThread,
         training: Sequences,
         config: TrainConfig,
-        profiles: UserProfiles | None = None,
+        profiles: ProfileVectors | None = None,
         team: Team | None = None,
     ) -> None:
         self.model, self.training, self.config = model, training, config
@@ -238,7 +238,7 @@ class Objective:
         return torch.stack(losses).mean()
 
     def _alignment(
-        self, profiles: UserProfiles, users: Tensor, last: list[Tensor], whole: int
+        self, profiles: ProfileVectors, users: Tensor, last: list[Tensor], whole: int
     ) -> Tensor:
         """Profiles against last global states (B, H), the mean over members and passes.
 

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.config import ModelInputError, TriThreadConfig
 from model.data.batches import batch_count, bucketed_users
 from model.data.sequences import VALIDATION, IntArray, Sequences
-from model.data.tables import ItemTables, UserProfiles
+from model.data.tables import ItemTables, ProfileVectors
 from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
 from model.scoring.new_items import with_unmet_items
@@ -67,7 +67,7 @@ def fit(
     sequences: Sequences,
     tables: ItemTables,
     config: TriThreadConfig,
-    profiles: UserProfiles | None = None,
+    profiles: ProfileVectors | None = None,
     checkpoint_folder: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     team: Team | None = None,
@@ -136,7 +136,7 @@ class _Run:
         sequences: Sequences,
         tables: ItemTables,
         config: TriThreadConfig,
-        profiles: UserProfiles | None,
+        profiles: ProfileVectors | None,
         team: Team,
         compiled: bool = False,
         phase: Phase = "search",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from artifacts.kinds.ablation import ABLATION_SCHEMA, ALL_EVENTS, FEWEST
 from model.config import TriThreadConfig
 from model.data.sequences import COLD_TEST, TEST
-from model.data.tables import ItemTables, UserProfiles
+from model.data.tables import ItemTables, ProfileVectors
 from model.network.tri_thread import TriThread
 from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
@@ -46,7 +46,7 @@ class Inputs:
     """What one variant of the model is fitted on."""
 
     tables: ItemTables
-    profiles: UserProfiles | None
+    profiles: ProfileVectors | None
     config: TriThreadConfig
 
 
@@ -121,7 +121,7 @@ def _gains_of(model: TriThread, sample: Sample) -> Gains:
 
 
 def _measured_rows(
-    sample: Sample, profiles: UserProfiles | None
+    sample: Sample, profiles: ProfileVectors | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks over the held-out events and over the users new to a domain."""
     asked = sample.sequences.prefixes_of_split(TEST).users

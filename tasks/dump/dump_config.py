@@ -28,7 +28,7 @@ class Ties(StrEnum):
     SHUFFLE = "shuffle"
 
 
-class Catalogue(StrEnum):
+class CatalogueScope(StrEnum):
     """Which items can be recommended."""
 
     ALL = "all"
@@ -176,8 +176,8 @@ class DumpConfig(Strict):
         description="Keep events of items with at least this many events (>=). With the catalogue "
         "'all' such items stay in it: they can be recommended by their text.",
     )
-    catalogue: Catalogue = Field(
-        default=Catalogue.ALL,
+    catalogue: CatalogueScope = Field(
+        default=CatalogueScope.ALL,
         description="'all' described items can be recommended, or only those 'bought' in an event "
         "that is kept.",
     )

@@ -22,7 +22,7 @@ from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.times import SECOND, TimeField
 from tasks.dump.files import UnreadableDumpError
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
-from tasks.dump.reading import Kind, Reading, Rows, SourceReader, usable_rows
+from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
 from tasks.frame.progress import LOG_EVERY_SECONDS, logger
 
@@ -53,7 +53,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     domains: Counter[str] = Counter()
     for source in config.files:
         reader = _reader(source)
-        found, of_source = reader.read(_fields(), _OnePass(reader, config, numbers))
+        found, of_source = reader.read(_fields(), _EventPass(reader, config, numbers))
         reader.refuse_nothing_usable(of_source.accounts, sum(found.domains.values()))
         quarantine.absorb(found.quarantine)
         domains += found.domains
@@ -68,7 +68,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
 
 
 @dataclass
-class _Found:
+class _FoundEvents:
     quarantine: Quarantine = field(default_factory=Quarantine)
     domains: Counter[str] = field(default_factory=Counter)
 
@@ -77,7 +77,7 @@ def _reader(source: Source) -> SourceReader:
     needed = [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]
     if source.domain is None:
         needed.append(col.DOMAIN)
-    kind = Kind(
+    kind = SourceKind(
         holds="interactions",
         open_table=partial(open_interactions, form=source.form),
         names={**INTERACTION_NAMES[source.form], **source.columns},
@@ -92,7 +92,7 @@ def _fields() -> dict[str, FieldReader]:
     return {**{name: IdField(name) for name in ids}, col.TIMESTAMP: TimeField()}
 
 
-class _OnePass:
+class _EventPass:
     """Takes all batches of a source; called again, it forgets those of the pass before."""
 
     def __init__(self, reader: SourceReader, config: DumpConfig, numbers: EventNumbers) -> None:
@@ -102,9 +102,9 @@ class _OnePass:
         self._start = numbers.mark()
         self._latest = int((datetime.now(UTC) + timedelta(days=1)).timestamp()) * SECOND
 
-    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _Found:
+    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundEvents:
         self._numbers.go_back(self._start)
-        found = _Found()
+        found = _FoundEvents()
         times = fields[col.TIMESTAMP]
         assert isinstance(times, TimeField)
         rows_read, shown_at = 0, monotonic()

@@ -13,7 +13,7 @@ from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.item_texts import ListField, TextField
 from tasks.dump.fields.prices import PriceField
 from tasks.dump.forms import ITEM_NAMES, open_items
-from tasks.dump.reading import Kind, Reading, Rows, SourceReader, usable_rows
+from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import SOURCE, Quarantine, parted
 
 ITEM_SCHEMA: dict[str, pl.DataType] = {
@@ -68,7 +68,7 @@ def read_items(
             continue
         reader = _reader(source)
         first = len(told.accounts)
-        found, of_source = reader.read(item_fields(), _OnePass(reader, config, only, first))
+        found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
         reader.refuse_nothing_usable(of_source.accounts, found.usable)
         quarantine.absorb(found.quarantine)
         told.add(of_source)
@@ -104,14 +104,14 @@ def item_rows(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass
-class _Found:
+class _FoundItems:
     quarantine: Quarantine = field(default_factory=Quarantine)
     parts: list[pl.DataFrame] = field(default_factory=list)
     keys: list[pl.DataFrame] = field(default_factory=list)
     usable: int = 0
 
 
-class _OnePass:
+class _ItemPass:
     """Takes all batches of a source; ``first`` is the place of its first account."""
 
     def __init__(
@@ -122,8 +122,8 @@ class _OnePass:
         self._only = only
         self._first = first
 
-    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _Found:
-        found, places = _Found(), {}
+    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundItems:
+        found, places = _FoundItems(), {}
         for batch in batches:
             place = places.setdefault(id(batch.account), self._first + len(places))
             name = self._reader.name_of(batch.account)
@@ -162,7 +162,7 @@ _RULES: Mapping[str, pl.Expr] = {
 
 def _reader(source: Source) -> SourceReader:
     assert source.items is not None
-    kind = Kind(
+    kind = SourceKind(
         holds="items",
         open_table=partial(open_items, form=source.form),
         names={**ITEM_NAMES[source.form], **source.columns},

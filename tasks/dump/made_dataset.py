@@ -17,7 +17,7 @@ from artifacts.store import Draft
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
 from tasks.dump.column_names import require_named
-from tasks.dump.dump_config import ITEM_KEY, Catalogue, DumpConfig, Source
+from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig, Source
 from tasks.dump.event_sieve import Sieve, sifted
 from tasks.dump.events import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.fields.times import SECOND
@@ -146,7 +146,7 @@ def _kept(
 def _items(
     dump: DumpConfig, quarantine: Quarantine, bought: pl.DataFrame, previous: Dataset | None
 ) -> tuple[pl.DataFrame, ReadItems, ItemMatch]:
-    only = bought if dump.catalogue is Catalogue.BOUGHT else None
+    only = bought if dump.catalogue is CatalogueScope.BOUGHT else None
     read = read_items(dump, quarantine, only)
     items, keys = read.items, read.described
     if previous is not None:

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
-from tasks.dump.dump_config import Catalogue, LeaveOneOut, Protocol, Repeats, Source, Ties
+from tasks.dump.dump_config import CatalogueScope, LeaveOneOut, Protocol, Repeats, Source, Ties
 from tasks.dump.forms import Form
 
 PRESETS = Path(__file__).parent / "datasets"
@@ -66,7 +66,7 @@ class DatasetPreset(Strict):
     until: date | None = None
     user_core: int = Field(default=1, ge=1)
     item_core: int = Field(default=1, ge=1)
-    catalogue: Catalogue = Catalogue.ALL
+    catalogue: CatalogueScope = CatalogueScope.ALL
     repeats: Repeats = Repeats.KEEP
     ties: Ties | None = None
     split: Protocol = LeaveOneOut()

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Kind:
+class SourceKind:
     """What the files of a source hold: ``interactions`` or ``items``.
 
     ``names``: the files' columns to ours. ``needed`` must be there, ``wanted`` may.
@@ -79,7 +79,7 @@ class _Opened:
 class SourceReader:
     """The files of one source that hold one kind of rows."""
 
-    def __init__(self, source: Source, paths: Paths, kind: Kind) -> None:
+    def __init__(self, source: Source, paths: Paths, kind: SourceKind) -> None:
         self.kind = kind
         self.path = _shown(paths)
         self._domain = source.domain
@@ -197,7 +197,7 @@ def usable_rows(
     return usable
 
 
-def _opened(file: SourceFile, kind: Kind) -> _Opened:
+def _opened(file: SourceFile, kind: SourceKind) -> _Opened:
     table = kind.open_table(file.path)
     if file.partition:
         table = PartitionedTable(table, file.partition)

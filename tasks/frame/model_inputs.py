@@ -8,7 +8,7 @@ from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.sequences import Sequences
-from model.data.tables import ItemTables, UserProfiles
+from model.data.tables import ItemTables, ProfileVectors
 
 
 def sequences_of(data: Dataset) -> Sequences:
@@ -33,7 +33,7 @@ def load_tables(store: Store, tables: ArtifactRef) -> ItemTables:
     return ItemTables(stored.global_table, stored.local_table)
 
 
-def load_profiles(store: Store, profiles: ArtifactRef) -> UserProfiles | None:
+def load_profiles(store: Store, profiles: ArtifactRef) -> ProfileVectors | None:
     """Returns the embedded profiles, or None where no user has one."""
     vectors, has_profile = read_profile_vectors(store, profiles)
-    return UserProfiles(vectors, has_profile) if has_profile.any() else None
+    return ProfileVectors(vectors, has_profile) if has_profile.any() else None

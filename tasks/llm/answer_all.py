@@ -35,7 +35,7 @@ from tasks.llm.settings.batch_config import refuse_budget_in_batches
 from tasks.llm.settings.budget import BudgetReachedError, Cost
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.settings.request_fields import chat_fields
-from tasks.llm.shards.shard import Limits, ShardOutcome
+from tasks.llm.shards.shard import AnswerLimits, ShardOutcome
 
 PIECE_ROWS = 65_536
 """Prompts that are looked up, spooled and asked together: what memory a stage needs for them
@@ -147,13 +147,13 @@ def answer_all(
         # Who asks is imported when something is missing: an unchanged run asks nobody.
         if role is Role.EMBEDDING and tally.width is None:
             tally.width = ledger.width(tally.recent)
-        limits = Limits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
+        limits = AnswerLimits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
         if config.batch is not None:
-            from tasks.llm.batches.batch_files import Asked
+            from tasks.llm.batches.batch_files import BatchHeader
             from tasks.llm.batches.batch_run import ask_in_batches
 
             log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
-            same = Asked(role, *question)
+            same = BatchHeader(role, *question)
             return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
         from tasks.llm.batches.batch_folders import refuse_to_pay_twice
         from tasks.llm.shards.shard_run import ask_in_shards, connected

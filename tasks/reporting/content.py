@@ -61,7 +61,7 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class LlmUsage:
+class StageUsage:
     """Language model traffic of one stage.
 
     `requests` were sent in this run, `reused` came from the ledger at no cost, `failed` got no
@@ -306,7 +306,7 @@ class ReportContent:
     embedding_model: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     dataset: DatasetFacts | None = None
-    llm_usage: tuple[LlmUsage, ...] = ()
+    llm_usage: tuple[StageUsage, ...] = ()
     learning_curve: pl.DataFrame | None = None
     metrics: pl.DataFrame | None = None
     held_out: HeldOut | None = None

@@ -7,7 +7,7 @@ baseline is said to lie behind.
 from dataclasses import dataclass
 
 from model.scoring.measurable import LEAST_CANDIDATES
-from tasks.reporting.content import HeldOut, LlmUsage, ReportContent
+from tasks.reporting.content import HeldOut, ReportContent, StageUsage
 from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
 
@@ -64,11 +64,11 @@ def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[Key
     return numbers
 
 
-def total_usage(usage: tuple[LlmUsage, ...]) -> LlmUsage | None:
+def total_usage(usage: tuple[StageUsage, ...]) -> StageUsage | None:
     """Return the sum over all stages, or None where no stage used a language model."""
     if not usage:
         return None
-    return LlmUsage(
+    return StageUsage(
         stage="all stages",
         requests=sum(row.requests for row in usage),
         reused=sum(row.reused for row in usage),

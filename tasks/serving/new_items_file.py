@@ -11,7 +11,7 @@ from tasks.dump.dump_config import ITEM_KEY, Source
 from tasks.dump.fields.field import Fields
 from tasks.dump.forms import Form, open_items
 from tasks.dump.items import ITEM_SCHEMA, item_fields, item_rows
-from tasks.dump.reading import Kind, Rows, SourceReader
+from tasks.dump.reading import Rows, SourceKind, SourceReader
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -22,7 +22,9 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
     Raises:
         UnreadableDumpError: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
     """
-    kind = Kind("items", partial(open_items, form=Form.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA))
+    kind = SourceKind(
+        "items", partial(open_items, form=Form.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA)
+    )
     reader = SourceReader(Source(interactions=path, items=path), path, kind)
     (rows, broken), told = reader.read(item_fields(), _taken)
     named = rows.drop_nulls([col.ITEM_ID, col.DOMAIN])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig, TrainConfig, TriThreadConfig
 from model.data.sequences import Sequences, sequences_from_lists
-from model.data.tables import ItemTables, UserProfiles
+from model.data.tables import ItemTables, ProfileVectors
 from model.network.tri_thread import TriThread
 
 HIDDEN, WIDTH, PROFILE_WIDTH = 8, 13, 10
@@ -22,7 +22,7 @@ HIDDEN, WIDTH, PROFILE_WIDTH = 8, 13, 10
 class Shop:
     sequences: Sequences
     tables: ItemTables
-    profiles: UserProfiles
+    profiles: ProfileVectors
 
     def config(
         self,
@@ -60,7 +60,7 @@ def small_shop(domain_sizes: tuple[int, ...] = (7, 11), users: int = 23, longest
     has_profile = rng.random(users) < 0.6
     vectors = rng.normal(size=(users, PROFILE_WIDTH)).astype(np.float32)
     vectors[~has_profile] = np.nan
-    return Shop(sequences, tables, UserProfiles(vectors, has_profile))
+    return Shop(sequences, tables, ProfileVectors(vectors, has_profile))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from model.network.tri_thread import TriThread
 from tasks.frame.model_inputs import load_tables
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
-from tasks.promote import Comparison, PromotionConfig, compare, judge, judge_release
+from tasks.promote import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
@@ -120,20 +120,20 @@ def serve(store: Store, parts: Parts) -> ArtifactRef:
 def test_a_model_may_be_worse_by_the_margin_and_no_more(
     served: float, candidate: float, promoted: bool
 ) -> None:
-    verdict = judge(Comparison(served, candidate, "one split"), 1.0, GATE)
+    verdict = judge(GateComparison(served, candidate, "one split"), 1.0, GATE)
     assert verdict.promoted is promoted
     if not promoted:
         assert "0.1790 against 0.2000" in verdict.summary
 
 
 def test_too_few_users_with_recommendations_hold_a_model_back() -> None:
-    better = Comparison(0.1, 0.2, "one split")
+    better = GateComparison(0.1, 0.2, "one split")
     assert judge(better, 0.8, GATE).promoted
     assert "79.0% of the users" in judge(better, 0.79, GATE).summary
 
 
 def test_an_open_gate_promotes_and_still_tells_what_was_found() -> None:
-    verdict = judge(Comparison(0.2, 0.1, "one split"), 0.0, PromotionConfig(gate=False))
+    verdict = judge(GateComparison(0.2, 0.1, "one split"), 0.0, PromotionConfig(gate=False))
     assert verdict.promoted
     assert len(verdict.reasons) == 2
 

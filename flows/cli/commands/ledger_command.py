@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from artifacts.ledger.answers import MODEL, Role
-from artifacts.ledger.check import Verdict, verify
+from artifacts.ledger.check import LedgerCheck, verify
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.export import CUT, FIRST, LAST, LedgerStats, export, stats_of
 from artifacts.ledger.ledger import Ledger
@@ -141,7 +141,7 @@ def _stats_table(ledger: Ledger, found: LedgerStats) -> Table:
     return table
 
 
-def _print_verdict(ledger: Ledger, verdict: Verdict) -> None:
+def _print_verdict(ledger: Ledger, verdict: LedgerCheck) -> None:
     terminal.out.print(
         f"{ledger.role}: {verdict.answers:,} answers in {len(ledger.parts()):,} parts, "
         f"{verdict.questions:,} questions checked against their keys"

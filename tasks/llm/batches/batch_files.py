@@ -36,7 +36,7 @@ logger = logging.getLogger("llm4cdsr")
 
 
 @dataclass(frozen=True)
-class Again:
+class RetryLater:
     """A prompt that failed in a way that passes; ``reason`` counts when it is the last try."""
 
     key: str
@@ -44,7 +44,7 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BatchHeader:
     """What is the same in all lines of a file. ``parameters`` as in the ledger's key."""
 
     role: Role
@@ -74,7 +74,7 @@ class _ResultLine(_Loose):
 
 
 def chunks_of(
-    prompts: pl.DataFrame, asked: Asked, max_lines: int, max_bytes: int
+    prompts: pl.DataFrame, asked: BatchHeader, max_lines: int, max_bytes: int
 ) -> Iterator[list[bytes]]:
     """Yields the lines of each file: as many prompts as its two limits allow."""
     lines: list[bytes] = []
@@ -96,7 +96,9 @@ def keys_in(requests: Path) -> list[str]:
         return [json.loads(line)["custom_id"] for line in file]
 
 
-def results_in(path: Path, role: Role, expected: VectorWidth) -> Iterator[Answer | Failure | Again]:
+def results_in(
+    path: Path, role: Role, expected: VectorWidth
+) -> Iterator[Answer | Failure | RetryLater]:
     """Yields what became of each prompt of an output or error file.
 
     A line that names no prompt is passed over: whose it was then counts as not answered.
@@ -111,7 +113,7 @@ def results_in(path: Path, role: Role, expected: VectorWidth) -> Iterator[Answer
             yield _result_of(result, role, expected)
 
 
-def _request_line(key: str, prompt: str, asked: Asked) -> bytes:
+def _request_line(key: str, prompt: str, asked: BatchHeader) -> bytes:
     content: dict[str, JsonValue]
     if asked.role is Role.CHAT:
         content = json.loads(prompt)
@@ -127,27 +129,29 @@ def _request_line(key: str, prompt: str, asked: Asked) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def _result_of(result: _ResultLine, role: Role, expected: VectorWidth) -> Answer | Failure | Again:
+def _result_of(
+    result: _ResultLine, role: Role, expected: VectorWidth
+) -> Answer | Failure | RetryLater:
     key, response = result.custom_id, result.response
     if response is None or response.status_code != 200:
         return _fault(key, response, result.error)
     if error := error_in(response.body):
-        return Again(key, one_line(error.words, REASON_CHARACTERS))
+        return RetryLater(key, one_line(error.words, REASON_CHARACTERS))
     try:
         if role is Role.CHAT:
             return checked_text(key, response.body)
         (found,) = checked_vectors([key], response.body, expected)
     except BadAnswerError as error:
-        again = Again if error.may_pass else Failure
+        again = RetryLater if error.may_pass else Failure
         return again(key, one_line(str(error), REASON_CHARACTERS))
-    return found if isinstance(found, Answer) else Again(*found)
+    return found if isinstance(found, Answer) else RetryLater(*found)
 
 
-def _fault(key: str, response: _Response | None, error: _Error | None) -> Failure | Again:
+def _fault(key: str, response: _Response | None, error: _Error | None) -> Failure | RetryLater:
     said = _words(response, error)
     status = response.status_code if response else None
     passing = status in _PASSING_STATUS or (error is not None and error.code in _PASSING_CODES)
-    return Again(key, said) if passing else Failure(key, said)
+    return RetryLater(key, said) if passing else Failure(key, said)
 
 
 def _words(response: _Response | None, error: _Error | None) -> str:

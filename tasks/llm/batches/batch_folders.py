@@ -19,11 +19,11 @@ from artifacts.ledger.ledger import Ledger, aged_name
 from artifacts.ownership import locked
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
-from tasks.llm.batches.batch_files import Again, Asked, keys_in, results_in
+from tasks.llm.batches.batch_files import BatchHeader, RetryLater, keys_in, results_in
 from tasks.llm.client.answer_checks import marked
 from tasks.llm.client.jobs import Failure
 from tasks.llm.client.vector_checks import VectorWidth
-from tasks.llm.shards.shard import Limits
+from tasks.llm.shards.shard import AnswerLimits
 
 REQUESTS = "requests.jsonl"
 JOURNAL_ANSWERS = 2_000
@@ -54,7 +54,7 @@ class Collected:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     failures: list[Failure] = field(default_factory=list)
-    again: list[Again] = field(default_factory=list)
+    again: list[RetryLater] = field(default_factory=list)
 
 
 class BatchFolder:
@@ -164,7 +164,11 @@ def _asking(
 
 
 def collect(
-    ledger: Ledger, folder: BatchFolder, asked: Asked, outputs: Iterable[Path], limits: Limits
+    ledger: Ledger,
+    folder: BatchFolder,
+    asked: BatchHeader,
+    outputs: Iterable[Path],
+    limits: AnswerLimits,
 ) -> Collected:
     """Keeps what files of results hold; a key that they lack is to be asked again.
 
@@ -189,15 +193,15 @@ def collect(
                 found.completion_tokens += result.completion_tokens
             case Failure():
                 found.failures.append(result)
-            case Again():
+            case RetryLater():
                 found.again.append(result)
-    found.again += [Again(key, "the batch came back without it") for key in sorted(open_keys)]
+    found.again += [RetryLater(key, "the batch came back without it") for key in sorted(open_keys)]
     return found
 
 
 def _journaled(
-    ledger: Ledger, model: str, results: Iterator[Answer | Failure | Again]
-) -> Iterator[Answer | Failure | Again]:
+    ledger: Ledger, model: str, results: Iterator[Answer | Failure | RetryLater]
+) -> Iterator[Answer | Failure | RetryLater]:
     """Passes results on; answers are on disk, in parts of a bounded size, when it ends."""
     result = next(results, None)
     while result is not None:

@@ -14,7 +14,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.ledger.ledger import Ledger
 from tasks.frame import progress
-from tasks.llm.batches.batch_files import Again, Asked, chunks_of
+from tasks.llm.batches.batch_files import BatchHeader, RetryLater, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchFolder,
     BatchRecord,
@@ -30,7 +30,7 @@ from tasks.llm.client.jobs import Failure
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind, BatchStart
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
-from tasks.llm.shards.shard import Limits, ShardOutcome
+from tasks.llm.shards.shard import AnswerLimits, ShardOutcome
 
 Collect = Callable[[list[BatchFolder]], Collected]
 
@@ -39,9 +39,9 @@ def ask_in_batches(
     label: str,
     ledger: Ledger,
     prompts: pl.DataFrame,
-    asked: Asked,
+    asked: BatchHeader,
     config: BatchConfig,
-    limits: Limits,
+    limits: AnswerLimits,
     endpoint: Endpoint,
     log: Path,
 ) -> ShardOutcome:
@@ -94,7 +94,7 @@ def _outcome(found: Collected, asked: int, endpoint: Endpoint, batch: BatchConfi
 def _round(
     ledger: Ledger,
     prompts: pl.DataFrame,
-    asked: Asked,
+    asked: BatchHeader,
     config: BatchConfig,
     base_url: str | None,
     finish: Collect,
@@ -121,9 +121,9 @@ def _round(
 
 def _api_asker(
     ledger: Ledger,
-    asked: Asked,
+    asked: BatchHeader,
     config: BatchConfig,
-    limits: Limits,
+    limits: AnswerLimits,
     spec: EndpointSpec,
     stack: ExitStack,
     bar: progress.Progress,
@@ -152,9 +152,9 @@ def _api_asker(
 
 def _vllm_asker(
     ledger: Ledger,
-    asked: Asked,
+    asked: BatchHeader,
     start: BatchStart,
-    limits: Limits,
+    limits: AnswerLimits,
     log: Path,
     bar: progress.Progress,
 ) -> tuple[str | None, Collect]:
@@ -186,6 +186,6 @@ def _add(total: Collected, found: Collected) -> None:
     total.again += found.again
 
 
-def _with_keys(prompts: pl.DataFrame, those: Iterable[Again | Failure]) -> pl.DataFrame:
+def _with_keys(prompts: pl.DataFrame, those: Iterable[RetryLater | Failure]) -> pl.DataFrame:
     keys = pl.DataFrame({col.KEY: [each.key for each in those]}, schema={col.KEY: pl.String})
     return prompts.join(keys, on=col.KEY, how="semi", maintain_order="left")

@@ -17,7 +17,7 @@ import openai
 from openai.types import Batch
 
 from prompts.render import one_line
-from tasks.llm.batches.batch_files import ROUTES, Asked
+from tasks.llm.batches.batch_files import ROUTES, BatchHeader
 from tasks.llm.batches.batch_folders import BatchFolder
 from tasks.llm.client.fault_kinds import REASON_CHARACTERS
 from tasks.llm.client.refusals import EndpointRefusedError
@@ -45,7 +45,7 @@ class BatchRefusedError(RuntimeError):
 class BatchApi:
     """The Batch API of one endpoint."""
 
-    def __init__(self, client: openai.OpenAI, asked: Asked, config: BatchConfig) -> None:
+    def __init__(self, client: openai.OpenAI, asked: BatchHeader, config: BatchConfig) -> None:
         self._client = client
         self._asked = asked
         self._config = config

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from artifacts.ledger.answers import Role
-from tasks.llm.batches.batch_files import Asked
+from tasks.llm.batches.batch_files import BatchHeader
 from tasks.llm.batches.batch_folders import BatchFolder
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig, BatchStart
@@ -27,7 +27,7 @@ def vllm_results(folder: BatchFolder) -> Path:
     return folder.path / "0.results.jsonl"
 
 
-def vllm_batch_start(asked: Asked, config: BatchConfig) -> BatchStart:
+def vllm_batch_start(asked: BatchHeader, config: BatchConfig) -> BatchStart:
     """Returns how the configured command answers for a role's model; prompts name it as the
     ledger's keys do."""
     is_chat = asked.role is Role.CHAT
@@ -37,7 +37,7 @@ def vllm_batch_start(asked: Asked, config: BatchConfig) -> BatchStart:
     return BatchStart([*config.vllm_command, *model, *further], os.environ)
 
 
-def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: Asked, log: Path) -> None:
+def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: BatchHeader, log: Path) -> None:
     """Waits until the results of a folder are written; the process ends with us, also by a kill.
 
     Raises:

@@ -23,16 +23,16 @@ OPTIONAL = frozenset({"temperature", "encoding_format", "dimensions"})
 logger = logging.getLogger("llm4cdsr")
 
 
-class Change(NamedTuple):
+class RequestChange(NamedTuple):
     """One departure from the usual request: a field, and how it is written instead."""
 
     field: str
     how: str
 
 
-RENAMED = Change(MAX_TOKENS, f"written as {MAX_COMPLETION_TOKENS}")
-NO_SYSTEM = Change(SYSTEM, "put before the first message of the user")
-TEXT_INPUT = Change("input", "one text a request, not in a list")
+RENAMED = RequestChange(MAX_TOKENS, f"written as {MAX_COMPLETION_TOKENS}")
+NO_SYSTEM = RequestChange(SYSTEM, "put before the first message of the user")
+TEXT_INPUT = RequestChange("input", "one text a request, not in a list")
 
 
 class Dialect:
@@ -43,13 +43,13 @@ class Dialect:
     """
 
     def __init__(self) -> None:
-        self.changes: frozenset[Change] = frozenset()
+        self.changes: frozenset[RequestChange] = frozenset()
         self.batch_limit: int | None = None
         self.long_bytes: int | None = None
         self.is_proven = False
         self._hints = 0
 
-    def learn(self, changes: Collection[Change], model: str) -> None:
+    def learn(self, changes: Collection[RequestChange], model: str) -> None:
         """Keeps what made a request succeed."""
         for change in changes:
             if change not in self.changes:
@@ -69,7 +69,7 @@ class Dialect:
             self.batch_limit = texts
 
 
-def change_for(field: str, fixed: Collection[str], texts: int) -> Change | None:
+def change_for(field: str, fixed: Collection[str], texts: int) -> RequestChange | None:
     """Returns how a refused field may be written instead; None where there is no way.
 
     ``fixed``: fields that were configured, which are not left out.
@@ -81,11 +81,11 @@ def change_for(field: str, fixed: Collection[str], texts: int) -> Change | None:
     if field == "input":
         return TEXT_INPUT if texts == 1 else None
     if field in OPTIONAL and (field == "dimensions" or field not in fixed):
-        return Change(field, "left out")
+        return RequestChange(field, "left out")
     return None
 
 
-def written(body: Body, changes: Collection[Change]) -> Body:
+def written(body: Body, changes: Collection[RequestChange]) -> Body:
     """Returns a request's body with the changes made."""
     if not changes:
         return body

@@ -27,7 +27,7 @@ SYSTEM = "system"
 """Stands for the role of the first message among the fields that a server may refuse."""
 
 
-class Kind(Enum):
+class FaultKind(Enum):
     """Whose fault it is, and so what helps."""
 
     PROMPT = "refused"
@@ -47,13 +47,17 @@ class Kind(Enum):
     NO_API = "has no API at this URL"
 
 
-REFUSALS = frozenset({Kind.KEY, Kind.FORBIDDEN, Kind.CREDIT, Kind.MODEL, Kind.NO_API})
+REFUSALS = frozenset(
+    {FaultKind.KEY, FaultKind.FORBIDDEN, FaultKind.CREDIT, FaultKind.MODEL, FaultKind.NO_API}
+)
 """Every other prompt would meet these too."""
 
-DOUBTFUL = frozenset({Kind.FORBIDDEN, Kind.NO_API})
+DOUBTFUL = frozenset({FaultKind.FORBIDDEN, FaultKind.NO_API})
 """Of a server that has answered before, these may be about one prompt: a firewall reads along."""
 
-PASSING = frozenset({Kind.BUSY, Kind.SERVER, Kind.TIMEOUT, Kind.CUT, Kind.UNREACHABLE})
+PASSING = frozenset(
+    {FaultKind.BUSY, FaultKind.SERVER, FaultKind.TIMEOUT, FaultKind.CUT, FaultKind.UNREACHABLE}
+)
 """The same request may succeed later."""
 
 
@@ -66,7 +70,7 @@ class Fault:
     ``of_all``: every text of the batch alike, so that no single one is to blame.
     """
 
-    kind: Kind
+    kind: FaultKind
     words: str
     retry_after: float | None = None
     field: str | None = None
@@ -112,9 +116,9 @@ def fault_of(reply: HttpReply, error: ServerError, sent: Sent) -> Fault:
     said = " ".join((error.words[:READ_CHARACTERS], *error.names)).lower()
     seconds = seconds_of(reply.retry_after)
     kind, field, limit = _kind(status, said, error, sent)
-    if kind is Kind.SERVER and seconds is not None:
-        kind = Kind.BUSY  # It lives, and says when to come back.
-    may_pass = kind in PASSING or kind is Kind.BAD_ANSWER
+    if kind is FaultKind.SERVER and seconds is not None:
+        kind = FaultKind.BUSY  # It lives, and says when to come back.
+    may_pass = kind in PASSING or kind is FaultKind.BAD_ANSWER
     words = one_line(words, REASON_CHARACTERS)
     return Fault(kind, words, seconds, field, limit, may_pass)
 
@@ -143,60 +147,60 @@ def _meant(status: int, error: ServerError) -> int | None:
 
 def _kind(
     status: int | None, said: str, error: ServerError, sent: Sent
-) -> tuple[Kind, str | None, int | None]:
+) -> tuple[FaultKind, str | None, int | None]:
     if status == 402 or (status not in (401, 404) and phrases.CREDIT.search(said)):
-        return Kind.CREDIT, None, None
+        return FaultKind.CREDIT, None, None
     if status == 429:
         is_too_large = phrases.TOO_LARGE_FOR_RATE.search(said)
-        return (Kind.TOO_LONG if is_too_large else Kind.BUSY), None, None
+        return (FaultKind.TOO_LONG if is_too_large else FaultKind.BUSY), None, None
     if status not in (401, 403, 408, 409, 425, 502, 503, 504):
         is_too_long = phrases.TOO_LONG.search(said) and not phrases.FIELD_BY_CODE.search(said)
         if not is_too_long and (field := _refused_field(said, error.field, sent)):
-            return Kind.FIELD, field, None
+            return FaultKind.FIELD, field, None
         if is_too_long:
-            return Kind.TOO_LONG, None, None
+            return FaultKind.TOO_LONG, None, None
         if sent.texts > 1 and (status == 413 or phrases.BATCH.search(said)):
-            return Kind.BATCH, None, _limit_in(said, sent.texts)
+            return FaultKind.BATCH, None, _limit_in(said, sent.texts)
         if status == 413:
-            return Kind.TOO_LONG, None, None
+            return FaultKind.TOO_LONG, None, None
     return _kind_of_status(status, said), None, None
 
 
-def _kind_of_status(status: int | None, said: str) -> Kind:
+def _kind_of_status(status: int | None, said: str) -> FaultKind:
     match status:
         case 401:
-            return Kind.KEY
+            return FaultKind.KEY
         case 403:
-            return Kind.PROMPT if phrases.MODERATED.search(said) else Kind.FORBIDDEN
+            return FaultKind.PROMPT if phrases.MODERATED.search(said) else FaultKind.FORBIDDEN
         case 404 | 410:
             is_route = phrases.ROUTE.search(said) and not phrases.MODEL.search(said)
-            return Kind.NO_API if is_route else Kind.MODEL
+            return FaultKind.NO_API if is_route else FaultKind.MODEL
         case 405 | 501:
-            return Kind.NO_API
+            return FaultKind.NO_API
         case 400 | 422 if phrases.KEY.search(said):
-            return Kind.KEY
+            return FaultKind.KEY
         case 400 | 422 if phrases.MODEL.search(said):
-            return Kind.MODEL
+            return FaultKind.MODEL
         case 408 | 409 | 425:
-            return Kind.SERVER
+            return FaultKind.SERVER
         case None:
             return _kind_of_words(said)
         case _ if status >= 500:
-            return Kind.SERVER
+            return FaultKind.SERVER
         case _:
-            return Kind.PROMPT
+            return FaultKind.PROMPT
 
 
-def _kind_of_words(said: str) -> Kind:
+def _kind_of_words(said: str) -> FaultKind:
     """Of an error that comes without any status."""
     for phrase, kind in (
-        (phrases.KEY, Kind.KEY),
-        (phrases.MODEL, Kind.MODEL),
-        (phrases.RATE, Kind.BUSY),
+        (phrases.KEY, FaultKind.KEY),
+        (phrases.MODEL, FaultKind.MODEL),
+        (phrases.RATE, FaultKind.BUSY),
     ):
         if phrase.search(said):
             return kind
-    return Kind.BAD_ANSWER
+    return FaultKind.BAD_ANSWER
 
 
 def _refused_field(said: str, named: str | None, sent: Sent) -> str | None:
@@ -232,7 +236,7 @@ def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
         found = "an empty body" if not text else f"malformed answer: {error}"
         if text.startswith("data:"):
             found = "the server streams although it was asked not to"
-        return Fault(Kind.BAD_ANSWER, one_line(found, REASON_CHARACTERS))
+        return Fault(FaultKind.BAD_ANSWER, one_line(found, REASON_CHARACTERS))
     if not is_page:
         return fault_of(reply, ServerError(text or "an empty body", None, (), None), sent)
     title = _TITLE.search(text)
@@ -240,7 +244,7 @@ def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
     if reply.status in (429, 413) or reply.status >= 500:
         return fault_of(reply, ServerError(words, None, (), None), sent)
     said = one_line(f"HTTP {reply.status}: {words}", REASON_CHARACTERS)
-    return Fault(Kind.NO_API, said)
+    return Fault(FaultKind.NO_API, said)
 
 
 _ALWAYS_SENT = frozenset({"model", "messages", "input"})

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from artifacts.ledger.answers import Answer, Role
 from prompts.render import ChatPrompt, Message
 from tasks.llm.client.answer_checks import TOO_LONG, checked_text, is_within, marked, words_in
-from tasks.llm.client.dialect import Body, Change
+from tasks.llm.client.dialect import Body, RequestChange
 from tasks.llm.client.fault_kinds import SYSTEM, Sent
 from tasks.llm.client.vector_checks import BadVector, VectorWidth, checked_vectors
 from tasks.llm.settings.budget import tokens_at_most
@@ -99,7 +99,7 @@ class Job(ABC):
     """
 
     origin: Origin
-    changes: frozenset[Change] = frozenset()
+    changes: frozenset[RequestChange] = frozenset()
     failed: int = 0
     bad: int = 0
     busy: int = 0

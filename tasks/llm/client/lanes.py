@@ -21,7 +21,7 @@ from artifacts.ledger.answers import Role
 from tasks.llm.client.answer_checks import BadAnswerError, Usage, usage_of
 from tasks.llm.client.circuit_breaker import Breaker
 from tasks.llm.client.dialect import Dialect, change_for, written
-from tasks.llm.client.fault_kinds import DOUBTFUL, PASSING, REFUSALS, Fault, Kind, read_reply
+from tasks.llm.client.fault_kinds import DOUBTFUL, PASSING, REFUSALS, Fault, FaultKind, read_reply
 from tasks.llm.client.jobs import Job, Outcome
 from tasks.llm.client.rate_limits import RateLimits
 from tasks.llm.client.refusals import hopeless, refusal
@@ -193,7 +193,7 @@ class Servers:
         """One, until it is known how the model wants to be asked: what is learnt, is learnt once.
         Batches hold a handful of texts each, and one that is refused is taken apart alone."""
         is_known = self.dialect.is_proven or any(
-            fault.kind is not Kind.FIELD for fault in self._met
+            fault.kind is not FaultKind.FIELD for fault in self._met
         )
         return PROBE_IN_FLIGHT if is_known and self.spec.role is Role.CHAT else 1
 
@@ -255,7 +255,7 @@ class Servers:
         is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
         if self._is_refusal(fault, job):
             self._refused(lane, job, fault)
-        elif fault.kind is Kind.BUSY:
+        elif fault.kind is FaultKind.BUSY:
             self._limited(lane, fault, sent_at)
         elif fault.kind in PASSING:
             self._failed(turn, job, fault, is_suspect)
@@ -267,7 +267,7 @@ class Servers:
 
     def _is_refusal(self, fault: Fault, job: Job) -> bool:
         """A field that was configured, and is refused, is refused to every prompt."""
-        if fault.kind is not Kind.FIELD or fault.field not in self.spec.fixed_fields:
+        if fault.kind is not FaultKind.FIELD or fault.field not in self.spec.fixed_fields:
             return fault.kind in REFUSALS
         return change_for(fault.field, self.spec.fixed_fields, job.texts) is None
 
@@ -302,7 +302,7 @@ class Servers:
 
     def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> None:
         lane, now, was_open = turn.lane, time.monotonic(), turn.lane.breaker.is_open
-        nobody_there = fault.kind is Kind.UNREACHABLE
+        nobody_there = fault.kind is FaultKind.UNREACHABLE
         if nobody_there or was_open or not is_suspect:
             lane.breaker.failed(id(job.origin), turn.number, now, nobody_there=nobody_there)
         if lane.breaker.is_open and not was_open:
@@ -359,10 +359,10 @@ class Servers:
 
 def _of_answer(error: BadAnswerError, texts: int) -> Fault:
     if error.vectors is None or texts == 1:
-        kind, limit = Kind.BAD_ANSWER, None
+        kind, limit = FaultKind.BAD_ANSWER, None
     else:
         # One dropped text is that text's fault; a short answer is a limit of the server's.
-        kind, limit = Kind.BATCH, error.vectors if 0 < error.vectors <= texts // 2 else None
+        kind, limit = FaultKind.BATCH, error.vectors if 0 < error.vectors <= texts // 2 else None
     return Fault(kind, str(error), limit=limit, may_pass=error.may_pass, of_all=error.of_all)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from artifacts.ledger.answers import Role
-from tasks.llm.client.fault_kinds import PASSING, Fault, Kind
+from tasks.llm.client.fault_kinds import PASSING, Fault, FaultKind
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.llm_config import EndpointSpec
 
@@ -17,22 +17,22 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedErro
     """Returns what to raise for a fault that would fail every prompt alike."""
     said = f"It said: {fault.words}"
     match fault.kind:
-        case Kind.CREDIT:
+        case FaultKind.CREDIT:
             text = (
                 f"{where} answers no more: the account behind {key_of(spec)} has no credit left. "
                 f"What was answered is kept; top it up and run again. {said}"
             )
-        case Kind.MODEL:
+        case FaultKind.MODEL:
             text = (
                 f"{where} has no model {spec.model}; check the model's name and that "
                 f"base_url ends in /v1. {said}"
             )
-        case Kind.NO_API:
+        case FaultKind.NO_API:
             text = (
                 f"there is no API at this URL: {where}; check LLM4CDSR_CHAT_BASE_URL or "
                 f"LLM4CDSR_EMBED_BASE_URL, which is the address up to /v1. {said}"
             )
-        case Kind.FIELD:
+        case FaultKind.FIELD:
             text = (
                 f"{where} refuses the field {fault.field} of {_setting_of(spec)}; take it out or "
                 f"correct it. {said}"
@@ -57,7 +57,7 @@ def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
     if kind in PASSING:
         return EndpointDownError(f"{text}. Run again when the server answers")
     advice = f"{_setting_of(spec)} adds or replaces fields of the request (docs/providers.md)"
-    if kind is Kind.TOO_LONG:
+    if kind is FaultKind.TOO_LONG:
         advice = "a model that reads more is needed, or shorter texts"
     return EndpointRefusedError(
         f"{text}. Every other prompt would fail alike, so they were not asked; {advice}"

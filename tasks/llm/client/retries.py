@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.llm.client.dialect import Dialect, change_for
-from tasks.llm.client.fault_kinds import REFUSALS, Fault, Kind
+from tasks.llm.client.fault_kinds import REFUSALS, Fault, FaultKind
 from tasks.llm.client.jobs import EmbeddingJob, Job
 from tasks.llm.settings.llm_config import EndpointSpec
 
@@ -72,19 +72,19 @@ def next_step(
     if origin.first_fault_at is None:
         origin.first_fault_at = now
     match fault.kind:
-        case Kind.FIELD:
+        case FaultKind.FIELD:
             return _otherwise(job, fault, spec, dialect)
-        case Kind.BATCH:
+        case FaultKind.BATCH:
             return _fewer(job, fault, spec, dialect)
-        case Kind.TOO_LONG:
+        case FaultKind.TOO_LONG:
             return _without_the_longest(job, fault, dialect)
-        case Kind.PROMPT:
+        case FaultKind.PROMPT:
             return _bisected(job, fault, dialect)
-        case Kind.BAD_ANSWER:
+        case FaultKind.BAD_ANSWER:
             return _bad_answer(job, fault, dialect)
-        case Kind.UNREACHABLE:
+        case FaultKind.UNREACHABLE:
             return Again()
-        case Kind.BUSY:
+        case FaultKind.BUSY:
             return _busy(job, fault, spec, now)
         case kind:
             if is_down:
@@ -116,11 +116,11 @@ def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
 def reason_of(fault: Fault) -> str:
     """Returns why one prompt has no answer, in words for the quarantine table."""
     match fault.kind:
-        case Kind.BAD_ANSWER:
+        case FaultKind.BAD_ANSWER:
             return fault.words
-        case Kind.PROMPT | Kind.FIELD:
+        case FaultKind.PROMPT | FaultKind.FIELD:
             return f"refused: {fault.words}"
-        case Kind.TOO_LONG:
+        case FaultKind.TOO_LONG:
             return f"{fault.kind.value}: {fault.words}"
         case _:
             return f"after every retry ({fault.kind.value}): {fault.words}"
@@ -162,7 +162,7 @@ def _without_the_longest(job: Job, fault: Fault, dialect: Dialect) -> Step:
 def _bisected(job: Job, fault: Fault, dialect: Dialect) -> Step:
     if not isinstance(job, EmbeddingJob) or job.texts == 1:
         return Failed(reason_of(fault))
-    if fault.kind is not Kind.BAD_ANSWER:  # A malformed answer passes; a refusal has a cause.
+    if fault.kind is not FaultKind.BAD_ANSWER:  # A malformed answer passes; a refusal has a cause.
         origin = job.origin
         origin.refused_at = min(job.texts, origin.refused_at or job.texts)
         origin.is_certain = origin.is_certain or not fault.may_pass

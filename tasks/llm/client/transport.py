@@ -5,7 +5,7 @@ from types import TracebackType
 import httpx2
 from pydantic_core import to_json
 
-from tasks.llm.client.fault_kinds import Fault, HttpReply, Kind
+from tasks.llm.client.fault_kinds import Fault, FaultKind, HttpReply
 from tasks.llm.settings.urls import address, key_headers, shown_url
 from tasks.system.proxies import proxy_for
 
@@ -46,9 +46,9 @@ class Transport:
         try:
             return await self._followed(route, content)
         except httpx2.DecodingError as error:
-            return Fault(Kind.BAD_ANSWER, f"malformed answer: {_said(error)}")
+            return Fault(FaultKind.BAD_ANSWER, f"malformed answer: {_said(error)}")
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            return Fault(Kind.NO_API, _said(error))
+            return Fault(FaultKind.NO_API, _said(error))
         except httpx2.TransportError as error:
             return Fault(_kind_of(error), _said(error))
 
@@ -87,9 +87,9 @@ class Transport:
             if not is_same_origin(url, target):
                 words = f"it redirects to {shown_url(str(target))}, which is another server and is"
                 advice = "not shown the key; set that URL if it is the right one"
-                return Fault(Kind.NO_API, f"HTTP {response.status_code}: {words} {advice}")
+                return Fault(FaultKind.NO_API, f"HTTP {response.status_code}: {words} {advice}")
             self._remember(route, target)
-        return Fault(Kind.NO_API, f"it redirects more than {MOST_REDIRECTS} times")
+        return Fault(FaultKind.NO_API, f"it redirects more than {MOST_REDIRECTS} times")
 
     def _remember(self, route: str, url: httpx2.URL) -> None:
         headers = httpx2.Headers({"Host": url.netloc.decode("ascii"), **self._headers})
@@ -101,7 +101,7 @@ async def _read(response: httpx2.Response) -> HttpReply | Fault:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > MOST_BYTES:
-            return Fault(Kind.BAD_ANSWER, f"an answer of more than {MOST_BYTES >> 20} MiB")
+            return Fault(FaultKind.BAD_ANSWER, f"an answer of more than {MOST_BYTES >> 20} MiB")
         parts.append(part)
     headers = response.headers
     retry_after = headers.get("retry-after")
@@ -129,14 +129,14 @@ def is_same_origin(url: httpx2.URL, target: httpx2.URL) -> bool:
     return is_upgrade and url.port is None and target.port is None
 
 
-def _kind_of(error: httpx2.TransportError) -> Kind:
+def _kind_of(error: httpx2.TransportError) -> FaultKind:
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
-            return Kind.UNREACHABLE
+            return FaultKind.UNREACHABLE
         case httpx2.TimeoutException():
-            return Kind.TIMEOUT
+            return FaultKind.TIMEOUT
         case _:
-            return Kind.CUT
+            return FaultKind.CUT
 
 
 def _said(error: Exception) -> str:

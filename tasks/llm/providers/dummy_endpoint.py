@@ -74,7 +74,7 @@ class _ApiModel(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class EmbeddingRequest(_ApiModel):
+class EmbeddingBody(_ApiModel):
     model: str
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
@@ -96,7 +96,7 @@ class ChatMessage(_ApiModel):
         return "\n".join(part.text for part in self.content)
 
 
-class ChatRequest(_ApiModel):
+class ChatBody(_ApiModel):
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -184,7 +184,7 @@ def build_app() -> FastAPI:
         return JSONResponse({"object": "list", "data": cards})
 
     @app.post("/v1/embeddings")
-    async def embeddings(request: EmbeddingRequest) -> JSONResponse:
+    async def embeddings(request: EmbeddingBody) -> JSONResponse:
         _require_model(request.model, EMBEDDING_MODEL)
         texts = [request.input] if isinstance(request.input, str) else request.input
         if not texts:
@@ -201,7 +201,7 @@ def build_app() -> FastAPI:
         )
 
     @app.post("/v1/chat/completions")
-    async def chat(request: ChatRequest) -> JSONResponse:
+    async def chat(request: ChatBody) -> JSONResponse:
         _require_model(request.model, CHAT_MODEL)
         user_texts = [message.text() for message in request.messages if message.role == "user"]
         if not user_texts:
@@ -314,7 +314,7 @@ def _count_tokens(text: str) -> int:
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
-def _encode(vector: np.ndarray, request: EmbeddingRequest) -> str | list[float]:
+def _encode(vector: np.ndarray, request: EmbeddingBody) -> str | list[float]:
     if request.encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
     return vector.tolist()

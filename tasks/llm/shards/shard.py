@@ -9,7 +9,7 @@ SHARDS_IN_FLIGHT = 2
 the other keeps the server busy. Flows size their task runner by it."""
 
 
-class Limits(Strict):
+class AnswerLimits(Strict):
     """What an answer must keep to; of a completion tokens and words, of a vector its width."""
 
     max_tokens: int
@@ -28,7 +28,7 @@ class Shard(Strict):
     start: int
     stop: int
     spec: EndpointSpec
-    limits: Limits
+    limits: AnswerLimits
     store_root: str
     progress_token: str
     spending_token: str

@@ -35,7 +35,7 @@ from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key
 from tasks.llm.shards.server_load import load_shown
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, Limits, Shard, ShardOutcome
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AnswerLimits, Shard, ShardOutcome
 
 
 class OtherShardError(RuntimeError):
@@ -67,7 +67,7 @@ def ask_in_shards(
     endpoint: Endpoint,
     config: LlmConfig,
     store: Store,
-    limits: Limits,
+    limits: AnswerLimits,
 ) -> list[ShardOutcome]:
     """Returns what came of ``key, prompt`` (`missing`), a shard each; answers are in the ledger.
 

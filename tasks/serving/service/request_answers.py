@@ -17,7 +17,7 @@ from tasks.serving.service.messages import (
     RecommendedItem,
     ShownItem,
 )
-from tasks.serving.service.request_batches import Batcher, Job, Picks
+from tasks.serving.service.request_batches import Batcher, Picks, ScoringJob
 from tasks.serving.state import ServingState
 
 
@@ -41,7 +41,7 @@ class Service:
             raise HTTPException(422, f"k is {ask.k}; at most {self.limits.max_k} is allowed")
         names = state.catalogue.domains if ask.domains is None else ask.domains
         domains = tuple(dict.fromkeys(state.catalogue.domain_number(name) for name in names))
-        job = Job(state, history, domains, ask.k, ask.exclude_seen)
+        job = ScoringJob(state, history, domains, ask.k, ask.exclude_seen)
         picks = await self.batcher.ask(job)
         return Recommended(
             release=recommender.facts.ref.fingerprint,

@@ -24,7 +24,7 @@ GATHERING_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """A history of item indices in a state, and the domains to look in."""
 
     state: ServingState
@@ -38,7 +38,7 @@ Picks = dict[int, tuple[list[int], list[float]]]
 """By domain number: item indices, best first, and their scores."""
 
 
-_Waiting = tuple[Job, asyncio.Future[Picks]]
+_Waiting = tuple[ScoringJob, asyncio.Future[Picks]]
 
 
 class Batcher:
@@ -60,7 +60,7 @@ class Batcher:
             await self._worker
         self._thread.shutdown()
 
-    async def ask(self, job: Job) -> Picks:
+    async def ask(self, job: ScoringJob) -> Picks:
         """Returns the best items; raises what the model raised."""
         answer: asyncio.Future[Picks] = asyncio.get_running_loop().create_future()
         await self._queue.put((job, answer))
@@ -100,7 +100,7 @@ class Batcher:
                 answer.set_result(pick)
 
 
-def answer_jobs(jobs: Sequence[Job]) -> list[Picks | Exception]:
+def answer_jobs(jobs: Sequence[ScoringJob]) -> list[Picks | Exception]:
     """Returns the picks of each job, or what was raised on the way to them.
 
     Jobs that ask alike of one state share a pass, and its fault; strangers never do.
@@ -119,7 +119,7 @@ def answer_jobs(jobs: Sequence[Job]) -> list[Picks | Exception]:
     return answers
 
 
-def _answer_alike(jobs: list[Job]) -> list[Picks]:
+def _answer_alike(jobs: list[ScoringJob]) -> list[Picks]:
     state, domains = jobs[0].state, jobs[0].domains
     sequences = state.sequences([job.history for job in jobs])
     wish = Wish(max(job.k for job in jobs), jobs[0].exclude_seen)

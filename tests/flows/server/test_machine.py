@@ -13,7 +13,7 @@ from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine_command import up
 from flows.server import machine as module
-from flows.server.machine import Machine, MachineError, Service
+from flows.server.machine import Machine, MachineError, MachineProcess
 from tests.tasks.alerts.test_webhook import Inbox
 
 
@@ -22,7 +22,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(Store(tmp_path / "store"))
 
 
-def note(machine: Machine, name: str, service: Service) -> None:
+def note(machine: Machine, name: str, service: MachineProcess) -> None:
     (machine.folder / f"{name}.json").write_text(service.model_dump_json())
 
 
@@ -36,7 +36,7 @@ def test_what_runs_is_stopped_once(machine: Machine) -> None:
     process = sleeper()
     started = module._start_of(process.pid)
     assert started is not None
-    note(machine, "worker", Service(pid=process.pid, started=started, log="worker.log"))
+    note(machine, "worker", MachineProcess(pid=process.pid, started=started, log="worker.log"))
     assert list(machine.running()) == ["worker"]
     assert machine.stop() == ["worker"]
     assert process.wait(timeout=10) != 0
@@ -47,7 +47,7 @@ def test_another_process_under_an_old_id_is_left_alone(machine: Machine) -> None
     process = sleeper()
     started = module._start_of(process.pid)
     assert started is not None
-    note(machine, "server", Service(pid=process.pid, started=started - 1, log="server.log"))
+    note(machine, "server", MachineProcess(pid=process.pid, started=started - 1, log="server.log"))
     assert machine.running() == {}
     assert machine.stop() == []
     assert process.poll() is None
@@ -59,7 +59,7 @@ def test_a_process_that_died_does_not_count_as_running(machine: Machine) -> None
     process = sleeper()
     started = module._start_of(process.pid)
     assert started is not None
-    note(machine, "server", Service(pid=process.pid, started=started, log="server.log"))
+    note(machine, "server", MachineProcess(pid=process.pid, started=started, log="server.log"))
     process.kill()
     while module._start_of(process.pid) is not None:  # Dead, and not yet waited for.
         time.sleep(0.01)
@@ -97,7 +97,7 @@ def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machi
     process = sleeper()
     started = module._start_of(process.pid)
     assert started is not None
-    service = Service(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
+    service = MachineProcess(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
     service = service.model_copy(update={"closed": True})
     note(machine, "server", service)
     with pytest.raises(MachineError, match=r"runs on 4321; `llm4cdsr down` first"):
@@ -114,7 +114,11 @@ def test_a_server_of_before_there_was_a_login_is_not_taken_over(machine: Machine
     process = sleeper()
     started = module._start_of(process.pid)
     assert started is not None
-    note(machine, "server", Service(pid=process.pid, started=started, log="log", port=machine.port))
+    note(
+        machine,
+        "server",
+        MachineProcess(pid=process.pid, started=started, log="log", port=machine.port),
+    )
     with pytest.raises(MachineError, match="without a login; `llm4cdsr down` first"):
         machine.start("dumps", look_every=60)
     assert machine.stop() == ["server"]

@@ -7,7 +7,7 @@ import torch
 
 from model.data.batches import training_batch
 from model.data.sequences import sequences_from_lists
-from model.data.tables import UserProfiles
+from model.data.tables import ProfileVectors
 from model.training.objective import Objective
 from tests.model.conftest import Shop, with_other_items
 
@@ -15,7 +15,7 @@ EVERYONE = np.arange(23)
 
 
 def losses_and_gradients(
-    shop: Shop, train: dict[str, object], profiles: UserProfiles | None = None
+    shop: Shop, train: dict[str, object], profiles: ProfileVectors | None = None
 ) -> tuple[float, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     model = shop.model()
@@ -33,7 +33,7 @@ def test_users_without_a_profile_take_no_part_in_the_alignment(shop: Shop) -> No
     with_nan = losses_and_gradients(shop, {"beta": 1.0}, shop.profiles)
     vectors = np.where(shop.profiles.has_profile[:, None], shop.profiles.vectors, 9.0)
     with_other = losses_and_gradients(
-        shop, {"beta": 1.0}, UserProfiles(vectors.astype(np.float32), shop.profiles.has_profile)
+        shop, {"beta": 1.0}, ProfileVectors(vectors.astype(np.float32), shop.profiles.has_profile)
     )
     assert np.isfinite(with_nan[0])
     assert with_nan[0] == with_other[0]
@@ -42,7 +42,7 @@ def test_users_without_a_profile_take_no_part_in_the_alignment(shop: Shop) -> No
 
 
 def test_profiles_of_nobody_give_the_loss_without_alignment(shop: Shop) -> None:
-    nobody = UserProfiles(shop.profiles.vectors, np.zeros(23, bool))
+    nobody = ProfileVectors(shop.profiles.vectors, np.zeros(23, bool))
     with_nobody, _ = losses_and_gradients(shop, {"beta": 1.0}, nobody)
     without, _ = losses_and_gradients(shop, {"beta": 0.0}, shop.profiles)
     assert with_nobody == without

@@ -6,7 +6,7 @@ import pytest
 from artifacts.kinds.ablation import ALL_EVENTS
 from model.config import load_preset
 from model.data.sequences import Sequences, sequences_from_lists
-from model.data.tables import ItemTables, UserProfiles
+from model.data.tables import ItemTables, ProfileVectors
 from tasks.ablate import ablation_training
 from tasks.ablation.differences import (
     NEW_TO_DOMAIN,
@@ -55,7 +55,7 @@ def test_profiles_are_measured_on_users_with_a_profile_alone() -> None:
     sample = draw_sample(sequences, 10_000, None, seed=0)
     rng = np.random.default_rng(1)
     users = len(sample.users)
-    profiles = UserProfiles(
+    profiles = ProfileVectors(
         rng.standard_normal((users, 8)).astype(np.float32), np.arange(users) % 2 == 0
     )
     short = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"max_epochs": 1})})

@@ -28,12 +28,12 @@ from tasks.reporting.content import (
     Guards,
     HeldOut,
     HistoryEvent,
-    LlmUsage,
     PartialPreference,
     ProfileExample,
     ReportColumnsMissingError,
     ReportContent,
     StageTiming,
+    StageUsage,
 )
 from tasks.reporting.metrics import format_gain, format_score, headlines, metric_table
 from tasks.reporting.page import format_duration, render_report
@@ -138,8 +138,8 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
             dropped=(DroppedRows(text, 214),),
         ),
         llm_usage=(
-            LlmUsage(text, 1100, 20, 3, 4000, 500, 61.0),
-            LlmUsage("embed", 200, 1, 0, 900, 0, 4.0),
+            StageUsage(text, 1100, 20, 3, 4000, 500, 61.0),
+            StageUsage("embed", 200, 1, 0, 900, 0, 4.0),
         ),
         learning_curve=pl.DataFrame(
             {

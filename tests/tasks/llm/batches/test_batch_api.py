@@ -20,7 +20,7 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
-from tasks.llm.batches.batch_files import Asked, chunks_of
+from tasks.llm.batches.batch_files import BatchHeader, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
     WaitingInBatchError,
@@ -259,7 +259,7 @@ def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) ->
 
 def test_files_keep_to_both_limits() -> None:
     prompts = pl.DataFrame({col.KEY: [f"k{n}" for n in range(50)], "prompt": ["x" * 40] * 50})
-    asked = Asked(Role.EMBEDDING, "m", {})
+    asked = BatchHeader(Role.EMBEDDING, "m", {})
     whole = list(chunks_of(prompts, asked, 50_000, 200_000_000))
     assert [len(lines) for lines in whole] == [50]
     by_lines = list(chunks_of(prompts, asked, 20, 10**9))

@@ -9,8 +9,8 @@ import pytest
 from tasks.llm.client.fault_kinds import (
     SYSTEM,
     Fault,
+    FaultKind,
     HttpReply,
-    Kind,
     Sent,
     read_reply,
     seconds_of,
@@ -21,7 +21,7 @@ TEXTS = Sent(("model", "input", "encoding_format"), texts=64)
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
 
 
-def kind_of(status: int, body: object, sent: Sent = CHAT, content_type: str = "") -> Kind:
+def kind_of(status: int, body: object, sent: Sent = CHAT, content_type: str = "") -> FaultKind:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     found = read_reply(HttpReply(status, content, content_type), sent)
     assert isinstance(found, Fault), found
@@ -36,90 +36,90 @@ def said(message: str, **fields: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (400, said("bad"), Kind.PROMPT),
-        (400, said("content management policy", code="content_filter"), Kind.PROMPT),
-        (403, {"error": {"code": 403, "message": "flagged", "metadata": {}}}, Kind.PROMPT),
-        (400, said("This model's maximum context length is 8192 tokens"), Kind.TOO_LONG),
-        (400, said("the request exceeds the available context size"), Kind.TOO_LONG),
+        (400, said("bad"), FaultKind.PROMPT),
+        (400, said("content management policy", code="content_filter"), FaultKind.PROMPT),
+        (403, {"error": {"code": 403, "message": "flagged", "metadata": {}}}, FaultKind.PROMPT),
+        (400, said("This model's maximum context length is 8192 tokens"), FaultKind.TOO_LONG),
+        (400, said("the request exceeds the available context size"), FaultKind.TOO_LONG),
         (
             400,
             {"message": "please reduce the length of the prompt"},
-            Kind.TOO_LONG,
+            FaultKind.TOO_LONG,
         ),
-        (413, {"error": "`inputs` must have less than 512 tokens"}, Kind.TOO_LONG),
+        (413, {"error": "`inputs` must have less than 512 tokens"}, FaultKind.TOO_LONG),
         (
             500,
             said("too large to process. increase the physical batch size"),
-            Kind.TOO_LONG,
+            FaultKind.TOO_LONG,
         ),
-        (429, said("Request too large for gpt-4o on tokens per min"), Kind.TOO_LONG),
-        (400, said("Range of input length should be [1, 8192]"), Kind.TOO_LONG),
-        (402, said("Insufficient Balance"), Kind.CREDIT),
-        (402, b"", Kind.CREDIT),
-        (429, said("quota", type="insufficient_quota"), Kind.CREDIT),
-        (400, said("Your credit balance is too low to access the API"), Kind.CREDIT),
+        (429, said("Request too large for gpt-4o on tokens per min"), FaultKind.TOO_LONG),
+        (400, said("Range of input length should be [1, 8192]"), FaultKind.TOO_LONG),
+        (402, said("Insufficient Balance"), FaultKind.CREDIT),
+        (402, b"", FaultKind.CREDIT),
+        (429, said("quota", type="insufficient_quota"), FaultKind.CREDIT),
+        (400, said("Your credit balance is too low to access the API"), FaultKind.CREDIT),
         (
             403,
             {"error": {"message": "额度", "code": "insufficient_user_quota"}},
-            Kind.CREDIT,
+            FaultKind.CREDIT,
         ),
-        (400, {"code": "Arrearage", "message": "Access denied"}, Kind.CREDIT),
-        (429, said("exceeded", type="exceeded_current_quota_error"), Kind.CREDIT),
-        (429, said("You exceeded your current quota", status="RESOURCE_EXHAUSTED"), Kind.BUSY),
-        (429, b"", Kind.BUSY),
-        (429, PAGE, Kind.BUSY),
-        (200, said("rate limited upstream", code=429), Kind.BUSY),
-        (200, {"choices": [{"error": {"code": 429, "message": "slow down"}}]}, Kind.BUSY),
-        (200, [{"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}], Kind.BUSY),
-        (200, {"error": "Too many requests, try again"}, Kind.BUSY),
-        (500, said("boom"), Kind.SERVER),
-        (500, said("boom", type="invalid_request_error"), Kind.SERVER),
-        (500, PAGE, Kind.SERVER),
-        (502, b"upstream connect error", Kind.SERVER),
-        (529, said("Overloaded", type="overloaded_error"), Kind.SERVER),
-        (408, b"", Kind.SERVER),
-        (409, said("conflict"), Kind.SERVER),
-        (200, said("Provider returned error", code=502), Kind.SERVER),
-        (200, said("x", type="server_error"), Kind.SERVER),
-        (500, said("Incorrect API key", code=401), Kind.KEY),
-        (401, said("no"), Kind.KEY),
-        (401, b"", Kind.KEY),
+        (400, {"code": "Arrearage", "message": "Access denied"}, FaultKind.CREDIT),
+        (429, said("exceeded", type="exceeded_current_quota_error"), FaultKind.CREDIT),
+        (429, said("You exceeded your current quota", status="RESOURCE_EXHAUSTED"), FaultKind.BUSY),
+        (429, b"", FaultKind.BUSY),
+        (429, PAGE, FaultKind.BUSY),
+        (200, said("rate limited upstream", code=429), FaultKind.BUSY),
+        (200, {"choices": [{"error": {"code": 429, "message": "slow down"}}]}, FaultKind.BUSY),
+        (200, [{"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}], FaultKind.BUSY),
+        (200, {"error": "Too many requests, try again"}, FaultKind.BUSY),
+        (500, said("boom"), FaultKind.SERVER),
+        (500, said("boom", type="invalid_request_error"), FaultKind.SERVER),
+        (500, PAGE, FaultKind.SERVER),
+        (502, b"upstream connect error", FaultKind.SERVER),
+        (529, said("Overloaded", type="overloaded_error"), FaultKind.SERVER),
+        (408, b"", FaultKind.SERVER),
+        (409, said("conflict"), FaultKind.SERVER),
+        (200, said("Provider returned error", code=502), FaultKind.SERVER),
+        (200, said("x", type="server_error"), FaultKind.SERVER),
+        (500, said("Incorrect API key", code=401), FaultKind.KEY),
+        (401, said("no"), FaultKind.KEY),
+        (401, b"", FaultKind.KEY),
         (
             400,
             [{"error": {"message": "API key not valid. Please pass one."}}],
-            Kind.KEY,
+            FaultKind.KEY,
         ),
-        (403, said("Country, region, or territory not supported"), Kind.FORBIDDEN),
-        (404, said("The model `x` does not exist", code="model_not_found"), Kind.MODEL),
-        (404, said("The model 'x' does not exist for this route"), Kind.MODEL),
-        (404, {"error": "model 'x' not found, try pulling it first"}, Kind.MODEL),
-        (400, said("Model Not Exist"), Kind.MODEL),
-        (400, said("x is not a valid model ID"), Kind.MODEL),
+        (403, said("Country, region, or territory not supported"), FaultKind.FORBIDDEN),
+        (404, said("The model `x` does not exist", code="model_not_found"), FaultKind.MODEL),
+        (404, said("The model 'x' does not exist for this route"), FaultKind.MODEL),
+        (404, {"error": "model 'x' not found, try pulling it first"}, FaultKind.MODEL),
+        (400, said("Model Not Exist"), FaultKind.MODEL),
+        (400, said("x is not a valid model ID"), FaultKind.MODEL),
         (
             400,
             {"message": "Invalid model: x", "type": "invalid_model"},
-            Kind.MODEL,
+            FaultKind.MODEL,
         ),
-        (404, {"detail": "Not Found"}, Kind.NO_API),
-        (404, {"error": {"code": "404", "message": "Resource not found"}}, Kind.NO_API),
-        (404, PAGE, Kind.NO_API),
-        (200, PAGE, Kind.NO_API),
-        (401, PAGE, Kind.NO_API),
-        (405, {"detail": "Method Not Allowed"}, Kind.NO_API),
+        (404, {"detail": "Not Found"}, FaultKind.NO_API),
+        (404, {"error": {"code": "404", "message": "Resource not found"}}, FaultKind.NO_API),
+        (404, PAGE, FaultKind.NO_API),
+        (200, PAGE, FaultKind.NO_API),
+        (401, PAGE, FaultKind.NO_API),
+        (405, {"detail": "Method Not Allowed"}, FaultKind.NO_API),
         (
             501,
             said("This server does not support embeddings"),
-            Kind.NO_API,
+            FaultKind.NO_API,
         ),
-        (200, b"", Kind.BAD_ANSWER),
-        (200, b"OK", Kind.BAD_ANSWER),
-        (200, b'{"choices": [', Kind.BAD_ANSWER),
-        (200, b'data: {"choices": []}\n\n', Kind.BAD_ANSWER),
-        (200, {"error": "upstream failed"}, Kind.BAD_ANSWER),
-        (200, {"detail": "something"}, Kind.BAD_ANSWER),
+        (200, b"", FaultKind.BAD_ANSWER),
+        (200, b"OK", FaultKind.BAD_ANSWER),
+        (200, b'{"choices": [', FaultKind.BAD_ANSWER),
+        (200, b'data: {"choices": []}\n\n', FaultKind.BAD_ANSWER),
+        (200, {"error": "upstream failed"}, FaultKind.BAD_ANSWER),
+        (200, {"detail": "something"}, FaultKind.BAD_ANSWER),
     ],
 )
-def test_the_kind_of_a_fault(status: int, body: object, kind: Kind) -> None:
+def test_the_kind_of_a_fault(status: int, body: object, kind: FaultKind) -> None:
     assert kind_of(status, body) is kind
 
 
@@ -141,7 +141,7 @@ def test_the_kind_of_a_fault(status: int, body: object, kind: Kind) -> None:
 def test_the_field_that_a_server_refuses(status: int, body: object, field: str) -> None:
     found = read_reply(HttpReply(status, json.dumps(body).encode()), CHAT)
     assert isinstance(found, Fault)
-    assert (found.kind, found.field) == (Kind.FIELD, field)
+    assert (found.kind, found.field) == (FaultKind.FIELD, field)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_field_that_a_server_refuses(status: int, body: object, field: str) 
 def test_the_number_of_texts_that_a_server_names(message: str, limit: int | None) -> None:
     found = read_reply(HttpReply(400, json.dumps(said(message)).encode()), TEXTS)
     assert isinstance(found, Fault)
-    assert (found.kind, found.limit) == (Kind.BATCH, limit)
+    assert (found.kind, found.limit) == (FaultKind.BATCH, limit)
 
 
 def test_a_good_body_is_given_as_it_is() -> None:
@@ -201,4 +201,4 @@ def test_the_wait_may_be_a_date() -> None:
 def test_a_server_that_says_when_to_come_back_is_busy_and_not_down() -> None:
     found = read_reply(HttpReply(503, b"{}", "", "3"), CHAT)
     assert isinstance(found, Fault)
-    assert (found.kind, found.retry_after) == (Kind.BUSY, 3.0)
+    assert (found.kind, found.retry_after) == (FaultKind.BUSY, 3.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.serving.service import request_batches
-from tasks.serving.service.request_batches import Batcher, Job, Picks
+from tasks.serving.service.request_batches import Batcher, Picks, ScoringJob
 from tasks.serving.state import ServingState
 
 NOBODYS = cast(ServingState, None)
@@ -20,7 +20,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that were answered, each job with its own k."""
     found: list[int] = []
 
-    def answer(jobs: Sequence[Job]) -> list[Picks | Exception]:
+    def answer(jobs: Sequence[ScoringJob]) -> list[Picks | Exception]:
         found.append(len(jobs))
         if any(job.k == 13 for job in jobs):
             raise ValueError("no luck")
@@ -30,8 +30,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def job(k: int) -> Job:
-    return Job(NOBODYS, np.zeros(0, np.int64), (0,), k, exclude_seen=True)
+def job(k: int) -> ScoringJob:
+    return ScoringJob(NOBODYS, np.zeros(0, np.int64), (0,), k, exclude_seen=True)
 
 
 async def ask_again_and_again(batcher: Batcher, k: int, times: int) -> list[Picks]:
@@ -77,7 +77,7 @@ def test_an_error_reaches_who_asked_and_the_next_are_answered(sizes: list[int]) 
 
 
 def test_a_fault_reaches_only_those_who_asked_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(jobs: list[Job]) -> list[Picks]:
+    def answer(jobs: list[ScoringJob]) -> list[Picks]:
         if any(job.k == 13 for job in jobs):
             raise ValueError("no luck")
         return [{0: ([job.k], [1.0])} for job in jobs]
