@@ -1,8 +1,10 @@
 """Who may import whom (`[tool.importlinter]` in pyproject.toml), and one name for one thing."""
 
+import ast
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,5 +30,31 @@ def test_no_file_name_occurs_twice(folders: tuple[str, ...]) -> None:
     assert _twice(path.name for path in modules_of(*folders)) == {}
 
 
-def _twice(names) -> dict[str, int]:  # noqa: ANN001
+def test_no_class_name_occurs_twice() -> None:
+    trees = [ast.parse(path.read_bytes()) for path in modules_of(*ROOMS, "benchmarks")]
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    assert _twice(node.name for node in nodes if isinstance(node, ast.ClassDef)) == {}
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    imported = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in modules_of("tests")
+        for name in _imports_of(path)
+        if name.startswith("tests.") and name.split(".")[-1].startswith("test_")
+    ]
+    assert imported == []
+
+
+def _imports_of(path: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return names
+
+
+def _twice(names: Iterable[str]) -> dict[str, int]:
     return {name: count for name, count in Counter(names).items() if count > 1}

@@ -1,11 +1,15 @@
-"""A Prefect server for all commands of a test run that do not have to bring their own."""
+"""A Prefect server for all commands of a test run that bring none; a dump and an endpoint."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.server.api import prefect_api
+from tasks.demo.demo_dump import write_demo_dump
+from tests.fakes import FaultPlan, FaultyServer, faulty_endpoint
+from tests.flows.command_shop import Shop
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     own = temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING})
     with own, prefect_api(log) as url:
         yield url
+
+
+@pytest.fixture
+def shop(tmp_path: Path, prefect_server: str) -> Shop:
+    write_demo_dump(tmp_path, seed=3, users=60, items=80)
+    return Shop(tmp_path, prefect_server)
+
+
+@pytest.fixture
+def stub() -> Iterator[FaultyServer]:
+    with faulty_endpoint(FaultPlan()) as server:
+        yield server

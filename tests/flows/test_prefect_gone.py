@@ -12,8 +12,7 @@ import pytest
 from artifacts.bundles import REFRESHED
 from tasks.system.free_port import free_port
 from tests.fakes import CHAT, FaultPlan, faulty_endpoint
-from tests.flows.cli.test_command_line import Shop, _wait_until
-from tests.flows.cli.test_command_line import shop as shop
+from tests.flows.command_shop import Shop, wait_until
 
 GONE = "does not answer; the run goes on without it"
 
@@ -47,7 +46,7 @@ def test_a_server_that_dies_or_hangs_in_the_middle_holds_nothing_up(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        _wait_until(lambda: endpoint.requests_to(CHAT) > 10, process)
+        wait_until(lambda: endpoint.requests_to(CHAT) > 10, process)
         server = server_of(shop)
         assert server is not None
         os.kill(server, how)

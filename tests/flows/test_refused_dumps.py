@@ -2,20 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
-from tests.flows.cli.test_command_line import Shop
+from tests.fakes import CHAT, EMBEDDINGS, FaultyServer
+from tests.flows.command_shop import Shop
 from tests.tasks.dump.dump_files import Row, as_csv, changed, events_of, items_of
-
-
-@pytest.fixture
-def stub() -> Iterator[FaultyServer]:
-    with faulty_endpoint(FaultPlan()) as server:
-        yield server
 
 
 def single_events() -> list[Row]:

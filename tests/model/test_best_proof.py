@@ -16,8 +16,7 @@ from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
 from model.training.objective import Draws, Objective
 from tests.model.conftest import PROFILE_WIDTH, Shop
-from tests.model.network.test_tri_thread import Weights, naive_linear, naive_norm
-from tests.model.test_numerical_proof import Vector, naive_contrastive
+from tests.model.naive_network import Vector, Weights, naive_contrastive, naive_linear, naive_norm
 
 HIDDEN, HEADS, MEMBERS, WINDOW = 8, 2, 3, 6
 DOMAIN_OF_ITEM = [-1] + [0] * 7 + [1] * 11

@@ -6,7 +6,6 @@ The twin reads histories, weights and draws, and shares nothing with the model b
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,10 +16,14 @@ from model.data.sequences import Sequences, sequences_from_lists
 from model.network.tri_thread import TriThread
 from model.training.objective import Draws, Objective
 from tests.model.conftest import Shop
-from tests.model.network.test_tri_thread import Weights, naive_last_state, naive_linear
-
-Vector = np.ndarray
-Targets = Literal["soft", "identity"]
+from tests.model.naive_network import (
+    Targets,
+    Vector,
+    Weights,
+    naive_contrastive,
+    naive_last_state,
+    naive_linear,
+)
 
 
 class Twin:
@@ -89,27 +92,6 @@ def naive_softmax(twin: Twin, draws: Draws, shop: Shop) -> float:
             losses.append(-math.log(right / (right + size / len(drawn) * sum(others))))
         total += sum(losses) / len(losses)
     return total
-
-
-def naive_contrastive(
-    left: list[Vector], right: list[Vector], temperature: float, targets: Targets
-) -> float:
-    everyone = range(len(left))
-    logits = [[x @ y / temperature for y in right] for x in left]
-    wanted = [[float(i == j) for j in everyone] for i in everyone]
-    if targets == "soft":
-        for i in everyone:
-            alike = [left[i] @ left[j] + right[i] @ right[j] for j in everyone]
-            weights = [math.exp(value / 2 * temperature) for value in alike]
-            wanted[i] = [weight / sum(weights) for weight in weights]
-    total = 0.0
-    for i in everyone:
-        for j in everyone:
-            share = math.exp(logits[i][j])
-            among_right = share / sum(math.exp(logits[i][k]) for k in everyone)
-            among_left = share / sum(math.exp(logits[k][j]) for k in everyone)
-            total -= wanted[i][j] * (math.log(among_right) + math.log(among_left))
-    return total / len(left) / 2
 
 
 def computed(shop: Shop, train: dict[str, object]) -> tuple[float, Draws, Twin]:

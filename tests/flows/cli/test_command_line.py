@@ -1,20 +1,15 @@
 """The whole product from its command line: real processes, a real Prefect server, real HTTP."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from prefect.settings import PREFECT_API_AUTH_STRING
 from typer.testing import CliRunner
 
 from artifacts.bundles import SERVING, parts_of
@@ -23,88 +18,9 @@ from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
-from tasks.demo.demo_dump import write_demo_dump
-from tasks.llm.providers.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
 from tasks.llm.providers.local_setup import find_local_environment
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
-
-LOCAL_VLLM = Path(__file__).parents[3] / ".venv-vllm"
-STORE = "store [b] *? {c}"
-"""A name that globs, shells and terminals would take for something else."""
-
-SECRET = "sk-a-secret-that-must-not-be-written-anywhere"
-QUICK_REFRESH = ("--clusters", "4")
-QUICK = ("--epochs", "2", *QUICK_REFRESH)
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A dump on disk and a store of its own for the runs on it.
-
-    Where ``api`` is empty, each run brings a Prefect server of its own.
-    """
-
-    folder: Path
-    api: str = ""
-
-    @property
-    def store(self) -> Store:
-        return Store(self.folder / STORE)
-
-    def command(self, *arguments: str, name: str = "run") -> list[str]:
-        dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
-        quick = QUICK if name == "run" else QUICK_REFRESH
-        return [sys.executable, "-m", "flows.cli.entry", name, *arguments, *dump, *quick]
-
-    def environment(self, server: FaultyServer | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        recorded, answering = {}, {}
-        if self.api:
-            credential = PREFECT_API_AUTH_STRING.value() or ""
-            recorded = {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": credential}
-        if server is not None:
-            answering = {
-                "LLM4CDSR_CHAT_BASE_URL": server.base_url,
-                "LLM4CDSR_CHAT_MODEL": CHAT_MODEL,
-                "LLM4CDSR_EMBED_BASE_URL": server.base_url,
-                "LLM4CDSR_EMBED_MODEL": EMBEDDING_MODEL,
-            }
-        return {
-            **kept,
-            **answering,
-            **recorded,
-            "LLM4CDSR_STORE": str(self.folder / STORE),
-            "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
-            "PREFECT_HOME": str(self.folder / "prefect"),
-            "PYTHONPATH": str(Path(__file__).parents[3]),
-            "OPENAI_API_KEY": SECRET,
-            "COLUMNS": "160",
-        }
-
-    def run(
-        self, *arguments: str, name: str = "run", server: FaultyServer | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments, name=name),
-            cwd=self.folder,
-            env=self.environment(server),
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-
-
-@pytest.fixture
-def shop(tmp_path: Path, prefect_server: str) -> Shop:
-    write_demo_dump(tmp_path, seed=3, users=60, items=80)
-    return Shop(tmp_path, prefect_server)
-
-
-@pytest.fixture
-def stub() -> Iterator[FaultyServer]:
-    with faulty_endpoint(FaultPlan()) as server:
-        yield server
+from tests.flows.command_shop import LOCAL_VLLM, SECRET, Shop, wait_until
 
 
 def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
@@ -165,7 +81,7 @@ def test_an_interrupted_run_stops_soon_and_the_next_one_pays_only_for_the_rest(s
             stderr=subprocess.STDOUT,
             text=True,
         )
-        _wait_until(lambda: server.requests_to(CHAT) > 40, process)
+        wait_until(lambda: server.requests_to(CHAT) > 40, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
 
@@ -294,14 +210,6 @@ def _embedded_texts(server: FaultyServer) -> list[str]:
         if exchange.route == EMBEDDINGS
         for text in exchange.prompts
     ]
-
-
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the run never got that far"
-        time.sleep(0.1)
 
 
 def _assert_nowhere(secret: str, folder: Path, output: str) -> None:

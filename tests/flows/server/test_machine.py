@@ -14,7 +14,7 @@ from flows.cli import command_table
 from flows.cli.commands.machine_command import up
 from flows.server import machine as module
 from flows.server.machine import Machine, MachineError, MachineProcess
-from tests.tasks.alerts.test_webhook import Inbox
+from tests.tasks.alerts.inbox import Inbox
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import copy
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,41 +10,7 @@ from model.data.sequences import TEST, Sequences, sequences_from_lists
 from model.network.tri_thread import Members, TriThread
 from model.scoring.model_scorer import ModelScorer
 from tests.model.conftest import Shop
-
-Weights = dict[str, np.ndarray]
-
-
-def naive_norm(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
-    centred = x - x.mean()
-    return centred / math.sqrt((centred**2).mean() + 1e-8) * w[name + ".weight"] + w[name + ".bias"]
-
-
-def naive_linear(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
-    return w[name + ".weight"] @ x + w[name + ".bias"]
-
-
-def naive_last_state(vectors: list[np.ndarray], w: Weights, thread: str) -> np.ndarray:
-    """SASRec for one user, one event at a time, in float64: the state after the last event."""
-    hidden = len(vectors[0])
-    states = [
-        v * math.sqrt(hidden) + w[f"{thread}.positions.weight"][t] for t, v in enumerate(vectors)
-    ]
-    for number in range(2):
-        block = f"{thread}.blocks.{number}"
-        asking = [naive_norm(s, w, f"{block}.attention_norm") for s in states]
-        queries = [naive_linear(a, w, f"{block}.attention.query") for a in asking]
-        both = [naive_linear(s, w, f"{block}.attention.key_value") for s in states]
-        following = []
-        for t in range(len(states)):
-            logits = [queries[t] @ both[s][:hidden] / math.sqrt(hidden) for s in range(t + 1)]
-            weights = np.exp(logits) / np.exp(logits).sum()
-            mixed = sum(weights[s] * both[s][hidden:] for s in range(t + 1))
-            summed = asking[t] + naive_linear(np.asarray(mixed), w, f"{block}.attention.out")
-            x = naive_norm(summed, w, f"{block}.feed_forward_norm")
-            wide = np.maximum(naive_linear(x, w, f"{block}.widen"), 0)
-            following.append(x + naive_linear(wide, w, f"{block}.narrow"))
-        states = following
-    return naive_norm(states[-1], w, f"{thread}.norm")
+from tests.model.naive_network import naive_last_state, naive_linear
 
 
 def naive_score(model: TriThread, prefix: list[int], domain: int, item: int) -> float:

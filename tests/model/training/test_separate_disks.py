@@ -14,7 +14,7 @@ import pytest
 from model.checkpoint import read_tensors
 from model.training.trainer import STATE_FILE, fit
 from tests.model.conftest import Shop
-from tests.model.training.test_processes import (
+from tests.model.training.same_fit import (
     EVERYTHING,
     MODEL,
     ROOT,

@@ -11,7 +11,7 @@ from prefect.states import Crashed, Running
 from artifacts.store import Store
 from tasks.alerts import webhook
 from tasks.alerts.gone_runs import GONE, tell_of_gone_runs
-from tests.tasks.alerts.test_webhook import Inbox, inbox  # noqa: F401
+from tests.tasks.alerts.inbox import Inbox
 
 AUTOMATIONS = Path(__file__).parents[3] / "flows" / "automations.yaml"
 
@@ -28,7 +28,7 @@ def run_that_crashed(name: str, message: str) -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:  # noqa: F811
+def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:
     run_that_crashed("refresh monday", f"{GONE}; what was answered is kept")
     run_that_crashed("refresh tuesday", "Flow run process exited with status code 1")
     assert tell_of_gone_runs(store) == ["refresh monday"]
@@ -45,7 +45,7 @@ def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:  # noqa
 @pytest.mark.usefixtures("prefect_api")
 def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
     store: Store,
-    inbox: Inbox,  # noqa: F811
+    inbox: Inbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)

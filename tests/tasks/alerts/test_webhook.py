@@ -1,11 +1,7 @@
 """The webhook is told how a run ended, of top-level runs only, and can do no harm."""
 
-import json
 import logging
-import threading
 import uuid
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from prefect import flow
@@ -15,50 +11,12 @@ from prefect.states import Completed, Failed
 
 from tasks.alerts import webhook
 from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, tell_webhook, ui_url
-
-SECRET_PATH = "/services/T0/a-secret-of-the-chat-tool"
-
-
-class Inbox(HTTPServer):
-    """A server that keeps what it is sent, and answers with the statuses it was given."""
-
-    def __init__(self, statuses: list[int]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.statuses, self.received = statuses, list[dict[str, str]]()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}{SECRET_PATH}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Inbox  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append(json.loads(body))
-        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+from tests.tasks.alerts.inbox import Inbox
 
 
 @flow(name="night")
 def night() -> None:
     """A flow to tell of."""
-
-
-@pytest.fixture
-def inbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
-    server = Inbox(getattr(request, "param", []))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv(WEBHOOK_VARIABLE, server.url)
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
 
 
 def a_run(parent: uuid.UUID | None = None) -> FlowRun:

@@ -22,12 +22,9 @@ from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
-from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import (
-    Answered,
     MixedVectorsError,
     TooManyFailuresError,
-    answer_all,
     chat_keys,
     embedding_keys,
     outcome_of,
@@ -38,7 +35,8 @@ from tasks.llm.providers.dummy_endpoint import running_app, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import CHAT, EMBEDDINGS, Fault, FaultPlan, faulty_endpoint
-from tests.tasks.small_shop import LENIENT, endpoint_of, spec_of
+from tests.tasks.llm.asking import ask, chat_at, embed_all, keys_of, prompts_of
+from tests.tasks.small_shop import endpoint_of, spec_of
 
 InFlow = Callable[[Callable[[], Any]], Any]
 TEXTS = [f"tea number {number}" for number in range(9)]
@@ -48,32 +46,6 @@ TEXTS = [f"tea number {number}" for number in range(9)]
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.05)
-
-
-def chat_at(base_url: str, concurrency: int = 4) -> Endpoint:
-    return endpoint_of(spec_of(base_url, Role.CHAT, concurrency=concurrency, max_retries=1))
-
-
-def prompts_of(texts: list[str]) -> list[ChatPrompt]:
-    return [ChatPrompt(messages=(Message(role="user", content=text),)) for text in texts]
-
-
-def ask(
-    texts: list[str], endpoint: Endpoint, store: Store, config: LlmConfig = LENIENT
-) -> Answered:
-    keyed = chat_keys(prompts_of(texts), endpoint, 50)
-    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50)
-
-
-def embed_all(
-    texts: list[str], endpoint: Endpoint, store: Store, config: LlmConfig = LENIENT
-) -> Answered:
-    keyed = embedding_keys(texts, endpoint)
-    return answer_all("test", Role.EMBEDDING, keyed, endpoint, config, store)
-
-
-def keys_of(texts: list[str], endpoint: Endpoint) -> list[str]:
-    return chat_keys(prompts_of(texts), endpoint, 50)[col.KEY].to_list()
 
 
 def test_equal_prompts_are_asked_once_and_a_second_run_asks_nothing(
@@ -244,24 +216,6 @@ def test_a_ledger_with_two_widths_is_refused(store: Store) -> None:
         _ = embed_all(TEXTS[:2], endpoint, store).answers
 
 
-_VICTIM = """
-import sys
-from pathlib import Path
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
-from artifacts.store import Store
-from tests.tasks.llm.test_answer_all import ask, chat_at
-from tasks.llm.settings.llm_config import LlmConfig
-
-@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
-def run():
-    texts = [f"tea number {number}" for number in range(400)]
-    ask(texts, chat_at(sys.argv[1], 4), Store(Path(sys.argv[2])), LlmConfig(shard_size=50))
-
-run()
-"""
-
-
 def test_a_killed_run_pays_afterwards_only_for_what_was_in_flight(
     store: Store, in_flow: InFlow
 ) -> None:
@@ -269,7 +223,15 @@ def test_a_killed_run_pays_afterwards_only_for_what_was_in_flight(
     # Slow enough that the kill comes in the middle of a shard.
     with faulty_endpoint(FaultPlan(latency_s=0.03)) as server:
         victim = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _VICTIM, server.base_url, store.root],
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "tests.tasks.llm.run_to_kill",
+                server.base_url,
+                store.root,
+            ],
             env={**_environment(), "PREFECT_API_URL": str(PREFECT_API_URL.value())},
         )
         try:

@@ -18,8 +18,7 @@ from artifacts.ledger.answers import Role, vectors_of
 from artifacts.ledger.check import verify
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
-from prompts.render import ChatPrompt, Message
-from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
+from tasks.llm.answer_all import Answered, answer_all, embedding_keys
 from tasks.llm.batches.batch_files import BatchHeader, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
@@ -35,45 +34,24 @@ from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.dummy_models import CHAT_MODEL
-from tasks.llm.providers.endpoints import Endpoint, open_endpoints
+from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.providers.local_setup import find_local_environment
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.llm_config import LlmConfig, Provider
 from tests.fake_batch import BatchPlan, BatchServer, batch_server
 from tests.fakes import CHAT, faulty_endpoint
+from tests.tasks.llm.batches.asking_in_batches import QUICK, TEXTS, ask
 from tests.tasks.small_shop import endpoint_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 
 LOCAL_VLLM = Path(__file__).parents[4] / ".venv-vllm"
 
-WORDS = ("oolong", "sencha", "mate", "rooibos", "chai", "assam", "matcha", "ceylon", "jasmine")
-TEXTS = [f"{word} tea number {number}" for number, word in enumerate(WORDS)]
-QUICK = BatchConfig(poll_seconds=0.02, max_lines=4)
-
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-
-
-def chat_at(base_url: str) -> Endpoint:
-    return endpoint_of(spec_of(base_url, Role.CHAT, max_retries=1))
-
-
-def ask(
-    server_url: str,
-    store: Store,
-    batch: BatchConfig | None = QUICK,
-    texts: list[str] = TEXTS,
-    max_words: int | None = None,
-) -> Answered:
-    endpoint = chat_at(server_url)
-    prompts = [ChatPrompt(messages=(Message(role="user", content=text),)) for text in texts]
-    config = LlmConfig(batch=batch, max_failed_share=1.0)
-    keyed = chat_keys(prompts, endpoint, 50)
-    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50, max_words)
 
 
 def texts_of(found: Answered) -> set[str]:
@@ -271,20 +249,17 @@ def test_files_keep_to_both_limits() -> None:
     assert keys == prompts[col.KEY].to_list()
 
 
-VICTIM = """
-import sys
-from artifacts.store import Store
-from tests.tasks.llm.batches.test_batch_api import ask, QUICK
-print("ready", flush=True)
-ask(sys.argv[1], Store(sys.argv[2]), QUICK.model_copy(update={"poll_seconds": 30.0}))
-"""
-
-
 def kill_after(server: BatchServer, store: Store, batches: int) -> None:
     """A run that is killed when it waits for this many batches."""
     room = str(Path(__file__).parents[4])
     victim = subprocess.Popen(
-        [sys.executable, "-c", VICTIM, server.base_url, store.root],
+        [
+            sys.executable,
+            "-m",
+            "tests.tasks.llm.batches.batch_run_to_kill",
+            server.base_url,
+            store.root,
+        ],
         env={**os.environ, "PYTHONPATH": room},
     )
     noted = 0

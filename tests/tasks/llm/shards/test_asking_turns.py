@@ -17,30 +17,23 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
-from tests.tasks.llm.test_answer_all import ask, chat_at, keys_of
+from tests.tasks.llm.asking import ask, chat_at, keys_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
-
-RUN = """
-import sys
-from artifacts.store import Store
-from tasks.llm.shards import shard_run
-from tasks.llm.settings.llm_config import LlmConfig
-from tests.tasks.small_shop import InlineShards
-from tests.tasks.llm.test_answer_all import ask, chat_at
-
-shard_run.answer_shard = InlineShards()
-texts = [f"tea number {number}" for number in range(int(sys.argv[3]), int(sys.argv[4]))]
-found = ask(texts, chat_at(sys.argv[1], 4), Store(sys.argv[2]), LlmConfig(shard_size=40))
-assert found.answers.height == len(texts), found
-print(found.usage.requests, found.usage.reused)
-"""
 
 
 def start(server: FaultyServer, store: Store, first: int, last: int) -> subprocess.Popen[str]:
     room = str(Path(__file__).parents[4])
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, server.base_url, store.root, str(first), str(last)],
+        [
+            sys.executable,
+            "-m",
+            "tests.tasks.llm.shards.one_run",
+            server.base_url,
+            store.root,
+            str(first),
+            str(last),
+        ],
         env={**os.environ, "PYTHONPATH": room, "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.PIPE,
         text=True,
