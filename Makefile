@@ -15,7 +15,7 @@ export GOMP_SPINCOUNT := 1000
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test local-pair test-without-pair check clean
+.PHONY: help demo test local-pair test-without-pair check docs clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -42,8 +42,11 @@ check: .venv/ready ## Lint, format and types only.
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: .venv/ready ## The documentation site, into site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
+
 clean: ## Delete what make created: environments, artifacts, the demo.
-	rm -rf .venv .venv-vllm artifacts/data $(DEMO)
+	rm -rf .venv .venv-vllm artifacts/data $(DEMO) site
 
 # The stamp is written last, so an interrupted installation is completed, not trusted.
 .venv/ready: pyproject.toml constraints.txt
