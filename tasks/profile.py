@@ -92,7 +92,7 @@ def profile_users(
     if found := store.find(wanted):
         return stage_result(store, "profile users", found, started, reused=True)
     data = read_dataset(store, dataset)
-    histories = Histories(data, read_clusters(store, clusters), config)
+    histories = ProfiledHistories(data, read_clusters(store, clusters), config)
     with ExitStack() as files:
         made = _profile(histories, endpoints, llm, config, store, files)
         actual = wanted.model_copy(update={"outcome": outcome_of(made.failures)})
@@ -122,7 +122,7 @@ def profiles_identity(
     return identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "clusters": clusters})
 
 
-class Histories:
+class ProfiledHistories:
     """What training may see of the users to profile, a slice of them at a time."""
 
     def __init__(self, data: Dataset, clusters: pl.DataFrame, config: ProfileConfig) -> None:
@@ -214,7 +214,7 @@ class _Profiled:
 
 
 def _profile(
-    histories: Histories,
+    histories: ProfiledHistories,
     endpoints: Endpoints,
     llm: LlmConfig,
     config: ProfileConfig,
@@ -222,7 +222,7 @@ def _profile(
     files: ExitStack,
 ) -> _Profiled:
     """Asks for interests, then for summaries, then for vectors. Rows between them wait on disk."""
-    plan = _Plan(endpoints, llm, config, store, files)
+    plan = _PromptPlan(endpoints, llm, config, store, files)
     chat, limits = endpoints.chat, llm.chat
     most = (limits.analyze_tokens, limits.analyze_words)
     asked = plan.analyses(histories)
@@ -247,7 +247,7 @@ def _profile(
     )
 
 
-class _Plan:
+class _PromptPlan:
     """The prompts of the three questions, rendered while earlier ones are being answered.
 
     Of all that grows with the users, only rows on disk are kept; users are in their order in each.
@@ -277,7 +277,7 @@ class _Plan:
         self.skipped, self.cut = 0, 0
         self.too_long: set[str] = set()
 
-    def analyses(self, histories: Histories) -> Iterator[pl.DataFrame]:
+    def analyses(self, histories: ProfiledHistories) -> Iterator[pl.DataFrame]:
         chat, tokens = self._endpoints.chat, self._llm.chat.analyze_tokens
         for titles in histories.titles():
             listed = titles["titles"].to_list()

@@ -9,19 +9,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.user_profiles import INTEREST, UserProfiles, read_user_profiles
-from artifacts.manifest import COMPLETE, ArtifactRef
+from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import MAX_TITLES
-from tasks.cluster import ClusterConfig, cluster_items
-from tasks.embed import embed_items
 from tasks.frame.stage import StageResult
-from tasks.llm.providers.endpoints import Endpoints
-from tasks.profile import ProfileConfig, profile_users, profiles_identity, titles_by_interest
+from tasks.profile import ProfileConfig, profiles_identity, titles_by_interest
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
-from tests.tasks.small_shop import EVENTS, LENIENT, SmallShop, endpoints_at
+from tests.tasks.profiled_shop import Refreshed
+from tests.tasks.small_shop import EVENTS, LENIENT, SmallShop
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 
@@ -29,41 +26,6 @@ HELD_OUT = [3, 4, 7, 8, 11, 12, 15, 16]
 """Positions in EVENTS of the last two events of ada, bob, cyd and dan."""
 
 ADAS_FIRST = 0
-
-
-class Refreshed:
-    """The refresh of one dump in one store against one server."""
-
-    def __init__(
-        self,
-        store: Store,
-        server: FaultyServer,
-        shop: SmallShop,
-        config: ProfileConfig | None = None,
-    ) -> None:
-        self.store, self.server = store, server
-        self.endpoints: Endpoints = endpoints_at(server.base_url, max_retries=0)
-        self.config = config or ProfileConfig()
-        self.dataset = shop.ingested(store)
-        self.clusters: ArtifactRef | None = None
-
-    def run(self) -> StageResult:
-        embedding = self.endpoints.embedding
-        embeddings = embed_items.fn(self.dataset, embedding, LENIENT, self.store.root)
-        clustered = cluster_items.fn(embeddings.ref, ClusterConfig(clusters=3), self.store.root)
-        self.clusters = clustered.ref
-        return self.profiled()
-
-    def titles(self) -> pl.DataFrame:
-        assert self.clusters is not None
-        data = read_dataset(self.store, self.dataset)
-        return titles_by_interest(data, read_clusters(self.store, self.clusters))
-
-    def profiled(self) -> StageResult:
-        assert self.clusters is not None
-        return profile_users.fn(
-            self.dataset, self.clusters, self.endpoints, LENIENT, self.config, self.store.root
-        )
 
 
 def chat_prompts(server: FaultyServer) -> set[str]:
