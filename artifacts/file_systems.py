@@ -2,6 +2,7 @@
 
 import fsspec
 
+from artifacts.url_credentials import with_credentials
 from artifacts.user_error import UserError
 
 
@@ -16,7 +17,7 @@ def file_system_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         MissingFileSystemError: its package is not installed, or nobody knows its protocol.
     """
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(with_credentials(url))
     except ImportError as error:
         protocol = url.partition("://")[0]
         raise MissingFileSystemError(

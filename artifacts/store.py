@@ -46,6 +46,7 @@ from artifacts.manifest import (
 )
 from artifacts.ownership import locked
 from artifacts.remote import SET_ASIDE, RemoteStore
+from artifacts.url_credentials import put_aside
 
 DRAFT_LOCK = ".lock"
 """How the name of the file ends that is locked while a draft is filled."""
@@ -68,7 +69,7 @@ class Store:
     """Finds, makes and opens artifacts under one root: a local folder or an fsspec URL."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = str(root)
+        self.root = put_aside(str(root))
         self.remote: RemoteStore | None = None
         if "://" in self.root:
             self.remote = RemoteStore(self.root)

@@ -6,19 +6,21 @@ it starts, and a run's parameters never hold them.
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.store import Store
 from artifacts.store_notes import store_id
+from artifacts.url_credentials import put_aside
 from artifacts.user_error import UserError
 from flows.unrecorded import note_end
+from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
@@ -52,7 +54,9 @@ class OperatingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LLM4CDSR_", env_file=".env", extra="ignore")
 
-    dumps: str = Field(default="dumps", description="Folder, or fsspec URL, that dumps land in.")
+    dumps: Annotated[str, AfterValidator(put_aside)] = Field(
+        default="dumps", description="Folder, or fsspec URL, that dumps land in."
+    )
     task_runner: TaskRunnerName = TaskRunnerName.THREADS
     task_runner_address: str | None = Field(
         default=None, description="Of a Dask scheduler or Ray head; without it a local cluster."
@@ -76,6 +80,7 @@ class OperatingSettings(BaseSettings):
 
 
 OPERATING = OperatingSettings()
+hide_credentials_in_logs()
 
 
 def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]

@@ -7,10 +7,12 @@ Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.url_credentials import put_aside
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Price
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
@@ -25,7 +27,7 @@ class Settings(BaseSettings):
         env_prefix="LLM4CDSR_", env_file=".env", extra="ignore", hide_input_in_errors=True
     )
 
-    store: str = Field(
+    store: Annotated[str, AfterValidator(put_aside)] = Field(
         default="artifacts/data", description="Artifact store: a folder, or an fsspec URL."
     )
     local_vllm: Path = Field(

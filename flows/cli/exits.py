@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from artifacts.url_credentials import without_credentials
 from flows.cli import terminal
 from flows.cli.endings import ending_of
 from tasks.llm.client.stop import stop_asking
@@ -75,7 +76,7 @@ def leaving() -> Iterator[None]:
 def _end(label: str, text: str, status: int) -> NoReturn:
     """Ends with one message; ``text`` may hold anything and is shown as it is."""
     terminal.err.print(label, style="bold red", end=" ")
-    terminal.err.print(text, highlight=False)
+    terminal.err.print(without_credentials(text), highlight=False)
     _leave(status)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from artifacts import columns as col
+from artifacts.url_credentials import put_aside
 from flows.refresh import RefreshConfig
 from flows.settings import Settings, default_llm
 from prompts.render import Language
@@ -110,7 +111,16 @@ Batches = Annotated[
         "`vllm run-batch` on this machine.",
     ),
 ]
-StoreRoot = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
+
+
+def _put_aside(store: str | None) -> str | None:
+    return store and put_aside(store)
+
+
+StoreRoot = Annotated[
+    str | None,
+    typer.Option(callback=_put_aside, help="Artifact store: a folder or an fsspec URL."),
+]
 ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here.")]
 SummaryFile = Annotated[
     Path | None, typer.Option(help="Write counts, costs, metrics and paths here, as JSON.")

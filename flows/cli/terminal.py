@@ -5,6 +5,7 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.frame.stderr_console import TERMINAL
 
 out = Console(markup=False, emoji=False)
@@ -13,6 +14,7 @@ err = TERMINAL
 
 def show_logs(*, verbose: bool) -> None:
     """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
+    hide_credentials_in_logs()
     handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
     logger = logging.getLogger("llm4cdsr")
     logger.addHandler(handler)

@@ -17,6 +17,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from artifacts.url_credentials import without_credentials
+
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"
 TIMEOUT_SECONDS = 5.0
@@ -63,7 +65,7 @@ def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
 
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:
     """Returns what is posted; ``text`` is what Slack, Mattermost and their like show."""
-    message = (state.message or "").splitlines()[0] if state.message else ""
+    message = without_credentials((state.message or "").partition("\n")[0])
     link = f"{ui_url()}/runs/flow-run/{flow_run.id}"
     text = f"{flow_run.name}: {state.name}. {message} {link}".replace("  ", " ")
     return {
@@ -81,7 +83,7 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
 def ui_url() -> str:
     """Returns where the Prefect UI is, as far as the settings tell."""
     configured = PREFECT_UI_URL.value() or PREFECT_API_URL.value() or ""
-    return str(configured).removesuffix("/").removesuffix("/api")
+    return without_credentials(str(configured)).removesuffix("/").removesuffix("/api")
 
 
 def webhook_url() -> SecretStr | None:

@@ -26,6 +26,7 @@ from artifacts.store import Store
 from artifacts.store_notes import FOLDER as NOTES
 from artifacts.store_notes import read_note, write_note
 from artifacts.strict import Strict
+from artifacts.url_credentials import put_aside
 from artifacts.user_error import UserError
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.files import COMPRESSED
@@ -323,7 +324,7 @@ def _landed(
     def address(path: str) -> str:
         protocol = filesystem.protocol
         is_local = "file" in ([protocol] if isinstance(protocol, str) else protocol)
-        return str(Path(path)) if is_local else filesystem.unstrip_protocol(path)
+        return str(Path(path)) if is_local else put_aside(filesystem.unstrip_protocol(path))
 
     interactions, items = (
         next(files[name] for name in _named(files) if name.startswith(f"{role}.")) for role in ROLES

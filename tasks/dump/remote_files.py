@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import fsspec
 from pydantic import JsonValue
@@ -14,6 +13,7 @@ from pydantic import JsonValue
 from artifacts.durable import write_atomically
 from artifacts.fingerprint import fingerprint_of
 from artifacts.store import Store
+from artifacts.url_credentials import shown_url, with_credentials, without_credentials
 from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.files import UnreadableDumpError
 from tasks.dump.source_files import Paths, paths_of
@@ -39,12 +39,6 @@ def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
     return dump.model_copy(update=found)
 
 
-def shown_url(url: str) -> str:
-    """Returns a URL without what may be a key: its user and its query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def _local_source(source: Source, store: Store) -> Source:
     items = None if source.items is None else _local(source.items, store)
     return source.model_copy(
@@ -59,19 +53,24 @@ def _local(paths: Paths, store: Store) -> Paths:
 
 def _fetched(url: str, store: Store) -> str:
     with _told(url):
-        filesystem, root = fsspec.core.url_to_fs(url)
+        filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
         found = _found(filesystem, root, url)
         if "file" in _protocols(filesystem):
             return root
         facts: dict[str, JsonValue] = {
-            path: [filesystem.size(path), str(filesystem.ukey(path))] for path in found
+            _name(path): [filesystem.size(path), str(filesystem.ukey(path))] for path in found
         }
         is_one = found == [root]
-        base = str(PurePosixPath(root).parent) if is_one else _fixed(root)
+        base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
         place = store.workspace("dumps") / fingerprint_of(url)
         if _facts_at(place) != facts:
             _copy(filesystem, base, found, facts, place)
-    return str(place / PurePosixPath(root).name if is_one else place)
+    return str(place / PurePosixPath(_name(root)).name if is_one else place)
+
+
+def _name(path: str) -> str:
+    """A path in a storage as a copy is named: that of HTTP is a URL, whose query is no name."""
+    return shown_url(path) if path.startswith(("http://", "https://")) else path
 
 
 def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[str]:
@@ -80,6 +79,8 @@ def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[s
     is_pattern = any(mark in root for mark in "*?[")
     listed = filesystem.glob(root) if is_pattern else filesystem.find(root)
     found = sorted(str(path) for path in listed if filesystem.isfile(path))
+    if not found and root.startswith(("http://", "https://")):
+        filesystem.info(root)  # Says why: refused, unreachable or not there.
     if not found:
         raise UnreadableDumpError(
             f"{shown_url(url)} is no file and no folder of files; correct the URL"
@@ -112,7 +113,7 @@ def _copy(
     partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         for path in found:
-            target = partial / PurePosixPath(path).relative_to(base)
+            target = partial / PurePosixPath(_name(path)).relative_to(base)
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(path, str(target))
         write_atomically(partial / _FACTS, json.dumps(facts).encode())
@@ -148,5 +149,6 @@ def _told(url: str) -> Iterator[None]:
 
 
 def _line(error: Exception, url: str) -> str:
-    said = (str(error).splitlines() or [""])[0].replace(url, shown_url(url))
+    given = with_credentials(url)
+    said = without_credentials((str(error).splitlines() or [""])[0].replace(given, shown_url(url)))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -5,11 +5,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 from urllib.parse import unquote
 
+from pydantic import AfterValidator
+
+from artifacts.url_credentials import put_aside
 from tasks.dump.files import UnreadableDumpError
 
-Paths = str | tuple[str, ...]
+
+def _put_aside(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    return put_aside(paths) if isinstance(paths, str) else tuple(map(put_aside, paths))
+
+
+Paths = Annotated[str | tuple[str, ...], AfterValidator(_put_aside)]
 """One path, pattern, folder or URL, or several."""
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

@@ -5,6 +5,11 @@ from pathlib import Path
 
 PREFIX = "LLM4CDSR_"
 
+ENVIRONMENT = "the environment"
+
+_of_file: dict[str, tuple[str, Path]] = {}
+"""Variables that the file set: their value and the file."""
+
 
 def read_dot_env() -> None:
     """Gives this process, and those that it starts, the variables of ``.env`` that are ours.
@@ -18,5 +23,13 @@ def read_dot_env() -> None:
     from dotenv import dotenv_values  # Few commands find such a file, and all start quickly.
 
     for name, value in dotenv_values(file, encoding="utf-8").items():
-        if name.upper().startswith(PREFIX) and value is not None:
-            os.environ.setdefault(name.upper(), value)
+        variable = name.upper()
+        if variable.startswith(PREFIX) and value is not None and variable not in os.environ:
+            os.environ[variable] = value
+            _of_file[variable] = value, file.resolve()
+
+
+def origin_of(variable: str) -> str:
+    """Returns where a variable's value comes from: `ENVIRONMENT`, or the path of a ``.env``."""
+    value, file = _of_file.get(variable, (None, None))
+    return str(file) if file and os.environ.get(variable) == value else ENVIRONMENT

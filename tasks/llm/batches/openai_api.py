@@ -24,6 +24,7 @@ from tasks.llm.client.refusals import EndpointRefusedError
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import NO_KEY
+from tasks.llm.settings.urls import shown_url
 
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3
@@ -138,7 +139,7 @@ class BatchApi:
             raise self._refusal(error) from None
 
     def _refusal(self, error: Exception) -> Exception:
-        where = self._client.base_url
+        where = shown_url(str(self._client.base_url))
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return EndpointRefusedError(
                 f"{where} refuses the key for batches (HTTP {error.status_code}); check it"

@@ -18,6 +18,7 @@ from artifacts.ledger.answers import Role
 from artifacts.user_error import UserError
 from tasks.llm.client.stop import allow_asking, stop_asking
 from tasks.llm.providers import dummy_models
+from tasks.llm.providers.destinations import destination
 from tasks.llm.providers.local_setup import (
     CHAT_MODEL_NAME,
     EMBEDDING_MODEL_NAME,
@@ -124,6 +125,14 @@ def open_endpoints(
         IncompleteEndpointError: a URL is configured without the model's name.
         BudgetNeedsPriceError: a limit in USD, and a model without a price.
     """
+    for role, settings in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
+        told = destination(role, config, resolve_provider(config, settings.base_url))
+        logger.info(told.text)
+        if told.is_mixed:
+            logger.warning(
+                "that server is named by a file of the working folder, the key is not the file's: "
+                "interrupt if you did not write the file"
+            )
     allow_asking()
     spending = Spending(config.budget)
     pair = local_pair(local_directory, log_directory, config.local_gpu_python)

@@ -14,7 +14,7 @@ from prompts.render import Language
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
 from tasks.llm.settings.request_fields import RequestFields
-from tasks.llm.settings.urls import without_credentials
+from tasks.llm.settings.urls import holding_no_credentials
 
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
@@ -35,7 +35,9 @@ class Provider(StrEnum):
     DUMMY = "dummy"
 
 
-UrlList = Annotated[str, StringConstraints(pattern=URL_LIST), AfterValidator(without_credentials)]
+UrlList = Annotated[
+    str, StringConstraints(pattern=URL_LIST), AfterValidator(holding_no_credentials)
+]
 
 
 class ChatConfig(Strict):

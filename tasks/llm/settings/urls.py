@@ -1,16 +1,15 @@
 """The address of a route behind a configured URL, and what of a URL may be shown."""
 
 import os
-import re
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from artifacts import url_credentials
 
 OPENAI_URL = "https://api.openai.com/v1"
 CHAT_ROUTE = "/chat/completions"
 EMBEDDINGS_ROUTE = "/embeddings"
 API_VERSION = "api-version"
 """In the query of a URL: Azure's form, which also wants the key in a header of its own."""
-
-_CREDENTIAL = re.compile(r"key|token|secret|sig|password|auth|credential", re.IGNORECASE)
 
 
 def base_of(url: str | None) -> str:
@@ -41,8 +40,7 @@ def shown_url(url: str | None) -> str:
     """Returns a URL for messages, without name, password and query."""
     if url is None and not os.environ.get("OPENAI_BASE_URL"):
         return "OpenAI"
-    parts = urlsplit(base_of(url))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return url_credentials.shown_url(base_of(url))
 
 
 def key_headers(url: str | None, key: str) -> dict[str, str]:
@@ -57,12 +55,12 @@ def key_headers(url: str | None, key: str) -> dict[str, str]:
     return headers
 
 
-def without_credentials(urls: str) -> str:
+def holding_no_credentials(urls: str) -> str:
     """Returns URLs; raises ValueError, without quoting it, for one that holds a key."""
     for url in urls.split(","):
         parts = urlsplit(url.strip())
         names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-        if "@" in parts.netloc or any(_CREDENTIAL.search(name) for name in names):
+        if "@" in parts.netloc or any(url_credentials.CREDENTIAL.search(name) for name in names):
             raise ValueError(
                 "a URL is shown in messages and must hold no key or password; leave it out and "
                 "set LLM4CDSR_API_KEY"

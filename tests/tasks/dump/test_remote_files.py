@@ -10,7 +10,7 @@ import pytest
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.files import UnreadableDumpError
-from tasks.dump.remote_files import shown_url, with_local_files
+from tasks.dump.remote_files import with_local_files
 from tests.tasks.dump.dump_files import Ingested, as_csv, events_of
 
 
@@ -97,7 +97,6 @@ def test_a_package_that_is_missing_is_named(
 
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     secret = "https://user:word@host.invalid/e.csv?X-Amz-Signature=abc"
-    assert shown_url(secret) == "https://host.invalid/e.csv"
     with pytest.raises(UnreadableDumpError) as caught:
         Ingested(tmp_path, interactions=secret.replace("https", "nonsense"))
     assert not any(part in str(caught.value) for part in ("word", "abc"))

@@ -1,0 +1,33 @@
+"""Log records without the credentials of URLs, whoever writes them: a net below the places where
+URLs come in."""
+
+import logging
+from collections.abc import Mapping
+
+from artifacts.url_credentials import without_credentials
+
+
+def hide_credentials_in_logs() -> None:
+    """Has every record of this process made without them; safe to repeat."""
+    logging.setLogRecordFactory(_Record)
+
+
+class _Record(logging.LogRecord):
+    """A record whose message and arguments hold no credential."""
+
+    def __init__(self, *args: object, **named: object) -> None:
+        super().__init__(*args, **named)  # pyright: ignore[reportArgumentType]
+        self.msg = _shown(self.msg)
+        if isinstance(self.args, Mapping):
+            self.args = {name: _shown(value) for name, value in self.args.items()}
+        elif self.args:
+            self.args = tuple(_shown(value) for value in self.args)
+
+
+def _shown(value: object) -> object:
+    """The value itself where its text holds nothing to hide: formats such as %d need it."""
+    if isinstance(value, int | float | None):
+        return value
+    text = str(value)
+    shown = without_credentials(text)
+    return value if shown == text else shown
