@@ -47,22 +47,25 @@ def api_url_of(configured: str) -> str:
         UnusableProxyError: a proxy variable applies to it and cannot be used.
     """
     url = configured.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+    if not _is_address(url):
         raise UnusablePrefectUrlError(
             f"PREFECT_API_URL={url.rpartition('@')[2]} is no address; write http://HOST:4200/api, "
             "or unset it to have a server brought for the run"
         )
     proxy = proxy_for(url)  # Prefect's own client would go around one that cannot be used.
-    if "api" in parts.path.split("/") or not _is_healthy(f"{url}/api", proxy):
+    if "api" in urlsplit(url).path.split("/") or not _is_healthy(f"{url}/api", proxy):
         return url
     shown = shown_url(url)
     logger.warning("PREFECT_API_URL=%s lacks /api at its end; going on with %s/api", shown, shown)
     return f"{url}/api"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_healthy(url: str, proxy: str | None) -> bool:

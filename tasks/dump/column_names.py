@@ -44,8 +44,8 @@ def named_columns(
     """
     if not table.names:
         raise UnreadableDumpError(
-            f"{path} cannot be read: no row of it has the form that its name says; give it the "
-            "ending of its real form"
+            f"{path} cannot be read: no row of it is an object with named fields, as its name "
+            "says; write one JSON object a line, or give the file the ending of its real form"
         )
     wanted = dict.fromkeys((*needed, *wanted))
     ours = {theirs: names.get(theirs, theirs) for theirs in table.names}

@@ -27,11 +27,12 @@ COMPRESSED = (".gz", ".zst")
 
 _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
-_OTHER_CONTENT = {
+OTHER_CONTENT = {
     b"PAR1": "Parquet: give it the ending .parquet",
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV UTF-8",
     b"BZh": "compressed by bzip2: unpack it, or use gzip or Zstandard",
     b"\xfd7zXZ": "compressed by xz: unpack it, or use gzip or Zstandard",
+    b"ARROW1": "an Arrow (Feather) file: export it as Parquet, CSV or JSON lines",
     b"Obj\x01": "Avro: export it as Parquet, CSV or JSON lines",
     b"ORC": "ORC: export it as Parquet, CSV or JSON lines",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV UTF-8",
@@ -96,7 +97,7 @@ class Utf8File:
         if not start:
             self._file.close()
             raise UnreadableDumpError(f"{path} cannot be read: it is empty; export it again")
-        for mark, what in _OTHER_CONTENT.items():
+        for mark, what in OTHER_CONTENT.items():
             if start.lstrip().startswith(mark):
                 self._file.close()
                 raise UnreadableDumpError(f"{path} cannot be read: its content is {what}")

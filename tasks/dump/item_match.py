@@ -6,6 +6,8 @@ dump is worth a request, so it is refused with the change that would make them m
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import unescape
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -30,6 +32,8 @@ ID_CHANGES: Mapping[str, Change] = {
     "'.0' at the end": lambda ids: ids.str.replace(r"\.0+$", ""),
     "leading zeros": lambda ids: ids.str.replace(r"^0+(.)", "$1"),
     "capitals": lambda ids: ids.str.to_lowercase(),
+    "the signs of URLs (%20)": lambda ids: _each(ids, unquote),
+    "the signs of HTML (&amp;)": lambda ids: _each(ids, unescape),
     "blanks": lambda ids: ids.str.replace_all(r"\s", ""),
     "hyphens, braces and capitals": lambda ids: ids.str.replace_all(
         r"[{}-]", ""
@@ -39,6 +43,9 @@ ID_CHANGES: Mapping[str, Change] = {
     "quotation marks": lambda ids: ids.str.replace_all("[\"'`]", ""),
     "what stands before the last '/', ':', '_' or '|'": lambda ids: ids.str.replace(
         r"^.*[/:_|]", ""
+    ),
+    "what stands behind the last '.', ':', '_' or '-'": lambda ids: ids.str.replace(
+        r"[.:_-][^.:_-]*$", ""
     ),
     "all that is no letter or digit, zeros in front and capitals": lambda ids: (
         ids.str.normalize("NFKC")
@@ -151,6 +158,10 @@ def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
         f". {best:,} of {mine.height:,} would meet without {found} ({example}): write item_id "
         "alike in both files"
     )
+
+
+def _each(ids: pl.Expr, change: Callable[[str], str]) -> pl.Expr:
+    return ids.map_elements(change, return_dtype=pl.String)
 
 
 def _changed(keys: pl.DataFrame, change: Change) -> pl.DataFrame:

@@ -35,6 +35,9 @@ OnStep = Callable[[str], None]
 
 _MOST_REASONS = 3
 
+_DOMINANT_EVENTS, _DOMINANT_SHARE, _DOMINANT_LEAD = 20, 0.02, 3
+"""Of one user: events, their share of all, and how many times those of the next one."""
+
 
 @dataclass(frozen=True)
 class MadeDataset:
@@ -107,6 +110,7 @@ def made_from(
         *match.notes,
         *_warnings(quarantine),
         *_set_aside_by_file(told.accounts),
+        *_dominant_user(made.users),
         *_missing_titles(made.items),
         *_lonely_domains(counts),
     ]
@@ -251,6 +255,20 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
                 f"{account.file}: {rows:,} of {account.tally.records:,} rows were set aside: {most}"
             )
     return said
+
+
+def _dominant_user(users: pl.DataFrame) -> list[str]:
+    """One id far ahead of all others is often that of everybody without one."""
+    first, *others = users.sort("events", descending=True).head(2).iter_rows(named=True)
+    events = int(users["events"].sum())
+    least = max(_DOMINANT_EVENTS, _DOMINANT_SHARE * events)
+    if not others or first["events"] < max(least, _DOMINANT_LEAD * others[0]["events"]):
+        return []
+    return [
+        f"the {col.USER_ID} {first[col.USER_ID]!r} alone has {first['events']:,} of {events:,} "
+        f"events, the next one {others[0]['events']:,}: if it stands for everybody who is not "
+        "known, take its rows out"
+    ]
 
 
 def _missing_titles(items: pl.DataFrame) -> list[str]:

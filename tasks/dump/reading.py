@@ -17,6 +17,7 @@ from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
 from tasks.dump.files import UnreadableDumpError
 from tasks.dump.readers.partitioned import PartitionedTable
 from tasks.dump.readers.table import ROW, Table
+from tasks.dump.readers.texts import NOT_UTF8
 from tasks.dump.rows import Quarantine, parted
 from tasks.dump.source_files import Paths, SourceFile, paths_of, source_files
 
@@ -25,6 +26,7 @@ NOT_CLOSED = "a quotation mark not closed"
 
 _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 _REASONS = 3
+_ADVICE = {NOT_UTF8: "convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"}
 
 Result = TypeVar("Result")
 
@@ -86,6 +88,8 @@ class SourceReader:
         self._files = [_opened(file, kind) for file in source_files(paths)]
         one = len(self._files) == 1
         self._is_one = one
+        self._parsed = 0
+        self._said: list[str] = []
 
     @property
     def columns(self) -> frozenset[str]:
@@ -111,10 +115,16 @@ class SourceReader:
 
         def once(readers: Fields) -> Result:
             accounts.clear()
+            self._parsed = 0
             return one_pass(self._batches(readers, accounts), readers)
 
         result, readers = read_in_one_form(fields, once)
-        self._refuse_faults(readers, accounts)
+        self._said = [
+            f"{self._theirs(name)}: {sentence}"
+            for name, reader in readers.items()
+            for sentence in reader.notes()
+        ]
+        self._refuse_faults(readers)
         told = Reading(accounts)
         self._tell(told, readers)
         return result, told
@@ -127,6 +137,7 @@ class SourceReader:
                 rows = batch.rows
                 if self._domain is not None:
                     rows = rows.with_columns(pl.lit(self._domain).alias(col.DOMAIN))
+                self._parsed += rows.height
                 rows, unclosed = _without_unclosed(rows, batch.repaired)
                 found = [
                     fields[name].read(rows[name]).alias(name)
@@ -137,10 +148,9 @@ class SourceReader:
                 yield Rows(account, rows.select(ROW).with_columns(found), broken)
             account.tally = opened.table.tally
 
-    def _refuse_faults(self, fields: Fields, accounts: list[FileAccount]) -> None:
+    def _refuse_faults(self, fields: Fields) -> None:
         for name, reader in fields.items():
-            read = any(account.tally.records for account in accounts)
-            fault = reader.fault() if read and name in self.columns else None
+            fault = reader.fault() if self._parsed and name in self.columns else None
             if fault is not None:
                 raise UnreadableDumpError(f"{self.path}: the column {self._theirs(name)} {fault}")
 
@@ -153,8 +163,10 @@ class SourceReader:
             (account.set_aside for account in accounts), start=type(accounts[0].set_aside)()
         )
         most = ", ".join(f"{why} ({count:,})" for why, count in reasons.most_common(_REASONS))
+        way = _ADVICE.get(reasons.most_common(1)[0][0], "export it again")
         raise UnreadableDumpError(
-            f"{self.path}: none of its {rows:,} rows can be used: {most}; export it again"
+            f"{self.path}: none of its {rows:,} rows can be used: {most}; "
+            + ("; ".join(self._said) or way)
         )
 
     def _tell(self, told: Reading, fields: Fields) -> None:

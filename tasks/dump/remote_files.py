@@ -82,10 +82,20 @@ def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[s
     if not found and root.startswith(("http://", "https://")):
         filesystem.info(root)  # Says why: refused, unreachable or not there.
     if not found:
+        _require_answer(filesystem, root)
         raise UnreadableDumpError(
             f"{shown_url(url)} is no file and no folder of files; correct the URL"
         )
     return found
+
+
+def _require_answer(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
+    """Raises why a server does not answer, which a look for a file hides."""
+    try:
+        filesystem.info(root)
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
 
 
 def _fixed(root: str) -> str:

@@ -1,6 +1,7 @@
 """Which files a source is: one, several, a pattern, or a folder as Spark and Hive write it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
@@ -38,12 +39,13 @@ class SourceFile:
     Attributes:
         path: where it lies.
         name: what it is called in accounts: its path below the folder that was named.
-        partition: columns that its folders name (``domain=food``), for all of its rows.
+        partition: columns that its folders name (``domain=food``), for all of its rows; None
+            where they name no value.
     """
 
     path: str
     name: str
-    partition: Mapping[str, str] = field(default_factory=dict)
+    partition: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def paths_of(paths: Paths) -> tuple[str, ...]:
@@ -58,6 +60,9 @@ def source_files(paths: Paths) -> tuple[SourceFile, ...]:
         UnreadableDumpError: there is no such file, or the folder holds something else than a table.
     """
     found = [file for path in paths_of(paths) for file in _files(path)]
+    places = Counter(os.path.realpath(file.path) for file in found)
+    if twice := next((path for path, count in places.items() if count > 1), None):
+        raise UnreadableDumpError(f"{twice} is named twice; name each file once")
     if len({file.name for file in found}) == len(found):
         return tuple(found)
     root = os.path.commonpath([file.path for file in found])
@@ -133,7 +138,9 @@ def _below(root: Path, file: Path) -> SourceFile:
     folders = file.relative_to(root).parts[:-1]
     named = (part.partition("=") for part in folders if "=" in part)
     partition = {
-        unquote(name): unquote(value) for name, _, value in named if name and value != NO_VALUE
+        unquote(name): None if value == NO_VALUE else unquote(value)
+        for name, _, value in named
+        if name
     }
     return SourceFile(str(file), file.relative_to(root).as_posix(), partition)
 

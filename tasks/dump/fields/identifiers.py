@@ -19,7 +19,7 @@ _CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
 _CONTROL = r"[\x00-\x1f\x7f]"
 _INVISIBLE = r"[\x{FEFF}\x{200B}]"
 _AROUND = r"[\s\x{FEFF}\x{200B}]"
-_ROUNDED = r"^-?\d(?:\.\d+)?[eE]\+\d+$"
+_ROUNDED = r"^-?\d(?:(?:\.\d+)?[eE]\+|[.,]\d+[eE])\d+$"
 _WHOLE_FLOAT = r"^-?\d+\.0+$"
 
 EXACT_FLOATS = 2.0**53

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from tasks.dump.fields.null_words import null_pattern
-from tasks.dump.fields.text_lists import BRACKETED, is_object, listed
+from tasks.dump.fields.text_lists import BRACKETED, is_object, listed, quoted_list
 
 LONGEST_TEXT = 2_000
 """Characters kept of an item's text: far more than a prompt takes, far less than 100 KB."""
@@ -31,6 +31,8 @@ class TextShape:
     values: int = 0
     lists: int = 0
     objects: int = 0
+    quoted: int = 0
+    """Lists in quotation marks among texts of another form."""
     words: Counter[str] = field(default_factory=Counter)
     shown: dict[str, str] = field(default_factory=dict)
 
@@ -59,13 +61,18 @@ class TextShape:
         said = []
         if self.are_lists():
             said.append(f"texts such as {self.shown['list']!r} are read as lists")
+        if self.quoted:
+            said.append(
+                f"{self.quoted:,} texts such as {self.shown['quoted']!r} among others are read as "
+                "lists"
+            )
         if self.words:
             words = ", ".join(f"{word!r} ({n:,})" for word, n in self.words.most_common(3))
             said.append(f"words for no value are left out: {words}")
         return said
 
     def is_repaired(self) -> bool:
-        return bool(self.are_lists() or self.words)
+        return bool(self.are_lists() or self.quoted or self.words)
 
     def fault(self) -> str | None:
         if self.objects and self.objects >= LIST_SHARE * self.values:
@@ -139,12 +146,27 @@ class ListField:
             lists = (
                 pl.Series(map(_parts, texts.to_list()), dtype=pl.List(pl.String))
                 if self.is_list
-                else texts.str.split("|")
+                else self._split(texts)
             )
         element = pl.element().str.strip_chars()
         is_word = element.str.contains(null_pattern(self.name))
         kept = pl.when((element != "") & ~is_word).then(element).drop_nulls()
         return lists.list.eval(kept).alias(self.name)
+
+    def _split(self, texts: pl.Series) -> pl.Series:
+        """Texts at ``|``, but for the lists among them that show by their marks what they are."""
+        lists = texts.str.split("|")
+        places = texts.str.contains(BRACKETED).fill_null(value=False).arg_true()
+        found = {place: quoted_list(texts[place]) for place in places}
+        if not any(value is not None for value in found.values()):
+            return lists
+        self.shape.quoted += sum(value is not None for value in found.values())
+        values = lists.to_list()
+        for place, value in found.items():
+            if value is not None:
+                self.shape.shown.setdefault("quoted", texts[place][:_SHOWN])
+                values[place] = value
+        return pl.Series(values, dtype=pl.List(pl.String))
 
     def is_settled(self) -> bool:
         return self.shape.are_lists() == bool(self.is_list)

@@ -17,7 +17,7 @@ _CODES = (
     "MXN|ARS|CLP|COP|PEN|ZAR|NGN|KES|EGP|AED|SAR|ILS|KRW|TWD|HKD|SGD|MYR|THB|IDR|PHP|VND|PKR|BDT"
 )
 _WORDS = r"Rs\.?|kr\.?|zł|Kč|Ft|lei|руб\.?|грн|元|円|원|đ|TL|SFr\.?|Fr\.?|RM|Rp\.?|Euro|euro|EURO"
-_MONEY = rf"(?:[A-Za-z]{{0,3}}\p{{Sc}}|{_CODES}|{_WORDS})"
+_MONEY = rf"(?:[A-Za-z]{{0,3}}[\p{{Sc}}--[¢]]|{_CODES}|{_WORDS})"
 _SPACE = r"[\s\x{A0}\x{202F}]"
 _AMOUNT = r"[+-]?(?:\d(?:[\d.,'’\x{A0}\x{202F} ]*\d)?|[.,]\d+)"
 _PRICE = (

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import tokenize
 from itertools import pairwise
 
@@ -11,8 +12,15 @@ from tasks.dump.readers.json_values import literal, parsed
 _NAMES = ("name", "title", "label", "value")
 """Where an object in a list says what it is."""
 
-BRACKETED = r"(?s)^\s*(?:\[.*\]|\{.*\}|\(.*\)|c\(.*\))\s*$"
+_SCALA = "List|Set|Array|WrappedArray|ArrayBuffer"
+
+BRACKETED = rf"(?s)^\s*(?:\[.*\]|\{{.*\}}|\(.*\)|(?:c|{_SCALA})\(.*\))\s*$"
 """A text that may be such a list, for Polars."""
+
+_CALLED = re.compile(rf"(?s)(?:{_SCALA})\((.*)\)")
+"""As Scala and Spark show a list."""
+
+_QUOTED = re.compile(r"""(?s)\s*\[\s*(?:"[^"]*"|'[^']*')\s*(?:,.*)?\]\s*$""")
 
 _OF_TOKENIZE = (tokenize.TokenError, IndentationError, SyntaxError)
 
@@ -22,6 +30,8 @@ def listed(text: str) -> list[str] | None:
     text = text.strip()
     if text.startswith("c(") and text.endswith(")"):
         return _strings(text[1:])
+    if called := _CALLED.fullmatch(text):
+        return _separated(called[1])
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
     found = _as_json(text)
@@ -32,6 +42,12 @@ def listed(text: str) -> list[str] | None:
     if (strings := _strings(text)) is not None:
         return strings
     return None if text.startswith("(") else _separated(text[1:-1])
+
+
+def quoted_list(text: str) -> list[str] | None:
+    """Returns the texts of a list whose texts are in quotation marks, None where it is no such
+    list: by itself it says that it is one."""
+    return listed(text) if _QUOTED.match(text) else None
 
 
 def is_object(text: str) -> bool:

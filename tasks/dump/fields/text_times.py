@@ -8,11 +8,11 @@ from enum import StrEnum
 import polars as pl
 
 _CLOCK = (
-    r"(?:(?:[T_]|,?\s+)(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})"
+    r"(?:(?:[Tt_:]|,?\s+)(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})"
     r"(?:[.,:](?P<fraction>\d{1,9}))?)?)?\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
 )
 _ZONE = (
-    r"\s*(?:Z|z|UTC|GMT|UT)?\s*(?P<zone>[+-]\d{2}(?::?\d{2})?(?::?\d{2})?)?"
+    r"\s*(?:Z|z|UTC|GMT|UT)?\s*(?:(?P<zone>[+-]\d{2}(?::?\d{2})?(?::?\d{2})?)(?:\s+[A-Z]{2,5})?)?"
     r"(?:\[[^\]]*\]|\s*\([^)]*\))?"
 )
 _WEEKDAY = r"(?:[A-Za-z]{3,9}\.?,?\s+)?"
@@ -37,7 +37,7 @@ class TextForm(StrEnum):
 
 
 PATTERNS: dict[TextForm, str] = {
-    TextForm.ISO: rf"^{_YEAR}[-/.](?P<month>\d{{1,2}})[-/.]{_DAY}{_CLOCK}{_ZONE}$",
+    TextForm.ISO: rf"^{_YEAR}[-/._年](?P<month>\d{{1,2}})[-/._月]{_DAY}日?{_CLOCK}{_ZONE}$",
     TextForm.COMPACT: (
         r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})[T ](?P<hour>\d{2}):?(?P<minute>\d{2})"
         rf"(?::?(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,9}}))?)?{_ZONE}$"
@@ -47,7 +47,7 @@ PATTERNS: dict[TextForm, str] = {
     ),
     TextForm.DOTS: rf"^{_DAY}\.\s?{_MONTH}\.\s?{_SHORT_YEAR}{_CLOCK}{_ZONE}$",
     TextForm.DAY_NAME: (
-        rf"^{_WEEKDAY}{_DAY}(?:st|nd|rd|th)?[ -]{_NAME}[ ,-]+{_SHORT_YEAR}{_CLOCK}{_ZONE}$"
+        rf"^{_WEEKDAY}{_DAY}(?:st|nd|rd|th)?[ /-]{_NAME}[ ,/-]+{_SHORT_YEAR}{_CLOCK}{_ZONE}$"
     ),
     TextForm.NAME_DAY: (
         rf"^{_WEEKDAY}{_NAME}\s+{_DAY}(?:st|nd|rd|th)?,?\s+{_YEAR}{_CLOCK}{_ZONE}$"

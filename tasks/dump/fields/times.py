@@ -31,6 +31,9 @@ class Unit(StrEnum):
     MILLISECONDS = "milliseconds since 1970"
     MICROSECONDS = "microseconds since 1970"
     NANOSECONDS = "nanoseconds since 1970"
+    TICKS = "ticks of .NET (100 nanoseconds since the year 1)"
+    FILETIME = "Windows file times (100 nanoseconds since 1601)"
+    WEBKIT = "WebKit's microseconds since 1601"
     DAYS = "days since 1970"
     EXCEL_DAYS = "days as Excel counts them"
     COMPACT = "YYYYMMDD"
@@ -47,6 +50,13 @@ _SIZES = {
     Unit.NANOSECONDS: float("inf"),
 }
 """Below which a number counts that since 1970."""
+
+_SINCE = {
+    Unit.TICKS: (10, 62_135_596_800),
+    Unit.FILETIME: (10, 11_644_473_600),
+    Unit.WEBKIT: (1, 11_644_473_600),
+}
+"""Counts a microsecond, and the seconds that the count begins before 1970."""
 
 _COMPACT = {
     Unit.COMPACT: (8, "%Y%m%d"),
@@ -99,12 +109,16 @@ class TimeField:
     _sizes: Counter[Unit] = field(default_factory=Counter)
     _in_1970: int = 0
     _has_other_texts: bool = False
+    _has_blanks: bool = False
     _span_1970: tuple[float, float] = (float("inf"), 0.0)
     _span: tuple[int, int] | None = None
 
     def read(self, values: pl.Series) -> pl.Series:
         """Returns microseconds since 1970 UTC, null where a value is no time."""
         self.values += len(values) - values.null_count()
+        if values.dtype == pl.String and values.str.contains(r"^\s|\s$").any():
+            self._has_blanks = True
+            values = values.str.strip_chars()
         if not values.dtype.is_temporal():
             numbers = values.cast(pl.Float64, strict=False)
             self._see_numbers(numbers.filter(numbers.is_finite()))
@@ -144,7 +158,7 @@ class TimeField:
 
     def is_repaired(self) -> bool:
         is_counted = bool(self.numbers) and self.found().unit not in _SIZES
-        return is_counted or self._has_other_texts
+        return is_counted or self._has_other_texts or self._has_blanks
 
     def fault(self) -> str | None:
         """Returns why the column cannot be read, with a value of it; None where it can."""
@@ -225,6 +239,13 @@ class TimeField:
         if low <= today + _EXCEL_1970 and high >= _FIRST_DAY + _EXCEL_1970:
             days = numbers.is_between(_FIRST_DAY + _EXCEL_1970, today + _EXCEL_1970)
             self.numbers[Unit.EXCEL_DAYS] += int(days.sum())
+        for unit, (per_microsecond, before) in _SINCE.items():
+            first, last = (
+                (moment + before) * SECOND * per_microsecond
+                for moment in (DATED / SECOND, today * _DAY)
+            )
+            if low <= last and high >= first:
+                self.numbers[unit] += int(numbers.is_between(first, last).sum())
         if low < _YEAR_1970:
             in_1970 = numbers.filter(numbers.abs() < _YEAR_1970).abs()
             self._in_1970 += len(in_1970)
@@ -255,7 +276,7 @@ class TimeField:
 
     def _unit(self) -> Unit:
         count = self.numbers[Unit.SECONDS]
-        for unit in (*_COMPACT, Unit.DAYS, Unit.EXCEL_DAYS):
+        for unit in (*_COMPACT, Unit.DAYS, Unit.EXCEL_DAYS, *_SINCE):
             if count and self.numbers[unit] >= SURE_SHARE * count:
                 return unit
         half = 0
@@ -331,6 +352,9 @@ def _number_of(column: pl.Expr, unit: Unit) -> pl.Expr:
             moment = whole
         case Unit.NANOSECONDS:
             moment = whole // 1_000
+        case Unit.TICKS | Unit.FILETIME | Unit.WEBKIT:
+            per_microsecond, before = _SINCE[unit]
+            moment = whole // per_microsecond - before * SECOND
         case Unit.DAYS | Unit.EXCEL_DAYS:
             since = number - (_EXCEL_1970 if unit is Unit.EXCEL_DAYS else 0)
             within = pl.when(since.abs() * _DAY <= _LARGEST_SECOND)

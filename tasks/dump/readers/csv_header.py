@@ -70,11 +70,26 @@ def read_header(path: str, separator: str | None = None) -> Header:
             f"{path} cannot be read: it has no header; its first line names none"
         )
     lines += len(LINE_END.findall(start, place, end)) + 1
+    names = _with_unnamed(names, start[after:], quoting)
     if _is_backslash(start[after:], quoting, len(names)):
         quoting = Quoting(quoting.separator, backslash=True)
     records = plain_records(start[after:], quoting, len(names))
     shape = RecordShape.of(records, quoting, len(names))
     return Header(names, shape, after, lines, blank)
+
+
+def _with_unnamed(names: tuple[str, ...], start: bytes, quoting: Quoting) -> tuple[str, ...]:
+    """The names, with one for a column that all records have and the header does not name: an empty
+    one behind a last separator, or the numbers of rows before the first, as R writes them."""
+    if plain_records(start, quoting, len(names)):
+        return names
+    records = plain_records(start, quoting, len(names) + 1)
+    if records and not any(record[-1].strip() for record in records):
+        return (*names, "")
+    numbers = [str(number).encode() for number in range(1, len(records) + 1)]
+    if records and [record[0] for record in records] == numbers:
+        return ("", *names)
+    return names
 
 
 def _line_at(start: bytes, place: int) -> bytes:

@@ -47,7 +47,8 @@ class JsonTable:
         self._reshape = reshape
         self.tally = Tally()
         with readable(path), Utf8File(path) as file:
-            block = next(blocks_of_lines(file, path), b"")
+            blocks = blocks_of_lines(file, path)
+            block = next((found for found in blocks if found.strip()), b"")
         self._is_lines = is_one_object_a_line(block)
         found = self._first(block)
         names = (reshape(object_) if reshape else object_ for object_ in found)
@@ -150,12 +151,22 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
             f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
             f"write one object a line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
         )
-    if len(only) > 1 and all(isinstance(value, dict) and value for value in only.values()):
+    if _is_of_columns(only):
         raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object of columns "
-            f"({', '.join(list(only)[:4])}), as pandas' to_json writes it; write "
-            "to_json(..., orient='records', lines=True)"
+            f"({', '.join(list(only)[:4])}), as pandas writes it; write one object a "
+            "line: to_json(..., orient='records', lines=True)"
         )
+
+
+def _is_of_columns(only: RawObject) -> bool:
+    """Whether an object holds a table by its columns, as pandas writes it by default."""
+    values = list(only.values())
+    lengths = {len(value) for value in values if isinstance(value, list)}
+    is_lists = all(isinstance(value, list) for value in values) and len(lengths) == 1
+    is_parted = {"columns", "data"} <= only.keys() and len(lengths) > 0
+    is_numbered = all(isinstance(value, dict) and value for value in values)
+    return len(only) > 1 and (is_parted or is_numbered or (is_lists and lengths != {1}))
 
 
 def _column(values: list[object], *, flat: bool, amounts: bool) -> pl.Series:

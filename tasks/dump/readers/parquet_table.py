@@ -1,16 +1,19 @@
 """Parquet, a few row groups at a time."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.dump.files import readable
+from tasks.dump.files import OTHER_CONTENT, UnreadableDumpError, readable
 from tasks.dump.readers.column_types import plain_columns
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
 from tasks.dump.readers.texts import NOT_UTF8
 from tasks.dump.size_limits import batch_rows
+
+_START = 4096
 
 BATCH_ROWS = 1 << 21
 """Large, as every batch of a large dump fetches all known ids into the cache once more."""
@@ -23,6 +26,7 @@ class ParquetTable:
         self._path = path
         self.tally = Tally()
         with readable(path):
+            _refuse_other(path)
             self.names = tuple(pq.read_schema(path).names)
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
@@ -39,3 +43,20 @@ class ParquetTable:
                 if broken:
                     rows = rows.filter(pl.Series(~garbled))
                 yield Batch(rows, broken_rows(broken, [NOT_UTF8] * len(broken)))
+
+
+def _refuse_other(path: str) -> None:
+    """Raises `UnreadableDumpError` for a file that is named like Parquet and is none."""
+    with Path(path).open("rb") as file:
+        start = file.read(_START)
+    if start.startswith(b"PAR"):  # Encrypted files begin with PARE.
+        return
+    if not start:
+        raise UnreadableDumpError(f"{path} cannot be read: it is empty; export it again")
+    what = next((what for mark, what in OTHER_CONTENT.items() if start.startswith(mark)), None)
+    if what is None and start.lstrip()[:1] in (b"{", b"["):
+        what = "JSON: give it the ending .jsonl"
+    elif what is None and start.isascii() and b"\x00" not in start:
+        what = "text: give it the ending of its form, such as .csv"
+    if what is not None:
+        raise UnreadableDumpError(f"{path} cannot be read: its content is {what}")

@@ -10,7 +10,7 @@ from tasks.dump.readers.table import Batch, Table, Tally
 class PartitionedTable:
     """A `Table` with a column more for each that its folders name, unless the file has it."""
 
-    def __init__(self, table: Table, partition: Mapping[str, str]) -> None:
+    def __init__(self, table: Table, partition: Mapping[str, str | None]) -> None:
         self._table = table
         self._added = {name: value for name, value in partition.items() if name not in table.names}
         self.names = (*table.names, *self._added) if table.names else ()

@@ -164,7 +164,10 @@ def test_values_of_folders_are_written_as_urls(tmp_path: Path) -> None:
     place = tmp_path / "s" / "domain=a%2Fb%20c" / "day=__HIVE_DEFAULT_PARTITION__"
     place.mkdir(parents=True)
     as_parquet(place / "0.parquet", ROWS)
-    assert dict(source_files(str(tmp_path / "s"))[0].partition) == {"domain": "a/b c"}
+    assert dict(source_files(str(tmp_path / "s"))[0].partition) == {
+        "domain": "a/b c",
+        "day": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""What exports write beside the usual forms: read, or refused by its cause."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tasks.dump.files import UnreadableDumpError
+from tests.tasks.dump.dump_files import (
+    Ingested,
+    as_csv,
+    changed,
+    events_of,
+    items_of,
+    of_events,
+)
+
+EVENTS, ITEMS = events_of(), items_of()
+HEADER = "user_id,item_id,domain,timestamp"
+MOMENTS = sorted(int(str(row["timestamp"])) for row in EVENTS)
+
+
+def day(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda s: f"{day(s):%Y-%m-%d %H:%M:%S} +0000 UTC", ""),
+        (lambda s: f"{day(s + 7200):%Y-%m-%d %H:%M:%S} +0200 CEST", ""),
+        (lambda s: f"{day(s):%d/%b/%Y:%H:%M:%S} +0000", ""),
+        (lambda s: f"{day(s):%Y-%m-%dt%H:%M:%Sz}", ""),
+        (lambda s: f"{day(s):%Y年%m月%d日 %H:%M:%S}", ""),
+        (lambda s: f" {s} ", ""),
+        (lambda s: s * 10_000_000 + 621_355_968_000_000_000, "ticks of .NET"),
+        (lambda s: s * 10_000_000 + 116_444_736_000_000_000, "Windows file times"),
+        (lambda s: s * 1_000_000 + 11_644_473_600_000_000, "WebKit"),
+    ],
+    ids=["go", "go zone", "apache", "lower", "chinese", "blanks", "ticks", "filetime", "webkit"],
+)
+def test_times_that_programs_write_are_read(tmp_path: Path, write: object, told: str) -> None:
+    made = of_events(tmp_path, changed(EVENTS, timestamp=write))
+    assert made.moments == MOMENTS
+    assert any(told in note for note in made.notes) or not told
+
+
+@pytest.mark.parametrize("word", ["<null>", "(NULL)", "#NULL!", "#VALUE!", "[NULL]", "(none)"])
+def test_a_database_browsers_word_for_null_is_no_user(tmp_path: Path, word: str) -> None:
+    rows = [{**row, "user_id": word} if n % 4 == 0 else row for n, row in enumerate(EVENTS)]
+    made = of_events(tmp_path, rows)
+    made.require_balance()
+    assert made.dropped == {"interactions: no user_id": 24}
+
+
+@pytest.mark.parametrize("name", ["anonymous", "0", "guest", f"{0:032}"])
+def test_an_id_far_ahead_of_all_others_is_told(tmp_path: Path, name: str) -> None:
+    rows = [{**row, "user_id": name} if n % 4 == 0 else row for n, row in enumerate(EVENTS)]
+    told = f"the user_id {name!r} alone has 24 of 96"
+    assert any(told in note for note in of_events(tmp_path, rows).notes)
+
+
+def test_a_usual_most_active_user_is_not_told(tmp_path: Path) -> None:
+    rows = [{**row, "user_id": "u000"} if n % 11 == 0 else row for n, row in enumerate(EVENTS)]
+    assert not any("alone has" in note for note in of_events(tmp_path, rows).notes)
+
+
+@pytest.mark.parametrize("sign", ["1.001E+03", "1.001e3", "1,001E3"])
+def test_ids_that_a_spreadsheet_has_cut_are_refused_with_one(tmp_path: Path, sign: str) -> None:
+    with pytest.raises(UnreadableDumpError, match=r"no item_id \(96\); item_id: 96 ids such as"):
+        of_events(tmp_path, changed(EVENTS, item_id=sign))
+
+
+@pytest.mark.parametrize(
+    ("bought", "described", "way"),
+    [
+        ("k%C3%BChl%2F{}", "kühl/{}", "signs of URLs"),
+        ("A&amp;B{}", "A&B{}", "signs of HTML"),
+        ("{}", "{}.jpg", "what stands behind"),
+    ],
+)
+def test_ids_of_another_writing_are_named(
+    tmp_path: Path, bought: str, described: str, way: str
+) -> None:
+    items = as_csv(tmp_path / "i.csv", changed(ITEMS, item_id=described.format))
+    with pytest.raises(UnreadableDumpError, match=rf"10 of 10 would meet without .*{way}"):
+        of_events(tmp_path, changed(EVENTS, item_id=bought.format), items=items)
+
+
+def test_cents_are_no_price(tmp_path: Path) -> None:
+    items = as_csv(tmp_path / "i.csv", [{**row, "price": "1299¢"} for row in ITEMS])
+    assert of_events(tmp_path, EVENTS, items=items).items["price"].null_count() == len(ITEMS)
+
+
+def test_lists_among_plain_texts_are_lists(tmp_path: Path) -> None:
+    texts = ["['Grocery', 'Snacks']", "Plain|Other", "[not a list]", '["x"]']
+    rows = [{**row, "categories": texts[n % 4]} for n, row in enumerate(ITEMS)]
+    made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", rows))
+    found = dict(zip(made.items["title"], made.items["categories"].to_list(), strict=True))
+    assert [found[f"food no {n}"] for n in range(4)] == [
+        ["Grocery", "Snacks"],
+        ["Plain", "Other"],
+        ["[not a list]"],
+        ["x"],
+    ]
+    assert any("among others are read as lists" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("way", ["List(a, b)", "WrappedArray(a, b)", "Set(a, b)"])
+def test_lists_of_scala_are_lists(tmp_path: Path, way: str) -> None:
+    rows = [{**row, "categories": way} for row in ITEMS]
+    made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", rows))
+    assert made.items["categories"].to_list() == [["a", "b"]] * len(ITEMS)
+
+
+def lines(end: str = "") -> list[str]:
+    return [",".join(map(str, row.values())) + end for row in EVENTS]
+
+
+def of_lines(folder: Path, rows: list[str]) -> Ingested:
+    (folder / "x.csv").write_text("\n".join([HEADER, *rows]))
+    items = as_csv(folder / "i.csv", ITEMS)
+    made = Ingested(folder, interactions=str(folder / "x.csv"), items=items)
+    made.require_balance()
+    return made
+
+
+def test_a_separator_behind_each_row_alone_is_no_column(tmp_path: Path) -> None:
+    assert of_lines(tmp_path, lines(",")).moments == MOMENTS
+
+
+def test_numbers_of_rows_without_a_name_are_no_column(tmp_path: Path) -> None:
+    made = of_lines(tmp_path, [f"{n},{line}" for n, line in enumerate(lines(), 1)])
+    assert made.moments == MOMENTS
+
+
+def test_a_field_more_in_every_row_is_refused_by_its_rows(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableDumpError, match=r"none of its 96 rows .* 5 fields instead of 4"):
+        of_lines(tmp_path, lines(",x"))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {name: [row[name] for row in EVENTS] for name in EVENTS[0]},
+        {"columns": list(EVENTS[0]), "data": [list(row.values()) for row in EVENTS]},
+        {name: {str(n): row[name] for n, row in enumerate(EVENTS)} for name in EVENTS[0]},
+    ],
+    ids=["lists", "split", "columns"],
+)
+def test_json_by_columns_is_named(tmp_path: Path, held: object) -> None:
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(held))
+    with pytest.raises(UnreadableDumpError, match=r"one JSON object of columns .*orient='records'"):
+        Ingested(tmp_path, interactions=str(path))
+
+
+@pytest.mark.parametrize("start", [" \n", "\ufeff\n\n", "\r\n"], ids=["blank", "mark", "crlf"])
+def test_an_array_behind_blank_lines_is_read(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "e.json"
+    path.write_text(start + json.dumps(EVENTS))
+    items = as_csv(tmp_path / "i.csv", ITEMS)
+    assert Ingested(tmp_path, interactions=str(path), items=items).moments == MOMENTS
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"user_id,item_id\n", "text: give it the ending"),
+        (b'{"user_id": 1}\n', "JSON: give it the ending"),
+        (b"ARROW1\x00\x00", "Arrow"),
+        (b"PK\x03\x04", "zip archive"),
+        (b"", "it is empty"),
+    ],
+    ids=["text", "json", "arrow", "zip", "empty"],
+)
+def test_a_file_that_is_only_named_parquet_is_named(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    (tmp_path / "e.parquet").write_bytes(content)
+    with pytest.raises(UnreadableDumpError, match=what):
+        Ingested(tmp_path, interactions=str(tmp_path / "e.parquet"))
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    path = as_csv(tmp_path / "e.csv", EVENTS)
+    with pytest.raises(UnreadableDumpError, match="is named twice"):
+        Ingested(tmp_path, interactions=(path, str(tmp_path / "*.csv")))
+
+
+def test_rows_of_the_partition_without_a_value_are_set_aside(tmp_path: Path) -> None:
+    for value in ("food", "__HIVE_DEFAULT_PARTITION__", "kitchen"):
+        place = tmp_path / "events" / f"domain={value}"
+        place.mkdir(parents=True)
+        rows = [{k: v for k, v in row.items() if k != "domain"} for row in EVENTS[:40]]
+        pl.DataFrame(rows).write_parquet(place / "part-0.parquet")
+    made = Ingested(tmp_path, interactions=str(tmp_path / "events"))
+    made.require_balance()
+    assert sum(n for why, n in made.dropped.items() if "no domain" in why) == 40
+
+
+def test_another_encoding_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "i.csv"
+    text = "item_id,domain,title\n" + "".join(f"F{n:03},food,Müsli\n" for n in range(10))
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UnreadableDumpError, match=r"not UTF-8 \(10\); convert it: iconv"):
+        of_events(tmp_path, EVENTS, items=str(path))
