@@ -54,6 +54,16 @@ Gains = dict[str, NDArray[np.float64]]
 """(M,) NDCG@10 of each measured event, or user new to a domain, by group."""
 
 
+@dataclass(frozen=True)
+class PairedGains:
+    """NDCG@10 of the same events, or users new to a domain, with and without one part."""
+
+    part: str
+    group: str
+    reference: NDArray[np.float64]  # (M,)
+    without: NDArray[np.float64]  # (M,)
+
+
 def differences(
     sample: Sample,
     whole: Inputs,
@@ -63,25 +73,43 @@ def differences(
 ) -> pl.DataFrame:
     """Returns one row of `ABLATION_SCHEMA` a part and group.
 
-    The effect of profiles is measured on users with a profile alone: for the others nothing is
-    asked of the LLM. ``on_fitted`` is called with the name of each variant.
+    ``on_fitted`` is called with the name of each variant.
 
     Raises:
         NothingToLearnError, DivergedError, NanScoreError.
     """
+    return table_of(paired_gains(sample, whole, seed, device, on_fitted))
+
+
+def paired_gains(
+    sample: Sample,
+    whole: Inputs,
+    seed: int,
+    device: str,
+    on_fitted: Callable[[str], None] | None = None,
+) -> list[PairedGains]:
+    """Fits the whole model and each variant; returns their gains by part and group.
+
+    The effect of profiles is measured on users with a profile alone: for the others nothing is
+    asked of the LLM.
+    """
     told = on_fitted or (lambda _: None)
     reference = gains(sample, whole, device)
     told("the whole model")
-    rows = []
+    found = []
     for part, inputs in ablated(whole, seed).items():
         without = gains(sample, inputs, device)
         told(f"without {part}")
         chosen = _measured_rows(sample, whole.profiles if part == PROFILES else None)
-        rows += [
-            _row(part, group, reference[group], without[group], chosen[group == NEW_TO_DOMAIN])
-            for group in (*GROUPS.values(), NEW_TO_DOMAIN)
-        ]
-    return pl.DataFrame(rows, schema=ABLATION_SCHEMA, orient="row")
+        for group in (*GROUPS.values(), NEW_TO_DOMAIN):
+            rows = chosen[group == NEW_TO_DOMAIN] & ~np.isnan(reference[group])
+            found.append(PairedGains(part, group, reference[group][rows], without[group][rows]))
+    return found
+
+
+def table_of(paired: list[PairedGains]) -> pl.DataFrame:
+    """Returns one row of `ABLATION_SCHEMA` each."""
+    return pl.DataFrame([_row(each) for each in paired], schema=ABLATION_SCHEMA, orient="row")
 
 
 def ablated(whole: Inputs, seed: int) -> dict[str, Inputs]:
@@ -131,20 +159,14 @@ def _measured_rows(
     return profiles.has_profile[asked], profiles.has_profile[new]
 
 
-def _row(
-    part: str,
-    group: str,
-    reference: NDArray[np.float64],
-    without: NDArray[np.float64],
-    chosen: NDArray[np.bool_],
-) -> tuple[object, ...]:
-    rows = chosen & ~np.isnan(reference)
-    count = int(rows.sum())
+def _row(paired: PairedGains) -> tuple[object, ...]:
+    count = len(paired.reference)
     if count < FEWEST:
-        return (part, group, count, None, None, None, None, None)
-    (compared,) = paired_bootstrap(reference[rows], without[rows][:, None])
-    means = float(reference[rows].mean()), float(without[rows].mean())
-    return (part, group, count, *means, compared.difference, compared.low, compared.high)
+        return (paired.part, paired.group, count, None, None, None, None, None)
+    (compared,) = paired_bootstrap(paired.reference, paired.without[:, None])
+    means = float(paired.reference.mean()), float(paired.without.mean())
+    interval = compared.difference, compared.low, compared.high
+    return (paired.part, paired.group, count, *means, *interval)
 
 
 def _noise_like(tables: ItemTables, seed: int) -> ItemTables:
