@@ -31,6 +31,7 @@ _MADE_BY = {
             Kind.MODEL,
             Kind.CANDIDATES,
             Kind.METRICS,
+            Kind.ABLATION,
             Kind.RECOMMENDATIONS,
             Kind.REPORT,
             Kind.RELEASE,

@@ -41,6 +41,7 @@ from tasks.reporting.content import (
 from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
 from tasks.reporting.intervals import held_out, metric_intervals
 from tasks.reporting.labels import cluster_labels
+from tasks.reporting.model_card import MODEL_CARD, render_model_card
 from tasks.reporting.page import render_report
 
 MAP_ITEMS = 1_500
@@ -81,6 +82,7 @@ def report(
     def make(draft: Draft) -> None:
         content = report_content(store, sources, name, stages)
         (draft.path / REPORT).write_text(render_report(content), encoding="utf-8")
+        (draft.path / MODEL_CARD).write_text(render_model_card(content), encoding="utf-8")
 
     return run_stage(store, "report", wanted, make)
 

@@ -1,0 +1,137 @@
+"""Writes the model card of a release: what the model is, was made from, achieves, and is not for.
+
+The front matter is that of Hugging Face's model cards, so that a registry can read it.
+"""
+
+from tasks.reporting.content import AblationFacts, MetricInterval, ReportContent
+
+MODEL_CARD = "model_card.md"
+
+FRONT_MATTER = """---
+library_name: llm4cdsr
+pipeline_tag: other
+tags: [recommendation, sequential-recommendation, cross-domain]
+---"""
+
+
+def render_model_card(content: ReportContent) -> str:
+    """Returns Markdown of the facts that the report shows."""
+    sections = (
+        FRONT_MATTER,
+        f"# {_cell(content.title)}",
+        _what_it_is(content),
+        _data(content),
+        _quality(content),
+        _language_model(content.ablation),
+        _limits(content),
+        _settings(content),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _what_it_is(content: ReportContent) -> str:
+    lines = [
+        "A cross-domain sequential recommender (LLM4CDSR): it scores the items of a domain as the "
+        "next event of a history that may lie in other domains.",
+        "",
+        f"- Made {content.created:%Y-%m-%d %H:%M} UTC from: {_cell(content.dataset_name)}",
+        f"- Item texts embedded by {_cell(content.embedding_model or 'unknown')}, users profiled "
+        f"by {_cell(content.chat_model or 'unknown')}",
+        '- Use: `from llm4cdsr import Recommender; Recommender.load("STORE")`',
+    ]
+    return "\n".join(lines)
+
+
+def _data(content: ReportContent) -> str:
+    data = content.dataset
+    if data is None:
+        return ""
+    rows = [
+        f"| {_cell(each.name)} | {each.users:,} | {each.items:,} | {each.events:,} | "
+        f"{each.items_without_text:,} | {each.items_never_bought:,} |"
+        for each in data.domains
+    ]
+    return "\n".join(
+        (
+            "## Data",
+            "",
+            f"{data.events:,} events of {data.users:,} users on {data.items:,} items; "
+            f"{data.overlapping_users:,} users are active in several domains, "
+            f"{data.single_domain_users:,} in one.",
+            "",
+            "| domain | users | items | events | items without text | never bought |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        )
+    )
+
+
+def _quality(content: ReportContent) -> str:
+    if not content.intervals:
+        return "## Quality\n\nNo held-out event was measured, so the quality is not known."
+    asked = content.held_out
+    events = f"{asked.events:,} held-out events of {asked.users:,} users, " if asked else ""
+    return "\n".join(
+        (
+            "## Quality",
+            "",
+            f"{events}ranked among all items of their domain that the user has not seen; 95% "
+            "intervals over users.",
+            "",
+            "| model | NDCG@10 | HR@10 | lead in NDCG@10 |",
+            "|---|---|---|---|",
+            *(_interval_row(each) for each in content.intervals),
+        )
+    )
+
+
+def _interval_row(row: MetricInterval) -> str:
+    lead = "" if row.behind_ours is None else _interval(row.behind_ours, signed=True)
+    values = f"{_interval(row.ndcg)} | {_interval(row.hit_ratio)} | {lead}"
+    return f"| {_cell(row.model)} | {values} |"
+
+
+def _language_model(ablation: AblationFacts | None) -> str:
+    if ablation is None or not ablation.findings:
+        return ""
+    found = [f"- {sentence}" for sentence in ablation.findings]
+    measured = (
+        f"Measured with smaller models on a sample of {ablation.users:,} of "
+        f"{ablation.of_users:,} users:"
+    )
+    return "\n".join(("## What the language model brings", "", measured, "", *found))
+
+
+def _limits(content: ReportContent) -> str:
+    lines = [
+        "- Scores of one domain can be compared with each other, not those of two domains.",
+        "- Quality is that of the data above, by events that were held out; nothing is known of "
+        "how people react to the lists.",
+        "- Profiles are written by a language model from titles and may be wrong about a person; "
+        "they align the model in training and are not read when it scores.",
+    ]
+    if content.dummy:
+        lines.insert(
+            0, "- **Made with the stand-in of a language model: for trying out, not for use.**"
+        )
+    return "\n".join(("## Limits", "", *lines))
+
+
+def _settings(content: ReportContent) -> str:
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in content.settings]
+    if not rows:
+        return ""
+    return "\n".join(("## Settings", "", "| setting | value |", "|---|---|", *rows))
+
+
+def _interval(values: tuple[float, float, float], *, signed: bool = False) -> str:
+    form = "{:+.3f} ({:+.3f} to {:+.3f})" if signed else "{:.3f} ({:.3f} to {:.3f})"
+    return form.format(*values)
+
+
+def _cell(text: str) -> str:
+    """One line of plain text: Markdown and HTML in a name are shown, not obeyed."""
+    shown = " ".join(text.split()).replace("\\", "\\\\")
+    for mark in "`|*_[]<>#":
+        shown = shown.replace(mark, f"\\{mark}")
+    return shown
