@@ -51,6 +51,15 @@ class RemoteStore:
         else:
             self._files.pipe_file(path, content, mode="create")
 
+    def put(self, source: Path, *parts: str) -> None:
+        """Uploads a file as an object."""
+        self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
+        self._files.put_file(str(source), self._path(*parts))
+
+    def get(self, target: Path, *parts: str) -> None:
+        """Downloads an object into a file; raises FileNotFoundError."""
+        self._files.get_file(self._path(*parts), str(target))
+
     def delete(self, *parts: str) -> None:
         """Deletes an object or all below a folder; what is not there is no error."""
         path = self._path(*parts)

@@ -51,7 +51,7 @@ def ask_in_turns(
     outcomes: list[Outcome] = []
     asked, left = 0, prompts
     while True:
-        with Claims(ledger, *question) as claims:
+        with Claims(ledger, *question, on_poll) as claims:
             mine = claims.take(left)
             if mine.height:
                 outcomes += ask(mine)

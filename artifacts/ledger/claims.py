@@ -9,7 +9,8 @@ as the record of what was asked.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -31,6 +32,7 @@ QUESTION_SCHEMA = pl.Schema(
 """``parameters`` is JSON; so is the ``prompt`` of a chat, that of an embedding is the text."""
 
 POLL_SECONDS = 0.5
+REMOTE_POLL_SECONDS = 2.0
 
 _CLAIMS_LOCK = ".claims.lock"
 
@@ -41,25 +43,41 @@ class Claims:
     ``theirs`` are those (``key, prompt``) that were left to other runs.
     """
 
-    def __init__(self, ledger: Ledger, model: str, parameters: dict[str, JsonValue]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: str,
+        parameters: dict[str, JsonValue],
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.theirs = pl.DataFrame(schema=PROMPT_SCHEMA)
         self._ledger = ledger
         self._model = model
         self._parameters = parameters
+        self._on_wait = on_wait
         self._held: list[_Held] = []
+        self._shared: list[str] = []
 
     def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
         """Returns those of distinct ``key, prompt`` without an answer that nobody else asks."""
         ledger = self._ledger
-        with locked(ledger.folder / _CLAIMS_LOCK):
+        if ledger.shared is not None:
+            # An unchanged run finds everything here, and does not look into the store.
+            if ledger.missing(prompts[col.KEY]).is_empty():
+                return prompts.clear()
+            ledger.refresh()
+        with locked(ledger.folder / _CLAIMS_LOCK), _turn(ledger, self._on_wait):
             # Claims first, then answers: a claim that ends in between has its answers sealed.
             claimed = _keys_claimed(ledger)
+            ledger.refresh()
             missing = ledger.missing(prompts[col.KEY]).to_frame()
             lacking = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
             theirs = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
             mine = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
             if mine.height:
                 self._held.append(_Held(ledger, mine, self._model, self._parameters))
+                if ledger.shared is not None:
+                    self._shared.append(ledger.shared.claim(mine[col.KEY]))
         self.theirs = pl.concat([self.theirs, theirs.select(list(PROMPT_SCHEMA))])
         return mine
 
@@ -67,8 +85,13 @@ class Claims:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for held in self._held:
-            held.release()
+        try:
+            for name in self._shared:
+                assert self._ledger.shared is not None
+                self._ledger.shared.release(name)
+        finally:
+            for held in self._held:
+                held.release()
 
 
 def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]) -> None:
@@ -76,7 +99,7 @@ def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]
     asked = keys.to_frame(col.KEY)
     while asked.join(_keys_claimed(ledger), on=col.KEY, how="semi").height:
         on_poll()
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS if ledger.shared is None else REMOTE_POLL_SECONDS)
 
 
 def questions(ledger: Ledger) -> pl.LazyFrame:
@@ -115,7 +138,19 @@ class _Held:
 def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
     """Returns the keys of living claims; those of the dead become records on the way."""
     living = [_keys_if_living(path) for path in sorted(ledger.folder.glob("claim-*.parquet"))]
+    if ledger.shared is not None:
+        living.append(ledger.shared.keys_claimed())
     return pl.concat([pl.DataFrame(schema={col.KEY: pl.String}), *living])
+
+
+@contextmanager
+def _turn(ledger: Ledger, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Lets one machine claim at a time, which sees what those before it have claimed."""
+    if ledger.shared is None:
+        yield
+        return
+    with ledger.shared.turn().held(on_wait):
+        yield
 
 
 def _keys_if_living(path: Path) -> pl.DataFrame:

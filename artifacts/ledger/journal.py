@@ -8,6 +8,7 @@ anyone.
 
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ from artifacts.ledger.answers import VECTOR, Answer, journal_line, parse_journal
 from artifacts.ownership import if_abandoned
 
 FLUSH_EVERY_SECONDS = 1.0
+
+OUTBOX = "outbox"
+"""Folder of links to parts that are still to go to a remote store, where the ledger has one."""
 
 
 class JournalDamagedError(RuntimeError):
@@ -123,6 +127,23 @@ def _replace_by_part(path: Path, answers: pl.DataFrame) -> None:
         part = path.with_name(path.name.replace("journal-", "part-")).with_suffix(".parquet")
         partial = part.with_suffix(".tmp")
         write_part(answers, partial)
+        _link_to_outbox(partial, part.name)
         partial.replace(part)
         sync(part.parent)  # The part must bear its name before the journal's is gone.
     path.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Gives a file another name, or a copy where the file system has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _link_to_outbox(sealed: Path, name: str) -> None:
+    """Before the part has its name: a process that dies in between seals, and links, once more."""
+    outbox = sealed.parent / OUTBOX
+    if outbox.is_dir():
+        (outbox / name).unlink(missing_ok=True)
+        link(sealed, outbox / name)

@@ -13,11 +13,13 @@ Two runs on one store never seal each other's journals nor ask each other's ques
 """
 
 import fcntl
+import logging
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -26,10 +28,15 @@ from artifacts.ledger.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
 from artifacts.ledger.journal import Journal, seal_if_abandoned
 from artifacts.ownership import locked
 
+if TYPE_CHECKING:
+    from artifacts.ledger.shared import SharedLedger
+
 FLOAT_BYTES = 4
 
 SWAP_LOCK = ".parts.lock"
 """Shared by who reads parts; exclusive for the moment in which compaction replaces some."""
+
+logger = logging.getLogger("llm4cdsr")
 
 
 class Ledger:
@@ -39,6 +46,13 @@ class Ledger:
         self.role = role
         self.folder = root / "ledger" / role
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.shared: SharedLedger | None = None
+        """What it shares with other machines; `artifacts.ledger.shared.open_ledger` sets it."""
+
+    @property
+    def place(self) -> str:
+        """Where the answers lie, as words for a message."""
+        return f"{self.folder} and {self.shared.url}" if self.shared else str(self.folder)
 
     def journal(self, model: str | None = None) -> Journal:
         """Returns a new journal of a model's answers; sealed into a part when its block ends."""
@@ -51,6 +65,11 @@ class Ledger:
             JournalDamagedError: one of them holds something else than answers.
         """
         return sum(seal_if_abandoned(path) for path in sorted(self.folder.glob("journal-*.jsonl")))
+
+    def refresh(self) -> None:
+        """Fetches what other machines have answered; a local ledger has nothing to fetch."""
+        if self.shared is not None and (fetched := self.shared.pull()):
+            logger.info("%s: %d parts of other machines' answers fetched", self.role, fetched)
 
     def missing(self, keys: pl.Series) -> pl.Series:
         """Returns the distinct keys that have no answer yet, in their first order.

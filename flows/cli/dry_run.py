@@ -16,7 +16,7 @@ from artifacts import columns as col
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.ledger.answers import Role
-from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.refresh import RefreshConfig
@@ -193,7 +193,9 @@ def _planned(
     max_tokens: int = 0,
 ) -> PlannedCalls:
     distinct = keyed.unique(col.KEY, keep="first", maintain_order=True)
-    missing = Ledger(store.local, role).missing(distinct[col.KEY]).to_frame()
+    ledger = open_ledger(store, role)
+    ledger.refresh()
+    missing = ledger.missing(distinct[col.KEY]).to_frame()
     new = distinct.join(missing, on=col.KEY, how="semi", maintain_order="left")
     texts = [_plain(prompt, role) for prompt in new[PROMPT].to_list()]
     rate = _rate(texts, endpoint)

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from artifacts.ledger.answers import Role, answer_keys
 from artifacts.ledger.asking_turns import Question, ask_in_turns
 from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA
 from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
 from prompts.render import ChatPrompt
@@ -94,7 +95,7 @@ class Answered:
             raise MixedVectorsError(
                 f"the ledger has vectors of {sorted(length // 4 for length in self.lengths)} "
                 "numbers for one model's name, so more than one model answers to it; mend that, "
-                f"delete {self.ledger.folder} and run again"
+                f"delete {self.ledger.place} and run again"
             )
         return found
 
@@ -134,7 +135,7 @@ def answer_all(
         WaitingInBatchError: some were sent in a batch that ``config`` would not collect.
         TooManyFailuresError: more than ``config.max_failed_share`` of the distinct prompts failed.
     """
-    ledger = Ledger(store.local, role)
+    ledger = open_ledger(store, role)
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
     fields = endpoint.parameters
@@ -164,7 +165,8 @@ def answer_all(
         return ask_in_shards(label, role, mine, endpoint, config, store, limits)
 
     refuse_budget_in_batches(config.batch, endpoint.spending.budget)
-    with ExitStack() as connections, closing(_pieces(prompts, config)) as pieces:
+    kept_alive = nullcontext() if ledger.shared is None else ledger.shared.kept_alive()
+    with kept_alive, ExitStack() as connections, closing(_pieces(prompts, config)) as pieces:
         for piece in pieces:
             fresh = tally.count(piece)
             try:

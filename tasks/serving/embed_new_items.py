@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role, vectors_of
-from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.shared import open_ledger
 from artifacts.store import Store
 from artifacts.user_error import UserError
 from prompts.render import Language, prompt_version
@@ -46,7 +46,7 @@ class LedgerEmbedder:
                     f"the catalogue was embedded with {name} {facts.embedding[name]!r}, and new "
                     f"items would be with {value!r}; configure the same, or run the pipeline"
                 )
-        self._ledger = Ledger(store.local, Role.EMBEDDING)
+        self._ledger = open_ledger(store, Role.EMBEDDING)
         self._endpoint = endpoint
 
     def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:

@@ -1,0 +1,212 @@
+"""The ledger in a remote store: what one machine has paid for, no other one pays for again.
+
+``<store>/ledger/<role>/`` holds
+
+================================  ================================================================
+``part-<age>-<sha256>.parquet``   sealed answers: written once, named by their content
+``claims/<name>.parquet``         keys that a machine is asking now; ``<name>.beat`` shows it lives
+``turn/``                         which machine may claim now: see `artifacts.lease`
+================================  ================================================================
+
+Each machine keeps its local ledger, which is all that the asking reads and writes. A part that is
+sealed there is linked into ``outbox`` and goes to the store within ten seconds, at the latest
+when the stage ends; parts of other machines are fetched before something is asked.
+"""
+
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifacts import columns as col
+from artifacts.lease import Lease, Liveness, beating
+from artifacts.ledger.answers import Role
+from artifacts.ledger.journal import OUTBOX, link
+from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ownership import locked
+from artifacts.remote import RemoteStore
+from artifacts.store import Store
+from artifacts.user_error import UserError
+
+_PART = re.compile(r"part-[0-9a-f]{16}-([0-9a-f]{64})\.parquet")
+_CLAIM = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{32}")
+_SHARED_PARTS = "shared-parts.txt"
+"""Names of the store's parts whose answers are here, also under other names or merged."""
+_LOCK = ".shared.lock"
+_CACHE_NAME = ".cache-name"
+
+logger = logging.getLogger("llm4cdsr")
+
+
+class SharedPartDamagedError(UserError, RuntimeError):
+    """An object of the store's ledger is not what its name says; the message names it."""
+
+
+def open_ledger(store: Store, role: Role) -> Ledger:
+    """Returns the ledger of a store, shared with other machines where the store is remote."""
+    ledger = Ledger(store.local, role)
+    if store.remote is not None:
+        ledger.shared = SharedLedger(store.remote, role, ledger.folder)
+    return ledger
+
+
+class SharedLedger:
+    """The store's part of a ledger, as the machine with the local ledger `folder` uses it."""
+
+    def __init__(self, remote: RemoteStore, role: Role, folder: Path) -> None:
+        self._remote, self._place, self._folder = remote, ("ledger", str(role)), folder
+        self._outbox = folder / OUTBOX
+        self._liveness = Liveness()
+        self._claims = (*self._place, "claims")
+        self._own: set[str] = set()
+        self._read: dict[str, pl.DataFrame] = {}
+        with locked(folder / _LOCK):
+            if not self._outbox.exists():
+                self._link_all_parts()
+            name = folder / _CACHE_NAME
+            if not name.exists():
+                name.write_text(uuid.uuid4().hex)
+            self._cache = name.read_text()
+
+    @property
+    def url(self) -> str:
+        return "/".join((self._remote.url.rstrip("/"), *self._place))
+
+    def push(self) -> int:
+        """Uploads the parts that were sealed here; returns how many."""
+        with locked(self._folder / _LOCK):
+            waiting = sorted(self._outbox.glob("part-*.parquet"))
+            for part in waiting:
+                digest = _sha256(part)
+                age = part.name.split("-")[1]
+                name = f"part-{age}-{digest}.parquet"
+                self._remote.put(part, *self._place, name)
+                self._note(name)
+                part.unlink()
+        return len(waiting)
+
+    def pull(self) -> int:
+        """Fetches the parts that are not here; returns how many.
+
+        Raises:
+            SharedPartDamagedError: one has other content than was written.
+        """
+        with locked(self._folder / _LOCK):
+            known = set(self._noted())
+            names = self._remote.names(*self._place)
+            new = [name for name in names if _PART.fullmatch(name) and name not in known]
+            for name in new:
+                self._fetch(name)
+                self._note(name)
+        return len(new)
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Shows other machines that this one lives, and uploads parts, while the block runs."""
+
+        def beat(content: bytes) -> None:
+            for name in list(self._own):
+                self._remote.write(content, *self._claims, f"{name}.beat")
+            self.push()
+
+        with beating(beat):
+            try:
+                yield
+            finally:
+                self.push()
+
+    def turn(self) -> Lease:
+        """Returns the lease under which claims are read and made."""
+        return Lease(self._remote, *self._place, "turn")
+
+    def claim(self, keys: pl.Series) -> str:
+        """Tells other machines that this one asks these; returns the claim's name.
+
+        Call it in one's `turn`.
+        """
+        name = f"{aged_name()}-{self._cache}"
+        sink = pa.BufferOutputStream()
+        binary = keys.str.decode("hex").alias(col.KEY).to_frame()
+        pq.write_table(binary.to_arrow(), sink, compression="none")
+        self._remote.write(uuid.uuid4().bytes, *self._claims, f"{name}.beat")
+        self._remote.write(sink.getvalue().to_pybytes(), *self._claims, f"{name}.parquet")
+        self._own.add(name)
+        return name
+
+    def release(self, name: str) -> None:
+        """Ends a claim, once its answers are in the store."""
+        self.push()
+        self._own.discard(name)
+        self._forget(name)
+
+    def keys_claimed(self) -> pl.DataFrame:
+        """Returns the keys that other machines are asking now; claims of dead ones are deleted.
+
+        Claims of this machine are left out: its local ones say the same, and say it sooner when a
+        process has died.
+        """
+        names = [name.removesuffix(".parquet") for name in self._remote.names(*self._claims)]
+        found = [pl.DataFrame(schema={col.KEY: pl.String})]
+        for name in names:
+            if not _CLAIM.fullmatch(name) or name.endswith(self._cache):
+                continue
+            beat = self._remote.read(*self._claims, f"{name}.beat")
+            if self._liveness.is_alive(name, beat):
+                found.append(self._keys_of(name))
+            else:
+                self._forget(name)
+        return pl.concat(found)
+
+    def _keys_of(self, claim: str) -> pl.DataFrame:
+        if claim not in self._read:
+            content = self._remote.read(*self._claims, f"{claim}.parquet")
+            if content is None:
+                return pl.DataFrame(schema={col.KEY: pl.String})  # It has ended meanwhile.
+            keys = pl.DataFrame(pq.read_table(pa.BufferReader(content)))
+            self._read[claim] = keys.select(pl.col(col.KEY).bin.encode("hex"))
+        return self._read[claim]
+
+    def _forget(self, claim: str) -> None:
+        for kind in ("parquet", "beat"):
+            self._remote.delete(*self._claims, f"{claim}.{kind}")
+
+    def _fetch(self, name: str) -> None:
+        partial = self._folder / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            self._remote.get(partial, *self._place, name)
+            if _sha256(partial) != _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
+                raise SharedPartDamagedError(
+                    f"{self.url}/{name} has other content than was written; bring it back from a "
+                    "backup, or delete it to have its answers asked and paid again"
+                )
+            partial.replace(self._folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _link_all_parts(self) -> None:
+        """Puts a ledger that was local so far into the outbox."""
+        filling = self._outbox.with_name(f".{OUTBOX}.{uuid.uuid4().hex[:8]}")
+        filling.mkdir()
+        for part in self._folder.glob("part-*.parquet"):
+            link(part, filling / part.name)
+        filling.rename(self._outbox)
+
+    def _noted(self) -> list[str]:
+        path = self._folder / _SHARED_PARTS
+        return path.read_text().splitlines() if path.exists() else []
+
+    def _note(self, name: str) -> None:
+        with (self._folder / _SHARED_PARTS).open("a") as file:
+            file.write(f"{name}\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
