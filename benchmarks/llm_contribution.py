@@ -3,7 +3,7 @@
 Each seed draws a sample, held-out events and a training of its own; differences are pooled, with
 95 % intervals of a paired bootstrap over the users of all samples (docs/quality.md).
 
-    python benchmarks/ablation.py --store artifacts/data --preset single --seeds 0,1,2
+    python benchmarks/llm_contribution.py --store artifacts/data --preset single --seeds 0,1,2
 """
 
 import json
