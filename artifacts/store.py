@@ -45,6 +45,7 @@ from artifacts.manifest import (
     document_of,
 )
 from artifacts.ownership import locked
+from artifacts.private_files import keep_private, settle
 from artifacts.remote import SET_ASIDE, RemoteStore
 from artifacts.url_credentials import put_aside
 
@@ -88,6 +89,7 @@ class Store:
     @contextmanager
     def create(self, identity: Identity) -> Iterator[Draft]:
         """Gives a draft to fill; committed when the block ends, dropped when it raises."""
+        keep_private(self.local)
         place = self._folder(identity.ref)
         with _draft_beside(place) as draft:
             yield draft
@@ -215,6 +217,7 @@ class Store:
 
     def workspace(self, name: str) -> Path:
         """Returns a folder for what a stage keeps between tries: checkpoints, spooled requests."""
+        keep_private(self.local)
         path = self.local / "work" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -248,6 +251,7 @@ class Store:
         """
         ref = manifest.ref
         place = self._folder(ref)
+        settle(draft)
         if self.remote is not None and not manifest_only:
             published = None
             if not self._remote_is_whole(self.remote, ref):

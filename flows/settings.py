@@ -77,6 +77,7 @@ ELSEWHERE = (
     "DUMP_LINKS",
     "DUMP_MAX_RATIO",
     "DUMP_MAX_GB",
+    "STORE_GROUP",
     "SERVE_TOKEN",
     "SERVE_HOSTS",
     "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load

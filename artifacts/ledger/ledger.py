@@ -27,6 +27,7 @@ from artifacts import columns as col
 from artifacts.ledger.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
 from artifacts.ledger.journal import Journal, seal_if_abandoned
 from artifacts.ownership import locked
+from artifacts.private_files import keep_private
 
 if TYPE_CHECKING:
     from artifacts.ledger.shared import SharedLedger
@@ -44,6 +45,7 @@ class Ledger:
 
     def __init__(self, root: Path, role: Role) -> None:
         self.role = role
+        keep_private(root)
         self.folder = root / "ledger" / role
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shared: SharedLedger | None = None

@@ -7,6 +7,7 @@ import numpy as np
 from artifacts.kinds.ablation import ABLATION
 from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.kinds.results import METRICS, QuotedFigures, quoted_figures, read_table
+from artifacts.private_files import share_as_usual
 from artifacts.store import Store
 from artifacts.strict import Strict
 from model.scoring.groups import FIRST_IN_DOMAIN
@@ -104,6 +105,7 @@ def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> 
     """Writes `summarise` as JSON and returns where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(summarise(store, stages).model_dump_json(indent=2) + "\n", "utf-8")
+    share_as_usual(path)
     return path.resolve()
 
 

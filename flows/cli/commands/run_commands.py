@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from artifacts.kinds.results import REPORT
+from artifacts.private_files import share_as_usual
 from artifacts.store import Store
 from flows.cli import console, terminal
 from flows.cli import options as opt
@@ -277,6 +278,7 @@ def _tell(
             target = report / REPORT if report.is_dir() else report
             target.parent.mkdir(parents=True, exist_ok=True)
             page = Path(shutil.copyfile(page, target))
+            share_as_usual(page)
         terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
     if summary is not None:
         terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
