@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, model_validator
 
 from artifacts.kinds.results import LEARNING_CURVE
+from artifacts.lease import Lease
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
@@ -134,18 +135,35 @@ def train_together(
 
 @contextmanager
 def _sole_training(store: Store, wanted: Identity) -> Iterator[None]:
-    """Waits while another run on this store fits the same model: one checkpoint has one writer, and
-    the one who waited finds the artifact. A killed process holds nothing."""
+    """Waits while another run on this store fits the same model, on this machine or another one:
+    one checkpoint has one writer, and the one who waited finds the artifact. A killed process holds
+    nothing, a machine that is gone nothing after a minute."""
+    waiting = _say_once("train: another run fits this very model; waiting for it")
     lock = FileLock(store.workspace("trainings") / f"{wanted.fingerprint}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("train: another run fits this very model; waiting for it")
+        waiting()
         lock.acquire()
     try:
-        yield
+        if store.remote is None:
+            yield
+        else:
+            with Lease(store.remote, "leases", f"train-{wanted.fingerprint}").held(waiting):
+                yield
     finally:
         lock.release()
+
+
+def _say_once(words: str) -> Callable[[], None]:
+    said: list[str] = []
+
+    def say() -> None:
+        if not said:
+            said.append(words)
+            logger.info(words)
+
+    return say
 
 
 def _fitted(

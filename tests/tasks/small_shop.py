@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -82,7 +81,7 @@ class SmallShop:
         return replace(self, events=tuple((names[user], *rest) for user, *rest in self.events))  # type: ignore[misc]
 
     def ingested(self, store: Store) -> ArtifactRef:
-        folder = Path(store.root).parent / "dump"
+        folder = store.local.parent / "dump"
         folder.mkdir(parents=True, exist_ok=True)
         columns = ["user_id", "item_id", "domain", "timestamp"]
         pl.DataFrame(self.events, schema=columns, orient="row").write_parquet(folder / "e.parquet")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from artifacts import lease
 from artifacts.kinds.results import LEARNING_CURVE, read_table
 from artifacts.manifest import Kind
 from artifacts.store import Store
@@ -18,6 +19,7 @@ from model.training.trainer import EpochReport
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.train import TrainingConfig, TrainingSources, train_together
+from tests.artifacts.machines import machines
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 
 
@@ -107,6 +109,58 @@ def test_two_runs_that_want_one_model_fit_it_once(
     assert (made.reused, found.reused) == (False, True)
     assert made.ref == found.ref
     assert not list((store.local / "work").glob("train-*"))
+
+
+def test_two_machines_that_want_one_model_fit_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    machine = machines(f"file://{tmp_path}/bucket", tmp_path, monkeypatch)
+    is_training, may_go_on = threading.Event(), threading.Event()
+    fitted: list[tuple[str, int]] = []
+
+    def show(_: object, report: EpochReport) -> None:
+        fitted.append((report.phase, report.epoch))
+        is_training.set()
+        assert may_go_on.wait(60)
+
+    here = PreparedTraining(machine("here"))
+    monkeypatch.setattr(EpochProgress, "__call__", show)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(2) as runs:
+        first = runs.submit(here.trained)
+        assert is_training.wait(60)
+        there = PreparedTraining(machine("there"))
+        second = runs.submit(there.trained)
+        while "another run fits this very model" not in caplog.text:
+            assert not second.done()
+            time.sleep(0.01)
+        may_go_on.set()
+        made, found = first.result(60), second.result(60)
+    assert (made.reused, found.reused) == (False, True)
+    assert len(fitted) == len(set(fitted)), "no epoch was fitted twice"
+    for name, weights in here.weights(made).items():
+        np.testing.assert_array_equal(there.weights(found)[name], weights)
+
+
+def test_a_machine_that_is_gone_does_not_keep_others_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.3)
+    prepared = PreparedTraining(machines(f"file://{tmp_path}/bucket", tmp_path, monkeypatch)("a"))
+    taken: list[int] = []
+
+    def as_gone(self: lease.Lease) -> int | None:
+        number = take(self)
+        if number == 1 and not taken:
+            taken.append(number)  # Another machine takes it, and is never heard of again.
+            return None
+        return number
+
+    take = lease.Lease._taken
+    monkeypatch.setattr(lease.Lease, "_taken", as_gone)
+    assert not prepared.trained().reused
+    assert taken == [1]
 
 
 def test_a_model_of_a_dummys_profiles_says_so(store: Store) -> None:
