@@ -9,7 +9,6 @@ import html
 import re
 import unicodedata
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,15 +16,10 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
+from prompts.language import Language
+
 MAX_TITLES = 15
 """Latest titles of one cluster that the analyzer sees (METHOD 3)."""
-
-
-class Language(StrEnum):
-    """The prompt sets that ship; a folder of templates each."""
-
-    ENGLISH = "en"
-    CHINESE = "zh"
 
 
 class ItemText(BaseModel):

@@ -1,132 +1,180 @@
 """The command line: ``llm4cdsr --help``."""
 
 import os
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
 
 from flows.cli import terminal
 from flows.cli.exits import leaving, one_message
 from flows.cli.lazy_group import Listed, lazy_group
 from tasks.system.dot_env import PREFIX, read_dot_env
 
+DATA, RUN, USE = "Data", "Run", "Use what was trained"
+LOOK, MACHINE = "Look after releases and answers", "This machine"
+
 COMMANDS = {
-    "run": Listed(
-        "flows.cli.commands.run_commands",
-        "run",
-        "RUN_EXAMPLES",
-        "Refresh, then retrain: from a dump to recommendations, paying only for what is new.",
-    ),
-    "refresh": Listed(
-        "flows.cli.commands.run_commands",
-        "refresh_command",
-        "REFRESH_EXAMPLES",
-        "From a dump to item tables and user profiles; asks the LLM only for what is new.",
-    ),
-    "retrain": Listed(
-        "flows.cli.commands.run_commands",
-        "retrain_command",
-        "RETRAIN_EXAMPLES",
-        "From the latest refresh to a model, its recommendations and a report.",
+    "demo-dump": Listed(
+        "flows.cli.commands.demo_dump_command",
+        "demo_dump",
+        "EXAMPLE",
+        "Write the dump of two made-up shops, as a shop would export it.",
+        DATA,
     ),
     "worth": Listed(
         "flows.cli.commands.worth_command",
         "worth",
         "EXAMPLES",
         "Measure what item texts and profiles bring on a sample, before profiling everyone.",
+        DATA,
     ),
     "datasets": Listed(
         "flows.cli.commands.datasets_command",
         "datasets",
         "EXAMPLES",
         "List the data sets that ship: raw files, where to get them, windows and cores.",
+        DATA,
+    ),
+    "run": Listed(
+        "flows.cli.commands.run_commands",
+        "run",
+        "RUN_EXAMPLES",
+        "Refresh, then retrain: from a dump to recommendations, paying only for what is new.",
+        RUN,
+    ),
+    "refresh": Listed(
+        "flows.cli.commands.run_commands",
+        "refresh_command",
+        "REFRESH_EXAMPLES",
+        "From a dump to item tables and user profiles; asks the LLM only for what is new.",
+        RUN,
+    ),
+    "retrain": Listed(
+        "flows.cli.commands.run_commands",
+        "retrain_command",
+        "RETRAIN_EXAMPLES",
+        "From the latest refresh to a model, its recommendations and a report.",
+        RUN,
     ),
     "train": Listed(
         "flows.cli.commands.train_command",
         "train",
         "EXAMPLES",
         "Fit the model of the latest refresh, also by several processes under torchrun.",
+        RUN,
     ),
     "experiment": Listed(
         "flows.cli.commands.experiment_command",
         "experiment",
         "EXAMPLES",
         "Measure models: every cell of a grid of datasets, presets, ablations and seeds.",
+        RUN,
     ),
     "serve-recs": Listed(
         "flows.cli.commands.serve_recs_command",
         "serve_recs",
         "EXAMPLES",
         "Serve recommendations and a page to try them, until Ctrl-C.",
+        USE,
     ),
     "export-recs": Listed(
         "flows.cli.commands.export_commands",
         "export_recs",
         "RECS_EXAMPLES",
-        "Write the best items of every user: a Parquet file a domain, export.json with counts.",
+        "Write the best items of every user: one file a domain, export.json with counts.",
+        USE,
     ),
     "export-model": Listed(
         "flows.cli.commands.export_commands",
         "export_model_command",
         "MODEL_EXAMPLES",
         "Write the scoring path as one graph: histories of item indices in, scores of items out.",
+        USE,
     ),
-    "ledger": Listed(
-        "flows.cli.commands.ledger_command",
-        "ledger_app",
-        None,
-        "The ledger of LLM answers: what was paid for once and is never asked again.",
-    ),
-    "releases": Listed(
-        "flows.cli.commands.release_command",
-        "releases",
-        "RELEASES_EXAMPLE",
-        "List what was promoted, held and rolled back, newest first.",
-    ),
-    "rollback": Listed(
-        "flows.cli.commands.release_command",
-        "rollback",
-        "ROLLBACK_EXAMPLE",
-        "Serve the release before the one in use; takes effect at once.",
-    ),
-    "promote": Listed(
-        "flows.cli.commands.release_command",
-        "promote",
-        "PROMOTE_EXAMPLE",
-        "Serve a release, also one that was held; takes effect at once.",
-    ),
-    "up": Listed(
-        "flows.cli.commands.machine_command",
-        "up",
-        "UP_EXAMPLES",
-        "Start server, work pool, deployments and worker in the background; safe to repeat.",
-    ),
-    "down": Listed(
-        "flows.cli.commands.machine_command",
-        "down",
-        "DOWN_EXAMPLE",
-        "Stop worker and server; a run in progress ends, and the next one goes on from there.",
-    ),
-    "demo-dump": Listed(
-        "flows.cli.commands.demo_dump_command",
-        "demo_dump",
+    "status": Listed(
+        "flows.cli.commands.status_command",
+        "status",
         "EXAMPLE",
-        "Write the dump of two made-up shops, as a shop would export it.",
-    ),
-    "serve": Listed(
-        "flows.cli.commands.local_commands",
-        "serve",
-        "SERVE_EXAMPLES",
-        "Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C.",
-    ),
-    "setup-local": Listed(
-        "flows.cli.commands.local_commands",
-        "setup_local",
-        None,
-        "Install the local vLLM pair and its models now, not on the first run (4 GB).",
+        "Show at a glance what is served, what ran last and whether the machine is up.",
+        LOOK,
     ),
     "show": Listed(
         "flows.cli.commands.show_command",
         "show",
         None,
         "Show what is served now: quality, artifacts, where the report lies.",
+        LOOK,
+    ),
+    "releases": Listed(
+        "flows.cli.commands.release_command",
+        "releases",
+        "RELEASES_EXAMPLE",
+        "List what was promoted, held and rolled back, newest first.",
+        LOOK,
+    ),
+    "compare": Listed(
+        "flows.cli.commands.compare_command",
+        "compare",
+        "EXAMPLES",
+        "Compare two releases: data, settings and quality by domain.",
+        LOOK,
+    ),
+    "promote": Listed(
+        "flows.cli.commands.release_command",
+        "promote",
+        "PROMOTE_EXAMPLE",
+        "Serve a release, also one that was held; takes effect at once.",
+        LOOK,
+    ),
+    "rollback": Listed(
+        "flows.cli.commands.release_command",
+        "rollback",
+        "ROLLBACK_EXAMPLE",
+        "Serve the release before the one in use; takes effect at once.",
+        LOOK,
+    ),
+    "ledger": Listed(
+        "flows.cli.commands.ledger_command",
+        "ledger_app",
+        None,
+        "The ledger of LLM answers: what was paid for once and is never asked again.",
+        LOOK,
+    ),
+    "up": Listed(
+        "flows.cli.commands.machine_command",
+        "up",
+        "UP_EXAMPLES",
+        "Start server, work pool, deployments and worker in the background; safe to repeat.",
+        MACHINE,
+    ),
+    "down": Listed(
+        "flows.cli.commands.machine_command",
+        "down",
+        "DOWN_EXAMPLE",
+        "Stop worker and server; a run in progress ends, and the next one goes on from there.",
+        MACHINE,
+    ),
+    "test-webhook": Listed(
+        "flows.cli.commands.webhook_command",
+        "test_webhook",
+        "EXAMPLE",
+        "Post a test message to LLM4CDSR_WEBHOOK_URL, and say whether it was taken.",
+        MACHINE,
+    ),
+    "serve": Listed(
+        "flows.cli.commands.local_commands",
+        "serve",
+        "SERVE_EXAMPLES",
+        "Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C.",
+        MACHINE,
+    ),
+    "setup-local": Listed(
+        "flows.cli.commands.local_commands",
+        "setup_local",
+        None,
+        "Install the local vLLM pair and its models now, not on the first run (4 GB).",
+        MACHINE,
     ),
 }
 """Every command, in the order of the help; tests hold each line against the command's own."""
@@ -136,6 +184,22 @@ app = lazy_group(
     "Next-item recommendations across domains, with items and users understood by an LLM.",
     COMMANDS,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        terminal.out.print(f"llm4cdsr {version('llm4cdsr')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Has the options of the program itself."""
 
 
 def run_app() -> None:

@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from artifacts.url_credentials import without_credentials
 from flows.cli import terminal
-from flows.cli.endings import ending_of
 from tasks.llm.client.stop import stop_asking
 
 INTERRUPTED = 130
@@ -29,6 +28,8 @@ def one_message() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        from flows.cli.endings import ending_of  # A command that ends well need not load it.
+
         ending = ending_of(error)
         if ending is None:
             raise
@@ -36,8 +37,8 @@ def one_message() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a run with one line, always.
+def interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a run with what is kept and how to go on, always.
 
     Python raises KeyboardInterrupt wherever the main thread happens to be; in a finalizer it is
     swallowed. So a clock runs from the signal on, and what has not ended by then is ended.
@@ -46,7 +47,7 @@ def interruptible() -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         stop_asking()
-        clock = threading.Timer(GRACE_SECONDS, _end_interrupted)
+        clock = threading.Timer(GRACE_SECONDS, _end_interrupted, [kept])
         clock.daemon = True
         clock.start()
         raise KeyboardInterrupt
@@ -56,7 +57,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end_interrupted()
+        _end_interrupted(kept)
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def _end(label: str, text: str, status: int) -> NoReturn:
     _leave(status)
 
 
-def _end_interrupted() -> None:
-    terminal.err.print("Interrupted. What was answered is kept; run again to go on.")
+def _end_interrupted(kept: str) -> None:
+    terminal.err.print(f"Interrupted. {kept}")
     _leave(INTERRUPTED)
 
 

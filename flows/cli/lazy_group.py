@@ -19,13 +19,14 @@ class Listed:
     """A command as its group's help shows it, and where it is.
 
     ``name`` is of a function, or of a group, in ``module``; ``examples`` of the text below its
-    help; ``help`` the first line of its own.
+    help; ``help`` the first line of its own; ``panel`` the group of commands it is listed in.
     """
 
     module: str
     name: str
     examples: str | None
     help: str
+    panel: str
 
 
 class LazyGroup(TyperGroup):
@@ -53,7 +54,7 @@ def lazy_group(name: str, help_text: str, commands: dict[str, Listed]) -> typer.
         context_settings=HELP_NAMES,
     )
     for command, listed in commands.items():
-        app.command(command, help=listed.help)(_stand_in)
+        app.command(command, help=listed.help, rich_help_panel=listed.panel)(_stand_in)
     return app
 
 

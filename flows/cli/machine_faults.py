@@ -30,8 +30,21 @@ ADVICE = {
     errno.EMFILE: ("too many open files", "raise `ulimit -n`"),
     errno.ENFILE: ("too many open files on this machine", "end other programs"),
     errno.ENOMEM: ("memory ran out", "end other programs, or read fewer users (--max-users)"),
+    errno.EADDRINUSE: (
+        "the port is taken",
+        "another program listens there (`ss -ltnp` names it): give another --port, or end it",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "this machine has no such address",
+        "give another --host; 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses",
+    ),
     errno.EIO: ("the disk reports an error", "look at `dmesg`, and replace it if it fails"),
 }
+
+ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Met before anything is done."""
+
+_ADDRESS = re.compile(r"bind on address \('(.+?)', (\d+)")
 
 # Rust's libraries (polars, safetensors, tokenizers) name the error number in their message.
 _RUST = re.compile(r"\(os error (\d+)\)")
@@ -61,7 +74,8 @@ def machine_fault(error: BaseException) -> str | None:
         if number in ADVICE:
             what, advice = ADVICE[number]
             where = _place_of(each)
-            return f"{what}{f': {where}' if where else ''}; {advice}. {KEPT}"
+            kept = "" if number in ADDRESSES else f". {KEPT}"
+            return f"{what}{f': {where}' if where else ''}; {advice}{kept}"
     return None
 
 
@@ -81,6 +95,8 @@ def _number_of(error: BaseException) -> int | None:
 def _place_of(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return ""
+    if found := _ADDRESS.search(str(error)):
+        return f"{found[1]}:{found[2]}"
     return os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
 
 

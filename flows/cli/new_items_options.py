@@ -5,7 +5,7 @@ from pathlib import Path
 
 from artifacts.store import Store
 from flows.cli import terminal
-from flows.cli.options import llm_config
+from flows.cli.configurations import llm_config
 from flows.settings import Settings
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.llm_config import Provider

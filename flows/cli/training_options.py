@@ -6,10 +6,10 @@ import typer
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from model.config import ModelConfig, TrainConfig, UnknownPresetError, load_preset, preset_names
-from tasks.dump.presets import TrainingSettings
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainConfig
+    from tasks.dump.presets import TrainingSettings
     from tasks.train import TrainingConfig
 
 Overrides = dict[str, dict[str, JsonValue]]
@@ -19,7 +19,10 @@ ELSEWHERE = {"train.seed": "--seed"}
 
 Preset = Annotated[
     str | None,
-    typer.Option(help=f"Model preset: {', '.join(preset_names())}; best, or the data set's."),
+    typer.Option(
+        help=f"Model preset: {', '.join(preset_names())}; best, or the data set's.",
+        autocompletion=preset_names,
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
@@ -34,7 +37,11 @@ Replaced = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.")
+    str,
+    typer.Option(
+        help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.",
+        autocompletion=lambda: ["auto", "cpu", "cuda"],
+    ),
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")]
 TestEvents = Annotated[
@@ -78,7 +85,7 @@ def training_config(
     replaced: list[str] | None,
     seed: int,
     device: str,
-    settings: TrainingSettings | None = None,
+    settings: "TrainingSettings | None" = None,
     compiled: bool = False,
     width: int | None = None,
 ) -> "TrainingConfig":
@@ -91,6 +98,7 @@ def training_config(
     pydantic's ValidationError for a value that cannot be.
     """
     from model.training.processes import alone
+    from tasks.dump.presets import TrainingSettings
     from tasks.train import TrainingConfig
 
     alone(device)

@@ -8,6 +8,7 @@ whose sums have no fixed order, up to rounding.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ STATE_FILE = "training.safetensors"
 ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """All but cuDNN's, which PyTorch prefers in half precision on some GPUs: it plans anew for every
 batch of another shape, and nearly every batch is."""
+logger = logging.getLogger("llm4cdsr")
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 
 
@@ -119,6 +121,10 @@ def _finish(
     """Epochs until there is a reason to stop, from where an interrupted run stood."""
     path = checkpoint_folder / STATE_FILE if checkpoint_folder else None
     run.state.resume(path, run.team)
+    done = len(run.state.history)
+    if done and run.team.leads and run.reason_to_stop() is None:
+        again = " of the refit" if run.phase == "refit" else ""
+        logger.info("train: resuming at epoch %d%s, from its checkpoint", done + 1, again)
     while (stopped := run.reason_to_stop()) is None:
         report = run.epoch()
         if path and run.team.leads:

@@ -63,6 +63,28 @@ def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
     return True
 
 
+def post_test(url: SecretStr) -> str | None:
+    """Posts a message of the usual form; returns why it was not taken, without the URL."""
+    name = "a test of the webhook"
+    document = {
+        "text": f"{name}: Completed. Messages of runs arrive here.",
+        "flow": "test",
+        "run": name,
+        "run_id": "",
+        "state": "Completed",
+        "state_type": "COMPLETED",
+        "message": "Messages of runs arrive here.",
+        "link": "",
+    }
+    try:
+        answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        return f"{type(error).__name__}; check the address, and whether this machine reaches it"
+    if answer.is_success:
+        return None
+    return f"the server answered {answer.status_code}; check the path of the URL and its key"
+
+
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:
     """Returns what is posted; ``text`` is what Slack, Mattermost and their like show."""
     message = without_credentials((state.message or "").partition("\n")[0])

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from artifacts import columns as col
 from artifacts.strict import Strict
 from tasks.dump.forms import Form
+from tasks.dump.merge_mode import Mode
 from tasks.dump.source_files import Paths
 
 ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
@@ -33,13 +34,6 @@ class CatalogueScope(StrEnum):
 
     ALL = "all"
     BOUGHT = "bought"
-
-
-class Mode(StrEnum):
-    """What becomes of the data of the last refresh."""
-
-    FULL = "full"
-    APPEND = "append"
 
 
 class LeaveOneOut(Strict):

@@ -7,7 +7,6 @@ histories of one domain and an empty one, and compared (`ParityError`).
 import logging
 import warnings
 from collections.abc import Callable
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from model.data.sequences import Sequences, sequences_from_lists
 from model.scoring.exported_graph import ScoringPath
 from model.scoring.model_scorer import ModelScorer
 from tasks.serving.catalogue import Catalogue
+from tasks.serving.file_formats import ModelFormat
 from tasks.serving.served_release import LATEST, open_release
 
 CARD, ITEMS = "model.json", "items.parquet"
@@ -33,13 +33,6 @@ PARITY_HISTORIES = 64
 
 Run = Callable[[Tensor], tuple[np.ndarray, ...]]
 """Executes a written graph."""
-
-
-class ModelFormat(StrEnum):
-    """Forms of the graph."""
-
-    TORCH = "torch"
-    ONNX = "onnx"
 
 
 class ParityError(ArithmeticError):

@@ -1,4 +1,4 @@
-"""Writes the best items of every user as Parquet files, one a domain, block by block.
+"""Writes the best items of every user as Parquet or CSV files, one a domain, block by block.
 
 A run over millions of users needs the memory of one block. Readers see the old export or the new
 one, never a half.
@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 import polars as pl
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -23,6 +24,7 @@ from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations
+from tasks.serving.file_formats import TableFormat
 from tasks.serving.file_names import file_names
 from tasks.serving.recommendation_rows import user_rows
 from tasks.serving.recommender import Recommender
@@ -45,6 +47,7 @@ class ExportConfig(Strict):
     since: datetime | None = Field(
         default=None, description="Only users with an event at or after this moment."
     )
+    form: TableFormat = Field(default=TableFormat.PARQUET, description="Of the files.")
 
 
 class DomainExport(Strict):
@@ -97,7 +100,7 @@ def export_recommendations(
         with ExitStack() as open_files:
             files = {
                 number: open_files.enter_context(
-                    _DomainFile(draft / f"{slug}.parquet", state, number, config.k)
+                    _DomainFile(draft / f"{slug}.{config.form}", state, number, config)
                 )
                 for number, slug in zip(numbers, file_names(asked), strict=True)
             }
@@ -127,14 +130,17 @@ def export_recommendations(
 class _DomainFile:
     """The file of one domain while it is written, and what is in it so far."""
 
-    def __init__(self, path: Path, state: ServingState, domain: int, k: int) -> None:
-        self._state, self._domain, self._k = state, domain, k
-        self._path = path
+    def __init__(self, path: Path, state: ServingState, domain: int, config: ExportConfig) -> None:
+        self._state, self._domain, self._k = state, domain, config.k
+        self._path, self._form = path, config.form
         self._is_shown = np.zeros(state.catalogue.items.height + 1, bool)
         self._rows = self._short_lists = 0
 
     def __enter__(self) -> Self:
-        self._file = pq.ParquetWriter(self._path, _ARROW_SCHEMA, compression="zstd")
+        if self._form is TableFormat.CSV:
+            self._file = pc.CSVWriter(self._path, _ARROW_SCHEMA)
+        else:
+            self._file = pq.ParquetWriter(self._path, _ARROW_SCHEMA, compression="zstd")
         return self
 
     def __exit__(self, *_: object) -> None:

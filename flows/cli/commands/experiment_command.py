@@ -3,24 +3,20 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artifacts.durable import write_atomically
-from artifacts.store import Store
 from flows.cli import terminal
 from flows.cli.exits import interruptible
 from flows.cli.options import StoreRoot, WhoAnswers
 from flows.cli.training_options import Device
-from flows.experiment import Plan, keep_finished, make_missing, plan, read_dumps
-from flows.server.api import prefect_api
-from flows.settings import Settings, default_llm
-from tasks.experiments.cell import cell_identity
-from tasks.experiments.cell_results import FinishedCell, collect
-from tasks.experiments.grid import Cell, read_grid
-from tasks.experiments.results_page import render_markdown, render_page
-from tasks.experiments.results_report import FinishedGrid, compared_models, experiment_content
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+    from flows.experiment import Plan
+    from tasks.experiments.cell_results import FinishedCell
+    from tasks.experiments.grid import Cell
 
 RESULTS, PAGE = "results.parquet", "report.html"
 TITLE = "Results"
@@ -67,6 +63,12 @@ def experiment(
     once on one store share the work. The tables show whatever is done by then. With --keep another
     machine goes on where this one stopped.
     """
+    from artifacts.store import Store
+    from flows.experiment import keep_finished, make_missing, plan, read_dumps
+    from flows.server.api import prefect_api
+    from flows.settings import Settings, default_llm
+    from tasks.experiments.grid import read_grid
+
     terminal.show_logs(verbose=False)
     settings = Settings()
     opened = Store(store or settings.store)
@@ -81,7 +83,7 @@ def experiment(
         return
     if not render_only:
         log = opened.workspace("logs") / "prefect-server.log"
-        with interruptible():
+        with interruptible("Finished cells are kept; the same command makes the others."):
             for planned in plans:
                 make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device, kept)
         plans = [plan(grid, folder, llm, opened) for grid, folder in read]
@@ -92,7 +94,7 @@ def experiment(
     _show(opened, plans, grids, output, markdown)
 
 
-def _filter(only: str | None) -> Callable[[Cell], bool]:
+def _filter(only: str | None) -> "Callable[[Cell], bool]":
     try:
         pattern = re.compile(only or "")
     except re.error as error:
@@ -100,7 +102,7 @@ def _filter(only: str | None) -> Callable[[Cell], bool]:
     return lambda cell: pattern.search(cell.label) is not None
 
 
-def _list(plans: list[Plan], chosen: Callable[[Cell], bool]) -> None:
+def _list(plans: "list[Plan]", chosen: "Callable[[Cell], bool]") -> None:
     for planned in plans:
         cells = [each for each in planned.cells if chosen(each.cell)]
         for each in cells:
@@ -112,8 +114,13 @@ def _list(plans: list[Plan], chosen: Callable[[Cell], bool]) -> None:
 
 
 def _show(
-    store: Store, plans: list[Plan], grids: list[Path], output: Path, markdown: Path | None
+    store: "Store", plans: "list[Plan]", grids: list[Path], output: Path, markdown: Path | None
 ) -> None:
+    from artifacts.durable import write_atomically
+    from tasks.experiments.cell_results import collect
+    from tasks.experiments.results_page import render_markdown, render_page
+    from tasks.experiments.results_report import FinishedGrid, compared_models, experiment_content
+
     finished = [
         FinishedGrid(each.grid, _finished(each), [lacking.cell for lacking in each.missing])
         for each in plans
@@ -135,7 +142,10 @@ def _show(
         terminal.out.print(f"Markdown: {markdown}", soft_wrap=True)
 
 
-def _finished(planned: Plan) -> list[FinishedCell]:
+def _finished(planned: "Plan") -> "list[FinishedCell]":
+    from tasks.experiments.cell import cell_identity
+    from tasks.experiments.cell_results import FinishedCell
+
     return [
         FinishedCell(each.cell, cell_identity(each.cell, each.data).ref, each.data)
         for each in planned.cells

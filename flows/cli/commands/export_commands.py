@@ -2,26 +2,23 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from artifacts.store import Store
 from flows.cli import terminal
-from flows.cli.new_items_options import new_items_adder
 from flows.cli.options import StoreRoot, WhoAnswers
-from flows.settings import Settings
-from tasks.serving.export_model import ModelFormat, export_model
-from tasks.serving.export_recs import ExportConfig, Exported, export_recommendations
-from tasks.serving.recommender import Recommender
-from tasks.serving.served_release import LATEST
+from tasks.serving.file_formats import ModelFormat, TableFormat
+
+if TYPE_CHECKING:
+    from tasks.serving.export_recs import Exported
 
 RECS_EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr export-recs out --k 50\n\n"
-    "llm4cdsr export-recs out --domains food --since 2026-11-22\n\n"
+    "llm4cdsr export-recs out --format csv --domains food --since 2026-11-22\n\n"
     "llm4cdsr export-recs out --new-items arrivals.parquet --include-seen"
 )
 MODEL_EXAMPLES = "Examples:\n\nllm4cdsr export-model out\n\nllm4cdsr export-model out --format onnx"
@@ -45,21 +42,34 @@ def export_recs(
     new_items: Annotated[
         Path | None, typer.Option(help="File of items that are newer than the model.")
     ] = None,
+    form: Annotated[TableFormat, typer.Option("--format", help="Of the files.")] = (
+        TableFormat.PARQUET
+    ),
     provider: WhoAnswers = None,
     store: StoreRoot = None,
-    release: Release = LATEST,
+    release: Release = "latest",
 ) -> None:
-    """Write the best items of every user: a Parquet file a domain, export.json with counts.
+    """Write the best items of every user: one file a domain, export.json with counts.
 
     Columns: user_id, domain, rank, item_id, title, score. Every item is scored; domains of over
     200,000 items go through an index that proposes, and what it proposes is scored exactly.
     """
+    from artifacts.store import Store
+    from flows.cli.new_items_options import new_items_adder
+    from flows.settings import Settings
+    from tasks.serving.export_recs import ExportConfig, export_recommendations
+    from tasks.serving.recommender import Recommender
+
     terminal.show_logs(verbose=False)
     root = store or Settings().store
     recommender = Recommender.load(root, release)
     new_items_adder(Store(root), new_items, provider)(recommender)
     config = ExportConfig(
-        k=k, exclude_seen=exclude_seen, domains=tuple(domains) if domains else None, since=since
+        k=k,
+        exclude_seen=exclude_seen,
+        domains=tuple(domains) if domains else None,
+        since=since,
+        form=form,
     )
     with Progress(console=terminal.err, transient=True) as bars:
         wanted = len(recommender.user_ids) * len(domains or recommender.catalogue.domains)
@@ -79,13 +89,16 @@ def export_model_command(
         ModelFormat, typer.Option("--format", help="onnx needs the packages of the extra 'onnx'.")
     ] = ModelFormat.TORCH,
     store: StoreRoot = None,
-    release: Release = LATEST,
+    release: Release = "latest",
 ) -> None:
     """Write the scoring path as one graph: histories of item indices in, scores of items out.
 
     The graph is run and held against the model before it is kept; items.parquet says which item
     each index is.
     """
+    from flows.settings import Settings
+    from tasks.serving.export_model import export_model
+
     made = export_model(store or Settings().store, folder, form, release)
     terminal.out.print(
         f"{made.file}: {', '.join(made.outputs)} from {made.input}; differs from the model by at "
@@ -96,7 +109,7 @@ def export_model_command(
     )
 
 
-def _export_table(made: Exported) -> Table:
+def _export_table(made: "Exported") -> Table:
     table = Table(title=f"Release {made.release}, {made.users:,} users", title_justify="left")
     for name in ("domain", "rows", "items", "coverage", "short lists"):
         table.add_column(name, justify="left" if name == "domain" else "right")

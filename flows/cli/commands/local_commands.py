@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from artifacts.store import Store
 from flows.cli import terminal
-from flows.settings import Settings
-from tasks.frame.stage import logger
-from tasks.llm.providers import dummy_endpoint, dummy_models
-from tasks.llm.providers.endpoints import local_pair
-from tasks.llm.providers.local_setup import ensure_local_environment
-from tasks.llm.providers.local_vllm import ROLES
 
 SERVE_EXAMPLES = "Examples:\n\nllm4cdsr serve\n\nllm4cdsr serve --dummy --port 8300"
 SETTING_PREFIX = {"chat": "LLM4CDSR_CHAT", "embedding": "LLM4CDSR_EMBED"}
@@ -27,6 +20,12 @@ def serve(
     port: Annotated[int, typer.Option(help="Port of the dummy endpoint.")] = 8300,
 ) -> None:
     """Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C."""
+    from artifacts.store import Store
+    from flows.settings import Settings
+    from tasks.llm.providers import dummy_endpoint, dummy_models
+    from tasks.llm.providers.endpoints import local_pair
+    from tasks.llm.providers.local_vllm import ROLES
+
     terminal.show_logs(verbose=False)
     if dummy:
         with socket.socket() as probe:
@@ -50,6 +49,10 @@ def serve(
 
 def setup_local() -> None:
     """Install the local vLLM pair and its models now, not on the first run (4 GB)."""
+    from flows.settings import Settings
+    from tasks.frame.stage import logger
+    from tasks.llm.providers.local_setup import ensure_local_environment
+
     terminal.show_logs(verbose=False)
     environment = ensure_local_environment(Settings().local_vllm, report=logger.info)
     terminal.out.print(f"ready: {environment.directory}")

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artifacts.store import Store
 from flows.cli import terminal
-from flows.operating import OPERATING
-from flows.server.machine import DEFAULT_PORT, Machine
-from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.server.machine import Machine
 
 UP_EXAMPLES = (
     "Examples:\n\nllm4cdsr up\n\nllm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
@@ -44,6 +43,11 @@ def up(
     From then on a dump dropped into the folder becomes recommendations by itself. Who answers,
     and with which key, is what the environment says now.
     """
+    from artifacts.store import Store
+    from flows.operating import OPERATING
+    from flows.server.machine import DEFAULT_PORT, Machine
+    from flows.settings import Settings
+
     opened = Store(store or Settings().store)
     before = Machine(opened).remembered()
     folder = dumps or (before and before.dumps) or OPERATING.dumps
@@ -63,7 +67,7 @@ def up(
         terminal.out.print(line, soft_wrap=True, highlight=False)
 
 
-def _login(machine: Machine) -> str:
+def _login(machine: "Machine") -> str:
     """The credential for a person at a terminal; its place for a log."""
     if terminal.out.is_terminal:
         return f"{machine.credential} (kept in {machine.login_file})"
@@ -72,5 +76,9 @@ def _login(machine: Machine) -> str:
 
 def down(store: StoreOption = None) -> None:
     """Stop worker and server; a run in progress ends, and the next one goes on from there."""
+    from artifacts.store import Store
+    from flows.server.machine import Machine
+    from flows.settings import Settings
+
     ended = Machine(Store(store or Settings().store)).stop()
     terminal.out.print(f"Stopped: {' and '.join(ended)}." if ended else "Nothing was running.")

@@ -1,10 +1,19 @@
 """Commands about what is served: `llm4cdsr releases`, `rollback`, `promote`."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 
+import polars as pl
 import typer
 from rich.table import Table
 
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.kinds.dataset import EVENTS
+from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli import terminal
 from flows.settings import Settings
@@ -34,7 +43,13 @@ def rollback(
 
 
 def promote(
-    release: Annotated[str, typer.Argument(help="Its fingerprint, or how that begins.")],
+    release: Annotated[
+        str,
+        typer.Argument(
+            help="Its fingerprint, or how that begins.",
+            autocompletion=lambda incomplete: completed_release(incomplete),
+        ),
+    ],
     store: StoreOption = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
@@ -49,13 +64,48 @@ def history_table(store: Store, newest: int | None = None) -> Table:
     """Returns the decisions about releases, newest first; the one in use is marked."""
     serving = serving_release(store)
     table = Table(title="Releases (UTC, newest first)", title_justify="left")
-    for name in ("when", "release", "decision", "why"):
-        table.add_column(name, no_wrap=name != "why")
+    for name in ("decided", "release", "made", "data until", "quality", "decision", "why"):
+        table.add_column(name, no_wrap=name not in ("why", "quality"))
     for entry in list(reversed(history(store)))[:newest]:
         mark = " (in use)" if entry.release == serving else ""
         when = f"{entry.at:%Y-%m-%d %H:%M}"
-        table.add_row(when, f"{entry.release.fingerprint}{mark}", entry.decision, entry.reason)
+        release = f"{entry.release.fingerprint}{mark}"
+        table.add_row(when, release, *_made_of(store, entry.release), entry.decision, entry.reason)
     return table
+
+
+def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
+    """Returns the NDCG@10 of a release on its held-out events, in words."""
+    if "metrics" not in parts:
+        return "not measured"
+    frame = read_table(store, parts["metrics"], METRICS)
+    if frame.is_empty():
+        return "not measured"
+    rows = frame.filter(
+        model=frame["model"][0], ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
+    )
+    return f"NDCG@10 {rows['value'][0]:.4f}" if rows.height else "not measured"
+
+
+def completed_release(incomplete: str) -> list[str]:
+    """Returns the fingerprints of the store of the settings, for the shell's completion."""
+    decided = history(Store(Settings().store))
+    known = dict.fromkeys(entry.release.fingerprint for entry in reversed(decided))
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def _made_of(store: Store, release: ArtifactRef) -> tuple[str, str, str]:
+    """When a release was made, the day of its latest event, its quality; "gone" of one whose
+    artifacts were deleted since."""
+    try:
+        made = store.manifest(release).created
+        parts = parts_of(store, release)
+        events = store.path(parts["dataset"]) / EVENTS
+        latest = pl.scan_ipc(events).select(pl.col(col.TIMESTAMP).max()).collect().item()
+        until = "" if latest is None else f"{datetime.fromtimestamp(latest, UTC):%Y-%m-%d}"
+        return f"{made:%Y-%m-%d %H:%M}", until, figure_of(store, parts)
+    except ArtifactError:
+        return "gone", "", ""
 
 
 def _open(store: str | None) -> Store:

@@ -1,33 +1,12 @@
 """The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`.
 
-A refresh needs no PyTorch, which takes seconds to import; who trains imports it.
+What works is imported when it is called: `--help` needs neither Prefect nor Polars, and a refresh
+no PyTorch.
 """
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import typer
-
-from artifacts.kinds.results import REPORT
-from artifacts.private_files import share_as_usual
-from artifacts.store import Store
-from flows.cli import console, terminal
 from flows.cli import options as opt
 from flows.cli import training_options as fit
-from flows.cli.commands.datasets_command import expectation_table
-from flows.cli.dry_run import plan_refresh
-from flows.cli.exits import interruptible
-from flows.cli.run_summary import write_summary
-from flows.refresh import RefreshConfig, refresh
-from flows.server.api import prefect_api
-from flows.settings import Settings
-from flows.unrecorded import call
-from model.launch import is_torchrun
-from tasks.dump.dump_config import DumpConfig, Mode
-from tasks.frame.stage import StageResult
-from tasks.llm.settings.llm_config import LlmConfig
+from tasks.dump.merge_mode import Mode
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
@@ -93,10 +72,14 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
-    _refuse_torchrun()
+    from flows.cli import configurations as made
+    from flows.cli import running
+    from flows.settings import Settings
+
+    running.refuse_torchrun()
     settings = Settings()
-    chosen = opt.named_dataset(dataset, raw, interactions)
-    dump = opt.dump_config(
+    chosen = made.named_dataset(dataset, raw, interactions)
+    dump = made.dump_config(
         interactions,
         items,
         column,
@@ -106,12 +89,12 @@ def run(
         item_core,
         seed,
         (since, until),
-        opt.split_of(split, validation_from, test_from),
+        made.split_of(split, validation_from, test_from),
         mode,
         chosen,
         raw,
     )
-    refreshing = opt.refresh_config(clusters, profile_users, seed)
+    refreshing = made.refresh_config(clusters, profile_users, seed)
     training = fit.training_config(
         preset,
         epochs,
@@ -123,20 +106,21 @@ def run(
         refreshing.tables.hidden,
     )
     spoken = language or (chosen.language if chosen else None)
-    llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
+    llm = made.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
     if dry_run:
-        _tell_plan(dump, refreshing, llm, store or settings.store)
+        running.tell_plan(dump, refreshing, llm, store or settings.store)
         return
-    title = opt.title_of(name or (chosen.title if chosen else None), interactions)
-    with _running(settings, store, verbose) as root:
+    title = made.title_of(name or (chosen.title if chosen else None), interactions)
+    with running.recorded(settings, store, verbose) as root:
         from flows.pipeline import pipeline
+        from flows.unrecorded import call
 
         retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
         done = call(pipeline, dump, title, refreshing, retraining, llm, root)
-    _tell(Store(root), done.stages, report, summary)
+    running.tell(root, done.stages, report, summary)
     if chosen is not None:
-        terminal.out.print(expectation_table(chosen.expected, done.refreshed.dataset))
-    terminal.out.print(console.verdict_line(done.release.ref, done.release.verdict))
+        running.tell_expected(chosen.expected, done.refreshed.dataset)
+    running.tell_release(done.release, store)
 
 
 def refresh_command(
@@ -170,10 +154,14 @@ def refresh_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
-    _refuse_torchrun()
+    from flows.cli import configurations as made
+    from flows.cli import running
+    from flows.settings import Settings
+
+    running.refuse_torchrun()
     settings = Settings()
-    chosen = opt.named_dataset(dataset, raw, interactions)
-    dump = opt.dump_config(
+    chosen = made.named_dataset(dataset, raw, interactions)
+    dump = made.dump_config(
         interactions,
         items,
         column,
@@ -183,22 +171,25 @@ def refresh_command(
         item_core,
         seed,
         (since, until),
-        opt.split_of(split, validation_from, test_from),
+        made.split_of(split, validation_from, test_from),
         mode,
         chosen,
         raw,
     )
-    refreshing = opt.refresh_config(clusters, profile_users, seed)
+    refreshing = made.refresh_config(clusters, profile_users, seed)
     spoken = language or (chosen.language if chosen else None)
-    llm = opt.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
+    llm = made.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
     if dry_run:
-        _tell_plan(dump, refreshing, llm, store or settings.store)
+        running.tell_plan(dump, refreshing, llm, store or settings.store)
         return
-    with _running(settings, store, verbose) as root:
+    with running.recorded(settings, store, verbose) as root:
+        from flows.refresh import refresh
+        from flows.unrecorded import call
+
         stages = call(refresh, dump, refreshing, llm, root).stages
-    _tell(Store(root), stages, None, summary)
+    running.tell(root, stages, None, summary)
     if chosen is not None:
-        terminal.out.print(expectation_table(chosen.expected, stages[0]))
+        running.tell_expected(chosen.expected, stages[0])
 
 
 def retrain_command(
@@ -218,67 +209,18 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """From the latest refresh to a model, its recommendations and a report."""
-    _refuse_torchrun()
+    from flows.cli import configurations as made
+    from flows.cli import running
+    from flows.settings import Settings
+
+    running.refuse_torchrun()
     settings = Settings()
     training = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
-    with _running(settings, store, verbose) as root:
+    with running.recorded(settings, store, verbose) as root:
         from flows.retrain import retrain
+        from flows.unrecorded import call
 
         retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
-        release = call(retrain, retraining, opt.title_of(name, None), store=root)
-    _tell(Store(root), release.stages, report, summary)
-    terminal.out.print(console.verdict_line(release.ref, release.verdict))
-
-
-def _refuse_torchrun() -> None:
-    """Raises for a command that several processes must not run at once."""
-    if is_torchrun():
-        raise typer.BadParameter(
-            "under torchrun every process would run the whole flow: let torchrun do "
-            "`-m flows.cli.entry train`, then `llm4cdsr retrain` finds its model"
-        )
-
-
-def _tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
-    terminal.show_logs(verbose=False)
-    planned = plan_refresh(dump, config, llm, store)
-    terminal.out.print(console.plan_table(planned))
-    for line in console.facts_of_plan(planned):
-        terminal.out.print(line)
-
-
-@contextmanager
-def _running(settings: Settings, store: str | None, verbose: bool) -> Iterator[str]:
-    """A Prefect API for the run's time, and an interrupt that ends it well; gives the store."""
-    terminal.show_logs(verbose=verbose)
-    root = store or settings.store
-    log = Store(root).workspace("logs") / "prefect-server.log"
-    with interruptible(), prefect_api(log):
-        yield root
-
-
-def _tell(
-    store: Store, stages: tuple[StageResult, ...], report: Path | None, summary: Path | None
-) -> None:
-    by_name = {stage.stage: stage for stage in stages}
-    terminal.out.print(console.stage_table(stages))
-    for line in console.facts_of(stages):
-        terminal.out.print(line)
-    if "evaluate" in by_name and by_name["evaluate"].counts:
-        terminal.out.print(*console.metric_tables(store, by_name["evaluate"].ref), sep="\n")
-    if "ablate" in by_name:
-        for line in console.facts_of_ablation(store, by_name["ablate"].ref):
-            terminal.out.print(line)
-    if "recommend" in by_name:
-        folder = store.path(by_name["recommend"].ref)
-        terminal.out.print(f"Recommendations: {folder / 'recommendations.parquet'}", soft_wrap=True)
-    if "report" in by_name:
-        page = store.path(by_name["report"].ref) / REPORT
-        if report is not None:
-            target = report / REPORT if report.is_dir() else report
-            target.parent.mkdir(parents=True, exist_ok=True)
-            page = Path(shutil.copyfile(page, target))
-            share_as_usual(page)
-        terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
-    if summary is not None:
-        terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
+        release = call(retrain, retraining, made.title_of(name, None), store=root)
+    running.tell(root, release.stages, report, summary)
+    running.tell_release(release, store)

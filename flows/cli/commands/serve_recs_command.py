@@ -2,28 +2,18 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvicorn
 
-from artifacts.store import Store
 from flows.cli import terminal
-from flows.cli.new_items_options import new_items_adder
 from flows.cli.options import StoreRoot
-from flows.settings import Settings
-from tasks.llm.settings.llm_config import Provider
-from tasks.serving.app import create_app
-from tasks.serving.limits import Limits
-from tasks.serving.recommender import Recommender
-from tasks.serving.served_release import LATEST
-from tasks.serving.service.gate import (
-    TOKEN_VARIABLE,
-    hosts_of_environment,
-    token_of_environment,
-)
-from tasks.serving.service.http_server import server_config
-from tasks.system.host_names import is_this_machine
+from tasks.llm.settings.provider import Provider
+
+if TYPE_CHECKING:
+    from tasks.serving.recommender import Recommender
+
+LATEST = "latest"
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -70,6 +60,22 @@ def serve_recs(
     LLM4CDSR_SERVE_TOKEN set, requests must show it as a bearer token; without it there is no
     login: put your own gateway in front before others can reach it.
     """
+    import uvicorn
+
+    from artifacts.store import Store
+    from flows.cli.new_items_options import new_items_adder
+    from flows.settings import Settings
+    from tasks.serving.app import create_app
+    from tasks.serving.limits import Limits
+    from tasks.serving.recommender import Recommender
+    from tasks.serving.service.gate import (
+        TOKEN_VARIABLE,
+        hosts_of_environment,
+        token_of_environment,
+    )
+    from tasks.serving.service.http_server import server_config
+    from tasks.system.host_names import is_this_machine
+
     terminal.show_logs(verbose=False)
     token = token_of_environment()
     root = store or Settings().store
@@ -77,7 +83,7 @@ def serve_recs(
     recommender = Recommender.load(root, release)
     add_new(recommender)
 
-    def newer(current: Recommender) -> Recommender | None:
+    def newer(current: "Recommender") -> "Recommender | None":
         if current.is_latest(root):
             return None
         found = Recommender.load(root)

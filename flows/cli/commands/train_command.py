@@ -4,16 +4,17 @@ No Prefect: of several processes only one could own a flow run. What they leave 
 the `retrain` flow would have made, so that flow finds it and goes on from there.
 """
 
-from artifacts.bundles import latest_refresh, parts_of
-from artifacts.store import Store
+from typing import TYPE_CHECKING
+
 from flows.cli import options as opt
 from flows.cli import terminal
 from flows.cli import training_options as fit
 from flows.cli.exits import interruptible
-from flows.settings import Settings
-from model.training.processes import Team, team
-from tasks.frame.stage import StageResult
-from tasks.train import TrainingConfig, TrainingSources, train_together
+
+if TYPE_CHECKING:
+    from model.training.processes import Team
+    from tasks.frame.stage import StageResult
+    from tasks.train import TrainingConfig
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -21,6 +22,8 @@ EXAMPLES = (
     "OMP_NUM_THREADS=4 torchrun --nproc-per-node 4 -m flows.cli.entry train\n\n"
     "then, with the same preset, epochs, seed and --set: llm4cdsr retrain"
 )
+
+TRAINING_KEEPS = "The last whole epoch is kept; the same command goes on from there."
 
 
 def train(
@@ -36,9 +39,13 @@ def train(
 
     A batch is divided among the processes: the model is the one that a single process would fit.
     """
+    from artifacts.store import Store
+    from flows.settings import Settings
+    from model.training.processes import team
+
     config = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
     root = store or Settings().store
-    with interruptible(), team(config.device) as everyone:
+    with interruptible(TRAINING_KEEPS), team(config.device) as everyone:
         if everyone.leads:
             terminal.show_logs(verbose=False)
         made = _trained(config, root, everyone)
@@ -49,7 +56,11 @@ def train(
             )
 
 
-def _trained(config: TrainingConfig, root: str, everyone: Team) -> StageResult:
+def _trained(config: "TrainingConfig", root: str, everyone: "Team") -> "StageResult":
+    from artifacts.bundles import latest_refresh, parts_of
+    from artifacts.store import Store
+    from tasks.train import TrainingSources, train_together
+
     opened = Store(root)
     parts = parts_of(opened, latest_refresh(opened))
     sources = TrainingSources(parts["dataset"], parts["tables"], parts["profiles"])

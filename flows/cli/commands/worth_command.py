@@ -1,19 +1,16 @@
 """`llm4cdsr worth`: what the language model brings, measured before everyone is profiled."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artifacts.store import Store
-from flows.cli import console, terminal
 from flows.cli import options as opt
+from flows.cli import terminal
 from flows.cli import training_options as fit
-from flows.cli.dry_run import PlannedCalls, plan_refresh
-from flows.cli.exits import interruptible
-from flows.server.api import prefect_api
-from flows.settings import Settings
-from flows.unrecorded import call
-from tasks.dump.dump_config import Mode
+from tasks.dump.merge_mode import Mode
+
+if TYPE_CHECKING:
+    from flows.cli.dry_run import PlannedCalls
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -50,9 +47,15 @@ def worth(
 
     Nothing is released. All answers stay in the ledger, so a later run pays for the rest only.
     """
+    from artifacts.store import Store
+    from flows.cli import configurations as made
+    from flows.cli import console, running
+    from flows.cli.dry_run import plan_refresh
+    from flows.settings import Settings
+
     settings = Settings()
-    chosen = opt.named_dataset(dataset, raw, interactions)
-    dump = opt.dump_config(
+    chosen = made.named_dataset(dataset, raw, interactions)
+    dump = made.dump_config(
         interactions,
         items,
         column,
@@ -67,15 +70,14 @@ def worth(
         dataset=chosen,
         raw=raw,
     )
-    everyone = opt.refresh_config(clusters, None, seed)
-    sample = opt.refresh_config(clusters, profile_users, seed)
+    everyone = made.refresh_config(clusters, None, seed)
+    sample = made.refresh_config(clusters, profile_users, seed)
     training = fit.training_config(preset, None, replaced, seed, device, width=sample.tables.hidden)
     spoken = language or (chosen.language if chosen else None)
-    llm = opt.llm_config(settings, provider, spoken, max_usd)
-    terminal.show_logs(verbose=verbose)
-    root = store or settings.store
-    with interruptible(), prefect_api(Store(root).workspace("logs") / "prefect-server.log"):
+    llm = made.llm_config(settings, provider, spoken, max_usd)
+    with running.recorded(settings, store, verbose) as root:
         from flows.pilot import pilot
+        from flows.unrecorded import call
         from tasks.ablate import AblationConfig
 
         ablation = AblationConfig(users=max(1, ablation_users), seed=seed)
@@ -90,7 +92,7 @@ def worth(
     terminal.out.print(price_of_everyone(plan_refresh(dump, everyone, llm, root)))
 
 
-def price_of_everyone(planned: tuple[PlannedCalls, ...]) -> str:
+def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:
     """Returns what profiling all users would still ask and cost, and how to go without."""
     requests = sum(step.requests for step in planned)
     if not requests:

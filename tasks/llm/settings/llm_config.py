@@ -1,7 +1,6 @@
 """Which models answer, where, and how hard they may be driven. Holds no key: see `api_key`."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -10,9 +9,10 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, SecretStr, St
 from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
-from prompts.render import Language
+from prompts.language import Language
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
+from tasks.llm.settings.provider import Provider
 from tasks.llm.settings.request_fields import RequestFields
 from tasks.llm.settings.urls import holding_no_credentials
 
@@ -24,15 +24,6 @@ URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
 PACE = frozenset({"concurrency", "timeout_seconds", "requests_per_minute", "tokens_per_minute"})
 """Fields of a model's configuration that change when it answers, and not what."""
-
-
-class Provider(StrEnum):
-    """Who answers. ``auto``: configured URLs; else OpenAI where a key is set; else local."""
-
-    AUTO = "auto"
-    LOCAL = "local"
-    OPENAI = "openai"
-    DUMMY = "dummy"
 
 
 UrlList = Annotated[

@@ -1,9 +1,11 @@
 """The listing of commands against the commands themselves."""
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -12,6 +14,18 @@ from typer.testing import CliRunner
 from flows.cli.command_table import COMMANDS, app
 from flows.cli.lazy_group import imported
 
+READS_TABLES = {
+    "compare",
+    "datasets",
+    "demo-dump",
+    "ledger",
+    "promote",
+    "releases",
+    "rollback",
+    "show",
+    "status",
+}
+"""Polars alone is quick to load."""
 HEAVY = ("prefect", "torch", "polars", "sklearn", "faiss", "openai", "fastapi")
 
 
@@ -43,21 +57,51 @@ def test_a_command_that_is_mistyped_is_answered_with_its_name() -> None:
     assert "refresh" in shown.output
 
 
-@pytest.mark.parametrize(
-    ("module", "needed"),
-    [
-        ("flows.cli.command_table", set()),
-        ("flows.cli.commands.show_command", {"polars"}),
-        ("flows.cli.commands.release_command", {"polars"}),
-        (
-            "flows.cli.commands.run_commands",
-            {"polars", "prefect"},
-        ),  # Of which an unchanged refresh consists.
-    ],
-)
-def test_a_module_imports_no_engine_that_it_may_not_need(module: str, needed: set[str]) -> None:
-    code = f"import sys, {module}; print(*(m for m in sys.argv[1:] if m in sys.modules))"
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_the_help_of_a_command_loads_no_engine(name: str | None) -> None:
+    code = """
+import sys
+from flows.cli.command_table import app
+try:
+    app(sys.argv[2:])
+except SystemExit as end:
+    assert not end.code
+print("loaded:", *(m for m in sys.argv[1].split() if m in sys.modules))
+"""
+    asked = [sys.executable, "-c", code, " ".join(HEAVY), *([name] if name else []), "--help"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    assert loaded <= {"polars"} if name in READS_TABLES else not loaded
+
+
+def test_shells_complete_commands_options_and_values() -> None:
+    assert {"releases", "retrain"} <= _completed("llm4cdsr re")
+    assert "--provider" in _completed("llm4cdsr run --pro")
+    assert {"dummy", "local"} <= _completed("llm4cdsr run --provider ")
+    assert {"best", "large"} <= _completed("llm4cdsr run --preset ")
+    assert _completed("llm4cdsr export-recs out --format ") == {"csv", "parquet"}
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.exit_code == 0
+    assert f"llm4cdsr {version('llm4cdsr')}" in capsys.readouterr().out + shown.output
+
+
+def _completed(line: str) -> set[str]:
+    """What a shell is told for a command line up to the cursor."""
+    words = line.split(" ")
+    asked = {
+        "_LLM4CDSR_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    code = "from flows.cli.command_table import app; app(prog_name='llm4cdsr')"
     done = subprocess.run(
-        [sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert set(done.stdout.split()) <= needed
+    return set(done.stdout.split())

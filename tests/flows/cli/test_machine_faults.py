@@ -2,6 +2,7 @@
 
 import errno
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -133,3 +134,15 @@ def test_every_advice_says_what_to_do() -> None:
     for what, advice in ADVICE.values():
         assert what
         assert advice[0].islower() or advice.startswith("--")
+
+
+def test_a_port_that_is_taken_is_named_with_its_own_advice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(OSError, match="in use") as raised:
+            socket.create_server(("127.0.0.1", port))
+    fault = machine_fault(raised.value)
+    assert fault is not None
+    assert f"127.0.0.1:{port}" in fault
+    assert "--port" in fault
+    assert KEPT not in fault

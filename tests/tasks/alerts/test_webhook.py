@@ -8,9 +8,10 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import Completed, Failed
+from pydantic import SecretStr
 
 from tasks.alerts import webhook
-from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, tell_webhook, ui_url
+from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, post_test, tell_webhook, ui_url
 from tests.tasks.alerts.inbox import Inbox
 
 
@@ -76,3 +77,16 @@ def test_a_webhook_that_is_gone_is_a_log_line_without_its_url(
 def test_the_ui_is_where_it_is_said_to_be() -> None:
     with temporary_settings({PREFECT_API_URL: "http://a/api", PREFECT_UI_URL: "https://ui"}):
         assert ui_url() == "https://ui"
+
+
+def test_a_test_message_arrives_and_a_refusal_is_told_without_the_url(inbox: Inbox) -> None:
+    inbox.statuses = [200, 403]
+    url = SecretStr(inbox.url)
+    assert post_test(url) is None
+    assert inbox.received[0]["run"] == "a test of the webhook"
+    refused = post_test(url)
+    assert refused is not None
+    assert "403" in refused
+    unreachable = post_test(SecretStr("http://127.0.0.1:9/a-secret"))
+    assert unreachable is not None
+    assert "secret" not in refused + unreachable

@@ -16,6 +16,7 @@ from tasks.serving.export_recs import (
     NotAnExportError,
     export_recommendations,
 )
+from tasks.serving.file_formats import TableFormat
 from tasks.serving.recommender import Recommender
 from tests.tasks.serving.small_release import small_release
 from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
@@ -50,6 +51,19 @@ def test_files_hold_what_the_recommender_says_one_domain_each(
     assert sum(done) == 5 * 2
     stored = (tmp_path / "out" / "export.json").read_text()
     assert Exported.model_validate_json(stored) == made
+
+
+def test_csv_files_hold_the_rows_of_the_parquet_files(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    made = {
+        form: export_recommendations(recommender, tmp_path / form, ExportConfig(k=3, form=form))
+        for form in TableFormat
+    }
+    for domain, part in made[TableFormat.CSV].domains.items():
+        rows = pl.read_csv(tmp_path / "csv" / part.file, schema=RECOMMENDATION_SCHEMA)
+        whole = tmp_path / "parquet" / made[TableFormat.PARQUET].domains[domain].file
+        assert rows.equals(pl.read_parquet(whole))
 
 
 def test_only_users_with_a_newer_event_are_exported_and_the_others_counted(
