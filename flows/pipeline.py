@@ -56,7 +56,8 @@ def pipeline(
     opened = Store(store or settings.store)
     if not is_for(opened, of_store):
         return skipped(PipelineResult, opened)
-    refreshed = call(refresh, dump, refreshing, llm, store, folder)
+    training = (retraining or RetrainConfig()).training.model_dump(mode="json")
+    refreshed = call(refresh, dump, refreshing, llm, store, folder, training)
     release = call(retrain, retraining, name, refreshed.ref, refreshed.stages, store)
     done = PipelineResult(refreshed=refreshed, release=release)
     verdict = release.verdict

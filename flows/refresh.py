@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from prefect import flow
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
+from pydantic import JsonValue
 
 from artifacts.bundles import CLUSTER_NAMES, REFRESHED, bundle
 from artifacts.manifest import ArtifactRef, Kind
@@ -31,6 +32,9 @@ from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.promoting.releases import was_decided
+
+NARROW_EMBEDDING = 384
+"""Width of the vectors of common small models."""
 
 
 class RefreshConfig(Strict):
@@ -102,6 +106,7 @@ def refresh(
     llm: LlmConfig | None = None,
     store: str | None = None,
     folder: str | None = None,
+    training: dict[str, JsonValue] | None = None,
 ) -> Refreshed:
     """Ingest, embed, cluster, profile, name, project; each stage is reused where nothing changed.
 
@@ -116,6 +121,8 @@ def refresh(
         store: where the artifacts are; LLM4CDSR_STORE where None.
         folder: a folder with interactions.* and items.*, to be read instead of the files of
             ``dump``. Where neither is given, the newest dump in LLM4CDSR_DUMPS.
+        training: fields of the `TrainingConfig` with which a model is to be trained on this machine
+            afterwards, if one is; a catalogue too large for it is refused before anything is asked.
     """
     settings = Settings()
     config = config or RefreshConfig()
@@ -128,6 +135,8 @@ def refresh(
     before = opened.pointed(REFRESHED)
     with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
         dataset = ingest(dump_to_read(dump, folder, OPERATING.dumps), root)
+        if training is not None:
+            _refuse_large_catalogue(int(dataset.counts["items"]), training)
         embeddings = patient(embed_items)(dataset.ref, endpoints.embedding, llm, root)
         clusters = cluster_items(embeddings.ref, config.clusters, root)
         profiles = patient(profile_users)(
@@ -160,6 +169,13 @@ def refresh(
     if made.changed and _is_of_its_own():
         announce_refresh(opened, made.ref, _run_name())
     return ended(made, _outcome(made))
+
+
+def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
+    """Before the vectors' width is known: of a wider model the training itself refuses more."""
+    from tasks.train import TrainingConfig, refuse_large_catalogue  # PyTorch, which takes seconds.
+
+    refuse_large_catalogue(items, NARROW_EMBEDDING, TrainingConfig.model_validate(training))
 
 
 def _outcome(made: Refreshed) -> str:

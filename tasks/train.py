@@ -10,6 +10,7 @@ from statistics import median
 from typing import Self
 
 import polars as pl
+import torch
 from filelock import FileLock, Timeout
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -20,18 +21,21 @@ from artifacts.lease import Lease
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
+from artifacts.user_error import UserError
 from model.checkpoint import save_model
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
 from model.data.sequences import VALIDATION
 from model.data.tables import ItemTables
 from model.scoring.measurable import unmeasured_by_domain
+from model.training.large_catalogues import changes_for
 from model.training.processes import Team, alone
-from model.training.table_memory import table_memory
+from model.training.table_memory import MIB, table_memory
 from model.training.trainer import FitResult, fit
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result
+from tasks.system.memory import machine_memory
 
 
 class TrainingConfig(Strict):
@@ -67,6 +71,10 @@ class TrainingConfig(Strict):
         """Returns the whole configuration; raises for an unknown preset or field."""
         train = {**self.overrides.get("train", {}), "seed": self.seed}
         return load_preset(self.preset, {**self.overrides, "train": train})
+
+
+class CatalogueTooLargeError(UserError, MemoryError):
+    """The tables of a catalogue take more memory than there is; the message has the sum."""
 
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE)
@@ -106,8 +114,11 @@ def train_together(
 
     def make(draft: Draft) -> None:
         fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
-        save_model(draft.path, fitted.model, resolved, names)
-        validation = load_sequences(store, sources.dataset).prefixes_of_split(VALIDATION)
+        config_made = resolved.model_copy(update={"model": fitted.model.config})
+        save_model(draft.path, fitted.model, config_made, names)
+        sequences = load_sequences(store, sources.dataset)
+        draft.notes.extend(changes_for(resolved, sequences.item_count))
+        validation = sequences.prefixes_of_split(VALIDATION)
         unmeasured = sum(unmeasured_by_domain(validation).values())
         curve = _learning_curve(fitted, is_measured=unmeasured < len(validation))
         curve.write_parquet(draft.path / LEARNING_CURVE)
@@ -173,6 +184,8 @@ def _fitted(
     resolved = config.resolved()
     sequences = load_sequences(store, sources.dataset)
     tables = load_tables(store, sources.tables)
+    width = tables.global_table.shape[1]
+    refuse_large_catalogue(tables.item_count, width, config, team.size)
     if team.leads:
         _announce(tables, resolved, team)
     with progress("train", resolved.train.max_epochs) if team.leads else nullcontext() as bar:
@@ -194,6 +207,27 @@ def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
     processes = f"{team.size} processes, each" if team.size > 1 else "one process"
     logger.info("train: %s on %s", processes, team.device)
     logger.info("train: tables of %s items: %s", f"{tables.item_count:,}", memory)
+    for change in changes_for(config, tables.item_count):
+        logger.info("train: %s", change)
+
+
+def refuse_large_catalogue(
+    items: int, global_width: int, config: TrainingConfig, processes: int = 1
+) -> None:
+    """Raises `CatalogueTooLargeError` where tables of `items` do not fit into this machine."""
+    memory = table_memory(items, global_width, config.resolved())
+    device = alone(config.device).device
+    if device.type == "cuda":
+        room, where = torch.cuda.mem_get_info(device)[1], f"{device} has"
+    else:
+        room, where = machine_memory() // processes, "this machine has"
+        where += f" for each of {processes} processes" if processes > 1 else ""
+    if memory.total > room:
+        raise CatalogueTooLargeError(
+            f"tables of {items:,} items do not fit: {memory}, and {where} {room / MIB:,.1f} MiB; "
+            "train the preset `single` (one member) or with --set model.global_correction=false, "
+            "or on a machine with more memory"
+        )
 
 
 def _learning_curve(fitted: FitResult, *, is_measured: bool) -> pl.DataFrame:

@@ -40,6 +40,13 @@ def factor_widths(config: ModelConfig) -> tuple[int, ...]:
     return (config.bridge_factors, 2 * config.bridge_factors)
 
 
+def bridge_width(config: ModelConfig) -> int:
+    """Numbers that the bridge stores of each item; 0 without a bridge."""
+    if not config.bridge_factors:
+        return 0
+    return sum(factor_widths(config)) + TEXT_WIDTH + STATE_WIDTH + 1
+
+
 class DomainBridge(nn.Module):
     """Item features, a map from them to a state for each asked domain, and item vectors."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.config import TriThreadConfig
+from model.network.domain_bridge import bridge_width
+from model.training.large_catalogues import for_catalogue
 
 FLOAT_BYTES = 4
 MIB = 2**20
@@ -18,11 +20,14 @@ class TableMemory:
     trainable: int  # local table, correction, and identities where they replace the texts
     moments: int  # Adam's two per trainable number
     gradients: int  # buffers of a dense update
-    copies: int  # the best weights, and the running average
+    copies: int  # the best weights, and the running average; lazily updated ones lie on disk
+    bridge: int = 0  # features and vectors of the bridge between domains
 
     @property
     def total(self) -> int:
-        return self.frozen + self.trainable + self.moments + self.gradients + self.copies
+        return (
+            self.frozen + self.trainable + self.moments + self.gradients + self.copies + self.bridge
+        )
 
     def __str__(self) -> str:
         parts = {
@@ -31,6 +36,7 @@ class TableMemory:
             "Adam moments": self.moments,
             "gradient buffers": self.gradients,
             "kept copies": self.copies,
+            "bridge": self.bridge,
         }
         told = ", ".join(f"{size / MIB:,.1f} MiB {name}" for name, size in parts.items() if size)
         return f"{told}; {self.total / MIB:,.1f} MiB in all"
@@ -38,15 +44,18 @@ class TableMemory:
 
 def table_memory(items: int, global_width: int, config: TriThreadConfig) -> TableMemory:
     """What a catalogue of `items` takes, before anything of it is made."""
+    config = for_catalogue(config, items)
     model, train = config.model, config.train
     row = (items + 1) * FLOAT_BYTES
     table = row * model.hidden * model.members
+    is_dense = train.table_update == "dense"
     is_local = model.local_tables == "trainable"
     trainable = table * (is_local + model.global_correction + (model.global_items == "ids"))
     return TableMemory(
         frozen=row * global_width + (0 if is_local else table),
         trainable=trainable,
         moments=2 * trainable,
-        gradients=trainable if train.table_update == "dense" else 0,
-        copies=trainable * (2 if train.averaging else 1),
+        gradients=trainable if is_dense else 0,
+        copies=trainable * (2 if train.averaging else 1) if is_dense else 0,
+        bridge=row * bridge_width(model),
     )

@@ -28,6 +28,7 @@ from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
 from model.scoring.new_items import with_unmet_items
 from model.training.bridge_fit import fit_bridge
+from model.training.large_catalogues import for_catalogue
 from model.training.memory_fit import remember
 from model.training.micro_batches import shares
 from model.training.objective import Objective
@@ -87,7 +88,8 @@ def fit(
     events or another configuration; a folder is for one set of tables and profiles.
     """
     place = team or Team()
-    search = _Run(sequences, tables, config, profiles, place, compiled)
+    config = for_catalogue(config, sequences.item_count)
+    search = _Run(sequences, tables, config, profiles, place, compiled, scratch=checkpoint_folder)
     found = _finish(search, checkpoint_folder, on_epoch)
     remember(found.model, sequences, config.train.seed)
     fit_bridge(found.model, sequences, config.train.seed)
@@ -98,8 +100,8 @@ def fit(
     limits = {"max_epochs": best.epoch, "max_seconds": None, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
-    second = _Run(everything, tables, again, profiles, place, compiled, phase="refit")
     folder = checkpoint_folder and checkpoint_folder / f"refit-{best.epoch}"
+    second = _Run(everything, tables, again, profiles, place, compiled, "refit", folder)
     refitted = _finish(second, folder, on_epoch)
     if memory is not None:
         refitted.model.memory = memory
@@ -146,6 +148,7 @@ class _Run:
         team: Team,
         compiled: bool = False,
         phase: Phase = "search",
+        scratch: Path | None = None,
     ) -> None:
         self.train, self.team = config.train, team
         self.phase: Phase = phase
@@ -173,7 +176,7 @@ class _Run:
         self.model.to(team.device)
         if compiled:
             _compile_threads(self.model)
-        self.state = TrainingState(self.model, self.train, _identity(sequences, config))
+        self.state = TrainingState(self.model, self.train, _identity(sequences, config), scratch)
         self.objective = Objective(self.model, self.training, self.train, profiles, team)
 
     def epoch(self) -> EpochReport:

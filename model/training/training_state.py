@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -50,16 +51,31 @@ class EpochReport:
 class TrainingState:
     """Weights, their running average, the best ones so far, Adam's moments, and the epochs done.
 
-    `identity` names data and configuration: a checkpoint of others is refused.
+    `identity` names data and configuration: a checkpoint of others is refused. Tables that are
+    updated lazily are too large for copies in memory: their average is not kept, and the best ones
+    lie in a file in `scratch` (else in the system's folder for such), which the process's end
+    deletes.
     """
 
-    def __init__(self, model: TriThread, config: TrainConfig, identity: str) -> None:
+    def __init__(
+        self, model: TriThread, config: TrainConfig, identity: str, scratch: Path | None = None
+    ) -> None:
         self.model, self.identity = model, identity
         self.optimizers = Optimizers(model, config)
         self.history: list[EpochReport] = []
-        self.best_weights = _copy(model)
+        large = {id(table.weight) for table in model.item_tables()}
+        if config.table_update == "dense":
+            large.clear()
+        self.best_weights = {
+            name: _on_disk(parameter, scratch) if id(parameter) in large else _copied(parameter)
+            for name, parameter in _trained(model)
+        }
         self._move_average = get_ema_multi_avg_fn(config.averaging)
-        self._average = _copy(model) if config.averaging else None
+        self._average = (
+            {n: _copied(p) for n, p in _trained(model) if id(p) not in large}
+            if config.averaging
+            else None
+        )
 
     def best(self) -> EpochReport | None:
         return next((report for report in reversed(self.history) if report.is_best), None)
@@ -68,7 +84,7 @@ class TrainingState:
     def follow(self) -> None:
         """Move the average, if there is one, a little towards the model's weights."""
         if self._average is not None:
-            trained = dict(_trained(self.model))
+            trained = {n: p for n, p in _trained(self.model) if n in self._average}
             # All at once: on a GPU one kernel in place of a hundred.
             self._move_average(
                 tuple(self._average[name] for name in trained), tuple(trained.values()), 0
@@ -90,6 +106,8 @@ class TrainingState:
     def _exchange(self, weights: Weights) -> None:
         """The model gets `weights`, and they the model's: in place, a tensor's room at a time."""
         for name, parameter in _trained(self.model):
+            if name not in weights:
+                continue
             before = parameter.clone()
             parameter.copy_(weights[name])
             weights[name].copy_(before)
@@ -151,12 +169,14 @@ class TrainingState:
         history = [asdict(report) for report in self.history]
         return {"identity": self.identity, "history": history}
 
+    @torch.no_grad()
     def _put_back(self, tensors: Weights) -> None:
         _put(self.model, _part(tensors, "model."))
-        device = self.model.device
-        self.best_weights = {n: t.to(device) for n, t in _part(tensors, "best.").items()}
-        if self._average is not None:
-            self._average = {n: t.to(device) for n, t in _part(tensors, "average.").items()}
+        for name, tensor in _part(tensors, "best.").items():
+            self.best_weights[name].copy_(tensor)
+        for name, tensor in _part(tensors, "average.").items():
+            if self._average is not None:
+                self._average[name].copy_(tensor)
         for index, optimizer in enumerate(self.optimizers.members):
             restore_optimizer(optimizer, _part(tensors, f"optimizer{index}."))
 
@@ -166,8 +186,19 @@ def _trained(model: TriThread) -> Iterator[tuple[str, Tensor]]:
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
-def _copy(model: TriThread) -> Weights:
-    return {name: parameter.detach().clone() for name, parameter in _trained(model)}
+def _copied(parameter: Tensor) -> Tensor:
+    return parameter.detach().clone()
+
+
+def _on_disk(parameter: Tensor, folder: Path | None) -> Tensor:
+    """A copy that the system keeps in memory only while there is room."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        file.truncate(parameter.nbytes)
+        count = parameter.numel()
+        kept = torch.from_file(file.name, shared=True, size=count, dtype=parameter.dtype)
+    return kept.view_as(parameter).copy_(parameter.detach())
 
 
 def _put(model: TriThread, weights: Weights) -> None:

@@ -16,9 +16,16 @@ from artifacts.manifest import Kind
 from artifacts.store import Store
 from model.training.processes import Team
 from model.training.trainer import EpochReport
+from tasks import train as stage
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.llm.providers.endpoints import DUMMY_NOTE
-from tasks.train import TrainingConfig, TrainingSources, train_together
+from tasks.train import (
+    CatalogueTooLargeError,
+    TrainingConfig,
+    TrainingSources,
+    refuse_large_catalogue,
+    train_together,
+)
 from tests.artifacts.machines import machines
 from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
 
@@ -161,6 +168,31 @@ def test_a_machine_that_is_gone_does_not_keep_others_from_training(
     monkeypatch.setattr(lease.Lease, "_taken", as_gone)
     assert not prepared.trained().reused
     assert taken == [1]
+
+
+def test_tables_that_do_not_fit_are_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "machine_memory", lambda: 16 * 2**30)
+    config = TrainingConfig(preset="best", device="cpu")
+    refuse_large_catalogue(200_000, 384, config)
+    with pytest.raises(CatalogueTooLargeError) as refused:
+        refuse_large_catalogue(2_000_000, 384, config)
+    for word in ("2,000,000 items", "Adam moments", "in all", "16,384.0 MiB", "single"):
+        assert word in str(refused.value)
+    refuse_large_catalogue(2_000_000, 384, TrainingConfig(preset="single", device="cpu"))
+    with pytest.raises(CatalogueTooLargeError, match="each of 4 processes"):
+        refuse_large_catalogue(
+            2_000_000, 384, TrainingConfig(preset="single", device="cpu"), processes=4
+        )
+
+
+def test_a_training_that_does_not_fit_is_refused_before_its_first_epoch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = PreparedTraining(store)
+    monkeypatch.setattr(stage, "machine_memory", lambda: 1000)
+    with pytest.raises(CatalogueTooLargeError, match="tables of 9 items"):
+        prepared.trained()
+    assert not store.artifacts(Kind.MODEL)
 
 
 def test_a_model_of_a_dummys_profiles_says_so(store: Store) -> None:

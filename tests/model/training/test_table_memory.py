@@ -22,6 +22,8 @@ def item_bytes(tensors: Sequence[torch.Tensor], rows: int) -> int:
         ({"local_tables": "frozen"}, {}),
         ({"global_items": "ids"}, {}),
         ({"global_correction": True}, {"table_update": "lazy"}),
+        ({"global_correction": True}, {"table_update": "lazy", "averaging": 0.9}),
+        ({"bridge_factors": 4}, {}),
     ],
     ids=str,
 )
@@ -37,9 +39,11 @@ def test_the_stated_memory_is_what_the_tensors_hold(
     frozen = [
         t for t in made.state_dict().values() if all(t.data_ptr() != p.data_ptr() for p in trained)
     ]
-    assert stated.frozen == item_bytes(frozen, rows)
+    assert stated.frozen + stated.bridge == item_bytes(frozen, rows)
+    assert bool(stated.bridge) == bool(config.model.bridge_factors)
     assert stated.trainable == item_bytes(trained, rows)
     kept = [*state.best_weights.values(), *(state._average or {}).values()]
+    kept = [tensor for tensor in kept if tensor.untyped_storage().filename is None]  # else on disk
     assert stated.copies == item_bytes(kept, rows)
     step(made, state.optimizers)
     moments = [

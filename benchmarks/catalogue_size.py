@@ -1,0 +1,95 @@
+"""What a step of training costs, and how much memory it takes, as the catalogue grows.
+
+Each size is a process of its own: made-up users with events on items drawn evenly, no validation,
+two epochs of which the second counts. Item vectors are noise as wide as MiniLM's.
+
+    OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 \\
+        python benchmarks/catalogue_size.py --items 200000 --items 2000000 --preset paper
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.config import load_preset
+from model.data.sequences import sequences_from_lists
+from model.data.tables import ItemTables
+from model.training.table_memory import table_memory
+from model.training.trainer import EpochReport, fit
+
+WIDTH, EVENTS_A_USER, BATCH, STEPS = 384, 10, 128, 40
+GIB = 2**30
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(help=__doc__, invoke_without_command=True)
+def main(
+    context: typer.Context,
+    items: Annotated[list[int] | None, typer.Option(help="A size; once for each.")] = None,
+    preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
+    update: Annotated[str | None, typer.Option(help="dense or lazy; by size.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+) -> None:
+    """Train a few steps of each size and compare."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = []
+    for size in items or [200_000, 2_000_000]:
+        command = [sys.executable, __file__, "one", str(size), preset, update or "by size"]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        rows.append(json.loads(said.splitlines()[-1]))
+    table = Table("items", "updates", "ms a step", "tables, GiB", "peak, GiB")
+    for row in rows:
+        sizes = (f"{row[name] / GIB:.2f}" for name in ("tables", "peak"))
+        table.add_row(f"{row['items']:,}", row["update"], f"{row['ms']:.1f}", *sizes)
+    Console().print(table)
+    print(f"step: {rows[-1]['ms'] / rows[0]['ms']:.2f} times that of the first size")
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+@app.command(hidden=True)
+def one(items: int, preset: str, update: str) -> None:
+    """Trains on a catalogue of one size; prints its figures as a line of JSON."""
+    torch.set_num_threads(2)
+    rng = np.random.default_rng(0)
+    users = BATCH * STEPS
+    histories = rng.integers(1, items + 1, (users, EVENTS_A_USER)).tolist()
+    half = items // 2
+    sequences = sequences_from_lists(histories, [0, half, items], ("a", "b"))
+    changes = {"max_epochs": 2, "batch_size": BATCH, "refit": False, "unmet_items": "trained"}
+    chosen = {} if update == "by size" else {"table_update": update}
+    config = load_preset(preset, {"train": {**changes, **chosen}})
+    tables = ItemTables(_noise(rng, items + 1, WIDTH), _noise(rng, items + 1, config.model.hidden))
+    reports: list[EpochReport] = []
+    with TemporaryDirectory(dir=Path.cwd()) as folder:
+        fit(sequences, tables, config, None, Path(folder), reports.append)
+    figures = {
+        "items": items,
+        "update": update,
+        "ms": 1000 * reports[-1].seconds / STEPS,
+        "tables": table_memory(items, WIDTH, config).total,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    print(json.dumps(figures))
+
+
+def _noise(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
+    table = rng.standard_normal((rows, width), np.float32)
+    table[0] = 0
+    return table
+
+
+if __name__ == "__main__":
+    app()
