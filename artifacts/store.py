@@ -35,6 +35,7 @@ from artifacts.integrity import (
     parse_manifest,
     way_out,
 )
+from artifacts.leases import note_use
 from artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSIONS,
@@ -91,6 +92,7 @@ class Store:
         """Gives a draft to fill; committed when the block ends, dropped when it raises."""
         keep_private(self.local)
         place = self._folder(identity.ref)
+        note_use(self.local, str(identity.ref))
         with _draft_beside(place) as draft:
             yield draft
             self._commit(identity, draft, place)
@@ -129,6 +131,7 @@ class Store:
 
         Of a remote artifact that is not here the sizes are checked; its content when it is fetched.
         """
+        note_use(self.local, str(ref))
         try:
             manifest = self._manifest(ref)
         except ArtifactMissingError:
@@ -270,6 +273,7 @@ class Store:
 
     def _opened(self, ref: ArtifactRef, *, full: bool) -> Path:
         folder = self._folder(ref)
+        note_use(self.local, str(ref))
         try:
             manifest = self._manifest(ref)
         except ArtifactNewerError:

@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from artifacts.bundles import bundle, parts_of
 from artifacts.fingerprint import fingerprint_of, sha256_of_file
+from artifacts.leases import in_use
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.settings import Settings
@@ -93,6 +94,19 @@ def make_missing(
     A cell that another process is making is left to it. Each is `kept` as soon as it is there.
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
+    with in_use(store.local):
+        _make(planned, wanted, llm, store, prefect_api, device, kept)
+
+
+def _make(
+    planned: Plan,
+    wanted: list[PlannedCell],
+    llm: LlmConfig,
+    store: Store,
+    prefect_api: Callable[[], AbstractContextManager[object]],
+    device: str,
+    kept: Store | None,
+) -> None:
     data = _made_ready(planned, wanted, llm, store, prefect_api)
     for number, (each, left) in enumerate(_timed(wanted), start=1):
         logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)

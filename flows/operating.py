@@ -67,6 +67,15 @@ class OperatingSettings(BaseSettings):
     stage_retries: int = Field(
         default=0, ge=0, le=len(RETRY_SECONDS), description="Of a stage whose endpoint is down."
     )
+    keep_releases: int | None = Field(
+        default=None,
+        ge=1,
+        description="Clean the store after each refresh and release, but for so many releases; "
+        "unset, only `llm4cdsr store gc` deletes anything.",
+    )
+    keep_runs_days: int = Field(
+        default=90, ge=1, description="Of `up`: older runs leave its server's database."
+    )
     flow_timeout_hours: float | None = Field(
         default=None, gt=0, description="A run that takes longer is ended and fails."
     )

@@ -9,6 +9,7 @@ from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
+from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.webhook import tell_webhook
@@ -36,6 +37,7 @@ class PilotResult(Strict):
     on_failure=[tell_webhook],
     on_crashed=[tell_webhook],
 )
+@uses_store
 def pilot(
     dump: DumpConfig,
     refreshing: RefreshConfig,

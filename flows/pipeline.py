@@ -9,6 +9,7 @@ from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
+from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
@@ -36,6 +37,7 @@ class PipelineResult(Strict):
     on_crashed=[tell_webhook],
     on_cancellation=[tell_webhook],
 )
+@uses_store
 def pipeline(
     dump: DumpConfig | None = None,
     name: str = "your data",

@@ -15,6 +15,7 @@ from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
+from flows.store_use import clean_by_setting, uses_store
 from tasks.alerts.announcements import announce_refresh
 from tasks.alerts.stories import tell_refresh
 from tasks.alerts.webhook import tell_webhook
@@ -100,6 +101,7 @@ def _run_name() -> str:
     on_crashed=[tell_webhook],
     on_cancellation=[tell_webhook],
 )
+@uses_store
 def refresh(
     dump: DumpConfig | None = None,
     config: RefreshConfig | None = None,
@@ -168,6 +170,7 @@ def refresh(
     tell_refresh(opened, made.stages, before, changed=made.changed)
     if made.changed and _is_of_its_own():
         announce_refresh(opened, made.ref, _run_name())
+    clean_by_setting(opened)
     return ended(made, _outcome(made))
 
 

@@ -81,6 +81,8 @@ ELSEWHERE = (
     "SERVE_TOKEN",
     "SERVE_HOSTS",
     "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
+    "KEEP_RELEASES",
+    "KEEP_RUNS_DAYS",
     "TASK_RUNNER",
     "TASK_RUNNER_ADDRESS",
     "TASK_RUNNER_PROCESSES",

@@ -35,6 +35,7 @@ from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result
+from tasks.frame.unfinished_training import checkpoints_of, note_sources
 from tasks.system.memory import machine_memory
 
 
@@ -110,7 +111,7 @@ def train_together(
     store = Store(store_root)
     resolved = config.resolved()
     wanted = identity(Kind.MODEL, resolved, asdict(sources))
-    workspace = f"train-{wanted.fingerprint}"
+    workspace = checkpoints_of(wanted.fingerprint)
 
     def make(draft: Draft) -> None:
         fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
@@ -150,7 +151,7 @@ def _sole_training(store: Store, wanted: Identity) -> Iterator[None]:
     one checkpoint has one writer, and the one who waited finds the artifact. A killed process holds
     nothing, a machine that is gone nothing after a minute."""
     waiting = _say_once("train: another run fits this very model; waiting for it")
-    lock = FileLock(store.workspace("trainings") / f"{wanted.fingerprint}.lock")
+    lock = FileLock(note_sources(store, wanted) / f"{wanted.fingerprint}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

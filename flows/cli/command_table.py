@@ -141,6 +141,13 @@ COMMANDS = {
         "The ledger of LLM answers: what was paid for once and is never asked again.",
         LOOK,
     ),
+    "store": Listed(
+        "flows.cli.commands.store_command",
+        "store_app",
+        None,
+        "The artifact store: what it holds, whether it is sound, and its upkeep.",
+        LOOK,
+    ),
     "up": Listed(
         "flows.cli.commands.machine_command",
         "up",

@@ -26,6 +26,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from artifacts.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
+from flows.operating import OPERATING
 from flows.server.api import STARTUP_SECONDS
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
@@ -153,6 +154,9 @@ class Machine:
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
             # In memory, its default, a lease dies with the server, and its place stays taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+            # Its database would grow with every run.
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{OPERATING.keep_runs_days}D",
             **kept,
             **places,
             **server_variables(self.credential, self.port),

@@ -58,10 +58,12 @@ def train(
 
 def _trained(config: "TrainingConfig", root: str, everyone: "Team") -> "StageResult":
     from artifacts.bundles import latest_refresh, parts_of
+    from artifacts.leases import in_use
     from artifacts.store import Store
     from tasks.train import TrainingSources, train_together
 
     opened = Store(root)
-    parts = parts_of(opened, latest_refresh(opened))
-    sources = TrainingSources(parts["dataset"], parts["tables"], parts["profiles"])
-    return train_together(sources, config, root, everyone)
+    with in_use(opened.local):
+        parts = parts_of(opened, latest_refresh(opened))
+        sources = TrainingSources(parts["dataset"], parts["tables"], parts["profiles"])
+        return train_together(sources, config, root, everyone)

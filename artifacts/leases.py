@@ -1,0 +1,101 @@
+"""Which artifacts are in use now: what a run has made or found must not be deleted under it.
+
+A run holds a file under ``work/leases`` (``flock``) and writes the name of an artifact there before
+it looks whether the store has it. Such a line waits while cleaning holds its lock: either cleaning
+sees the line, or the run finds the artifact gone and makes it again.
+"""
+
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from artifacts.ownership import if_abandoned, locked, opened_locked
+
+LEASES = Path("work", "leases")
+_CLEANING = "cleaning.lock"
+_ENDING = ".lease"
+
+
+@dataclass
+class _Lease:
+    """This process's lease on one store; ``holders`` counts the uses at once."""
+
+    descriptor: int
+    release: ExitStack
+    holders: int = 0
+    noted: set[str] = field(default_factory=set)
+
+
+_leases: dict[str, _Lease] = {}
+_guard = threading.RLock()
+
+
+@contextmanager
+def in_use(local: Path) -> Iterator[None]:
+    """Keeps what this process makes or finds in a store from being cleaned up during a block."""
+    key = str(local.absolute())
+    with _guard:
+        lease = _leases.get(key) or _taken(local / LEASES)
+        _leases[key] = lease
+        lease.holders += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            lease.holders -= 1
+            if not lease.holders:
+                del _leases[key]
+                lease.release.close()
+
+
+def note_use(local: Path, name: str) -> None:
+    """Writes down that an artifact (``kind/fingerprint``) is in use; nothing outside `in_use`."""
+    with _guard:
+        lease = _leases.get(str(local.absolute()))
+        if lease is None or name in lease.noted:
+            return
+        with locked(local / LEASES / _CLEANING, fcntl.LOCK_SH):
+            os.write(lease.descriptor, f"{name}\n".encode())
+        lease.noted.add(name)
+
+
+@contextmanager
+def cleaning(local: Path) -> Iterator[None]:
+    """Lets no run begin, find or make an artifact during a block: it is to be short."""
+    folder = local / LEASES
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / _CLEANING):
+        yield
+
+
+def used_now(local: Path) -> tuple[int, set[str]]:
+    """Returns how many runs hold a lease, and the artifacts that they noted. Called in `cleaning`.
+
+    Leases of dead processes are deleted.
+    """
+    runs, names = 0, set[str]()
+    for path in (local / LEASES).glob(f"*{_ENDING}"):
+        with if_abandoned(path) as is_dead:
+            if is_dead:
+                path.unlink(missing_ok=True)
+                continue
+        with suppress(FileNotFoundError):  # Its run has ended meanwhile.
+            names.update(path.read_text().split())
+            runs += 1
+    return runs, names
+
+
+def _taken(folder: Path) -> _Lease:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{uuid.uuid4().hex}{_ENDING}"
+    with ExitStack() as stack, locked(folder / _CLEANING, fcntl.LOCK_SH):
+        path.touch()
+        stack.callback(path.unlink, missing_ok=True)
+        file = stack.enter_context(opened_locked(path))
+        file.seek(0, os.SEEK_END)
+        return _Lease(file.fileno(), stack.pop_all())

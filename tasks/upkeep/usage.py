@@ -1,0 +1,42 @@
+"""What a store's files are, and how much of the disk each kind takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts.manifest import Kind
+from artifacts.store import Store
+
+
+@dataclass
+class Used:
+    """Folders or files right below a kind's place, and all files in them."""
+
+    places: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def usage_of(store: Store) -> dict[str, Used]:
+    """Returns what lies in a store on this machine, by artifacts' kinds and other folders."""
+    found: dict[str, Used] = {}
+    kinds = set(Kind)
+    for top in sorted(store.local.iterdir()) if store.local.is_dir() else ():
+        if top.name == "work":
+            for below in sorted(top.iterdir()):
+                name = below.name.partition("-")[0]
+                _add(found.setdefault(f"work: {name}", Used()), below)
+        elif top.name in kinds:
+            for below in sorted(top.iterdir()):
+                is_draft = below.name.startswith(".")
+                _add(found.setdefault("draft" if is_draft else top.name, Used()), below)
+        else:
+            _add(found.setdefault(top.name, Used()), top)
+    return found
+
+
+def _add(used: Used, place: Path) -> None:
+    used.places += 1
+    for path in (place, *place.rglob("*")) if place.is_dir() else (place,):
+        if path.is_symlink() or not path.is_dir():
+            used.files += 1
+            used.bytes += path.lstat().st_size
