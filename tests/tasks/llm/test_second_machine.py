@@ -10,8 +10,10 @@ from artifacts.ledger.shared import open_ledger
 from artifacts.store import Store
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint
-from tests.tasks.llm.asking import TEXTS, ask, chat_at, embed_all
+from tests.tasks.llm.asking import ask, chat_at, embed_all
 from tests.tasks.small_shop import LENIENT, endpoint_of, spec_of
+
+TEXTS = [f"tea number {number}" for number in range(9)]
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 
