@@ -31,7 +31,7 @@ from tasks.experiments.grid import (
     ProfileSource,
     cells_of,
 )
-from tasks.experiments.kept_cells import keep, lacking, take, take_cell
+from tasks.experiments.kept_cells import KeptCells, lacking
 from tasks.experiments.title_profiles import profile_by_titles
 from tasks.frame.stage import logger
 from tasks.ingest import ingest
@@ -64,7 +64,9 @@ class Plan(NamedTuple):
         return tuple(planned for planned in self.cells if not planned.done)
 
 
-def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: Store | None = None) -> Plan:
+def plan(
+    grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: KeptCells | None = None
+) -> Plan:
     """Returns which cells are done, here or in what is kept; reads the dumps' content, makes and
     asks nothing.
 
@@ -74,7 +76,7 @@ def plan(grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: Store | N
     pointers = {entry.name: _pointer(grid, entry, folder, llm) for entry in grid.datasets}
     if kept is not None:
         for pointer in pointers.values():
-            take(store, kept, pointer)
+            kept.take(store, pointer)
     data = {name: _pinned(grid, pointer, store) for name, pointer in pointers.items()}
     cells = (_planned(cell, data[cell.dataset], store, kept) for cell in cells_of(grid))
     return Plan(grid, folder, pointers, tuple(cells))
@@ -87,7 +89,7 @@ def make_missing(
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
     device: str = "auto",
-    kept: Store | None = None,
+    kept: KeptCells | None = None,
 ) -> None:
     """Makes the chosen cells that are missing; `prefect_api` is opened only to prepare data.
 
@@ -115,15 +117,15 @@ def _make(
             logger.info("another process is at it; left to that one")
         elif kept is not None:
             pointer = planned.pointers[each.cell.dataset]
-            keep(store, kept, pointer, [cell_identity(each.cell, made_from).ref])
+            kept.keep(store, pointer, [cell_identity(each.cell, made_from).ref])
 
 
-def keep_finished(planned: Plan, store: Store, kept: Store) -> None:
+def keep_finished(planned: Plan, store: Store, kept: KeptCells) -> None:
     """Adds to what is kept all finished cells, also those made before anything was kept."""
     for name, pointer in planned.pointers.items():
         cells = [each for each in planned.cells if each.done and each.cell.dataset == name]
         refs = [cell_identity(each.cell, each.data).ref for each in cells if each.data is not None]
-        keep(store, kept, pointer, refs)
+        kept.keep(store, pointer, refs)
 
 
 def read_dumps(planned: Plan, store: Store) -> None:
@@ -183,12 +185,14 @@ def _timed(wanted: list[PlannedCell]) -> Iterator[tuple[PlannedCell, str]]:
         yield each, f", about {minutes:.0f} min left" if number else ""
 
 
-def _planned(cell: Cell, data: CellData | None, store: Store, kept: Store | None) -> PlannedCell:
+def _planned(
+    cell: Cell, data: CellData | None, store: Store, kept: KeptCells | None
+) -> PlannedCell:
     if data is None:
         return PlannedCell(cell, None, False)
     wanted = cell_identity(cell, data)
     if kept is not None:
-        take_cell(store, kept, wanted.ref)
+        kept.take_cell(store, wanted)
     return PlannedCell(cell, data, store.find(wanted) is not None)
 
 

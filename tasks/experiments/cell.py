@@ -121,7 +121,7 @@ def _fill(draft: Draft, store: Store, cell: Cell, data: CellData, device: str) -
         tables.append(_rank_table(str(count), ranks, asked))
     draft.counts["rank_seconds"] = round(time.perf_counter() - started, 3)
     draft.counts["test_events"] = len(asked.users)
-    _write(pl.concat(tables), draft.path / RANKS)
+    write_ranks(pl.concat(tables), draft.path / RANKS)
 
 
 def _question(store: Store, cell: Cell, data: CellData) -> _Question:
@@ -179,8 +179,8 @@ def _training_facts(fitted: FitResult) -> dict[str, int | float]:
     }
 
 
-def _write(ranks: pl.DataFrame, path: Path) -> None:
-    """Small: a folder of finished cells may lie in a repository."""
+def write_ranks(ranks: pl.DataFrame, path: Path) -> None:
+    """Writes a cell's table of ranks, small."""
     of_few_values = ["ranking", "equal", "candidates"]
     packed = dict.fromkeys(set(ranks.columns) - set(of_few_values), "DELTA_BINARY_PACKED")
     pq.write_table(

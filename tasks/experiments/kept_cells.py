@@ -3,45 +3,77 @@
 A cell costs hours and is a small table of ranks. Kept with the pin that says what it was made from,
 it is found again on any machine: a report needs the dumps then, but no language model, no
 embeddings and no training. Only a cell that is still missing needs those.
+
+Pins are kept as in a store; ranks in `RankTables`, whose cells have the ranked events in common.
 """
 
+from pathlib import Path
+
+import polars as pl
+
 from artifacts.bundles import parts_of
-from artifacts.manifest import ArtifactRef
+from artifacts.kinds.results import RANKS, read_table
+from artifacts.manifest import SCHEMA_VERSIONS, ArtifactRef, Identity, Kind
 from artifacts.store import Store
-from tasks.experiments.cell import CellData
+from tasks.experiments.cell import CellData, write_ranks
+from tasks.experiments.rank_tables import DEEPEST, KeptCell, RankTables
+
+CUT_SHORT = f"taken from kept cells: ranks beyond place {DEEPEST} are not known"
 
 
-def take(store: Store, kept: Store, pointer: str) -> None:
-    """Brings what is kept of one dataset into the store: the pin and the facts that reports tell.
+class KeptCells:
+    """A folder of finished cells; the first use may create it."""
 
-    A pin that the store has by itself stays.
-    """
-    pinned = kept.pointed(pointer)
-    if pinned is None or store.pointed(pointer) is not None:
-        return
-    store.adopt(kept, pinned)
-    for part in parts_of(kept, pinned).values():
-        store.adopt(kept, part, manifest_only=True)
-    store.point(pointer, pinned)
+    def __init__(self, folder: Path) -> None:
+        self._pins = Store(folder)
+        self._tables = RankTables(folder)
 
+    def take(self, store: Store, pointer: str) -> None:
+        """Brings what is kept of one dataset into the store: the pin and the facts of reports.
 
-def take_cell(store: Store, kept: Store, cell: ArtifactRef) -> None:
-    """Brings one finished cell into the store, where it is kept."""
-    if kept.holds(cell):
-        store.adopt(kept, cell)
+        A pin that the store has by itself stays.
+        """
+        pinned = self._pins.pointed(pointer)
+        if pinned is None or store.pointed(pointer) is not None:
+            return
+        store.adopt(self._pins, pinned)
+        for part in parts_of(self._pins, pinned).values():
+            store.adopt(self._pins, part, manifest_only=True)
+        store.point(pointer, pinned)
 
+    def take_cell(self, store: Store, wanted: Identity) -> None:
+        """Brings one finished cell into the store, where it is kept and the store lacks it.
 
-def keep(store: Store, kept: Store, pointer: str, cells: list[ArtifactRef]) -> None:
-    """Adds finished cells of one dataset to what is kept."""
-    pinned = store.pointed(pointer)
-    if pinned is None or not cells:
-        return
-    kept.adopt(store, pinned)
-    for part in parts_of(store, pinned).values():
-        kept.adopt(store, part, manifest_only=True)
-    for cell in cells:
-        kept.adopt(store, cell)
-    kept.point(pointer, pinned)
+        Raises:
+            DamagedTableError: the kept table cannot be read.
+        """
+        if store.find(wanted) is not None:
+            return
+        if self._pins.holds(wanted.ref):  # Before there were tables, cells were kept one by one.
+            store.adopt(self._pins, wanted.ref)
+            return
+        cell = self._tables.find(wanted.fingerprint)
+        if cell is None or not _is_of(cell, wanted):
+            return
+        with store.create(wanted) as draft:
+            write_ranks(self._tables.ranks(wanted.fingerprint), draft.path / RANKS)
+            draft.counts.update(cell.counts)
+            draft.notes.extend((*cell.notes, CUT_SHORT))
+
+    def keep(self, store: Store, pointer: str, cells: list[ArtifactRef]) -> None:
+        """Adds finished cells of one dataset.
+
+        Raises:
+            DamagedTableError: a kept table cannot be read; it stays as it is.
+        """
+        pinned = store.pointed(pointer)
+        if pinned is None or not cells:
+            return
+        self._pins.adopt(store, pinned)
+        for part in parts_of(store, pinned).values():
+            self._pins.adopt(store, part, manifest_only=True)
+        self._tables.add({ref.fingerprint: ref for ref in cells}, lambda ref: _kept(store, ref))
+        self._pins.point(pointer, pinned)
 
 
 def lacking(store: Store, data: CellData) -> list[ArtifactRef]:
@@ -49,3 +81,21 @@ def lacking(store: Store, data: CellData) -> list[ArtifactRef]:
     return [
         ref for ref in (data.dataset, data.tables, *data.profiles.values()) if not store.holds(ref)
     ]
+
+
+def _kept(store: Store, ref: ArtifactRef) -> tuple[KeptCell, pl.DataFrame]:
+    manifest = store.manifest(ref)
+    cell = KeptCell(
+        schema_version=manifest.schema_version,
+        parameters=manifest.parameters,
+        parents=manifest.parents,
+        counts=manifest.counts,
+        notes=[note for note in manifest.notes if note != CUT_SHORT],
+    )
+    return cell, read_table(store, ref, RANKS)
+
+
+def _is_of(cell: KeptCell, wanted: Identity) -> bool:
+    """Whether the whole key agrees: a name alone might be that of another cell."""
+    key = Identity(kind=Kind.CELL, parameters=cell.parameters, parents=cell.parents)
+    return key == wanted and cell.schema_version == SCHEMA_VERSIONS[Kind.CELL]

@@ -68,6 +68,7 @@ def experiment(
     from flows.server.api import prefect_api
     from flows.settings import Settings, default_llm
     from tasks.experiments.grid import read_grid
+    from tasks.experiments.kept_cells import KeptCells
 
     terminal.show_logs(verbose=False)
     settings = Settings()
@@ -76,7 +77,7 @@ def experiment(
     llm = llm if provider is None else llm.model_copy(update={"provider": provider})
     chosen = _filter(only)
     read = [(read_grid(path), path.resolve().parent) for path in grids]
-    kept = None if keep is None else Store(keep)
+    kept = None if keep is None else KeptCells(keep)
     plans = [plan(grid, folder, llm, opened, kept) for grid, folder in read]
     if dry_run:
         _list(plans, chosen)

@@ -1,6 +1,5 @@
 """`llm4cdsr experiment`: real processes, killed and repeated, and what they leave to be read."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.demo.demo_dump import write_demo_dump
+from tasks.experiments import rank_tables
 
 ROOT = Path(__file__).parents[4]
 GRID = """
@@ -68,12 +69,21 @@ class Experiment:
             check=False,
         )
 
-    def kept_cell(self, *, baseline: bool) -> Path:
-        """The folder of a cell in what is kept: of a baseline, or of a trained model."""
-        for manifest in self.folder.glob("kept/cell/*/manifest.json"):
-            parameters = json.loads(manifest.read_text("utf-8"))["parameters"]
-            if ("baseline" in parameters) is baseline:
-                return manifest.parent
+    def kept_cells(self) -> dict[str, Path]:
+        """The table of each kept cell, by the cell's fingerprint."""
+        tables = list(self.folder.glob("kept/ranks-*.parquet"))
+        return {key: table for table in tables for key in rank_tables.cells_of(table)}
+
+    def forget(self, *, baseline: bool) -> str:
+        """Takes a cell out of what is kept: of a baseline, or of a trained model."""
+        for fingerprint, table in self.kept_cells().items():
+            cells = rank_tables.cells_of(table)
+            if ("baseline" in cells[fingerprint].parameters) is baseline:
+                content = pq.read_table(table)
+                left = [name for name in content.column_names if fingerprint not in name]
+                del cells[fingerprint]
+                table.write_bytes(rank_tables.encoded(content.select(left), cells))
+                return fingerprint
         raise AssertionError("no such cell is kept")
 
     def kill_in_training(self) -> None:
@@ -141,22 +151,21 @@ def test_kept_cells_are_shown_and_completed_on_another_store(experiment: Experim
     assert "Prefect UI" not in shown.stderr, "nothing was to be asked or trained"
     assert (experiment.folder / "again.md").read_text("utf-8") == told
 
-    one, baseline = (experiment.kept_cell(baseline=is_baseline) for is_baseline in (False, True))
-    shutil.rmtree(one)
+    one = experiment.forget(baseline=False)
     shutil.rmtree(experiment.folder / "other")
     assert "3 of 4 cells are done" in experiment.run(*elsewhere, "--dry-run").stdout
     completed = experiment.run(*elsewhere)
     assert completed.returncode == 0, completed.stderr
     assert "cell 1 of 1" in completed.stderr
-    assert (one / "ranks.parquet").exists(), "made anew, it is kept under the same name"
+    assert one in experiment.kept_cells(), "made anew, it is kept under the same name"
 
-    shutil.rmtree(baseline)
+    baseline = experiment.forget(baseline=True)
     shutil.rmtree(experiment.folder / "other")
     counted = experiment.run(*elsewhere)
     assert counted.returncode == 0, counted.stderr
     assert "cell 1 of 1" in counted.stderr
     assert "Prefect UI" not in counted.stderr, "a baseline asks no model"
-    assert (baseline / "ranks.parquet").exists()
+    assert baseline in experiment.kept_cells()
 
 
 def test_a_grid_that_cannot_run_ends_with_one_message(experiment: Experiment) -> None:
