@@ -107,7 +107,7 @@ def _make(
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
     device: str,
-    kept: Store | None,
+    kept: KeptCells | None,
 ) -> None:
     data = _made_ready(planned, wanted, llm, store, prefect_api)
     for number, (each, left) in enumerate(_timed(wanted), start=1):
