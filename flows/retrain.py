@@ -21,6 +21,7 @@ from tasks.promoting.releases import hold, promote
 from tasks.promoting.verdict import Verdict
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report
+from tasks.tracking.mlflow_releases import follow_serving, record_release
 from tasks.train import TrainingConfig, train
 
 HELD = "Held"
@@ -129,6 +130,9 @@ def retrain(
     before = serving_release(opened)
     verdict = judge_release(release, config.promotion, root)
     (promote if verdict.promoted else hold)(opened, release, verdict.summary)
+    record_release(opened, release, name, outcome_of(verdict), settings.mlflow_uri)
+    if verdict.promoted:
+        follow_serving(release, settings.mlflow_uri)
     done = Release(
         ref=release,
         verdict=verdict,

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     outage_minutes: float | None = Field(
         default=None, description="How long a run waits for servers that are down; 10 by default."
     )
+    mlflow_uri: str | None = Field(
+        default=None,
+        description="MLflow tracking server that records each release; needs the extra mlflow.",
+    )
     prices: dict[str, Price] = Field(
         default={}, description="USD per million tokens, as JSON: model -> prompt, completion."
     )

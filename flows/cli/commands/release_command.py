@@ -20,6 +20,7 @@ from flows.settings import Settings
 from tasks.promoting.decisions import history, serving_release
 from tasks.promoting.releases import promote as serve_release
 from tasks.promoting.releases import release_named, roll_back
+from tasks.tracking.mlflow_releases import follow_serving
 
 RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
 ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
@@ -39,6 +40,7 @@ def rollback(
 ) -> None:
     """Serve the release before the one in use; takes effect at once."""
     previous = roll_back(_open(store), reason)
+    follow_serving(previous, Settings().mlflow_uri)
     terminal.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
 
 
@@ -57,6 +59,7 @@ def promote(
     opened = _open(store)
     chosen = release_named(opened, release)
     serve_release(opened, chosen, reason)
+    follow_serving(chosen, Settings().mlflow_uri)
     terminal.out.print(f"Served from now on: {chosen.fingerprint} (see `llm4cdsr show`)")
 
 

@@ -1,0 +1,190 @@
+"""Records each release with an MLflow server: parameters, metrics, report, card, model version.
+
+Needs the extra ``mlflow`` and ``LLM4CDSR_MLFLOW_URI``. The registered model's alias ``serving``
+follows promotion and rollback. A server that does not answer changes nothing about a release.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.manifest import ArtifactRef, Manifest
+from artifacts.store import Store
+from artifacts.url_credentials import without_credentials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = REGISTERED = "llm4cdsr"
+SERVING_ALIAS = "serving"
+RELEASE_TAG, DECISION_TAG = "release", "decision"
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""A server that is down is noticed within seconds, unless the environment says otherwise."""
+
+LONGEST_PARAMETER = 500
+"""Characters of a value that older MLflow servers accept."""
+
+logger = logging.getLogger("llm4cdsr")
+
+
+def record_release(
+    store: Store, release: ArtifactRef, name: str, decision: str, uri: str | None
+) -> str | None:
+    """Records a release; returns the id of its MLflow run, None where it could not be recorded.
+
+    Args:
+        release: a whole release of ``store``.
+        name: what the data is called.
+        decision: what the promotion gate decided.
+        uri: the tracking server, None to record nothing.
+    """
+    if uri is None:
+        return None
+    try:
+        return _recorded(_client(uri), store, release, name, decision)
+    except Exception as error:  # noqa: BLE001  Whatever a server or its client does.
+        _warn(uri, error)
+        return None
+
+
+def follow_serving(release: ArtifactRef, uri: str | None) -> bool:
+    """Points the alias ``serving`` at a release's version; False where MLflow does not know it."""
+    if uri is None:
+        return False
+    try:
+        client = _client(uri)
+        versions = client.search_model_versions(f"name='{REGISTERED}'")
+        for version in versions:
+            if version.tags.get(RELEASE_TAG) == release.fingerprint:
+                client.set_registered_model_alias(REGISTERED, SERVING_ALIAS, version.version)
+                return True
+    except Exception as error:  # noqa: BLE001  Whatever a server or its client does.
+        _warn(uri, error)
+    return False
+
+
+def metrics_of(table: pl.DataFrame) -> dict[str, float]:
+    """Returns the full-ranking NDCG@10 and HR@10 by model and domain, named as MLflow allows."""
+    rows = table.filter(ranking=FULL, group=ALL).filter(
+        pl.col("metric").is_in(["NDCG@10", "HR@10"]) & pl.col("value").is_not_null()
+    )
+    named = rows.select("model", col.DOMAIN, "metric", "value").iter_rows()
+    return {
+        _allowed(f"{metric.replace('@', '_at_')}/{domain}/{model}"): value
+        for model, domain, metric, value in named
+    }
+
+
+def parameters_of(model: Manifest) -> dict[str, str]:
+    """Returns the fields of the model's configuration, ``section.field`` to value."""
+    return {
+        f"{section}.{field}": str(value)[:LONGEST_PARAMETER]
+        for section, fields in model.parameters.items()
+        if isinstance(fields, Mapping)
+        for field, value in fields.items()
+    }
+
+
+def _recorded(
+    client: MlflowClient, store: Store, release: ArtifactRef, name: str, decision: str
+) -> str:
+    from mlflow.entities import Metric, Param, RunTag
+
+    parts = parts_of(store, release)
+    model = store.manifest(parts["model"])
+    metrics = metrics_of(read_table(store, parts["metrics"], METRICS))
+    run = client.create_run(_experiment(client), run_name=name)
+    run_id, now = run.info.run_id, run.info.start_time
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+        params=[Param(key, value) for key, value in parameters_of(model).items()],
+        tags=[RunTag(RELEASE_TAG, release.fingerprint), RunTag(DECISION_TAG, decision)],
+    )
+    for file in sorted(store.path(parts["report"]).iterdir()):
+        client.log_artifact(run_id, str(file))
+    client.log_artifacts(run_id, str(store.path(parts["model"])), "model")
+    _log_signature(client, run_id, release)
+    _register(client, run_id, release)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _log_signature(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
+    """Writes the ``MLmodel`` file: what goes in and comes out, and how the release is loaded."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    inputs = Schema([ColSpec(DataType.string, "domain"), ColSpec(DataType.string, "item_id")])
+    outputs = Schema(
+        [
+            ColSpec(DataType.string, "domain"),
+            ColSpec(DataType.long, "rank"),
+            ColSpec(DataType.string, "item_id"),
+            ColSpec(DataType.float, "score"),
+        ]
+    )
+    loaded = {"load": "llm4cdsr.Recommender.load", "release": release.fingerprint}
+    card = Model(
+        artifact_path="model",
+        run_id=run_id,
+        flavors={"llm4cdsr": loaded},
+        signature=ModelSignature(inputs=inputs, outputs=outputs),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "MLmodel"
+        card.save(str(path))
+        client.log_artifact(run_id, str(path), "model")
+
+
+def _register(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(REGISTERED)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    tags = {RELEASE_TAG: release.fingerprint}
+    client.create_model_version(REGISTERED, source, run_id, tags=tags)
+
+
+def _experiment(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    return found.experiment_id if found else client.create_experiment(EXPERIMENT)
+
+
+def _client(uri: str) -> MlflowClient:
+    for variable, value in PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _allowed(name: str) -> str:
+    """MLflow allows letters, digits and ``_-. /`` in names; a domain may hold anything."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def _warn(uri: str, error: Exception) -> None:
+    first = without_credentials(str(error)).partition("\n")[0][:300]
+    hint = "; install it with pip install 'llm4cdsr[mlflow]'" if _is_missing(error) else ""
+    logger.warning(
+        "MLflow at %s was not told of the release: %s%s", without_credentials(uri), first, hint
+    )
+
+
+def _is_missing(error: Exception) -> bool:
+    return isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mlflow")
