@@ -6,6 +6,7 @@ follows promotion and rollback. A server that does not answer changes nothing ab
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
 EXPERIMENT = REGISTERED = "llm4cdsr"
 SERVING_ALIAS = "serving"
 RELEASE_TAG, DECISION_TAG = "release", "decision"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""A server that is down is noticed within seconds, unless the environment says otherwise."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""A server that is down is noticed within a minute, unless the environment says otherwise."""
 
 LONGEST_PARAMETER = 500
 """Characters of a value that older MLflow servers accept."""
+
+SIGNATURE = {
+    "inputs": {"domain": "string", "item_id": "string"},
+    "outputs": {"domain": "string", "rank": "long", "item_id": "string", "score": "float"},
+}
+"""A history's events, oldest first, and the recommendations that follow, by MLflow's types."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -121,30 +128,27 @@ def _recorded(
 
 
 def _log_signature(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
-    """Writes the ``MLmodel`` file: what goes in and comes out, and how the release is loaded."""
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    """Writes the ``MLmodel`` file: what goes in and comes out, and how the release is loaded.
 
-    inputs = Schema([ColSpec(DataType.string, "domain"), ColSpec(DataType.string, "item_id")])
-    outputs = Schema(
-        [
-            ColSpec(DataType.string, "domain"),
-            ColSpec(DataType.long, "rank"),
-            ColSpec(DataType.string, "item_id"),
-            ColSpec(DataType.float, "score"),
-        ]
-    )
-    loaded = {"load": "llm4cdsr.Recommender.load", "release": release.fingerprint}
-    card = Model(
-        artifact_path="model",
-        run_id=run_id,
-        flavors={"llm4cdsr": loaded},
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
-    )
+    By hand, as JSON, which is YAML too: the classes of MLflow that write it need pandas.
+    """
+    signature = {name: json.dumps(_columns(kinds)) for name, kinds in SIGNATURE.items()}
+    card = {
+        "artifact_path": "model",
+        "run_id": run_id,
+        "flavors": {
+            "llm4cdsr": {"load": "llm4cdsr.Recommender.load", "release": release.fingerprint}
+        },
+        "signature": signature,
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "MLmodel"
-        card.save(str(path))
+        path.write_text(json.dumps(card, indent=2) + "\n", "utf-8")
         client.log_artifact(run_id, str(path), "model")
+
+
+def _columns(kinds: Mapping[str, str]) -> list[dict[str, str | bool]]:
+    return [{"name": name, "type": kind, "required": True} for name, kind in kinds.items()]
 
 
 def _register(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:

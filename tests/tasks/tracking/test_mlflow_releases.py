@@ -14,7 +14,7 @@ from artifacts.kinds.results import METRIC_SCHEMA, METRICS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.system.free_port import free_port
-from tasks.tracking.mlflow_releases import follow_serving, metrics_of, record_release
+from tasks.tracking.mlflow_releases import PATIENCE, follow_serving, metrics_of, record_release
 
 ROWS = [
     ("llm4cdsr", "full", "all", "all", "NDCG@10", 0.25, 90),
@@ -57,7 +57,7 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     places += ["--artifacts-destination", str(folder / "artifacts")]
     server = subprocess.Popen(
-        [program, "server", "--host", "127.0.0.1", "--port", str(port), *places],
+        [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *places],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -74,11 +74,14 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_release_is_a_run_with_a_model_version_that_the_alias_follows(
-    store: Store, mlflow_uri: str
+    store: Store, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
+    for variable, value in {**PATIENCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "300"}.items():
+        monkeypatch.setenv(variable, value)
     first, second = released(store, 0), released(store, 1)
     run_id = record_release(store, first, "mini", "served from now on", mlflow_uri)
     assert run_id is not None
@@ -98,8 +101,10 @@ def test_a_release_is_a_run_with_a_model_version_that_the_alias_follows(
 
 
 def test_a_server_that_is_down_is_a_warning_without_its_credentials(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for variable, value in PATIENCE.items():  # Else the first call would leave them behind.
+        monkeypatch.setenv(variable, value)
     uri = f"http://ada:secret@127.0.0.1:{free_port()}"
     assert record_release(store, released(store), "mini", "served from now on", uri) is None
     (warning,) = caplog.records
