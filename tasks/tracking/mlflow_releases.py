@@ -24,7 +24,7 @@ from artifacts.store import Store
 from artifacts.url_credentials import without_credentials
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 
 EXPERIMENT = REGISTERED = "llm4cdsr"
 SERVING_ALIAS = "serving"
@@ -105,7 +105,7 @@ def parameters_of(model: Manifest) -> dict[str, str]:
 def _recorded(
     client: MlflowClient, store: Store, release: ArtifactRef, name: str, decision: str
 ) -> str:
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param, RunTag  # pyright: ignore[reportMissingImports]
 
     parts = parts_of(store, release)
     model = store.manifest(parts["model"])
@@ -152,7 +152,7 @@ def _columns(kinds: Mapping[str, str]) -> list[dict[str, str | bool]]:
 
 
 def _register(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
 
     try:
         client.create_registered_model(REGISTERED)
@@ -172,7 +172,7 @@ def _experiment(client: MlflowClient) -> str:
 def _client(uri: str) -> MlflowClient:
     for variable, value in PATIENCE.items():
         os.environ.setdefault(variable, value)
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
