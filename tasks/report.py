@@ -1,5 +1,6 @@
 """Stage 9, artifacts to a report: gathers what one run shows and writes a single HTML file."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -39,6 +40,13 @@ from tasks.reporting.content import (
     StageUsage,
 )
 from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
+from tasks.reporting.history_facts import (
+    answers_by_day,
+    concentration_of,
+    origin_of,
+    releases_until,
+    transitions_of,
+)
 from tasks.reporting.intervals import held_out, metric_intervals
 from tasks.reporting.labels import cluster_labels
 from tasks.reporting.model_card import MODEL_CARD, render_model_card
@@ -80,7 +88,8 @@ def report(
     wanted = identity(Kind.REPORT, {"name": name}, parents)
 
     def make(draft: Draft) -> None:
-        content = report_content(store, sources, name, stages)
+        origin = origin_of(wanted.fingerprint, parents)
+        content = replace(report_content(store, sources, name, stages), origin=origin)
         (draft.path / REPORT).write_text(render_report(content), encoding="utf-8")
         (draft.path / MODEL_CARD).write_text(render_model_card(content), encoding="utf-8")
 
@@ -130,6 +139,10 @@ def report_content(
         ),
         bridges=bridges(data, vectors),
         cold_domain=cold_domain_tables(data, ranks, OUR_MODEL),
+        transitions=transitions_of(data),
+        concentration=concentration_of(data),
+        releases=releases_until(store, sources.metrics, OUR_MODEL),
+        answers=answers_by_day(store),
         ablation=None if sources.ablation is None else ablation_facts(store, sources.ablation),
     )
 

@@ -7,9 +7,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from tasks.experiments.numbers import ResultTable
+from tasks.experiments.results_plots import PlotlyFigure
 from tasks.experiments.results_tables import DatasetSection
 from tasks.reporting.page import TEMPLATES, csp_hash, page_environment
-from tasks.reporting.plots import Plot
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ExperimentContent:
     done: int
     cells: int
     notes: tuple[str, ...]
-    sections: tuple[tuple[DatasetSection, tuple[Plot, ...]], ...]
+    sections: tuple[tuple[DatasetSection, tuple[PlotlyFigure, ...]], ...]
     settings: tuple[tuple[str, str], ...]
 
 

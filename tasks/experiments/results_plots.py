@@ -1,18 +1,57 @@
 """The plots of an experiment: models with their spread over seeds, and quality against overlap."""
 
+import json
+from dataclasses import dataclass
+
 import plotly.graph_objects as go
 import polars as pl
 
 from tasks.experiments.cell import FULL
 from tasks.experiments.cell_results import ALL, BEFORE_THE_CUT, HEADLINE, Results, over_seeds
 from tasks.experiments.numbers import row_name
-from tasks.reporting.plots import COLOURS, LEGEND_MARGIN, Plot, figure_json
 
+COLOURS = (
+    "#3b7dd8",
+    "#dd7f1e",
+    "#2a9d78",
+    "#c8506b",
+    "#8a6fd1",
+    "#a5782f",
+    "#4a9fb5",
+    "#b456a8",
+    "#7b9a2d",
+    "#8a8f98",
+)
+LEGEND_MARGIN = {"l": 60, "r": 12, "t": 56, "b": 56}
 ROW_PIXELS = 26
 BAR_MARGIN = {"l": 260, "r": 24, "t": 12, "b": 48}
 
 
-def plots(results: Results, dataset: str, number: int) -> tuple[Plot, ...]:
+@dataclass(frozen=True)
+class PlotlyFigure:
+    """A figure as JSON that is safe inside a script element, and what it shows in words."""
+
+    name: str
+    figure: str
+    description: str
+
+
+def figure_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
+    """Returns a figure without colours of its own for text and grid: the page sets them."""
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin=margin,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "x": 0},
+    )
+    text = json.dumps(json.loads(str(figure.to_json())), separators=(",", ":"))
+    # A title may hold '</script>'; with no angle bracket left, it cannot end the element.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def plots(results: Results, dataset: str, number: int) -> tuple[PlotlyFigure, ...]:
     """Returns the plots of one dataset; ``number`` makes their names unique on the page."""
     metrics = results.metrics.filter(dataset=dataset, ranking=FULL, metric=HEADLINE)
     overall = over_seeds(metrics.filter(domain=ALL))
@@ -24,7 +63,7 @@ def plots(results: Results, dataset: str, number: int) -> tuple[Plot, ...]:
     return tuple(plot for plot in made if plot is not None)
 
 
-def _bars(means: pl.DataFrame, name: str, words: str) -> Plot | None:
+def _bars(means: pl.DataFrame, name: str, words: str) -> PlotlyFigure | None:
     if means.is_empty():
         return None
     means = means.sort("mean")
@@ -44,7 +83,7 @@ def _bars(means: pl.DataFrame, name: str, words: str) -> Plot | None:
     figure.update_xaxes(title_text=HEADLINE, rangemode="tozero")
     figure.update_yaxes(automargin=True)
     height = 100 + ROW_PIXELS * means.height
-    return Plot(
+    return PlotlyFigure(
         name,
         figure_json(figure, height, BAR_MARGIN),
         f"{HEADLINE} {words}, full ranking; whiskers are one standard deviation over seeds. "
@@ -52,7 +91,7 @@ def _bars(means: pl.DataFrame, name: str, words: str) -> Plot | None:
     )
 
 
-def _lines(means: pl.DataFrame, name: str) -> Plot | None:
+def _lines(means: pl.DataFrame, name: str) -> PlotlyFigure | None:
     if means.is_empty():
         return None
     figure = go.Figure()
@@ -73,7 +112,7 @@ def _lines(means: pl.DataFrame, name: str) -> Plot | None:
         )
     figure.update_xaxes(title_text="users of several domains who keep their link, per cent")
     figure.update_yaxes(title_text=HEADLINE, rangemode="tozero")
-    return Plot(
+    return PlotlyFigure(
         name,
         figure_json(figure, 380, LEGEND_MARGIN),
         f"{HEADLINE} against the share of users of several domains who are known as one person, "

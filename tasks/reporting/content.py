@@ -6,7 +6,7 @@ a template. Everything but the first fields may be left out; the page then says 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import polars as pl
 
@@ -278,6 +278,47 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Concentration:
+    """How few items of a domain have most of its events: ``points`` are (share of the items, most
+    bought first; their share of the training events), from (0, 0) to (1, 1)."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+    def share_of_top(self, items: float) -> float:
+        """Returns the share of events of the most bought share of items."""
+        return next((events for share, events in self.points if share >= items - 1e-9), 1.0)
+
+
+@dataclass(frozen=True)
+class ReleaseFigure:
+    """One decided release: ``ndcg`` is NDCG@10 on its own held-out events."""
+
+    name: str
+    made: datetime
+    decision: str
+    ndcg: float
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """How often an event in the row's domain was followed by one in the column's."""
+
+    domains: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class DayOfAnswers:
+    """Answers of one role that the ledger received on one day (UTC), and their tokens."""
+
+    day: date
+    role: str
+    answers: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Bridge:
     """Two items of different domains; `similarity` is the cosine of their embeddings."""
 
@@ -293,6 +334,7 @@ class ReportContent:
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
     'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
+    `origin` says by what and where the report was made: artifacts, version, machine.
     `left_out` held-out events have too few candidates to be measured.
     `sampled_candidates` is how many random items the sampled ranking has beside the right one.
     `model_name` and `popularity_name` are values of the metrics' column `model`.
@@ -326,6 +368,11 @@ class ReportContent:
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()
     ablation: AblationFacts | None = None
+    transitions: Transitions | None = None
+    concentration: tuple[Concentration, ...] = ()
+    releases: tuple[ReleaseFigure, ...] = ()
+    answers: tuple[DayOfAnswers, ...] = ()
+    origin: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")

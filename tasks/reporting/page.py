@@ -1,7 +1,8 @@
 """Render a run's report as one HTML file that loads nothing from anywhere.
 
-Scripts and styles are inlined, and a content security policy lets only these two scripts run,
-by hash: were an outside text ever to slip through unescaped, a browser would still not run it.
+Charts are inline SVG. Script and styles are inlined, and a content security policy lets only this
+script run, by hash: were an outside text ever to slip through unescaped, a browser would still not
+run it.
 """
 
 import base64
@@ -11,7 +12,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from tasks.reporting.content import LEARNING_COLUMNS, ReportContent
 from tasks.reporting.metrics import (
@@ -23,7 +23,16 @@ from tasks.reporting.metrics import (
     hit_ratio_margin,
     metric_table,
 )
-from tasks.reporting.plots import Plot, domain_colours, history_plot, item_map_plot, learning_plot
+from tasks.reporting.plots import (
+    Plot,
+    concentration_plot,
+    domain_colours,
+    history_plot,
+    item_map_plot,
+    learning_plot,
+    models_plot,
+    releases_plot,
+)
 from tasks.reporting.summary import key_numbers, summary_sentences, total_usage
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,8 +47,7 @@ def render_report(content: ReportContent) -> str:
         else headlines(content.metrics, ours=content.model_name, popularity=content.popularity_name)
     )
     plots = _plots(content)
-    plotly = get_plotlyjs() if plots else ""
-    page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    page_script = (TEMPLATES / "report_page.js").read_text(encoding="utf-8")
     template = page_environment().get_template("report.html.j2")
     return template.render(
         content=content,
@@ -53,9 +61,8 @@ def render_report(content: ReportContent) -> str:
         colours=_colours(content),
         usage_total=total_usage(content.llm_usage),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        plotly=Markup(plotly),
         page_script=Markup(page_script),
-        script_hashes=Markup(" ".join(csp_hash(script) for script in (plotly, page_script))),
+        script_hashes=Markup(csp_hash(page_script)),
     )
 
 
@@ -87,11 +94,14 @@ def _plots(content: ReportContent) -> list[Plot]:
         None if data is None else history_plot(data.history_lengths),
         None if curve is None else learning_plot(curve),
         None if item_map is None else item_map_plot(item_map),
+        models_plot(content.intervals),
+        releases_plot(content.releases),
+        concentration_plot(content.concentration),
     )
     return [plot for plot in plots if plot is not None]
 
 
-def _colours(content: ReportContent) -> dict[str, str]:
+def _colours(content: ReportContent) -> dict[str, int]:
     names = {name for cluster in content.clusters for name in cluster.domain_shares}
     if content.item_map is not None:
         names.update(content.item_map["domain"].drop_nulls())

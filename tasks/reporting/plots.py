@@ -1,57 +1,48 @@
-"""The report's plots: a frame in, a Plotly figure as JSON out.
+"""The report's plots: facts in, a figure of the page out.
 
-Figures carry no text or grid colours: the page sets them for light, dark and print. The colours
-of data below keep a contrast of 3:1 or nearly so on both backgrounds. Titles of items come from
-outside, and Plotly reads a small markup in hover texts, so they are escaped here as well.
+Titles of items come from outside; `markupsafe` escapes whatever is put into a figure.
 """
 
-import html
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
 import polars as pl
+from markupsafe import Markup
 
-COLOURS = (
-    "#3b7dd8",
-    "#dd7f1e",
-    "#2a9d78",
-    "#c8506b",
-    "#8a6fd1",
-    "#a5782f",
-    "#4a9fb5",
-    "#b456a8",
-    "#7b9a2d",
-    "#8a8f98",
+from tasks.reporting.content import Concentration, MetricInterval, ReleaseFigure
+from tasks.reporting.svg_chart import (
+    PALETTE,
+    Bar,
+    Interval,
+    Line,
+    bar_chart,
+    interval_chart,
+    legend,
+    line_chart,
 )
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
-MAX_MAP_POINTS = 4000
-"""More items than this are sampled: the map stays quick to draw and hover on a phone."""
+
+MAX_MAP_POINTS = 1500
+"""More items than this are sampled: the page stays light and the map quick on a phone."""
 MAX_BARS = 40
 TITLE_CHARACTERS = 90
-PLAIN_MARGIN = {"l": 60, "r": 12, "t": 16, "b": 56}
-LEGEND_MARGIN = {"l": 60, "r": 12, "t": 56, "b": 56}
-MAP_MARGIN = {"l": 12, "r": 12, "t": 36, "b": 48}
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure as JSON that is safe inside a script element, and what it shows in words.
+    """A figure, and what it shows in words.
 
-    `colourings` names the switchable sets of traces (empty where there is nothing to switch);
-    each trace says in `meta` to which it belongs.
+    `colourings` names what its colours may stand for (empty where there is nothing to switch).
     """
 
     name: str
-    figure: str
+    figure: Markup
     description: str
     colourings: tuple[str, ...] = ()
 
 
 def history_plot(lengths: pl.DataFrame) -> Plot | None:
-    """Return a histogram of events per user from (length, users), or None without users."""
+    """Returns a histogram of events per user from (length, users), or None without users."""
     lengths = lengths.filter(pl.col("users") > 0).sort("length")
     if lengths.is_empty():
         return None
@@ -59,59 +50,40 @@ def history_plot(lengths: pl.DataFrame) -> Plot | None:
     width = math.ceil((longest - shortest + 1) / MAX_BARS)
     start = (pl.col("length") - shortest) // width * width + shortest
     bars = lengths.group_by(start.alias("start")).agg(pl.col("users").sum()).sort("start")
-    names = [str(s) if width == 1 else f"{s} to {s + width - 1}" for s in bars["start"]]
-    figure = go.Figure(
-        go.Bar(
-            x=[s + (width - 1) / 2 for s in bars["start"]],
-            y=bars["users"].to_list(),
-            width=width * 0.86,
-            text=names,
-            textposition="none",
-            marker_color=COLOURS[0],
-            hovertemplate="%{text} events: %{y:,} users<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title_text="events in a user's history")
-    figure.update_yaxes(title_text="users")
+    drawn = [
+        Bar(s, s + width, users, f"{_range(s, width)} events: {users:,} users")
+        for s, users in bars.iter_rows()
+    ]
     description = (
         f"Histogram of history lengths: from {shortest:,} to {longest:,} events a user, "
         f"median {_weighted_median(lengths):,}."
     )
-    return Plot("history-lengths", figure_json(figure, 300, PLAIN_MARGIN), description)
+    figure = bar_chart(drawn, "events in a user's history", "users")
+    return Plot("history-lengths", figure, description)
 
 
 def learning_plot(curve: pl.DataFrame) -> Plot | None:
-    """Return validation metrics above training loss by epoch, or None without epochs."""
+    """Returns validation metrics above training loss by epoch, or None without epochs."""
     curve = curve.sort("epoch")
-    scored = curve.filter(pl.col("validation_ndcg").is_not_null())
     if curve.is_empty():
         return None
-    epochs = curve["epoch"].to_list()
-    figure = go.Figure()
-    for name, column, axis, colour, dash in (
-        ("validation HR@10", "validation_hr", "y2", COLOURS[1], "solid"),
-        ("validation NDCG@10", "validation_ndcg", "y2", COLOURS[0], "solid"),
-        ("training loss", "loss", "y", COLOURS[2], "dot"),
-    ):
-        figure.add_scatter(
-            name=name,
-            x=epochs,
-            y=curve[column].to_list(),
-            yaxis=axis,
-            mode="lines+markers" if len(epochs) < 30 else "lines",
-            connectgaps=True,
-            line={"color": colour, "dash": dash, "width": 2},
-            hovertemplate=f"epoch %{{x}}: {name} %{{y:.4f}}<extra></extra>",
+    scored = curve.filter(pl.col("validation_ndcg").is_not_null())
+    loss = _curve(curve, "loss", "training loss", 2)
+    quality = [
+        line
+        for line in (
+            _curve(curve, "validation_hr", "validation HR@10", 1),
+            _curve(curve, "validation_ndcg", "validation NDCG@10", 0),
         )
-    # Two panels over one axis: loss and ranking metrics have no scale in common.
-    figure.update_layout(
-        xaxis={"title": {"text": "epoch"}},
-        yaxis={"domain": [0, 0.42], "title": {"text": "loss"}, "automargin": True},
-        legend={"y": 1.02, "yanchor": "bottom"},
-        yaxis2={"domain": [0.54, 1], "title": {"text": "HR, NDCG"}, "rangemode": "tozero"},
-    )
+        if line.points
+    ]
+    # Two panels: loss and ranking metrics have no scale in common.
+    figure = Markup("")
+    if quality:
+        figure += line_chart(quality, "epoch", "HR and NDCG", 200)
+    figure += line_chart([loss], "epoch", "training loss", 140)
     description = (
-        f"Learning curve over {len(epochs):,} epochs: HR and NDCG on the validation events above "
+        f"Learning curve over {curve.height:,} epochs: HR and NDCG on the validation events above "
         "(higher is better), training loss below (lower is better)."
     )
     if not scored.is_empty():
@@ -120,25 +92,108 @@ def learning_plot(curve: pl.DataFrame) -> Plot | None:
             f" Validation NDCG@10 is highest in epoch {best['epoch']}, "
             f"at {best['validation_ndcg']:.3f}."
         )
-    return Plot("learning-curve", figure_json(figure, 430, LEGEND_MARGIN), description)
+    return Plot("learning-curve", figure, description)
+
+
+def models_plot(intervals: Sequence[MetricInterval]) -> Plot | None:
+    """Returns NDCG@10 of every model with its interval, or None with fewer than two models."""
+    if len(intervals) < 2:
+        return None
+    rows = [Interval(row.model, *row.ndcg, ours=row.behind_ours is None) for row in intervals]
+    ours = intervals[0]
+    description = (
+        f"NDCG@10 by full ranking, with 95 % intervals over users: {ours.model} "
+        f"{ours.ndcg[0]:.3f}, "
+        + ", ".join(f"{row.model} {row.ndcg[0]:.3f}" for row in intervals[1:])
+        + "."
+    )
+    return Plot("models", interval_chart(rows), description)
+
+
+def releases_plot(figures: Sequence[ReleaseFigure]) -> Plot | None:
+    """Returns NDCG@10 over releases in the order of their making, or None of fewer than two."""
+    if len(figures) < 2:
+        return None
+    points = [(float(place), figure.ndcg) for place, figure in enumerate(figures, 1)]
+    words = [
+        f"{figure.name}, {figure.made:%Y-%m-%d %H:%M} UTC, {figure.decision}: {figure.ndcg:.4f}"
+        for figure in figures
+    ]
+    step = math.ceil(len(figures) / 6)
+    ticks = [
+        (float(place), f"{figure.made:%m-%d %H:%M}")
+        for place, figure in enumerate(figures, 1)
+        if (place - 1) % step == 0
+    ]
+    line = Line("NDCG@10", points, words)
+    description = (
+        f"NDCG@10 of the last {len(figures):,} releases on the held-out events of each; releases "
+        "of other data were measured on other events."
+    )
+    figure = line_chart([line], "made, UTC", "NDCG@10", 180, ticks)
+    return Plot("releases", figure, description)
+
+
+def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
+    """Returns the share of events that the most bought items have, or None without events."""
+    if not domains:
+        return None
+    lines = [
+        Line(
+            domain.name,
+            [(100 * items, 100 * events) for items, events in domain.points],
+            [
+                f"{domain.name}: the most bought {items:.0%} of items have {events:.0%} of events"
+                for items, events in domain.points
+            ],
+            number,
+        )
+        for number, domain in enumerate(domains)
+    ]
+    tenth = ", ".join(f"{d.share_of_top(0.1):.0%} in {d.name}" for d in domains)
+    description = f"The most bought tenth of the items has this share of the events: {tenth}."
+    figure = line_chart(lines, "most bought items, %", "their share of the events, %", 220)
+    return Plot("popularity", figure, description)
 
 
 def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
-    """Return the scatter of all items, switchable between domain and cluster colours, or None."""
+    """Returns the scatter of all items, switchable between domain and cluster colours, or None."""
     points = item_map.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
     if points.is_empty():
         return None
     total = points.height
     if total > MAX_MAP_POINTS:
         points = points.sample(MAX_MAP_POINTS, seed=0)
-    figure = go.Figure()
-    for colouring in ("domain", "cluster"):
-        # From all items, not from the sample: colours must agree with the page's other parts.
-        for index, value in enumerate(item_map[colouring].drop_nulls().unique().sort()):
-            _add_points(figure, points.filter(pl.col(colouring) == value), colouring, value, index)
-    axis = {"showticklabels": False, "showline": False, "showgrid": False, "zeroline": False}
-    figure.update_layout(xaxis=axis, yaxis=axis, hovermode="closest")
-    figure.update_layout(legend={"y": -0.02, "yanchor": "top", "itemsizing": "constant"})
+    # From all items, not from the sample: colours must agree with the page's other parts.
+    numbers = {
+        colouring: {
+            value: number
+            for number, value in enumerate(item_map[colouring].drop_nulls().unique().sort())
+        }
+        for colouring in ("domain", "cluster")
+    }
+    x, y = _spread(points["x"]), _spread(points["y"])
+    circles = [
+        Markup(
+            '<circle class="d{} c{}" cx="{:.1f}%" cy="{:.1f}%" r="3"><title>{}</title></circle>'
+        ).format(
+            numbers["domain"].get(domain, 0) % PALETTE,
+            numbers["cluster"].get(cluster, 0) % PALETTE,
+            across,
+            down,
+            f"{_cut(title)} – {domain}, cluster {cluster}",
+        )
+        for across, down, (title, domain, cluster) in zip(
+            x, y, points.select("title", "domain", "cluster").iter_rows(), strict=True
+        )
+    ]
+    keys = [
+        legend([(str(value), number) for value, number in found.items()], f"by-{colouring}")
+        for colouring, found in numbers.items()
+    ]
+    figure = Markup(
+        '<div class="map" data-colour="domain">{}<svg aria-hidden="true">{}</svg></div>'
+    ).format(Markup("").join(keys), Markup("").join(circles))
     shown = (
         f"{total:,}" if points.height == total else f"A sample of {points.height:,} of {total:,}"
     )
@@ -146,64 +201,37 @@ def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
         f"{shown} items in the plane: items with similar text lie close together. Distances are "
         "only a rough guide, because two dimensions keep a part of the embeddings' variation."
     )
-    return Plot(
-        "item-map", figure_json(figure, 580, MAP_MARGIN), description, ("domain", "cluster")
-    )
+    return Plot("item-map", figure, description, ("domain", "cluster"))
 
 
-def domain_colours(names: Iterable[str]) -> dict[str, str]:
-    """Return the colour of each domain: the one that it has on the item map."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(set(names)))}
+def domain_colours(names: Iterable[str]) -> dict[str, int]:
+    """Returns the number in the palette of each domain: the one that it has on the item map."""
+    return {name: i % PALETTE for i, name in enumerate(sorted(set(names)))}
 
 
-def _add_points(
-    figure: go.Figure, points: pl.DataFrame, colouring: str, value: str | int, index: int
-) -> None:
-    label = str(value) if colouring == "domain" else f"cluster {value}"
-    texts = [
-        f"{_plain(title)}<br>{_plain(domain)}, cluster {_plain(str(cluster))}"
-        for title, domain, cluster in points.select("title", "domain", "cluster").iter_rows()
-    ]
-    figure.add_scatter(
-        name=_plain(label),
-        meta=colouring,
-        visible=colouring == "domain",
-        x=points["x"].round(4).to_list(),
-        y=points["y"].round(4).to_list(),
-        mode="markers",
-        marker={
-            "size": 6,
-            "opacity": 0.75,
-            "color": COLOURS[index % len(COLOURS)],
-            "symbol": SYMBOLS[index // len(COLOURS) % len(SYMBOLS)],
-        },
-        text=texts,
-        hovertemplate="%{text}<extra></extra>",
-    )
+def _curve(curve: pl.DataFrame, column: str, name: str, colour: int) -> Line:
+    rows = curve.filter(pl.col(column).is_not_null()).select("epoch", column)
+    points = [(float(epoch), float(value)) for epoch, value in rows.iter_rows()]
+    words = [f"epoch {epoch:.0f}: {name} {value:.4f}" for epoch, value in points]
+    return Line(name, points, words, colour, dashed=colour == 2)
 
 
-def _plain(text: str | None) -> str:
-    """Return outside text that Plotly's markup leaves as it is, cut to a hover's width."""
+def _spread(values: pl.Series) -> list[float]:
+    """Percentages between 2 and 98."""
+    low, high = float(values.min() or 0), float(values.max() or 0)  # pyright: ignore
+    span = (high - low) or 1.0
+    return [2 + 96 * (value - low) / span for value in values]
+
+
+def _range(start: int, width: int) -> str:
+    return f"{start}" if width == 1 else f"{start} to {start + width - 1}"
+
+
+def _cut(text: str | None) -> str:
     text = " ".join((text or "no title").split())
-    if len(text) > TITLE_CHARACTERS:
-        text = text[: TITLE_CHARACTERS - 1].rstrip() + "…"
-    return html.escape(text, quote=False)
+    return text if len(text) <= TITLE_CHARACTERS else text[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
 def _weighted_median(lengths: pl.DataFrame) -> int:
     half = lengths["users"].sum() / 2
     return int(lengths.filter(pl.col("users").cum_sum() >= half)["length"][0])
-
-
-def figure_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin=margin,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0},
-    )
-    text = json.dumps(json.loads(str(figure.to_json())), separators=(",", ":"))
-    # A title may hold '</script>'; with no angle bracket left, it cannot end the element.
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -153,6 +153,18 @@ def test_the_report_tells_of_every_part_of_the_run(run: Run) -> None:
         "name clusters",
     }
     assert len(content.timings) == len(stages)
+    assert content.transitions is not None
+    moves = sum(map(sum, content.transitions.counts))
+    assert moves == content.dataset.events - 3 * content.dataset.users  # Two of each are held out.
+    assert {
+        name: curve[-1] for name, curve in ((c.name, c.points) for c in content.concentration)
+    } == {
+        "books": (1.0, 1.0),
+        "gear": (1.0, 1.0),
+    }
+    assert sum(day.answers for day in content.answers) > content.dataset.items
+    assert [figure.name for figure in content.releases] == ["this report's model"]
+    assert made.ref.fingerprint in page
     assert content.profiles
     assert content.cross_domain
     for example in content.profiles:

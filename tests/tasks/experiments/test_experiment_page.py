@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from tasks.experiments.numbers import ResultTable
 from tasks.experiments.results_page import ExperimentContent, render_markdown, render_page
+from tasks.experiments.results_plots import LEGEND_MARGIN, PlotlyFigure, figure_json
 from tasks.experiments.results_tables import DatasetSection
-from tasks.reporting.plots import PLAIN_MARGIN, Plot, figure_json
 
 HOSTILE = "</script><script>alert(1)</script> | a"
 
@@ -24,7 +24,7 @@ CONTENT = ExperimentContent(
     sections=(
         (
             DatasetSection(HOSTILE, ("10 users.", f"Not done yet: {HOSTILE}."), (TABLE,)),
-            (Plot("models-0", figure_json(go.Figure(), 100, PLAIN_MARGIN), "Bars."),),
+            (PlotlyFigure("models-0", figure_json(go.Figure(), 100, LEGEND_MARGIN), "Bars."),),
         ),
     ),
     settings=(("ablation 'x'", json.dumps({"train": {"alpha": 0.0}})),),
