@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEED ?= 7
 # Half of the demo's users get a profile: the others show that nobody needs one.
 PROFILE_USERS ?= 200
-# Enough to show: validation is still rising then.
+# Enough to show: validation is still rising then, so the model is served whatever a baseline reaches.
 EPOCHS ?= 15
 # Processes that share the tests, a file at a time.
 TEST_PROCESSES ?= 2
@@ -23,7 +23,8 @@ help: ## Show this list.
 demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, recommendations.
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
-		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html
+		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html \
+		--serve-anyway
 	@echo "See it in the browser: $(BIN)/llm4cdsr serve-recs, then http://localhost:8080"
 
 test: .venv/ready ## Lint, types and every test, the real local LLM pair included.

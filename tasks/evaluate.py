@@ -21,6 +21,7 @@ from artifacts.kinds.results import (
     METRIC_SCHEMA,
     METRICS,
     METRICS_JSON,
+    OUR_MODEL,
     RANKS,
     SAMPLED,
     quoted_figures,
@@ -56,7 +57,6 @@ from tasks.reporting.withheld_domains import (
     withheld_items,
 )
 
-OUR_MODEL = "llm4cdsr"
 CUTOFFS = (5, 10, 20)
 
 RANK_SCHEMA = pl.Schema(

@@ -9,6 +9,9 @@ How the two are compared, from the soundest basis to the weakest:
 3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
    recorded figures if they were ranked alike, with the words that they are of different events.
 
+A first model is held where a baseline is better beyond chance (`tasks.promoting.baseline_lead`),
+unless `serve_anyway` is set; of a later one this is told and decides nothing.
+
 Nothing is compared where nothing is served, where the served model is of another catalogue, or
 where one of them has no held-out events; then only the lists decide: how many users have one, and
 the limits of `tasks.promoting.quality_guards`.
@@ -24,10 +27,11 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.results import RECOMMENDATIONS, read_table
+from artifacts.kinds.results import RANKS, RECOMMENDATIONS, read_table
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from artifacts.strict import Strict
+from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
@@ -54,6 +58,10 @@ class PromotionConfig(Strict):
     guards: GuardThresholds = Field(
         default=GuardThresholds(min_served_share=0.95),
         description="Limits for the counts of the recommendations.",
+    )
+    serve_anyway: bool = Field(
+        default=False,
+        description="Serve a first model although a baseline is better beyond chance.",
     )
     max_events: int = Field(
         default=50_000, ge=1, description="Most events that both models rank after a new dump."
@@ -90,7 +98,10 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
         comparison = compare(store, serving, parts, config.max_events)
     counts = store.manifest(parts["recommendations"]).counts
     broken = guard_violations(counts, config.guards)
-    return judge(comparison, user_coverage(store, parts), config, broken)
+    lead = lead_of(store, parts)
+    beaten = lead if serving is None and not config.serve_anyway else None
+    verdict = judge(comparison, user_coverage(store, parts), config, broken, beaten)
+    return verdict.model_copy(update={"lead": lead})
 
 
 def compare(
@@ -119,9 +130,15 @@ def judge(
     coverage: float,
     config: PromotionConfig,
     broken_guards: tuple[str, ...] = (),
+    beaten: BaselineLead | None = None,
 ) -> Verdict:
-    """Applies margin, floor and guards; a verdict for an open gate still tells what was found."""
+    """Applies margin, floor and guards; a verdict for an open gate still tells what was found.
+
+    ``beaten`` holds a model back where its baseline is better beyond chance.
+    """
     against = []
+    if beaten is not None and beaten.is_behind:
+        against.append(beaten.sentence)
     served, candidate = comparison.served, comparison.candidate
     if served is not None and candidate is not None and candidate < served * (1 - config.margin):
         against.append(
@@ -142,6 +159,13 @@ def judge(
         candidate_ndcg=candidate,
         user_coverage=coverage,
     )
+
+
+def lead_of(store: Store, parts: Parts) -> BaselineLead | None:
+    """Returns the lead of a release's model over the strongest baseline, None without figures."""
+    if (metrics := parts.get("metrics")) is None:
+        return None
+    return baseline_lead(read_table(store, metrics, RANKS))
 
 
 def user_coverage(store: Store, parts: Parts) -> float:

@@ -26,6 +26,7 @@ from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
+from tasks.promoting.baseline_lead import baseline_lead
 from tasks.reporting.ablation_facts import ablation_facts
 from tasks.reporting.bridges import bridges
 from tasks.reporting.changes import changes_since_served
@@ -134,6 +135,7 @@ def report_content(
             for stage in stages
         ),
         intervals=metric_intervals(ranks, OUR_MODEL),
+        lead=baseline_lead(ranks),
         changes=changes_since_served(
             store, sources.dataset, sources.metrics, sources.recommendations
         ),

@@ -19,6 +19,9 @@ REPORT = "report.html"
 _CANDIDATES_FILE, _ITEMS = "candidates.safetensors", "items"
 
 FULL, SAMPLED, COLD_DOMAIN = "full", "sampled", "cold domain"
+
+OUR_MODEL = "llm4cdsr"
+"""Beside the baselines, in the column ``model``."""
 """Rankings of a held-out event: among every item of its domain, or among candidates; and of the
 items of a domain that was withheld whole (METHOD 9)."""
 

@@ -13,6 +13,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.ablation.findings import findings
 from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def _full_ranking(frame: pl.DataFrame) -> Table:
         table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
     for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
         values = dict(part.select("model", "value").iter_rows())
-        cells = ["–" if values[model] is None else f"{values[model]:.4f}" for model in models]
+        # Few events have no four decimals.
+        places = 4 if part["targets"][0] >= FEWEST else 2
+        cells = ["–" if values[m] is None else f"{values[m]:.{places}f}" for m in models]
         table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
     return table
 
@@ -183,12 +186,20 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
 
 def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
     """Returns whether a new model is served, why, and what to do where it is not."""
+    lead = verdict.lead
     if verdict.promoted:
-        return f"Served from now on: this run's model ({verdict.summary})."
+        served = f"Served from now on: this run's model ({verdict.summary})."
+        if lead is None:
+            return served
+        sentence = lead.sentence[0].upper() + lead.sentence[1:]
+        return Text.assemble(
+            served + " ", (f"{sentence}.", "bold yellow" if lead.is_behind else "")
+        )
+    told = "" if lead is None or lead.sentence in verdict.reasons else f"; {lead.sentence}"
     return Text.assemble(
         ("Held:", "bold yellow"),
-        f" {verdict.summary}. What was served before stays in use; to serve this one all the same: "
-        f"llm4cdsr promote {release.fingerprint}",
+        f" {verdict.summary}{told}. What was served before stays in use; to serve this one all the "
+        f"same: llm4cdsr promote {release.fingerprint}",
     )
 
 

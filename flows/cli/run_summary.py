@@ -6,12 +6,13 @@ import numpy as np
 
 from artifacts.kinds.ablation import ABLATION
 from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
-from artifacts.kinds.results import METRICS, QuotedFigures, quoted_figures, read_table
+from artifacts.kinds.results import METRICS, RANKS, QuotedFigures, quoted_figures, read_table
 from artifacts.private_files import share_as_usual
 from artifacts.store import Store
 from artifacts.strict import Strict
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 
 
 class DomainSummary(Strict):
@@ -67,6 +68,7 @@ class RunSummary(Strict):
     ``first_in_domain``: the same of held-out events whose user had none in their domain before.
     ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
     null.
+    ``lead``: that over the strongest baseline, null without one.
     ``ablation``: what item texts and user profiles bring, measured on a sample of users.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
@@ -77,6 +79,7 @@ class RunSummary(Strict):
     metrics: QuotedFigures
     first_in_domain: QuotedFigures
     left_out: int
+    lead: BaselineLead | None
     ablation: list[AblationDifference]
     seconds: dict[str, float]
     artifacts: dict[str, str]
@@ -94,6 +97,9 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
         metrics={} if metrics is None else quoted_figures(metrics),
         first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
         left_out=int(by_name["evaluate"].counts.get("left_out", 0)) if "evaluate" in by_name else 0,
+        lead=baseline_lead(read_table(store, by_name["evaluate"].ref, RANKS))
+        if "evaluate" in by_name
+        else None,
         ablation=_ablation(store, by_name),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},

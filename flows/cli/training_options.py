@@ -60,15 +60,27 @@ AblationUsers = Annotated[
         "not at all.",
     ),
 ]
+ServeAnyway = Annotated[
+    bool,
+    typer.Option(
+        "--serve-anyway", help="Serve a first model although a baseline is better beyond chance."
+    ),
+]
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
 
 
 def retrain_config(
-    training: "TrainingConfig", per_domain: int, test_events: int | None, ablation_users: int
+    training: "TrainingConfig",
+    per_domain: int,
+    test_events: int | None,
+    ablation_users: int,
+    *,
+    serve_anyway: bool,
 ) -> "RetrainConfig":
     from flows.retrain import RetrainConfig
     from tasks.ablate import AblationConfig
     from tasks.evaluate import EvaluationConfig
+    from tasks.promote import PromotionConfig
     from tasks.recommend import RecommendationConfig
 
     return RetrainConfig(
@@ -76,6 +88,7 @@ def retrain_config(
         evaluation=EvaluationConfig(max_events=test_events),
         ablation=AblationConfig(users=ablation_users),
         recommendations=RecommendationConfig(per_domain=per_domain),
+        promotion=PromotionConfig(serve_anyway=serve_anyway),
     )
 
 

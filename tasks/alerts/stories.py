@@ -181,7 +181,7 @@ def usage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
 
 
 def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) -> list[Row]:
-    """Returns one row a domain and metric: new, last, change, popularity."""
+    """Returns one row a domain and metric: new, last, change, strongest baseline."""
     new = _headline(store, release)
     last = {} if before is None or before == release else _headline(store, before)
     rows = []
@@ -189,7 +189,12 @@ def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) 
         if model != OUR_MODEL:
             continue
         old = last.get((model, domain, metric))
-        popular = new.get(("popularity", domain, metric))
+        rivals = {
+            other: found
+            for (other, of, name), found in new.items()
+            if other != OUR_MODEL and (of, name) == (domain, metric)
+        }
+        best = max(rivals, key=lambda other: rivals[other], default=None)
         rows.append(
             {
                 "domain": domain,
@@ -197,7 +202,7 @@ def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) 
                 "new model": f"{value:.4f}",
                 "last model": "–" if old is None else f"{old:.4f}",
                 "change": "–" if not old else f"{value / old - 1:+.1%}",
-                "popularity": "–" if popular is None else f"{popular:.4f}",
+                "strongest baseline": "–" if best is None else f"{rivals[best]:.4f} ({best})",
             }
         )
     return rows
@@ -213,6 +218,9 @@ def _verdict_text(release: ArtifactRef, before: ArtifactRef | None, verdict: Ver
             f"To serve it all the same: `llm4cdsr promote {release.fingerprint}`."
         )
     found = [f"- {reason}" for reason in verdict.reasons] or [f"- {verdict.summary}"]
+    if verdict.lead is not None and verdict.lead.sentence not in verdict.reasons:
+        mark = "**" if verdict.lead.is_behind else ""
+        found.append(f"- {mark}{verdict.lead.sentence}{mark}")
     coverage = f"- users with recommendations: {verdict.user_coverage:.1%}"
     return "\n".join([what, "", *found, coverage])
 

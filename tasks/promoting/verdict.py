@@ -3,10 +3,12 @@ folder tells its story every minute and has no use for them.
 """
 
 from artifacts.strict import Strict
+from tasks.promoting.baseline_lead import BaselineLead
 
 
 class Verdict(Strict):
-    """What the gate found. ``reasons`` are those against it, and empty where it may be served."""
+    """What the gate found. ``reasons`` are those against it, and empty where it may be served.
+    ``lead`` is that over the strongest baseline, None where none was evaluated."""
 
     promoted: bool
     reasons: tuple[str, ...]
@@ -14,6 +16,7 @@ class Verdict(Strict):
     served_ndcg: float | None
     candidate_ndcg: float | None
     user_coverage: float
+    lead: BaselineLead | None = None
 
     @property
     def summary(self) -> str:

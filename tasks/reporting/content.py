@@ -10,6 +10,8 @@ from datetime import date, datetime
 
 import polars as pl
 
+from tasks.promoting.baseline_lead import BaselineLead
+
 ALL = "all"
 """The value of `domain` and of `group` in a metrics frame that means no restriction."""
 
@@ -364,6 +366,7 @@ class ReportContent:
     guards: Guards | None = None
     timings: tuple[StageTiming, ...] = ()
     intervals: tuple[MetricInterval, ...] = ()
+    lead: BaselineLead | None = None
     changes: Changes | None = None
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()

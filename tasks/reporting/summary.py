@@ -7,6 +7,7 @@ baseline is said to lie behind.
 from dataclasses import dataclass
 
 from model.scoring.measurable import LEAST_CANDIDATES
+from tasks.promoting.baseline_lead import FEWEST, BaselineLead
 from tasks.reporting.content import HeldOut, ReportContent, StageUsage
 from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
@@ -47,7 +48,8 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
 
 def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[KeyNumber]:
     """Return the large numbers that this content has, the most important first."""
-    numbers = [
+    numbers = [_lead_tile(content.lead)] if content.lead else []
+    numbers += [
         KeyNumber(format_score(h.metric, h.ours), h.metric, "full ranking; higher is better")
         for h in found
     ]
@@ -62,6 +64,23 @@ def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[Key
         share = data.overlapping_users / data.users
         numbers.append(KeyNumber(f"{share:.0%}", "users in several domains", "a fact of the data"))
     return numbers
+
+
+def _lead_tile(lead: BaselineLead) -> KeyNumber:
+    if not lead.is_judged:
+        return KeyNumber("too few", "events to judge", f"{lead.events:,} of {FEWEST} needed")
+    side = "behind" if lead.is_behind else "ahead" if lead.is_ahead else "level"
+    note = (
+        f"NDCG@10 {lead.ours:.3f} against {lead.theirs:.3f}; 95% interval of the difference "
+        f"{lead.low:+.3f} to {lead.high:+.3f}"
+    )
+    return KeyNumber(
+        side,
+        f"of the strongest baseline, {lead.baseline}"
+        if side != "level"
+        else f"with the strongest baseline, {lead.baseline}",
+        note,
+    )
 
 
 def total_usage(usage: tuple[StageUsage, ...]) -> StageUsage | None:

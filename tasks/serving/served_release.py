@@ -78,7 +78,7 @@ def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
     if release == LATEST:
         ref = serving_release(store)
         if ref is None:
-            raise NothingServedError(f"{store.root} serves nothing yet; run `llm4cdsr run` first")
+            raise NothingServedError(f"{store.root} serves nothing yet; {_way_to_serve(store)}")
         return ref
     made = [manifest.fingerprint for manifest in store.artifacts(Kind.RELEASE)]
     if release not in made:
@@ -141,3 +141,9 @@ def _last_seen(data: Dataset) -> IntArray:
     last = np.full(data.users.height, -1, np.int64)
     last[found["user"].to_numpy()] = found["time"].to_numpy()
     return last
+
+
+def _way_to_serve(store: Store) -> str:
+    if any(store.artifacts(Kind.RELEASE)):
+        return "`llm4cdsr releases` lists what is held, `llm4cdsr promote RELEASE` serves one of it"
+    return "run `llm4cdsr run` first"

@@ -54,6 +54,7 @@ def run(
     test_events: fit.TestEvents = None,
     ablation_users: fit.AblationUsers = 2_000,
     per_domain: fit.PerDomain = 10,
+    serve_anyway: fit.ServeAnyway = False,
     seed: opt.Seed = 0,
     provider: opt.WhoAnswers = None,
     language: opt.PromptLanguage = None,
@@ -115,7 +116,9 @@ def run(
         from flows.pipeline import pipeline
         from flows.unrecorded import call
 
-        retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
+        retraining = fit.retrain_config(
+            training, per_domain, test_events, ablation_users, serve_anyway=serve_anyway
+        )
         done = call(pipeline, dump, title, refreshing, retraining, llm, root)
     running.tell(root, done.stages, report, summary)
     if chosen is not None:
@@ -202,6 +205,7 @@ def retrain_command(
     test_events: fit.TestEvents = None,
     ablation_users: fit.AblationUsers = 2_000,
     per_domain: fit.PerDomain = 10,
+    serve_anyway: fit.ServeAnyway = False,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
@@ -220,7 +224,9 @@ def retrain_command(
         from flows.retrain import retrain
         from flows.unrecorded import call
 
-        retraining = fit.retrain_config(training, per_domain, test_events, ablation_users)
+        retraining = fit.retrain_config(
+            training, per_domain, test_events, ablation_users, serve_anyway=serve_anyway
+        )
         release = call(retrain, retraining, made.title_of(name, None), store=root)
     running.tell(root, release.stages, report, summary)
     running.tell_release(release, store)

@@ -14,7 +14,7 @@ from flows.cli.console import metric_tables
 
 Row = tuple[str, str, str, str, str, float, int]
 
-ORDINARY: Row = ("llm4cdsr", FULL, "all", "all", "HR@10", 0.3421, 40)
+ORDINARY: Row = ("llm4cdsr", FULL, "all", "all", "HR@10", 0.3421, 400)
 COLD: list[Row] = [
     ("llm4cdsr", COLD_DOMAIN, domain, group, "any@10", value, 9)
     for domain, group, value in (

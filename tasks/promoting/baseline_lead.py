@@ -1,0 +1,107 @@
+"""Is the model better than the strongest baseline, or could chance explain it?
+
+Both rank the same held-out events; users are what is resampled, as events of one user are alike.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.kinds.results import FULL, OUR_MODEL
+from artifacts.strict import Strict
+from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.ranking import Ranks, expected_gains
+
+FEWEST = 100
+"""Events with fewer than this tell nothing on which a release should depend."""
+
+_MANY_USERS, _DRAWS, _DRAWS_OF_MANY = 20_000, 2_000, 400
+
+
+class BaselineLead(Strict):
+    """NDCG@10 by full ranking of our model and of the strongest baseline over the same events.
+
+    ``low`` and ``high`` bound the 95 % interval of the difference, ours less the baseline's.
+    """
+
+    baseline: str
+    ours: float
+    theirs: float
+    low: float
+    high: float
+    events: int
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there are enough events."""
+        return self.events >= FEWEST
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the baseline is better beyond chance."""
+        return self.is_judged and self.high < 0
+
+    @property
+    def is_ahead(self) -> bool:
+        return self.is_judged and self.low > 0
+
+    @property
+    def sentence(self) -> str:
+        """What was found, as a sentence without its full stop."""
+        if not self.is_judged:
+            return (
+                f"too few held-out events to judge the model against baselines: {self.events:,}, "
+                f"{FEWEST} are needed"
+            )
+        figures = (
+            f"NDCG@10 {self.ours:.3f} against {self.theirs:.3f}, 95% interval of the difference "
+            f"{self.low:+.3f} to {self.high:+.3f}, {self.events:,} events"
+        )
+        if self.is_behind:
+            return f"the baseline {self.baseline} is better than the model beyond chance: {figures}"
+        if self.is_ahead:
+            return f"the model is better than the strongest baseline, {self.baseline}: {figures}"
+        return (
+            f"the model is not told apart from the strongest baseline, {self.baseline}: {figures}"
+        )
+
+
+def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
+    """Returns the lead over the baseline of highest NDCG@10; None where nothing was ranked fully,
+    or no baseline.
+
+    ``ranks`` is the table of `artifacts.kinds.results.RANKS`.
+    """
+    rows = ranks.filter(ranking=FULL).sort(col.USER_INDEX, "model", maintain_order=True)
+    gains = {str(model): _gains(part) for (model,), part in rows.group_by("model")}
+    ours = gains.pop(OUR_MODEL, None)
+    if ours is None or not len(ours) or not gains:
+        return None
+    baseline = max(sorted(gains), key=lambda model: float(gains[model].mean()))
+    users = rows.filter(model=OUR_MODEL)[col.USER_INDEX].to_numpy()
+    _, first, sizes = np.unique(users, return_index=True, return_counts=True)
+    # So that the mean over users is that over events.
+    mine, other = (
+        np.add.reduceat(found, first) / sizes.mean() for found in (ours, gains[baseline])
+    )
+    draws = _DRAWS if len(sizes) <= _MANY_USERS else _DRAWS_OF_MANY
+    (compared,) = paired_bootstrap(mine, other[:, None], draws)
+    return BaselineLead(
+        baseline=baseline,
+        ours=float(ours.mean()),
+        theirs=float(gains[baseline].mean()),
+        low=compared.low,
+        high=compared.high,
+        events=len(ours),
+    )
+
+
+def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
+    """NDCG@10 of each event, expected over the order of ties."""
+    users, greater, equal, candidates = (
+        rows[name].cast(pl.Int64).to_numpy()
+        for name in (col.USER_INDEX, "greater", "equal", "candidates")
+    )
+    ranked = Ranks(users, np.zeros_like(users), greater, equal, candidates)
+    return expected_gains(ranked, (10,))["NDCG"][10]
