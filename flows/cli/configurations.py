@@ -1,16 +1,18 @@
 """What the options of a command make together: the configurations of its stages."""
 
+import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from artifacts import columns as col
 from flows.cli.options import SplitBy
-from flows.refresh import RefreshConfig
 from flows.settings import Settings, default_llm
 from prompts.language import Language
-from tasks.cluster import ClusterConfig
+from tasks.dump.column_names import AbsentColumnError
 from tasks.dump.dump_config import (
     ByTime,
     ByUser,
@@ -20,13 +22,16 @@ from tasks.dump.dump_config import (
     Mode,
     Protocol,
 )
+from tasks.dump.headers import require_columns
 from tasks.dump.items import ITEM_SCHEMA
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
 from tasks.dump.source_files import absolute, folder_name
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.budget import Budget
 from tasks.llm.settings.llm_config import LlmConfig, Provider
-from tasks.profile import ProfileConfig
+
+if TYPE_CHECKING:
+    from flows.refresh import RefreshConfig
 
 OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
 
@@ -75,6 +80,18 @@ def dump_config(
     return DumpConfig.model_validate({**files, **made})
 
 
+def require_headers(dump: DumpConfig) -> None:
+    """Raises `UnreadableDumpError` where a file is missing or lacks a column, with the command that
+    names the likely one."""
+    try:
+        require_columns(dump)
+    except AbsentColumnError as error:
+        if error.renamed:
+            command = shlex.join(["llm4cdsr", *sys.argv[1:], *error.renamed])
+            error.args = (f"{error.args[0]}\n{command}",)
+        raise
+
+
 def named_dataset(
     name: str | None, raw: Path | None, interactions: list[str] | None
 ) -> DatasetPreset | None:
@@ -112,7 +129,11 @@ def split_of(
             return None
 
 
-def refresh_config(clusters: int, profile_users: int | None, seed: int) -> RefreshConfig:
+def refresh_config(clusters: int, profile_users: int | None, seed: int) -> "RefreshConfig":
+    from flows.refresh import RefreshConfig
+    from tasks.cluster import ClusterConfig
+    from tasks.profile import ProfileConfig
+
     return RefreshConfig(
         clusters=ClusterConfig(clusters=clusters, seed=seed),
         profiles=ProfileConfig(max_users=profile_users, seed=seed),

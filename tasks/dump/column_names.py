@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tasks.dump.files import UnreadableDumpError
+from tasks.dump.likely_names import likely_column
 from tasks.dump.readers.table import Table
 
 
@@ -20,6 +21,28 @@ class NamedColumns:
     def theirs(self, ours: str) -> str:
         """Returns the file's name of one of our columns."""
         return next((name for name, mine in self.chosen.items() if mine == ours), ours)
+
+
+class AbsentColumnError(UnreadableDumpError):
+    """A file lacks columns; ``renamed`` are options that rename those that likely are these."""
+
+    def __init__(
+        self, path: str, absent: list[str], names: tuple[str, ...], free: tuple[str, ...]
+    ) -> None:
+        likely = {name: likely_column(name, free) for name in absent}
+        found = {theirs: name for name, theirs in likely.items() if theirs is not None}
+        self.renamed = tuple(f"--column={theirs}={name}" for theirs, name in found.items())
+        if found:
+            alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
+            way = f"{alike}: add {' '.join(f'--column {t}={n}' for t, n in found.items())}"
+        else:
+            way = (
+                f"if {absent[0]} is there under another name, say so: "
+                f"--column THEIR_NAME={absent[0]}"
+            )
+        super().__init__(
+            f"{path} has no column {', '.join(absent)} (it has {_listed(names)}); {way}"
+        )
 
 
 def named_columns(
@@ -70,10 +93,8 @@ def named_columns(
             )
     absent = [name for name in needed if name not in chosen.values()]
     if absent:
-        raise UnreadableDumpError(
-            f"{path} has no column {', '.join(absent)} (it has {_listed(table.names)}); "
-            f"if {absent[0]} is there under another name, say so: --column THEIR_NAME={absent[0]}"
-        )
+        free = tuple(name for name in ours if name not in chosen)
+        raise AbsentColumnError(path, absent, table.names, free)
     return NamedColumns(chosen, guessed)
 
 

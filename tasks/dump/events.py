@@ -24,7 +24,7 @@ from tasks.dump.files import UnreadableDumpError
 from tasks.dump.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
-from tasks.frame.progress import LOG_EVERY_SECONDS, logger
+from tasks.frame.stage import logger
 
 NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"
@@ -52,7 +52,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     told = Reading()
     domains: Counter[str] = Counter()
     for source in config.files:
-        reader = _reader(source)
+        reader = event_reader(source)
         found, of_source = reader.read(_fields(), _EventPass(reader, config, numbers))
         reader.refuse_nothing_usable(of_source.accounts, sum(found.domains.values()))
         quarantine.absorb(found.quarantine)
@@ -73,7 +73,8 @@ class _FoundEvents:
     domains: Counter[str] = field(default_factory=Counter)
 
 
-def _reader(source: Source) -> SourceReader:
+def event_reader(source: Source) -> SourceReader:
+    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
     needed = [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]
     if source.domain is None:
         needed.append(col.DOMAIN)
@@ -103,6 +104,8 @@ class _EventPass:
         self._latest = int((datetime.now(UTC) + timedelta(days=1)).timestamp()) * SECOND
 
     def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundEvents:
+        from tasks.frame.progress import LOG_EVERY_SECONDS  # It loads Prefect.
+
         self._numbers.go_back(self._start)
         found = _FoundEvents()
         times = fields[col.TIMESTAMP]

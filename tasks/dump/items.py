@@ -66,7 +66,7 @@ def read_items(
     for source in config.files:
         if source.items is None:
             continue
-        reader = _reader(source)
+        reader = item_reader(source)
         first = len(told.accounts)
         found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
         reader.refuse_nothing_usable(of_source.accounts, found.usable)
@@ -160,7 +160,8 @@ _RULES: Mapping[str, pl.Expr] = {
 }
 
 
-def _reader(source: Source) -> SourceReader:
+def item_reader(source: Source) -> SourceReader:
+    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
     assert source.items is not None
     kind = SourceKind(
         holds="items",

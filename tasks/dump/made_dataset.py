@@ -16,18 +16,16 @@ from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Spli
 from artifacts.store import Draft
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
-from tasks.dump.column_names import require_named
-from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig, Source
+from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
 from tasks.dump.event_sieve import Sieve, sifted
 from tasks.dump.events import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.fields.times import SECOND
-from tasks.dump.forms import open_interactions, open_items
+from tasks.dump.headers import require_named_columns
 from tasks.dump.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
 from tasks.dump.item_match import ItemMatch, matched
 from tasks.dump.items import ReadItems, read_items
 from tasks.dump.reading import Reading
 from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
-from tasks.dump.source_files import source_files
 from tasks.dump.split import split_events
 from tasks.frame.stage import logger
 
@@ -83,7 +81,7 @@ def made_from(
     """
     quarantine = Quarantine()
     for source in dump.files:
-        _require_named_columns(source)
+        require_named_columns(source)
     read = read_events(dump, quarantine)
     on_step("read")
     sieve, item_keys, user_ids = _kept(read, dump, previous)
@@ -118,21 +116,6 @@ def made_from(
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW):
         dropped[rule] = sum(account.dropped[rule] for account in read.told.accounts)
     return MadeDataset(made, dropped, quarantine, told.accounts, counts, notes, told.is_repaired)
-
-
-def _require_named_columns(source: Source) -> None:
-    if not source.columns:
-        return
-    files = [
-        (file.path, open_table(file.path, source.form))
-        for paths, open_table in (
-            (source.interactions, open_interactions),
-            (source.items, open_items),
-        )
-        if paths is not None
-        for file in source_files(paths)
-    ]
-    require_named(source.columns, files)
 
 
 def _kept(

@@ -74,10 +74,8 @@ def run(
     lives as long as the run.
     """
     from flows.cli import configurations as made
-    from flows.cli import running
     from flows.settings import Settings
 
-    running.refuse_torchrun()
     settings = Settings()
     chosen = made.named_dataset(dataset, raw, interactions)
     dump = made.dump_config(
@@ -95,6 +93,10 @@ def run(
         chosen,
         raw,
     )
+    made.require_headers(dump)
+    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
+
+    running.refuse_torchrun()
     refreshing = made.refresh_config(clusters, profile_users, seed)
     training = fit.training_config(
         preset,
@@ -158,10 +160,8 @@ def refresh_command(
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
     from flows.cli import configurations as made
-    from flows.cli import running
     from flows.settings import Settings
 
-    running.refuse_torchrun()
     settings = Settings()
     chosen = made.named_dataset(dataset, raw, interactions)
     dump = made.dump_config(
@@ -179,6 +179,10 @@ def refresh_command(
         chosen,
         raw,
     )
+    made.require_headers(dump)
+    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
+
+    running.refuse_torchrun()
     refreshing = made.refresh_config(clusters, profile_users, seed)
     spoken = language or (chosen.language if chosen else None)
     llm = made.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)

@@ -20,8 +20,8 @@ def test_a_run_that_cannot_end_well_does_not_begin(
     tmp_path: Path, options: list[str], said: str
 ) -> None:
     files = [tmp_path / name for name in ("events.csv", "items.csv")]
-    for file in files:
-        file.write_text("nothing is read of it")
+    files[0].write_text("user_id,item_id,domain,timestamp\n")
+    files[1].write_text("item_id,domain,title\n")
     store = ["--store", str(tmp_path / "store"), "--provider", "dummy"]
     dump = ["--interactions", str(files[0]), "--items", str(files[1])]
     ended = CliRunner().invoke(app, ["run", *dump, *store, *options], env={"COLUMNS": "300"})
