@@ -99,6 +99,13 @@ COMMANDS = {
         "Show at a glance what is served, what ran last and whether the machine is up.",
         LOOK,
     ),
+    "doctor": Listed(
+        "flows.cli.commands.doctor_command",
+        "doctor",
+        "EXAMPLES",
+        "Check environment, versions, endpoints, store, clock and Prefect server.",
+        LOOK,
+    ),
     "show": Listed(
         "flows.cli.commands.show_command",
         "show",

@@ -1,0 +1,84 @@
+"""Python, installed packages, settings and the clock of the machine."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from pydantic import ValidationError
+
+from artifacts.store import Store
+from flows.cli.diagnosis.finding import Finding, error, ok, warning
+from flows.settings import Settings, unknown_variables
+
+PACKAGE = "llm4cdsr"
+SKEW_SECONDS = 60.0
+"""Beyond this, signed requests (S3) are refused and leases of other machines look dead."""
+
+
+def versions() -> Iterator[Finding]:
+    """Yields whether the interpreter and every required package are those that we ask for."""
+    found = f"llm4cdsr {metadata.version(PACKAGE)}, Python {platform.python_version()}"
+    yield ok("versions", f"{found}, {platform.system()} {platform.machine()}")
+    for text in metadata.requires(PACKAGE) or ():
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        command = f"{sys.executable} -m pip install '{wanted.name}{wanted.specifier}'"
+        try:
+            there = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            yield error("versions", f"{wanted.name} is not installed", command)
+            continue
+        if not wanted.specifier.contains(there, prereleases=True):
+            yield error("versions", f"{wanted.name} is {there}, not {wanted.specifier}", command)
+
+
+def settings() -> Iterator[Finding]:
+    """Yields what is wrong with the variables of the environment."""
+    for sentence in unknown_variables(os.environ):
+        yield warning("settings", sentence, "correct or unset the variable")
+    try:
+        Settings()
+    except ValidationError as faults:
+        for fault in faults.errors():
+            name = "_".join(map(str, fault["loc"])).upper()
+            said = f"LLM4CDSR_{name}: {fault['msg']}"
+            yield error("settings", said, "correct the variable; docs/settings.md lists them")
+    else:
+        yield ok("settings", "every variable can be read")
+
+
+def clock(store: Store) -> Iterator[Finding]:
+    """Yields whether the clock has gone back behind what the store holds."""
+    now = time.time()
+    newest = max((path.stat().st_mtime for path in store.local.glob("*/*")), default=0.0)
+    if newest > now + SKEW_SECONDS:
+        at = datetime.fromtimestamp(newest, UTC)
+        yield error(
+            "clock",
+            f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC here, and a file of the store is of "
+            f"{at:%Y-%m-%d %H:%M}",
+            "set the clock, and let NTP keep it",
+        )
+    else:
+        yield ok("clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+def clock_against(server: str, date: str | None) -> Iterator[Finding]:
+    """Yields a finding where a server's ``Date`` header tells another time."""
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return
+    if abs(theirs - time.time()) > SKEW_SECONDS:
+        yield warning(
+            "clock",
+            f"{server} says that it is {theirs - time.time():+,.0f} s from now",
+            "set the clock of the machine that is wrong, and let NTP keep it",
+        )

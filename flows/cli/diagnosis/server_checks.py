@@ -1,0 +1,132 @@
+"""Servers: the models' endpoints and the Prefect API. Nothing is asked that costs anything."""
+
+import os
+from collections.abc import Iterator
+
+import httpx
+from pydantic import ValidationError
+
+from artifacts.ledger.answers import Role
+from artifacts.store import Store
+from flows.cli.diagnosis.environment_checks import clock_against
+from flows.cli.diagnosis.finding import Finding, error, ok, warning
+from flows.settings import Settings, default_llm
+from tasks.llm.providers.destinations import destination
+from tasks.llm.providers.endpoints import DEFAULT_MODELS, resolve_provider
+from tasks.llm.providers.local_setup import find_local_environment
+from tasks.llm.settings.llm_config import (
+    OPENAI_KEY_VARIABLE,
+    OWN_KEY_VARIABLE,
+    LlmConfig,
+    Provider,
+    key_in,
+)
+from tasks.llm.settings.urls import address, shown_url
+from tasks.system.proxies import proxy_for
+
+SECONDS = 10.0
+
+
+def endpoints(settings: Settings) -> Iterator[Finding]:
+    """Yields whether each model's servers answer, know the model and take the key."""
+    try:
+        config = default_llm(settings)
+    except ValidationError as faults:
+        for fault in faults.errors():
+            said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            yield error("endpoints", said, "correct the variable (docs/providers.md)")
+        return
+    for role, one in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
+        provider = resolve_provider(config, one.base_url)
+        check = f"{role} endpoint"
+        match provider:
+            case Provider.DUMMY:
+                yield warning(
+                    check, "the dummy answers: no language model", "--provider, or the variables"
+                )
+            case Provider.LOCAL:
+                yield _local(check, settings)
+            case _:
+                model = one.model or DEFAULT_MODELS.get((provider, role))
+                yield ok(check, destination(role, config, provider).text)
+                for url in (one.base_url or "").split(","):
+                    yield from _server(check, config, url.strip() or None, model)
+
+
+def prefect(store: Store) -> Iterator[Finding]:
+    """Yields whether the Prefect server that runs are recorded with answers."""
+    from flows.server.machine import SERVICES, Machine
+
+    if store.local.is_dir() and (before := Machine(store).remembered()) is not None:
+        running = Machine(store).running()
+        dead = [name for name in SERVICES if name not in running]
+        if dead:
+            found = f"{' and '.join(dead)} of `up` (port {before.port}) died"
+            yield error("prefect", found, "`llm4cdsr up` starts what is not running")
+        else:
+            yield ok("prefect", f"server and worker of `up` run on port {before.port}")
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        yield ok("prefect", "no PREFECT_API_URL: a run brings a server of its own")
+        return
+    credential = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    auth = httpx.BasicAuth(*credential.split(":", 1)) if ":" in credential else None
+    shown = shown_url(url)
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=auth, timeout=SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        remedy = "start it, correct PREFECT_API_URL, or unset it: a run then brings its own"
+        yield error("prefect", f"{shown} does not answer ({type(fault).__name__})", remedy)
+        return
+    if answer.status_code in (401, 403):
+        yield error("prefect", f"{shown} refuses the login", "set PREFECT_API_AUTH_STRING")
+    elif answer.is_error:
+        found = f"{shown} answers with status {answer.status_code}"
+        yield error("prefect", found, "PREFECT_API_URL ends in /api of a Prefect server")
+    else:
+        yield ok("prefect", f"{shown} answers, version {answer.text[:40]}")
+    yield from clock_against(shown, answer.headers.get("date"))
+
+
+def _local(check: str, settings: Settings) -> Finding:
+    if find_local_environment(settings.local_vllm) is None:
+        found = f"the local vLLM pair is not installed in {settings.local_vllm}"
+        return warning(check, found, "`llm4cdsr setup-local` installs it now, or the first run")
+    return ok(check, f"the local vLLM pair in {settings.local_vllm}")
+
+
+def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -> Iterator[Finding]:
+    variable = OPENAI_KEY_VARIABLE if url is None else OWN_KEY_VARIABLE
+    key, target = key_in(variable), address(url, "/models")
+    shown = shown_url(target)
+    if url is None and not key and config.api_key_secret is None:
+        yield error(check, f"{variable} is not set", "set it, or name a server of your own")
+        return
+    headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
+    try:
+        # Redirects stay unfollowed: the key is for this server alone.
+        with httpx.Client(proxy=proxy_for(target), trust_env=False, timeout=SECONDS) as client:
+            answer = client.get(target, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        remedy = "start the server, or correct its URL (docs/providers.md)"
+        yield error(check, f"{shown} does not answer ({type(fault).__name__})", remedy)
+        return
+    yield from clock_against(shown, answer.headers.get("date"))
+    if answer.status_code in (401, 403):
+        known = "is refused" if key else "is not set"
+        yield error(check, f"{shown} answers, and {variable} {known}", f"set {variable} anew")
+    elif answer.is_error:
+        found = f"{shown} answers with status {answer.status_code}: it lists no models"
+        yield warning(check, found, "a first prompt will tell: `llm4cdsr run --profile-users 1`")
+    elif model is not None and model not in (listed := _models(answer)):
+        found = f"{shown} answers and does not list {model}; it has {', '.join(listed[:5])}"
+        yield error(check, found, "correct LLM4CDSR_CHAT_MODEL or LLM4CDSR_EMBED_MODEL")
+    else:
+        yield ok(check, f"{shown} answers and lists {model}; key {'set' if key else 'not set'}")
+
+
+def _models(answer: httpx.Response) -> list[str]:
+    try:
+        return [str(each["id"]) for each in answer.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,90 @@
+"""The store's disk and rights, what is served of it, and what lies in it for nothing."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError, absent
+from artifacts.remote import SET_ASIDE
+from artifacts.store import Store
+from flows.cli.diagnosis.finding import Finding, error, ok, warning
+from tasks.promoting.decisions import HistoryDamagedError, serving_release
+from tasks.upkeep.cleaning import clean
+from tasks.upkeep.needed import Keep
+
+LEAST_FREE = 2 << 30
+LARGE_WASTE = 1 << 30
+
+
+def place(store: Store) -> Iterator[Finding]:
+    """Yields whether the store can be written and has room."""
+    folder = store.local
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as fault:
+        remedy = "give this user the right to write there, or name another with LLM4CDSR_STORE"
+        yield error("store", f"{folder} cannot be written ({fault.strerror})", remedy)
+        return
+    free = shutil.disk_usage(folder).free
+    room = f"{store.root}: {free / 1e9:,.1f} GB free"
+    remedy = "`llm4cdsr store usage` says what takes it, `llm4cdsr store gc` frees some"
+    yield warning("store", room, remedy) if free < LEAST_FREE else ok("store", room)
+    yield from _foreign_files(store)
+
+
+def served(store: Store) -> Iterator[Finding]:
+    """Yields whether what is served is there; contents are not read."""
+    try:
+        release = serving_release(store)
+        if release is None:
+            yield ok("served", "nothing yet; `llm4cdsr run` makes the first release")
+            return
+        for part in (release, *parts_of(store, release).values()):
+            manifest = store.manifest(part)
+            gone = absent(store.local / part.kind / part.fingerprint, manifest)
+            if gone and store.remote is None:
+                yield error(
+                    "served", f"{part}: {gone[0]} is gone", "`llm4cdsr rollback`, or retrain"
+                )
+    except (HistoryDamagedError, ArtifactError) as fault:
+        yield error("served", str(fault.args[0]), "`llm4cdsr store verify` reads everything")
+    else:
+        yield ok("served", f"{release}; `llm4cdsr store verify` reads its contents")
+
+
+def leftovers(store: Store) -> Iterator[Finding]:
+    """Yields what lies in the store for nothing."""
+    if not store.local.is_dir() or not os.access(store.local, os.W_OK):
+        return
+    damaged = list((store.local / SET_ASIDE).glob("*"))
+    if damaged:
+        found = f"{len(damaged):,} damaged artifact(s) were set aside in {store.local / SET_ASIDE}"
+        yield warning("store", found, "check the disk; the next run makes them again")
+    try:
+        waste = clean(store, Keep(), dry_run=True)
+    except (HistoryDamagedError, ArtifactError) as fault:
+        yield error("store", str(fault.args[0]), "nothing is cleaned until it is mended")
+        return
+    kinds = ", ".join(f"{places:,} {kind}" for kind, (places, _, _) in waste.by_kind().items())
+    found = f"{waste.bytes / 1e6:,.1f} MB that nothing needs" + (f" ({kinds})" if kinds else "")
+    remedy = "`llm4cdsr store gc --dry-run` names it, `llm4cdsr store gc` deletes it"
+    has_dead = "draft" in waste.by_kind() or waste.bytes > LARGE_WASTE
+    yield warning("leftovers", found, remedy) if has_dead else ok("leftovers", found)
+
+
+def _foreign_files(store: Store) -> Iterator[Finding]:
+    """A file that another user made under a strict mask stops a run in its middle."""
+    unreadable: list[Path] = []
+    for folder, _, names in os.walk(store.local):
+        unreadable += [
+            Path(folder, name) for name in names if not os.access(Path(folder, name), os.R_OK)
+        ]
+    if unreadable:
+        found = f"{len(unreadable):,} files cannot be read, such as {unreadable[0]}"
+        yield error("store", found, "run as the user who made them, or change their owner")
