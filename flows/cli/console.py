@@ -103,8 +103,8 @@ def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:
     known."""
     manifest = store.manifest(ablation)
     found = findings(read_table(store, ablation, ABLATION))
-    users = manifest.counts["users"]
-    return [f"{sentence} (sample of {users:,} users)" for sentence in found] or manifest.notes
+    users = f"Measured with smaller models on a sample of {manifest.counts['users']:,} users:"
+    return [users, *found] if found else manifest.notes
 
 
 def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
