@@ -18,7 +18,10 @@ from artifacts.user_error import UserError
 GROUP_VARIABLE = "LLM4CDSR_STORE_GROUP"
 OWN = "work"
 """The folder of a store that no group may enter."""
-FOLDERS = frozenset({OWN, "ledger", "operation", "pointers", "set-aside", *Kind})
+FOLDERS = frozenset({OWN, ".trash", "ledger", "operation", "pointers", "set-aside", *Kind})
+
+SECRET = "secret.key"
+"""A file of this name is the user's own, wherever it is."""
 
 _given_umask: int | None = None
 _seen: set[tuple[str, int | None]] = set()
@@ -102,7 +105,7 @@ def _bring_under_rule(top: Path, group: int | None, *, deep: bool) -> None:
     for place, folders, names in os.walk(top, topdown=False) if deep else ():
         for path in (Path(place, name) for name in (*names, *folders)):
             if not path.is_symlink():
-                _set(path, group)
+                _set(path, None if path.name == SECRET else group)
     _set(top, group)
 
 

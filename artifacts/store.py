@@ -53,6 +53,9 @@ from artifacts.url_credentials import put_aside
 DRAFT_LOCK = ".lock"
 """How the name of the file ends that is locked while a draft is filled."""
 
+REWRITTEN = ".rewritten-"
+"""How the name of a whole folder begins that is to take an artifact's place."""
+
 POINTERS = "pointers"
 
 logger = logging.getLogger("llm4cdsr")
@@ -96,6 +99,33 @@ class Store:
         with _draft_beside(place) as draft:
             yield draft
             self._commit(identity, draft, place)
+
+    @contextmanager
+    def rewrite(self, ref: ArtifactRef) -> Iterator[Draft]:
+        """Gives a draft that takes the place of an artifact when the block ends, under its name.
+
+        Artifacts are not to change: this is for forgetting people, which nothing else may undo.
+        What a killed process has left is put right by `finish_rewrites`.
+        """
+        manifest, place = self.manifest(ref), self._folder(ref)
+        with _draft_beside(place) as draft:
+            draft.counts, draft.notes = dict(manifest.counts), list(manifest.notes)
+            yield draft
+            settle(draft.path)
+            files = describe_files(draft.path)
+            facts = {"counts": draft.counts, "notes": draft.notes, "files": files}
+            write_atomically(draft.path / MANIFEST, document_of(manifest.model_copy(update=facts)))
+            sync_tree(draft.path)
+            ready = place.with_name(f"{REWRITTEN}{place.name}")
+            draft.path.rename(ready)
+            sync(place.parent)
+            _take_place(ready, place)
+
+    def finish_rewrites(self) -> None:
+        """Gives each whole rewritten artifact that a killed process has left its place."""
+        for kind in Kind:
+            for ready in (self.local / kind).glob(f"{REWRITTEN}*"):
+                _take_place(ready, ready.with_name(ready.name.removeprefix(REWRITTEN)))
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Returns what an artifact says about itself, without fetching its files.
@@ -376,6 +406,12 @@ def _draft_beside(place: Path) -> Iterator[Draft]:
         finally:
             shutil.rmtree(draft.path, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def _take_place(ready: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    ready.rename(place)
+    sync(place.parent)
 
 
 def _settle(partial: Path, place: Path) -> None:

@@ -5,6 +5,7 @@ which dumps were seen. Unlike artifacts they change; unlike workspaces they foll
 import uuid
 
 from artifacts.durable import create_exclusively, write_atomically
+from artifacts.private_files import keep_private
 from artifacts.store import Store
 
 FOLDER = "operation"
@@ -24,6 +25,7 @@ def write_note(store: Store, name: str, content: bytes) -> None:
     if store.remote is not None:
         store.remote.write(content, FOLDER, *name.split("/"))
         return
+    keep_private(store.local)
     path = store.local / FOLDER / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
@@ -38,6 +40,7 @@ def create_note(store: Store, name: str, content: bytes) -> None:
     if store.remote is not None:
         store.remote.create(content, FOLDER, *name.split("/"))
         return
+    keep_private(store.local)
     path = store.local / FOLDER / name
     path.parent.mkdir(parents=True, exist_ok=True)
     create_exclusively(path, content)

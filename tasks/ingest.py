@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts.fingerprint import sha256_of_file
+from artifacts.forgotten import Forgotten
 from artifacts.kinds.dataset import (
     ACCOUNTS,
     EVENTS,
@@ -106,7 +107,7 @@ def _ingested(dump: DumpConfig, store: Store) -> StageResult:
         if store.holds(known.ref) and _is_of_this_reading(store, known):
             return stage_result(store, "ingest", known.ref, started, reused=True)
     earlier = None if previous is None else read_dataset(store, previous)
-    made = made_from(dump, earlier)
+    made = made_from(dump, earlier, forgotten=Forgotten(store).holds)
 
     def make(draft: Draft) -> None:
         made.write(draft)

@@ -8,6 +8,7 @@ some answers twice, which they are made for.
 
 import fcntl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +61,7 @@ def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
         pyarrow.ArrowInvalid, OSError: a part cannot be read; nothing was changed for it.
     """
     ledger.recover()
-    with locked(ledger.folder / _COMPACTION_LOCK, fcntl.LOCK_EX):
-        finish_swap(ledger)
-        for pattern in (f"{MERGED}*.tmp", f".{_PLAN}.*.tmp"):
-            for leftover in ledger.folder.glob(pattern):
-                leftover.unlink()  # Of a compaction that died before it had a plan.
+    with nobody_compacts(ledger):
         before = len(_files(ledger, "part")) + len(_files(ledger, "questions"))
         dropped = 0
         for kind in _SCHEMAS:
@@ -72,6 +69,17 @@ def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
                 dropped += _merge(ledger, kind, group)
         after = len(_files(ledger, "part")) + len(_files(ledger, "questions"))
     return Compacted(before, after, dropped)
+
+
+@contextmanager
+def nobody_compacts(ledger: Ledger) -> Iterator[None]:
+    """Keeps compactions away for a block; what a dead one has left is finished or removed."""
+    with locked(ledger.folder / _COMPACTION_LOCK, fcntl.LOCK_EX):
+        finish_swap(ledger)
+        for pattern in (f"{MERGED}*.tmp", f".{_PLAN}.*.tmp"):
+            for leftover in ledger.folder.glob(pattern):
+                leftover.unlink()  # Of a compaction that died before it had a plan.
+        yield
 
 
 def finish_swap(ledger: Ledger) -> None:

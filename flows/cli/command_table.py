@@ -155,6 +155,13 @@ COMMANDS = {
         "The artifact store: what it holds, whether it is sound, and its upkeep.",
         LOOK,
     ),
+    "forget": Listed(
+        "flows.cli.commands.forget_command",
+        "forget_command",
+        "EXAMPLES",
+        "Remove people from datasets, profiles, lists, reports, the ledger and copies of dumps.",
+        LOOK,
+    ),
     "up": Listed(
         "flows.cli.commands.machine_command",
         "up",

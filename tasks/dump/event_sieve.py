@@ -12,8 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.forgotten import FORGOTTEN_RULE
 from tasks.dump.dump_config import DumpConfig, Repeats, Ties
 from tasks.dump.event_numbers import RawEvents
+from tasks.dump.rows import AreForgotten, nobody
 
 REPEATED = "repeated row"
 CHOSEN_BEFORE = "item chosen before"
@@ -63,10 +65,12 @@ class Sieve:
             self.times, self.sources = self.times[mask], self.sources[mask]
 
 
-def sifted(events: RawEvents, config: DumpConfig) -> Sieve:
-    """Returns the ordered events that the settings keep."""
+def sifted(events: RawEvents, config: DumpConfig, forgotten: AreForgotten = nobody) -> Sieve:
+    """Returns the ordered events that the settings keep, of people who are not forgotten."""
     files = sum(account is not None for account, _ in events.sources)
     sieve = Sieve(events, ordered(events, config.tie_order(files), config.seed))
+    if (gone := forgotten(events.user_ids).to_numpy()).any():
+        sieve.keep(FORGOTTEN_RULE, ~gone[sieve.users])
     sieve.keep(REPEATED, ~repeats_of_moment(sieve))
     if config.repeats is Repeats.FIRST:
         sieve.keep(CHOSEN_BEFORE, _is_first(sieve))

@@ -25,7 +25,7 @@ from tasks.dump.item_catalogue import TooFewDomainsError, catalogue_of, has_text
 from tasks.dump.item_match import ItemMatch, matched
 from tasks.dump.items import ReadItems, read_items
 from tasks.dump.reading import Reading
-from tasks.dump.rows import QUARANTINE_ROWS, Quarantine
+from tasks.dump.rows import QUARANTINE_ROWS, AreForgotten, Quarantine, nobody
 from tasks.dump.split import split_events
 from tasks.frame.stage import logger
 
@@ -69,22 +69,26 @@ class MadeDataset:
 
 
 def made_from(
-    dump: DumpConfig, previous: Dataset | None = None, on_step: OnStep = lambda step: None
+    dump: DumpConfig,
+    previous: Dataset | None = None,
+    on_step: OnStep = lambda step: None,
+    forgotten: AreForgotten = nobody,
 ) -> MadeDataset:
     """Returns the dataset of a dump, added to a previous one where that is given.
 
-    ``on_step`` is told the name of each step when it is done.
+    ``forgotten`` says of ids who must not be in it. ``on_step`` is told the name of each step when
+    it is done.
 
     Raises:
         UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
         LostRowsError: a fault of this program.
     """
-    quarantine = Quarantine()
+    quarantine = Quarantine(forgotten)
     for source in dump.files:
         require_named_columns(source)
     read = read_events(dump, quarantine)
     on_step("read")
-    sieve, item_keys, user_ids = _kept(read, dump, previous)
+    sieve, item_keys, user_ids = _kept(read, dump, previous, forgotten)
     on_step("order and filter")
     bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
     try:
@@ -119,13 +123,13 @@ def made_from(
 
 
 def _kept(
-    read: ReadEvents, dump: DumpConfig, previous: Dataset | None
+    read: ReadEvents, dump: DumpConfig, previous: Dataset | None, forgotten: AreForgotten
 ) -> tuple[Sieve, pl.DataFrame, pl.Series]:
     if previous is None:
         events = read.events
-        return sifted(events, dump), events.item_keys, events.user_ids
+        return sifted(events, dump, forgotten), events.item_keys, events.user_ids
     events, known = append_to(previous, read.events)
-    sieve = sifted(events, dump)
+    sieve = sifted(events, dump, forgotten)
     sieve.dropped[ALREADY_THERE] = known
     return sieve, events.item_keys, events.user_ids
 

@@ -1,7 +1,7 @@
 """Rows that are set aside: counted by source and reason, the first ones kept to be looked at."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
@@ -25,10 +25,20 @@ QUARANTINE_ROWS = 1_000_000
 """Kept to be looked at; all are counted."""
 
 
+AreForgotten = Callable[[pl.Series], pl.Series]
+"""Says of ids who must not be kept, as booleans."""
+
+
+def nobody(user_ids: pl.Series) -> pl.Series:
+    """Of a store that has forgotten nobody."""
+    return pl.repeat(False, len(user_ids), eager=True)
+
+
 class Quarantine:
     """Rows that cannot be used: counted by source and reason, the first ones kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, forgotten: AreForgotten = nobody) -> None:
+        self._forgotten = forgotten
         self.counts: Counter[tuple[str, str]] = Counter()
         self._kept: list[pl.DataFrame] = []
         self._rows = 0
@@ -62,6 +72,7 @@ class Quarantine:
     def table(self) -> pl.DataFrame:
         """Returns the kept rows (`QUARANTINE_SCHEMA`)."""
         kept = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *self._kept])
+        kept = kept.filter(~self._forgotten(kept[col.USER_ID]))
         return kept.sort(SOURCE, ROW, maintain_order=True)
 
 

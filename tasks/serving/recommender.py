@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.forgotten import forgettings
 from artifacts.store import Store
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations, refuse_unreal
@@ -67,6 +68,7 @@ class Recommender:
 
     def __init__(self, release: OpenRelease) -> None:
         self.facts: ReleaseFacts = release.facts
+        self._forgettings = release.forgettings
         self.user_ids: list[str] = release.user_ids
         self.last_seen: IntArray = release.last_seen
         self.state: ServingState = serving_state(release)
@@ -86,9 +88,11 @@ class Recommender:
         return cls(open_release(store, release))
 
     def is_latest(self, store: Store | str | Path) -> bool:
-        """Returns whether the store still serves the release that this was loaded from."""
+        """Returns whether the store still serves the release that this was loaded from, as it was:
+        people may have been forgotten since."""
         opened = store if isinstance(store, Store) else Store(store)
-        return release_ref(opened) == self.facts.ref
+        same = release_ref(opened) == self.facts.ref
+        return same and len(forgettings(opened)) == self._forgettings
 
     @property
     def catalogue(self) -> Catalogue:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from artifacts import columns as col
 from artifacts.bundles import parts_of
+from artifacts.forgotten import forgettings
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
@@ -60,6 +61,7 @@ class OpenRelease:
         vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
         last_seen: int64 (users,), seconds since 1970 of the latest event; -1 without events.
         profiles: what the language model wrote, by user id.
+        forgettings: how often people had been forgotten when it was read.
     """
 
     facts: ReleaseFacts
@@ -71,6 +73,7 @@ class OpenRelease:
     user_ids: list[str]
     last_seen: IntArray
     profiles: dict[str, str]
+    forgettings: int
 
 
 def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
@@ -96,6 +99,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
     """
     opened = store if isinstance(store, Store) else Store(store)
     ref = release_ref(opened, release)
+    times = len(forgettings(opened))
     parts = _sound_parts(opened, ref)
     data = read_dataset(opened, parts["dataset"])
     embeddings = read_item_embeddings(opened, parts["embeddings"])
@@ -119,6 +123,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         user_ids=data.users[col.USER_ID].to_list(),
         last_seen=_last_seen(data),
         profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
+        forgettings=times,
     )
 
 

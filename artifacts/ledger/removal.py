@@ -1,0 +1,64 @@
+"""Takes questions and their answers out of a ledger, whatever file they are in."""
+
+import fcntl
+import json
+from pathlib import Path
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.durable import sync, write_atomically
+from artifacts.ledger.compaction import nobody_compacts
+from artifacts.ledger.journal import write_part
+from artifacts.ledger.ledger import SWAP_LOCK, Ledger, scan_parts
+from artifacts.ledger.repair import SET_ASIDE
+from artifacts.ownership import locked
+
+
+def remove(ledger: Ledger, keys: pl.Series) -> int:
+    """Removes keys from sealed parts, records of questions and requests of batches; returns how
+    many rows went. Files that were set aside as damaged are deleted where there is a key.
+
+    Journals must be sealed (`Ledger.recover`), and nobody may be asking these keys.
+    """
+    if keys.is_empty():
+        return 0
+    wanted = keys.unique().to_frame(col.KEY)
+    gone = 0
+    with nobody_compacts(ledger), locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
+        for path in ledger.parts():
+            rows = scan_parts([path]).collect()
+            gone += _replaced(path, rows, wanted, is_part=True)
+        for path in sorted(ledger.folder.glob("questions-*.parquet")):
+            gone += _replaced(path, pl.read_parquet(path, glob=False), wanted, is_part=False)
+    for path in sorted(ledger.folder.glob("batches/*/requests.jsonl")):
+        gone += _without_lines(path, set(keys))
+    for path in ledger.folder.glob(f"{SET_ASIDE}/*"):
+        path.unlink()
+    return gone
+
+
+def _replaced(path: Path, rows: pl.DataFrame, wanted: pl.DataFrame, *, is_part: bool) -> int:
+    kept = rows.join(wanted, on=col.KEY, how="anti", maintain_order="left")
+    if kept.height == rows.height:
+        return 0
+    if kept.is_empty():
+        path.unlink()
+    else:
+        partial = path.with_suffix(".removing")
+        if is_part:
+            write_part(kept, partial)
+        else:
+            kept.write_parquet(partial)
+            sync(partial)
+        partial.replace(path)
+    sync(path.parent)
+    return rows.height - kept.height
+
+
+def _without_lines(path: Path, keys: set[str]) -> int:
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line).get("custom_id") not in keys]
+    if len(kept) < len(lines):
+        write_atomically(path, b"".join(kept))
+    return len(lines) - len(kept)

@@ -1,0 +1,1 @@
+"""Removes people from a store: artifacts, ledger, copies of dumps."""

@@ -1,0 +1,145 @@
+"""The questions of a ledger that were asked about some people and about nobody else.
+
+A question holds titles that a person chose, or what the model wrote about them, and no id. Its
+prompt is rendered again from the artifacts, as the profiler did. One that equals a prompt about
+somebody who stays is theirs as well, and stays.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.user_profiles import INTEREST, INTERESTS_FILE, PROFILE, PROFILES_FILE
+from artifacts.ledger.answers import MODEL, Role
+from artifacts.ledger.claims import PARAMETERS, PROMPT, questions
+from artifacts.ledger.ledger import Ledger
+from artifacts.manifest import ArtifactRef, Kind
+from artifacts.store import Store
+from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
+from tasks.forgetting.artifact_rewriting import People
+from tasks.profile import titles_by_interest
+
+_SEPARATOR = "\x1f"
+
+Texts = tuple[str, ...]
+Template = Callable[[Sequence[str], Language], ChatPrompt]
+
+
+class _Lists:
+    """Lists of texts about who goes, without those that equal one about who stays."""
+
+    def __init__(self) -> None:
+        self._gone: set[Texts] = set()
+        self._staying: set[Texts] = set()
+
+    @property
+    def own(self) -> set[Texts]:
+        return self._gone - self._staying
+
+    def add(self, rows: pl.DataFrame, column: str, people: People) -> None:
+        """Takes a table with ``user_index`` and a column of lists of texts."""
+        is_staying = pl.Series(people.stays[rows[col.USER_INDEX].to_numpy()])
+        self.add_gone(rows.filter(~is_staying)[column].to_list())
+        # As one text each: of everybody's lists only those are taken into memory that are needed.
+        joined = pl.col(column).list.join(_SEPARATOR)
+        wanted = [_SEPARATOR.join(texts) for texts in self._gone]
+        same = rows.filter(is_staying).filter(joined.is_in(wanted))[column]
+        self._staying.update(map(tuple, same.to_list()))
+
+    def add_gone(self, lists: Iterable[Sequence[str]]) -> None:
+        self._gone.update(map(tuple, lists))
+
+
+def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl.Series]:
+    """Returns the ledger's keys of questions about who goes, by role."""
+    chat, embedding = Ledger(store.local, Role.CHAT), Ledger(store.local, Role.EMBEDDING)
+    asked, embedded = _asked(chat), _asked(embedding)
+    titles, interests, profiles = _Lists(), _Lists(), _Lists()
+    histories: list[list[list[str]]] = []
+    for dataset, told in people.items():
+        for clusters in _clusters_of(store, dataset):
+            rows = titles_by_interest(told.data, read_clusters(store, clusters))
+            titles.add(rows, "titles", told)
+            gone = rows.filter(~pl.Series(told.stays[rows[col.USER_INDEX].to_numpy()]))
+            by_user = gone.group_by(col.USER_INDEX, maintain_order=True).agg("titles")
+            histories += by_user["titles"].to_list()
+        for manifest in _profiles_of(store, dataset):
+            folder = store.path(manifest)
+            rows = pl.read_parquet(folder / INTERESTS_FILE, glob=False)
+            by_user = rows.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
+            interests.add(by_user, INTEREST, told)
+            rows = pl.read_parquet(folder / PROFILES_FILE, glob=False)
+            profiles.add(rows.with_columns(pl.concat_list(PROFILE)), PROFILE, told)
+    # What was answered to a run that ended before it wrote an artifact is in the ledger alone.
+    interests.add_gone(_answered(chat, asked, histories))
+    analyses = _keys(asked, analyze_prompt, titles.own)
+    summaries = _keys(asked, summarize_prompt, interests.own)
+    answered = chat.answers(summaries)["text"].drop_nulls()
+    profiles.add_gone((text,) for text in answered)
+    texts = [text for (text,) in profiles.own]
+    vectors = embedded.filter(pl.col(PROMPT).is_in(texts))[col.KEY]
+    return {Role.CHAT: pl.concat([analyses, summaries]), Role.EMBEDDING: vectors}
+
+
+def _asked(ledger: Ledger) -> pl.DataFrame:
+    return questions(ledger).select(col.KEY, MODEL, PARAMETERS, PROMPT).unique(col.KEY).collect()
+
+
+def _clusters_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
+    """Returns the clusterings that the users of a dataset may have been profiled by."""
+    embeddings = [
+        manifest.ref
+        for manifest in store.artifacts(Kind.ITEM_EMBEDDINGS)
+        if dataset in manifest.parents.values()
+    ]
+    return [
+        manifest.ref
+        for manifest in store.artifacts(Kind.CLUSTERS)
+        if any(parent in embeddings for parent in manifest.parents.values())
+    ]
+
+
+def _profiles_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
+    return [
+        manifest.ref
+        for manifest in store.artifacts(Kind.USER_PROFILES)
+        if manifest.parents.get("dataset") == dataset
+    ]
+
+
+def _answered(
+    ledger: Ledger, asked: pl.DataFrame, histories: list[list[list[str]]]
+) -> Iterator[Texts]:
+    """Yields what each model answered to the titles of each person, an interest after another."""
+    prompts = {
+        (tuple(titles), language): _document(analyze_prompt(titles, language))
+        for history in histories
+        for titles in history
+        for language in Language
+    }
+    found = asked.filter(pl.col(PROMPT).is_in(list(prompts.values())))
+    answers = dict(ledger.answers(found[col.KEY]).select(col.KEY, "text").iter_rows())
+    for _, same in found.group_by(MODEL, PARAMETERS):
+        text_of = {
+            prompt: answers.get(key) for key, prompt in same.select(col.KEY, PROMPT).iter_rows()
+        }
+        for history in histories:
+            for language in Language:
+                told = [text_of.get(prompts[tuple(titles), language]) for titles in history]
+                if any(told):
+                    yield tuple(text for text in told if text)
+
+
+def _keys(asked: pl.DataFrame, template: Template, lists: set[Texts]) -> pl.Series:
+    rendered = [
+        _document(template(texts, language)) for texts in sorted(lists) for language in Language
+    ]
+    return asked.filter(pl.col(PROMPT).is_in(rendered))[col.KEY]
+
+
+def _document(prompt: ChatPrompt) -> str:
+    """A question as the ledger keeps it."""
+    return json.dumps(prompt.model_dump(), ensure_ascii=False)

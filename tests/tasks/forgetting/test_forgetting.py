@@ -1,0 +1,290 @@
+"""A forgotten person is in no file of a store, and everybody else is served and paid for as before.
+
+Real runs of the command line with the stand-in for a language model.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.forgotten import FORGOTTEN_RULE, forgettings
+from artifacts.kinds.clusters import read_clusters
+from artifacts.kinds.dataset import ACCOUNTS, Dataset, read_dataset
+from artifacts.kinds.results import RECOMMENDATIONS
+from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.leases import in_use
+from artifacts.ledger.answers import Role
+from artifacts.ledger.claims import questions
+from artifacts.ledger.ledger import Ledger
+from artifacts.manifest import Kind, identity
+from artifacts.ownership import locked
+from artifacts.store import Store
+from prompts.render import Language, analyze_prompt
+from tasks.demo.demo_dump import write_demo_dump
+from tasks.forgetting.forget import StoreInUseError, forget
+from tasks.profile import titles_by_interest
+from tasks.promoting.releases import require_sound
+from tasks.serving.recommender import Recommender, UnknownUserError
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[3]
+GONE = "person-who-leaves"
+USERS = 40
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """A store after two runs and a forgetting, and what was in it before."""
+
+    folder: Path
+    titles: list[list[str]]
+    texts: set[str]
+    data: Dataset
+    recommended: pl.DataFrame
+    said: str
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+
+def command(folder: Path, *arguments: str, status: int = 0) -> str:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.entry", *arguments, "--store", "store"],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(folder / "prefect")},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def refresh(folder: Path, interactions: str = "dump/interactions.parquet") -> str:
+    dump = ("--interactions", interactions, "--items", "dump/items.parquet")
+    return command(folder, "refresh", *dump, "--clusters", "4", "--provider", "dummy")
+
+
+def renamed(table: Path, old: str, new: str) -> None:
+    rows = pl.read_parquet(table)
+    rows.with_columns(pl.col("user_id").replace({old: new})).write_parquet(table)
+
+
+@pytest.fixture(scope="module")
+def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
+    folder = tmp_path_factory.mktemp("forgetting")
+    write_demo_dump(folder / "dump", seed=3, users=USERS, items=60)
+    events = folder / "dump" / "interactions.parquet"
+    longest = pl.read_parquet(events)["user_id"].value_counts(sort=True)["user_id"][0]
+    renamed(events, longest, GONE)
+    refresh(folder)
+    command(folder, "retrain", "--preset", "single", "--epochs", "1", "--seed", "1")
+    store = Store(folder / "store")
+    refreshed = store.pointed(REFRESHED)
+    assert refreshed is not None
+    parts = parts_of(store, refreshed)
+    data = read_dataset(store, parts["dataset"])
+    index = data.users.filter(user_id=GONE)["user_index"][0]
+    rows = titles_by_interest(data, read_clusters(store, parts["clusters"]))
+    own = rows.filter(user_index=index)["titles"].to_list()
+    others = rows.filter(pl.col("user_index") != index)["titles"].to_list()
+    profiles = read_user_profiles(store, parts["profiles"])
+    theirs = set(profiles.interests.filter(user_index=index)["interest"])
+    theirs |= set(profiles.profiles.filter(user_id=GONE)["profile"])
+    elsewhere = set(profiles.interests.filter(pl.col("user_index") != index)["interest"])
+    elsewhere |= set(profiles.profiles.filter(pl.col("user_id") != GONE)["profile"])
+    served = Recommender.load(store)
+    copies = store.workspace("dumps") / "copy"
+    copies.mkdir()
+    (copies / "interactions.csv").write_text(f"{GONE},x")
+    (store.workspace("logs") / "run.log").write_text(f"user {GONE!r} has many events\nfine\n")
+    (folder / "ids.txt").write_text(f"{GONE}\n")
+    recommended = served.recommend_users([u for u in served.user_ids if u != GONE], k=5)
+    said = command(folder, "forget", "--ids", "ids.txt", "nobody-of-that-name")
+    assert served.is_latest(store) is False
+    (folder / "ids.txt").unlink()
+    (folder / "dump" / "interactions.parquet").rename(folder.parent / f"{folder.name}.parquet")
+    return Forgotten(
+        folder,
+        [titles for titles in own if titles not in others],
+        theirs - elsewhere,
+        data,
+        recommended,
+        said,
+    )
+
+
+def texts_of(path: Path) -> str:
+    """All that a file says, also where Parquet or Arrow has compressed it."""
+    content = path.read_bytes()
+    told = content.decode("utf-8", "replace")
+    if content[:4] == b"PAR1":
+        told += json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False)
+    return told
+
+
+def files_with(folder: Path, *texts: str) -> list[str]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(found) > 40
+    return [
+        str(path.relative_to(folder))
+        for path in found
+        if any(text in told for told in (texts_of(path) + path.name,) for text in texts)
+    ]
+
+
+def test_the_id_is_in_no_file_of_store_logs_and_prefect(forgotten: Forgotten) -> None:
+    assert files_with(forgotten.folder, GONE) == []
+    other = forgotten.recommended["user_id"][0]
+    assert len(files_with(forgotten.store.local, other)) > 3  # The search finds who stays.
+
+
+def test_prompts_and_answers_about_the_person_are_gone(forgotten: Forgotten) -> None:
+    assert forgotten.titles
+    prompts = {
+        json.dumps(analyze_prompt(titles, language).model_dump(), ensure_ascii=False)
+        for titles in forgotten.titles
+        for language in Language
+    }
+    ledger = Ledger(forgotten.store.local, Role.CHAT)
+    asked = questions(ledger).collect()
+    assert asked.height > USERS
+    assert asked.filter(pl.col("prompt").is_in(list(prompts))).is_empty()
+    listed = ["\n".join(f"- {title}" for title in titles) for titles in forgotten.titles]
+    assert not any(
+        text in "".join(m["content"] for m in json.loads(prompt)["messages"])
+        for prompt in asked["prompt"]
+        for text in listed
+        if text.count("\n") > 1
+    )
+    assert files_with(forgotten.store.local, *forgotten.texts) == []
+
+
+def test_what_was_removed_and_what_was_not_is_told_and_logged_without_an_id(
+    forgotten: Forgotten,
+) -> None:
+    assert "1 of 2 were in a dataset" in forgotten.said
+    for what in ("dataset", "user profiles", "recommendations", "report", "ledger rows (chat)"):
+        assert what in forgotten.said
+    assert "the weights of models" in forgotten.said
+    (entry,) = forgettings(forgotten.store)
+    assert (entry.people, entry.removed["dataset"]) == (2, 1)
+    assert (forgotten.store.local / "work/logs/run.log").read_text() == "fine\n"
+
+
+def test_every_artifact_is_sound_and_the_release_is_served_without_the_person(
+    forgotten: Forgotten,
+) -> None:
+    store = forgotten.store
+    for kind in Kind:
+        for manifest in store.artifacts(kind):
+            store.verify(manifest.ref)
+    served = Recommender.load(store)
+    require_sound(store, served.facts.ref)
+    with pytest.raises(UnknownUserError):
+        served.recommend_users([GONE])
+    assert len(served.user_ids) == forgotten.data.users.height - 1
+    assert served.recommend_users(k=5).equals(forgotten.recommended)
+
+
+def test_the_others_keep_events_profiles_vectors_and_lists(forgotten: Forgotten) -> None:
+    store, old = forgotten.store, forgotten.data
+    refreshed = store.pointed(REFRESHED)
+    assert refreshed is not None
+    parts = parts_of(store, refreshed)
+    new = read_dataset(store, parts["dataset"])
+    was = _histories(old)
+    del was[GONE]
+    assert _histories(new) == was
+    profiles = read_user_profiles(store, parts["profiles"])
+    named = new.users.select("user_index", "user_id")
+    told = profiles.profiles.join(named, on=["user_index", "user_id"], how="semi")
+    assert told.height == profiles.profiles.height > USERS // 2
+    assert len(profiles.vectors) == new.users.height
+    assert profiles.has_profile.sum() == told.height
+    (lists,) = store.artifacts(Kind.RECOMMENDATIONS)
+    table = pl.read_parquet(store.path(lists.ref) / RECOMMENDATIONS)
+    assert table["user_id"].n_unique() == new.users.height
+
+
+def _histories(data: Dataset) -> dict[str, list[tuple[int, int, int]]]:
+    ids = data.users["user_id"].to_list()
+    return {
+        user: list(
+            zip(
+                data.item_indices[data.offsets[n] : data.offsets[n + 1]].tolist(),
+                data.timestamps[data.offsets[n] : data.offsets[n + 1]].tolist(),
+                data.splits[data.offsets[n] : data.offsets[n + 1]].tolist(),
+                strict=True,
+            )
+        )
+        for n, user in enumerate(ids)
+    }
+
+
+def test_the_next_dump_does_not_bring_the_person_back_and_nobody_is_paid_for_twice(
+    forgotten: Forgotten,
+) -> None:
+    folder, store = forgotten.folder, forgotten.store
+    dump = folder.parent / f"{folder.name}.parquet"
+    rows = pl.read_parquet(dump)
+    events = rows.filter(user_id=GONE).height
+    one = rows.filter(pl.col("user_id") != GONE).head(1)
+    later = one.with_columns(pl.col("timestamp") + 1)
+    pl.concat([rows, later]).write_parquet(folder / "again.parquet")
+    ledger = Ledger(store.local, Role.CHAT)
+    before = questions(ledger).collect()["key"].n_unique()
+    refresh(folder, "again.parquet")
+    (folder / "again.parquet").unlink()
+    newest = store.artifacts(Kind.DATASET)[-1]
+    assert GONE not in read_dataset(store, newest.ref).users["user_id"].to_list()
+    accounts = pl.read_parquet(store.path(newest.ref) / ACCOUNTS)
+    assert accounts.filter(rule=FORGOTTEN_RULE)["gone"].sum() == events
+    asked = questions(ledger).collect()["key"].n_unique() - before
+    assert asked <= 4  # One person has one more event: at most their own prompts are new.
+    assert files_with(folder, GONE) == []
+
+
+def test_a_store_that_is_being_written_to_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    place = store.local / Kind.MODEL
+    place.mkdir(parents=True)
+    with (
+        locked(place / ".abc.1234.tmp.lock"),
+        pytest.raises(StoreInUseError, match="wait until it has ended"),
+    ):
+        forget(store, ["ada"])
+    with in_use(store.local), pytest.raises(StoreInUseError, match=r"1 run\(s\) use"):
+        forget(store, ["ada"])
+    assert forget(store, ["ada"]).counts == {"copies and half-made things": 1}
+
+
+def test_a_kill_between_the_two_names_of_an_artifact_is_put_right(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    made = identity(Kind.MODEL, {"seed": 1}, {})
+    with store.create(made) as draft:
+        (draft.path / "x").write_text("old")
+    with store.rewrite(made.ref) as draft:
+        (draft.path / "x").write_text("new")
+    place = store.path(made.ref)
+    place.rename(place.with_name(f".rewritten-{place.name}"))
+    assert store.find(made) is None
+    store.finish_rewrites()
+    assert (store.path(made.ref) / "x").read_text() == "new"
+    store.verify(made.ref)
