@@ -1,7 +1,11 @@
 """Stage 8, model to recommendations: the best items of every domain for every user."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
@@ -13,13 +17,18 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.checkpoint import load_model
+from model.data.sequences import IntArray, Sequences
 from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.top_k import Recommendations, recommend_domains
 from model.scoring.top_k import recommend as best_items
 from model.training.processes import alone
 from tasks.frame.model_inputs import sequences_of
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
 from tasks.promoting.quality_guards import recommendation_counts
+
+BLOCK_USERS = 8192
+"""Users whose recommendations are in memory at a time."""
 
 
 class RecommendationConfig(Strict):
@@ -49,27 +58,52 @@ def recommend(
     def make(draft: Draft) -> None:
         data = read_dataset(store, dataset)
         fitted, _ = load_model(store.path(model), alone(device).device)
-        table = recommendations(data, ModelScorer(fitted), config)
-        table.write_parquet(draft.path / RECOMMENDATIONS)
+        path = draft.path / RECOMMENDATIONS
+        _write(path, _blocks(data, ModelScorer(fitted), config))
         draft.notes.extend(store.manifest(model).notes)
-        draft.counts.update(recommendation_counts(data, table))
+        listed = pl.read_parquet(path, columns=[col.USER_ID, col.DOMAIN, col.ITEM_ID], glob=False)
+        draft.counts.update(recommendation_counts(data, listed))
 
     return run_stage(store, "recommend", wanted, make)
 
 
 def recommendations(data: Dataset, scorer: Scorer, config: RecommendationConfig) -> pl.DataFrame:
     """Returns the table of recommendations of all users, by user and domain, best first."""
+    return pl.concat(_blocks(data, scorer, config))
+
+
+def _write(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
+    """Writes block after block: only one is in memory."""
+    oldest = pl.CompatLevel.oldest()
+    schema = RECOMMENDATION_SCHEMA.to_frame().to_arrow(compat_level=oldest).schema
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for block in blocks:
+            writer.write_table(block.to_arrow(compat_level=oldest))
+
+
+def _blocks(data: Dataset, scorer: Scorer, config: RecommendationConfig) -> Iterator[pl.DataFrame]:
+    """Gives the table in blocks of users, who are in the order of their ids."""
     sequences = sequences_of(data)
-    users = np.flatnonzero(np.diff(data.offsets) > 0)
-    parts = []
-    with progress("recommend", len(data.domains)) as bar:
-        for number, domain in enumerate(data.domains):
-            best = best_items(
-                scorer, sequences, users, number, config.per_domain, config.exclude_seen
-            )
-            parts.append(_named(data, users, best.items, best.scores))
-            bar.advance(1, domain)
-    return pl.concat(parts).sort(col.USER_ID, col.DOMAIN, col.RANK)
+    users = data.users.sort(col.USER_ID)[col.USER_INDEX].to_numpy().astype(np.int64)
+    users = users[np.diff(data.offsets)[users] > 0]
+    yield _named(data, users[:0], np.zeros((0, 1), np.int64), np.zeros((0, 1)))
+    with progress("recommend", len(users)) as bar:
+        for begin in range(0, len(users), BLOCK_USERS):
+            block = users[begin : begin + BLOCK_USERS]
+            best = _best_items(scorer, sequences, block, config)
+            parts = [_named(data, block, found.items, found.scores) for found in best]
+            yield pl.concat(parts).sort(col.USER_ID, col.DOMAIN, col.RANK)
+            bar.advance(len(block))
+
+
+def _best_items(
+    scorer: Scorer, sequences: Sequences, users: IntArray, config: RecommendationConfig
+) -> list[Recommendations]:
+    """Returns the best items of each domain; a model reads a history once for all of them."""
+    domains, wish = range(sequences.domain_count), (config.per_domain, config.exclude_seen)
+    if isinstance(scorer, ModelScorer):
+        return list(recommend_domains(scorer, sequences, users, domains, *wish).values())
+    return [best_items(scorer, sequences, users, domain, *wish) for domain in domains]
 
 
 def _named(data: Dataset, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:

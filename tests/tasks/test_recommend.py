@@ -6,11 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+import tasks.recommend
+from artifacts.bundles import parts_of
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.results import RECOMMENDATION_SCHEMA
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS, read_table
 from artifacts.store import Store
+from model.checkpoint import load_model
 from model.data.sequences import Prefixes
-from tasks.recommend import RecommendationConfig, recommendations
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.top_k import recommend as best_items
+from tasks.frame.model_inputs import sequences_of
+from tasks.recommend import RecommendationConfig, recommend, recommendations
+from tests.tasks.serving.small_release import small_release
 from tests.tasks.small_shop import TITLES, SmallShop
 
 
@@ -88,3 +95,33 @@ def test_a_list_longer_than_what_is_left_ends_early_without_gaps(data: Dataset) 
         domains = data.items["domain"]
         seen = sum(domains[item - 1] == domain for item in seen_by(data, index))
         assert rows["rank"].to_list() == list(range(1, sizes[domain] - seen + 1))
+
+
+@pytest.mark.parametrize("users", [1, 3, 8192])
+def test_the_stage_writes_the_best_of_a_model_however_many_users_a_block_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    monkeypatch.setattr(tasks.recommend, "BLOCK_USERS", users)
+    parts = parts_of(store, small_release(store))
+    data = read_dataset(store, parts["dataset"])
+    fitted, _ = load_model(store.path(parts["model"]))
+    config = RecommendationConfig(per_domain=3)
+    made = recommend.fn(parts["dataset"], parts["model"], config, store.root)
+    table = read_table(store, made.ref, RECOMMENDATIONS)
+    assert table.schema == RECOMMENDATION_SCHEMA
+    assert table["user_id"].is_sorted()
+
+    sequences, scorer = sequences_of(data), ModelScorer(fitted)
+    lists = {
+        (user, domain): best_items(scorer, sequences, np.array([index]), number, 3)
+        for index, user in data.users.select("user_index", "user_id").iter_rows()
+        for number, domain in enumerate(data.domains)
+    }
+    assert table.select("user_id", "domain").unique().height == len(lists)
+    for (user, domain), rows in table.group_by("user_id", "domain"):
+        best = lists[str(user), str(domain)]
+        ids = [data.items["item_id"][item - 1] for item in best.items[0].tolist() if item]
+        assert rows["item_id"].to_list() == ids
+        np.testing.assert_allclose(rows["score"], best.scores[0, : len(ids)], atol=1e-5)
+    assert made.counts["rows"] == table.height
+    assert made.counts["users"] == data.users.height
