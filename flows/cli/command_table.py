@@ -22,6 +22,13 @@ COMMANDS = {
         "Write the dump of two made-up shops, as a shop would export it.",
         DATA,
     ),
+    "check": Listed(
+        "flows.cli.commands.check_command",
+        "check",
+        "EXAMPLES",
+        "Say what the files of a dump hold and whether a model can be made from them.",
+        DATA,
+    ),
     "worth": Listed(
         "flows.cli.commands.worth_command",
         "worth",

@@ -74,10 +74,15 @@ def dump_config(
         files = {
             "interactions": absolute(tuple(interactions)),
             "items": absolute(tuple(items)) if items else None,
-            "columns": dict(_renaming(text) for text in column or ()),
+            "columns": renaming(column),
         }
     made = {name: choice for name, choice in choices.items() if choice is not None}
     return DumpConfig.model_validate({**files, **made})
+
+
+def renaming(column: list[str] | None) -> dict[str, str]:
+    """Returns their columns to ours; raises typer.BadParameter for what is no such pair."""
+    return dict(_renaming(text) for text in column or ())
 
 
 def require_headers(dump: DumpConfig) -> None:

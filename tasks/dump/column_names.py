@@ -77,7 +77,9 @@ def named_columns(
     for name in wanted:
         if name not in chosen.values():
             alike = [
-                theirs for theirs in ours if theirs not in chosen and _plain(theirs) == _plain(name)
+                theirs
+                for theirs in ours
+                if theirs not in chosen and plain_name(theirs) == plain_name(name)
             ]
             if len(alike) == 1:
                 guessed[alike[0]] = name
@@ -109,7 +111,8 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Returns a name without what does not tell names apart: capitals, blanks, hyphens."""
     return re.sub(r"[\W_]", "", name).casefold()
 
 

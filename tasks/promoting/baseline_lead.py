@@ -11,7 +11,6 @@ from artifacts import columns as col
 from artifacts.kinds.results import FULL, OUR_MODEL
 from artifacts.strict import Strict
 from model.scoring.bootstrap import paired_bootstrap
-from model.scoring.ranking import Ranks, expected_gains
 
 FEWEST = 100
 """Events with fewer than this tell nothing on which a release should depend."""
@@ -99,6 +98,8 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
 
 def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
     """NDCG@10 of each event, expected over the order of ties."""
+    from model.scoring.ranking import Ranks, expected_gains  # PyTorch: who shows a lead needs none.
+
     users, greater, equal, candidates = (
         rows[name].cast(pl.Int64).to_numpy()
         for name in (col.USER_INDEX, "greater", "equal", "candidates")

@@ -20,6 +20,9 @@ def without_reasoning(text: str) -> str:
     """
     if _ANY_MARK.search(text) is None:
         return text.strip()
+    text = _DETAILS.sub("", text)
+    if _OPEN_DETAILS.search(text):
+        raise UnfinishedReasoningError
     if _CHANNEL in text:
         text = _final_channel(text)
     elif (found := _BARE_CHANNELS.match(text)) or (found := _GRANITE.match(text)):
@@ -38,6 +41,10 @@ _CLOSING = (
     rf"<\s*/\s*(?:\w+:)?(?:{_NAMES})\s*>|\[/(?:think|thinking|reasoning)\]|◁/think▷|"
     r"<\|(?:end_of_thought|end_of_reasoning|end_thinking|/think|/thinking)\|>"
 )
+_OPEN_DETAILS = re.compile(r"<details\s[^<>]*\breasoning\b[^<>]*>", re.IGNORECASE)
+_DETAILS = re.compile(
+    r"<details\s[^<>]*\breasoning\b[^<>]*>.*?</details>", re.IGNORECASE | re.DOTALL
+)
 _CHANNEL = "<|channel|>"
 _TAG = re.compile(rf"(?P<opens>{_OPENING})|{_CLOSING}", re.IGNORECASE)
 _MESSAGE = re.compile(
@@ -54,9 +61,11 @@ _GRANITE = re.compile(
     r"(?:Here(?:'s| is) my response:(?P<final>.*))?\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_SPECIAL = re.compile(r"<\|[a-z_]+\|>|</?answer>|</s>|<(?:think|thinking)\s*/>", re.IGNORECASE)
+_SPECIAL = re.compile(
+    r"<\|[a-z_]+\|>|</?(?:answer|final)>|</s>|<(?:think|thinking)\s*/>", re.IGNORECASE
+)
 _ANY_MARK = re.compile(
-    rf"{_OPENING}|{_CLOSING}|<\|[a-z_]+\|>|</?answer>|</s>|<think|\A\s*analysis[A-Z\"']"
+    rf"{_OPENING}|{_CLOSING}|<\|[a-z_]+\|>|</?(?:answer|final)>|</s>|<think|<details\s|\A\s*analysis[A-Z\"']"
     r"|\A\s*Here(?:'s| is) my thought process:",
     re.IGNORECASE,
 )

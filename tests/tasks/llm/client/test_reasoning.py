@@ -29,6 +29,8 @@ TEXT = "The person likes oats."
         f"<|begin_of_thought|>a<|end_of_thought|><|begin_of_solution|>{TEXT}<|end_of_solution|>",
         f"<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>{TEXT}<|END_RESPONSE|>",
         f"<think>a</think><answer>{TEXT}</answer>",
+        f"<final>{TEXT}</final>",
+        f'<details type="reasoning" done="true"><summary>Thought</summary>a</details>\n{TEXT}',
         f"{TEXT}<|im_end|>",
         f"<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>{TEXT}"
         "<|return|>",
@@ -57,6 +59,7 @@ def test_the_text_after_the_reasoning_is_the_answer(said: str) -> None:
         "<reasoning>a",
         "<|channel|>analysis<|message|>We need",
         "<|start|>assistant<|channel|>commentary<|message|>We need",
+        '<details type="reasoning"><summary>Thought</summary>We need',
         "analysisWe need to describe the person",
         "Here is my thought process: the titles are",
     ],

@@ -1,0 +1,61 @@
+"""What a dump holds, as tables for the terminal."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+from rich.table import Table
+
+from artifacts import columns as col
+from artifacts.kinds.dataset import ACCOUNTS, Dataset
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+
+
+def file_table(store: Store, dataset: ArtifactRef) -> Table:
+    """Returns one row a file: its rows, those kept, and why the others are gone."""
+    accounts = pl.read_parquet(store.path(dataset) / ACCOUNTS)
+    table = Table("file", "holds", title="Rows", title_justify="left")
+    for name in ("rows", "kept"):
+        table.add_column(name, justify="right")
+    table.add_column("gone")
+    for (file, holds), part in accounts.group_by("file", "holds", maintain_order=True):
+        gone = [
+            f"{rule} ({rows:,})"
+            for rule, rows in part.select("rule", "gone").iter_rows()
+            if rule and rows
+        ]
+        rows, kept = (f"{part[name][0]:,}" for name in ("rows", "kept"))
+        table.add_row(str(file), str(holds), rows, kept, ", ".join(gone) or "–")
+    return table
+
+
+def domain_table(data: Dataset) -> Table:
+    """Returns one row a domain: users, items, events, and the first and last day."""
+    title = (
+        f"{data.users.height:,} users, "
+        f"{int((data.in_domain().sum(axis=1) > 1).sum()):,} of them in several domains"
+    )
+    table = Table("domain", title=title, title_justify="left")
+    for name in ("users", "items", "without text", "events"):
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    table.add_column("to")
+    active, events = data.in_domain(), data.domain_of_event
+    bare = data.items.filter(pl.all_horizontal(pl.col(col.TITLE, col.BRAND).is_null()))
+    for number, name in enumerate(data.domains):
+        times = data.timestamps[events == number]
+        days = [_day(int(times.min())), _day(int(times.max()))] if len(times) else ["–", "–"]
+        table.add_row(
+            name,
+            f"{int(active[:, number].sum()):,}",
+            f"{int(np.diff(data.domain_starts)[number]):,}",
+            f"{bare.filter(pl.col(col.DOMAIN) == name).height:,}",
+            f"{len(times):,}",
+            *days,
+        )
+    return table
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
