@@ -5,7 +5,7 @@ Prefect's own process worker takes command, environment, working directory and e
 variables, work pool and deployment, and runs a deployment's pull steps, in its own process, too,
 for a run's hooks. Whoever may write to the API could so run commands as the operator.
 
-Started as ``python -P -m flows.server.machine_worker POOL NAME``.
+Started as ``python -P -m flows.server.machine_worker POOL NAME [QUEUE …]``.
 """
 
 import asyncio
@@ -167,6 +167,9 @@ def worker_command(pool: str, name: str) -> list[str]:
 if __name__ == "__main__":
     asyncio.run(
         MachineWorker(
-            work_pool_name=sys.argv[1], name=sys.argv[2], create_pool_if_not_found=False
+            work_pool_name=sys.argv[1],
+            name=sys.argv[2],
+            work_queues=sys.argv[3:] or None,
+            create_pool_if_not_found=False,
         ).start()
     )
