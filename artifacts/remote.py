@@ -7,6 +7,7 @@ gets one's weights and the other's settings. Every fetched file is held against 
 
 import uuid
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -29,7 +30,7 @@ class RemoteStore:
         """Returns an object's content, None where there is none."""
         self._files.invalidate_cache()
         try:
-            return bytes(self._files.cat_file(self._path(*parts)))
+            return cast(bytes, self._files.cat_file(self._path(*parts)))
         except FileNotFoundError:
             return None
 
