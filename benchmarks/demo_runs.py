@@ -1,0 +1,107 @@
+"""Runs of the command line on a made-up shop with the dummy endpoint, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.settings import PREFECT_API_AUTH_STRING
+
+from artifacts.manifest import Kind
+from artifacts.store import Store
+from flows.server.api import prefect_api
+from tasks.demo.demo_dump import write_demo_dump
+
+ROOT = Path(__file__).parents[1]
+QUICK = ("--provider", "dummy", "--epochs", "2", "--clusters", "4")
+
+STAGES = {
+    "ingest": "ingest: working",
+    "embed": "ingest: done in",
+    "cluster": "cluster items: working",
+    "profile": "cluster items: done in",
+    "name clusters": "profile users: done in",
+    "project": "project items: working",
+    "train": "train: working",
+    "evaluate": "evaluate: working",
+    "recommend": "recommend: working",
+    "report": "report: working",
+}
+"""What a run logs when a stage begins, by the stage."""
+
+TOLD_OF_TIMES = frozenset({Kind.REPORT, Kind.RELEASE, Kind.REFRESH})
+"""A report tells of seconds; bundles name it."""
+
+
+@dataclass(frozen=True)
+class DemoRuns:
+    """A folder with a dump, a store and a log; ``variables`` are the environment of its runs."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "run.log"
+
+    def write_dump(self, seed: int, users: int = 60, items: int = 80) -> None:
+        """Replaces the dump."""
+        write_demo_dump(self.folder, seed=seed, users=users, items=items)
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Starts ``llm4cdsr run``; what it says goes to the log."""
+        dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
+        with self.log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.cli.entry", "run", *dump, *QUICK, *arguments],
+                cwd=self.folder,
+                env={**self.variables, "LLM4CDSR_STORE": str(self.store.local), **variables},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def finish(self, *arguments: str, **variables: str) -> None:
+        """Runs to the end; raises `RuntimeError` with the log's last lines where it fails."""
+        status = self.start(*arguments, **variables).wait()
+        if status:
+            last = "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-5:])
+            raise RuntimeError(f"a run in {self.folder} ended with {status}:\n{last}")
+
+    def checksums(self) -> dict[str, str]:
+        """Returns the SHA-256 of every file that does not tell of times, by artifact and name."""
+        return {
+            f"{manifest.ref}/{name}": file.sha256
+            for kind in Kind
+            if kind not in TOLD_OF_TIMES
+            for manifest in self.store.artifacts(kind)
+            for name, file in manifest.files.items()
+            if not name.endswith("curve.parquet")  # Seconds an epoch.
+        }
+
+
+@contextmanager
+def demo_machine(folder: Path) -> Iterator[dict[str, str]]:
+    """Gives the environment of runs that share one Prefect server while the block lasts."""
+    with prefect_api(folder / "prefect.log") as url:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
+        }
+        yield {
+            **kept,
+            "PREFECT_API_URL": url,
+            "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value() or "",
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PYTHONPATH": str(ROOT),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "1000",
+            "DO_NOT_TRACK": "1",
+        }
