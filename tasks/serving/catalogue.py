@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.user_error import UserError
@@ -20,6 +21,12 @@ TEXT_COLUMNS = {
     col.DESCRIPTION: pl.String,
 }
 """What may be known of an item beyond its name; the dataset's columns."""
+
+
+LEAST_SHARE = 0.6
+"""Of a word's threes of letters, for a text to be found by it."""
+SHORTEST_MISSPELT = 4
+MOST_THREES = 24
 
 
 class UnknownItemError(LookupError):
@@ -128,16 +135,30 @@ class Catalogue:
         return np.array(known, np.int64), unknown
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
-        """Returns items whose title or id holds every word, the most bought first."""
-        matches = pl.repeat(True, self.items.height, eager=True)
-        for word in words.lower().split():
-            matches = matches & self._searched.str.contains(word, literal=True)
+        """Returns items whose title or id holds every word, the most bought first; behind them
+        those that hold most of the letters of the words in threes, as a misspelt word does."""
+        inside = np.ones(self.items.height, bool)
         if domain is not None:
-            inside = np.zeros(self.items.height, bool)
+            inside[:] = False
             inside[self.domain_rows(self.domain_number(domain))] = True
-            matches = matches & pl.Series(inside)
-        found = np.flatnonzero(matches.to_numpy()) + 1
-        return found[np.argsort(-self.popularity[found], kind="stable")[:limit]]
+        shares = [self._held_share(word) for word in words.lower().split()]
+        share = np.min(shares, axis=0) if shares else np.ones(self.items.height)
+        found = np.flatnonzero(inside & (share >= LEAST_SHARE)) + 1
+        order = np.lexsort((-self.popularity[found], -np.round(share[found - 1], 2)))
+        return found[order[:limit]]
+
+    def _held_share(self, word: str) -> NDArray[np.float64]:
+        """Of an item's text, 1 where it holds the word, else less than 1: the share of the word's
+        threes of letters that it holds, in a text that has enough of them."""
+        whole = self._searched.str.contains(word, literal=True).to_numpy().astype(float)
+        threes = {word[place : place + 3] for place in range(len(word) - 2)}
+        if len(word) < SHORTEST_MISSPELT:
+            return whole
+        held = sum(
+            self._searched.str.contains(three, literal=True).to_numpy().astype(float)
+            for three in sorted(threes)[:MOST_THREES]
+        )
+        return np.where(whole > 0, 1.0, 0.99 * held / min(len(threes), MOST_THREES))
 
     def most_popular(self, domain: int) -> IntArray:
         """Returns the items of a domain, most bought first."""

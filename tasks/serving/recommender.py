@@ -10,6 +10,7 @@ It needs neither Prefect nor a language model, and may be asked from several thr
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -32,6 +33,9 @@ from tasks.serving.served_release import (
     release_ref,
 )
 from tasks.serving.state import ServingState, Wish, serving_state
+
+MOST_EFFECTS = 20
+"""Items of a history, the latest, whose effect is asked for: each is a pass of the model."""
 
 _ROW = "row"
 
@@ -61,6 +65,20 @@ class AddedItems(NamedTuple):
     added: int
     known: int
     without_text: int
+
+
+class HistoryEffects(NamedTuple):
+    """What items of a history, by index and oldest first, do to the score of one item.
+
+    ``effects`` are its score less that without them; ``rank`` is its place among the items of its
+    domain that the history lacks, ``ranks_without`` its places where the score is that without
+    each.
+    """
+
+    items: IntArray
+    effects: NDArray[np.float32]
+    rank: int
+    ranks_without: IntArray
 
 
 class Recommender:
@@ -177,6 +195,41 @@ class Recommender:
         best = pool[np.argsort(-cosines[pool], kind="stable")[:k]]
         ranked = Recommendations(np.zeros(1, np.int64), best[None], cosines[best][None])
         return item_rows(state.catalogue, ranked)
+
+    def effects(self, history: Iterable[ItemName], item: ItemName) -> "HistoryEffects":
+        """Returns what each of the latest items of a history does to the score of an item: the
+        whole model reads the history once more without it. Raises as `recommend`."""
+        state = self.state
+        asked, known = state.catalogue.index(item), state.catalogue.indices(history)
+        places = np.arange(len(known))[-MOST_EFFECTS:]
+        lists = [known, *(np.delete(known, place) for place in places)]
+        sequences = state.sequences(lists)
+        number = int(sequences.domain_of(np.array([asked]))[0])
+        prefix = sequences.prefixes_of_users(np.arange(len(lists)))
+        scores = state.scorer.score(prefix, number).float().cpu().numpy()
+        refuse_unreal(scores)
+        start = int(sequences.domain_starts[number]) + 1
+        own = scores[:, asked - start].copy()
+        met = known[sequences.domain_of(known) == number] - start
+        scores[:, met] = -np.inf  # A list leaves out what the user has met.
+        ranks = (scores > own[:, None]).sum(axis=1) + 1
+        return HistoryEffects(known[places], own[0] - own[1:], int(ranks[0]), ranks[1:])
+
+    def users_of(self, domain: str) -> list[str]:
+        """Returns the known users whose every event is in one domain; raises
+        `UnknownDomainError`."""
+        number = self.catalogue.domain_number(domain)
+        only = self._active[:, number] & (self._active.sum(axis=1) == 1)
+        return [self.user_ids[user] for user in np.flatnonzero(only).tolist()]
+
+    @cached_property
+    def _active(self) -> NDArray[np.bool_]:
+        """Where each user has an event, (users, domains)."""
+        histories = self.state.histories
+        active = np.zeros((len(self.user_ids), len(self.catalogue.domains)), bool)
+        users = np.repeat(np.arange(len(self.user_ids)), np.diff(histories.offsets))
+        active[users, histories.domain_of(histories.items)] = True
+        return active
 
     def history(self, user_id: str) -> list[tuple[str, str]]:
         """Returns ``(domain, item id)`` of a known user's events, oldest first; raises

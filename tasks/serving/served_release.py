@@ -16,6 +16,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.results import REPORT
 from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
@@ -44,12 +45,14 @@ class ReleaseDamagedError(RuntimeError):
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """Where a release comes from. `embedding` are the parameters of its item embeddings."""
+    """Where a release comes from. `embedding` are the parameters of its item embeddings, `report`
+    is its page, where it has one."""
 
     ref: ArtifactRef
     model: ArtifactRef
     created: datetime
     notes: tuple[str, ...]
+    report: Path | None
     embedding: dict[str, JsonValue]
 
 
@@ -113,6 +116,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
             model=parts["model"],
             created=manifest.created,
             notes=tuple(manifest.notes),
+            report=_report(opened, parts),
             embedding=opened.manifest(parts["embeddings"]).parameters,
         ),
         catalogue=Catalogue(data.items, data.domains, data.domain_starts, bought),
@@ -125,6 +129,14 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
         forgettings=times,
     )
+
+
+def _report(store: Store, parts: dict[str, ArtifactRef]) -> Path | None:
+    """A release is served without its report where that is gone."""
+    try:
+        return store.path(parts["report"]) / REPORT if "report" in parts else None
+    except ArtifactError:
+        return None
 
 
 def _sound_parts(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:

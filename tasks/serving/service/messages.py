@@ -45,13 +45,21 @@ class ShownItem(Strict):
     title: str | None
 
 
+class CatalogueItem(ShownItem):
+    """An item with what else is known of it."""
+
+    brand: str | None = None
+    categories: list[str] = Field(default_factory=list)
+    price: float | None = None
+
+
 class ReasonItem(ShownItem):
     """An item of the history; `similarity` is the cosine of the two texts' embeddings."""
 
     similarity: FiniteFloat
 
 
-class RecommendedItem(ShownItem):
+class RecommendedItem(CatalogueItem):
     """Rank 1 is best; scores of one domain can be compared with each other."""
 
     rank: int
@@ -82,6 +90,31 @@ class Scores(Strict):
 
     release: str
     scores: list[FiniteFloat]
+
+
+class EffectAsk(Strict):
+    """An item, and the history whose effect on its place is wanted."""
+
+    history: list[ItemId] = Field(min_length=1)
+    item: ItemId
+
+
+class Effect(ShownItem):
+    """One item of the history: by how much its removal lowers the score of the item that was asked
+    about, and the item's place in its domain then."""
+
+    effect: FiniteFloat
+    rank_without: int
+
+
+class Effects(Strict):
+    """The model's own answer with and without each of the latest items of a history, those first
+    whose removal lowers the score most. ``rank`` is the place among the domain's other items."""
+
+    release: str
+    item: ShownItem
+    rank: int
+    effects: list[Effect]
 
 
 class SimilarItems(Strict):

@@ -1,9 +1,13 @@
 """From a request to an answer: the recommender in use, its limits, and messages about items."""
 
+import math
+from typing import TypedDict
+
 from fastapi import HTTPException
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from artifacts import columns as col
 from model.data.sequences import IntArray
 from tasks.serving.catalogue import ItemName
 from tasks.serving.limits import Limits
@@ -84,6 +88,31 @@ def shown(state: ServingState, item: int) -> ShownItem:
     return ShownItem(domain=key.domain, item_id=key.item_id, title=title)
 
 
+class KnownOfItem(TypedDict):
+    """The fields of a `CatalogueItem`."""
+
+    domain: str
+    item_id: str
+    title: str | None
+    brand: str | None
+    categories: list[str]
+    price: float | None
+
+
+def known_of(state: ServingState, item: int) -> KnownOfItem:
+    """Returns the fields of a `CatalogueItem`."""
+    key, items = state.catalogue.keys[item - 1], state.catalogue.items
+    categories, price = items[col.CATEGORIES][item - 1], items[col.PRICE][item - 1]
+    return {
+        "domain": key.domain,
+        "item_id": key.item_id,
+        "title": state.catalogue.titles[item - 1],
+        "brand": items[col.BRAND][item - 1],
+        "categories": [] if categories is None else [each for each in categories if each],
+        "price": price if price is not None and math.isfinite(price) else None,
+    }
+
+
 def item_name(item: ItemId) -> ItemName:
     """Returns the name that the catalogue understands."""
     return item.item_id if item.domain is None else (item.domain, item.item_id)
@@ -104,12 +133,9 @@ def json_response(message: BaseModel) -> Response:
 def _recommended(
     state: ServingState, history: IntArray, item: int, rank: int, score: float, reasons: int
 ) -> RecommendedItem:
-    key = state.catalogue.keys[item - 1]
     near = state.reasons(history, item, reasons) if reasons and len(history) else []
     return RecommendedItem(
-        domain=key.domain,
-        item_id=key.item_id,
-        title=state.catalogue.titles[item - 1],
+        **known_of(state, item),
         rank=rank,
         score=round(score, 4),
         reasons=[

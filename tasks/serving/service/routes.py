@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, HTTPException, Query
 from fastapi import Path as PathParameter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -17,6 +17,9 @@ from artifacts import columns as col
 from tasks.serving.service.messages import (
     Ask,
     DomainName,
+    Effect,
+    EffectAsk,
+    Effects,
     FoundItems,
     FoundUsers,
     Health,
@@ -28,7 +31,13 @@ from tasks.serving.service.messages import (
     SimilarItems,
     UserCard,
 )
-from tasks.serving.service.request_answers import Service, item_name, json_response, shown
+from tasks.serving.service.request_answers import (
+    Service,
+    item_name,
+    json_response,
+    known_of,
+    shown,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {
@@ -89,6 +98,34 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         release = recommender.facts.ref.fingerprint
         return json_response(Scores(release=release, scores=scores.tolist()))
 
+    @app.post("/effects", response_model=Effects)
+    def effects(ask: EffectAsk) -> Response:
+        """What each of the latest items of a history does to an item's score and place: the model
+        answers once more without it."""
+        recommender = service.recommender
+        state = recommender.state
+        history, _ = service.known(state, ask.history)
+        name = item_name(ask.item)
+        names = [state.catalogue.keys[index - 1] for index in history.tolist()]
+        found = recommender.effects(names, name)
+        told = [
+            Effect(**shown(state, item).model_dump(), effect=effect, rank_without=rank)
+            for item, effect, rank in zip(
+                found.items.tolist(),
+                found.effects.tolist(),
+                found.ranks_without.tolist(),
+                strict=True,
+            )
+        ]
+        return json_response(
+            Effects(
+                release=recommender.facts.ref.fingerprint,
+                item=shown(state, state.catalogue.index(name)),
+                rank=found.rank,
+                effects=sorted(told, key=lambda each: -each.effect),
+            )
+        )
+
     @app.get("/similar", response_model=SimilarItems)
     def similar(
         item_id: Annotated[str, Query(min_length=1, max_length=256)],
@@ -101,9 +138,11 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         name = item_name(ItemId(item_id=item_id, domain=domain))
         found = service.recommender.similar(name, within, k)
         similar_items = [
-            RecommendedItem(domain=d, item_id=i, title=t, rank=r, score=s)
-            for d, r, i, t, s in found.select(
-                col.DOMAIN, col.RANK, col.ITEM_ID, col.TITLE, col.SCORE
+            RecommendedItem(
+                **known_of(state, state.catalogue.index((d, i))), rank=rank, score=score
+            )
+            for d, i, rank, score in found.select(
+                col.DOMAIN, col.ITEM_ID, col.RANK, col.SCORE
             ).iter_rows()
         ]
         return json_response(
@@ -116,15 +155,23 @@ def add_browsing(app: FastAPI, service: Service) -> None:
 
     @app.get("/items", response_model=FoundItems)
     def items(search: str = "", domain: str | None = None, limit: Limit = 20) -> Response:
-        """Items whose title or id holds every word of the search."""
+        """Items whose title or id holds every word of the search, misspelt ones behind them."""
         state = service.recommender.state
         found = state.catalogue.search(search[:200], domain, limit)
         return json_response(FoundItems(items=[shown(state, index) for index in found.tolist()]))
 
     @app.get("/users", response_model=FoundUsers)
-    def users(search: str = "", limit: Limit = 20, any: bool = False) -> Response:
+    def users(
+        search: str = "",
+        limit: Limit = 20,
+        any: bool = False,
+        only: Annotated[
+            DomainName | None, Query(description="Users with events in this domain alone.")
+        ] = None,
+    ) -> Response:
         """Known users whose id holds the search; with `any`, some drawn at random."""
-        ids = service.recommender.user_ids
+        recommender = service.recommender
+        ids = recommender.user_ids if only is None else recommender.users_of(only)
         if any:
             found = random.sample(ids, min(limit, len(ids)))
         else:
@@ -143,6 +190,14 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             profile=recommender.profile(user_id),
         )
         return json_response(card)
+
+    @app.get("/report", include_in_schema=False)
+    def report() -> Response:
+        """The report of the release that is served."""
+        path = service.recommender.facts.report
+        if path is None or not path.is_file():
+            raise HTTPException(404, "the release that is served has no report")
+        return Response(path.read_bytes(), media_type="text/html; charset=utf-8")
 
     for name, kind in PAGE_FILES.items():
         path = "/" if name == "browse.html" else f"/{name}"

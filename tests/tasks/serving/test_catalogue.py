@@ -32,6 +32,25 @@ def test_search_wants_every_word_and_puts_the_most_bought_first(catalogue: Catal
     assert catalogue.search("tea", limit=1).tolist() == [4]
 
 
+def test_search_finds_a_misspelt_word_behind_what_holds_it() -> None:
+    titles = ["Toffee", "Coffee Beans", "A Moka Pot", "The Cofee Shop"]
+    items = pl.DataFrame(
+        {
+            "item_index": pl.Series([1, 2, 3, 4], dtype=pl.UInt32),
+            "domain": ["food"] * 4,
+            "item_id": ["i1", "i2", "i3", "i4"],
+            "title": titles,
+        }
+    )
+    starts, bought = np.array([0, 4]), np.array([0, 9, 5, 9, 1])
+    catalogue = Catalogue(items, ("food",), starts, bought)
+    found = [titles[index - 1] for index in catalogue.search("cofee")]
+    assert found == ["The Cofee Shop", "Coffee Beans"]
+    assert [titles[index - 1] for index in catalogue.search("coffe")][:1] == ["Coffee Beans"]
+    assert catalogue.search("espresso").tolist() == []
+    assert catalogue.search("xyz").tolist() == []  # Short words are taken at their word.
+
+
 def test_search_reads_punctuation_as_it_stands(catalogue: Catalogue) -> None:
     assert catalogue.search("100%").tolist() == [2]
     assert catalogue.search("(green)").tolist() == [4]

@@ -228,11 +228,6 @@ def test_a_browser_shows_a_users_profile_history_and_recommendations(
     assert "User ada: 5 events" in dom
     for title in recommender.recommend_users(["ada"])["title"].drop_nulls():
         assert title in dom
-    shown = client.get("/users/ada/recommendations?reasons=2").json()
-    reasons = [r for part in shown["domains"] for item in part["items"] for r in item["reasons"]]
-    near = [reason["title"] for reason in reasons if reason["similarity"] >= 0.2]
-    assert dom.count("near: ") == len(near) < len(reasons)  # What is far explains nothing.
-    assert all(f"near: {title}" in dom for title in near if title)
     assert 'aria-busy="false"' in dom
 
 

@@ -1,13 +1,17 @@
-/* A history on one side, what comes next in every domain on the other. Outside text only ever
-   becomes text nodes. */
+/* A history, and a shelf of what comes next in every domain. Outside text only ever becomes text
+   nodes. What is shown is in the address: a link shows the same. */
 (() => {
   "use strict";
   const WAIT_MS = 150; // after the last key of a search
-  const NEAR = 0.2; // cosine; what is further explains nothing
   const TOKEN = "llm4cdsr-token"; // kept until the tab is closed
+  const SIMILAR = 6; // items a domain
+  const EFFECTS = 6; // items of the history
+  const MOST_UNDO = 50;
   const part = (id) => document.getElementById(id);
-  let history = [];
-  let user = null; // whose history it is, until it is changed
+  let now = { history: [], user: null, profile: null, edited: false };
+  let past = []; // what `Undo` goes back to
+  let places = new Map(); // item -> its rank in the answer before
+  let domains = [];
   let limits = { max_history: 500 };
   let asked = 0; // answers may overtake each other; only the newest counts
 
@@ -25,18 +29,24 @@
     return content;
   }
 
-  function element(name, text, attributes = {}) {
+  function element(name, text, attributes = {}, ...inside) {
     const made = document.createElement(name);
-    if (text !== undefined) made.textContent = text;
+    if (text !== undefined && text !== null) made.textContent = text;
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...inside);
     return made;
   }
 
+  const query = (values) => new URLSearchParams(values).toString();
+  const name = ({ domain, item_id }) => ({ domain, item_id });
+  const key = (item) => JSON.stringify([item.domain, item.item_id]);
   const title = (item) => item.title || `(no title: ${item.item_id})`;
   const tag = (item) => element("span", item.domain, { class: "tag" });
+  const counted = (number, word) => `${number.toLocaleString()} ${word}${number === 1 ? "" : "s"}`;
 
-  function button(text, label, onClick, name = "") {
-    const made = element("button", text, { type: "button", "aria-label": label, class: name });
+  function button(text, label, onClick, kind = "") {
+    const made = element("button", text, { type: "button", class: kind });
+    if (label) made.setAttribute("aria-label", label);
     made.addEventListener("click", onClick);
     return made;
   }
@@ -46,14 +56,15 @@
     part("basis").classList.toggle("failed", failed);
   }
 
-  async function answer() {
+  /* ---- what comes next ---- */
+  const sent = () => now.history.slice(-limits.max_history).map(name);
+
+  async function answer(after = "") {
     const mine = ++asked;
     part("lists").setAttribute("aria-busy", "true");
     try {
-      const sent = history.slice(-limits.max_history).map(({ domain, item_id }) => ({ domain, item_id }));
-      const k = Number(part("count").value);
-      const found = await json("recommendations", { history: sent, k, reasons: 2 });
-      if (mine === asked) show(found);
+      const found = await json("recommendations", { history: sent(), k: Number(part("count").value) });
+      if (mine === asked) show(found, after);
     } catch (error) {
       if (mine === asked) say(`No answer: ${error.message}`, true);
     } finally {
@@ -61,68 +72,182 @@
     }
   }
 
-  function show(found) {
-    say(
-      found.basis === "history"
-        ? "Best first. Below an item: what in the history is nearest to it in meaning."
-        : "Nothing in the history yet, so these are the most bought items.",
-    );
+  function show(found, after) {
+    const before = places;
+    places = new Map(found.domains.flatMap((list) => list.items.map((item) => [key(item), item.rank])));
+    const compared = after && before.size > 0;
+    const moved = compared ? found.domains.flatMap((list) => list.items).filter((item) => before.get(key(item)) !== item.rank).length : 0;
+    const basis = found.basis === "history" ? "Best first; open an item to see why it stands there." : "Nothing in the history yet, so these are the most bought items.";
+    say(compared ? `${after}: ${moved ? `${counted(moved, "place")} changed` : "no place changed"}. ${basis}` : basis);
     part("lists").replaceChildren(
-      ...found.domains.map((domain) => {
-        const column = element("div");
-        const list = element("ol", undefined, { "aria-label": `Recommended in ${domain.domain}` });
-        list.append(...domain.items.map(recommended));
-        column.append(element("h3", domain.domain), list);
-        if (!domain.items.length) column.append(element("p", "Nothing is left to recommend here.", { class: "quiet" }));
-        return column;
+      ...found.domains.map((list, number) => {
+        const heading = element("h3", list.domain, { id: `shelf-${number}` });
+        const shelf = element("ol", undefined, { class: "shelf", tabindex: "0", "aria-labelledby": `shelf-${number}` });
+        shelf.append(...list.items.map((item) => {
+          const made = card(item, `${item.rank}`);
+          if (compared) mark(made, before.get(key(item)), item.rank);
+          made.append(button("Add", `Add ${title(item)} to the history`, () => change([...now.history, item], `Added ${title(item)}`), "add"));
+          return made;
+        }));
+        const empty = list.items.length ? [] : [element("p", "Nothing is left to recommend here.", { class: "quiet" })];
+        return element("div", undefined, {}, heading, shelf, ...empty);
       }),
     );
   }
 
-  function recommended(item) {
-    const row = element("li", title(item), { title: `score ${item.score}` });
-    for (const reason of item.reasons.filter((near) => near.similarity >= NEAR))
-      row.append(element("p", `near: ${title(reason)} (${Math.round(reason.similarity * 100)} %)`, { class: "why" }));
-    row.append(button("+", `Add ${title(item)} to the history`, () => change([...history, item]), "add"));
-    return row;
+  function card(item, place) {
+    const open = button(null, null, () => detail(item), "open");
+    open.append(element("span", place, { class: "place" }), element("span", title(item), { class: "title" }));
+    if (item.brand) open.append(element("span", item.brand, { class: "more" }));
+    const categories = item.categories || [];
+    if (categories.length) open.append(element("span", categories[categories.length - 1], { class: "tag" }));
+    const made = element("li", undefined, { class: "card" }, open);
+    if (typeof item.price === "number") made.append(element("span", item.price.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 }), { class: "price" }));
+    return made;
   }
 
-  function change(next, owner = null, profile = null) {
-    history = next;
-    user = owner;
-    part("history-title").textContent = user
-      ? `User ${user}: ${history.length} events, newest first`
-      : history.length
-        ? `${history.length} events, newest first`
-        : "No history yet";
-    part("clear").hidden = !history.length;
-    part("profile").hidden = !user;
-    part("profile").textContent = profile || "No profile was written for this user: the events alone count.";
+  function mark(made, before, rank) {
+    if (before === rank) return;
+    const kind = before === undefined ? "new" : before > rank ? "up" : "down";
+    const text = { new: "new", up: `▲ ${before - rank}`, down: `▼ ${rank - before}` }[kind];
+    const words = { new: "new here", up: `up from ${before}`, down: `down from ${before}` }[kind];
+    made.classList.add("changed");
+    made.querySelector(".place").append(element("span", text, { class: `moved ${kind}`, title: words }));
+  }
+
+  /* ---- one item ---- */
+  async function detail(item) {
+    const body = part("detail-body");
+    part("detail-title").textContent = title(item);
+    const facts = [item.brand, (item.categories || []).join(" › "), typeof item.price === "number" ? item.price.toFixed(2) : ""].filter(Boolean);
+    const about = element("p", undefined, { class: "quiet" }, tag(item), ` ${facts.join(" · ")}`);
+    const why = element("div", undefined, { role: "status" });
+    const near = element("div");
+    const add = button("Add to the history", null, () => {
+      part("detail").close();
+      change([...now.history, item], `Added ${title(item)}`);
+    });
+    body.replaceChildren(about, add, why, near);
+    if (!part("detail").open) part("detail").showModal();
+    body.parentElement.scrollTop = 0;
+    await Promise.all([reasons(item, why), similar(item, near)].map((work) => work.catch((error) => why.append(element("p", error.message, { class: "failed" })))));
+  }
+
+  async function reasons(item, place) {
+    if (!now.history.length) return;
+    const found = await json("effects", { history: sent(), item: name(item) });
+    const shown = found.effects.filter((effect) => effect.effect !== 0).slice(0, EFFECTS);
+    const most = Math.max(...shown.map((effect) => Math.abs(effect.effect)), 1e-9);
+    const rows = shown.map((effect) => {
+      const bar = element("span", undefined, { class: effect.effect < 0 ? "bar against" : "bar" }, element("i"));
+      bar.firstChild.style.width = `${(100 * Math.abs(effect.effect)) / most}%`;
+      const then = effect.rank_without === found.rank ? "same place without it" : `place ${effect.rank_without.toLocaleString()} without it`;
+      return element("li", undefined, {}, element("span", title(effect), {}, " ", tag(effect)), bar, element("span", then, { class: "then" }));
+    });
+    place.append(element("h3", `Why it is at place ${found.rank.toLocaleString()} of ${item.domain}`));
+    if (rows.length)
+      place.append(
+        element("p", "The model was asked once more without each of the latest events. A long bar: without that event the score falls most; orange: it rises.", { class: "quiet" }),
+        element("ol", undefined, { class: "effects" }, ...rows),
+      );
+    else place.append(element("p", "None of the latest events changes its score.", { class: "quiet" }));
+  }
+
+  async function similar(item, place) {
+    const lists = await Promise.all(domains.map((within) => json(`similar?${query({ ...name(item), within, k: SIMILAR })}`)));
+    place.append(...lists.flatMap((list, number) => {
+      const shelf = element("ol", undefined, { class: "shelf small", tabindex: "0", "aria-label": `Similar items of ${domains[number]}` });
+      shelf.append(...list.similar.map((other) => card(other, `similarity ${other.score.toFixed(2)}`)));
+      return [element("h3", `Nearest in meaning: ${domains[number]}`), shelf];
+    }));
+  }
+
+  part("detail-close").addEventListener("click", () => part("detail").close());
+  part("detail").addEventListener("click", (event) => {
+    if (event.target === part("detail")) part("detail").close(); // The backdrop.
+  });
+
+  /* ---- the history ---- */
+  function change(history, after = "") {
+    step({ ...now, history, edited: now.user !== null }, after);
+  }
+
+  function step(next, after = "") {
+    past = [...past, now].slice(-MOST_UNDO);
+    put(next, after);
+  }
+
+  function put(next, after = "") {
+    now = next;
+    const count = counted(now.history.length, "event");
+    part("history-title").textContent = now.user
+      ? `User ${now.user}${now.edited ? ", changed" : ""}: ${count}, newest first`
+      : now.history.length ? `${count}, newest first` : "No history yet";
+    part("undo").disabled = !past.length;
+    part("back").hidden = !now.edited;
+    part("clear").hidden = !now.history.length;
+    part("profile").hidden = !now.user;
+    part("profile").textContent = now.profile || "No profile was written for this user: the events alone count.";
     part("history").replaceChildren(
-      ...history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
-        const row = element("li");
-        const name = element("span", `${title(item)} `);
-        name.append(tag(item));
-        const without = () => change(history.filter((_, other) => other !== place));
-        row.append(name, button("×", `Remove ${title(item)}`, without));
-        return row;
+      ...now.history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
+        const made = card(item, item.domain);
+        const without = () => change(now.history.filter((_, other) => other !== place), `Removed ${title(item)}`);
+        made.append(button("Remove", `Remove ${title(item)}`, without, "add"));
+        return made;
       }),
     );
-    window.history.replaceState(null, "", user ? `#user=${encodeURIComponent(user)}` : "#");
-    answer();
+    remember();
+    answer(after);
   }
 
-  async function pick(id) {
+  function remember() {
+    const state = new URLSearchParams();
+    if (now.user) state.set("user", now.user);
+    if (now.edited || (!now.user && now.history.length))
+      state.set("items", JSON.stringify(now.history.map((item) => [item.domain, item.item_id])));
+    window.history.replaceState(null, "", `#${state}`);
+  }
+
+  function undo() {
+    if (past.length) put(past.pop(), "Undone");
+  }
+
+  async function pick(id, history = null) {
     try {
-      const card = await json(`users/${encodeURIComponent(id)}`);
+      const user = await json(`users/${encodeURIComponent(id)}`);
       part("user-found").replaceChildren();
-      part("user-search").value = id;
-      change(card.history, id, card.profile);
+      part("user-search").value = "";
+      places = new Map();
+      step({ history: history || user.history, user: id, profile: user.profile, edited: history !== null });
     } catch (error) {
       say(`No such user: ${error.message}`, true);
     }
   }
 
+  async function anyone(only) {
+    try {
+      const found = await json(`users?${query({ any: true, limit: 1, ...(only && { only }) })}`);
+      if (found.users.length) await pick(found.users[0]);
+      else say(`No user is active only in ${only}.`);
+    } catch (error) {
+      say(`No answer: ${error.message}`, true);
+    }
+  }
+
+  part("undo").addEventListener("click", undo);
+  part("back").addEventListener("click", () => pick(now.user));
+  part("clear").addEventListener("click", () => step({ history: [], user: null, profile: null, edited: false }, "Cleared"));
+  part("count").addEventListener("change", () => answer());
+  part("any-user").addEventListener("click", () => anyone());
+  document.addEventListener("keydown", (event) => {
+    const writing = event.target.matches("input, select, textarea");
+    if ((event.ctrlKey || event.metaKey) && event.key === "z" && !writing) {
+      event.preventDefault();
+      undo();
+    }
+  });
+
+  /* ---- searches ---- */
   function searches(input, list, find, row) {
     let timer;
     let newest = 0;
@@ -133,9 +258,9 @@
         const found = await find(input.value.trim());
         if (mine !== newest) return;
         list.replaceChildren(...found.map(row));
-        if (!found.length) list.append(element("p", "Nothing found.", { class: "quiet" }));
+        if (!found.length) list.append(element("li", "Nothing found.", { class: "quiet" }));
       } catch (error) {
-        list.replaceChildren(element("p", error.message, { class: "failed" }));
+        list.replaceChildren(element("li", error.message, { class: "failed" }));
       }
     }
     input.addEventListener("input", () => {
@@ -145,13 +270,11 @@
     return search;
   }
 
-  function found(label, onClick) {
-    const row = element("li");
-    row.append(button(label, label, onClick));
-    return row;
-  }
-
-  const query = (values) => new URLSearchParams(values).toString();
+  const found = (label, onClick, ...inside) => {
+    const made = button(label, null, onClick);
+    made.append(...inside);
+    return element("li", undefined, {}, made);
+  };
   searches(
     part("user-search"),
     part("user-found"),
@@ -165,22 +288,9 @@
       const domain = part("item-domain").value;
       return (await json(`items?${query({ search, limit: 12, ...(domain && { domain }) })}`)).items;
     },
-    (item) => {
-      const row = found(title(item), () => change([...history, item]));
-      row.firstChild.append(" ", tag(item));
-      return row;
-    },
+    (item) => found(title(item), () => change([...now.history, item], `Added ${title(item)}`), " ", tag(item)),
   );
   part("item-domain").addEventListener("change", searchItems);
-  part("count").addEventListener("change", answer);
-  part("clear").addEventListener("click", () => change([]));
-  part("any-user").addEventListener("click", async () => {
-    try {
-      pick((await json("users?any=true&limit=1")).users[0]);
-    } catch (error) {
-      say(`No answer: ${error.message}`, true);
-    }
-  });
 
   part("login").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -192,20 +302,43 @@
     try {
       const health = await json("health");
       limits = health;
-      const items = Object.entries(health.items);
+      domains = Object.keys(health.items);
+      const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} of ${domain}`);
       part("about").textContent =
         `Release ${health.release}, made ${new Date(health.created).toLocaleString()}: ` +
-        `${health.users.toLocaleString()} users, ` +
-        items.map(([name, count]) => `${count.toLocaleString()} items of ${name}`).join(", ") + ".";
+        `${counted(health.users, "user")}, ${items.join(", ")}.`;
       part("notes").hidden = !health.notes.length;
       part("notes").textContent = health.notes.join("; ") + ".";
-      part("item-domain").append(...items.map(([name]) => element("option", name, { value: name })));
+      part("item-domain").append(...domains.map((domain) => element("option", domain, { value: domain })));
+      part("only").append(...domains.map((domain) => button(`Active only in ${domain}`, null, () => anyone(domain))));
     } catch (error) {
       part("about").textContent = `The service does not answer: ${error.message}`;
     }
-    const wanted = new URLSearchParams(location.hash.slice(1)).get("user");
-    if (wanted) pick(wanted);
-    else change([]);
+    await restore();
+    past = [];
+    part("undo").disabled = true;
+  }
+
+  async function restore() {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const items = await known(wanted.get("items"));
+    if (wanted.get("user")) await pick(wanted.get("user"), items);
+    else put({ history: items || [], user: null, profile: null, edited: false });
+  }
+
+  /* The items of a link, with their titles: those that are no longer here are left out. */
+  async function known(text) {
+    let pairs;
+    try {
+      pairs = JSON.parse(text);
+    } catch {
+      return null;
+    }
+    if (!Array.isArray(pairs)) return null;
+    const all = await Promise.allSettled(
+      pairs.slice(-limits.max_history).map(([domain, item_id]) => json(`similar?${query({ domain, item_id, k: 1 })}`)),
+    );
+    return all.filter((each) => each.status === "fulfilled").map((each) => each.value.item);
   }
   begin();
 })();

@@ -19,7 +19,7 @@ from tests.tasks.serving.small_release import small_release
 from tests.tasks.small_shop import EVENTS, SmallShop
 
 LIMITS = Limits(max_history=6, max_k=12, max_body_bytes=20_000)
-EXAMPLES = 30
+EXAMPLES = 60
 FINE, REFUSED = {200}, {400, 401, 404, 405, 408, 413, 414, 422}
 JSON = {"Content-Type": "application/json"}
 
@@ -127,7 +127,13 @@ def test_no_answer_may_be_kept_or_loaded_by_another_site(client: httpx.Client) -
         assert headers["cache-control"] == "no-store"
 
 
-KNOWN = {"item_id": ["g1", "g2", "g3"], "domain": ["gear"], "within": ["books"], "user_id": ["ada"]}
+KNOWN = {
+    "item_id": ["g1", "g2", "g3"],
+    "domain": ["gear"],
+    "within": ["books"],
+    "only": ["books"],
+    "user_id": ["ada"],
+}
 HALF_CHARACTERS = st.text(st.characters(categories=["Cs", "Cc"]), max_size=3)
 TEXT = st.sampled_from(["g1", "b1", "nope", "gear", "ada"]) | st.text(max_size=20) | HALF_CHARACTERS
 NUMBERS = st.integers(-2, 14) | st.integers() | st.floats()
