@@ -80,6 +80,9 @@ class ModelConfig(_Settings):
     """Newest events that look up what followed them in training; 0: no transition memory."""
     memory_reach: int = Field(10, ge=1)
     """Events between which a succession is counted, a pair at distance n as 1/n."""
+    memory_neighbours: int = Field(0, ge=0)
+    """Items of each domain that the memory holds beside an item's successions: those that most of
+    the same users met, whatever the order; 0: successions alone. Needs `memory_events`."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

@@ -1,17 +1,19 @@
-"""A transition memory: what followed an item before, counted, beside what the threads have learned.
+"""A memory of item pairs: counted successions and co-occurrences, beside what the threads learn.
 
 A network of this size smooths rare pairs away that a table of counts keeps. The memory holds, for
 every item, the items that came up to `memory_reach` events later in training, a pair at distance n
-counting 1/n. The newest events of a history look their rows up, the rows' shares are added up, and
-the score of an item rises by `gain * log(1 + share / floor)`: by nothing where nothing was counted,
-so the addition is sparse and the rest of the score stays one matrix product.
+counting 1/n; and, with `memory_neighbours`, the items of each domain that most of the same users
+met, whatever the order, by the cosine of TF-IDF item-kNN. The newest events of a history look their
+rows up, shares of successions and weighted cosines are added up, and the score of an item rises by
+`gain * log(1 + sum / floor)`: by nothing where nothing was counted, so the addition is sparse and
+the rest of the score stays one matrix product.
 
 The network is trained without it. The counts come from training events; the few numbers of
 `Reading` come from the validation events (`model/training/memory_fit.py`), so no event vouches for
 itself.
 
-Dimensions: K queries, L newest events, E counted successions of those events, I_d items of a
-domain, D domains, V items.
+Dimensions: K queries, L newest events, E stored pairs of those events, I_d items of a domain,
+D domains, V items.
 """
 
 from __future__ import annotations
@@ -26,11 +28,14 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.data.batches import CrossDomainBatch, DomainQueries
+from model.data.co_occurrence import heaviest, user_cosines
 from model.data.sequences import IntArray, Sequences, concatenate_ranges
 
 # Where the reading starts, and stays if there are no validation events: shares of a percent count,
 # an older event half as much as the next newer one.
 FADING, GAIN, FLOOR, PRIOR = math.log(2), 1.0, 0.01, 4.0
+# A cosine counts a tenth of a share, events of any age the same.
+CO_OCCURRENCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Evidence:
     cells: Tensor  # (E,) query * I_d + column of the item
     events: Tensor  # (E,) query * L + which of the newest events
     counts: Tensor  # (E,)
+    cosines: Tensor | None  # (E,) None in a memory of successions alone
     totals: Tensor  # (K, L) sum of the whole row within the domain
     is_own: Tensor  # (K, L) the event is of the domain that is asked for
     exists: Tensor  # (K, L) there is an event
@@ -74,12 +80,13 @@ class SparseAddition:
 
 
 class TransitionMemory(nn.Module):
-    """Counts of successions, and how to read them; all buffers, none of it trained by gradient."""
+    """Pairs of items, and how to read them; all buffers, none of it trained by gradient."""
 
     def __init__(self, domain_starts: IntArray, config: ModelConfig, entries: int = 0) -> None:
         super().__init__()
         self.domain_starts = np.asarray(domain_starts, np.int64)
         self.newest_events, self.reach = config.memory_events, config.memory_reach
+        self.neighbours = config.memory_neighbours
         rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
         self.row_starts: Tensor
         self.items: Tensor
@@ -90,6 +97,9 @@ class TransitionMemory(nn.Module):
         self.prior: Tensor
         self.floor: Tensor
         self.gain: Tensor
+        self.cosines: Tensor | None
+        self.co_fading: Tensor
+        self.co_weight: Tensor
         self.register_buffer("row_starts", torch.zeros(rows + 1, dtype=torch.int64))
         self.register_buffer("items", torch.zeros(entries, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(entries))
@@ -100,6 +110,11 @@ class TransitionMemory(nn.Module):
         self.register_buffer("prior", torch.full((domains,), math.log(PRIOR)))
         self.register_buffer("floor", torch.full((domains,), math.log(FLOOR)))
         self.register_buffer("gain", torch.full((domains,), GAIN))
+        # Not there without neighbours, so that weights saved before there were any still load.
+        self.register_buffer("cosines", torch.zeros(entries) if self.neighbours else None)
+        if self.neighbours:
+            self.register_buffer("co_fading", torch.zeros(2))
+            self.register_buffer("co_weight", torch.full((2,), math.log(CO_OCCURRENCE)))
 
     @property
     def is_blank(self) -> bool:
@@ -110,17 +125,25 @@ class TransitionMemory(nn.Module):
         """Count anew, in `training`, all of whose events are looked at."""
         earlier, later, weights = _successions(training, self.reach)
         stride, domains = training.item_count + 1, training.domain_count
-        keys, cell = np.unique(earlier * stride + later, return_inverse=True)
-        counts = np.bincount(cell, weights, len(keys))
-        earlier, later = np.divmod(keys, stride)
         row = earlier * domains + training.domain_of(later)
-        totals = np.bincount(row, counts, stride * domains).reshape(stride, domains)
-        self._take(np.searchsorted(earlier, np.arange(stride + 1)), later, counts, totals)
+        totals = np.bincount(row, weights, stride * domains).reshape(stride, domains)
+        near, cosines = self._neighbours_of(training)
+        keys, cell = np.unique(
+            np.concatenate((earlier * stride + later, near)), return_inverse=True
+        )
+        counts = np.bincount(cell[: len(earlier)], weights, len(keys))
+        self._take(
+            np.searchsorted(keys, np.arange(stride + 1) * stride),
+            keys % stride,
+            counts,
+            np.bincount(cell[len(earlier) :], cosines, len(keys)),
+            totals,
+        )
 
     def with_catalogue(self, domain_starts: IntArray, sources: IntArray) -> TransitionMemory:
-        """The same successions under the item indices of another catalogue (`new_items.py`).
+        """The same pairs under the item indices of another catalogue (`new_items.py`).
 
-        `sources` (|V'| + 1,) names the old item whose successions each item has; 0: none. Several
+        `sources` (|V'| + 1,) names the old item whose pairs each item has; 0: none. Several
         items may have those of one.
         """
         stride, old_starts = int(domain_starts[-1]) + 1, self.row_starts.cpu().numpy()
@@ -134,10 +157,11 @@ class TransitionMemory(nn.Module):
         rows, counts = kept[row[entry]], self.counts.cpu().numpy()[entries[entry]]
         totals = np.zeros((stride, self.totals.shape[1]), np.float32)
         totals[kept] = self.totals.cpu().numpy()[sources[kept]]
+        cosines = None if self.cosines is None else self.cosines.cpu().numpy()[entries[entry]]
         grown = copy.deepcopy(self)
         grown.domain_starts = np.asarray(domain_starts, np.int64)
         starts = np.searchsorted(rows, np.arange(stride + 1))
-        grown._take(starts, heirs[place], counts, totals)
+        grown._take(starts, heirs[place], counts, cosines, totals)
         return grown
 
     def newest(self, batch: CrossDomainBatch, queries: DomainQueries) -> Tensor:
@@ -167,6 +191,7 @@ class TransitionMemory(nn.Module):
             event // self.newest_events * (high - low) + column,
             event,
             self.counts[place],
+            None if self.cosines is None else self.cosines[place],
             self.totals[newest, domain],
             (newest > low) & (newest <= high),
             newest > 0,
@@ -189,24 +214,48 @@ class TransitionMemory(nn.Module):
         return SparseAddition(cells // size, cells % size, values, size)
 
     def _shares(self, evidence: Evidence) -> Tensor:
-        """What each counted succession contributes, (E,)."""
-        age = torch.arange(self.newest_events, device=self.gain.device)
-        own, others = -self.fading[0] * age, self.other - self.fading[1] * age
-        weight = torch.where(evidence.is_own, own, others).exp() * evidence.exists  # (K, L)
+        """What each stored pair contributes, (E,)."""
+        weight = self._weights(evidence, self.fading, torch.cat((0 * self.other, self.other)))
         weight = weight / (evidence.totals + self.prior[evidence.domain].exp())
-        return weight.flatten()[evidence.events] * evidence.counts
+        shares = weight.flatten()[evidence.events] * evidence.counts
+        if evidence.cosines is None:
+            return shares
+        weight = self._weights(evidence, self.co_fading, self.co_weight)
+        return shares + weight.flatten()[evidence.events] * evidence.cosines
+
+    def _weights(self, evidence: Evidence, fading: Tensor, level: Tensor) -> Tensor:
+        """Weight of each of the newest events (K, L): of the asked domain, of others, by age."""
+        age = torch.arange(self.newest_events, device=self.gain.device)
+        own, others = level[0] - fading[0] * age, level[1] - fading[1] * age
+        return torch.where(evidence.is_own, own, others).exp() * evidence.exists
 
     def _addition(self, share: Tensor, domain: int) -> Tensor:
         return self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
 
+    def _neighbours_of(self, training: Sequences) -> tuple[IntArray, np.ndarray]:
+        """Pairs `left * (items + 1) + right` and their cosines, the heaviest of each left item and
+        domain of the right one."""
+        if not self.neighbours:
+            return np.zeros(0, np.int64), np.zeros(0)
+        pairs = user_cosines(training, inverse_frequency=True)
+        pairs = heaviest(pairs, self.neighbours, training.domain_of(pairs.right))
+        return pairs.left * (training.item_count + 1) + pairs.right, pairs.weights
+
     def _take(
-        self, row_starts: IntArray, items: IntArray, counts: np.ndarray, totals: np.ndarray
+        self,
+        row_starts: IntArray,
+        items: IntArray,
+        counts: np.ndarray,
+        cosines: np.ndarray | None,
+        totals: np.ndarray,
     ) -> None:
         device = self.totals.device
         self.row_starts = torch.from_numpy(row_starts).to(device)
         self.items = torch.from_numpy(items.astype(np.int32)).to(device)
         self.counts = torch.from_numpy(counts.astype(np.float32)).to(device)
         self.totals = torch.from_numpy(totals.astype(np.float32)).to(device)
+        if self.neighbours and cosines is not None:
+            self.cosines = torch.from_numpy(cosines.astype(np.float32)).to(device)
 
 
 def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:

@@ -4,7 +4,7 @@ What is unusual here: the split of a history by domain, which training does on t
 is a sort inside the graph, item vectors are constants, and so are the transition memory's counts.
 
 Dimensions: B histories, T positions, H hidden width, M ensemble members, I_d items of a domain,
-L newest events that the memory looks up, E counted successions of those events.
+L newest events that the memory looks up, E stored pairs of those events.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class MemoryPath(nn.Module):
         event, offset = torch.nonzero(offsets < length[:, None]).unbind(1)  # (E,) each
         entries = begin[event] + offset
         later, counts = self.memory.items[entries].long(), self.memory.counts[entries]
+        cosines = None if self.memory.cosines is None else self.memory.cosines[entries]
         return tuple(
-            self.memory(self._evidence(domain, newest, event, later, counts))
+            self.memory(self._evidence(domain, newest, event, later, counts, cosines))
             for domain in range(len(self.starts) - 1)
         )
 
@@ -106,7 +107,13 @@ class MemoryPath(nn.Module):
         return torch.where(column >= 0, histories.gather(1, column.clamp_min(0)), 0)
 
     def _evidence(
-        self, domain: int, newest: Tensor, event: Tensor, later: Tensor, counts: Tensor
+        self,
+        domain: int,
+        newest: Tensor,
+        event: Tensor,
+        later: Tensor,
+        counts: Tensor,
+        cosines: Tensor | None,
     ) -> Evidence:
         low, high = self.starts[domain : domain + 2]
         inside = (later > low) & (later <= high)
@@ -117,6 +124,7 @@ class MemoryPath(nn.Module):
             event // self.memory.newest_events * (high - low) + column,
             event,
             counts * inside,
+            None if cosines is None else cosines * inside,
             self.memory.totals[:, domain][newest],
             (newest > low) & (newest <= high),
             newest > 0,

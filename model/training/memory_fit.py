@@ -23,7 +23,7 @@ from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
 
-READING = ("fading", "other", "prior", "floor", "gain")
+READING = ("fading", "other", "prior", "floor", "gain", "co_fading", "co_weight")
 SCORES_PER_DOMAIN = 12_000_000  # validation events are sampled down to this many scores
 STEPS = 40
 
@@ -83,7 +83,7 @@ def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
 
     Only the ratio of memory to network matters for a ranking: the temperature goes into the gain.
     """
-    start = {name: getattr(memory, name).clone() for name in READING}
+    start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
     start["sharpness"] = torch.zeros_like(memory.gain)  # log of the inverse temperature
     values = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
     events = sum(len(asked.columns) for asked in questions)

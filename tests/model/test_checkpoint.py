@@ -22,10 +22,15 @@ def test_a_loaded_model_scores_exactly_like_the_saved_one(shop: Shop, tmp_path: 
 
 
 def test_the_memory_travels_with_the_model(shop: Shop, tmp_path: Path) -> None:
-    model = shop.model({"memory_events": 3, "members": 2})
+    model = shop.model({"memory_events": 3, "memory_neighbours": 4, "members": 2})
     assert model.memory is not None
     model.memory.learn(shop.sequences.training())
-    save_model(tmp_path, model, shop.config({"memory_events": 3, "members": 2}), ("a", "b"))
+    save_model(
+        tmp_path,
+        model,
+        shop.config({"memory_events": 3, "memory_neighbours": 4, "members": 2}),
+        ("a", "b"),
+    )
     loaded, _ = load_model(tmp_path)
     prefixes = shop.sequences.prefixes_of_users(np.arange(23))
     wanted = ModelScorer(model).score(prefixes, 1)

@@ -26,6 +26,7 @@ LIKE_BEST: dict[str, object] = {
     "scoring": "cosine",
     "global_correction": True,
     "memory_events": 3,
+    "memory_neighbours": 4,
 }
 SOFTMAX_TWICE: dict[str, object] = {
     "loss": "softmax",

@@ -28,7 +28,9 @@ def shop_with_unmet(shop: Shop) -> Shop:
 
 def scores(shop: Shop, train: dict[str, object]) -> torch.Tensor:
     """Of the first domain's items after everyone's history, by a fitted model."""
-    config = shop.config({"memory_events": 3, "global_correction": True}, train)
+    config = shop.config(
+        {"memory_events": 3, "memory_neighbours": 4, "global_correction": True}, train
+    )
     fitted = fit(shop.sequences, shop.tables, config)
     everyone = shop.sequences.prefixes_of_users(np.arange(shop.sequences.user_count))
     return ModelScorer(fitted.model).score(everyone, 0)

@@ -4,7 +4,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from model.baselines import simple
 from model.baselines.simple import (
     History,
     Popularity,
@@ -12,6 +11,7 @@ from model.baselines.simple import (
     markov_chain,
     sequence_rules,
 )
+from model.data import co_occurrence
 from model.data.sequences import sequences_from_lists
 from model.scoring.model_scorer import Scorer
 
@@ -52,7 +52,7 @@ def test_a_repeat_adds_nobody_to_the_set_of_users() -> None:
 
 
 def test_only_the_newest_items_of_a_user_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simple, "KNN_HISTORY", 2)
+    monkeypatch.setattr(co_occurrence, "NEWEST_ITEMS", 2)
     sequences = sequences_from_lists([[1, 5, 3, 3, 5, 4]], STARTS, NAMES)
     neighbours = item_neighbours(sequences)
     assert scores(neighbours, [[5]], 1).tolist() == [[1, 0, 0]]
@@ -65,7 +65,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = [rng.integers(1, 7, size=length).tolist() for length in rng.integers(0, 9, size=40)]
     sequences = sequences_from_lists(lists, STARTS, NAMES)
     whole = scores(item_neighbours(sequences), lists, 1)
-    monkeypatch.setattr(simple, "BLOCK_PAIRS", 3)
+    monkeypatch.setattr(co_occurrence, "BLOCK_PAIRS", 3)
     np.testing.assert_allclose(scores(item_neighbours(sequences), lists, 1), whole, rtol=1e-6)
 
 

@@ -18,11 +18,19 @@ from model.training.trainer import fit
 from tests.model.conftest import Shop, with_other_items
 
 STARTS, NAMES = [0, 3, 6], ("a", "b")
-WITH_MEMORY: dict[str, object] = {"memory_events": 3, "memory_reach": 4}
+WITH_MEMORY: dict[str, object] = {
+    "memory_events": 3,
+    "memory_reach": 4,
+    "memory_neighbours": 4,
+}
 
 
-def filled(lists: list[list[int]], events: int = 2, reach: int = 2) -> TransitionMemory:
-    config = ModelConfig.model_validate({"memory_events": events, "memory_reach": reach})
+def filled(
+    lists: list[list[int]], events: int = 2, reach: int = 2, neighbours: int = 0
+) -> TransitionMemory:
+    config = ModelConfig.model_validate(
+        {"memory_events": events, "memory_reach": reach, "memory_neighbours": neighbours}
+    )
     memory = TransitionMemory(np.array(STARTS), config)
     memory.learn(sequences_from_lists(lists, STARTS, NAMES))
     return memory
@@ -53,13 +61,40 @@ def naive_addition(
                         total += 1 / distance
                         wanted += (later == item) / distance
         share += weight * wanted / (total + math.exp(memory.prior[domain]))
+        if memory.neighbours:
+            level, slope = (
+                values[0 if own else 1] for values in (memory.co_weight, memory.co_fading)
+            )
+            share += math.exp(level - slope * age) * naive_cosine(
+                lists, event, item, memory.neighbours
+            )
     return float(memory.gain[domain]) * math.log1p(share / math.exp(memory.floor[domain]))
 
 
-def test_the_addition_matches_a_count_by_hand_over_all_histories() -> None:
+def naive_cosine(lists: list[list[int]], left: int, item: int, most: int) -> float:
+    """TF-IDF cosine of two items' users, 0 unless `item` is among the `most` of its domain that
+    are nearest to `left`."""
+
+    def cosine(one: int, other: int) -> float:
+        weights = [(set(h), math.log1p(STARTS[-1] / len(set(h)))) for h in lists if h]
+        shared = sum(w**2 for items, w in weights if one in items and other in items)
+        each = [sum(w**2 for items, w in weights if i in items) for i in (one, other)]
+        return shared / math.sqrt(each[0] * each[1]) if shared else 0.0
+
+    first = 1 if item <= 3 else 4
+    near = sorted((cosine(left, i) for i in range(first, first + 3) if i != left), reverse=True)
+    found = cosine(left, item) if item != left else 0.0
+    return found if found >= near[:most][-1] else 0.0
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 3])
+def test_the_addition_matches_a_count_by_hand_over_all_histories(neighbours: int) -> None:
     rng = np.random.default_rng(1)
     lists = [rng.integers(1, 7, rng.integers(0, 9)).tolist() for _ in range(8)]
-    memory = filled(lists, events=3, reach=4)
+    memory = filled(lists, events=3, reach=4, neighbours=neighbours)
+    if neighbours:
+        memory.co_fading.copy_(torch.tensor([0.2, -0.1]))
+        memory.co_weight.copy_(torch.tensor([-1.0, 0.5]))
     memory.other.fill_(0.7)
     memory.fading.copy_(torch.tensor([0.4, 0.9]))
     memory.gain.copy_(torch.tensor([0.5, 1.5]))
@@ -70,6 +105,19 @@ def test_the_addition_matches_a_count_by_hand_over_all_histories() -> None:
             [naive_addition(memory, lists, q, 3 * domain + j) for j in (1, 2, 3)] for q in newest
         ]
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_what_was_met_together_counts_in_both_directions_and_by_itself_only_forwards() -> None:
+    lists = [[1, 2]] * 3
+    assert added(filled(lists), [[2, 0]], 0)[0, 0] == 0
+    both = added(filled(lists, neighbours=1), [[2, 0]], 0)[0]
+    assert both[0] > 0 == both[2]
+
+
+def test_a_memory_of_successions_alone_is_saved_as_it_was_before_there_were_others() -> None:
+    names = set(filled([[1, 2]]).state_dict())
+    assert names.isdisjoint({"cosines", "co_fading", "co_weight"})
+    assert names < set(filled([[1, 2]], neighbours=1).state_dict())
 
 
 def test_what_never_followed_gets_nothing() -> None:

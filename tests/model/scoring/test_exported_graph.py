@@ -21,6 +21,7 @@ from tests.model.conftest import Shop
         {"members": 3, "scoring": "cosine"},
         {"members": 2, "local_threads": False, "memory_events": 3, "memory_reach": 4},
         {"memory_events": 3},
+        {"memory_events": 3, "memory_neighbours": 2},
         {"bridge_factors": 4, "scoring": "cosine", "members": 2, "memory_events": 3},
         {"bridge_factors": 4, "local_threads": False},
     ],

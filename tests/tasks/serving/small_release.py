@@ -100,6 +100,7 @@ def _model(
                 "scoring": scoring,
                 "members": 2,
                 "memory_events": 3,
+                "memory_neighbours": 4,
             }
         }
     )

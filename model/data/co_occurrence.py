@@ -1,0 +1,123 @@
+"""Which items the same users met: pairs of items and the cosine of their sets of users.
+
+Dimensions: U users, N distinct (user, item) pairs, P pairs of items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.sequences import IntArray, Sequences, concatenate_ranges
+
+NEWEST_ITEMS = 200
+"""A user's newest items that are paired.
+
+Pairs grow with the square of a history: 20,000 events would make 2e8 of them, more than the
+memory of most machines.
+"""
+
+BLOCK_PAIRS = 4_000_000
+"""Pairs or entries of lists held at a time: 200 MB with the arrays made from them."""
+
+
+class ItemPairs(NamedTuple):
+    """Weighted pairs of items, in both directions, ordered by the left item."""
+
+    left: IntArray  # (P,)
+    right: IntArray  # (P,)
+    weights: NDArray[np.float64]  # (P,)
+
+
+def user_cosines(sequences: Sequences, *, inverse_frequency: bool = False) -> ItemPairs:
+    """Cosines of the sets of users who met two items among their newest `NEWEST_ITEMS`.
+
+    How often a user met an item, and when, plays no part. With ``inverse_frequency`` a user counts
+    the less, the more items they met (TF-IDF, a user being a term): log(1 + items / own items).
+    """
+    base = sequences.item_count + 1
+    users, items = _newest_distinct(sequences)
+    weight_of_user = np.ones(sequences.user_count)
+    if inverse_frequency:
+        own = np.bincount(users, minlength=sequences.user_count)
+        weight_of_user = np.log1p(sequences.item_count / np.maximum(own, 1)) ** 2
+    keys, sums = _pair_sums(users, items, base, weight_of_user)
+    left, right = np.divmod(keys, base)
+    squares = np.bincount(items, weight_of_user[users], minlength=base)
+    weights = sums / np.sqrt(squares[left] * squares[right])
+    both = np.concatenate((left, right)), np.concatenate((right, left))
+    order = np.argsort(both[0], kind="stable")
+    return ItemPairs(both[0][order], both[1][order], np.tile(weights, 2)[order])
+
+
+def heaviest(pairs: ItemPairs, limit: int, groups: IntArray | None = None) -> ItemPairs:
+    """The `limit` heaviest pairs of each left item, heaviest first; with ``groups`` (P,) of each
+    left item and group."""
+    order = (
+        np.lexsort((-pairs.weights, pairs.left))
+        if groups is None
+        else np.lexsort((-pairs.weights, groups, pairs.left))
+    )
+    left = pairs.left[order]
+    begins = np.ones(len(left), bool)
+    begins[1:] = left[1:] != left[:-1]
+    if groups is not None:
+        begins[1:] |= groups[order][1:] != groups[order][:-1]
+    places = np.arange(len(left))
+    kept = order[places - np.maximum.accumulate(np.where(begins, places, 0)) < limit]
+    return ItemPairs(pairs.left[kept], pairs.right[kept], pairs.weights[kept])
+
+
+def blocks(sizes: IntArray) -> Iterator[slice]:
+    """Runs of rows whose sizes add up to about `BLOCK_PAIRS` or less."""
+    numbers = np.cumsum(sizes) // BLOCK_PAIRS
+    borders = np.flatnonzero(np.diff(numbers)) + 1
+    edges = [0, *borders.tolist(), len(sizes)] if len(sizes) else []
+    for begin, end in pairwise(edges):
+        yield slice(begin, end)
+
+
+def _newest_distinct(sequences: Sequences) -> tuple[IntArray, IntArray]:
+    """User and item of each user's newest `NEWEST_ITEMS` distinct items, sorted by both."""
+    keys = sequences.event_users * (sequences.item_count + 1) + sequences.items
+    keys, from_end = np.unique(keys[::-1], return_index=True)  # the newest event of each
+    users, items = np.divmod(keys, sequences.item_count + 1)
+    order = np.lexsort((from_end, users))  # newest first
+    age = np.empty_like(order)
+    age[order] = np.arange(len(order)) - np.searchsorted(users, users[order])
+    return users[age < NEWEST_ITEMS], items[age < NEWEST_ITEMS]
+
+
+def _pair_sums(
+    users: IntArray, items: IntArray, base: int, weight_of_user: NDArray[np.float64]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """The pairs of different items of one user, (P,) as `smaller * base + larger`, ascending, and
+    the sum of the weights of the users of each."""
+    places = np.arange(len(users))
+    ends = np.searchsorted(users, users, side="right")
+    merged: list[tuple[IntArray, NDArray[np.float64]]] = []
+    for block in blocks(ends - 1 - places):
+        larger, smaller = concatenate_ranges(places[block] + 1, ends[block])
+        pairs = items[block][smaller] * base + items[larger]
+        merged.append(_summed(pairs, weight_of_user[users[block][smaller]]))
+        # Like is merged with like: each sum is then copied a few times, not once a block.
+        while len(merged) > 1 and len(merged[-1][0]) * 2 > len(merged[-2][0]):
+            merged.append(_together(merged.pop(), merged.pop()))
+    while len(merged) > 1:
+        merged.append(_together(merged.pop(), merged.pop()))
+    return merged[0] if merged else (np.zeros(0, np.int64), np.zeros(0))
+
+
+def _together(
+    one: tuple[IntArray, NDArray[np.float64]], other: tuple[IntArray, NDArray[np.float64]]
+) -> tuple[IntArray, NDArray[np.float64]]:
+    return _summed(np.concatenate((one[0], other[0])), np.concatenate((one[1], other[1])))
+
+
+def _summed(pairs: IntArray, weights: NDArray[np.float64]) -> tuple[IntArray, NDArray[np.float64]]:
+    keys, cell = np.unique(pairs, return_inverse=True)
+    return keys, np.bincount(cell, weights, len(keys))
