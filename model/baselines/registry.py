@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from model.baselines.cross_domain import Emcdr, JointFactors
+from model.baselines.ease import Ease
 from model.baselines.simple import (
     History,
     Popularity,
     item_neighbours,
     markov_chain,
     sequence_rules,
+    tf_idf_neighbours,
 )
 from model.baselines.text_bridge import TextBridge
 from model.data.sequences import Sequences
@@ -23,6 +25,8 @@ BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     POPULARITY: Popularity.fit,
     "history-repeat": lambda sequences: History(sequences.domain_starts),
     "item-kNN": item_neighbours,
+    "TF-IDF item-kNN": tf_idf_neighbours,
+    "EASE": Ease.fit,
     "Markov chain": markov_chain,
     "sequence rules": sequence_rules,
 }

@@ -1,4 +1,4 @@
-"""Which items the same users met: pairs of items and the cosine of their sets of users.
+"""Which items the same users met: pairs of items and how many users they share.
 
 Dimensions: U users, N distinct (user, item) pairs, P pairs of items.
 """
@@ -33,25 +33,41 @@ class ItemPairs(NamedTuple):
     weights: NDArray[np.float64]  # (P,)
 
 
-def user_cosines(sequences: Sequences, *, inverse_frequency: bool = False) -> ItemPairs:
-    """Cosines of the sets of users who met two items among their newest `NEWEST_ITEMS`.
+class SharedUsers(NamedTuple):
+    """How many users items have in common, and each by itself."""
+
+    pairs: ItemPairs
+    own: NDArray[np.float64]  # (items + 1,)
+
+
+def shared_users(sequences: Sequences, *, inverse_frequency: bool = False) -> SharedUsers:
+    """Numbers of users who met an item, or two items, among their newest `NEWEST_ITEMS`.
 
     How often a user met an item, and when, plays no part. With ``inverse_frequency`` a user counts
-    the less, the more items they met (TF-IDF, a user being a term): log(1 + items / own items).
+    the less, the more items they met (TF-IDF, a user being a term): by the square of
+    log(1 + items / own items), 1 in the mean over a user's items.
     """
     base = sequences.item_count + 1
     users, items = _newest_distinct(sequences)
     weight_of_user = np.ones(sequences.user_count)
-    if inverse_frequency:
+    if inverse_frequency and len(users):
         own = np.bincount(users, minlength=sequences.user_count)
         weight_of_user = np.log1p(sequences.item_count / np.maximum(own, 1)) ** 2
+        weight_of_user /= weight_of_user[users].mean()
     keys, sums = _pair_sums(users, items, base, weight_of_user)
     left, right = np.divmod(keys, base)
-    squares = np.bincount(items, weight_of_user[users], minlength=base)
-    weights = sums / np.sqrt(squares[left] * squares[right])
     both = np.concatenate((left, right)), np.concatenate((right, left))
     order = np.argsort(both[0], kind="stable")
-    return ItemPairs(both[0][order], both[1][order], np.tile(weights, 2)[order])
+    return SharedUsers(
+        ItemPairs(both[0][order], both[1][order], np.tile(sums, 2)[order]),
+        np.bincount(items, weight_of_user[users], minlength=base),
+    )
+
+
+def user_cosines(sequences: Sequences, *, inverse_frequency: bool = False) -> ItemPairs:
+    """Cosines of the sets of users of two items; ``inverse_frequency`` as in `shared_users`."""
+    (left, right, shared), own = shared_users(sequences, inverse_frequency=inverse_frequency)
+    return ItemPairs(left, right, shared / np.sqrt(own[left] * own[right]))
 
 
 def heaviest(pairs: ItemPairs, limit: int, groups: IntArray | None = None) -> ItemPairs:
@@ -120,4 +136,4 @@ def _together(
 
 def _summed(pairs: IntArray, weights: NDArray[np.float64]) -> tuple[IntArray, NDArray[np.float64]]:
     keys, cell = np.unique(pairs, return_inverse=True)
-    return keys, np.bincount(cell, weights, len(keys))
+    return keys, np.bincount(cell, weights, len(keys)).astype(np.float64)

@@ -3,8 +3,8 @@
 A network of this size smooths rare pairs away that a table of counts keeps. The memory holds, for
 every item, the items that came up to `memory_reach` events later in training, a pair at distance n
 counting 1/n; and, with `memory_neighbours`, the items of each domain that most of the same users
-met, whatever the order, by the cosine of TF-IDF item-kNN. The newest events of a history look their
-rows up, shares of successions and weighted cosines are added up, and the score of an item rises by
+met, whatever the order, with their affinity. The newest events of a history look their rows up,
+shares of successions and weighted affinities are added up, and the score of an item rises by
 `gain * log(1 + sum / floor)`: by nothing where nothing was counted, so the addition is sparse and
 the rest of the score stays one matrix product.
 
@@ -28,14 +28,18 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.data.batches import CrossDomainBatch, DomainQueries
-from model.data.co_occurrence import heaviest, user_cosines
+from model.data.co_occurrence import ItemPairs, heaviest, shared_users
 from model.data.sequences import IntArray, Sequences, concatenate_ranges
 
 # Where the reading starts, and stays if there are no validation events: shares of a percent count,
 # an older event half as much as the next newer one.
 FADING, GAIN, FLOOR, PRIOR = math.log(2), 1.0, 0.01, 4.0
-# A cosine counts a tenth of a share, events of any age the same.
+# An affinity of 1 counts as a tenth of all successions, whatever the event's age.
 CO_OCCURRENCE = 0.1
+
+# Affinity: users of both items ** 1.5 / (users of the met one ** 0.5 * users of the other ** 0.3).
+# A cosine (1, 0.5, 0.5) trusts single users and rare items too much (docs/log.md).
+SHARED, MET, OTHER = 1.5, 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Evidence:
     cells: Tensor  # (E,) query * I_d + column of the item
     events: Tensor  # (E,) query * L + which of the newest events
     counts: Tensor  # (E,)
-    cosines: Tensor | None  # (E,) None in a memory of successions alone
+    affinities: Tensor | None  # (E,) None in a memory of successions alone
     totals: Tensor  # (K, L) sum of the whole row within the domain
     is_own: Tensor  # (K, L) the event is of the domain that is asked for
     exists: Tensor  # (K, L) there is an event
@@ -97,7 +101,7 @@ class TransitionMemory(nn.Module):
         self.prior: Tensor
         self.floor: Tensor
         self.gain: Tensor
-        self.cosines: Tensor | None
+        self.affinities: Tensor | None
         self.co_fading: Tensor
         self.co_weight: Tensor
         self.register_buffer("row_starts", torch.zeros(rows + 1, dtype=torch.int64))
@@ -111,7 +115,7 @@ class TransitionMemory(nn.Module):
         self.register_buffer("floor", torch.full((domains,), math.log(FLOOR)))
         self.register_buffer("gain", torch.full((domains,), GAIN))
         # Not there without neighbours, so that weights saved before there were any still load.
-        self.register_buffer("cosines", torch.zeros(entries) if self.neighbours else None)
+        self.register_buffer("affinities", torch.zeros(entries) if self.neighbours else None)
         if self.neighbours:
             self.register_buffer("co_fading", torch.zeros(2))
             self.register_buffer("co_weight", torch.full((2,), math.log(CO_OCCURRENCE)))
@@ -127,7 +131,7 @@ class TransitionMemory(nn.Module):
         stride, domains = training.item_count + 1, training.domain_count
         row = earlier * domains + training.domain_of(later)
         totals = np.bincount(row, weights, stride * domains).reshape(stride, domains)
-        near, cosines = self._neighbours_of(training)
+        near, affinities = self._neighbours_of(training)
         keys, cell = np.unique(
             np.concatenate((earlier * stride + later, near)), return_inverse=True
         )
@@ -136,7 +140,7 @@ class TransitionMemory(nn.Module):
             np.searchsorted(keys, np.arange(stride + 1) * stride),
             keys % stride,
             counts,
-            np.bincount(cell[len(earlier) :], cosines, len(keys)),
+            np.bincount(cell[len(earlier) :], affinities, len(keys)),
             totals,
         )
 
@@ -157,11 +161,13 @@ class TransitionMemory(nn.Module):
         rows, counts = kept[row[entry]], self.counts.cpu().numpy()[entries[entry]]
         totals = np.zeros((stride, self.totals.shape[1]), np.float32)
         totals[kept] = self.totals.cpu().numpy()[sources[kept]]
-        cosines = None if self.cosines is None else self.cosines.cpu().numpy()[entries[entry]]
+        affinities = (
+            None if self.affinities is None else self.affinities.cpu().numpy()[entries[entry]]
+        )
         grown = copy.deepcopy(self)
         grown.domain_starts = np.asarray(domain_starts, np.int64)
         starts = np.searchsorted(rows, np.arange(stride + 1))
-        grown._take(starts, heirs[place], counts, cosines, totals)
+        grown._take(starts, heirs[place], counts, affinities, totals)
         return grown
 
     def newest(self, batch: CrossDomainBatch, queries: DomainQueries) -> Tensor:
@@ -191,7 +197,7 @@ class TransitionMemory(nn.Module):
             event // self.newest_events * (high - low) + column,
             event,
             self.counts[place],
-            None if self.cosines is None else self.cosines[place],
+            None if self.affinities is None else self.affinities[place],
             self.totals[newest, domain],
             (newest > low) & (newest <= high),
             newest > 0,
@@ -218,10 +224,10 @@ class TransitionMemory(nn.Module):
         weight = self._weights(evidence, self.fading, torch.cat((0 * self.other, self.other)))
         weight = weight / (evidence.totals + self.prior[evidence.domain].exp())
         shares = weight.flatten()[evidence.events] * evidence.counts
-        if evidence.cosines is None:
+        if evidence.affinities is None:
             return shares
         weight = self._weights(evidence, self.co_fading, self.co_weight)
-        return shares + weight.flatten()[evidence.events] * evidence.cosines
+        return shares + weight.flatten()[evidence.events] * evidence.affinities
 
     def _weights(self, evidence: Evidence, fading: Tensor, level: Tensor) -> Tensor:
         """Weight of each of the newest events (K, L): of the asked domain, of others, by age."""
@@ -233,12 +239,13 @@ class TransitionMemory(nn.Module):
         return self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
 
     def _neighbours_of(self, training: Sequences) -> tuple[IntArray, np.ndarray]:
-        """Pairs `left * (items + 1) + right` and their cosines, the heaviest of each left item and
-        domain of the right one."""
+        """Pairs `left * (items + 1) + right` and their affinities, the heaviest of each left item
+        and domain of the right one."""
         if not self.neighbours:
             return np.zeros(0, np.int64), np.zeros(0)
-        pairs = user_cosines(training, inverse_frequency=True)
-        pairs = heaviest(pairs, self.neighbours, training.domain_of(pairs.right))
+        (left, right, shared), own = shared_users(training, inverse_frequency=True)
+        pairs = ItemPairs(left, right, shared**SHARED / (own[left] ** MET * own[right] ** OTHER))
+        pairs = heaviest(pairs, self.neighbours, training.domain_of(right))
         return pairs.left * (training.item_count + 1) + pairs.right, pairs.weights
 
     def _take(
@@ -246,7 +253,7 @@ class TransitionMemory(nn.Module):
         row_starts: IntArray,
         items: IntArray,
         counts: np.ndarray,
-        cosines: np.ndarray | None,
+        affinities: np.ndarray | None,
         totals: np.ndarray,
     ) -> None:
         device = self.totals.device
@@ -254,8 +261,8 @@ class TransitionMemory(nn.Module):
         self.items = torch.from_numpy(items.astype(np.int32)).to(device)
         self.counts = torch.from_numpy(counts.astype(np.float32)).to(device)
         self.totals = torch.from_numpy(totals.astype(np.float32)).to(device)
-        if self.neighbours and cosines is not None:
-            self.cosines = torch.from_numpy(cosines.astype(np.float32)).to(device)
+        if self.neighbours and affinities is not None:
+            self.affinities = torch.from_numpy(affinities.astype(np.float32)).to(device)
 
 
 def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:

@@ -94,9 +94,9 @@ class MemoryPath(nn.Module):
         event, offset = torch.nonzero(offsets < length[:, None]).unbind(1)  # (E,) each
         entries = begin[event] + offset
         later, counts = self.memory.items[entries].long(), self.memory.counts[entries]
-        cosines = None if self.memory.cosines is None else self.memory.cosines[entries]
+        affinities = None if self.memory.affinities is None else self.memory.affinities[entries]
         return tuple(
-            self.memory(self._evidence(domain, newest, event, later, counts, cosines))
+            self.memory(self._evidence(domain, newest, event, later, counts, affinities))
             for domain in range(len(self.starts) - 1)
         )
 
@@ -113,7 +113,7 @@ class MemoryPath(nn.Module):
         event: Tensor,
         later: Tensor,
         counts: Tensor,
-        cosines: Tensor | None,
+        affinities: Tensor | None,
     ) -> Evidence:
         low, high = self.starts[domain : domain + 2]
         inside = (later > low) & (later <= high)
@@ -124,7 +124,7 @@ class MemoryPath(nn.Module):
             event // self.memory.newest_events * (high - low) + column,
             event,
             counts * inside,
-            None if cosines is None else cosines * inside,
+            None if affinities is None else affinities * inside,
             self.memory.totals[:, domain][newest],
             (newest > low) & (newest <= high),
             newest > 0,
