@@ -9,60 +9,43 @@ splits. Items are embedded by `--provider`, or by the refresh that a store holds
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 import torch
 import typer
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from embedded_dump import (
+    Embedded,
+    dump_of,
+    embedded_items,
+    ingested,
+    kept_folder,
+    show,
+    tables_of,
+    timed,
+)
 from rich.console import Console
 from rich.table import Table
 
 from artifacts import columns as col
-from artifacts.bundles import latest_refresh, parts_of
-from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_embeddings import ItemEmbeddings, read_item_embeddings
-from artifacts.manifest import ArtifactRef
-from artifacts.store import Store
+from artifacts.kinds.dataset import Dataset
 from flows.cli import terminal
 from flows.cli.options import WhoAnswers
 from flows.cli.training_options import Replaced, training_config
-from flows.server.api import prefect_api
-from flows.settings import Settings, default_llm
 from model.baselines.registry import EMCDR, cold_baselines
 from model.config import TriThreadConfig
 from model.data.sequences import COLD_TEST, COLD_VALIDATION
-from model.data.tables import ItemTables
 from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.cold_domain_metrics import METRICS, ColdGains, measure_cold
 from model.scoring.model_scorer import ModelScorer
 from model.training.processes import alone
-from model.training.trainer import EpochReport, fit
-from tasks.dump.dump_config import ColdDomain, DumpConfig
-from tasks.embed import embed_items
+from model.training.trainer import fit
+from tasks.dump.dump_config import ColdDomain
 from tasks.frame.model_inputs import sequences_of
-from tasks.ingest import ingest
-from tasks.llm.providers.endpoints import open_endpoints
-from tasks.llm.settings.llm_config import LlmConfig
-from tasks.project import ProjectConfig, project_vectors
-
-Made = TypeVar("Made")
 
 OURS, TOGETHER = "llm4cdsr", "together"
-
-
-class Embedded(NamedTuple):
-    """A dataset of the whole dump, and the vectors of its items."""
-
-    data: Dataset
-    embeddings: ItemEmbeddings
 
 
 def main(
@@ -104,15 +87,15 @@ def main(
     found: dict[str, list[ColdGains]] = {}
     directions: list[str] = []
     rows: list[dict[str, object]] = []
-    with _folder(store) as folder:
+    with kept_folder(store) as folder:
         files = {
             "interactions": _cut(interactions, max_single_domain_users, folder),
             "items": str(items.resolve()),
         }
-        embedded = None if baselines_only else _embedded(files, refreshed, provider, folder)
+        embedded = None if baselines_only else embedded_items(files, refreshed, provider, folder)
         for seed, config in zip(drawn, configs, strict=True):
             split = ColdDomain(test_share=share, validation_share=validation_share)
-            data = _ingested(_dump(files, split=split, seed=seed), folder)
+            data = ingested(dump_of(files, split=split, seed=seed), folder)
             gains = _gains(data, embedded, config, measured, device)
             for name, of_model in gains.items():
                 found.setdefault(name, []).append(of_model)
@@ -122,16 +105,6 @@ def main(
                 figures = {"seeds": drawn[: len(found[EMCDR])], "preset": preset, "rows": rows}
                 json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False), "utf-8")
     _print(rows, len(drawn))
-
-
-@contextmanager
-def _folder(store: str | None) -> Iterator[Path]:
-    if store is not None:
-        Path(store).mkdir(parents=True, exist_ok=True)
-        yield Path(store)
-        return
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def _cut(interactions: Path, most: int | None, folder: Path) -> str:
@@ -147,41 +120,6 @@ def _cut(interactions: Path, most: int | None, folder: Path) -> str:
     return str(path.resolve())
 
 
-def _dump(files: dict[str, str], **choices: object) -> DumpConfig:
-    return DumpConfig.model_validate({**files, **choices})
-
-
-def _ingested(dump: DumpConfig, folder: Path) -> Dataset:
-    store = Store(folder)
-    return read_dataset(store, ingest.fn(dump, store.root).ref)
-
-
-def _embedded(
-    files: dict[str, str], refreshed: str | None, provider: str | None, folder: Path
-) -> Embedded:
-    """Texts do not depend on the split: they are embedded once, from the whole dump."""
-    if refreshed is not None:
-        store = Store(refreshed)
-        parts = parts_of(store, latest_refresh(store))
-        data = read_dataset(store, parts["dataset"])
-        return Embedded(data, read_item_embeddings(store, parts["embeddings"]))
-    store, settings = Store(folder), Settings()
-    llm = default_llm(settings)
-    llm = llm if provider is None else llm.model_copy(update={"provider": provider})
-    with prefect_api(store.workspace("logs") / "prefect-server.log"):
-        dataset, embeddings = embed(_dump(files), llm, store.root)
-    return Embedded(read_dataset(store, dataset), read_item_embeddings(store, embeddings))
-
-
-@flow(name="embed for the cold domain", task_runner=ThreadPoolTaskRunner(max_workers=4))  # pyright: ignore
-def embed(dump: DumpConfig, llm: LlmConfig, store: str) -> tuple[ArtifactRef, ArtifactRef]:
-    """Returns the dataset and the item embeddings of a dump."""
-    opened, settings = Store(store), Settings()
-    with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
-        dataset = ingest(dump, store).ref
-        return dataset, embed_items(dataset, endpoints.embedding, llm, store).ref
-
-
 def _gains(
     data: Dataset, embedded: Embedded | None, config: TriThreadConfig, measured: int, device: str
 ) -> dict[str, ColdGains]:
@@ -189,45 +127,14 @@ def _gains(
     sequences = sequences_of(data)
     seen = sequences.with_validation_in_training() if config.train.refit else sequences
     withheld = sequences.prefixes_of_withheld(measured)
-    tables = None if embedded is None else _tables(data, embedded, config.model.hidden)
-    scorers = _timed("baselines", lambda: cold_baselines(seen, tables))
+    tables = None if embedded is None else tables_of(data, embedded, config.model.hidden)
+    scorers = timed("baselines", lambda: cold_baselines(seen, tables))
     if tables is not None:
-        fitted = _timed(
-            OURS, lambda: fit(sequences, tables, config, on_epoch=_show, team=alone(device))
+        fitted = timed(
+            OURS, lambda: fit(sequences, tables, config, on_epoch=show, team=alone(device))
         )
         scorers = {OURS: ModelScorer(fitted.model), **scorers}
     return {name: measure_cold(scorer, withheld) for name, scorer in scorers.items()}
-
-
-def _timed(name: str, make: Callable[[], Made]) -> Made:
-    started = time.monotonic()
-    made = make()
-    Console().print(f"{name}: {time.monotonic() - started:.1f} s")
-    return made
-
-
-def _tables(data: Dataset, embedded: Embedded, hidden: int) -> ItemTables:
-    """The item tables of a dataset, its vectors looked up by the ids of the items."""
-    place = embedded.data.items.select(col.DOMAIN, col.ITEM_ID, pl.col(col.ITEM_INDEX).alias("row"))
-    rows = data.items.join(place, [col.DOMAIN, col.ITEM_ID], "left", maintain_order="left")["row"]
-    if rows.null_count():
-        raise typer.BadParameter(
-            f"{rows.null_count():,} items of the dump have no embedding in the store: refresh it "
-            "on these files"
-        )
-    index = np.concatenate(([0], rows.to_numpy()))
-    made = project_vectors(
-        embedded.embeddings.vectors[index],
-        embedded.embeddings.is_embedded[index],
-        data.domains,
-        data.domain_starts,
-        ProjectConfig(hidden=hidden),
-    )
-    return ItemTables(made.global_table, made.local_table)
-
-
-def _show(report: EpochReport) -> None:
-    Console().print(f"epoch {report.epoch}: validation NDCG@10 {report.validation_ndcg:.4f}")
 
 
 def _rows(found: dict[str, list[ColdGains]], directions: np.ndarray) -> list[dict[str, object]]:

@@ -60,7 +60,7 @@ def shared_users(sequences: Sequences, *, inverse_frequency: bool = False) -> Sh
     order = np.argsort(both[0], kind="stable")
     return SharedUsers(
         ItemPairs(both[0][order], both[1][order], np.tile(sums, 2)[order]),
-        np.bincount(items, weight_of_user[users], minlength=base),
+        np.bincount(items, weight_of_user[users], minlength=base).astype(np.float64),
     )
 
 

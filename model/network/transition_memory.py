@@ -3,10 +3,10 @@
 A network of this size smooths rare pairs away that a table of counts keeps. The memory holds, for
 every item, the items that came up to `memory_reach` events later in training, a pair at distance n
 counting 1/n; and, with `memory_neighbours`, the items of each domain that most of the same users
-met, whatever the order, with their affinity. The newest events of a history look their rows up,
-shares of successions and weighted affinities are added up, and the score of an item rises by
-`gain * log(1 + sum / floor)`: by nothing where nothing was counted, so the addition is sparse and
-the rest of the score stays one matrix product.
+met, whatever the order, with their affinity. The newest events of a history look their rows up, and
+the score of an item rises by `gain * log(1 + sum / floor)` of the shares of its successions, and
+the same of its affinities: by nothing where nothing was counted, so the addition is sparse and the
+rest of the score stays one matrix product.
 
 The network is trained without it. The counts come from training events; the few numbers of
 `Reading` come from the validation events (`model/training/memory_fit.py`), so no event vouches for
@@ -34,8 +34,7 @@ from model.data.sequences import IntArray, Sequences, concatenate_ranges
 # Where the reading starts, and stays if there are no validation events: shares of a percent count,
 # an older event half as much as the next newer one.
 FADING, GAIN, FLOOR, PRIOR = math.log(2), 1.0, 0.01, 4.0
-# An affinity of 1 counts as a tenth of all successions, whatever the event's age.
-CO_OCCURRENCE = 0.1
+CO_GAIN, CO_FLOOR = 0.5, 1.0
 
 # Affinity: users of both items ** 1.5 / (users of the met one ** 0.5 * users of the other ** 0.3).
 # A cosine (1, 0.5, 0.5) trusts single users and rare items too much (docs/log.md).
@@ -103,7 +102,9 @@ class TransitionMemory(nn.Module):
         self.gain: Tensor
         self.affinities: Tensor | None
         self.co_fading: Tensor
-        self.co_weight: Tensor
+        self.co_other: Tensor
+        self.co_floor: Tensor
+        self.co_gain: Tensor
         self.register_buffer("row_starts", torch.zeros(rows + 1, dtype=torch.int64))
         self.register_buffer("items", torch.zeros(entries, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(entries))
@@ -118,7 +119,9 @@ class TransitionMemory(nn.Module):
         self.register_buffer("affinities", torch.zeros(entries) if self.neighbours else None)
         if self.neighbours:
             self.register_buffer("co_fading", torch.zeros(2))
-            self.register_buffer("co_weight", torch.full((2,), math.log(CO_OCCURRENCE)))
+            self.register_buffer("co_other", torch.zeros(1))
+            self.register_buffer("co_floor", torch.full((domains,), math.log(CO_FLOOR)))
+            self.register_buffer("co_gain", torch.full((domains,), CO_GAIN))
 
     @property
     def is_blank(self) -> bool:
@@ -205,38 +208,35 @@ class TransitionMemory(nn.Module):
 
     def forward(self, evidence: Evidence) -> Tensor:
         """What the memory adds to the scores, (K, I_d)."""
-        shares = self._shares(evidence)
         queries, size = evidence.shape
-        total = shares.new_zeros(queries * size).index_add(0, evidence.cells, shares)
-        return self._addition(total, evidence.domain).view(queries, size)
+        return self._added(evidence, evidence.cells, queries * size).view(queries, size)
 
     def sparse(self, evidence: Evidence) -> SparseAddition:
         """The same without its zeros, for catalogues too large to score."""
         cells, place = torch.unique(evidence.cells, return_inverse=True)
-        shares = self._shares(evidence)
-        total = shares.new_zeros(len(cells)).index_add(0, place, shares)
         size = evidence.shape[1]
-        values = self._addition(total, evidence.domain)
+        values = self._added(evidence, place, len(cells))
         return SparseAddition(cells // size, cells % size, values, size)
 
-    def _shares(self, evidence: Evidence) -> Tensor:
-        """What each stored pair contributes, (E,)."""
-        weight = self._weights(evidence, self.fading, torch.cat((0 * self.other, self.other)))
-        weight = weight / (evidence.totals + self.prior[evidence.domain].exp())
-        shares = weight.flatten()[evidence.events] * evidence.counts
+    def _added(self, evidence: Evidence, place: Tensor, count: int) -> Tensor:
+        """The addition to `count` cells, of which each stored pair (E,) has the `place` of one."""
+        domain = evidence.domain
+        weight = self._weights(evidence, self.fading, self.other)
+        weight = weight / (evidence.totals + self.prior[domain].exp())
+        share = _summed(weight.flatten()[evidence.events] * evidence.counts, place, count)
+        added = self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
         if evidence.affinities is None:
-            return shares
-        weight = self._weights(evidence, self.co_fading, self.co_weight)
-        return shares + weight.flatten()[evidence.events] * evidence.affinities
+            return added
+        weight = self._weights(evidence, self.co_fading, self.co_other)
+        affinity = weight.flatten()[evidence.events] * evidence.affinities
+        affinity = _summed(affinity, place, count) / self.co_floor[domain].exp()
+        return added + self.co_gain[domain] * torch.log1p(affinity)
 
-    def _weights(self, evidence: Evidence, fading: Tensor, level: Tensor) -> Tensor:
+    def _weights(self, evidence: Evidence, fading: Tensor, other: Tensor) -> Tensor:
         """Weight of each of the newest events (K, L): of the asked domain, of others, by age."""
         age = torch.arange(self.newest_events, device=self.gain.device)
-        own, others = level[0] - fading[0] * age, level[1] - fading[1] * age
+        own, others = -fading[0] * age, other - fading[1] * age
         return torch.where(evidence.is_own, own, others).exp() * evidence.exists
-
-    def _addition(self, share: Tensor, domain: int) -> Tensor:
-        return self.gain[domain] * torch.log1p(share / self.floor[domain].exp())
 
     def _neighbours_of(self, training: Sequences) -> tuple[IntArray, np.ndarray]:
         """Pairs `left * (items + 1) + right` and their affinities, the heaviest of each left item
@@ -263,6 +263,10 @@ class TransitionMemory(nn.Module):
         self.totals = torch.from_numpy(totals.astype(np.float32)).to(device)
         if self.neighbours and affinities is not None:
             self.affinities = torch.from_numpy(affinities.astype(np.float32)).to(device)
+
+
+def _summed(values: Tensor, place: Tensor, count: int) -> Tensor:
+    return values.new_zeros(count).index_add(0, place, values)
 
 
 def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:

@@ -1,16 +1,20 @@
-"""Learn from validation events how much the transition memory is to be believed.
+"""Fit the weights of the memory of item pairs to validation events.
 
 The network has seen its training events and is surer of them than of new ones; the memory's counts
 hold them too. Only events that neither has met can tell how the two compare. A dozen numbers are
 fitted to them by maximum likelihood, with a pull towards where they start for small shops; the
 network stays as it is.
 
+Likelihood asks for every target's probability, a list for its first ten: co-occurrences are then
+often worth more than likelihood gives them. So their gain is multiplied by what ranks the same
+events best, if that is clearly more than chance.
+
 Dimensions: R validation events, I_d items of a domain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,9 +27,12 @@ from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
 
-READING = ("fading", "other", "prior", "floor", "gain", "co_fading", "co_weight")
+GAINS = ("gain", "co_gain")
+READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # validation events are sampled down to this many scores
 STEPS = 40
+CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0)
+CUTOFF = 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,10 @@ def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
     model.memory.learn(sequences.training())
     validation = sequences.prefixes_of_split(VALIDATION)
     if len(validation):
-        _fit_reading(model.memory, _questions(ModelScorer(model), validation, seed))
+        questions = _questions(ModelScorer(model), validation, seed)
+        _fit_reading(model.memory, questions)
+        if model.memory.neighbours:
+            _scale_co_gain(model.memory, questions)
 
 
 def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Questions]:
@@ -103,7 +113,8 @@ def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
     sharpness = values.pop("sharpness").detach().exp()
     for name, value in values.items():
         getattr(memory, name).copy_(value.detach())
-    memory.gain /= sharpness
+        if name in GAINS:
+            getattr(memory, name).div_(sharpness)
 
 
 def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Questions) -> Tensor:
@@ -114,3 +125,30 @@ def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Quest
     return F.cross_entropy(
         scores.masked_fill(asked.is_seen, -torch.inf), asked.columns, reduction="sum"
     )
+
+
+@torch.no_grad()
+def _scale_co_gain(memory: TransitionMemory, questions: list[_Questions]) -> None:
+    """Multiply the gain of co-occurrences by what ranks the targets best, by NDCG@10.
+
+    It stays unless that is ahead by more than two standard errors of the difference.
+    """
+    gains = torch.cat([_ranking_gains(memory, asked) for asked in questions], 1).double()
+    leads = gains - gains[0]  # (scales, R)
+    best = int(leads.mean(1).argmax())
+    error = leads[best].std(correction=0) / len(leads[best]) ** 0.5
+    if leads[best].mean() > 2 * error:
+        memory.co_gain *= CO_SCALES[best]
+
+
+def _ranking_gains(memory: TransitionMemory, asked: _Questions) -> Tensor:
+    """NDCG@10 of each validation event under each scale, (scales, R)."""
+    followed = memory(replace(asked.evidence, affinities=None))
+    met = memory(asked.evidence) - followed
+    rest = (asked.dense + followed).masked_fill(asked.is_seen, -torch.inf)
+    found = []
+    for scale in CO_SCALES:
+        scores = rest + scale * met
+        rank = (scores > scores.gather(1, asked.columns[:, None])).sum(1)
+        found.append(torch.where(rank < CUTOFF, 1 / torch.log2(rank + 2.0), 0.0))
+    return torch.stack(found)

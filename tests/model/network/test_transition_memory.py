@@ -13,6 +13,7 @@ from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.top_k import recommend
 from model.scoring.top_k_among import recommend_among
+from model.training import memory_fit
 from model.training.memory_fit import READING, remember
 from model.training.trainer import fit
 from tests.model.conftest import Shop, with_other_items
@@ -46,7 +47,7 @@ def naive_addition(
     """One item's addition from the histories themselves, pair by pair."""
     low, high = (0, 3) if item <= 3 else (3, 6)
     domain = int(item > 3)
-    share = 0.0
+    share = affinity = 0.0
     for age, event in enumerate(newest):
         if event == 0:
             continue
@@ -62,13 +63,14 @@ def naive_addition(
                         wanted += (later == item) / distance
         share += weight * wanted / (total + math.exp(memory.prior[domain]))
         if memory.neighbours:
-            level, slope = (
-                values[0 if own else 1] for values in (memory.co_weight, memory.co_fading)
-            )
-            share += math.exp(level - slope * age) * naive_affinity(
-                lists, event, item, memory.neighbours
-            )
-    return float(memory.gain[domain]) * math.log1p(share / math.exp(memory.floor[domain]))
+            weight = math.exp(-memory.co_fading[0 if own else 1] * age)
+            weight *= 1.0 if own else math.exp(memory.co_other[0])
+            affinity += weight * naive_affinity(lists, event, item, memory.neighbours)
+    found = float(memory.gain[domain]) * math.log1p(share / math.exp(memory.floor[domain]))
+    if memory.neighbours:
+        floor = math.exp(memory.co_floor[domain])
+        found += float(memory.co_gain[domain]) * math.log1p(affinity / floor)
+    return found
 
 
 def naive_affinity(lists: list[list[int]], left: int, item: int, most: int) -> float:
@@ -100,7 +102,9 @@ def test_the_addition_matches_a_count_by_hand_over_all_histories(neighbours: int
     memory = filled(lists, events=3, reach=4, neighbours=neighbours)
     if neighbours:
         memory.co_fading.copy_(torch.tensor([0.2, -0.1]))
-        memory.co_weight.copy_(torch.tensor([-1.0, 0.5]))
+        memory.co_other.fill_(-0.4)
+        memory.co_floor.copy_(torch.tensor([0.3, -0.2]))
+        memory.co_gain.copy_(torch.tensor([0.8, 0.3]))
     memory.other.fill_(0.7)
     memory.fading.copy_(torch.tensor([0.4, 0.9]))
     memory.gain.copy_(torch.tensor([0.5, 1.5]))
@@ -122,7 +126,7 @@ def test_what_was_met_together_counts_in_both_directions_and_by_itself_only_forw
 
 def test_a_memory_of_successions_alone_is_saved_as_it_was_before_there_were_others() -> None:
     names = set(filled([[1, 2]]).state_dict())
-    assert names.isdisjoint({"affinities", "co_fading", "co_weight"})
+    assert names.isdisjoint({"affinities", "co_fading", "co_gain"})
     assert names < set(filled([[1, 2]], neighbours=1).state_dict())
 
 
@@ -136,8 +140,10 @@ def test_what_never_followed_gets_nothing() -> None:
     )
 
 
-def fitted_reading(sequences: Sequences, shop: Shop) -> dict[str, torch.Tensor]:
-    model = shop.model(WITH_MEMORY)
+def fitted_reading(
+    sequences: Sequences, shop: Shop, switches: dict[str, object] | None = None
+) -> dict[str, torch.Tensor]:
+    model = shop.model(switches or WITH_MEMORY)
     remember(model, sequences, seed=0)
     return dict(model.memory.state_dict()) if model.memory is not None else {}
 
@@ -164,8 +170,9 @@ def test_the_reading_trusts_a_memory_that_is_right_and_not_one_that_is_wrong(sho
     wrong = replace(
         right, items=np.where(right.split == VALIDATION, (right.items + 8) % 18 + 1, right.items)
     )
-    trusting, doubting = fitted_reading(right, shop), fitted_reading(wrong, shop)
-    start = ModelConfig.model_validate(WITH_MEMORY)
+    alone = {**WITH_MEMORY, "memory_neighbours": 0}
+    trusting, doubting = (fitted_reading(each, shop, alone) for each in (right, wrong))
+    start = ModelConfig.model_validate(alone)
     blank = TransitionMemory(shop.sequences.domain_starts, start)
     assert (trusting["gain"] > blank.gain).all()
     assert (doubting["gain"] < blank.gain).all()
@@ -253,3 +260,46 @@ def test_a_candidates_score_has_the_memory_in_it(shop: Shop) -> None:
     torch.testing.assert_close(
         CandidateScorer(model).score(prefixes, 1, items), ModelScorer(model).score(prefixes, 1)
     )
+
+
+def test_the_gain_of_what_was_met_together_rises_where_that_ranks_better(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everyone has the items of one of two circles, each in their own order."""
+    monkeypatch.setattr(memory_fit, "CUTOFF", 2)
+    rng = np.random.default_rng(3)
+    circles = [np.arange(1, 10), np.arange(10, 19)]
+    lists = [rng.permutation(circles[user % 2])[:7].tolist() for user in range(60)]
+    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
+    sequences = sequences_from_lists(lists, starts, names, held_out=2)
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    model.memory.learn(sequences.training())
+    model.memory.gain.zero_()
+    model.memory.co_gain.fill_(0.01)
+    validation = sequences.prefixes_of_split(VALIDATION)
+    guess = torch.Generator().manual_seed(0)
+    questions = [
+        replace(asked, dense=0.03 * torch.randn(asked.dense.shape, generator=guess))
+        for asked in memory_fit._questions(ModelScorer(model), validation, 0)
+    ]
+    before = [memory_fit._ranking_gains(model.memory, asked)[0] for asked in questions]
+    memory_fit._scale_co_gain(model.memory, questions)
+    after = [memory_fit._ranking_gains(model.memory, asked)[0] for asked in questions]
+    assert (model.memory.co_gain > 0.01).all()
+    assert torch.cat(after).mean() > torch.cat(before).mean()
+
+
+def test_the_gain_of_what_was_met_together_stays_where_it_ranks_nothing_better(
+    shop: Shop,
+) -> None:
+    model = shop.model(WITH_MEMORY)
+    assert model.memory is not None
+    model.memory.learn(shop.sequences.training())
+    model.memory.affinities.zero_()  # pyright: ignore
+    validation = shop.sequences.prefixes_of_split(VALIDATION)
+    before = model.memory.co_gain.clone()
+    memory_fit._scale_co_gain(
+        model.memory, memory_fit._questions(ModelScorer(model), validation, 0)
+    )
+    assert torch.equal(model.memory.co_gain, before)
