@@ -147,6 +147,12 @@ class TransitionMemory(nn.Module):
             totals,
         )
 
+    def drop_co_occurrences(self, training: Sequences) -> None:
+        """Count anew without co-occurrences, then and in the future."""
+        self.neighbours = 0
+        self.co_gain.zero_()
+        self.learn(training)
+
     def with_catalogue(self, domain_starts: IntArray, sources: IntArray) -> TransitionMemory:
         """The same pairs under the item indices of another catalogue (`new_items.py`).
 
@@ -261,7 +267,7 @@ class TransitionMemory(nn.Module):
         self.items = torch.from_numpy(items.astype(np.int32)).to(device)
         self.counts = torch.from_numpy(counts.astype(np.float32)).to(device)
         self.totals = torch.from_numpy(totals.astype(np.float32)).to(device)
-        if self.neighbours and affinities is not None:
+        if self.affinities is not None and affinities is not None:
             self.affinities = torch.from_numpy(affinities.astype(np.float32)).to(device)
 
 

@@ -5,9 +5,9 @@ hold them too. Only events that neither has met can tell how the two compare. A 
 fitted to them by maximum likelihood, with a pull towards where they start for small shops; the
 network stays as it is.
 
-Likelihood asks for every target's probability, a list for its first ten: co-occurrences are then
-often worth more than likelihood gives them. So their gain is multiplied by what ranks the same
-events best, if that is clearly more than chance.
+Likelihood always finds a use for co-occurrences, and often too small a one: it asks for every
+target's probability, a list for its first ten. So their gain is multiplied by what ranks the same
+events best, and they stay only where that is clearly ahead of successions alone.
 
 Dimensions: R validation events, I_d items of a domain.
 """
@@ -52,13 +52,44 @@ def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
     """
     if model.memory is None:
         return
-    model.memory.learn(sequences.training())
+    memory, training = model.memory, sequences.training()
+    memory.learn(training)
     validation = sequences.prefixes_of_split(VALIDATION)
-    if len(validation):
-        questions = _questions(ModelScorer(model), validation, seed)
-        _fit_reading(model.memory, questions)
-        if model.memory.neighbours:
-            _scale_co_gain(model.memory, questions)
+    if not len(validation):
+        return
+    questions = _questions(ModelScorer(model), validation, seed)
+    if not memory.neighbours:
+        _fit_reading(memory, questions)
+    elif not _fit_both(memory, questions):
+        memory.drop_co_occurrences(training)
+
+
+def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
+    """Fit successions alone, then with co-occurrences; keep what ranks the targets better.
+
+    Returns whether that is the latter, by NDCG@10 and more than two standard errors of the
+    difference: else the reading is that of successions alone.
+    """
+    start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
+    alone = [
+        replace(asked, evidence=replace(asked.evidence, affinities=None)) for asked in questions
+    ]
+    _fit_reading(memory, alone)
+    before = torch.cat([_ranking_gains(memory, asked, (1.0,)) for asked in alone], 1)
+    fitted = {name: getattr(memory, name).clone() for name in start}
+    for name, value in start.items():
+        getattr(memory, name).copy_(value)
+    _fit_reading(memory, questions)
+    after = torch.cat([_ranking_gains(memory, asked, CO_SCALES) for asked in questions], 1)
+    leads = (after - before).double()  # (scales, R)
+    best = int(leads.mean(1).argmax())
+    error = leads[best].std(correction=0) / len(leads[best]) ** 0.5
+    if leads[best].mean() > 2 * error:
+        memory.co_gain *= CO_SCALES[best]
+        return True
+    for name, value in fitted.items():
+        getattr(memory, name).copy_(value)
+    return False
 
 
 def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Questions]:
@@ -128,26 +159,15 @@ def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Quest
 
 
 @torch.no_grad()
-def _scale_co_gain(memory: TransitionMemory, questions: list[_Questions]) -> None:
-    """Multiply the gain of co-occurrences by what ranks the targets best, by NDCG@10.
-
-    It stays unless that is ahead by more than two standard errors of the difference.
-    """
-    gains = torch.cat([_ranking_gains(memory, asked) for asked in questions], 1).double()
-    leads = gains - gains[0]  # (scales, R)
-    best = int(leads.mean(1).argmax())
-    error = leads[best].std(correction=0) / len(leads[best]) ** 0.5
-    if leads[best].mean() > 2 * error:
-        memory.co_gain *= CO_SCALES[best]
-
-
-def _ranking_gains(memory: TransitionMemory, asked: _Questions) -> Tensor:
-    """NDCG@10 of each validation event under each scale, (scales, R)."""
+def _ranking_gains(
+    memory: TransitionMemory, asked: _Questions, co_scales: tuple[float, ...]
+) -> Tensor:
+    """NDCG@10 of each validation event under each multiple of `co_gain`, (scales, R)."""
     followed = memory(replace(asked.evidence, affinities=None))
     met = memory(asked.evidence) - followed
     rest = (asked.dense + followed).masked_fill(asked.is_seen, -torch.inf)
     found = []
-    for scale in CO_SCALES:
+    for scale in co_scales:
         scores = rest + scale * met
         rank = (scores > scores.gather(1, asked.columns[:, None])).sum(1)
         found.append(torch.where(rank < CUTOFF, 1 / torch.log2(rank + 2.0), 0.0))

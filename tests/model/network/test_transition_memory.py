@@ -1,19 +1,21 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model.checkpoint import load_model, save_model
 from model.config import ModelConfig
 from model.data.sequences import TEST, VALIDATION, Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.network.transition_memory import TransitionMemory
+from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.top_k import recommend
 from model.scoring.top_k_among import recommend_among
-from model.training import memory_fit
 from model.training.memory_fit import READING, remember
 from model.training.trainer import fit
 from tests.model.conftest import Shop, with_other_items
@@ -152,14 +154,16 @@ def fitted_reading(
 def test_counts_never_hold_a_held_out_event_and_the_reading_no_test_event(
     shop: Shop, split: int
 ) -> None:
+    # Validation events decide whether co-occurrences stay, so successions are looked at alone.
+    switches = WITH_MEMORY if split == TEST else {**WITH_MEMORY, "memory_neighbours": 0}
     others = with_other_items(shop.sequences, shop.sequences.split == split)
-    before = fitted_reading(shop.sequences, shop)
-    after = fitted_reading(others, shop)
+    before = fitted_reading(shop.sequences, shop, switches)
+    after = fitted_reading(others, shop, switches)
     for name, value in before.items():
         if split == TEST or name not in READING:
             assert torch.equal(after[name], value), name
     if split == VALIDATION:
-        assert any(not torch.equal(after[name], before[name]) for name in READING)
+        assert any(not torch.equal(after[n], before[n]) for n in READING if n in after)
 
 
 def test_the_reading_trusts_a_memory_that_is_right_and_not_one_that_is_wrong(shop: Shop) -> None:
@@ -262,44 +266,49 @@ def test_a_candidates_score_has_the_memory_in_it(shop: Shop) -> None:
     )
 
 
-def test_the_gain_of_what_was_met_together_rises_where_that_ranks_better(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Everyone has the items of one of two circles, each in their own order."""
-    monkeypatch.setattr(memory_fit, "CUTOFF", 2)
+def test_what_was_met_together_counts_where_order_says_nothing() -> None:
+    """Everyone has items of one of twenty circles, each in their own order."""
     rng = np.random.default_rng(3)
-    circles = [np.arange(1, 10), np.arange(10, 19)]
-    lists = [rng.permutation(circles[user % 2])[:7].tolist() for user in range(60)]
-    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
-    sequences = sequences_from_lists(lists, starts, names, held_out=2)
-    model = shop.model(WITH_MEMORY)
-    assert model.memory is not None
-    model.memory.learn(sequences.training())
-    model.memory.gain.zero_()
-    model.memory.co_gain.fill_(0.01)
-    validation = sequences.prefixes_of_split(VALIDATION)
-    guess = torch.Generator().manual_seed(0)
-    questions = [
-        replace(asked, dense=0.03 * torch.randn(asked.dense.shape, generator=guess))
-        for asked in memory_fit._questions(ModelScorer(model), validation, 0)
-    ]
-    before = [memory_fit._ranking_gains(model.memory, asked)[0] for asked in questions]
-    memory_fit._scale_co_gain(model.memory, questions)
-    after = [memory_fit._ranking_gains(model.memory, asked)[0] for asked in questions]
-    assert (model.memory.co_gain > 0.01).all()
-    assert torch.cat(after).mean() > torch.cat(before).mean()
-
-
-def test_the_gain_of_what_was_met_together_stays_where_it_ranks_nothing_better(
-    shop: Shop,
-) -> None:
-    model = shop.model(WITH_MEMORY)
-    assert model.memory is not None
-    model.memory.learn(shop.sequences.training())
-    model.memory.affinities.zero_()  # pyright: ignore
-    validation = shop.sequences.prefixes_of_split(VALIDATION)
-    before = model.memory.co_gain.clone()
-    memory_fit._scale_co_gain(
-        model.memory, memory_fit._questions(ModelScorer(model), validation, 0)
+    starts, circles = [0, 120, 240], np.arange(240).reshape(20, 12, order="F") + 1
+    lists = [rng.permutation(circles[user % 20])[:9].tolist() for user in range(100)]
+    sequences = sequences_from_lists(lists, starts, NAMES, held_out=2)
+    rows = np.concatenate((np.zeros((1, 8)), rng.normal(size=(240, 8)))).astype(np.float32)
+    config = ModelConfig.model_validate(
+        {"hidden": 8, "memory_events": 8, "memory_reach": 1, "memory_neighbours": 20}
     )
-    assert torch.equal(model.memory.co_gain, before)
+    model = TriThread(ItemTables(rows, rows), sequences.domain_starts, config)
+    remember(model, sequences, seed=0)
+    assert model.memory is not None
+    assert model.memory.neighbours
+    assert (model.memory.co_gain > 0).all()
+
+
+def test_where_order_says_all_the_memory_is_that_of_successions_alone(shop: Shop) -> None:
+    """Item n is followed by n + 1."""
+    around = [[(start + t) % 18 + 1 for t in range(7)] for start in range(18)] * 3
+    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
+    sequences = sequences_from_lists(around, starts, names, held_out=2)
+    found = fitted_reading(sequences, shop)
+    wanted = fitted_reading(sequences, shop, {**WITH_MEMORY, "memory_neighbours": 0})
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+    assert not found["affinities"].any()
+    assert not found["co_gain"].any()
+
+
+def test_dropped_co_occurrences_stay_so_in_the_refit_and_in_files(
+    shop: Shop, tmp_path: Path
+) -> None:
+    around = [[(start + t) % 18 + 1 for t in range(7)] for start in range(18)] * 3
+    starts, names = shop.sequences.domain_starts.tolist(), shop.sequences.domain_names
+    sequences = sequences_from_lists(around, starts, names, held_out=2)
+    config = shop.config(WITH_MEMORY, {"refit": True, "max_epochs": 1})
+    model = fit(sequences, shop.tables, config).model
+    assert model.memory is not None
+    assert model.memory.affinities is not None
+    assert not model.memory.affinities.any()
+    assert not model.memory.co_gain.any()
+    save_model(tmp_path, model, config, names)
+    prefixes = sequences.prefixes_of_users(np.arange(20))
+    again = ModelScorer(load_model(tmp_path)[0]).score(prefixes, 1)
+    torch.testing.assert_close(again, ModelScorer(model).score(prefixes, 1))
