@@ -40,15 +40,17 @@ class SharedUsers(NamedTuple):
     own: NDArray[np.float64]  # (items + 1,)
 
 
-def shared_users(sequences: Sequences, *, inverse_frequency: bool = False) -> SharedUsers:
-    """Numbers of users who met an item, or two items, among their newest `NEWEST_ITEMS`.
+def shared_users(
+    sequences: Sequences, *, inverse_frequency: bool = False, newest: int | None = None
+) -> SharedUsers:
+    """Numbers of users who met an item, or two items, among their `newest`, `NEWEST_ITEMS` if none.
 
     How often a user met an item, and when, plays no part. With ``inverse_frequency`` a user counts
     the less, the more items they met (TF-IDF, a user being a term): by the square of
     log(1 + items / own items), 1 in the mean over a user's items.
     """
     base = sequences.item_count + 1
-    users, items = _newest_distinct(sequences)
+    users, items = _newest_distinct(sequences, NEWEST_ITEMS if newest is None else newest)
     weight_of_user = np.ones(sequences.user_count)
     if inverse_frequency and len(users):
         own = np.bincount(users, minlength=sequences.user_count)
@@ -97,15 +99,15 @@ def blocks(sizes: IntArray) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def _newest_distinct(sequences: Sequences) -> tuple[IntArray, IntArray]:
-    """User and item of each user's newest `NEWEST_ITEMS` distinct items, sorted by both."""
+def _newest_distinct(sequences: Sequences, newest: int) -> tuple[IntArray, IntArray]:
+    """User and item of each user's `newest` distinct items, sorted by both."""
     keys = sequences.event_users * (sequences.item_count + 1) + sequences.items
     keys, from_end = np.unique(keys[::-1], return_index=True)  # the newest event of each
     users, items = np.divmod(keys, sequences.item_count + 1)
     order = np.lexsort((from_end, users))  # newest first
     age = np.empty_like(order)
     age[order] = np.arange(len(order)) - np.searchsorted(users, users[order])
-    return users[age < NEWEST_ITEMS], items[age < NEWEST_ITEMS]
+    return users[age < newest], items[age < newest]
 
 
 def _pair_sums(

@@ -40,6 +40,9 @@ CO_GAIN, CO_FLOOR = 0.5, 1.0
 # A cosine (1, 0.5, 0.5) trusts single users and rare items too much (docs/log.md).
 SHARED, MET, OTHER = 1.5, 0.5, 0.3
 
+PAIRED_ITEMS = 50
+"""A user's newest items that are paired: pairs grow with the square of a history."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -249,7 +252,9 @@ class TransitionMemory(nn.Module):
         and domain of the right one."""
         if not self.neighbours:
             return np.zeros(0, np.int64), np.zeros(0)
-        (left, right, shared), own = shared_users(training, inverse_frequency=True)
+        (left, right, shared), own = shared_users(
+            training, inverse_frequency=True, newest=PAIRED_ITEMS
+        )
         pairs = ItemPairs(left, right, shared**SHARED / (own[left] ** MET * own[right] ** OTHER))
         pairs = heaviest(pairs, self.neighbours, training.domain_of(right))
         return pairs.left * (training.item_count + 1) + pairs.right, pairs.weights

@@ -2,7 +2,8 @@
 
 A dense update walks through whole tables at every step, and so does a running average of them; the
 bridge between domains stores 321 floats an item. From `LARGE_CATALOGUE` items on, tables are
-updated lazily, averages leave them out, and there is no bridge.
+updated lazily, averages leave them out, there is no bridge, and the memory holds no co-occurrences,
+whose pairs are counted in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def for_catalogue(config: TriThreadConfig, items: int) -> TriThreadConfig:
     """
     if items < LARGE_CATALOGUE:
         return config
-    model = config.model.model_copy(update={"bridge_factors": 0})
+    model = config.model.model_copy(update={"bridge_factors": 0, "memory_neighbours": 0})
     train = config.train
     if "table_update" not in train.model_fields_set:
         train = train.model_copy(update={"table_update": "lazy"})
@@ -41,4 +42,6 @@ def changes_for(config: TriThreadConfig, items: int) -> list[str]:
             f"the model has no bridge between domains ({many} it would take more memory than it "
             "may): users without an event in a domain are served by the global thread alone"
         )
+    if made.model.memory_neighbours != config.model.memory_neighbours:
+        found.append(f"the memory holds successions alone, no co-occurrences ({many})")
     return found

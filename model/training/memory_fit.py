@@ -31,7 +31,7 @@ GAINS = ("gain", "co_gain")
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # validation events are sampled down to this many scores
 STEPS = 40
-CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0)
+CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
 
 

@@ -21,17 +21,19 @@ def test_a_smaller_catalogue_is_trained_as_configured() -> None:
     assert changes_for(config, LARGE_CATALOGUE - 1) == []
 
 
-def test_a_large_one_is_updated_lazily_without_a_bridge_and_says_so() -> None:
+def test_a_large_one_is_updated_lazily_without_bridge_and_co_occurrences_and_says_so() -> None:
     config = load_preset("single")
     made = for_catalogue(config, LARGE_CATALOGUE)
     assert (made.train.table_update, made.model.bridge_factors) == ("lazy", 0)
-    lazily, bridge = changes_for(config, LARGE_CATALOGUE)
+    assert made.model.memory_neighbours == 0
+    lazily, bridge, successions = changes_for(config, LARGE_CATALOGUE)
     assert "updated lazily" in lazily
     assert "no bridge" in bridge
+    assert "no co-occurrences" in successions
     others = made.model_copy(
         update={
             "train": made.train.model_copy(update={"table_update": "dense"}),
-            "model": made.model.model_copy(update={"bridge_factors": 64}),
+            "model": made.model.model_copy(update={"bridge_factors": 64, "memory_neighbours": 50}),
         }
     )
     assert others == config, "nothing else is changed"
