@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifacts.ownership import if_abandoned, locked, opened_locked
+from artifacts.private_files import keep_private
 
 LEASES = Path("work", "leases")
 _CLEANING = "cleaning.lock"
@@ -40,7 +41,7 @@ def in_use(local: Path) -> Iterator[None]:
     """Keeps what this process makes or finds in a store from being cleaned up during a block."""
     key = str(local.absolute())
     with _guard:
-        lease = _leases.get(key) or _taken(local / LEASES)
+        lease = _leases.get(key) or _taken(local)
         _leases[key] = lease
         lease.holders += 1
     try:
@@ -90,7 +91,9 @@ def used_now(local: Path) -> tuple[int, set[str]]:
     return runs, names
 
 
-def _taken(folder: Path) -> _Lease:
+def _taken(local: Path) -> _Lease:
+    keep_private(local)
+    folder = local / LEASES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid.uuid4().hex}{_ENDING}"
     with ExitStack() as stack, locked(folder / _CLEANING, fcntl.LOCK_SH):

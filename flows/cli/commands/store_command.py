@@ -40,9 +40,7 @@ class NoSuchArtifactError(UserError, LookupError):
 def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
     """List the artifacts, oldest first: when made, size, and what needs them."""
     opened = _opened(store)
-    with cleaning(opened.local):
-        _, used = used_now(opened.local)
-        reasons = needed(opened, Keep(), used)
+    reasons = needed(opened, Keep(), _used(opened))
     table = Table(title=opened.root, title_justify="left")
     for name in ("artifact", "made (UTC)", "MB", "needed"):
         table.add_column(name, justify="right" if name == "MB" else "left", no_wrap=True)
@@ -162,6 +160,14 @@ def usage_command(store: StoreOption = None) -> None:
     files = sum(used.files for used in found.values())
     table.add_row("all", "", f"{files:,}", f"{total / 1e6:,.1f}")
     terminal.out.print(table)
+
+
+def _used(store: Store) -> set[str]:
+    try:
+        with cleaning(store.local):
+            return used_now(store.local)[1]
+    except OSError:  # It may only be read: what runs use is not known, and nothing is deleted.
+        return set()
 
 
 def _cleaned_table(cleaned: Cleaned, title: str) -> Table:

@@ -269,3 +269,13 @@ def test_where_nobody_knows_what_is_served_nothing_is_deleted(store: Store) -> N
     with pytest.raises(HistoryDamagedError, match=r"00000004\.json is no decision"):
         clean(store, Keep(releases=1))
     assert everything(store) == before
+
+
+def test_a_run_holds_a_lease_that_others_cannot_read(store: Store) -> None:
+    with in_use(store.local):
+        make(store, Kind.DATASET, 1)
+        (lease,) = (store.local / "work" / "leases").glob("*.lease")
+        assert lease.stat().st_mode & 0o077 == 0
+        assert store.local.stat().st_mode & 0o077 == 0
+        assert len(lease.read_text().splitlines()) == 1
+    assert list((store.local / "work" / "leases").glob("*.lease")) == []

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
+from flows.cli.commands import store_command
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import promote, require_sound
@@ -74,6 +75,20 @@ def test_releases_are_listed_with_what_needs_them(store: Store) -> None:
     only = invoke(store, "ls", "--kind", "release").output
     assert str(served) in only
     assert str(lost) not in only
+
+
+def test_a_store_that_may_only_be_read_is_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = release(store, 0)
+
+    def refuse(local: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_command, "cleaning", refuse)
+    listed = invoke(store, "ls")
+    assert listed.exit_code == 0, listed.output
+    assert str(served) in listed.output
 
 
 def test_an_artifact_is_shown_by_how_its_name_begins(store: Store) -> None:
