@@ -17,8 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, model_validator
 
 from artifacts.kinds.results import LEARNING_CURVE
-from artifacts.lease import Lease
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.remote_lease import RemoteLease
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
@@ -161,7 +161,7 @@ def _sole_training(store: Store, wanted: Identity) -> Iterator[None]:
         if store.remote is None:
             yield
         else:
-            with Lease(store.remote, "leases", f"train-{wanted.fingerprint}").held(waiting):
+            with RemoteLease(store.remote, "leases", f"train-{wanted.fingerprint}").held(waiting):
                 yield
     finally:
         lock.release()

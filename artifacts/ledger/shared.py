@@ -5,7 +5,7 @@
 ================================  ================================================================
 ``part-<age>-<sha256>.parquet``   sealed answers: written once, named by their content
 ``claims/<name>.parquet``         keys that a machine is asking now; ``<name>.beat`` shows it lives
-``turn/``                         which machine may claim now: see `artifacts.lease`
+``turn/``                         which machine may claim now: see `artifacts.remote_lease`
 ================================  ================================================================
 
 Each machine keeps its local ledger, which is all that the asking reads and writes. A part that is
@@ -26,12 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
-from artifacts.lease import Lease, Liveness, beating
 from artifacts.ledger.answers import Role
 from artifacts.ledger.journal import OUTBOX, link
 from artifacts.ledger.ledger import Ledger, aged_name
 from artifacts.ownership import locked
 from artifacts.remote import RemoteStore
+from artifacts.remote_lease import Liveness, RemoteLease, beating
 from artifacts.store import Store
 from artifacts.user_error import UserError
 
@@ -122,9 +122,9 @@ class SharedLedger:
             finally:
                 self.push()
 
-    def turn(self) -> Lease:
+    def turn(self) -> RemoteLease:
         """Returns the lease under which claims are read and made."""
-        return Lease(self._remote, *self._place, "turn")
+        return RemoteLease(self._remote, *self._place, "turn")
 
     def claim(self, keys: pl.Series) -> str:
         """Tells other machines that this one asks these; returns the claim's name.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from artifacts import lease
+from artifacts import remote_lease
 from artifacts.kinds.results import LEARNING_CURVE, read_table
 from artifacts.manifest import Kind
 from artifacts.store import Store
@@ -121,7 +121,7 @@ def test_two_runs_that_want_one_model_fit_it_once(
 def test_two_machines_that_want_one_model_fit_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(remote_lease, "POLL_SECONDS", 0.02)
     machine = machines(f"file://{tmp_path}/bucket", tmp_path, monkeypatch)
     is_training, may_go_on = threading.Event(), threading.Event()
     fitted: list[tuple[str, int]] = []
@@ -152,20 +152,20 @@ def test_two_machines_that_want_one_model_fit_it_once(
 def test_a_machine_that_is_gone_does_not_keep_others_from_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(remote_lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", 0.3)
     prepared = PreparedTraining(machines(f"file://{tmp_path}/bucket", tmp_path, monkeypatch)("a"))
     taken: list[int] = []
 
-    def as_gone(self: lease.Lease) -> int | None:
+    def as_gone(self: remote_lease.RemoteLease) -> int | None:
         number = take(self)
         if number == 1 and not taken:
             taken.append(number)  # Another machine takes it, and is never heard of again.
             return None
         return number
 
-    take = lease.Lease._taken
-    monkeypatch.setattr(lease.Lease, "_taken", as_gone)
+    take = remote_lease.RemoteLease._taken
+    monkeypatch.setattr(remote_lease.RemoteLease, "_taken", as_gone)
     assert not prepared.trained().reused
     assert taken == [1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts import lease
+from artifacts import remote_lease
 from artifacts.fingerprint import sha256_of
 from artifacts.ledger import claims
 from artifacts.ledger.answers import Answer, Role
@@ -38,8 +38,8 @@ def on_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(remote_lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(remote_lease, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(claims, "REMOTE_POLL_SECONDS", 0.02)
 
 
@@ -128,7 +128,7 @@ def test_machines_at_once_pay_for_no_prompt_twice(machine: Machine) -> None:
 def test_a_machine_that_died_is_waited_for_and_then_what_it_left_is_asked(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", 0.4)
     died = Asker(machine("died"))
     died._pay(prompts("a"))
     assert died.ledger.shared is not None
@@ -154,7 +154,7 @@ def test_a_machine_does_not_wait_for_its_own_dead_process(on_file: Machine) -> N
     begun = time.monotonic()
     again.ask(prompts("a"))
     assert again.paid == ["a"]
-    assert time.monotonic() - begun < lease.LEASE_SECONDS / 2
+    assert time.monotonic() - begun < remote_lease.LEASE_SECONDS / 2
 
 
 def test_a_sealed_segment_goes_to_the_store_while_the_stage_still_asks(on_file: Machine) -> None:

@@ -44,7 +44,7 @@ class Liveness:
         return now - since < LEASE_SECONDS
 
 
-class Lease:
+class RemoteLease:
     """The right to a place in a store; one holder at a time."""
 
     def __init__(self, remote: RemoteStore, *place: str) -> None:

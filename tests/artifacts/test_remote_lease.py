@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import lease
-from artifacts.lease import Lease, Liveness
+from artifacts import remote_lease
 from artifacts.remote import RemoteStore
+from artifacts.remote_lease import Liveness, RemoteLease
 from tests.artifacts.machines import KINDS, remote_root
 
 PLACE = ("leases", "one")
@@ -23,8 +23,8 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteSto
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(remote_lease, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(remote_lease, "BEAT_SECONDS", 0.05)
 
 
 def test_of_several_takers_one_holds_it_at_a_time(remote: RemoteStore) -> None:
@@ -33,7 +33,7 @@ def test_of_several_takers_one_holds_it_at_a_time(remote: RemoteStore) -> None:
 
     def take() -> None:
         nonlocal inside, most, taken
-        with Lease(remote, *PLACE).held():
+        with RemoteLease(remote, *PLACE).held():
             with counting:
                 inside += 1
                 taken += 1
@@ -54,10 +54,10 @@ def test_of_several_takers_one_holds_it_at_a_time(remote: RemoteStore) -> None:
 def test_a_dead_holder_is_followed_once_its_beat_has_stopped(
     remote: RemoteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", 0.3)
     remote.create(b"died here", *PLACE, "00000001.held")
     waits: list[float] = []
-    with Lease(remote, *PLACE).held(lambda: waits.append(time.monotonic())):
+    with RemoteLease(remote, *PLACE).held(lambda: waits.append(time.monotonic())):
         assert waits, "it was not taken at once: its holder might have lived"
         assert "00000002.held" in remote.names(*PLACE)
 
@@ -65,7 +65,7 @@ def test_a_dead_holder_is_followed_once_its_beat_has_stopped(
 def test_a_living_holder_is_not_followed_however_long_it_takes(
     remote: RemoteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", 1.0)
 
     class TiredError(Exception):
         pass
@@ -76,21 +76,25 @@ def test_a_living_holder_is_not_followed_however_long_it_takes(
         if time.monotonic() - begun > 2.0:
             raise TiredError
 
-    with Lease(remote, *PLACE).held(), pytest.raises(TiredError), Lease(remote, *PLACE).held(tire):
+    with (
+        RemoteLease(remote, *PLACE).held(),
+        pytest.raises(TiredError),
+        RemoteLease(remote, *PLACE).held(tire),
+    ):
         raise AssertionError("two holders")
 
 
 def test_a_taker_that_looked_long_ago_does_not_hold_a_number_of_the_past(
     remote: RemoteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Lease(remote, *PLACE).held():
+    with RemoteLease(remote, *PLACE).held():
         pass
-    late = Lease(remote, *PLACE)
+    late = RemoteLease(remote, *PLACE)
     seen = late._objects()
     for _ in range(3):
-        with Lease(remote, *PLACE).held():
+        with RemoteLease(remote, *PLACE).held():
             pass
-    with Lease(remote, *PLACE).held():
+    with RemoteLease(remote, *PLACE).held():
         looks = iter([seen])
         fresh = late._objects
         monkeypatch.setattr(late, "_objects", lambda: next(looks, None) or fresh())
@@ -100,17 +104,17 @@ def test_a_taker_that_looked_long_ago_does_not_hold_a_number_of_the_past(
 def test_foreign_objects_beside_a_lease_are_ignored(remote: RemoteStore) -> None:
     remote.write(b"", *PLACE, "README")
     remote.write(b"", *PLACE, "x.held")
-    with Lease(remote, *PLACE).held():
+    with RemoteLease(remote, *PLACE).held():
         pass
     assert {"README", "x.held"} <= set(remote.names(*PLACE))
 
 
 def test_liveness_is_by_change_not_by_what_a_beat_says(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(lease.time, "monotonic", lambda: now)
+    monkeypatch.setattr(remote_lease.time, "monotonic", lambda: now)
     watch = Liveness()
     assert watch.is_alive("a", None)
-    now += lease.LEASE_SECONDS - 1
+    now += remote_lease.LEASE_SECONDS - 1
     assert watch.is_alive("a", None)
     assert watch.is_alive("b", b"1")
     now += 1
