@@ -109,6 +109,7 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
         strange = others.join(bought.select(col.DOMAIN).unique(), on=col.DOMAIN, how="anti")
         if not strange.is_empty() and mine.height >= FEWEST:
             raise ItemsDoNotMeetError(_no_such_domain(domain, mine, strange))
+        _require_one_spelling(domain, mine, described)
         return
     smaller = min(mine.height, theirs.height)
     met = mine.join(theirs, on=ITEM_KEY, how="semi").height
@@ -119,6 +120,21 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
             f"are {_ids(mine)}; described are {_ids(theirs)}"
             + (_way(mine, others, least=1) or "; write item_id alike in both files")
         )
+
+
+def _require_one_spelling(domain: str, mine: pl.DataFrame, described: pl.DataFrame) -> None:
+    """Raises where the events write one domain in two ways, of which one is described."""
+    names = described[col.DOMAIN].unique().sort()
+    alike = names.filter(_plain_names(names) == _plain_names(pl.Series([domain]))[0])
+    for other in alike:
+        theirs = described.filter(pl.col(col.DOMAIN) == other)
+        met = mine.join(theirs, on=col.ITEM_ID, how="semi").height
+        if met > NEXT_TO_NONE * mine.height:
+            raise ItemsDoNotMeetError(
+                f"the events write one domain as {domain!r} and as {other!r}, and no item of "
+                f"{domain!r} is described: {met:,} of {mine.height:,} are as {other!r}, such as "
+                f"{_ids(mine)}. Write domain alike"
+            )
 
 
 def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> str:

@@ -13,12 +13,15 @@ _NAMES = ("name", "title", "label", "value")
 """Where an object in a list says what it is."""
 
 _SCALA = "List|Set|Array|WrappedArray|ArrayBuffer"
+_PYTHON = "set|frozenset|array|list|tuple"
 
-BRACKETED = rf"(?s)^\s*(?:\[.*\]|\{{.*\}}|\(.*\)|(?:c|{_SCALA})\(.*\))\s*$"
+BRACKETED = rf"(?s)^\s*(?:\[.*\]|\{{.*\}}|\(.*\)|(?:c|{_SCALA}|{_PYTHON})\(.*\)|\"\[.*\]\")\s*$"
 """A text that may be such a list, for Polars."""
 
 _CALLED = re.compile(rf"(?s)(?:{_SCALA})\((.*)\)")
 """As Scala and Spark show a list."""
+
+_OF_PYTHON = re.compile(rf"(?s)(?:{_PYTHON})\(([\[{{(].*[\]}})])(?:,\s*dtype=[^()]*)?\)")
 
 _QUOTED = re.compile(r"""(?s)\s*\[\s*(?:"[^"]*"|'[^']*')\s*(?:,.*)?\]\s*$""")
 
@@ -32,6 +35,11 @@ def listed(text: str) -> list[str] | None:
         return _strings(text[1:])
     if called := _CALLED.fullmatch(text):
         return _separated(called[1])
+    if of_python := _OF_PYTHON.fullmatch(text):
+        return listed(of_python[1])
+    if text.startswith('"['):
+        inner = parsed(text)  # A list that was written as text twice.
+        return listed(inner) if isinstance(inner, str) else None
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
     found = _as_json(text)

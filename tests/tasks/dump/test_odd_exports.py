@@ -89,6 +89,15 @@ def test_ids_of_another_writing_are_named(
         of_events(tmp_path, changed(EVENTS, item_id=bought.format), items=items)
 
 
+def test_one_domain_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    rows = [
+        {**row, "domain": str(row["domain"]).title() if n % 3 == 0 else row["domain"]}
+        for n, row in enumerate(EVENTS)
+    ]
+    with pytest.raises(UnreadableDumpError, match="one domain as 'Food' and as 'food'"):
+        of_events(tmp_path, rows)
+
+
 def test_cents_are_no_price(tmp_path: Path) -> None:
     items = as_csv(tmp_path / "i.csv", [{**row, "price": "1299¢"} for row in ITEMS])
     assert of_events(tmp_path, EVENTS, items=items).items["price"].null_count() == len(ITEMS)
@@ -108,8 +117,19 @@ def test_lists_among_plain_texts_are_lists(tmp_path: Path) -> None:
     assert any("among others are read as lists" in note for note in made.notes)
 
 
-@pytest.mark.parametrize("way", ["List(a, b)", "WrappedArray(a, b)", "Set(a, b)"])
-def test_lists_of_scala_are_lists(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(
+    "way",
+    [
+        "List(a, b)",
+        "WrappedArray(a, b)",
+        "Set(a, b)",
+        "set(['a', 'b'])",
+        "array(['a', 'b'], dtype=object)",
+        "tuple(('a', 'b'))",
+        '"[\\"a\\", \\"b\\"]"',
+    ],
+)
+def test_lists_that_programs_show_are_lists(tmp_path: Path, way: str) -> None:
     rows = [{**row, "categories": way} for row in ITEMS]
     made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", rows))
     assert made.items["categories"].to_list() == [["a", "b"]] * len(ITEMS)
