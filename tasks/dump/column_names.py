@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from artifacts import columns as col
 from tasks.dump.files import UnreadableDumpError
 from tasks.dump.likely_names import likely_column
 from tasks.dump.readers.table import Table
@@ -35,6 +36,8 @@ class AbsentColumnError(UnreadableDumpError):
         if found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
             way = f"{alike}: add {' '.join(f'--column {t}={n}' for t, n in found.items())}"
+        elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
+            way = "it looks like a file of items: are --interactions and --items swapped?"
         else:
             way = (
                 f"if {absent[0]} is there under another name, say so: "

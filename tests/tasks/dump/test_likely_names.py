@@ -69,3 +69,9 @@ def test_a_renamed_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     dump = renamed(tmp_path).model_copy(update={"columns": {"nobody": "user_id"}})
     with pytest.raises(UnreadableDumpError, match="no file has a column nobody"):
         require_columns(dump)
+
+
+def test_files_that_were_swapped_are_told(tmp_path: Path) -> None:
+    events, items = as_csv(tmp_path / "e.csv", EVENTS), as_csv(tmp_path / "i.csv", items_of())
+    with pytest.raises(AbsentColumnError, match=r"i.csv .*are --interactions and --items swapped"):
+        require_columns(DumpConfig(interactions=items, items=events))
