@@ -1,14 +1,37 @@
-"""Arrays beside tables: named float32 tensors in one safetensors file of an artifact."""
+"""Arrays beside tables: named tensors in one safetensors file of an artifact."""
 
+import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+
+_LETTERS = {"f": "F", "i": "I", "u": "U"}
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays; each keeps its shape and type."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    """Writes named arrays; each keeps its shape and type.
+
+    The bytes are those of `safetensors.numpy.save_file`, which holds a copy of all arrays.
+    """
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, object] = {}
+    end = 0
+    for name in names:
+        start, end = end, end + arrays[name].nbytes
+        shape = list(arrays[name].shape)
+        kind = _kind(arrays[name].dtype)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            np.ascontiguousarray(arrays[name]).tofile(file)
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "BOOL" if dtype.kind == "b" else f"{_LETTERS[dtype.kind]}{8 * dtype.itemsize}"
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
