@@ -15,7 +15,7 @@ export GOMP_SPINCOUNT := 1000
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test local-pair test-without-pair check docs clean
+.PHONY: help demo test local-pair test-without-pair check docs locked lock sbom audit clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -46,8 +46,30 @@ check: .venv/ready ## Lint, format and types only.
 docs: .venv/ready ## The documentation site, into site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
+# All pins are in the file. pip takes no editable package while it requires hashes: ours comes last.
+locked: ## Install .venv with every download held against its SHA-256 (Python 3.11, x86-64).
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements-hashed.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+lock: .venv-tools/ready ## Write requirements-hashed.txt anew from constraints.txt.
+	.venv-tools/bin/python benchmarks/hashed_requirements.py
+
+sbom: .venv/ready .venv-tools/ready ## A bill of materials of what is installed, as sbom.json (CycloneDX).
+	.venv-tools/bin/cyclonedx-py environment .venv/bin/python --pyproject pyproject.toml \
+		--output-reproducible --output-file sbom.json
+
+audit: .venv-tools/ready ## Look up known vulnerabilities of all pinned packages in the package index.
+	@.venv-tools/bin/pip-audit --requirement requirements-hashed.txt --require-hashes --disable-pip \
+		--progress-spinner off > .venv-tools/audit.txt 2>&1; status=$$?; cat .venv-tools/audit.txt; \
+	skipped=$$(grep -c "could not be audited" .venv-tools/audit.txt); \
+	if [ $$skipped -gt 0 ] || grep -q "ServiceError\|ConnectionError\|Max retries" .venv-tools/audit.txt; then \
+		echo "Not audited: the index of vulnerabilities is out of reach, or knows nothing of $$skipped packages."; exit 1; \
+	fi; exit $$status
+
 clean: ## Delete what make created: environments, artifacts, the demo.
-	rm -rf .venv .venv-vllm artifacts/data $(DEMO) site
+	rm -rf .venv .venv-vllm .venv-tools artifacts/data $(DEMO) site sbom.json
 
 # The stamp is written last, so an interrupted installation is completed, not trusted.
 .venv/ready: pyproject.toml constraints.txt
@@ -56,4 +78,9 @@ clean: ## Delete what make created: environments, artifacts, the demo.
 	@echo "Installing into .venv (about two minutes)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-tools/ready: constraints-tools.txt
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/pip install --quiet --constraint constraints-tools.txt uv pip-audit cyclonedx-bom
 	touch $@

