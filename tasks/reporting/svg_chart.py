@@ -140,7 +140,7 @@ def axis_top(highest: float) -> float:
     if not highest > 0 or not math.isfinite(highest):
         return 1.0
     unit = 10 ** math.floor(math.log10(highest))
-    return next(step * unit for step in (*STEPS, 20) if step * unit >= highest * 1.0001)
+    return next(step * unit for step in (*STEPS, 20) if step * unit >= highest * (1 - 1e-9))
 
 
 def number(value: float) -> str:
