@@ -51,6 +51,7 @@ def made_up_recommender(histories: Sequences, preset: str) -> Recommender:
         user_ids=[f"U{user:08}" for user in range(histories.user_count)],
         last_seen=np.ones(histories.user_count, np.int64),
         profiles={},
+        forgettings=0,
     )
     return Recommender(release)
 
