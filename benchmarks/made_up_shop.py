@@ -90,4 +90,4 @@ def _facts() -> ReleaseFacts:
     def ref(kind: Kind) -> ArtifactRef:
         return ArtifactRef(kind=kind, fingerprint="0" * 16)
 
-    return ReleaseFacts(ref(Kind.RELEASE), ref(Kind.MODEL), datetime.now(UTC), (), {})
+    return ReleaseFacts(ref(Kind.RELEASE), ref(Kind.MODEL), datetime.now(UTC), (), None, {})
