@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ def test_runs_start_where_the_image_has_the_code() -> None:
         assert (ROOT / path).exists(), path
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages <= set(" ".join(copied).split())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    metadata = project["project"]
+    needed = [*metadata.get("license-files", []), metadata["readme"]]
+    needed += [f"{name}.py" for name in project["tool"]["setuptools"]["py-modules"]]
+    assert set(needed) <= set(" ".join(copied).split()), "the package could not be built"
+    (extras,) = set(re.findall(r'"\.\[(.+)\]"', DOCKERFILE))
+    assert set(extras.split(",")) <= set(metadata["optional-dependencies"])
 
 
 def test_no_container_runs_as_root_or_may_become_it() -> None:
