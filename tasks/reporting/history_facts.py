@@ -56,7 +56,8 @@ def _figure(store: Store, metrics: ArtifactRef, ours: str) -> float | None:
     rows = read_table(store, metrics, METRICS).filter(
         model=ours, ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
     )
-    return float(rows["value"][0]) if rows.height else None
+    value = rows["value"][0] if rows.height else None  # Null: no event could be measured.
+    return None if value is None else float(value)
 
 
 def transitions_of(data: Dataset) -> Transitions | None:

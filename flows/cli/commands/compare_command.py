@@ -115,4 +115,5 @@ def _figures(store: Store, release: ArtifactRef) -> dict[tuple[str, str], float]
         & pl.col("metric").is_in(QUOTED)
     )
     found = rows.select(col.DOMAIN, "metric", "value").iter_rows()
-    return {(domain, metric): value for domain, metric, value in found}
+    # Null: no event of the domain could be measured.
+    return {(domain, metric): value for domain, metric, value in found if value is not None}
