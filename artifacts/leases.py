@@ -54,6 +54,12 @@ def in_use(local: Path) -> Iterator[None]:
                 lease.release.close()
 
 
+def is_in_use_here(local: Path) -> bool:
+    """Returns whether this process holds a lease on a store."""
+    with _guard:
+        return str(local.absolute()) in _leases
+
+
 def note_use(local: Path, name: str) -> None:
     """Writes down that an artifact (``kind/fingerprint``) is in use; nothing outside `in_use`."""
     with _guard:

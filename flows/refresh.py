@@ -15,7 +15,7 @@ from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
-from flows.store_use import clean_by_setting, uses_store
+from flows.store_use import uses_store
 from tasks.alerts.announcements import announce_refresh
 from tasks.alerts.stories import tell_refresh
 from tasks.alerts.webhook import tell_webhook
@@ -170,7 +170,6 @@ def refresh(
     tell_refresh(opened, made.stages, before, changed=made.changed)
     if made.changed and _is_of_its_own():
         announce_refresh(opened, made.ref, _run_name())
-    clean_by_setting(opened)
     return ended(made, _outcome(made))
 
 

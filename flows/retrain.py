@@ -9,7 +9,7 @@ from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, is_for, skipped
 from flows.server.run_parameters import refuse_other_names, refuse_other_places
 from flows.settings import Settings
-from flows.store_use import clean_by_setting, uses_store
+from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.stories import tell_release
 from tasks.alerts.webhook import tell_webhook
@@ -143,7 +143,6 @@ def retrain(
         report=page,
     )
     tell_release(opened, release, before, verdict, done.stages)
-    clean_by_setting(opened)
     return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))
 
 

@@ -4,12 +4,15 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
-from artifacts.leases import in_use
+from artifacts.integrity import ArtifactError
+from artifacts.leases import in_use, is_in_use_here
 from artifacts.store import Store
 from flows.operating import OPERATING
+from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
+from tasks.promoting.decisions import HistoryDamagedError
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 
@@ -20,14 +23,22 @@ logger = logging.getLogger("llm4cdsr")
 
 
 def uses_store(body: Callable[P, R]) -> Callable[P, R]:
-    """Returns a flow's body that holds a lease on the store of its argument ``store``."""
+    """Returns a flow's body that holds a lease on the store of its argument ``store``, and cleans
+    that store at its end, unless it is part of another such flow."""
     signature = inspect.signature(body)
 
     @wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs).arguments.get("store")
-        with in_use(Store(given or Settings().store).local):
-            return body(*args, **kwargs)
+        given = cast(str | None, signature.bind(*args, **kwargs).arguments.get("store"))
+        settings = Settings()
+        # Before anything is written there: an ordered run may name no store but the machine's.
+        refuse_other_places(settings, OPERATING.dumps, given, [])
+        store = Store(given or settings.store)
+        with in_use(store.local):
+            result = body(*args, **kwargs)
+        if not is_in_use_here(store.local):
+            clean_by_setting(store)
+        return result
 
     return run
 
@@ -38,7 +49,7 @@ def clean_by_setting(store: Store) -> None:
         return
     try:
         cleaned = clean(store, Keep(releases=OPERATING.keep_releases))
-    except OSError as error:
+    except (OSError, HistoryDamagedError, ArtifactError) as error:
         logger.warning("the store was not cleaned: %s", error)
         return
     logger.info("store: %s", cleaned.sentence)
