@@ -1,8 +1,11 @@
 """What every test leaves behind as it found it."""
 
+import asyncio
 import logging
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,59 @@ from model.scoring.measurable import LEAST_CANDIDATES as USUAL_CANDIDATES
 _home = tempfile.TemporaryDirectory(prefix="prefect-home-")
 os.environ["PREFECT_HOME"] = _home.name
 """Set before Prefect is loaded: two test runs at once share no database, and neither has yours."""
+
+
+LIBRARY_THREADS = (
+    "asking",  # Ours: the one loop that talks to endpoints, kept for the process.
+    "model_",  # Ours: the worker of a service that the tests of a module share.
+    "fsspecIO",  # fsspec's one loop, kept for the process.
+    "prefect request",  # Ours: a request that was given up; no thread can be ended.
+    "GlobalEventLoopThread",  # Prefect's loop, and its senders of logs and events.
+    "APILogWorkerThread",
+    "EventsWorker",
+    "RunSyncEventLoopThread",
+    "AnyIO worker thread",  # Idle workers of Starlette and Prefect.
+    "asyncio_",  # Idle workers of a loop's own executor.
+    "ThreadPoolExecutor-",
+)
+"""How the names of threads begin that may outlive a test."""
+
+LIBRARY_VARIABLES = frozenset(
+    {
+        "PYTEST_CURRENT_TEST",
+        "TORCHINDUCTOR_CACHE_DIR",  # PyTorch sets it when it first compiles.
+        "KMP_DUPLICATE_LIB_OK",  # scikit-learn sets them when it is first loaded.
+        "KMP_INIT_AT_FORK",
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """No thread, no environment variable and no running event loop outlives the test.
+
+    The first of its fixtures, so that those of the test are done when this one looks.
+    """
+    threads, variables = set(threading.enumerate()), dict(os.environ)
+    yield
+    deadline = time.monotonic() + 2  # Threads that have just been told to end do so.
+    while (left := _threads_beside(threads)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not left, f"the test leaves threads behind: {left}"
+    changed = {
+        name
+        for name in variables.keys() | os.environ.keys()
+        if variables.get(name) != os.environ.get(name) and name not in LIBRARY_VARIABLES
+    }
+    assert not changed, f"the test leaves environment variables changed: {sorted(changed)}"
+    with pytest.raises(RuntimeError):  # noqa: PT012
+        asyncio.get_running_loop()
+        pytest.fail("the test leaves an event loop running")
+
+
+def _threads_beside(known: set[threading.Thread]) -> list[str]:
+    new = (thread for thread in threading.enumerate() if thread not in known)
+    return [each.name for each in new if not each.name.startswith(LIBRARY_THREADS)]
 
 
 @pytest.fixture(autouse=True)

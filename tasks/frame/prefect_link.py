@@ -222,7 +222,9 @@ def _in_a_thread(ask: Callable[[], Response]) -> Future[Response]:
         except BaseException as error:  # noqa: BLE001 (it rises where the answer is read)
             answer.set_exception(error)
 
-    threading.Thread(target=copy_context().run, args=(work,), daemon=True).start()
+    threading.Thread(
+        target=copy_context().run, args=(work,), name="prefect request", daemon=True
+    ).start()
     return answer
 
 

@@ -34,12 +34,11 @@ NO_PROXIES = [
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, end in itertools.product(("http", "https", "all", "no"), ("_proxy",)):
-        monkeypatch.delenv(name + end, raising=False)
-        monkeypatch.delenv((name + end).upper(), raising=False)
-        # So that what the test sets by itself is taken back.
-        monkeypatch.setenv(name + end, "")
-        monkeypatch.delenv(name + end)
+    for scheme, spell in itertools.product(("http", "https", "all", "no"), (str.lower, str.upper)):
+        name = spell(f"{scheme}_proxy")
+        # Set first, so that what the code under test sets by itself is taken back.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
