@@ -19,6 +19,23 @@ os.environ["PREFECT_HOME"] = _home.name
 """Set before Prefect is loaded: two test runs at once share no database, and neither has yours."""
 
 
+SLOW_TESTS = frozenset(Path(__file__).with_name("slow_tests.txt").read_text("utf-8").split())
+"""By durations as ``pytest --durations=0`` measures them: a file or a test a line."""
+
+SLOW_FIXTURES = frozenset({"prefect_server", "prefect_api", "operated", "installed", "site"})
+"""Servers, an installed wheel and a built site: whatever needs them waits for them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what is known to be: ``-m "not slow"`` leaves it out."""
+    for item in items:
+        needed = SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        test = item.nodeid.partition("[")[0]
+        if needed or not SLOW_TESTS.isdisjoint((test, test.partition("::")[0])):
+            item.add_marker(pytest.mark.slow)
+
+
 LIBRARY_THREADS = (
     "asking",  # Ours: the one loop that talks to endpoints, kept for the process.
     "model_",  # Ours: the worker of a service that the tests of a module share.

@@ -46,6 +46,15 @@ def test_no_test_module_is_imported_by_another() -> None:
     assert imported == []
 
 
+def test_every_slow_test_that_is_listed_exists() -> None:
+    listed = (ROOT / "tests/slow_tests.txt").read_text("utf-8").split()
+    assert listed == sorted(set(listed))
+    for name in listed:
+        file, _, function = name.partition("::")
+        content = (ROOT / file).read_text("utf-8")
+        assert not function or f"def {function.rpartition('::')[2]}(" in content, name
+
+
 def _imports_of(path: Path) -> list[str]:
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes())):

@@ -1,6 +1,7 @@
 """A test that leaves something behind fails: tried on tests in a run of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_test_leaves_behind_fails_it(fault: str, tmp_path: Path) -> None:
     statement, told = FAULTS[fault]
-    (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text("utf-8"), "utf-8")
+    for name in ("conftest.py", "slow_tests.txt"):
+        shutil.copy(ROOT / "tests" / name, tmp_path)
     (tmp_path / "test_one.py").write_text(
         f"import asyncio, os, threading, time\n\n\ndef test_it(monkeypatch):\n    {statement}\n",
         "utf-8",
