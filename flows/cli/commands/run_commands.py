@@ -4,9 +4,20 @@ What works is imported when it is called: `--help` needs neither Prefect nor Pol
 no PyTorch.
 """
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from flows.cli import options as opt
 from flows.cli import training_options as fit
-from tasks.dump.merge_mode import Mode
+from flows.cli.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
+
+if TYPE_CHECKING:
+    from flows.refresh import RefreshConfig
+    from flows.retrain import RetrainConfig
+    from flows.settings import Settings
+    from tasks.dump.dump_config import DumpConfig
+    from tasks.dump.presets import DatasetPreset
+    from tasks.llm.settings.llm_config import LlmConfig
+    from tasks.train import TrainingConfig
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
@@ -27,42 +38,23 @@ RETRAIN_EXAMPLES = (
 )
 
 
+class _Wanted(NamedTuple):
+    """What a refresh takes, made of a command's options."""
+
+    settings: "Settings"
+    dataset: "DatasetPreset | None"
+    dump: "DumpConfig"
+    refreshing: "RefreshConfig"
+    llm: "LlmConfig"
+
+
+@with_fields
 def run(
-    interactions: opt.Interactions = None,
-    items: opt.Items = None,
+    read: DumpOptions,
+    train: TrainOptions,
+    ask: LlmOptions,
     name: opt.Name = None,
-    column: opt.Column = None,
-    domain: opt.Domain = None,
-    max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = None,
-    item_core: opt.ItemCore = None,
-    dataset: opt.Dataset = None,
-    raw: opt.Raw = None,
-    since: opt.Since = None,
-    until: opt.Until = None,
-    split: opt.Split = None,
-    validation_from: opt.FirstDay = None,
-    test_from: opt.FirstDay = None,
-    mode: opt.HowToMerge = Mode.FULL,
-    profile_users: opt.ProfileUsers = None,
-    clusters: opt.Clusters = 10,
-    preset: fit.Preset = None,
-    epochs: fit.Epochs = None,
-    replaced: fit.Replaced = None,
-    device: fit.Device = "auto",
-    compiled: fit.Compiled = False,
-    test_events: fit.TestEvents = None,
-    ablation_users: fit.AblationUsers = 2_000,
-    per_domain: fit.PerDomain = 10,
-    serve_anyway: fit.ServeAnyway = False,
     seed: opt.Seed = 0,
-    provider: opt.WhoAnswers = None,
-    language: opt.PromptLanguage = None,
-    batch: opt.Batches = None,
-    max_usd: opt.MaxUsd = None,
-    max_tokens: opt.MaxTokens = None,
-    max_requests: opt.MaxRequests = None,
-    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
     summary: opt.SummaryFile = None,
@@ -73,143 +65,71 @@ def run(
     Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
     lives as long as the run.
     """
-    from flows.cli import configurations as made
-    from flows.settings import Settings
+    wanted = _wanted(read, ask, seed)
+    from flows.cli import running
+    from flows.cli.configurations import title_of
 
-    settings = Settings()
-    chosen = made.named_dataset(dataset, raw, interactions)
-    dump = made.dump_config(
-        interactions,
-        items,
-        column,
-        domain,
-        max_users,
-        user_core,
-        item_core,
-        seed,
-        (since, until),
-        made.split_of(split, validation_from, test_from),
-        mode,
-        chosen,
-        raw,
-    )
-    made.require_headers(dump)
-    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
-
-    running.refuse_torchrun()
-    refreshing = made.refresh_config(clusters, profile_users, seed)
+    chosen = wanted.dataset
     training = fit.training_config(
-        preset,
-        epochs,
-        replaced,
+        train.preset,
+        train.epochs,
+        train.replaced,
         seed,
-        device,
+        train.device,
         chosen.training if chosen else None,
-        compiled,
-        refreshing.tables.hidden,
+        train.compiled,
+        wanted.refreshing.tables.hidden,
     )
-    spoken = language or (chosen.language if chosen else None)
-    llm = made.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
-    if dry_run:
-        running.tell_plan(dump, refreshing, llm, store or settings.store)
+    if ask.dry_run:
+        running.tell_plan(
+            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
+        )
         return
-    title = made.title_of(name or (chosen.title if chosen else None), interactions)
-    with running.recorded(settings, store, verbose) as root:
+    title = title_of(name or (chosen.title if chosen else None), read.interactions)
+    with running.recorded(wanted.settings, store, verbose) as root:
         from flows.pipeline import pipeline
         from flows.unrecorded import call
 
-        retraining = fit.retrain_config(
-            training, per_domain, test_events, ablation_users, serve_anyway=serve_anyway
-        )
-        done = call(pipeline, dump, title, refreshing, retraining, llm, root)
+        retraining = _retraining(training, train)
+        done = call(pipeline, wanted.dump, title, wanted.refreshing, retraining, wanted.llm, root)
     running.tell(root, done.stages, report, summary)
     if chosen is not None:
         running.tell_expected(chosen.expected, done.refreshed.dataset)
     running.tell_release(done.release, store)
 
 
+@with_fields
 def refresh_command(
-    interactions: opt.Interactions = None,
-    items: opt.Items = None,
-    column: opt.Column = None,
-    domain: opt.Domain = None,
-    max_users: opt.MaxUsers = None,
-    user_core: opt.UserCore = None,
-    item_core: opt.ItemCore = None,
-    dataset: opt.Dataset = None,
-    raw: opt.Raw = None,
-    since: opt.Since = None,
-    until: opt.Until = None,
-    split: opt.Split = None,
-    validation_from: opt.FirstDay = None,
-    test_from: opt.FirstDay = None,
-    mode: opt.HowToMerge = Mode.FULL,
-    profile_users: opt.ProfileUsers = None,
-    clusters: opt.Clusters = 10,
+    read: DumpOptions,
+    ask: LlmOptions,
     seed: opt.Seed = 0,
-    provider: opt.WhoAnswers = None,
-    language: opt.PromptLanguage = None,
-    batch: opt.Batches = None,
-    max_usd: opt.MaxUsd = None,
-    max_tokens: opt.MaxTokens = None,
-    max_requests: opt.MaxRequests = None,
-    dry_run: opt.DryRun = False,
     store: opt.StoreRoot = None,
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
 ) -> None:
     """From a dump to item tables and user profiles; asks the LLM only for what is new."""
-    from flows.cli import configurations as made
-    from flows.settings import Settings
+    wanted = _wanted(read, ask, seed)
+    from flows.cli import running
 
-    settings = Settings()
-    chosen = made.named_dataset(dataset, raw, interactions)
-    dump = made.dump_config(
-        interactions,
-        items,
-        column,
-        domain,
-        max_users,
-        user_core,
-        item_core,
-        seed,
-        (since, until),
-        made.split_of(split, validation_from, test_from),
-        mode,
-        chosen,
-        raw,
-    )
-    made.require_headers(dump)
-    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
-
-    running.refuse_torchrun()
-    refreshing = made.refresh_config(clusters, profile_users, seed)
-    spoken = language or (chosen.language if chosen else None)
-    llm = made.llm_config(settings, provider, spoken, max_usd, max_tokens, max_requests, batch)
-    if dry_run:
-        running.tell_plan(dump, refreshing, llm, store or settings.store)
+    if ask.dry_run:
+        running.tell_plan(
+            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
+        )
         return
-    with running.recorded(settings, store, verbose) as root:
+    with running.recorded(wanted.settings, store, verbose) as root:
         from flows.refresh import refresh
         from flows.unrecorded import call
 
-        stages = call(refresh, dump, refreshing, llm, root).stages
+        stages = call(refresh, wanted.dump, wanted.refreshing, wanted.llm, root).stages
     running.tell(root, stages, None, summary)
-    if chosen is not None:
-        running.tell_expected(chosen.expected, stages[0])
+    if wanted.dataset is not None:
+        running.tell_expected(wanted.dataset.expected, stages[0])
 
 
+@with_fields
 def retrain_command(
+    train: TrainOptions,
     name: opt.Name = None,
-    preset: fit.Preset = None,
-    epochs: fit.Epochs = None,
-    replaced: fit.Replaced = None,
-    device: fit.Device = "auto",
-    compiled: fit.Compiled = False,
-    test_events: fit.TestEvents = None,
-    ablation_users: fit.AblationUsers = 2_000,
-    per_domain: fit.PerDomain = 10,
-    serve_anyway: fit.ServeAnyway = False,
     seed: opt.Seed = 0,
     store: opt.StoreRoot = None,
     report: opt.ReportFile = None,
@@ -223,14 +143,62 @@ def retrain_command(
 
     running.refuse_torchrun()
     settings = Settings()
-    training = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
+    training = fit.training_config(
+        train.preset, train.epochs, train.replaced, seed, train.device, compiled=train.compiled
+    )
     with running.recorded(settings, store, verbose) as root:
         from flows.retrain import retrain
         from flows.unrecorded import call
 
-        retraining = fit.retrain_config(
-            training, per_domain, test_events, ablation_users, serve_anyway=serve_anyway
-        )
-        release = call(retrain, retraining, made.title_of(name, None), store=root)
+        title = made.title_of(name, None)
+        release = call(retrain, _retraining(training, train), title, store=root)
     running.tell(root, release.stages, report, summary)
     running.tell_release(release, store)
+
+
+def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
+    from flows.cli import configurations as made
+    from flows.settings import Settings
+
+    settings = Settings()
+    chosen = made.named_dataset(read.dataset, read.raw, read.interactions)
+    dump = made.dump_config(
+        read.interactions,
+        read.items,
+        read.column,
+        read.domain,
+        read.max_users,
+        read.user_core,
+        read.item_core,
+        seed,
+        read.window,
+        made.split_of(read.split, read.validation_from, read.test_from),
+        read.mode,
+        chosen,
+        read.raw,
+    )
+    made.require_headers(dump)
+    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
+
+    running.refuse_torchrun()
+    refreshing = made.refresh_config(read.clusters, read.profile_users, seed)
+    llm = made.llm_config(
+        settings,
+        ask.provider,
+        ask.language or (chosen.language if chosen else None),
+        ask.max_usd,
+        ask.max_tokens,
+        ask.max_requests,
+        ask.batch,
+    )
+    return _Wanted(settings, chosen, dump, refreshing, llm)
+
+
+def _retraining(training: "TrainingConfig", train: TrainOptions) -> "RetrainConfig":
+    return fit.retrain_config(
+        training,
+        train.per_domain,
+        train.test_events,
+        train.ablation_users,
+        serve_anyway=train.serve_anyway,
+    )
