@@ -7,11 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from artifacts.store import Store
 from flows.cli import terminal
 from flows.cli.options import StoreRoot
-from flows.settings import Settings
-from tasks.forgetting.forget import NOT_REMOVED, forget
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -38,6 +35,10 @@ def forget_command(
 
     Keyed hashes of their ids are kept, so that no later dump brings them back.
     """
+    from artifacts.store import Store
+    from flows.settings import Settings
+    from tasks.forgetting.forget import NOT_REMOVED, forget
+
     terminal.show_logs(verbose=False)
     wanted = [*(users or ()), *_listed(ids)]
     if not wanted:
