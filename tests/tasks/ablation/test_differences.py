@@ -20,8 +20,14 @@ from tasks.ablation.sample import draw_sample
 
 TOPICS, PER_TOPIC, WIDTH = 8, 30, 16
 ITEMS = TOPICS * PER_TOPIC
+WITHOUT_MEMORY = {"memory_events": 0, "memory_neighbours": 0}
+"""The transition memory finds the topics in pairs of items, so that texts would add little."""
+
 CONFIG = ablation_training(
-    load_preset("single", {"model": {"hidden": WIDTH, "heads": 2, "bridge_factors": 4}}), 8
+    load_preset(
+        "single", {"model": {"hidden": WIDTH, "heads": 2, "bridge_factors": 4, **WITHOUT_MEMORY}}
+    ),
+    8,
 )
 
 
