@@ -13,14 +13,24 @@ from tests.flows.command_shop import Shop
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of its API: to start a server takes longer than most of these commands.
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The URL of its API, and its credential: to start a server takes longer than most of these
+    commands.
 
     A closed server of our own, also where tests of stages have left Prefect's open one configured.
     """
     log = tmp_path_factory.mktemp("prefect") / "server.log"
     own = temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING})
     with own, prefect_api(log) as url:
+        yield url, PREFECT_API_AUTH_STRING.value() or ""
+
+
+@pytest.fixture(scope="module")
+def prefect_server(closed_server: tuple[str, str]) -> Iterator[str]:
+    """The URL of its API, configured for each module anew: tests of stages that ran in between
+    have configured another server on top of it."""
+    url, credential = closed_server
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}):
         yield url
 
 

@@ -87,7 +87,8 @@ def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
     rows = frame.filter(
         model=frame["model"][0], ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
     )
-    return f"NDCG@10 {rows['value'][0]:.4f}" if rows.height else "not measured"
+    value = rows["value"][0] if rows.height else None
+    return "not measured" if value is None else f"NDCG@10 {value:.4f}"
 
 
 def completed_release(incomplete: str) -> list[str]:
@@ -103,12 +104,16 @@ def _made_of(store: Store, release: ArtifactRef) -> tuple[str, str, str]:
     try:
         made = store.manifest(release).created
         parts = parts_of(store, release)
-        events = store.path(parts["dataset"]) / EVENTS
-        latest = pl.scan_ipc(events).select(pl.col(col.TIMESTAMP).max()).collect().item()
-        until = "" if latest is None else f"{datetime.fromtimestamp(latest, UTC):%Y-%m-%d}"
+        until = _latest_day(store, parts["dataset"]) if "dataset" in parts else ""
         return f"{made:%Y-%m-%d %H:%M}", until, figure_of(store, parts)
     except ArtifactError:
         return "gone", "", ""
+
+
+def _latest_day(store: Store, dataset: ArtifactRef) -> str:
+    events = pl.scan_ipc(store.path(dataset) / EVENTS)
+    latest = events.select(pl.col(col.TIMESTAMP).max()).collect().item()
+    return "" if latest is None else f"{datetime.fromtimestamp(latest, UTC):%Y-%m-%d}"
 
 
 def _open(store: str | None) -> Store:
