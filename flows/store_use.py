@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar, cast
 from artifacts.integrity import ArtifactError
 from artifacts.leases import in_use, is_in_use_here
 from artifacts.store import Store
-from flows.operating import OPERATING
+from flows.operating import OPERATING, is_for
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
 from tasks.promoting.decisions import HistoryDamagedError
@@ -29,11 +29,14 @@ def uses_store(body: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = cast(str | None, signature.bind(*args, **kwargs).arguments.get("store"))
+        arguments = signature.bind(*args, **kwargs).arguments
+        given = cast(str | None, arguments.get("store"))
         settings = Settings()
         # Before anything is written there: an ordered run may name no store but the machine's.
         refuse_other_places(settings, OPERATING.dumps, given, [])
         store = Store(given or settings.store)
+        if not is_for(store, cast(str | None, arguments.get("of_store"))):
+            return body(*args, **kwargs)  # It ends at once, and uses nothing.
         with in_use(store.local):
             result = body(*args, **kwargs)
         if not is_in_use_here(store.local):

@@ -68,7 +68,7 @@ def history_table(store: Store, newest: int | None = None) -> Table:
     serving = serving_release(store)
     table = Table(title="Releases (UTC, newest first)", title_justify="left")
     for name in ("decided", "release", "made", "data until", "quality", "decision", "why"):
-        table.add_column(name, no_wrap=name not in ("why", "quality"))
+        table.add_column(name, no_wrap=name == "release")
     for entry in list(reversed(history(store)))[:newest]:
         mark = " (in use)" if entry.release == serving else ""
         when = f"{entry.at:%Y-%m-%d %H:%M}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
@@ -89,6 +90,8 @@ def test_a_package_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    for scheme in ("s3", "s3a"):  # Other tests may have loaded it.
+        monkeypatch.delitem(_registry, scheme, raising=False)
     with pytest.raises(
         UnreadableDumpError, match=r"s3:// needs a package that is not.*s3fs.*with pip"
     ):

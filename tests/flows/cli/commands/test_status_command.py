@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from artifacts.store import Store
+from flows.cli import terminal
 from flows.cli.command_table import app
 from flows.server.machine import Machine, MachineProcess
 from tasks.promoting.decisions import Decision, decide
@@ -11,6 +12,12 @@ from tasks.promoting.decisions import history as decided
 from tests.tasks.serving.small_release import small_release
 
 WIDE = {"COLUMNS": "220"}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal reads COLUMNS once, when it is imported: other tests may have been first."""
+    monkeypatch.setattr(terminal.out, "_width", 250)
 
 
 def shown(*arguments: str) -> tuple[int, str]:
