@@ -6,6 +6,7 @@ Checkpoints lie in FOLDER, or below DISK where a third argument names one of thi
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -43,3 +44,5 @@ def _fit(name: str, train: dict[str, object], folder: Path, disk: Path, everyone
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[-1]))
+    sys.stdout.flush()
+    os._exit(0)  # All is written: gloo's threads may abort a process that is being torn down.
