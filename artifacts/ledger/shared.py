@@ -16,6 +16,7 @@ when the stage ends; parts of other machines are fetched before something is ask
 import hashlib
 import logging
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ _SHARED_PARTS = "shared-parts.txt"
 """Names of the store's parts whose answers are here, also under other names or merged."""
 _LOCK = ".shared.lock"
 _CACHE_NAME = ".cache-name"
+_FETCHES = 6
+"""Times that a part is fetched before it counts as damaged; they take three seconds."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -180,13 +183,17 @@ class SharedLedger:
     def _fetch(self, name: str) -> None:
         partial = self._folder / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
         try:
-            self._remote.get(partial, *self._place, name)
-            if _sha256(partial) != _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
-                raise SharedPartDamagedError(
-                    f"{self.url}/{name} has other content than was written; bring it back from a "
-                    "backup, or delete it to have its answers asked and paid again"
-                )
-            partial.replace(self._folder / name)
+            for attempt in range(_FETCHES):
+                self._remote.get(partial, *self._place, name)
+                if _sha256(partial) == _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
+                    partial.replace(self._folder / name)
+                    return
+                # Where objects are not written at once, another machine may be writing it.
+                time.sleep(0.05 * 2**attempt)
+            raise SharedPartDamagedError(
+                f"{self.url}/{name} has other content than was written; bring it back from a "
+                "backup, or delete it to have its answers asked and paid again"
+            )
         finally:
             partial.unlink(missing_ok=True)
 

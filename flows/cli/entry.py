@@ -2,7 +2,9 @@
 hands over to `flows.cli.command_table`."""
 
 import os
+import sys
 
+from model.launch import is_torchrun
 from tasks.system.proxies import tame_proxy_variables
 
 OPENMP = {
@@ -30,7 +32,19 @@ def main() -> None:
     tame_proxy_variables()
     from flows.cli.command_table import run_app
 
-    run_app()
+    if not is_torchrun():
+        run_app()
+        return
+    status = 0
+    try:
+        run_app()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written. Threads of gloo may abort a process that is being torn down, and torchrun
+    # would take that for a failed training.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A Prefect server for all commands of a test run that bring none; a dump and an endpoint."""
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
     A closed server of our own, also where tests of stages have left Prefect's open one configured.
     """
     log = tmp_path_factory.mktemp("prefect") / "server.log"
+    apart = copy_context()  # Its settings are not those of the tests that come in between.
+    server = _closed_server(log)
+    yield apart.run(next, server)
+    apart.run(next, server, None)
+
+
+def _closed_server(log: Path) -> Iterator[tuple[str, str]]:
     own = temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING})
     with own, prefect_api(log) as url:
         yield url, PREFECT_API_AUTH_STRING.value() or ""

@@ -8,6 +8,7 @@ Checkpoints lie in FOLDER, or below DISK where a third argument names one of thi
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def _fit(name: str, train: dict[str, object], folder: Path, disk: Path, everyone
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[-1]))
+    status = 0
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[-1]))
+    except Exception:  # noqa: BLE001  Whatever it is, the process ends by the line below.
+        traceback.print_exc()
+        status = 1
     sys.stdout.flush()
-    os._exit(0)  # All is written: gloo's threads may abort a process that is being torn down.
+    sys.stderr.flush()
+    os._exit(status)  # As `flows.cli.entry` does: gloo's threads may abort a process at its end.
