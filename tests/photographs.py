@@ -66,6 +66,10 @@ class Tab:
         wait_until(lambda: words in str(self.run(text)), f"{self.url} does not show {words!r}")
 
 
+class NavigatedError(RuntimeError):
+    """The browser did not carry out a command: its page is being replaced by the next one."""
+
+
 @contextmanager
 def tab(devtools: str, url: str) -> Iterator[Tab]:
     """Opens a page in a tab of its own."""
@@ -110,6 +114,8 @@ def _questions(page: Connection) -> Callable[[str, Mapping[str, JsonValue]], dic
         page.send(json.dumps({"id": number, "method": method, "params": dict(given)}))
         while (told := json.loads(page.recv(timeout=PATIENCE_SECONDS))).get("id") != number:
             """An event of the page."""
+        if "error" in told:
+            raise NavigatedError(told["error"])
         return told["result"]
 
     return ask
@@ -118,7 +124,11 @@ def _questions(page: Connection) -> Callable[[str, Mapping[str, JsonValue]], dic
 def wait_until(condition: Callable[[], Found], fault: str) -> Found:
     """Returns what a condition gives as soon as it is true."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
+    while True:
+        try:
+            if found := condition():
+                return found
+        except NavigatedError as error:
+            fault = f"{fault} ({error})"
         assert time.monotonic() < deadline, fault
         time.sleep(0.3)
-    return found

@@ -187,7 +187,8 @@ def test_and_from_what_it_takes_where_it_says_nothing(status: int) -> None:
     with imitated(Imitation("x", (at_most(10, Reply(status, {"error": "no"})),))) as server:
         answers, failures = ask(TEXTS, spec_at(server, Role.EMBEDDING, concurrency=2))
         assert (len(answers), failures) == (640, [])
-        assert server.requests < 180
+        # 80 requests of 8 texts, the bisections before, and those that a paused server repeats.
+        assert server.requests < 320
         assert server.paid_twice == 0
         assert max(len(call.texts) for call in server.calls[-20:]) <= 10
 
