@@ -18,6 +18,7 @@ from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
+from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.llm.providers.local_setup import find_local_environment
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 from tests.flows.command_shop import LOCAL_VLLM, SECRET, Shop, wait_until
@@ -160,7 +161,7 @@ def test_the_pipeline_runs_on_the_real_local_pair(shop: Shop) -> None:
     assert shop.store.manifest(parts["embeddings"]).counts["width"] == 384
     same, other = _cosines_by_category(shop.store, parts)
     assert same > other + 0.1  # Vectors follow meaning.
-    assert not shop.store.manifest(parts["recommendations"]).notes  # Nothing of a dummy's.
+    assert DUMMY_NOTE not in shop.store.manifest(parts["recommendations"]).notes
 
 
 def _cosines_by_category(store: Store, parts: dict[str, ArtifactRef]) -> tuple[float, float]:
