@@ -19,7 +19,6 @@ from rich.table import Table
 from artifacts.bundles import latest_refresh, parts_of
 from artifacts.store import Store
 from model.config import load_preset
-from model.data.tables import ProfileVectors
 from tasks.ablate import ablation_training
 from tasks.ablation.differences import Inputs, PairedGains, paired_gains, table_of
 from tasks.ablation.sample import draw_sample
@@ -53,10 +52,9 @@ def main(
         config = ablation_training(load_preset(preset, {"train": {"seed": seed}}), epochs)
         first = None if profiles is None else profiles.has_profile
         sample = draw_sample(sequences, users, first, seed)
-        own = None
-        if profiles is not None:
-            own = ProfileVectors(profiles.vectors[sample.users], profiles.has_profile[sample.users])
-        for paired in paired_gains(sample, Inputs(tables, own, config), seed, device):
+        for paired in paired_gains(
+            sample, Inputs(tables, sample.own(profiles), config), seed, device
+        ):
             found.setdefault((paired.part, paired.group), []).append(paired)
         pooled = table_of([_pooled(each) for each in found.values()])
         if json_file is not None:  # After each seed: a night may be cut short.

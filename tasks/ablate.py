@@ -5,7 +5,6 @@ the same preset is trained with both, without item texts and without user profil
 NDCG@10 on events before the test events have 95 % intervals of a paired bootstrap over users.
 """
 
-import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -16,7 +15,6 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from model.config import TriThreadConfig
-from model.data.tables import ProfileVectors
 from model.scoring.ranking import NanScoreError
 from model.training.trainer import DivergedError, NothingToLearnError
 from tasks.ablation.differences import Inputs, differences
@@ -87,7 +85,7 @@ def ablate(
             None if stored is None else stored.has_profile,
             config.seed,
         )
-        inputs = Inputs(load_tables(store, tables), _of_sample(stored, sample), shortened)
+        inputs = Inputs(load_tables(store, tables), sample.own(stored), shortened)
         found = _measured(sample, inputs, config.seed, device, draft)
         found.write_parquet(draft.path / ABLATION)
         draft.counts.update({"users": len(sample.users), "of_users": sample.eligible})
@@ -115,9 +113,3 @@ def _measured(sample: Sample, inputs: Inputs, seed: int, device: str, draft: Dra
     except (NothingToLearnError, DivergedError, NanScoreError) as error:
         draft.notes.append(f"what item texts and user profiles bring is not measured: {error}")
         return nothing
-
-
-def _of_sample(profiles: ProfileVectors | None, sample: Sample) -> ProfileVectors | None:
-    if profiles is None or not np.any(profiles.has_profile[sample.users]):
-        return None
-    return ProfileVectors(profiles.vectors[sample.users], profiles.has_profile[sample.users])

@@ -21,6 +21,7 @@ from model.data.sequences import (
     concatenate_ranges,
 )
 from model.data.splits import SHORTEST_TESTED
+from model.data.tables import ProfileVectors
 
 COLD_SHARE = 0.25
 """Of the sampled users of several domains, the share of whom one domain is withheld."""
@@ -36,6 +37,12 @@ class Sample:
     sequences: Sequences
     users: IntArray  # (S,) indices in the dataset, ascending
     eligible: int  # users with enough events
+
+    def own(self, profiles: ProfileVectors | None) -> ProfileVectors | None:
+        """Returns the rows of the sampled users, None where none of them has a profile."""
+        if profiles is None or not np.any(profiles.has_profile[self.users]):
+            return None
+        return ProfileVectors(profiles.vectors[self.users], profiles.has_profile[self.users])
 
 
 def draw_sample(

@@ -5,6 +5,7 @@ A column in which nearly all values are lists that were written as text is a col
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 import polars as pl
 
@@ -84,8 +85,8 @@ class TextShape:
 
 
 @dataclass
-class TextField:
-    """Reads a column of texts; a text in paragraphs, as some shops export it, becomes one."""
+class _ShapedField:
+    """What a column of texts and one of lists share: the shape of its texts, seen while reading."""
 
     name: str
     is_list: bool | None = None
@@ -94,25 +95,18 @@ class TextField:
     def __post_init__(self) -> None:
         self.shape = TextShape(self.name)
 
-    def read(self, values: pl.Series) -> pl.Series:
-        """Returns texts, cut; null where nothing is left."""
-        if isinstance(values.dtype, pl.List):
-            texts = _flat(values).list.join(" ", ignore_nulls=True)
-        else:
-            texts = self.shape.see(values.cast(pl.String))
-            if self.is_list is None and self.shape.values:
-                self.is_list = self.shape.are_lists()
-            if self.is_list:
-                texts = pl.Series(map(_joined, texts.to_list()), dtype=pl.String)
-        cut = texts.str.replace_all("\x00", "", literal=True).str.head(LONGEST_TEXT)
-        stripped = cut.str.strip_chars()
-        return stripped.set(stripped == "", None).alias(self.name)
+    def _seen(self, values: pl.Series) -> pl.Series:
+        """Returns the texts; the first ones decide whether they are lists written as text."""
+        texts = self.shape.see(values.cast(pl.String))
+        if self.is_list is None and self.shape.values:
+            self.is_list = self.shape.are_lists()
+        return texts
 
     def is_settled(self) -> bool:
         return self.shape.are_lists() == bool(self.is_list)
 
-    def fresh(self) -> "TextField":
-        return TextField(self.name, self.shape.are_lists())
+    def fresh(self) -> Self:
+        return type(self)(self.name, self.shape.are_lists())
 
     def notes(self) -> list[str]:
         return self.shape.notes()
@@ -124,25 +118,31 @@ class TextField:
         return self.shape.fault()
 
 
-@dataclass
-class ListField:
+class TextField(_ShapedField):
+    """Reads a column of texts; a text in paragraphs, as some shops export it, becomes one."""
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Returns texts, cut; null where nothing is left."""
+        if isinstance(values.dtype, pl.List):
+            texts = _flat(values).list.join(" ", ignore_nulls=True)
+        else:
+            texts = self._seen(values)
+            if self.is_list:
+                texts = pl.Series(map(_joined, texts.to_list()), dtype=pl.String)
+        cut = texts.str.replace_all("\x00", "", literal=True).str.head(LONGEST_TEXT)
+        stripped = cut.str.strip_chars()
+        return stripped.set(stripped == "", None).alias(self.name)
+
+
+class ListField(_ShapedField):
     """Reads a column of lists: lists, lists of paths, lists as text, or text split at ``|``."""
-
-    name: str
-    is_list: bool | None = None
-    shape: TextShape = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shape = TextShape(self.name)
 
     def read(self, values: pl.Series) -> pl.Series:
         """Returns lists of texts, none of them empty."""
         if isinstance(values.dtype, pl.List):
             lists = _flat(values)
         else:
-            texts = self.shape.see(values.cast(pl.String))
-            if self.is_list is None and self.shape.values:
-                self.is_list = self.shape.are_lists()
+            texts = self._seen(values)
             lists = (
                 pl.Series(map(_parts, texts.to_list()), dtype=pl.List(pl.String))
                 if self.is_list
@@ -167,21 +167,6 @@ class ListField:
                 self.shape.shown.setdefault("quoted", texts[place][:_SHOWN])
                 values[place] = value
         return pl.Series(values, dtype=pl.List(pl.String))
-
-    def is_settled(self) -> bool:
-        return self.shape.are_lists() == bool(self.is_list)
-
-    def fresh(self) -> "ListField":
-        return ListField(self.name, self.shape.are_lists())
-
-    def notes(self) -> list[str]:
-        return self.shape.notes()
-
-    def is_repaired(self) -> bool:
-        return self.shape.is_repaired()
-
-    def fault(self) -> str | None:
-        return self.shape.fault()
 
 
 def _flat(values: pl.Series) -> pl.Series:

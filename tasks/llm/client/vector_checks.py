@@ -13,6 +13,7 @@ from artifacts.ledger.answers import Answer
 from tasks.llm.client.answer_checks import BadAnswerError, Usage, usage_of
 
 FLOAT_BYTES = 4
+_NO_VECTOR = "a vector is neither base64 nor a list of numbers"
 
 
 class BadVector(NamedTuple):
@@ -169,9 +170,9 @@ def _vector_bytes(encoded: JsonValue) -> bytes:
         if isinstance(encoded, list):
             with np.errstate(over="ignore"):  # Too large a number is not finite.
                 return _flat(np.asarray(encoded, np.float64)).astype("<f4").tobytes()
-    except (ValueError, TypeError):
-        pass
-    raise BadAnswerError("a vector is neither base64 nor a list of numbers")
+    except (ValueError, TypeError) as error:
+        raise BadAnswerError(_NO_VECTOR) from error
+    raise BadAnswerError(_NO_VECTOR)
 
 
 def _flat(vector: np.ndarray) -> np.ndarray:
