@@ -8,7 +8,7 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from prompts.language import Language
+from prompts.profile_style import ProfileStyle
 
 MAX_TITLES = 15
 """Latest titles of one cluster that the analyzer sees (METHOD 3)."""
@@ -62,14 +63,29 @@ def item_prompt(item: ItemText, language: Language) -> str:
     return "" if item.is_empty else _render(language, "item", item.model_dump()).strip()
 
 
-def analyze_prompt(titles: Sequence[str], language: Language) -> ChatPrompt:
+def analyze_prompt(
+    titles: Sequence[str], language: Language, style: ProfileStyle = ProfileStyle.PAPER
+) -> ChatPrompt:
     """Asks what interests the titles of one cluster show; the last `MAX_TITLES` count."""
-    return _chat_prompt(language, "analyze", {"titles": list(titles)[-MAX_TITLES:]})
+    return _chat_prompt(language, style.analyze, {"titles": list(titles)[-MAX_TITLES:]})
 
 
-def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt:
+def summarize_prompt(
+    interests: Sequence[str], language: Language, style: ProfileStyle = ProfileStyle.PAPER
+) -> ChatPrompt:
     """Asks for one profile from the partial interests of a user (METHOD 3)."""
-    return _chat_prompt(language, "summarize", {"interests": list(interests)})
+    return _chat_prompt(language, style.summarize, {"interests": list(interests)})
+
+
+def cross_prompt(
+    titles: Sequence[str], source: str, domain: str, sold: Sequence[str], language: Language
+) -> ChatPrompt:
+    """Asks what people who chose `titles` in the domain `source` look for in `domain`.
+
+    `sold` are titles of the asked domain, which show its words.
+    """
+    values = {"titles": list(titles), "source": source, "domain": domain, "sold": list(sold)}
+    return _chat_prompt(language, "cross", values)
 
 
 def name_cluster_prompt(titles: Sequence[str], language: Language) -> ChatPrompt:
@@ -108,7 +124,9 @@ def _visible(character: str) -> str:
     return " " if category[0] in "CZ" else character
 
 
-def _chat_prompt(language: Language, name: str, values: dict[str, list[str]]) -> ChatPrompt:
+def _chat_prompt(
+    language: Language, name: str, values: Mapping[str, str | list[str]]
+) -> ChatPrompt:
     """A template is a conversation: a line ``### role`` begins each turn. Inserted text stands
     behind a dash on its line, so it cannot begin one."""
     turns = _TURN.split(_render(language, name, values))[1:]
@@ -120,7 +138,7 @@ def _chat_prompt(language: Language, name: str, values: dict[str, list[str]]) ->
     )
 
 
-def _render(language: Language, name: str, values: dict[str, list[str]]) -> str:
+def _render(language: Language, name: str, values: Mapping[str, object]) -> str:
     return _environment(language).get_template(f"{name}.j2").render(values)
 
 

@@ -33,6 +33,7 @@ from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
+from prompts.profile_style import ProfileStyle
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
 from tasks.frame.row_blocks import RowFile, write_blocks
 from tasks.frame.stage import LlmUsage, StageResult, stage_result
@@ -56,7 +57,7 @@ _ROWS = {
 
 
 class ProfileConfig(Strict):
-    """Who gets a profile."""
+    """Who gets a profile, and of which style."""
 
     max_users: int | None = Field(
         default=None,
@@ -69,6 +70,11 @@ class ProfileConfig(Strict):
         default=False,
         description="Use the analysis of a user with a single interest as the profile, without "
         "asking for its summary. Saves a call a user; the paper asks.",
+    )
+    style: ProfileStyle = Field(
+        default=ProfileStyle.PAPER,
+        description="'paper' describes the person; 'retrieval' lists product types, brands, uses "
+        "and what is avoided, in the words of the titles.",
     )
 
 
@@ -115,9 +121,12 @@ def profiles_identity(
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
         "tokens": [llm.chat.analyze_tokens, llm.chat.summarize_tokens],
         "words": [llm.chat.analyze_words, llm.chat.summarize_words],
-        "templates": [prompt_version(llm.language, name) for name in ("analyze", "summarize")],
+        "templates": [
+            prompt_version(llm.language, name)
+            for name in (config.style.analyze, config.style.summarize)
+        ],
         "language": llm.language.value,
-        **config.model_dump(),
+        **config.model_dump(exclude={"style"}),  # The templates say it.
     }
     return identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "clusters": clusters})
 
@@ -262,6 +271,7 @@ class _PromptPlan:
         files: ExitStack,
     ) -> None:
         self._endpoints, self._llm, self._config = endpoints, llm, config
+        self._style = config.style
         folder = store.workspace("spool")
 
         def rows(*columns: str) -> RowFile:
@@ -282,7 +292,9 @@ class _PromptPlan:
         for titles in histories.titles():
             listed = titles["titles"].to_list()
             keyed = chat_keys(
-                [analyze_prompt(row, self._llm.language) for row in listed], chat, tokens
+                [analyze_prompt(row, self._llm.language, self._style) for row in listed],
+                chat,
+                tokens,
             )
             self._analyzed.append(titles.with_columns(keyed[col.KEY]))
             yield keyed
@@ -300,7 +312,9 @@ class _PromptPlan:
             for users in by_user.iter_slices(SLICE_USERS):
                 listed = users[INTEREST].to_list()
                 keyed = chat_keys(
-                    [summarize_prompt(row, self._llm.language) for row in listed], chat, tokens
+                    [summarize_prompt(row, self._llm.language, self._style) for row in listed],
+                    chat,
+                    tokens,
                 )
                 placed.append(users.select(col.USER_INDEX).with_columns(keyed[col.KEY]))
                 yield keyed

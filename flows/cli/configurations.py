@@ -12,6 +12,7 @@ from artifacts import columns as col
 from flows.cli.options import SplitBy
 from flows.settings import Settings, default_llm
 from prompts.language import Language
+from prompts.profile_style import ProfileStyle
 from tasks.dump.column_names import AbsentColumnError
 from tasks.dump.dump_config import (
     ByTime,
@@ -134,14 +135,19 @@ def split_of(
             return None
 
 
-def refresh_config(clusters: int, profile_users: int | None, seed: int) -> "RefreshConfig":
+def refresh_config(
+    clusters: int,
+    profile_users: int | None,
+    seed: int,
+    style: ProfileStyle = ProfileStyle.PAPER,
+) -> "RefreshConfig":
     from flows.refresh import RefreshConfig
     from tasks.cluster import ClusterConfig
     from tasks.profile import ProfileConfig
 
     return RefreshConfig(
         clusters=ClusterConfig(clusters=clusters, seed=seed),
-        profiles=ProfileConfig(max_users=profile_users, seed=seed),
+        profiles=ProfileConfig(max_users=profile_users, seed=seed, style=style),
     )
 
 

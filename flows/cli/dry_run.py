@@ -21,6 +21,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.refresh import RefreshConfig
 from flows.settings import Settings
+from prompts.profile_style import ProfileStyle
 from prompts.render import (
     MAX_TITLES,
     analyze_prompt,
@@ -105,25 +106,25 @@ def _profiles(
     config: RefreshConfig,
 ) -> Iterable[PlannedCalls]:
     """The analyses exactly; what is made of their answers exactly once they are there."""
-    data = read_dataset(store, dataset)
+    data, style = read_dataset(store, dataset), config.profiles.style
     titles = titles_by_interest(data, read_clusters(store, clusters))
     titles = titles.join(
         sampled_users(data, titles, config.profiles), on=col.USER_INDEX, how="semi"
     )
-    prompts = [analyze_prompt(row, llm.language) for row in titles["titles"].to_list()]
+    prompts = [analyze_prompt(row, llm.language, style) for row in titles["titles"].to_list()]
     keyed = chat_keys(prompts, endpoints.chat, llm.chat.analyze_tokens)
     yield _planned(
         "analyze interests", Role.CHAT, keyed, endpoints.chat, llm, store, llm.chat.analyze_tokens
     )
     interests = titles.group_by(col.USER_INDEX).len()["len"].to_list()
-    yield from _bounded_summaries(interests, endpoints, llm)
+    yield from _bounded_summaries(interests, style, endpoints, llm)
 
 
 def _bounded_profiles(
     store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
 ) -> Iterable[PlannedCalls]:
     """Without clusters: as if no two titles of a user shared one, up to their number."""
-    data = read_dataset(store, dataset)
+    data, style = read_dataset(store, dataset), config.profiles.style
     apart = data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
     titles = titles_by_interest(data, apart)
     titles = titles.join(
@@ -133,20 +134,21 @@ def _bounded_profiles(
     interests = [min(count, config.clusters.clusters) for count in counts]
     calls = sum(interests)
     shown = min(titles.height, calls * MAX_TITLES)
-    template = _bytes(analyze_prompt([], llm.language).model_dump_json())
+    template = _bytes(analyze_prompt([], llm.language, style).model_dump_json())
     read = ESTIMATED.tokens(calls * template + shown * _mean_title_bytes(data))
     yield _bound(
         "analyze interests", calls, calls, read, calls * llm.chat.analyze_tokens, endpoints.chat
     )
-    yield from _bounded_summaries(interests, endpoints, llm)
+    yield from _bounded_summaries(interests, style, endpoints, llm)
 
 
 def _bounded_summaries(
-    interests: list[int], endpoints: Endpoints, llm: LlmConfig
+    interests: list[int], style: ProfileStyle, endpoints: Endpoints, llm: LlmConfig
 ) -> Iterable[PlannedCalls]:
     """One summary a user, of as many notes as the user has interests; then its embedding."""
     users = len(interests)
-    template = ESTIMATED.tokens(_bytes(summarize_prompt([], llm.language).model_dump_json()))
+    prompt = summarize_prompt([], llm.language, style)
+    template = ESTIMATED.tokens(_bytes(prompt.model_dump_json()))
     read = users * template + sum(interests) * llm.chat.analyze_tokens
     written = users * llm.chat.summarize_tokens
     yield _bound("summarize users", users, users, read, written, endpoints.chat)

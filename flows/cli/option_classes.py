@@ -12,6 +12,7 @@ from typing import get_type_hints
 
 from flows.cli import options as opt
 from flows.cli import training_options as fit
+from prompts.profile_style import ProfileStyle
 from tasks.dump.merge_mode import Mode
 
 
@@ -35,6 +36,7 @@ class DumpOptions:
     test_from: opt.FirstDay = None
     mode: opt.HowToMerge = Mode.FULL
     profile_users: opt.ProfileUsers = None
+    profile_style: opt.ProfileStyles = ProfileStyle.PAPER
     clusters: opt.Clusters = 10
 
     @property

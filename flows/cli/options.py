@@ -13,6 +13,7 @@ import typer
 
 from artifacts.url_credentials import put_aside
 from prompts.language import Language
+from prompts.profile_style import ProfileStyle
 from tasks.dump.merge_mode import Mode
 from tasks.llm.settings.batch_config import BatchKind
 from tasks.llm.settings.provider import Provider
@@ -78,6 +79,13 @@ HowToMerge = Annotated[
 ]
 ProfileUsers = Annotated[
     int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
+]
+ProfileStyles = Annotated[
+    ProfileStyle,
+    typer.Option(
+        help="Of the profiles: paper describes the person; retrieval lists product types, brands, "
+        "uses and what is avoided, in the words of the titles."
+    ),
 ]
 Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]

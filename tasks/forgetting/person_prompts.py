@@ -7,6 +7,7 @@ somebody who stays is theirs as well, and stays.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 
 import polars as pl
 
@@ -18,14 +19,16 @@ from artifacts.ledger.claims import PARAMETERS, PROMPT, questions
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
+from prompts.profile_style import ProfileStyle
 from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
 from tasks.forgetting.artifact_rewriting import People
 from tasks.profile import titles_by_interest
 
 _SEPARATOR = "\x1f"
+_ASKED_AS = tuple(product(Language, ProfileStyle))
 
 Texts = tuple[str, ...]
-Template = Callable[[Sequence[str], Language], ChatPrompt]
+Template = Callable[[Sequence[str], Language, ProfileStyle], ChatPrompt]
 
 
 class _Lists:
@@ -115,10 +118,10 @@ def _answered(
 ) -> Iterator[Texts]:
     """Yields what each model answered to the titles of each person, an interest after another."""
     prompts = {
-        (tuple(titles), language): _document(analyze_prompt(titles, language))
+        (tuple(titles), *asked_as): _document(analyze_prompt(titles, *asked_as))
         for history in histories
         for titles in history
-        for language in Language
+        for asked_as in _ASKED_AS
     }
     found = asked.filter(pl.col(PROMPT).is_in(list(prompts.values())))
     answers = dict(ledger.answers(found[col.KEY]).select(col.KEY, "text").iter_rows())
@@ -127,15 +130,15 @@ def _answered(
             prompt: answers.get(key) for key, prompt in same.select(col.KEY, PROMPT).iter_rows()
         }
         for history in histories:
-            for language in Language:
-                told = [text_of.get(prompts[tuple(titles), language]) for titles in history]
+            for asked_as in _ASKED_AS:
+                told = [text_of.get(prompts[tuple(titles), *asked_as]) for titles in history]
                 if any(told):
                     yield tuple(text for text in told if text)
 
 
 def _keys(asked: pl.DataFrame, template: Template, lists: set[Texts]) -> pl.Series:
     rendered = [
-        _document(template(texts, language)) for texts in sorted(lists) for language in Language
+        _document(template(texts, *asked_as)) for texts in sorted(lists) for asked_as in _ASKED_AS
     ]
     return asked.filter(pl.col(PROMPT).is_in(rendered))[col.KEY]
 

@@ -13,6 +13,7 @@ from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.user_profiles import INTEREST, UserProfiles, read_user_profiles
 from artifacts.manifest import COMPLETE
 from artifacts.store import Store
+from prompts.profile_style import ProfileStyle
 from prompts.render import MAX_TITLES
 from tasks.frame.stage import StageResult
 from tasks.profile import ProfileConfig, profiles_identity, titles_by_interest
@@ -275,3 +276,17 @@ def test_a_profile_is_joined_to_the_dataset_of_its_user(store: Store, refreshed:
     data = read_dataset(store, store.manifest(made.ref).parents["dataset"])
     for index, user in found.profiles.select("user_index", "user_id").iter_rows():
         assert data.users["user_id"][index] == user
+
+
+def test_a_style_is_a_question_of_its_own_and_the_papers_keeps_its_name(
+    store: Store, refreshed: Refresh
+) -> None:
+    paper, prompts, made = refreshed(store, SmallShop())
+    asked = ProfileConfig(style=ProfileStyle.RETRIEVAL)
+    listed, prompts_of_lists, made_of_lists = refreshed(store, SmallShop(), asked)
+    assert made.ref != made_of_lists.ref
+    assert prompts_of_lists.isdisjoint(prompts)
+    assert len(prompts_of_lists) == len(prompts)
+    assert "style" not in store.manifest(made.ref).parameters
+    assert by_user(listed).keys() == by_user(paper).keys()
+    assert refreshed(store, SmallShop(), asked)[1] == set()

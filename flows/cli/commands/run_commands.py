@@ -181,7 +181,7 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
     from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
 
     running.refuse_torchrun()
-    refreshing = made.refresh_config(read.clusters, read.profile_users, seed)
+    refreshing = made.refresh_config(read.clusters, read.profile_users, seed, read.profile_style)
     llm = made.llm_config(
         settings,
         ask.provider,

@@ -7,6 +7,7 @@ import typer
 from flows.cli import options as opt
 from flows.cli import terminal
 from flows.cli import training_options as fit
+from prompts.profile_style import ProfileStyle
 from tasks.dump.merge_mode import Mode
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def worth(
     dataset: opt.Dataset = None,
     raw: opt.Raw = None,
     profile_users: ProfileSample = 500,
+    profile_style: opt.ProfileStyles = ProfileStyle.PAPER,
     clusters: opt.Clusters = 10,
     preset: fit.Preset = "single",
     replaced: fit.Replaced = None,
@@ -70,8 +72,8 @@ def worth(
         dataset=chosen,
         raw=raw,
     )
-    everyone = made.refresh_config(clusters, None, seed)
-    sample = made.refresh_config(clusters, profile_users, seed)
+    everyone = made.refresh_config(clusters, None, seed, profile_style)
+    sample = made.refresh_config(clusters, profile_users, seed, profile_style)
     training = fit.training_config(preset, None, replaced, seed, device, width=sample.tables.hidden)
     spoken = language or (chosen.language if chosen else None)
     llm = made.llm_config(settings, provider, spoken, max_usd)

@@ -27,6 +27,7 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind, identity
 from artifacts.ownership import locked
 from artifacts.store import Store
+from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.forgetting.forget import StoreInUseError, forget
@@ -76,9 +77,12 @@ def command(folder: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def refresh(folder: Path, interactions: str = "dump/interactions.parquet") -> str:
+def refresh(
+    folder: Path, interactions: str = "dump/interactions.parquet", style: str = "paper"
+) -> str:
     dump = ("--interactions", interactions, "--items", "dump/items.parquet")
-    return command(folder, "refresh", *dump, "--clusters", "4", "--provider", "dummy")
+    made = ("--clusters", "4", "--profile-style", style, "--provider", "dummy")
+    return command(folder, "refresh", *dump, *made)
 
 
 def renamed(table: Path, old: str, new: str) -> None:
@@ -93,6 +97,7 @@ def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     events = folder / "dump" / "interactions.parquet"
     longest = pl.read_parquet(events)["user_id"].value_counts(sort=True)["user_id"][0]
     renamed(events, longest, GONE)
+    refresh(folder, style="retrieval")
     refresh(folder)
     command(folder, "retrain", "--preset", "single", "--epochs", "1", "--seed", "1")
     store = Store(folder / "store")
@@ -158,9 +163,10 @@ def test_the_id_is_in_no_file_of_store_logs_and_prefect(forgotten: Forgotten) ->
 def test_prompts_and_answers_about_the_person_are_gone(forgotten: Forgotten) -> None:
     assert forgotten.titles
     prompts = {
-        json.dumps(analyze_prompt(titles, language).model_dump(), ensure_ascii=False)
+        json.dumps(analyze_prompt(titles, language, style).model_dump(), ensure_ascii=False)
         for titles in forgotten.titles
         for language in Language
+        for style in ProfileStyle
     }
     ledger = Ledger(forgotten.store.local, Role.CHAT)
     asked = questions(ledger).collect()
