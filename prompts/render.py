@@ -67,14 +67,12 @@ def analyze_prompt(
     titles: Sequence[str], language: Language, style: ProfileStyle = ProfileStyle.PAPER
 ) -> ChatPrompt:
     """Asks what interests the titles of one cluster show; the last `MAX_TITLES` count."""
-    return _chat_prompt(language, style.analyze, {"titles": list(titles)[-MAX_TITLES:]})
+    return _chat_prompt(language, style.templates[0], {"titles": list(titles)[-MAX_TITLES:]})
 
 
-def summarize_prompt(
-    interests: Sequence[str], language: Language, style: ProfileStyle = ProfileStyle.PAPER
-) -> ChatPrompt:
+def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt:
     """Asks for one profile from the partial interests of a user (METHOD 3)."""
-    return _chat_prompt(language, style.summarize, {"interests": list(interests)})
+    return _chat_prompt(language, "summarize", {"interests": list(interests)})
 
 
 def cross_prompt(

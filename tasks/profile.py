@@ -6,7 +6,7 @@ turned into text (METHOD 7.11).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -45,6 +45,7 @@ from tasks.llm.settings.llm_config import LlmConfig
 
 SLICE_USERS = 2_048
 """Users whose prompts are rendered at a time."""
+SEPARATOR = "; "
 
 _ROWS = {
     col.USER_INDEX: pl.Int64,
@@ -121,10 +122,7 @@ def profiles_identity(
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
         "tokens": [llm.chat.analyze_tokens, llm.chat.summarize_tokens],
         "words": [llm.chat.analyze_words, llm.chat.summarize_words],
-        "templates": [
-            prompt_version(llm.language, name)
-            for name in (config.style.analyze, config.style.summarize)
-        ],
+        "templates": [prompt_version(llm.language, name) for name in config.style.templates],
         "language": llm.language.value,
         **config.model_dump(exclude={"style"}),  # The templates say it.
     }
@@ -304,7 +302,7 @@ class _PromptPlan:
         for asked in self._analyzed.blocks(partial.lookup_rows):
             interests = self._texts(asked, partial, INTEREST)
             self.interests.append(interests)
-            alone = _alone_in_their_interest(interests, asked, self._config)
+            alone = _without_summary(interests, asked, self._config)
             self.skipped += alone.height
             rest = interests.join(alone, on=col.USER_INDEX, how="anti", maintain_order="left")
             by_user = rest.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
@@ -312,9 +310,7 @@ class _PromptPlan:
             for users in by_user.iter_slices(SLICE_USERS):
                 listed = users[INTEREST].to_list()
                 keyed = chat_keys(
-                    [summarize_prompt(row, self._llm.language, self._style) for row in listed],
-                    chat,
-                    tokens,
+                    [summarize_prompt(row, self._llm.language) for row in listed], chat, tokens
                 )
                 placed.append(users.select(col.USER_INDEX).with_columns(keyed[col.KEY]))
                 yield keyed
@@ -339,13 +335,24 @@ class _PromptPlan:
         return _answered_text(asked, answers, name)
 
 
-def _alone_in_their_interest(
+def joined_interests(interests: Sequence[str]) -> str:
+    """Returns the profile of a style without a summary."""
+    return SEPARATOR.join(interests)
+
+
+def _without_summary(
     interests: pl.DataFrame, titles: pl.DataFrame, config: ProfileConfig
 ) -> pl.DataFrame:
     """Returns the profiles that need no summary: ``user_index, profile, cut``.
 
     A history of one interest counts, not one whose other interests have failed.
     """
+    if not config.style.is_summarized:
+        by_user = interests.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST, CUT)
+        joined = [joined_interests(row) for row in by_user[INTEREST].to_list()]
+        return by_user.select(
+            col.USER_INDEX, pl.Series(PROFILE, joined, pl.String), pl.col(CUT).list.any()
+        )
     single = titles.filter(pl.col(col.USER_INDEX).is_unique()).select(col.USER_INDEX)
     if not config.skip_summary_for_single_cluster:
         single = single.clear()

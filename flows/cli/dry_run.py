@@ -145,13 +145,16 @@ def _bounded_profiles(
 def _bounded_summaries(
     interests: list[int], style: ProfileStyle, endpoints: Endpoints, llm: LlmConfig
 ) -> Iterable[PlannedCalls]:
-    """One summary a user, of as many notes as the user has interests; then its embedding."""
+    """One summary a user, of as many notes as the user has interests, where the style has one; then
+    the embedding of the profile."""
     users = len(interests)
-    prompt = summarize_prompt([], llm.language, style)
-    template = ESTIMATED.tokens(_bytes(prompt.model_dump_json()))
-    read = users * template + sum(interests) * llm.chat.analyze_tokens
-    written = users * llm.chat.summarize_tokens
-    yield _bound("summarize users", users, users, read, written, endpoints.chat)
+    noted = sum(interests) * llm.chat.analyze_tokens
+    written = noted
+    if style.is_summarized:
+        prompt = summarize_prompt([], llm.language)
+        read = users * ESTIMATED.tokens(_bytes(prompt.model_dump_json())) + noted
+        written = users * llm.chat.summarize_tokens
+        yield _bound("summarize users", users, users, read, written, endpoints.chat)
     batches = math.ceil(users / llm.embedding.batch_size)
     yield _bound("embed profiles", users, batches, written, 0, endpoints.embedding)
 

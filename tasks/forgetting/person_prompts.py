@@ -7,6 +7,7 @@ somebody who stays is theirs as well, and stays.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import polars as pl
@@ -22,13 +23,20 @@ from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
 from tasks.forgetting.artifact_rewriting import People
-from tasks.profile import titles_by_interest
+from tasks.profile import joined_interests, titles_by_interest
 
 _SEPARATOR = "\x1f"
-_ASKED_AS = tuple(product(Language, ProfileStyle))
 
 Texts = tuple[str, ...]
-Template = Callable[[Sequence[str], Language, ProfileStyle], ChatPrompt]
+Template = Callable[[Sequence[str]], ChatPrompt]
+
+_ANALYSES: tuple[Template, ...] = tuple(
+    partial(analyze_prompt, language=language, style=style)
+    for language, style in product(Language, ProfileStyle)
+)
+_SUMMARIES: tuple[Template, ...] = tuple(
+    partial(summarize_prompt, language=language) for language in Language
+)
 
 
 class _Lists:
@@ -77,11 +85,13 @@ def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl
             rows = pl.read_parquet(folder / PROFILES_FILE, glob=False)
             profiles.add(rows.with_columns(pl.concat_list(PROFILE)), PROFILE, told)
     # What was answered to a run that ended before it wrote an artifact is in the ledger alone.
-    interests.add_gone(_answered(chat, asked, histories))
-    analyses = _keys(asked, analyze_prompt, titles.own)
-    summaries = _keys(asked, summarize_prompt, interests.own)
+    unwritten = list(_answered(chat, asked, histories))
+    interests.add_gone(unwritten)
+    analyses = _keys(asked, _renderings(_ANALYSES, titles.own))
+    summaries = _keys(asked, _renderings(_SUMMARIES, interests.own))
     answered = chat.answers(summaries)["text"].drop_nulls()
     profiles.add_gone((text,) for text in answered)
+    profiles.add_gone((joined_interests(texts),) for texts in unwritten)
     texts = [text for (text,) in profiles.own]
     vectors = embedded.filter(pl.col(PROMPT).is_in(texts))[col.KEY]
     return {Role.CHAT: pl.concat([analyses, summaries]), Role.EMBEDDING: vectors}
@@ -118,10 +128,10 @@ def _answered(
 ) -> Iterator[Texts]:
     """Yields what each model answered to the titles of each person, an interest after another."""
     prompts = {
-        (tuple(titles), *asked_as): _document(analyze_prompt(titles, *asked_as))
+        (tuple(titles), template): _document(template(titles))
         for history in histories
         for titles in history
-        for asked_as in _ASKED_AS
+        for template in _ANALYSES
     }
     found = asked.filter(pl.col(PROMPT).is_in(list(prompts.values())))
     answers = dict(ledger.answers(found[col.KEY]).select(col.KEY, "text").iter_rows())
@@ -130,16 +140,17 @@ def _answered(
             prompt: answers.get(key) for key, prompt in same.select(col.KEY, PROMPT).iter_rows()
         }
         for history in histories:
-            for asked_as in _ASKED_AS:
-                told = [text_of.get(prompts[tuple(titles), *asked_as]) for titles in history]
+            for template in _ANALYSES:
+                told = [text_of.get(prompts[tuple(titles), template]) for titles in history]
                 if any(told):
                     yield tuple(text for text in told if text)
 
 
-def _keys(asked: pl.DataFrame, template: Template, lists: set[Texts]) -> pl.Series:
-    rendered = [
-        _document(template(texts, *asked_as)) for texts in sorted(lists) for asked_as in _ASKED_AS
-    ]
+def _renderings(templates: Sequence[Template], lists: set[Texts]) -> list[str]:
+    return [_document(template(texts)) for texts in sorted(lists) for template in templates]
+
+
+def _keys(asked: pl.DataFrame, rendered: list[str]) -> pl.Series:
     return asked.filter(pl.col(PROMPT).is_in(rendered))[col.KEY]
 
 

@@ -286,7 +286,14 @@ def test_a_style_is_a_question_of_its_own_and_the_papers_keeps_its_name(
     listed, prompts_of_lists, made_of_lists = refreshed(store, SmallShop(), asked)
     assert made.ref != made_of_lists.ref
     assert prompts_of_lists.isdisjoint(prompts)
-    assert len(prompts_of_lists) == len(prompts)
+    lists = listed.interests.group_by("user_index", maintain_order=True).agg("interest")
+    assert len(prompts_of_lists) == lists["interest"].list.explode().len() < len(prompts)
+    assert by_user(listed) == {
+        listed.profiles.row(by_predicate=pl.col("user_index") == user, named=True)["user_id"]: (
+            "; ".join(texts)
+        )
+        for user, texts in lists.iter_rows()
+    }
     assert "style" not in store.manifest(made.ref).parameters
     assert by_user(listed).keys() == by_user(paper).keys()
     assert refreshed(store, SmallShop(), asked)[1] == set()

@@ -62,11 +62,11 @@ def test_a_fault_while_later_prompts_are_rendered_ends_the_stage_with_its_own_wo
     monkeypatch.setattr(answer_all, "PIECES_OF_SHARDS", 0)
     rendered: list[object] = []
 
-    def fails_later(titles: list[str], language: object) -> object:
+    def fails_later(titles: list[str], *asked_as: object) -> object:
         rendered.append(titles)
         if len(rendered) > 4:
             raise OSError("the disk of the prompts is full")
-        return analyze(titles, language)  # type: ignore[arg-type]
+        return analyze(titles, *asked_as)  # type: ignore[arg-type]
 
     analyze = tasks.profile.analyze_prompt
     with faulty_endpoint() as server:
