@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import polars as pl
 from pydantic import Field
 
-from artifacts.private_files import SECRET
+from artifacts.files.private_files import SECRET
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER, create_note, read_note, write_note
 from artifacts.strict import Strict

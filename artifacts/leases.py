@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts.ownership import if_abandoned, locked, opened_locked
-from artifacts.private_files import keep_private
+from artifacts.files.ownership import if_abandoned, locked, opened_locked
+from artifacts.files.private_files import keep_private
 
 LEASES = Path("work", "leases")
 _CLEANING = "cleaning.lock"

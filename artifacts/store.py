@@ -23,7 +23,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from artifacts.durable import sync, sync_tree, write_atomically
+from artifacts.files.durable import sync, sync_tree, write_atomically
+from artifacts.files.ownership import locked
+from artifacts.files.private_files import keep_private, settle
 from artifacts.fingerprint import fingerprint_of
 from artifacts.integrity import (
     ArtifactCorruptError,
@@ -45,10 +47,8 @@ from artifacts.manifest import (
     Manifest,
     document_of,
 )
-from artifacts.ownership import locked
-from artifacts.private_files import keep_private, settle
-from artifacts.remote import SET_ASIDE, RemoteStore
-from artifacts.url_credentials import put_aside
+from artifacts.remote.remote_side import SET_ASIDE, RemoteStore
+from artifacts.remote.url_credentials import put_aside
 
 DRAFT_LOCK = ".lock"
 """How the name of the file ends that is locked while a draft is filled."""

@@ -4,8 +4,8 @@ which dumps were seen. Unlike artifacts they change; unlike workspaces they foll
 
 import uuid
 
-from artifacts.durable import create_exclusively, write_atomically
-from artifacts.private_files import keep_private
+from artifacts.files.durable import create_exclusively, write_atomically
+from artifacts.files.private_files import keep_private
 from artifacts.store import Store
 
 FOLDER = "operation"

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from artifacts import integrity
 from artifacts.integrity import ArtifactError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest
-from artifacts.remote import SET_ASIDE
+from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
 from benchmarks.demo_runs import DemoRuns, demo_machine
 from benchmarks.figures import tell

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset
-from flows.cli import terminal
-from flows.cli.options import WhoAnswers
-from flows.cli.training_options import Replaced, training_config
+from flows.cli.options.shared_options import WhoAnswers
+from flows.cli.options.training_options import Replaced, training_config
+from flows.cli.output import terminal
 from model.baselines.registry import EMCDR, cold_baselines
 from model.config import TriThreadConfig
 from model.data.sequences import COLD_TEST, COLD_VALIDATION

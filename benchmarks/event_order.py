@@ -22,9 +22,9 @@ from embedded_dump import dump_of, embedded_items, ingested, kept_folder, show, 
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli import terminal
-from flows.cli.options import WhoAnswers
-from flows.cli.training_options import Replaced, training_config
+from flows.cli.options.shared_options import WhoAnswers
+from flows.cli.options.training_options import Replaced, training_config
+from flows.cli.output import terminal
 from model.baselines.registry import BASELINES
 from model.data.sequences import TEST, TRAIN, VALIDATION, Prefixes, Sequences
 from model.scoring.bootstrap import paired_bootstrap

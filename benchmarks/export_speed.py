@@ -15,7 +15,7 @@ import typer
 from figures import peak_gib, tell
 from made_up_shop import DOMAINS, EVENTS, ITEMS, USERS, made_up_histories, made_up_recommender
 
-from tasks.serving.export_recs import ExportConfig, export_recommendations
+from tasks.serving.export.export_recs import ExportConfig, export_recommendations
 
 
 def main(

@@ -18,7 +18,7 @@ from flows.settings import Settings
 from flows.unrecorded import call, note_end
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.source_files import paths_of
+from tasks.dump.sources.source_files import paths_of
 from tasks.embed import embed_items
 from tasks.evaluate import candidates_identity, stored_candidates
 from tasks.experiments.cell import CellData, cell_identity, make_cell

@@ -15,9 +15,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.remote.url_credentials import put_aside
 from artifacts.store import Store
 from artifacts.store_notes import store_id
-from artifacts.url_credentials import put_aside
 from artifacts.user_error import UserError
 from flows.unrecorded import note_end
 from tasks.frame.shown_logs import hide_credentials_in_logs

@@ -21,8 +21,8 @@ from tasks.alerts.stories import tell_refresh
 from tasks.alerts.webhook import tell_webhook
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.dump_watch import dump_to_read
-from tasks.dump.source_files import folder_name
+from tasks.dump.sources.dump_watch import dump_to_read
+from tasks.dump.sources.source_files import folder_name
 from tasks.embed import embed_items
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.ingest import ingest

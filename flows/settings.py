@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from artifacts.url_credentials import put_aside
+from artifacts.remote.url_credentials import put_aside
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Price
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider

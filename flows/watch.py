@@ -18,7 +18,7 @@ from tasks.alerts.announcements import announce_dump
 from tasks.alerts.gone_runs import tell_of_gone_runs
 from tasks.alerts.stories import WATCH_STORY
 from tasks.alerts.webhook import tell_webhook
-from tasks.dump.dump_watch import (
+from tasks.dump.sources.dump_watch import (
     SETTLE_SECONDS,
     Look,
     announced,

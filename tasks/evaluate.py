@@ -49,7 +49,7 @@ from model.training.processes import alone
 from tasks.frame.model_inputs import load_sequences
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
-from tasks.reporting.withheld_domains import (
+from tasks.reporting.facts.withheld_domains import (
     cold_metrics,
     gains_of,
     ranked,

@@ -29,8 +29,8 @@ from tasks.dump.append import (
 )
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.dump.made_dataset import OnStep, made_from
-from tasks.dump.remote_files import with_local_files
-from tasks.dump.source_files import SourceFile, source_files
+from tasks.dump.sources.remote_files import with_local_files
+from tasks.dump.sources.source_files import SourceFile, source_files
 from tasks.dump.trainable import require_trainable
 from tasks.frame.stage import StageResult, run_stage, stage_result
 

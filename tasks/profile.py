@@ -39,7 +39,7 @@ from tasks.frame.row_blocks import RowFile, write_blocks
 from tasks.frame.stage import LlmUsage, StageResult, stage_result
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys, outcome_of
 from tasks.llm.answered_vectors import vectors_by_row
-from tasks.llm.client.answer_checks import TOO_LONG
+from tasks.llm.client.checks.answer_checks import TOO_LONG
 from tasks.llm.providers.endpoints import Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
 

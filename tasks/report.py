@@ -27,11 +27,11 @@ from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
-from tasks.reporting.ablation_facts import ablation_facts
-from tasks.reporting.bridges import bridges
-from tasks.reporting.changes import changes_since_served
-from tasks.reporting.cold_domain_tables import cold_domain_tables
-from tasks.reporting.content import (
+from tasks.reporting.facts.ablation_facts import ablation_facts
+from tasks.reporting.facts.bridges import bridges
+from tasks.reporting.facts.changes import changes_since_served
+from tasks.reporting.facts.cold_domain_tables import cold_domain_tables
+from tasks.reporting.facts.content import (
     ClusterFacts,
     DatasetFacts,
     DomainFacts,
@@ -40,16 +40,16 @@ from tasks.reporting.content import (
     StageTiming,
     StageUsage,
 )
-from tasks.reporting.examples import cold_items, cross_domain, guards, profile_examples
-from tasks.reporting.history_facts import (
+from tasks.reporting.facts.examples import cold_items, cross_domain, guards, profile_examples
+from tasks.reporting.facts.history_facts import (
     answers_by_day,
     concentration_of,
     origin_of,
     releases_until,
     transitions_of,
 )
-from tasks.reporting.intervals import held_out, metric_intervals
-from tasks.reporting.labels import cluster_labels
+from tasks.reporting.facts.intervals import held_out, metric_intervals
+from tasks.reporting.facts.labels import cluster_labels
 from tasks.reporting.model_card import MODEL_CARD, render_model_card
 from tasks.reporting.page import render_report
 

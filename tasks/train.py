@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from artifacts.kinds.results import LEARNING_CURVE
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.remote_lease import RemoteLease
+from artifacts.remote.remote_lease import RemoteLease
 from artifacts.store import Draft, Store
 from artifacts.strict import Strict
 from artifacts.user_error import UserError

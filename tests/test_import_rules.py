@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MOST_MODULES = 14
 ROOMS = ("flows", "tasks", "model", "prompts", "artifacts")
 
 
@@ -34,6 +35,11 @@ def test_no_class_name_occurs_twice() -> None:
     trees = [ast.parse(path.read_bytes()) for path in modules_of(*ROOMS, "benchmarks")]
     nodes = (node for tree in trees for node in ast.walk(tree))
     assert _twice(node.name for node in nodes if isinstance(node, ast.ClassDef)) == {}
+
+
+def test_no_room_holds_more_modules_than_one_takes_in_at_a_glance() -> None:
+    rooms = Counter(path.parent for path in modules_of(*ROOMS, "tests"))
+    assert {str(room): count for room, count in rooms.items() if count > MOST_MODULES} == {}
 
 
 def test_no_test_module_is_imported_by_another() -> None:

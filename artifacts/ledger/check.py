@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from artifacts import columns as col
+from artifacts.files.ownership import if_abandoned
 from artifacts.ledger.answers import MODEL, Role, answer_key, parse_journal
 from artifacts.ledger.claims import PARAMETERS, PROMPT
 from artifacts.ledger.compaction import MERGED
 from artifacts.ledger.ledger import Ledger
-from artifacts.ownership import if_abandoned
 
 KEYS_AT_ONCE = 1_000_000
 BATCH_ROWS = 16_384

@@ -17,10 +17,10 @@ import polars as pl
 from pydantic import JsonValue
 
 from artifacts import columns as col
-from artifacts.durable import sync
+from artifacts.files.durable import sync
+from artifacts.files.ownership import if_abandoned, locked, opened_locked
 from artifacts.ledger.answers import MODEL
 from artifacts.ledger.ledger import Ledger, aged_name
-from artifacts.ownership import if_abandoned, locked, opened_locked
 
 PROMPT = "prompt"
 PARAMETERS = "parameters"

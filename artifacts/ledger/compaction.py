@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
-from artifacts.durable import sync, write_atomically
+from artifacts.files.durable import sync, write_atomically
+from artifacts.files.ownership import locked
 from artifacts.ledger.answers import PART_SCHEMA
 from artifacts.ledger.claims import QUESTION_SCHEMA
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
-from artifacts.ownership import locked
 from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20

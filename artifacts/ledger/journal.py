@@ -17,9 +17,9 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from artifacts.durable import sync
+from artifacts.files.durable import sync
+from artifacts.files.ownership import if_abandoned
 from artifacts.ledger.answers import VECTOR, Answer, journal_line, parse_journal, part_of
-from artifacts.ownership import if_abandoned
 
 FLUSH_EVERY_SECONDS = 1.0
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.files.ownership import locked
+from artifacts.files.private_files import keep_private
 from artifacts.ledger.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
 from artifacts.ledger.journal import Journal, seal_if_abandoned
-from artifacts.ownership import locked
-from artifacts.private_files import keep_private
 
 if TYPE_CHECKING:
     from artifacts.ledger.shared import SharedLedger

@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.durable import sync, write_atomically
+from artifacts.files.durable import sync, write_atomically
+from artifacts.files.ownership import locked
 from artifacts.ledger.compaction import nobody_compacts
 from artifacts.ledger.journal import write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger, scan_parts
 from artifacts.ledger.repair import SET_ASIDE
-from artifacts.ownership import locked
 
 
 def remove(ledger: Ledger, keys: pl.Series) -> int:

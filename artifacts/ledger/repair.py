@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from artifacts.files.ownership import locked
 from artifacts.ledger.answers import parse_journal
 from artifacts.ledger.check import is_sound, verify
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.journal import write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
-from artifacts.ownership import locked
 
 SET_ASIDE = "set-aside"
 

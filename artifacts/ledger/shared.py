@@ -5,7 +5,7 @@
 ================================  ================================================================
 ``part-<age>-<sha256>.parquet``   sealed answers: written once, named by their content
 ``claims/<name>.parquet``         keys that a machine is asking now; ``<name>.beat`` shows it lives
-``turn/``                         which machine may claim now: see `artifacts.remote_lease`
+``turn/``                         which machine may claim now: see `artifacts.remote.remote_lease`
 ================================  ================================================================
 
 Each machine keeps its local ledger, which is all that the asking reads and writes. A part that is
@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
+from artifacts.files.ownership import locked
 from artifacts.ledger.answers import Role
 from artifacts.ledger.journal import OUTBOX, link
 from artifacts.ledger.ledger import Ledger, aged_name
-from artifacts.ownership import locked
-from artifacts.remote import RemoteStore
-from artifacts.remote_lease import Liveness, RemoteLease, beating
+from artifacts.remote.remote_lease import Liveness, RemoteLease, beating
+from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
 from artifacts.user_error import UserError
 

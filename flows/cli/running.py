@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from artifacts.bundles import parts_of
+from artifacts.files.private_files import share_as_usual
 from artifacts.kinds.results import RECOMMENDATIONS, REPORT
-from artifacts.private_files import share_as_usual
 from artifacts.store import Store
-from flows.cli import console, terminal
-from flows.cli.commands.datasets_command import expectation_table
+from flows.cli.commands.data.datasets_command import expectation_table
 from flows.cli.dry_run import plan_refresh
-from flows.cli.exits import interruptible
-from flows.cli.list_sample import sample_of
-from flows.cli.run_summary import write_summary
+from flows.cli.errors.exits import interruptible
+from flows.cli.output import console, terminal
+from flows.cli.output.list_sample import sample_of
+from flows.cli.output.run_summary import write_summary
 from flows.refresh import RefreshConfig
 from flows.server.api import prefect_api
 from flows.settings import Settings

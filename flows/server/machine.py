@@ -23,7 +23,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, Wor
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from artifacts.durable import write_atomically
+from artifacts.files.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING

@@ -16,7 +16,7 @@ from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from flows.settings import Settings, default_llm
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.source_files import paths_of, source_files
+from tasks.dump.sources.source_files import paths_of, source_files
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
 

@@ -11,7 +11,7 @@ from prefect.events.worker import EventsWorker
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from artifacts.store_notes import store_id
-from tasks.dump.dump_watch import LandedDump
+from tasks.dump.sources.dump_watch import LandedDump
 from tasks.frame.prefect_link import DEADLINE_SECONDS, PrefectGoneError, link
 
 DUMP_LANDED = "llm4cdsr.dump.landed"

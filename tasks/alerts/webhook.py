@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from artifacts.url_credentials import without_credentials
+from artifacts.remote.url_credentials import without_credentials
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"

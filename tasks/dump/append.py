@@ -16,10 +16,10 @@ from artifacts.kinds.dataset import Dataset, Split
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.dump.dump_config import ITEM_KEY
-from tasks.dump.event_numbers import RawEvents
+from tasks.dump.events.event_numbers import RawEvents
 from tasks.dump.fields.times import SECOND
-from tasks.dump.item_catalogue import index_of
-from tasks.dump.items import ITEM_SCHEMA
+from tasks.dump.items.item_catalogue import index_of
+from tasks.dump.items.item_reader import ITEM_SCHEMA
 
 ALREADY_THERE = "already in the dataset"
 

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from artifacts import columns as col
 from artifacts.strict import Strict
-from tasks.dump.forms import Form
 from tasks.dump.merge_mode import Mode
-from tasks.dump.source_files import Paths
+from tasks.dump.naming.forms import Form
+from tasks.dump.sources.source_files import Paths
 
 ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 

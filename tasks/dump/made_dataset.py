@@ -17,16 +17,16 @@ from artifacts.store import Draft
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
 from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
-from tasks.dump.event_sieve import Sieve, sifted
-from tasks.dump.events import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
+from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
+from tasks.dump.events.event_sieve import Sieve, sifted
+from tasks.dump.events.split import split_events
 from tasks.dump.fields.times import SECOND
-from tasks.dump.headers import require_named_columns
-from tasks.dump.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
-from tasks.dump.item_match import ItemMatch, matched
-from tasks.dump.items import ReadItems, read_items
+from tasks.dump.items.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
+from tasks.dump.items.item_match import ItemMatch, matched
+from tasks.dump.items.item_reader import ReadItems, read_items
+from tasks.dump.naming.headers import require_named_columns
 from tasks.dump.reading import Reading
 from tasks.dump.rows import QUARANTINE_ROWS, AreForgotten, Quarantine, nobody
-from tasks.dump.split import split_events
 from tasks.frame.stage import logger
 
 OnStep = Callable[[str], None]

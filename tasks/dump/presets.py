@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.dump.dump_config import CatalogueScope, LeaveOneOut, Protocol, Repeats, Source, Ties
-from tasks.dump.forms import Form
+from tasks.dump.naming.forms import Form
 
 PRESETS = Path(__file__).parent / "datasets"
 

@@ -11,15 +11,15 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump.account import FileAccount
-from tasks.dump.column_names import NamedColumns, named_columns
 from tasks.dump.dump_config import Source
 from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.naming.column_names import NamedColumns, named_columns
 from tasks.dump.readers.partitioned import PartitionedTable
 from tasks.dump.readers.table import ROW, Table
 from tasks.dump.readers.texts import NOT_UTF8
 from tasks.dump.rows import Quarantine, parted
-from tasks.dump.source_files import Paths, SourceFile, paths_of, source_files
+from tasks.dump.sources.files import UnreadableDumpError
+from tasks.dump.sources.source_files import Paths, SourceFile, paths_of, source_files
 
 NOT_CLOSED = "a quotation mark not closed"
 """In an id or a domain, which begins with it."""

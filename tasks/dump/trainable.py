@@ -6,8 +6,8 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, Split
 from prompts.render import one_line
-from tasks.dump.files import UnreadableDumpError
-from tasks.dump.item_catalogue import has_text
+from tasks.dump.items.item_catalogue import has_text
+from tasks.dump.sources.files import UnreadableDumpError
 
 
 class NothingToTrainOnError(UnreadableDumpError):

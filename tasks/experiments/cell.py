@@ -30,7 +30,7 @@ from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSo
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
-from tasks.reporting.withheld_domains import withheld_items
+from tasks.reporting.facts.withheld_domains import withheld_items
 
 FULL = "full"
 COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")

@@ -13,7 +13,7 @@ from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.cold_domain_metrics import METRICS, ColdGains
 from tasks.experiments.grid import Cell
 from tasks.frame.model_inputs import load_sequences
-from tasks.reporting.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
+from tasks.reporting.facts.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
 
 ColdRow = tuple[str, str, str, str]
 """Dataset, model, ablation and the events that it saw."""

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from artifacts import columns as col
-from artifacts.durable import write_atomically
+from artifacts.files.durable import write_atomically
+from artifacts.files.ownership import locked
 from artifacts.manifest import ArtifactRef
-from artifacts.ownership import locked
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 

@@ -4,7 +4,7 @@ URLs come in."""
 import logging
 from collections.abc import Mapping
 
-from artifacts.url_credentials import without_credentials
+from artifacts.remote.url_credentials import without_credentials
 
 
 def hide_credentials_in_logs() -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from artifacts.durable import write_atomically
+from artifacts.files.durable import write_atomically
 from artifacts.manifest import ArtifactRef, Identity, Kind
 from artifacts.store import Store
 

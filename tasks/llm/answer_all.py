@@ -28,7 +28,7 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame.row_blocks import regrouped
 from tasks.frame.stage import LlmUsage
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint

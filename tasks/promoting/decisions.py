@@ -14,7 +14,7 @@ from enum import StrEnum
 from pydantic import Field, ValidationError
 
 from artifacts.bundles import SERVING
-from artifacts.durable import write_atomically
+from artifacts.files.durable import write_atomically
 from artifacts.manifest import ArtifactRef, digest_of
 from artifacts.store import Store
 from artifacts.store_notes import (

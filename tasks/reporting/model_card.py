@@ -3,7 +3,7 @@
 The front matter is that of Hugging Face's model cards, so that a registry can read it.
 """
 
-from tasks.reporting.content import AblationFacts, MetricInterval, ReportContent
+from tasks.reporting.facts.content import AblationFacts, MetricInterval, ReportContent
 
 MODEL_CARD = "model_card.md"
 

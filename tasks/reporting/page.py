@@ -13,8 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.reporting.content import LEARNING_COLUMNS, ReportContent
-from tasks.reporting.metrics import (
+from tasks.reporting.facts.content import LEARNING_COLUMNS, ReportContent
+from tasks.reporting.facts.metrics import (
     NO_VALUE,
     Headline,
     MetricTable,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 from markupsafe import Markup
 
-from tasks.reporting.content import Concentration, MetricInterval, ReleaseFigure
+from tasks.reporting.facts.content import Concentration, MetricInterval, ReleaseFigure
 from tasks.reporting.svg_chart import (
     PALETTE,
     Bar,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from model.scoring.measurable import LEAST_CANDIDATES
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead
-from tasks.reporting.content import HeldOut, ReportContent, StageUsage
-from tasks.reporting.metrics import Headline, format_gain, format_score, hit_ratio_margin
+from tasks.reporting.facts.content import HeldOut, ReportContent, StageUsage
+from tasks.reporting.facts.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
 
 @dataclass(frozen=True)

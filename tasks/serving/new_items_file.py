@@ -9,8 +9,8 @@ import polars as pl
 from artifacts import columns as col
 from tasks.dump.dump_config import ITEM_KEY, Source
 from tasks.dump.fields.field import Fields
-from tasks.dump.forms import Form, open_items
-from tasks.dump.items import ITEM_SCHEMA, item_fields, item_rows
+from tasks.dump.items.item_reader import ITEM_SCHEMA, item_fields, item_rows
+from tasks.dump.naming.forms import Form, open_items
 from tasks.dump.reading import Rows, SourceKind, SourceReader
 
 logger = logging.getLogger("llm4cdsr")

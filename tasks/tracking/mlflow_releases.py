@@ -20,8 +20,8 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.kinds.results import ALL, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef, Manifest
+from artifacts.remote.url_credentials import without_credentials
 from artifacts.store import Store
-from artifacts.url_credentials import without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]

@@ -15,7 +15,7 @@ from artifacts.kinds.arrays import write_arrays
 from artifacts.kinds.clusters import write_cluster_names, write_clusters
 from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of, identity
-from artifacts.remote import SET_ASIDE
+from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
 
 FLIPS = 200

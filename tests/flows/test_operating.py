@@ -18,7 +18,7 @@ from flows.operating import (
     task_runner,
 )
 from tasks.embed import embed_items
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 

@@ -17,7 +17,7 @@ from flows.refresh import refresh
 from flows.retrain import retrain
 from flows.watch import watch
 from tasks.alerts import announcements
-from tasks.dump.dump_watch import LandedDump
+from tasks.dump.sources.dump_watch import LandedDump
 
 DEPLOYMENTS = Path(__file__).parents[2] / "prefect.yaml"
 FLOWS = {"refresh": refresh, "retrain": retrain, "pipeline": pipeline, "watch": watch}

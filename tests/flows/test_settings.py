@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from flows.cli.commands.local_commands import SETTING_PREFIX
+from flows.cli.commands.machine.local_commands import SETTING_PREFIX
 from flows.operating import OperatingSettings
 from flows.settings import ELSEWHERE, Settings, unknown_variables
 

@@ -10,7 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from tasks.llm.client.stop import allow_asking
 from tasks.llm.shards import shard_run
-from tests.tasks.small_shop import InlineShards
+from tests.tasks.shops.small_shop import InlineShards
 
 Result = TypeVar("Result")
 

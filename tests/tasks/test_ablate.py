@@ -4,7 +4,7 @@ from artifacts.kinds.ablation import ABLATION, ABLATION_SCHEMA
 from artifacts.kinds.results import read_table
 from artifacts.store import Store
 from tasks.ablate import AblationConfig, ablate
-from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
+from tests.tasks.shops.prepared_training import QUICK_TRAINING, PreparedTraining
 
 
 def test_too_few_users_are_a_note_and_an_empty_table(store: Store) -> None:

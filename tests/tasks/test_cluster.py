@@ -7,7 +7,7 @@ from artifacts.kinds.arrays import read_arrays
 from artifacts.kinds.clusters import read_clusters
 from artifacts.store import Store
 from tasks.cluster import ClusterConfig, cluster_items
-from tests.tasks.small_shop import stored_embeddings
+from tests.tasks.shops.small_shop import stored_embeddings
 
 CENTRES = np.array([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]])
 

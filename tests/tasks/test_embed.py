@@ -20,7 +20,7 @@ from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import EMBEDDINGS, FaultPlan, faulty_endpoint
-from tests.tasks.small_shop import LENIENT, SmallShop, endpoint_of, spec_of
+from tests.tasks.shops.small_shop import LENIENT, SmallShop, endpoint_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 

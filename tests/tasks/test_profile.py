@@ -18,8 +18,8 @@ from prompts.render import MAX_TITLES
 from tasks.frame.stage import StageResult
 from tasks.profile import ProfileConfig, profiles_identity, titles_by_interest
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
-from tests.tasks.profiled_shop import Refreshed
-from tests.tasks.small_shop import EVENTS, LENIENT, SmallShop
+from tests.tasks.shops.profiled_shop import Refreshed
+from tests.tasks.shops.small_shop import EVENTS, LENIENT, SmallShop
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 

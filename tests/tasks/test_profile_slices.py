@@ -11,8 +11,8 @@ from artifacts.store import Store
 from tasks.llm import answer_all
 from tasks.profile import ProfileConfig
 from tests.fakes import CHAT, faulty_endpoint
-from tests.tasks.profiled_shop import Refreshed
-from tests.tasks.small_shop import EVENTS, SmallShop
+from tests.tasks.shops.profiled_shop import Refreshed
+from tests.tasks.shops.small_shop import EVENTS, SmallShop
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 

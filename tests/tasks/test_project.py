@@ -12,7 +12,7 @@ from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_tables import StoredItemTables, read_item_tables
 from artifacts.store import Store
 from tasks.project import ProjectConfig, project_items
-from tests.tasks.small_shop import SmallShop, stored_embeddings
+from tests.tasks.shops.small_shop import SmallShop, stored_embeddings
 
 WIDTH = 6
 

@@ -24,7 +24,7 @@ from tasks.promote import GateComparison, PromotionConfig, compare, judge, judge
 from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
-from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
+from tests.tasks.shops.small_shop import EVENTS, TITLES, SmallShop
 
 GATE = PromotionConfig(
     margin=0.1, min_user_coverage=0.8, guards=GuardThresholds(min_served_share=0.8)

@@ -18,7 +18,7 @@ from model.scoring.top_k import recommend as best_items
 from tasks.frame.model_inputs import sequences_of
 from tasks.recommend import RecommendationConfig, recommend, recommendations
 from tests.tasks.serving.small_release import small_release
-from tests.tasks.small_shop import TITLES, SmallShop
+from tests.tasks.shops.small_shop import TITLES, SmallShop
 
 
 class Preference:

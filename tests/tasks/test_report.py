@@ -29,11 +29,11 @@ from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report, report_content
-from tasks.reporting.examples import TYPICAL_HISTORY, profile_examples
+from tasks.reporting.facts.examples import TYPICAL_HISTORY, profile_examples
 from tasks.reporting.page import render_report
 from tasks.train import TrainingConfig, train
 from tests.fakes import faulty_endpoint
-from tests.tasks.small_shop import MODELS, InlineShards
+from tests.tasks.shops.small_shop import MODELS, InlineShards
 
 OPENAI_KEY, OWN_KEY = "sk-openai-0123456789", "own-9876543210"
 TRAINING = TrainingConfig(

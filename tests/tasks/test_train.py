@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from artifacts import remote_lease
 from artifacts.kinds.results import LEARNING_CURVE, read_table
 from artifacts.manifest import Kind
+from artifacts.remote import remote_lease
 from artifacts.store import Store
 from model.training.processes import Team
 from model.training.trainer import EpochReport
@@ -27,7 +27,7 @@ from tasks.train import (
     train_together,
 )
 from tests.artifacts.machines import machines
-from tests.tasks.prepared_training import QUICK_TRAINING, PreparedTraining
+from tests.tasks.shops.prepared_training import QUICK_TRAINING, PreparedTraining
 
 
 class Killed(RuntimeError):

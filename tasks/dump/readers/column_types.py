@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from tasks.dump.files import UnreadableDumpError
 from tasks.dump.readers.texts import as_texts
+from tasks.dump.sources.files import UnreadableDumpError
 
 _SHOWN = 80
 _LISTS = (

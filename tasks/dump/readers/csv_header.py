@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 
-from tasks.dump.files import UnreadableDumpError, Utf8File, readable
 from tasks.dump.readers.csv_quoting import Quoting
 from tasks.dump.readers.csv_shape import LINE_END, RecordShape, plain_records
+from tasks.dump.sources.files import UnreadableDumpError, Utf8File, readable
 
 SEPARATORS = ",;\t|\x01"
 """In a .csv the one that its header has most of; the last is Hive's."""

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dump.files import LONGEST_LINE, UnreadableDumpError, Utf8File, blocks_of_lines
 from tasks.dump.readers.csv_quoting import BACKSLASH
 from tasks.dump.readers.csv_shape import RecordShape
+from tasks.dump.sources.files import LONGEST_LINE, UnreadableDumpError, Utf8File, blocks_of_lines
 
 QUOTE, LF, CR = ord('"'), ord("\n"), ord("\r")
 

@@ -12,7 +12,6 @@ from itertools import islice
 import polars as pl
 
 from artifacts import columns as col
-from tasks.dump.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 from tasks.dump.readers.json_values import (
     NOT_AN_OBJECT,
     Found,
@@ -22,6 +21,7 @@ from tasks.dump.readers.json_values import (
     parsed,
 )
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
+from tasks.dump.sources.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 
 FIRST_LINES = 10_000
 """Looked at for the names of columns: any one line may lack a column, but not all of them."""

@@ -9,8 +9,8 @@ import json
 import warnings
 from collections.abc import Iterator
 
-from tasks.dump.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpError, Utf8File
 from tasks.dump.readers.texts import NOT_UTF8
+from tasks.dump.sources.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpError, Utf8File
 
 NOT_AN_OBJECT = "not a JSON object"
 

@@ -17,10 +17,10 @@ from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.claims import PROMPT
 from prompts.render import one_line
-from tasks.llm.client.answer_checks import BadAnswerError, checked_text
+from tasks.llm.client.checks.answer_checks import BadAnswerError, checked_text
+from tasks.llm.client.checks.vector_checks import VectorWidth, checked_vectors
+from tasks.llm.client.failures.server_errors import error_in
 from tasks.llm.client.jobs import Failure
-from tasks.llm.client.server_errors import error_in
-from tasks.llm.client.vector_checks import VectorWidth, checked_vectors
 from tasks.llm.settings.request_fields import as_sent
 
 ROUTES = {Role.CHAT: "/v1/chat/completions", Role.EMBEDDING: "/v1/embeddings"}

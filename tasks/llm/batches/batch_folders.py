@@ -13,16 +13,16 @@ from pathlib import Path
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.durable import write_atomically
+from artifacts.files.durable import write_atomically
+from artifacts.files.ownership import locked
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.ledger import Ledger, aged_name
-from artifacts.ownership import locked
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.llm.batches.batch_files import BatchHeader, RetryLater, keys_in, results_in
-from tasks.llm.client.answer_checks import marked
+from tasks.llm.client.checks.answer_checks import marked
+from tasks.llm.client.checks.vector_checks import VectorWidth
 from tasks.llm.client.jobs import Failure
-from tasks.llm.client.vector_checks import VectorWidth
 from tasks.llm.shards.shard import AnswerLimits
 
 REQUESTS = "requests.jsonl"

@@ -19,8 +19,8 @@ from openai.types import Batch
 from prompts.render import one_line
 from tasks.llm.batches.batch_files import ROUTES, BatchHeader
 from tasks.llm.batches.batch_folders import BatchFolder
-from tasks.llm.client.fault_kinds import REASON_CHARACTERS
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.failures.fault_kinds import REASON_CHARACTERS
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import NO_KEY

@@ -1,8 +1,8 @@
 """Asks a model many questions: bounded concurrency, checked answers, none lost, none in vain.
 
 Each worker repeats one thing: take a job, send it once, see what came of it. What an answer
-without a result leads to is said in `tasks.llm.client.retries`; what ends the asking of all is
-raised, after the requests in flight have come back. A budget that is used up ends the asking
+without a result leads to is said in `tasks.llm.client.failures.retries`; what ends the asking of
+all is raised, after the requests in flight have come back. A budget that is used up ends the asking
 without an error: see `tasks.llm.settings.budget`.
 """
 
@@ -15,7 +15,8 @@ from itertools import islice
 import httpx2
 
 from tasks.llm.client import event_loop
-from tasks.llm.client.dialect import Dialect
+from tasks.llm.client.checks.vector_checks import VectorWidth
+from tasks.llm.client.failures.retries import Again, Failed, Parts, fitted, next_step
 from tasks.llm.client.job_queue import JobQueue
 from tasks.llm.client.jobs import (
     ChatJob,
@@ -27,11 +28,10 @@ from tasks.llm.client.jobs import (
     Outcome,
     control_job,
 )
-from tasks.llm.client.lanes import Attempt, Servers, Turn
-from tasks.llm.client.open_servers import open_servers
-from tasks.llm.client.retries import Again, Failed, Parts, fitted, next_step
+from tasks.llm.client.servers.dialect import Dialect
+from tasks.llm.client.servers.lanes import Attempt, Servers, Turn
+from tasks.llm.client.servers.open_servers import open_servers
 from tasks.llm.client.stop import EndpointDownError, is_stopped, raise_if_stopped
-from tasks.llm.client.vector_checks import VectorWidth
 from tasks.llm.settings.budget import NOTHING, BudgetReachedError, Cost, Purse, Spending
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import address, shown_url

@@ -13,10 +13,16 @@ from pydantic import JsonValue
 
 from artifacts.ledger.answers import Answer, Role
 from prompts.render import ChatPrompt, Message
-from tasks.llm.client.answer_checks import TOO_LONG, checked_text, is_within, marked, words_in
-from tasks.llm.client.dialect import Body, RequestChange
-from tasks.llm.client.fault_kinds import SYSTEM, Sent
-from tasks.llm.client.vector_checks import BadVector, VectorWidth, checked_vectors
+from tasks.llm.client.checks.answer_checks import (
+    TOO_LONG,
+    checked_text,
+    is_within,
+    marked,
+    words_in,
+)
+from tasks.llm.client.checks.vector_checks import BadVector, VectorWidth, checked_vectors
+from tasks.llm.client.failures.fault_kinds import SYSTEM, Sent
+from tasks.llm.client.servers.dialect import Body, RequestChange
 from tasks.llm.settings.budget import tokens_at_most
 from tasks.llm.settings.request_fields import as_sent, chat_fields
 from tasks.llm.settings.urls import CHAT_ROUTE, EMBEDDINGS_ROUTE

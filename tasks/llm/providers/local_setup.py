@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifacts.ownership import locked
+from artifacts.files.ownership import locked
 from artifacts.user_error import UserError
 
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"

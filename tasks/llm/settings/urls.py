@@ -3,7 +3,7 @@
 import os
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from artifacts import url_credentials
+from artifacts.remote import url_credentials
 
 OPENAI_URL = "https://api.openai.com/v1"
 CHAT_ROUTE = "/chat/completions"

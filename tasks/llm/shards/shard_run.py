@@ -18,10 +18,10 @@ from prefect.context import FlowRunContext
 from prefect.runtime import task_run
 
 from artifacts import columns as col
+from artifacts.files.ownership import if_abandoned, opened_locked
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.claims import PROMPT
 from artifacts.ledger.ledger import Ledger
-from artifacts.ownership import if_abandoned, opened_locked
 from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame import progress
@@ -29,8 +29,8 @@ from tasks.frame.prefect_link import has_given_up
 from tasks.llm.client import event_loop
 from tasks.llm.client.ask import complete, embed, require_server
 from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Failure, Outcome
-from tasks.llm.client.lanes import PROBE_REQUESTS
-from tasks.llm.client.open_servers import open_servers
+from tasks.llm.client.servers.lanes import PROBE_REQUESTS
+from tasks.llm.client.servers.open_servers import open_servers
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key

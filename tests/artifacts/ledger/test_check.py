@@ -18,7 +18,7 @@ from artifacts.ledger.journal import JournalDamagedError
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.repair import repair
 from flows.cli.command_table import app
-from flows.cli.commands.ledger_command import LedgerDamagedError, compact_command
+from flows.cli.commands.upkeep.ledger_command import LedgerDamagedError, compact_command
 
 PARAMETERS = {"temperature": 0.5}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts import remote_lease
 from artifacts.fingerprint import sha256_of
 from artifacts.ledger import claims
 from artifacts.ledger.answers import Answer, Role
@@ -17,6 +16,7 @@ from artifacts.ledger.claims import Claims
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import SharedPartDamagedError, open_ledger
+from artifacts.remote import remote_lease
 from artifacts.store import Store
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
 

@@ -6,8 +6,8 @@ import pytest
 
 from artifacts.ledger.answers import Role
 from artifacts.store import Store
-from flows.cli.console import facts_of_plan, plan_table
 from flows.cli.dry_run import PlannedCalls, plan_refresh
+from flows.cli.output.console import facts_of_plan, plan_table
 from flows.refresh import RefreshConfig
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.dump.dump_config import DumpConfig
@@ -19,7 +19,7 @@ from tasks.llm.shards import shard_run
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tests.fakes import CHAT, EMBEDDINGS, FaultyServer, faulty_endpoint
-from tests.tasks.small_shop import MODELS, InlineShards, SmallShop
+from tests.tasks.shops.small_shop import MODELS, InlineShards, SmallShop
 
 CONFIG = RefreshConfig(clusters=ClusterConfig(clusters=3))
 

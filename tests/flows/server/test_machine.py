@@ -11,7 +11,7 @@ import pytest
 
 from artifacts.store import Store
 from flows.cli import command_table
-from flows.cli.commands.machine_command import up
+from flows.cli.commands.machine.machine_command import up
 from flows.server import machine as module
 from flows.server.machine import Machine, MachineError, MachineProcess
 from tests.tasks.alerts.inbox import Inbox

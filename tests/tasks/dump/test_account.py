@@ -10,7 +10,7 @@ from artifacts.bundles import REFRESHED, bundle
 from artifacts.kinds.dataset import ACCOUNTS
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from flows.cli.endings import FAILED, status_of
+from flows.cli.errors.endings import FAILED, status_of
 from tasks import ingest as ingest_stage
 from tasks.dump.account import FileAccount, LostRowsError
 from tasks.dump.dump_config import DumpConfig

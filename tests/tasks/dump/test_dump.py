@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.events import read_events
+from tasks.dump.events.event_reader import read_events
 from tasks.dump.fields.times import SECOND
-from tasks.dump.files import UnreadableDumpError
-from tasks.dump.items import read_items
+from tasks.dump.items.item_reader import read_items
 from tasks.dump.rows import Quarantine
+from tasks.dump.sources.files import UnreadableDumpError
 
 Rows = Sequence[Mapping[str, object]]
 Write = Callable[[Path, Rows], None]

@@ -10,11 +10,11 @@ import pytest
 
 from artifacts.kinds.dataset import DROPPED, ITEMS, QUARANTINE, Dataset, read_dataset
 from artifacts.store import Store
-from tasks.dump import files as dump_files
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.events import UndeclaredDomainError
+from tasks.dump.events.event_reader import UndeclaredDomainError
 from tasks.dump.fields.item_texts import LONGEST_TEXT
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources import files as dump_files
+from tasks.dump.sources.files import UnreadableDumpError
 from tasks.ingest import dataset_identity, make_dataset
 
 HEADER = b"user_id,item_id,domain,timestamp\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import (
     Ingested,
     as_csv,

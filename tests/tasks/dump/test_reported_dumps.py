@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.trainable import NothingToTrainOnError, require_trainable
 from tests.tasks.dump.dump_files import Ingested
 

@@ -16,7 +16,7 @@ from tasks.experiments.cell import CellData
 from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSource, Saw
 from tasks.ingest import ingest
 from tasks.project import ProjectConfig, project_items
-from tests.tasks.small_shop import stored_embeddings
+from tests.tasks.shops.small_shop import stored_embeddings
 
 DATASET = "shop"
 USERS, ITEMS, WIDTH = 40, 30, 12

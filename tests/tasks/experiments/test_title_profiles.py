@@ -15,7 +15,7 @@ from tasks.frame.stage import StageResult
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import EMBEDDINGS, FaultPlan, faulty_endpoint
-from tests.tasks.small_shop import SmallShop, endpoint_of, spec_of
+from tests.tasks.shops.small_shop import SmallShop, endpoint_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from artifacts.bundles import REFRESHED, parts_of
+from artifacts.files.ownership import locked
 from artifacts.forgotten import FORGOTTEN_RULE, forgettings
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import ACCOUNTS, Dataset, read_dataset
@@ -25,7 +26,6 @@ from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import questions
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind, identity
-from artifacts.ownership import locked
 from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt

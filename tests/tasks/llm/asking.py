@@ -7,7 +7,7 @@ from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
-from tests.tasks.small_shop import LENIENT, endpoint_of, spec_of
+from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
 
 
 def chat_at(base_url: str, concurrency: int = 4) -> Endpoint:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tasks.llm.client import circuit_breaker, retries
+from tasks.llm.client.failures import retries
+from tasks.llm.client.servers import circuit_breaker
 
 
 @pytest.fixture

@@ -29,14 +29,14 @@ from tasks.llm.answer_all import (
     embedding_keys,
     outcome_of,
 )
-from tasks.llm.client import retries
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.failures import retries
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.providers.dummy_endpoint import running_app, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import CHAT, EMBEDDINGS, Fault, FaultPlan, faulty_endpoint
 from tests.tasks.llm.asking import ask, chat_at, embed_all, keys_of, prompts_of
-from tests.tasks.small_shop import endpoint_of, spec_of
+from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
 InFlow = Callable[[Callable[[], Any]], Any]
 TEXTS = [f"tea number {number}" for number in range(9)]

@@ -11,7 +11,7 @@ from artifacts.store import Store
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint
 from tests.tasks.llm.asking import ask, chat_at, embed_all
-from tests.tasks.small_shop import LENIENT, endpoint_of, spec_of
+from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
 
 TEXTS = [f"tea number {number}" for number in range(9)]
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from tasks.reporting.content import (
+from tasks.reporting.facts.content import (
     AblationFacts,
     DatasetFacts,
     DomainFacts,

@@ -6,7 +6,7 @@ import pytest
 from artifacts.kinds.results import METRIC_SCHEMA, METRICS
 from artifacts.manifest import Kind, identity
 from artifacts.store import Store
-from tasks.reporting.history_facts import releases_until
+from tasks.reporting.facts.history_facts import releases_until
 
 
 @pytest.mark.parametrize("value", [None, 0.25])

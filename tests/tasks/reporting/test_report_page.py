@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.reporting.content import (
+from tasks.reporting.facts.content import (
     HeldOut,
     ReportColumnsMissingError,
     ReportContent,
     Transitions,
 )
-from tasks.reporting.metrics import format_gain, format_score, headlines, metric_table
+from tasks.reporting.facts.metrics import format_gain, format_score, headlines, metric_table
 from tasks.reporting.page import format_duration, render_report
 from tasks.reporting.plots import MAX_MAP_POINTS, domain_colours, history_plot, item_map_plot
 from tests.tasks.reporting.whole_report import CREATED, METRICS, cold_table, full, scores

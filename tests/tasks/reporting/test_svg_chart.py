@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.reporting.content import Concentration, MetricInterval
+from tasks.reporting.facts.content import Concentration, MetricInterval
 from tasks.reporting.plots import concentration_plot, learning_plot, models_plot
 from tasks.reporting.svg_chart import (
     Bar,

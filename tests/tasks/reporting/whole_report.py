@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from tasks.reporting.content import (
+from tasks.reporting.facts.content import (
     ClusterFacts,
     ColdDomainRow,
     ColdDomainTable,

@@ -23,7 +23,7 @@ from tasks.llm.answer_all import PROMPT
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.llm.providers.dummy_models import EMBEDDING_MODEL
 from tasks.project import ProjectConfig, project_items
-from tests.tasks.small_shop import SmallShop
+from tests.tasks.shops.small_shop import SmallShop
 
 HIDDEN = 8
 PROFILES = {"ada": "Likes coffee.\nAnd yoga."}

@@ -14,7 +14,7 @@ from tasks.serving.new_items_file import read_new_items
 from tasks.serving.recommender import Recommender
 from tests.fakes import EMBEDDINGS, FaultyServer, faulty_endpoint
 from tests.tasks.serving.small_release import small_release
-from tests.tasks.small_shop import endpoint_of, spec_of
+from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
 NEW = pl.DataFrame(
     {

@@ -16,13 +16,13 @@ from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from tasks.recommend import RecommendationConfig, recommendations
 from tasks.serving import state
 from tasks.serving.app import create_app
-from tasks.serving.export_model import ModelFormat, export_model
-from tasks.serving.export_recs import ExportConfig, export_recommendations
+from tasks.serving.export.export_model import ModelFormat, export_model
+from tasks.serving.export.export_recs import ExportConfig, export_recommendations
 from tasks.serving.recommender import Recommender
 from tasks.serving.served_release import OpenRelease, open_release
 from tests.tasks.serving.server_thread import running_server
 from tests.tasks.serving.small_release import small_release
-from tests.tasks.small_shop import EVENTS, SmallShop
+from tests.tasks.shops.small_shop import EVENTS, SmallShop
 
 FAY = [("fay", "g1", "gear", 1), ("fay", "g2", "gear", 2), ("fay", "g4", "gear", 3)]
 GUS = [("gus", "b2", "books", 1), ("gus", "b1", "books", 2), ("gus", "b2", "books", 3)]

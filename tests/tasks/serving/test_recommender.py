@@ -18,7 +18,7 @@ from tasks.serving.recommender import AddedItems, Recommender, UnknownUserError
 from tasks.serving.served_release import NothingServedError
 from tasks.serving.text_space import WrongVectorsError
 from tests.tasks.serving.small_release import PROFILES, small_release
-from tests.tasks.small_shop import EVENTS, TITLES
+from tests.tasks.shops.small_shop import EVENTS, TITLES
 
 BOUGHT = [("books", "b2"), ("gear", "g3"), ("books", "b1")]
 

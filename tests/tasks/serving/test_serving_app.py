@@ -15,7 +15,7 @@ from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
 from tests.tasks.serving.server_thread import running_server
 from tests.tasks.serving.small_release import PROFILES, small_release
-from tests.tasks.small_shop import EVENTS, TITLES, SmallShop
+from tests.tasks.shops.small_shop import EVENTS, TITLES, SmallShop
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 LIMITS = Limits(max_history=6, max_k=12, max_body_bytes=2_000)

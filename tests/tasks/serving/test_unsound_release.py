@@ -17,7 +17,7 @@ from model.scoring.ranking import NanScoreError
 from tasks.frame.model_inputs import sequences_of
 from tasks.recommend import RecommendationConfig, recommendations
 from tasks.serving.app import create_app
-from tasks.serving.export_recs import ExportConfig, export_recommendations
+from tasks.serving.export.export_recs import ExportConfig, export_recommendations
 from tasks.serving.recommender import Recommender
 from tasks.serving.served_release import READ, ReleaseDamagedError
 from tests.tasks.serving.server_thread import running_server

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.dump.fields.item_texts import ListField, TextField
 from tasks.dump.fields.text_lists import listed
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_csv, as_parquet, events_of, items_of, of_events
 
 LISTS = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.dump import files
 from tasks.dump.fields.prices import PriceField
+from tasks.dump.sources import files
 from tests.tasks.dump.dump_files import as_csv, events_of, items_of, of_events
 
 

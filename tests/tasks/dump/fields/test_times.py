@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.dump import files
 from tasks.dump.fields.times import SECOND, TimeField, Unit
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources import files
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_parquet, changed, events_of, of_events
 
 MOMENT = datetime(2020, 9, 14, 12, 26, 40, tzinfo=UTC)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dump import files as dump_files
-from tasks.dump.files import UnreadableDumpError
-from tasks.dump.item_catalogue import TooFewDomainsError
+from tasks.dump.items.item_catalogue import TooFewDomainsError
+from tasks.dump.sources import files as dump_files
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested
 
 HEADER = ["user_id", "item_id", "domain", "timestamp", "comment"]

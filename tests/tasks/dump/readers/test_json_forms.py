@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dump import files
-from tasks.dump.files import UnreadableDumpError
+from tasks.dump.sources import files
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, Row, events_of, items_of, of_events
 
 Write = Callable[[list[Row]], str]

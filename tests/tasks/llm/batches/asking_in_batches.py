@@ -7,7 +7,7 @@ from tasks.llm.answer_all import Answered, answer_all, chat_keys
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import LlmConfig
-from tests.tasks.small_shop import endpoint_of, spec_of
+from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
 WORDS = ("oolong", "sencha", "mate", "rooibos", "chai", "assam", "matcha", "ceylon", "jasmine")
 TEXTS = [f"{word} tea number {number}" for number, word in enumerate(WORDS)]

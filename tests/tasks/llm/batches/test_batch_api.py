@@ -29,8 +29,8 @@ from tasks.llm.batches.batch_folders import (
 )
 from tasks.llm.batches.openai_api import BatchRefusedError
 from tasks.llm.batches.vllm_batch import VllmBatchError
-from tasks.llm.client.answer_checks import TOO_LONG
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.checks.answer_checks import TOO_LONG
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.dummy_models import CHAT_MODEL
@@ -41,7 +41,7 @@ from tasks.llm.settings.llm_config import LlmConfig, Provider
 from tests.fake_batch import BatchPlan, BatchServer, batch_server
 from tests.fakes import CHAT, faulty_endpoint
 from tests.tasks.llm.batches.asking_in_batches import QUICK, TEXTS, ask
-from tests.tasks.small_shop import endpoint_of, spec_of
+from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.llm.client import open_servers
+from tasks.llm.client.servers import open_servers
 
 
 @pytest.fixture(autouse=True)

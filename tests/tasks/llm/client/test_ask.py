@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from artifacts.ledger.answers import Answer, Role
-from tasks.llm.client.answer_checks import TOO_LONG
 from tasks.llm.client.ask import complete
+from tasks.llm.client.checks.answer_checks import TOO_LONG
 from tasks.llm.client.jobs import ChatRequest, Failure, Outcome
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
@@ -26,7 +26,7 @@ from tests.tasks.llm.client.asking_a_server import (
     embedded,
     question,
 )
-from tests.tasks.small_shop import spec_of
+from tests.tasks.shops.small_shop import spec_of
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 

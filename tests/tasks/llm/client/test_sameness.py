@@ -6,9 +6,9 @@ import time
 import pytest
 
 from artifacts.ledger.answers import Answer, Role
+from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.jobs import Outcome
-from tasks.llm.client.lanes import PROBE_REQUESTS
-from tasks.llm.client.refusals import EndpointRefusedError
+from tasks.llm.client.servers.lanes import PROBE_REQUESTS
 from tasks.llm.client.stop import EndpointDownError
 from tests.imitated_providers import HOPELESS
 from tests.imitated_servers import Imitation, Reply, after, always, error, imitated, page

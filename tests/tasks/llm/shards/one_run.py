@@ -6,7 +6,7 @@ from artifacts.store import Store
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.shards import shard_run
 from tests.tasks.llm.asking import ask, chat_at
-from tests.tasks.small_shop import InlineShards
+from tests.tasks.shops.small_shop import InlineShards
 
 
 def run(url: str, store: str, first: int, last: int) -> None:

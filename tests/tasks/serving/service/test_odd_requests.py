@@ -16,7 +16,7 @@ from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
 from tests.tasks.serving.server_thread import running_server
 from tests.tasks.serving.small_release import small_release
-from tests.tasks.small_shop import EVENTS, SmallShop
+from tests.tasks.shops.small_shop import EVENTS, SmallShop
 
 LIMITS = Limits(max_history=6, max_k=12, max_body_bytes=20_000)
 EXAMPLES = 60

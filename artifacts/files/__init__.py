@@ -1,0 +1,1 @@
+"""Files on one machine: durable, locked, private."""

@@ -1,0 +1,1 @@
+"""The remote side of a store: objects under an fsspec URL."""

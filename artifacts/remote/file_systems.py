@@ -1,0 +1,33 @@
+"""The file system behind a folder or an fsspec URL, or one line that says what it needs."""
+
+import fsspec
+
+from artifacts.remote.url_credentials import with_credentials
+from artifacts.user_error import UserError
+
+
+class MissingFileSystemError(UserError):
+    """A URL whose protocol is not known, or whose package is not installed."""
+
+
+def file_system_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Returns the file system of a URL, and the path in it.
+
+    Raises:
+        MissingFileSystemError: its package is not installed, or nobody knows its protocol.
+    """
+    try:
+        return fsspec.core.url_to_fs(with_credentials(url))
+    except ImportError as error:
+        protocol = url.partition("://")[0]
+        raise MissingFileSystemError(
+            f"{protocol}:// needs a package that is not installed ({error}); install it with "
+            ".venv/bin/pip install, or use a local folder"
+        ) from None
+    except ValueError as error:
+        if "Protocol not known" not in str(error):
+            raise
+        raise MissingFileSystemError(
+            f"{url.partition('://')[0]}:// is no protocol that fsspec knows; write s3://, gs:// or "
+            "another one of its own, or a local folder"
+        ) from None

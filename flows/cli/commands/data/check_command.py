@@ -1,0 +1,72 @@
+"""``llm4cdsr check``: what a dump holds, and whether it will do; nothing is started or asked."""
+
+import shlex
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import shared_options as opt
+
+EXAMPLES = (
+    "Examples:\n\nllm4cdsr check events.csv items.csv\n\n"
+    "llm4cdsr check 'events/*.parquet' items.parquet --column customer=user_id"
+)
+
+
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders or patterns, in any order; headers tell which is which."
+        ),
+    ],
+    column: opt.Column = None,
+    domain: opt.Domain = None,
+    user_core: opt.UserCore = None,
+    item_core: opt.ItemCore = None,
+) -> None:
+    """Say what the files of a dump hold and whether a model can be made from them.
+
+    Exit status 2 where one cannot; the first line then is the cause.
+    """
+    from artifacts.kinds.dataset import read_dataset
+    from artifacts.store import Store
+    from flows.cli.options import configurations as made
+    from flows.cli.output import terminal
+    from flows.cli.output.dump_facts import domain_table, file_table
+    from tasks.dump.merge_mode import Mode
+    from tasks.dump.naming.sorted_files import sorted_files
+    from tasks.dump.trainable import require_trainable
+    from tasks.ingest import ingested
+
+    interactions, items = sorted_files(files, made.renaming(column))
+    dump = made.dump_config(
+        list(interactions),
+        list(items),
+        column,
+        domain,
+        None,
+        user_core,
+        item_core,
+        0,
+        (None, None),
+        None,
+        Mode.FULL,
+    )
+    made.require_headers(dump)
+    with TemporaryDirectory(prefix="llm4cdsr-check-") as folder:
+        store = Store(folder)
+        result = ingested(dump, store)
+        data = read_dataset(store, result.ref)
+        terminal.out.print(file_table(store, result.ref))
+        terminal.out.print(domain_table(data))
+        for note in sorted(result.notes):
+            terminal.out.print(f"Note: {note}", markup=False)
+        require_trainable(data)
+    named = [("--interactions", path) for path in interactions]
+    named += [("--items", path) for path in items]
+    for option, given in (("--column", column), ("--domain", domain)):
+        named += [(option, value) for value in given or ()]
+    command = shlex.join(["llm4cdsr", "run", *(part for pair in named for part in pair)])
+    terminal.out.print(f"A model can be made from it: {command}", soft_wrap=True, markup=False)

@@ -1,0 +1,71 @@
+"""``llm4cdsr datasets``: the data sets that ship, and where to get their raw files."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.cli.output import terminal
+from tasks.dump.presets import (
+    DatasetPreset,
+    ExpectedCounts,
+    dataset_names,
+    dataset_text,
+    load_dataset_preset,
+)
+from tasks.frame.stage import StageResult
+
+EXAMPLES = (
+    "Examples:\n\nllm4cdsr datasets\n\n"
+    "llm4cdsr datasets --show cloth-sport > my-pair.toml\n\n"
+    "llm4cdsr run --dataset cloth-sport --raw downloads\n\n"
+    "llm4cdsr run --dataset my-pair.toml --raw downloads --max-users 3000"
+)
+UNKNOWN = "unknown"
+
+
+def datasets(
+    show: Annotated[
+        str | None, typer.Option(help="Print this data set's file, to start one of your own from.")
+    ] = None,
+) -> None:
+    """List the data sets that ship: raw files, where to get them, windows and cores."""
+    if show is not None:
+        typer.echo(dataset_text(show), nl=False)
+        return
+    for name in dataset_names():
+        preset = load_dataset_preset(name)
+        terminal.out.print(name, style="bold", end=": ")
+        terminal.out.print(preset.about)
+        terminal.out.print(_facts(preset))
+    terminal.out.print("Run one: llm4cdsr run --dataset NAME --raw FOLDER-WITH-THE-FILES")
+
+
+def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:
+    """Returns what ingest found beside what others report for the same settings."""
+    table = Table("count", "found", "expected", title_justify="left", title="Found and expected")
+    for name, count in expected.model_dump().items():
+        table.add_row(
+            name, f"{ingested.counts[name]:,}", UNKNOWN if count is None else f"{count:,}"
+        )
+    return table
+
+
+def _facts(preset: DatasetPreset) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    window = f"{preset.since or 'the first'} to {preset.until or 'the last'} day"
+    expected = [
+        f"{name} {UNKNOWN if count is None else f'{count:,}'}"
+        for name, count in preset.expected.model_dump().items()
+    ]
+    rows = {
+        "files": "\n".join(preset.raw_files()),
+        "from": preset.source,
+        "events": f"{window}; {preset.user_core}+ of a user, {preset.item_core}+ of an item",
+        "prompts": preset.language,
+        "training": f"{preset.training.preset} {preset.training.overrides or ''}".strip(),
+        "expected": ", ".join(expected),
+    }
+    for label, text in rows.items():
+        table.add_row(label, text)
+    return table

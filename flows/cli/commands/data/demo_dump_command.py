@@ -1,0 +1,25 @@
+"""``llm4cdsr demo-dump``: data to try everything with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.output import terminal
+from tasks.demo.demo_dump import write_demo_dump
+
+EXAMPLE = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
+
+
+def demo_dump(
+    directory: Annotated[Path, typer.Argument(help="Where the two files are written.")],
+    seed: Annotated[int, typer.Option(min=0, help="A new seed gives new users and items.")] = 7,
+    users: Annotated[int, typer.Option(min=10, help="Users.")] = 400,
+    items: Annotated[int, typer.Option(min=48, help="Items of both shops.")] = 600,
+) -> None:
+    """Write the dump of two made-up shops, as a shop would export it."""
+    written = write_demo_dump(directory, seed=seed, users=users, items=items)
+    terminal.out.print(
+        f"{written.event_count:,} events of {written.user_count:,} users on "
+        f"{written.item_count:,} items:\n  {written.interactions}\n  {written.items}"
+    )

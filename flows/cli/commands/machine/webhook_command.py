@@ -1,0 +1,27 @@
+"""``llm4cdsr test-webhook``: whether alerts would arrive, before the night in which they matter."""
+
+import typer
+
+from flows.cli.output import terminal
+
+EXAMPLE = "Example:\n\nLLM4CDSR_WEBHOOK_URL=https://chat.example/hooks/… llm4cdsr test-webhook"
+
+
+def test_webhook() -> None:
+    """Post a test message to LLM4CDSR_WEBHOOK_URL, and say whether it was taken.
+
+    The URL itself is never shown. Exit status 2 where none is set, 1 where it was not taken.
+    """
+    from tasks.alerts.webhook import WEBHOOK_VARIABLE, post_test, webhook_url
+
+    url = webhook_url()
+    if url is None:
+        raise typer.BadParameter(
+            f"set {WEBHOOK_VARIABLE}, or the Prefect Secret block llm4cdsr-webhook-url of the "
+            "server at PREFECT_API_URL; no webhook is told of anything now"
+        )
+    fault = post_test(url)
+    if fault is not None:
+        terminal.err.print(f"Not taken: {fault}", highlight=False)
+        raise typer.Exit(1)
+    terminal.out.print("Taken: the webhook has a message of a run named 'a test of the webhook'.")

@@ -1,0 +1,154 @@
+"""``llm4cdsr experiment``: a grid of models on datasets, and what came of it as tables."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.errors.exits import interruptible
+from flows.cli.options.shared_options import StoreRoot, WhoAnswers
+from flows.cli.options.training_options import Device
+from flows.cli.output import terminal
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+    from flows.experiment import Plan
+    from tasks.experiments.cell_results import FinishedCell
+    from tasks.experiments.grid import Cell
+
+RESULTS, PAGE = "results.parquet", "report.html"
+TITLE = "Results"
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr experiment grid.toml --dry-run\n\n"
+    "llm4cdsr experiment grid.toml --only 'paper / seed 0'\n\n"
+    "llm4cdsr experiment mini.toml large.toml --keep kept --markdown docs/results.md"
+)
+
+
+def experiment(
+    grids: Annotated[
+        list[Path], typer.Argument(help="TOML files; several make one report.", exists=True)
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(help="Make only cells whose name matches this regular expression."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells, done and missing; make nothing.")
+    ] = False,
+    render_only: Annotated[
+        bool, typer.Option("--render-only", help="Make no cell; show those that are done.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(help="Folder for results.parquet and report.html.")
+    ] = Path("experiment"),
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables as Markdown here, too.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder, for a repository say, that finished cells are kept in."),
+    ] = None,
+    provider: WhoAnswers = None,
+    device: Device = "auto",
+    store: StoreRoot = None,
+) -> None:
+    """Measure models: every cell of a grid of datasets, presets, ablations and seeds.
+
+    What is done is done: interrupt or kill the command at any time and repeat it to go on. Two at
+    once on one store share the work. The tables show whatever is done by then. With --keep another
+    machine goes on where this one stopped.
+    """
+    from artifacts.store import Store
+    from flows.experiment import keep_finished, make_missing, plan, read_dumps
+    from flows.server.api import prefect_api
+    from flows.settings import Settings, default_llm
+    from tasks.experiments.grid import read_grid
+    from tasks.experiments.kept_cells import KeptCells
+
+    terminal.show_logs(verbose=False)
+    settings = Settings()
+    opened = Store(store or settings.store)
+    llm = default_llm(settings)
+    llm = llm if provider is None else llm.model_copy(update={"provider": provider})
+    chosen = _filter(only)
+    read = [(read_grid(path), path.resolve().parent) for path in grids]
+    kept = None if keep is None else KeptCells(keep)
+    plans = [plan(grid, folder, llm, opened, kept) for grid, folder in read]
+    if dry_run:
+        _list(plans, chosen)
+        return
+    if not render_only:
+        log = opened.workspace("logs") / "prefect-server.log"
+        with interruptible("Finished cells are kept; the same command makes the others."):
+            for planned in plans:
+                make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device, kept)
+        plans = [plan(grid, folder, llm, opened) for grid, folder in read]
+    for planned in plans:
+        read_dumps(planned, opened)
+        if kept is not None:
+            keep_finished(planned, opened, kept)
+    _show(opened, plans, grids, output, markdown)
+
+
+def _filter(only: str | None) -> "Callable[[Cell], bool]":
+    try:
+        pattern = re.compile(only or "")
+    except re.error as error:
+        raise typer.BadParameter(f"--only {only!r} is no regular expression: {error}") from error
+    return lambda cell: pattern.search(cell.label) is not None
+
+
+def _list(plans: "list[Plan]", chosen: "Callable[[Cell], bool]") -> None:
+    for planned in plans:
+        cells = [each for each in planned.cells if chosen(each.cell)]
+        for each in cells:
+            mark, style = ("done   ", "green") if each.done else ("missing", "")
+            terminal.out.print(mark, style=style, end=" ")
+            terminal.out.print(each.cell.label, highlight=False, soft_wrap=True)
+        done = sum(each.done for each in cells)
+        terminal.out.print(f"{planned.grid.title}: {done} of {len(cells)} cells are done")
+
+
+def _show(
+    store: "Store", plans: "list[Plan]", grids: list[Path], output: Path, markdown: Path | None
+) -> None:
+    from artifacts.files.durable import write_atomically
+    from tasks.experiments.cell_results import collect
+    from tasks.experiments.results_page import render_markdown, render_page
+    from tasks.experiments.results_report import FinishedGrid, compared_models, experiment_content
+
+    finished = [
+        FinishedGrid(each.grid, _finished(each), [lacking.cell for lacking in each.missing])
+        for each in plans
+    ]
+    cells = [cell for grid in finished for cell in grid.finished]
+    if not cells:
+        terminal.out.print("No cell is done yet, so there is nothing to show.")
+        return
+    results = collect(store, cells, compared_models(finished))
+    command = " ".join(["llm4cdsr experiment", *(path.name for path in grids)])
+    content = experiment_content(store, finished, results, TITLE, command)
+    output.mkdir(parents=True, exist_ok=True)
+    results.metrics.write_parquet(output / RESULTS)
+    write_atomically(output / PAGE, render_page(content).encode())
+    terminal.out.print(f"Results: {output / RESULTS}", soft_wrap=True)
+    terminal.out.print(f"Report: {(output / PAGE).resolve()}", soft_wrap=True)
+    if markdown is not None:
+        write_atomically(markdown, render_markdown(content).encode())
+        terminal.out.print(f"Markdown: {markdown}", soft_wrap=True)
+
+
+def _finished(planned: "Plan") -> "list[FinishedCell]":
+    from tasks.experiments.cell import cell_identity
+    from tasks.experiments.cell_results import FinishedCell
+
+    return [
+        FinishedCell(each.cell, cell_identity(each.cell, each.data).ref, each.data)
+        for each in planned.cells
+        if each.done and each.data is not None
+    ]

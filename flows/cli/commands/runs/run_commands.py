@@ -1,0 +1,204 @@
+"""The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`.
+
+What works is imported when it is called: `--help` needs neither Prefect nor Polars, and a refresh
+no PyTorch.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from flows.cli.options import shared_options as opt
+from flows.cli.options import training_options as fit
+from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
+
+if TYPE_CHECKING:
+    from flows.refresh import RefreshConfig
+    from flows.retrain import RetrainConfig
+    from flows.settings import Settings
+    from tasks.dump.dump_config import DumpConfig
+    from tasks.dump.presets import DatasetPreset
+    from tasks.llm.settings.llm_config import LlmConfig
+    from tasks.train import TrainingConfig
+
+RUN_EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr run --interactions events.parquet --items items.parquet\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --column reviewerID=user_id "
+    "--max-users 3000 --profile-users 300 --summary run.json\n\n"
+    "llm4cdsr run --dataset cloth-sport --raw downloads\n\n"
+    "llm4cdsr run --interactions today.parquet --items items.parquet --mode append\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --dry-run\n\n"
+    "llm4cdsr run --interactions e.csv --items i.csv --max-usd 5"
+)
+REFRESH_EXAMPLES = (
+    "Example:\n\nllm4cdsr refresh --interactions events.parquet --items items.parquet"
+)
+RETRAIN_EXAMPLES = (
+    "Examples:\n\nllm4cdsr retrain\n\nllm4cdsr retrain --preset paper --seed 1\n\n"
+    "llm4cdsr retrain --set train.accumulate=4 --set model.blocks=1"
+)
+
+
+class _Wanted(NamedTuple):
+    """What a refresh takes, made of a command's options."""
+
+    settings: "Settings"
+    dataset: "DatasetPreset | None"
+    dump: "DumpConfig"
+    refreshing: "RefreshConfig"
+    llm: "LlmConfig"
+
+
+@with_fields
+def run(
+    read: DumpOptions,
+    train: TrainOptions,
+    ask: LlmOptions,
+    name: opt.Name = None,
+    seed: opt.Seed = 0,
+    store: opt.StoreRoot = None,
+    report: opt.ReportFile = None,
+    summary: opt.SummaryFile = None,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Refresh, then retrain: from a dump to recommendations, paying only for what is new.
+
+    Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
+    lives as long as the run.
+    """
+    wanted = _wanted(read, ask, seed)
+    from flows.cli import running
+    from flows.cli.options.configurations import title_of
+
+    chosen = wanted.dataset
+    training = fit.training_config(
+        train.preset,
+        train.epochs,
+        train.replaced,
+        seed,
+        train.device,
+        chosen.training if chosen else None,
+        train.compiled,
+        wanted.refreshing.tables.hidden,
+    )
+    if ask.dry_run:
+        running.tell_plan(
+            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
+        )
+        return
+    title = title_of(name or (chosen.title if chosen else None), read.interactions)
+    with running.recorded(wanted.settings, store, verbose) as root:
+        from flows.pipeline import pipeline
+        from flows.unrecorded import call
+
+        retraining = _retraining(training, train)
+        done = call(pipeline, wanted.dump, title, wanted.refreshing, retraining, wanted.llm, root)
+    running.tell(root, done.stages, report, summary)
+    if chosen is not None:
+        running.tell_expected(chosen.expected, done.refreshed.dataset)
+    running.tell_release(done.release, store)
+
+
+@with_fields
+def refresh_command(
+    read: DumpOptions,
+    ask: LlmOptions,
+    seed: opt.Seed = 0,
+    store: opt.StoreRoot = None,
+    summary: opt.SummaryFile = None,
+    verbose: opt.Verbose = False,
+) -> None:
+    """From a dump to item tables and user profiles; asks the LLM only for what is new."""
+    wanted = _wanted(read, ask, seed)
+    from flows.cli import running
+
+    if ask.dry_run:
+        running.tell_plan(
+            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
+        )
+        return
+    with running.recorded(wanted.settings, store, verbose) as root:
+        from flows.refresh import refresh
+        from flows.unrecorded import call
+
+        stages = call(refresh, wanted.dump, wanted.refreshing, wanted.llm, root).stages
+    running.tell(root, stages, None, summary)
+    if wanted.dataset is not None:
+        running.tell_expected(wanted.dataset.expected, stages[0])
+
+
+@with_fields
+def retrain_command(
+    train: TrainOptions,
+    name: opt.Name = None,
+    seed: opt.Seed = 0,
+    store: opt.StoreRoot = None,
+    report: opt.ReportFile = None,
+    summary: opt.SummaryFile = None,
+    verbose: opt.Verbose = False,
+) -> None:
+    """From the latest refresh to a model, its recommendations and a report."""
+    from flows.cli import running
+    from flows.cli.options import configurations as made
+    from flows.settings import Settings
+
+    running.refuse_torchrun()
+    settings = Settings()
+    training = fit.training_config(
+        train.preset, train.epochs, train.replaced, seed, train.device, compiled=train.compiled
+    )
+    with running.recorded(settings, store, verbose) as root:
+        from flows.retrain import retrain
+        from flows.unrecorded import call
+
+        title = made.title_of(name, None)
+        release = call(retrain, _retraining(training, train), title, store=root)
+    running.tell(root, release.stages, report, summary)
+    running.tell_release(release, store)
+
+
+def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
+    from flows.cli.options import configurations as made
+    from flows.settings import Settings
+
+    settings = Settings()
+    chosen = made.named_dataset(read.dataset, read.raw, read.interactions)
+    dump = made.dump_config(
+        read.interactions,
+        read.items,
+        read.column,
+        read.domain,
+        read.max_users,
+        read.user_core,
+        read.item_core,
+        seed,
+        read.window,
+        made.split_of(read.split, read.validation_from, read.test_from),
+        read.mode,
+        chosen,
+        read.raw,
+    )
+    made.require_headers(dump)
+    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
+
+    running.refuse_torchrun()
+    refreshing = made.refresh_config(read.clusters, read.profile_users, seed, read.profile_style)
+    llm = made.llm_config(
+        settings,
+        ask.provider,
+        ask.language or (chosen.language if chosen else None),
+        ask.max_usd,
+        ask.max_tokens,
+        ask.max_requests,
+        ask.batch,
+    )
+    return _Wanted(settings, chosen, dump, refreshing, llm)
+
+
+def _retraining(training: "TrainingConfig", train: TrainOptions) -> "RetrainConfig":
+    return fit.retrain_config(
+        training,
+        train.per_domain,
+        train.test_events,
+        train.ablation_users,
+        serve_anyway=train.serve_anyway,
+    )

@@ -1,0 +1,111 @@
+"""`llm4cdsr worth`: what the language model brings, measured before everyone is profiled."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import shared_options as opt
+from flows.cli.options import training_options as fit
+from flows.cli.output import terminal
+from prompts.profile_style import ProfileStyle
+from tasks.dump.merge_mode import Mode
+
+if TYPE_CHECKING:
+    from flows.cli.dry_run import PlannedCalls
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr worth --interactions events.parquet --items items.parquet --profile-users 500\n\n"
+    "llm4cdsr worth --interactions e.csv --items i.csv --preset single --max-usd 2"
+)
+
+ProfileSample = Annotated[
+    int, typer.Option(min=0, help="Profile a seeded sample of so many users.")
+]
+
+
+def worth(
+    interactions: opt.Interactions = None,
+    items: opt.Items = None,
+    column: opt.Column = None,
+    domain: opt.Domain = None,
+    dataset: opt.Dataset = None,
+    raw: opt.Raw = None,
+    profile_users: ProfileSample = 500,
+    profile_style: opt.ProfileStyles = ProfileStyle.PAPER,
+    clusters: opt.Clusters = 10,
+    preset: fit.Preset = "single",
+    replaced: fit.Replaced = None,
+    device: fit.Device = "auto",
+    ablation_users: fit.AblationUsers = 2_000,
+    seed: opt.Seed = 0,
+    provider: opt.WhoAnswers = None,
+    language: opt.PromptLanguage = None,
+    max_usd: opt.MaxUsd = None,
+    store: opt.StoreRoot = None,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Measure what item texts and profiles bring on a sample, before profiling everyone.
+
+    Nothing is released. All answers stay in the ledger, so a later run pays for the rest only.
+    """
+    from artifacts.store import Store
+    from flows.cli import running
+    from flows.cli.dry_run import plan_refresh
+    from flows.cli.options import configurations as made
+    from flows.cli.output import console
+    from flows.settings import Settings
+
+    settings = Settings()
+    chosen = made.named_dataset(dataset, raw, interactions)
+    dump = made.dump_config(
+        interactions,
+        items,
+        column,
+        domain,
+        max_users=None,
+        user_core=None,
+        item_core=None,
+        seed=seed,
+        window=(None, None),
+        split=None,
+        mode=Mode.FULL,
+        dataset=chosen,
+        raw=raw,
+    )
+    everyone = made.refresh_config(clusters, None, seed, profile_style)
+    sample = made.refresh_config(clusters, profile_users, seed, profile_style)
+    training = fit.training_config(preset, None, replaced, seed, device, width=sample.tables.hidden)
+    spoken = language or (chosen.language if chosen else None)
+    llm = made.llm_config(settings, provider, spoken, max_usd)
+    with running.recorded(settings, store, verbose) as root:
+        from flows.pilot import pilot
+        from flows.unrecorded import call
+        from tasks.ablate import AblationConfig
+
+        ablation = AblationConfig(users=max(1, ablation_users), seed=seed)
+        done = call(pilot, dump, sample, training, ablation, llm, root)
+    terminal.out.print(console.stage_table(done.stages))
+    for line in console.facts_of(done.stages):
+        terminal.out.print(line)
+    if (table := console.ablation_table(Store(root), done.ablation.ref)).row_count:
+        terminal.out.print(table)
+    for line in console.facts_of_ablation(Store(root), done.ablation.ref):
+        terminal.out.print(line)
+    terminal.out.print(price_of_everyone(plan_refresh(dump, everyone, llm, root)))
+
+
+def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:
+    """Returns what profiling all users would still ask and cost, and how to go without."""
+    requests = sum(step.requests for step in planned)
+    if not requests:
+        return "Everyone is profiled already: a run asks nothing more."
+    costs = [step.usd for step in planned if step.requests]
+    usd = sum(cost for cost in costs if cost is not None)
+    price = f"for at most ${usd:,.2f}" if usd else "free of charge"
+    if None in costs:
+        price = "at a price that is not known (set LLM4CDSR_PRICES)"
+    return (
+        f"Profiling everyone would ask about {requests:,} more requests, {price}. "
+        "`llm4cdsr run --profile-users 0` asks none of them."
+    )

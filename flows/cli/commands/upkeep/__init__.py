@@ -1,0 +1,1 @@
+"""Commands about releases, the store and the ledger."""

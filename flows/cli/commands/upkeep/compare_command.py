@@ -1,0 +1,119 @@
+"""``llm4cdsr compare``: two releases side by side."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import polars as pl
+import typer
+from pydantic import JsonValue
+from rich.table import Table
+from rich.text import Text
+
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.kinds.results import ALL, FULL, METRIC_SCHEMA, METRICS, read_table
+from artifacts.manifest import ArtifactRef, Manifest
+from artifacts.store import Store
+from flows.cli.commands.upkeep.release_command import StoreOption, completed_release
+from flows.cli.output import terminal
+from flows.settings import Settings
+from tasks.promoting.releases import release_named
+
+EXAMPLES = "Examples:\n\nllm4cdsr compare 3f2a 91c0\n\nllm4cdsr compare 3f2a 91c0 --store s3://b/s"
+
+OURS = "llm4cdsr"
+NO_FIGURES = pl.DataFrame(schema=METRIC_SCHEMA)
+QUOTED = ("NDCG@10", "HR@10")
+ROLES = ("dataset", "embeddings", "profiles", "model", "metrics")
+"""The artifacts of a release whose settings are compared."""
+
+Facts = dict[str, str]
+
+Release = Annotated[
+    str,
+    typer.Argument(
+        help="Fingerprint of a release, or how it begins.", autocompletion=completed_release
+    ),
+]
+
+
+def compare(first: Release, second: Release, store: StoreOption = None) -> None:
+    """Compare two releases: data, settings and quality by domain.
+
+    Figures of different held-out events are marked: their difference says little.
+    """
+    opened = Store(store or Settings().store)
+    pair = [release_named(opened, name) for name in (first, second)]
+    facts = [_facts(opened, release) for release in pair]
+    names = [name for name in dict.fromkeys((*facts[0], *facts[1]))]
+    table = Table(title="Releases", title_justify="left")
+    for name in ("", *(release.fingerprint for release in pair)):
+        table.add_column(name)
+    for name in names:
+        left, right = (each.get(name, "") for each in facts)
+        if left != right or name in ("made", "data"):
+            table.add_row(name, Text(left), Text(right))
+    terminal.out.print(table)
+    terminal.out.print(_quality(opened, pair))
+    if parts_of(opened, pair[0])["dataset"] != parts_of(opened, pair[1])["dataset"]:
+        terminal.out.print(
+            "The two were measured on held-out events of different data: the difference holds "
+            "what changed in the data, too."
+        )
+
+
+def _facts(store: Store, release: ArtifactRef) -> Facts:
+    parts = parts_of(store, release)
+    manifest, data = store.manifest(release), store.manifest(parts["dataset"])
+    counts = ", ".join(f"{data.counts[n]:,} {n}" for n in ("users", "items", "events"))
+    facts = {
+        "made": f"{manifest.created:%Y-%m-%d %H:%M} UTC, version {manifest.code_version}",
+        "data": f"{parts['dataset'].fingerprint}: {counts}",
+        "notes": "; ".join(manifest.notes),
+    }
+    for role in (role for role in ROLES if role in parts):
+        facts |= dict(_settings(role, store.manifest(parts[role])))
+    return facts
+
+
+def _settings(role: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield from _flat(role, manifest.parameters)
+
+
+def _flat(name: str, value: JsonValue) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, str(value)
+
+
+def _quality(store: Store, pair: list[ArtifactRef]) -> Table:
+    table = Table(title="Held-out events, full ranking (higher is better)", title_justify="left")
+    left, right = (_figures(store, release) for release in pair)
+    for name in ("domain", "metric", pair[0].fingerprint, pair[1].fingerprint, "difference"):
+        table.add_column(name, justify="left" if name in ("domain", "metric") else "right")
+    for key in dict.fromkeys((*left, *right)):
+        before, after = left.get(key), right.get(key)
+        table.add_row(
+            Text(key[0]),
+            key[1],
+            "" if before is None else f"{before:.4f}",
+            "" if after is None else f"{after:.4f}",
+            "" if before is None or after is None else f"{after - before:+.4f}",
+        )
+    return table
+
+
+def _figures(store: Store, release: ArtifactRef) -> dict[tuple[str, str], float]:
+    parts = parts_of(store, release)
+    frame = read_table(store, parts["metrics"], METRICS) if "metrics" in parts else NO_FIGURES
+    rows = frame.filter(
+        (pl.col("model") == OURS)
+        & (pl.col("ranking") == FULL)
+        & (pl.col("group") == ALL)
+        & pl.col("metric").is_in(QUOTED)
+    )
+    found = rows.select(col.DOMAIN, "metric", "value").iter_rows()
+    # Null: no event of the domain could be measured.
+    return {(domain, metric): value for domain, metric, value in found if value is not None}

@@ -1,0 +1,69 @@
+"""``llm4cdsr doctor``: is everything there that a run needs, and what to do where it is not."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from flows.cli.output import terminal
+
+if TYPE_CHECKING:
+    from flows.cli.diagnosis.finding import Finding
+
+EXAMPLES = "Examples:\n\nllm4cdsr doctor\n\nllm4cdsr doctor --json"
+
+TROUBLE = 1
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
+
+
+def doctor(
+    store: StoreOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check environment, versions, endpoints, store, clock and Prefect server.
+
+    Asks nothing that costs anything, changes nothing, shows no key. Exit status 1 where something
+    would keep a run from its end.
+    """
+    found: list[Finding] = []
+    for each in _findings(store):
+        found.append(each)
+        if not as_json:
+            _tell(each)
+    if as_json:
+        document = [each.model_dump(mode="json") for each in found]
+        terminal.out.print(json.dumps(document, indent=2), markup=False, soft_wrap=True)
+    if any(each.severity == "error" for each in found):
+        raise typer.Exit(TROUBLE)
+
+
+def _findings(store: str | None) -> Iterator["Finding"]:
+    from artifacts.store import Store
+    from flows.cli.diagnosis import environment_checks, server_checks, store_checks
+    from flows.settings import Settings
+
+    yield from environment_checks.versions()
+    broken = [each for each in environment_checks.settings() if each.severity == "error"]
+    yield from environment_checks.settings()
+    if broken:
+        return
+    settings = Settings()
+    opened = Store(store or settings.store)
+    yield from store_checks.place(opened)
+    yield from store_checks.served(opened)
+    yield from store_checks.leftovers(opened)
+    yield from environment_checks.clock(opened)
+    yield from server_checks.endpoints(settings)
+    yield from server_checks.prefect(opened)
+
+
+def _tell(each: "Finding") -> None:
+    severity = (f"{each.severity.value:8}", _STYLES[each.severity])
+    line = Text.assemble(severity, (f"{each.check:19}", "bold"), each.found)
+    terminal.out.print(line, soft_wrap=True)
+    if each.remedy:
+        terminal.out.print(Text(f"{'':27}→ {each.remedy}"), soft_wrap=True)

@@ -1,0 +1,155 @@
+"""``llm4cdsr ledger``: what the ledger of answers holds, whether it is sound, and its upkeep."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import pyarrow as pa
+import typer
+from rich.table import Table
+
+from artifacts.ledger.answers import MODEL, Role
+from artifacts.ledger.check import LedgerCheck, verify
+from artifacts.ledger.compaction import compact
+from artifacts.ledger.export import CUT, FIRST, LAST, LedgerStats, export, stats_of
+from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.repair import repair
+from artifacts.store import Store
+from flows.cli.output import terminal
+from flows.settings import Settings
+from prompts.render import one_line
+
+TROUBLE = 1
+
+
+class LedgerDamagedError(RuntimeError):
+    """A file of the ledger cannot be read."""
+
+
+ledger_app = typer.Typer(
+    help="The ledger of LLM answers: what was paid for once and is never asked again.",
+    no_args_is_help=True,
+)
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
+
+
+@ledger_app.command(epilog="Example:\n\nllm4cdsr ledger stats --store artifacts/data")
+def stats(store: StoreOption = None) -> None:
+    """Show answers, tokens and bytes by role and model, and when they were given."""
+    for ledger in _ledgers(store):
+        with _readable(ledger):
+            found = stats_of(ledger)
+        terminal.out.print(_stats_table(ledger, found))
+
+
+@ledger_app.command(
+    "verify",
+    epilog="Examples:\n\nllm4cdsr ledger verify\n\nllm4cdsr ledger verify --repair\n\n"
+    "Exit code 0: every answer is sound. 1: something is damaged, and the output says what to do.",
+)
+def verify_command(
+    store: StoreOption = None,
+    mend: Annotated[
+        bool,
+        typer.Option("--repair", help="Keep what can be read, set damaged files aside, tidy up."),
+    ] = False,
+) -> None:
+    """Read every answer: checksums, vectors, keys against their questions, journals."""
+    troubled = False
+    for ledger in _ledgers(store):
+        for line in repair(ledger) if mend else []:
+            terminal.out.print(f"{ledger.role}: {line}", highlight=False, soft_wrap=True)
+        verdict = verify(ledger)
+        _print_verdict(ledger, verdict)
+        troubled |= bool(verdict.trouble)
+    if troubled:
+        raise typer.Exit(TROUBLE)
+
+
+@ledger_app.command("compact", epilog="Example:\n\nllm4cdsr ledger compact")
+def compact_command(store: StoreOption = None) -> None:
+    """Merge many small files into few; safe beside runs, and when it is killed."""
+    for ledger in _ledgers(store):
+        with _readable(ledger):
+            done = compact(ledger)
+        terminal.out.print(
+            f"{ledger.role}: {done.files_before:,} files became {done.files_after:,}; "
+            f"{done.duplicates_dropped:,} rows stood twice"
+        )
+
+
+@ledger_app.command(
+    "export",
+    epilog="Examples:\n\nllm4cdsr ledger export chat profiles.jsonl\n\n"
+    "llm4cdsr ledger export embedding vectors.parquet",
+)
+def export_command(
+    role: Annotated[Role, typer.Argument(help="Whose answers.")],
+    target: Annotated[Path, typer.Argument(help="A file that ends in .parquet or .jsonl.")],
+    store: StoreOption = None,
+) -> None:
+    """Write every answer once, with its question and model."""
+    ledger = Ledger(Store(_root(store)).local, role)
+    with _readable(ledger):
+        rows = export(ledger, target)
+    terminal.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
+
+
+@contextmanager
+def _readable(ledger: Ledger) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # The system's own word, as of a disk that is full.
+        raise LedgerDamagedError(
+            f"a file in {ledger.folder} cannot be read ({one_line(str(error), 200)}); "
+            "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
+        ) from error
+
+
+def _root(store: str | None) -> str:
+    root = store or Settings().store
+    if not (Store(root).local / "ledger").is_dir():
+        raise typer.BadParameter(f"{root} holds no ledger; name another with --store")
+    return root
+
+
+def _ledgers(store: str | None) -> list[Ledger]:
+    local = Store(_root(store)).local
+    return [Ledger(local, role) for role in Role]
+
+
+def _stats_table(ledger: Ledger, found: LedgerStats) -> Table:
+    table = Table(
+        title=f"{ledger.role}: {found.parts:,} parts, {found.journals:,} open journals, "
+        f"{found.questions:,} recorded questions, {found.bytes / 1e6:,.1f} MB",
+        title_justify="left",
+    )
+    table.add_column("model")
+    for name in ("answers", "cut by length", "tokens in", "tokens out", "first", "last"):
+        table.add_column(name, justify="right")
+    for row in found.models.iter_rows(named=True):
+        table.add_row(
+            row[MODEL] or "(not recorded)",
+            *(f"{row[name]:,}" for name in ("answers", CUT, "prompt_tokens", "completion_tokens")),
+            *(f"{row[name]:%Y-%m-%d %H:%M}" if row[name] else "" for name in (FIRST, LAST)),
+        )
+    return table
+
+
+def _print_verdict(ledger: Ledger, verdict: LedgerCheck) -> None:
+    terminal.out.print(
+        f"{ledger.role}: {verdict.answers:,} answers in {len(ledger.parts()):,} parts, "
+        f"{verdict.questions:,} questions checked against their keys"
+    )
+    for line in verdict.trouble:
+        terminal.out.print("Trouble:", style="bold red", end=" ")
+        terminal.out.print(line, highlight=False, soft_wrap=True)
+    for line in verdict.traces:
+        terminal.out.print(f"  {line}", highlight=False, soft_wrap=True)
+    if not verdict.trouble:
+        terminal.out.print("  sound", style="green")

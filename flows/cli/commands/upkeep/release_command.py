@@ -1,0 +1,120 @@
+"""Commands about what is served: `llm4cdsr releases`, `rollback`, `promote`."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+
+import polars as pl
+import typer
+from rich.table import Table
+
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.kinds.dataset import EVENTS
+from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from flows.cli.output import terminal
+from flows.settings import Settings
+from tasks.promoting.decisions import history, serving_release
+from tasks.promoting.releases import promote as serve_release
+from tasks.promoting.releases import release_named, roll_back
+from tasks.tracking.mlflow_releases import follow_serving
+
+RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
+ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
+PROMOTE_EXAMPLE = "Example:\n\nllm4cdsr promote 3f2a"
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
+
+
+def releases(store: StoreOption = None) -> None:
+    """List what was promoted, held and rolled back, newest first."""
+    terminal.out.print(history_table(_open(store)))
+
+
+def rollback(
+    store: StoreOption = None,
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
+) -> None:
+    """Serve the release before the one in use; takes effect at once."""
+    previous = roll_back(_open(store), reason)
+    follow_serving(previous, Settings().mlflow_uri)
+    terminal.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
+
+
+def promote(
+    release: Annotated[
+        str,
+        typer.Argument(
+            help="Its fingerprint, or how that begins.",
+            autocompletion=lambda incomplete: completed_release(incomplete),
+        ),
+    ],
+    store: StoreOption = None,
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
+) -> None:
+    """Serve a release, also one that was held; takes effect at once."""
+    opened = _open(store)
+    chosen = release_named(opened, release)
+    serve_release(opened, chosen, reason)
+    follow_serving(chosen, Settings().mlflow_uri)
+    terminal.out.print(f"Served from now on: {chosen.fingerprint} (see `llm4cdsr show`)")
+
+
+def history_table(store: Store, newest: int | None = None) -> Table:
+    """Returns the decisions about releases, newest first; the one in use is marked."""
+    serving = serving_release(store)
+    table = Table(title="Releases (UTC, newest first)", title_justify="left")
+    for name in ("decided", "release", "made", "data until", "quality", "decision", "why"):
+        table.add_column(name, no_wrap=name == "release")
+    for entry in list(reversed(history(store)))[:newest]:
+        mark = " (in use)" if entry.release == serving else ""
+        when = f"{entry.at:%Y-%m-%d %H:%M}"
+        release = f"{entry.release.fingerprint}{mark}"
+        table.add_row(when, release, *_made_of(store, entry.release), entry.decision, entry.reason)
+    return table
+
+
+def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
+    """Returns the NDCG@10 of a release on its held-out events, in words."""
+    if "metrics" not in parts:
+        return "not measured"
+    frame = read_table(store, parts["metrics"], METRICS)
+    if frame.is_empty():
+        return "not measured"
+    rows = frame.filter(
+        model=frame["model"][0], ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
+    )
+    value = rows["value"][0] if rows.height else None
+    return "not measured" if value is None else f"NDCG@10 {value:.4f}"
+
+
+def completed_release(incomplete: str) -> list[str]:
+    """Returns the fingerprints of the store of the settings, for the shell's completion."""
+    decided = history(Store(Settings().store))
+    known = dict.fromkeys(entry.release.fingerprint for entry in reversed(decided))
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def _made_of(store: Store, release: ArtifactRef) -> tuple[str, str, str]:
+    """When a release was made, the day of its latest event, its quality; "gone" of one whose
+    artifacts were deleted since."""
+    try:
+        made = store.manifest(release).created
+        parts = parts_of(store, release)
+        until = _latest_day(store, parts["dataset"]) if "dataset" in parts else ""
+        return f"{made:%Y-%m-%d %H:%M}", until, figure_of(store, parts)
+    except ArtifactError:
+        return "gone", "", ""
+
+
+def _latest_day(store: Store, dataset: ArtifactRef) -> str:
+    events = pl.scan_ipc(store.path(dataset) / EVENTS)
+    latest = events.select(pl.col(col.TIMESTAMP).max()).collect().item()
+    return "" if latest is None else f"{datetime.fromtimestamp(latest, UTC):%Y-%m-%d}"
+
+
+def _open(store: str | None) -> Store:
+    return Store(store or Settings().store)

@@ -1,0 +1,27 @@
+"""``llm4cdsr show``: what is served now."""
+
+import typer
+
+from artifacts.bundles import parts_of
+from artifacts.kinds.results import REPORT
+from artifacts.store import Store
+from flows.cli.commands.upkeep.release_command import StoreOption, history_table
+from flows.cli.output import console, terminal
+from flows.settings import Settings
+from tasks.promoting.decisions import serving_release
+
+
+def show(store: StoreOption = None) -> None:
+    """Show what is served now: quality, artifacts, where the report lies."""
+    opened = Store(store or Settings().store)
+    release = serving_release(opened)
+    if release is None:
+        raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
+    parts = parts_of(opened, release)
+    terminal.out.print(*console.metric_tables(opened, parts["metrics"]), sep="\n")
+    for note in opened.manifest(release).notes:
+        terminal.out.print(console.note_line(note))
+    for role, ref in parts.items():
+        place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
+        terminal.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+    terminal.out.print(history_table(opened, newest=5))

@@ -1,0 +1,97 @@
+"""``llm4cdsr status``: the state of a store and of the machine that operates it, on one screen."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import httpx
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from flows.cli.commands.upkeep.release_command import StoreOption, figure_of
+from flows.cli.output import terminal
+from flows.settings import Settings
+from tasks.promoting.decisions import history, serving_release
+
+if TYPE_CHECKING:
+    from flows.server.machine import Machine
+
+EXAMPLE = "Example:\n\nllm4cdsr status --store artifacts/data"
+NOTHING = "nothing yet; `llm4cdsr run` makes the first"
+
+
+def status(store: StoreOption = None) -> None:
+    """Show at a glance what is served, what ran last and whether the machine is up.
+
+    Exit status 1 where a part of the machine is down that `up` has started.
+    """
+    from flows.server.machine import SERVICES, Machine
+
+    opened = Store(store or Settings().store)
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    machine = Machine(opened)
+    before = machine.remembered()
+    running = machine.running() if before else {}
+    lines = {"store": opened.root, **_of_store(opened)}
+    lines["machine"] = (
+        ", ".join(f"{name} {'up' if name in running else 'DOWN'}" for name in SERVICES)
+        if before
+        else "not started; `llm4cdsr up` starts it"
+    )
+    if before:
+        lines["UI"] = f"http://127.0.0.1:{before.port}"
+        lines["dumps"] = before.dumps or "unknown"
+        if "server" in running:
+            lines["runs"] = _runs(Machine(opened, before.port or machine.port))
+    for name, text in lines.items():
+        table.add_row(Text(name, "bold"), Text(text))
+    terminal.out.print(table)
+    if before and len(running) < len(SERVICES):
+        raise typer.Exit(1)
+
+
+def _of_store(store: Store) -> dict[str, str]:
+    serving, refreshed = serving_release(store), store.pointed(REFRESHED)
+    lines = {"served": _release(store, serving) if serving else NOTHING}
+    newest = next(iter(reversed(history(store))), None)
+    if newest is not None:
+        when = f"{newest.at:%Y-%m-%d %H:%M} UTC, {_ago(newest.at)}"
+        lines["last decision"] = f"{newest.decision} {newest.release.fingerprint} ({when})"
+    if refreshed is not None:
+        made = store.manifest(refreshed).created
+        lines["last refresh"] = f"{refreshed.fingerprint} ({made:%Y-%m-%d %H:%M} UTC, {_ago(made)})"
+    return lines
+
+
+def _release(store: Store, release: ArtifactRef) -> str:
+    try:
+        made = store.manifest(release).created
+        figure = figure_of(store, parts_of(store, release))
+    except ArtifactError as error:
+        return f"{release.fingerprint}, DAMAGED: {error.args[0]}"
+    return f"{release.fingerprint}, made {made:%Y-%m-%d %H:%M} UTC ({_ago(made)}), {figure}"
+
+
+def _runs(machine: "Machine") -> str:
+    """What the server says of the latest runs but those of the watch."""
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    try:
+        with machine.client() as client:
+            found = client.read_flow_runs(limit=30, sort=FlowRunSort.START_TIME_DESC)
+    except httpx.HTTPError as error:
+        return f"the server does not answer ({type(error).__name__}); see {machine.folder}"
+    told = [f"{run.name}: {run.state_name}" for run in found if not run.name.startswith("watch ")]
+    return "; ".join(told[:3]) or "none yet"
+
+
+def _ago(moment: datetime) -> str:
+    minutes = int((datetime.now(UTC) - moment).total_seconds() // 60)
+    for size, unit in ((1440, "days"), (60, "hours")):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {unit} ago"
+    return "just now" if minutes < 2 else f"{minutes} minutes ago"

@@ -1,0 +1,220 @@
+"""``llm4cdsr store``: what the artifact store holds, whether it is sound, and its upkeep."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from artifacts.integrity import ArtifactError
+from artifacts.leases import cleaning, used_now
+from artifacts.manifest import ArtifactRef, Kind, Manifest
+from artifacts.store import Store
+from artifacts.user_error import UserError
+from flows.cli.output import terminal
+from tasks.upkeep.cleaning import Cleaned, clean
+from tasks.upkeep.needed import Keep, needed
+from tasks.upkeep.transfer import copy, copy_all
+from tasks.upkeep.usage import usage_of
+
+TROUBLE = 1
+
+store_app = typer.Typer(
+    help="The artifact store: what it holds, whether it is sound, and its upkeep.",
+    no_args_is_help=True,
+)
+
+StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only artifacts of this kind.")]
+Named = Annotated[
+    str, typer.Argument(help="An artifact's fingerprint or kind/fingerprint, or how that begins.")
+]
+
+
+class NoSuchArtifactError(UserError, LookupError):
+    """A store has no artifact, or several, of a name."""
+
+
+@store_app.command("ls", epilog="Example:\n\nllm4cdsr store ls --kind model")
+def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
+    """List the artifacts, oldest first: when made, size, and what needs them."""
+    opened = _opened(store)
+    reasons = needed(opened, Keep(), _used(opened))
+    table = Table(title=opened.root, title_justify="left")
+    for name in ("artifact", "made (UTC)", "MB", "needed"):
+        table.add_column(name, justify="right" if name == "MB" else "left", no_wrap=True)
+    for manifest in _manifests(opened, kind):
+        table.add_row(
+            str(manifest.ref),
+            f"{manifest.created:%Y-%m-%d %H:%M}",
+            f"{_size(manifest) / 1e6:,.1f}",
+            reasons.get(manifest.ref, "by nothing"),
+        )
+    terminal.out.print(table)
+
+
+@store_app.command("show", epilog="Example:\n\nllm4cdsr store show model/3f2a")
+def show_command(name: Named, store: StoreOption = None) -> None:
+    """Show what an artifact says about itself: parameters, parents, counts, files."""
+    opened = _opened(store)
+    manifest = opened.manifest(_find(opened, name))
+    facts = manifest.model_dump(mode="json", exclude={"digest", "upload"})
+    terminal.out.print(
+        json.dumps(facts, indent=2, ensure_ascii=False), markup=False, soft_wrap=True
+    )
+
+
+@store_app.command(
+    "verify",
+    epilog="Exit code 0: every file has the content that was written. 1: one has not; it was set "
+    "aside, and the next run makes it again.",
+)
+def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:
+    """Read every file of every artifact against its SHA-256."""
+    opened = _opened(store)
+    checked = damaged = size = 0
+    for manifest in _manifests(opened, kind):
+        try:
+            opened.verify(manifest.ref)
+        except ArtifactError as error:
+            damaged += 1
+            terminal.out.print("Trouble:", style="bold red", end=" ")
+            terminal.out.print(str(error.args[0]), markup=False, highlight=False, soft_wrap=True)
+        checked, size = checked + 1, size + _size(manifest)
+    terminal.out.print(f"{checked:,} artifacts of {size / 1e6:,.1f} MB read, {damaged:,} damaged")
+    if damaged:
+        raise typer.Exit(TROUBLE)
+
+
+@store_app.command("gc", epilog="Example:\n\nllm4cdsr store gc --keep 5 --dry-run")
+def gc_command(
+    store: StoreOption = None,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Releases to keep beside the one in use.")
+    ] = Keep().releases,
+    days: Annotated[
+        float,
+        typer.Option(min=0, help="Days to keep checkpoints of killed runs and copies of dumps."),
+    ] = Keep().days,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Name what would be deleted, and delete nothing.")
+    ] = False,
+) -> None:
+    """Delete what no release, refresh, run or unfinished training needs.
+
+    The ledger of answers is never touched: what was paid for stays. Of a remote store the copies on
+    this machine are deleted.
+    """
+    opened = _opened(store)
+    cleaned = clean(opened, Keep(keep, days), dry_run=dry_run)
+    if dry_run:
+        for each in cleaned.waste:
+            line = f"{each.kind}: {each.path} ({each.bytes:,} bytes): {each.why}"
+            terminal.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    terminal.out.print(_cleaned_table(cleaned, "would be deleted" if dry_run else "deleted"))
+    if cleaned.runs:
+        terminal.out.print(f"{cleaned.runs} running process(es) use the store: theirs was kept.")
+
+
+@store_app.command("export", epilog="Example:\n\nllm4cdsr store export release/3f2a /media/disk")
+def export_command(
+    name: Named,
+    target: Annotated[
+        str, typer.Argument(help="A store, or a new one: a folder or an fsspec URL.")
+    ],
+    store: StoreOption = None,
+) -> None:
+    """Copy an artifact, and all that it is made of, into another store."""
+    opened = _opened(store)
+    ref = _find(opened, name)
+    count = copy(opened, Store(target), ref)
+    terminal.out.print(f"{ref} and {count - 1:,} others: {target}", soft_wrap=True, markup=False)
+
+
+@store_app.command("import", epilog="Example:\n\nllm4cdsr store import /media/disk")
+def import_command(
+    source: Annotated[str, typer.Argument(help="A store: a folder or an fsspec URL.")],
+    store: StoreOption = None,
+) -> None:
+    """Copy every release of another store, with all that it is made of; nothing is promoted."""
+    refs = copy_all(_existing(source), Store(_root(store)))
+    for ref in refs:
+        terminal.out.print(str(ref))
+    terminal.out.print(f"{len(refs):,} copied; `llm4cdsr promote RELEASE` serves one")
+
+
+@store_app.command("usage", epilog="Example:\n\nllm4cdsr store usage")
+def usage_command(store: StoreOption = None) -> None:
+    """Show bytes and files by what they are: artifacts by kind, ledger, logs, leftovers."""
+    opened = _opened(store)
+    table = Table(title=str(opened.local), title_justify="left")
+    table.add_column("what")
+    for name in ("places", "files", "MB"):
+        table.add_column(name, justify="right")
+    found = usage_of(opened)
+    for kind, used in found.items():
+        table.add_row(kind, f"{used.places:,}", f"{used.files:,}", f"{used.bytes / 1e6:,.1f}")
+    table.add_section()
+    total = sum(used.bytes for used in found.values())
+    files = sum(used.files for used in found.values())
+    table.add_row("all", "", f"{files:,}", f"{total / 1e6:,.1f}")
+    terminal.out.print(table)
+
+
+def _used(store: Store) -> set[str]:
+    try:
+        with cleaning(store.local):
+            return used_now(store.local)[1]
+    except OSError:  # It may only be read: what runs use is not known, and nothing is deleted.
+        return set()
+
+
+def _cleaned_table(cleaned: Cleaned, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("what")
+    for name in ("places", "files", "bytes"):
+        table.add_column(name, justify="right")
+    for kind, (places, files, size) in sorted(cleaned.by_kind().items()):
+        table.add_row(kind, f"{places:,}", f"{files:,}", f"{size:,}")
+    table.add_section()
+    table.add_row("all", f"{len(cleaned.waste):,}", f"{cleaned.files:,}", f"{cleaned.bytes:,}")
+    return table
+
+
+def _opened(store: str | None) -> Store:
+    return _existing(_root(store))
+
+
+def _root(store: str | None) -> str:
+    from flows.settings import Settings  # It loads polars.
+
+    return store or Settings().store
+
+
+def _existing(root: str) -> Store:
+    if "://" not in root and not Path(root).is_dir():
+        raise typer.BadParameter(f"{root} is not a folder; name another with --store")
+    return Store(root)
+
+
+def _manifests(store: Store, kind: Kind | None) -> list[Manifest]:
+    kinds = Kind if kind is None else (kind,)
+    return [manifest for each in kinds for manifest in store.artifacts(each)]
+
+
+def _find(store: Store, name: str) -> ArtifactRef:
+    found = [
+        manifest.ref
+        for manifest in _manifests(store, None)
+        if str(manifest.ref).startswith(name) or manifest.fingerprint.startswith(name)
+    ]
+    if len(found) != 1:
+        raise NoSuchArtifactError(
+            f"{name} names {len(found)} artifacts of {store.root}; `llm4cdsr store ls` lists them"
+        )
+    return found[0]
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(file.size for file in manifest.files.values())

@@ -1,0 +1,124 @@
+"""``llm4cdsr export-recs`` and ``export-model``: what was trained, as files for other systems."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from flows.cli.options.shared_options import StoreRoot, WhoAnswers
+from flows.cli.output import terminal
+from tasks.serving.export.file_formats import ModelFormat, TableFormat
+
+if TYPE_CHECKING:
+    from tasks.serving.export.export_recs import Exported
+
+RECS_EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr export-recs out --k 50\n\n"
+    "llm4cdsr export-recs out --format csv --domains food --since 2026-11-22\n\n"
+    "llm4cdsr export-recs out --new-items arrivals.parquet --include-seen"
+)
+MODEL_EXAMPLES = "Examples:\n\nllm4cdsr export-model out\n\nllm4cdsr export-model out --format onnx"
+
+Release = Annotated[str, typer.Option(help="latest, or a release's fingerprint.")]
+
+
+def export_recs(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an older export is replaced.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="Items a user and domain.")] = 20,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen/--include-seen", help="Leave out what a user has met.")
+    ] = True,
+    domains: Annotated[
+        list[str] | None, typer.Option(help="Only this domain; may be repeated.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Only users with an event at or after this moment (UTC)."),
+    ] = None,
+    new_items: Annotated[
+        Path | None, typer.Option(help="File of items that are newer than the model.")
+    ] = None,
+    form: Annotated[TableFormat, typer.Option("--format", help="Of the files.")] = (
+        TableFormat.PARQUET
+    ),
+    provider: WhoAnswers = None,
+    store: StoreRoot = None,
+    release: Release = "latest",
+) -> None:
+    """Write the best items of every user: one file a domain, export.json with counts.
+
+    Columns: user_id, domain, rank, item_id, title, score. Every item is scored; domains of over
+    200,000 items go through an index that proposes, and what it proposes is scored exactly.
+    """
+    from artifacts.store import Store
+    from flows.cli.options.new_items_options import new_items_adder
+    from flows.settings import Settings
+    from tasks.serving.export.export_recs import ExportConfig, export_recommendations
+    from tasks.serving.recommender import Recommender
+
+    terminal.show_logs(verbose=False)
+    root = store or Settings().store
+    recommender = Recommender.load(root, release)
+    new_items_adder(Store(root), new_items, provider)(recommender)
+    config = ExportConfig(
+        k=k,
+        exclude_seen=exclude_seen,
+        domains=tuple(domains) if domains else None,
+        since=since,
+        form=form,
+    )
+    with Progress(console=terminal.err, transient=True) as bars:
+        wanted = len(recommender.user_ids) * len(domains or recommender.catalogue.domains)
+        bar = bars.add_task("users", total=wanted)
+        made = export_recommendations(
+            recommender, folder, config, lambda users: bars.advance(bar, users)
+        )
+    terminal.out.print(_export_table(made))
+    if made.users_left_out:
+        terminal.out.print(f"{made.users_left_out:,} users without events in that time left out.")
+    terminal.out.print(f"Written: {folder.resolve()}", soft_wrap=True, highlight=False)
+
+
+def export_model_command(
+    folder: Annotated[Path, typer.Argument(help="Where to write; files are replaced.")],
+    form: Annotated[
+        ModelFormat, typer.Option("--format", help="onnx needs the packages of the extra 'onnx'.")
+    ] = ModelFormat.TORCH,
+    store: StoreRoot = None,
+    release: Release = "latest",
+) -> None:
+    """Write the scoring path as one graph: histories of item indices in, scores of items out.
+
+    The graph is run and held against the model before it is kept; items.parquet says which item
+    each index is.
+    """
+    from flows.settings import Settings
+    from tasks.serving.export.export_model import export_model
+
+    made = export_model(store or Settings().store, folder, form, release)
+    terminal.out.print(
+        f"{made.file}: {', '.join(made.outputs)} from {made.input}; differs from the model by at "
+        f"most {made.largest_difference:.1e} over {made.histories} histories.\n"
+        f"Written: {folder.resolve()}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _export_table(made: "Exported") -> Table:
+    table = Table(title=f"Release {made.release}, {made.users:,} users", title_justify="left")
+    for name in ("domain", "rows", "items", "coverage", "short lists"):
+        table.add_column(name, justify="left" if name == "domain" else "right")
+    for name, part in made.domains.items():
+        table.add_row(
+            name,
+            f"{part.rows:,}",
+            f"{part.items:,}",
+            f"{part.coverage:.1%}",
+            f"{part.short_lists:,}",
+        )
+    return table

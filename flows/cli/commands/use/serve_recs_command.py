@@ -1,0 +1,113 @@
+"""``llm4cdsr serve-recs``: recommendations over HTTP, and a page to try them."""
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options.shared_options import StoreRoot
+from flows.cli.output import terminal
+from tasks.llm.settings.provider import Provider
+
+if TYPE_CHECKING:
+    from tasks.serving.recommender import Recommender
+
+LATEST = "latest"
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr serve-recs\n\n"
+    "llm4cdsr serve-recs --host 0.0.0.0 --port 80 --max-k 50\n\n"
+    "llm4cdsr serve-recs --new-items arrivals.parquet\n\n"
+    "curl -s localhost:8080/recommendations -H 'content-type: application/json' "
+    '-d \'{"history": [{"domain": "food", "item_id": "B001"}], "k": 5}\''
+)
+
+
+def serve_recs(
+    store: StoreRoot = None,
+    release: Annotated[
+        str, typer.Option(help="latest, or a release's fingerprint, which is then kept.")
+    ] = LATEST,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    max_history: Annotated[int, typer.Option(min=1, help="Items a request's history.")] = 500,
+    max_k: Annotated[int, typer.Option(min=1, help="Items a domain and request.")] = 100,
+    follow_seconds: Annotated[
+        float, typer.Option(min=1, help="How often to look for a newer release.")
+    ] = 30.0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name that requests may ask for, beside addresses; repeat it. "
+            "LLM4CDSR_SERVE_HOSTS by default."
+        ),
+    ] = None,
+    new_items: Annotated[
+        Path | None,
+        typer.Option(help="File of items that are newer than the model; embedded if not yet."),
+    ] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="Who embeds the new items' texts.")
+    ] = None,
+) -> None:
+    """Serve recommendations and a page to try them, until Ctrl-C.
+
+    Follows the store: when a run promotes a newer release, it is served without a restart. With
+    LLM4CDSR_SERVE_TOKEN set, requests must show it as a bearer token; without it there is no
+    login: put your own gateway in front before others can reach it.
+    """
+    import uvicorn
+
+    from artifacts.store import Store
+    from flows.cli.options.new_items_options import new_items_adder
+    from flows.settings import Settings
+    from tasks.serving.app import create_app
+    from tasks.serving.limits import Limits
+    from tasks.serving.recommender import Recommender
+    from tasks.serving.service.gate import (
+        TOKEN_VARIABLE,
+        hosts_of_environment,
+        token_of_environment,
+    )
+    from tasks.serving.service.http_server import server_config
+    from tasks.system.host_names import is_this_machine
+
+    terminal.show_logs(verbose=False)
+    token = token_of_environment()
+    root = store or Settings().store
+    add_new = new_items_adder(Store(root), new_items, provider)
+    recommender = Recommender.load(root, release)
+    add_new(recommender)
+
+    def newer(current: "Recommender") -> "Recommender | None":
+        if current.is_latest(root):
+            return None
+        found = Recommender.load(root)
+        add_new(found)
+        return found
+
+    app = create_app(
+        recommender,
+        Limits(max_history=max_history, max_k=max_k),
+        newer if release == LATEST else None,
+        follow_seconds,
+        hosts_of_environment() if allowed_host is None else [name.lower() for name in allowed_host],
+        token,
+    )
+    with socket.create_server((host, port)) as listening:
+        name = "localhost" if host == "127.0.0.1" else host
+        terminal.out.print(
+            f"Serving release {recommender.facts.ref.fingerprint} at "
+            f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
+            soft_wrap=True,
+        )
+        if token is None and not is_this_machine(host):
+            terminal.err.print(
+                f"No {TOKEN_VARIABLE} is set: whoever reaches this address reads histories and "
+                "profiles."
+            )
+        uvicorn.Server(server_config(app)).run(sockets=[listening])

@@ -1,0 +1,1 @@
+"""How errors end a command: message and exit status."""

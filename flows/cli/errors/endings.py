@@ -1,0 +1,143 @@
+"""What is said of an error that ends a command, and with which exit status.
+
+2: the input or the settings are wrong, and trying again will not help. 1: something else failed;
+what was answered is kept. 3: the budget is used up, which is no fault; run again to go on.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
+
+from artifacts.user_error import UserError
+from flows.cli.errors.machine_faults import machine_fault
+from model.config import ModelInputError
+from tasks.llm.settings.budget import BudgetReachedError
+from tasks.system.dot_env import PREFIX
+from tasks.system.proxies import UnusableProxyError
+
+FAILED = 1
+BAD_INPUT = 2
+OVER_BUDGET = 3
+
+PREFECT_ERROR = "prefect.exceptions.PrefectException"
+PREFECT_STATUS = "prefect.exceptions.PrefectHTTPStatusError"
+PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
+TRANSPORT_ERROR = "httpx.TransportError"
+"""Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
+
+VARIABLES = {
+    "Settings": PREFIX,
+    "OperatingSettings": PREFIX,
+    "LlmConfig": PREFIX,
+    "ChatConfig": f"{PREFIX}CHAT_",
+    "EmbeddingConfig": f"{PREFIX}EMBED_",
+}
+"""What the variables of a command's settings begin with, by the class that they fill."""
+
+ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
+INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError)
+"""What trying again does not help; rooms that know no other room have bases of their own."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The message and status of a process; ``text`` may hold anything and is shown as it is."""
+
+    label: str
+    text: str
+    status: int
+
+
+def ending_of(error: Exception) -> Ending | None:
+    """Returns how an error ends a command; None where its trace is wanted."""
+    match error:
+        case ValidationError():
+            faults = [_fault(error.title, at) for at in error.errors()]
+            return Ending("Not valid:", "; ".join(faults), BAD_INPUT)
+        case SettingsError():
+            field = str(error).partition('"')[2].partition('"')[0]
+            text = f"{PREFIX}{field.upper()} is not JSON; docs/settings.md shows its form"
+            return Ending("Not valid:", text, BAD_INPUT)
+        case _ if PREFECT_TIMEOUT in _names_of(error):
+            text = (
+                "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. What was "
+                "answered is kept; run again to go on, with a higher limit if it needs one"
+            )
+            return Ending("Failed:", text, FAILED)
+        case _ if not _is_ours(error) and (fault := machine_fault(error)):
+            return Ending("Failed:", fault, FAILED)
+        case OSError():
+            text = f"{error}; check the path, its permissions and the disk"
+            return Ending("Failed:", text, FAILED)
+        case _ if PREFECT_STATUS in _names_of(error):
+            return _of_prefects_answer(error)
+        case BudgetReachedError():
+            return Ending("Stopped:", _message(error), OVER_BUDGET)
+        case _ if _is_of_prefect(error):
+            text = (
+                f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
+                "answered is kept; see work/logs/prefect-server.log in the store, or check "
+                "PREFECT_API_URL, and run again"
+            )
+            return Ending("Failed:", text, FAILED)
+        case _ if _is_ours(error):
+            return Ending("Failed:", _message(error), status_of(error))
+        case _:
+            return None
+
+
+def _of_prefects_answer(error: Exception) -> Ending:
+    import httpx  # Whoever raises such an error has loaded it; other commands need not.
+
+    assert isinstance(error, httpx.HTTPStatusError)
+    answer = error.response
+    said = f"{answer.request.method} {answer.request.url.path}: {answer.status_code}"
+    if answer.status_code in (401, 403):
+        text = (
+            f"the Prefect API refuses the login ({said}); set PREFECT_API_AUTH_STRING, or "
+            "PREFECT_API_KEY, to that of the server at PREFECT_API_URL"
+        )
+        return Ending("Not allowed:", text, BAD_INPUT)
+    text = (
+        f"the Prefect API refused a request ({said}: {answer.text[:300]}). What was answered is "
+        "kept; see work/logs/prefect-server.log in the store, or check PREFECT_API_URL"
+    )
+    return Ending("Failed:", text, FAILED)
+
+
+def _fault(title: str, at: ErrorDetails) -> str:
+    """What is wrong where; a setting by its variable."""
+    name = ".".join(map(str, at["loc"]))
+    said = at["msg"].removeprefix("Value error, ")
+    if name == "base_url" and at["type"] == "string_pattern_mismatch":
+        said = "write http://HOST:PORT/v1; several of one model, separated by commas"
+    if title in VARIABLES and name:
+        name = f"{VARIABLES[title]}{name.upper()}"
+    return f"{name}: {said}" if name else said
+
+
+def status_of(error: Exception) -> int:
+    """Returns the exit status that an error of our own ends with."""
+    return BAD_INPUT if isinstance(error, INPUT_ERRORS) else FAILED
+
+
+def _is_of_prefect(error: Exception) -> bool:
+    """Also of an API that nobody answers for: Prefect then raises a plain RuntimeError from it."""
+    is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
+    names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
+    return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] in ROOMS
+
+
+def _names_of(error: BaseException | None) -> set[str]:
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+
+
+def _message(error: Exception) -> str:
+    """The text as it was written; ``str`` of a KeyError would quote it."""
+    return str(error.args[0]) if error.args else type(error).__name__

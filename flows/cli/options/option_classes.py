@@ -1,0 +1,104 @@
+"""Options that several commands declare, as dataclasses: each with its default once.
+
+A command takes the dataclasses; `with_fields` gives their fields to the command line one by one.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields, is_dataclass
+from datetime import datetime
+from functools import wraps
+from typing import get_type_hints
+
+from flows.cli.options import shared_options as opt
+from flows.cli.options import training_options as fit
+from prompts.profile_style import ProfileStyle
+from tasks.dump.merge_mode import Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpOptions:
+    """What is read, and what is made of it before training."""
+
+    interactions: opt.Interactions = None
+    items: opt.Items = None
+    column: opt.Column = None
+    domain: opt.Domain = None
+    max_users: opt.MaxUsers = None
+    user_core: opt.UserCore = None
+    item_core: opt.ItemCore = None
+    dataset: opt.Dataset = None
+    raw: opt.Raw = None
+    since: opt.Since = None
+    until: opt.Until = None
+    split: opt.Split = None
+    validation_from: opt.FirstDay = None
+    test_from: opt.FirstDay = None
+    mode: opt.HowToMerge = Mode.FULL
+    profile_users: opt.ProfileUsers = None
+    profile_style: opt.ProfileStyles = ProfileStyle.PAPER
+    clusters: opt.Clusters = 10
+
+    @property
+    def window(self) -> tuple[datetime | None, datetime | None]:
+        return self.since, self.until
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What is trained, and what the release has to keep to."""
+
+    preset: fit.Preset = None
+    epochs: fit.Epochs = None
+    replaced: fit.Replaced = None
+    device: fit.Device = "auto"
+    compiled: fit.Compiled = False
+    test_events: fit.TestEvents = None
+    ablation_users: fit.AblationUsers = 2_000
+    per_domain: fit.PerDomain = 10
+    serve_anyway: fit.ServeAnyway = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmOptions:
+    """What a language model is asked, and what that may cost."""
+
+    provider: opt.WhoAnswers = None
+    language: opt.PromptLanguage = None
+    batch: opt.Batches = None
+    max_usd: opt.MaxUsd = None
+    max_tokens: opt.MaxTokens = None
+    max_requests: opt.MaxRequests = None
+    dry_run: opt.DryRun = False
+
+
+def with_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Returns a command whose parameters of dataclasses are replaced by the dataclasses' fields."""
+    hints = get_type_hints(command, include_extras=True)
+    flat: list[inspect.Parameter] = []
+    groups: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        if not is_dataclass(kind) or not isinstance(kind, type):
+            flat.append(parameter.replace(annotation=kind, kind=parameter.KEYWORD_ONLY))
+            continue
+        own = get_type_hints(kind, include_extras=True)
+        groups[name] = kind, tuple(field.name for field in fields(kind))
+        flat += [_parameter(field, own[field.name]) for field in fields(kind)]
+
+    @wraps(command)
+    def declared(**given: object) -> None:
+        made = {
+            name: kind(**{field: given.pop(field) for field in names})
+            for name, (kind, names) in groups.items()
+        }
+        command(**made, **given)
+
+    declared.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
+    declared.__annotations__ = {each.name: each.annotation for each in flat}
+    return declared
+
+
+def _parameter(field: Field[object], annotation: object) -> inspect.Parameter:
+    only = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, only, default=field.default, annotation=annotation)

@@ -1,0 +1,151 @@
+"""What a run did, as one JSON document for scripts: `llm4cdsr run --summary FILE.json`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from artifacts.files.private_files import share_as_usual
+from artifacts.kinds.ablation import ABLATION
+from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
+from artifacts.kinds.results import METRICS, RANKS, QuotedFigures, quoted_figures, read_table
+from artifacts.store import Store
+from artifacts.strict import Strict
+from model.scoring.groups import FIRST_IN_DOMAIN
+from tasks.frame.stage import LlmUsage, StageResult
+from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
+
+
+class DomainSummary(Strict):
+    users: int
+    items: int
+    events: int
+
+
+class DatasetSummary(Strict):
+    """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
+
+    domains: dict[str, DomainSummary]
+    users: int
+    items: int
+    events: int
+    overlap: int
+    quarantined: int
+    items_without_text: int | None
+
+
+class LlmFacts(Strict):
+    """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
+
+    ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
+    """
+
+    requests: int
+    reused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    unpriced: int
+
+
+class AblationDifference(Strict):
+    """NDCG@10 of one group of held-out events with and without a part of the model, and the 95 %
+    interval of the difference; None where there are too few events."""
+
+    part: str
+    group: str
+    events: int
+    with_part: float | None
+    without: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+class RunSummary(Strict):
+    """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value;
+    of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
+    ``first_in_domain``: the same of held-out events whose user had none in their domain before.
+    ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
+    null.
+    ``lead``: that over the strongest baseline, null without one.
+    ``ablation``: what item texts and user profiles bring, measured on a sample of users.
+
+    ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
+    """
+
+    dataset: DatasetSummary | None
+    llm: LlmFacts
+    metrics: QuotedFigures
+    first_in_domain: QuotedFigures
+    left_out: int
+    lead: BaselineLead | None
+    ablation: list[AblationDifference]
+    seconds: dict[str, float]
+    artifacts: dict[str, str]
+    notes: list[str]
+
+
+def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
+    """Returns the summary of a run's stages; ``dataset`` is None where none was read."""
+    by_name = {stage.stage: stage for stage in stages}
+    metrics = read_table(store, by_name["evaluate"].ref, METRICS) if "evaluate" in by_name else None
+    usage = sum((stage.usage for stage in stages), LlmUsage())
+    return RunSummary(
+        dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
+        llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
+        metrics={} if metrics is None else quoted_figures(metrics),
+        first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
+        left_out=int(by_name["evaluate"].counts.get("left_out", 0)) if "evaluate" in by_name else 0,
+        lead=baseline_lead(read_table(store, by_name["evaluate"].ref, RANKS))
+        if "evaluate" in by_name
+        else None,
+        ablation=_ablation(store, by_name),
+        seconds={stage.stage: stage.seconds for stage in stages},
+        artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
+        notes=sorted({note for stage in stages for note in stage.notes}),
+    )
+
+
+def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> Path:
+    """Writes `summarise` as JSON and returns where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(summarise(store, stages).model_dump_json(indent=2) + "\n", "utf-8")
+    share_as_usual(path)
+    return path.resolve()
+
+
+def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetSummary:
+    ingested = stages["ingest"]
+    data = read_dataset(store, ingested.ref)
+    active = data.in_domain()
+    embedded = stages.get("embed items")
+    return DatasetSummary(
+        domains=_by_domain(data, active),
+        users=len(data.users),
+        items=len(data.items),
+        events=len(data.item_indices),
+        overlap=int((active.sum(axis=1) > 1).sum()),
+        quarantined=read_table(store, ingested.ref, QUARANTINE).height,
+        items_without_text=None if embedded is None else int(embedded.counts["without_text"]),
+    )
+
+
+def _ablation(store: Store, stages: dict[str, StageResult]) -> list[AblationDifference]:
+    if "ablate" not in stages:
+        return []
+    rows = read_table(store, stages["ablate"].ref, ABLATION).rename({"with": "with_part"})
+    return [AblationDifference.model_validate(row) for row in rows.iter_rows(named=True)]
+
+
+def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainSummary]:
+    items = np.diff(data.domain_starts)
+    events = np.bincount(data.domain_of_event, minlength=len(data.domains))
+    return {
+        name: DomainSummary(
+            users=int(active[:, number].sum()),
+            items=int(items[number]),
+            events=int(events[number]),
+        )
+        for number, name in enumerate(data.domains)
+    }

@@ -1,0 +1,1 @@
+"""From interactions as they are written to ordered, numbered and split events."""

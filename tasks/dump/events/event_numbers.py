@@ -1,0 +1,143 @@
+"""Events as they come, ids numbered in the order in which they are met."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from tasks.dump.account import FileAccount
+from tasks.dump.dump_config import ITEM_KEY
+from tasks.dump.events.text_order import text_order
+
+_SHARDS = 256
+
+_BETWEEN = "\x1f"
+"""Stands between domain and item id; ids hold no control characters."""
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """All usable events in the order of the dump, ids as numbers.
+
+    Attributes:
+        users: uint32 (events,), rows of ``user_ids``.
+        items: uint32 (events,), rows of ``item_keys``.
+        times: int64 (events,), microseconds since 1970 UTC.
+        user_ids: all users, sorted.
+        item_keys: ``domain, item_id`` of all items, sorted.
+        sources: where events are from, in their order, and up to which event (exclusive); None is
+            the dataset that the dump is added to.
+    """
+
+    users: NDArray[np.uint32]
+    items: NDArray[np.uint32]
+    times: NDArray[np.int64]
+    user_ids: pl.Series
+    item_keys: pl.DataFrame
+    sources: tuple[tuple[FileAccount | None, int], ...] = ()
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """Returns (sources,): behind the last event of each."""
+        return np.array([end for _, end in self.sources], np.int64)
+
+
+class EventNumbers:
+    """Takes events batch by batch and gives them as numbers."""
+
+    def __init__(self) -> None:
+        self._users = _Numbering()
+        self._items = _Numbering()
+        self._times: list[NDArray[np.int64]] = []
+        self._accounts: list[FileAccount] = []
+
+    def add(self, rows: pl.DataFrame, account: FileAccount) -> None:
+        self._users.add(rows[col.USER_ID])
+        key = pl.concat_str(*ITEM_KEY, separator=_BETWEEN)
+        self._items.add(rows.select(key).to_series())
+        self._times.append(rows[col.TIMESTAMP].to_numpy())
+        self._accounts.append(account)
+
+    def mark(self) -> int:
+        """Returns where `go_back` goes back to."""
+        return len(self._times)
+
+    def go_back(self, mark: int) -> None:
+        """Forgets the events since a mark; ids that they alone had have no event then."""
+        for parts in (self._times, self._accounts, self._users.codes, self._items.codes):
+            del parts[mark:]
+
+    def events(self) -> RawEvents:
+        """Returns all events; to be called once, the parts are let go."""
+        users, user_ids = self._users.sorted()
+        items, keys = self._items.sorted()
+        parts = pl.DataFrame({"key": keys}).select(
+            pl.col("key").str.splitn(_BETWEEN, 2).struct.rename_fields(list(ITEM_KEY))
+        )
+        ends = np.cumsum([len(times) for times in self._times])
+        sources: dict[int, tuple[FileAccount, int]] = {}
+        for account, end in zip(self._accounts, ends.tolist(), strict=True):
+            sources[id(account)] = account, end
+        times, self._times = [np.empty(0, np.int64), *self._times], []
+        return RawEvents(
+            users,
+            items,
+            np.concatenate(times),
+            user_ids,
+            parts.unnest("key"),
+            tuple(sources.values()),
+        )
+
+
+class _Numbering:
+    """Texts to numbers: Polars' categories, of which each text is kept once.
+
+    Texts are dealt to shards by their hash, each with categories of its own: what looks up one
+    shard's texts of a batch then stays in the processor's cache, however many texts there are.
+    """
+
+    def __init__(self) -> None:
+        self._types = [
+            pl.Categorical(pl.Categories.random(physical=pl.UInt32)) for _ in range(_SHARDS)
+        ]
+        # Polars forgets categories that no series uses, and with them what the numbers mean.
+        self._in_use = [pl.Series([], dtype=kind) for kind in self._types]
+        self._sizes = np.zeros(_SHARDS, np.int64)
+        self.codes: list[NDArray[np.uint32]] = []
+        """Of each batch: the numbers of its texts."""
+
+    def add(self, texts: pl.Series) -> None:
+        shards = (texts.hash() % _SHARDS).cast(pl.UInt16).to_numpy()
+        order = np.argsort(shards, kind="stable")  # A radix sort for numbers of 16 bits.
+        dealt = texts.gather(order)
+        codes = np.empty(len(texts), np.uint32)
+        ends = np.cumsum(np.bincount(shards, minlength=_SHARDS)).tolist()
+        for shard, (begin, end) in enumerate(pairwise([0, *ends])):
+            if begin == end:
+                continue
+            texts_of_shard = dealt.slice(begin, end - begin).cast(self._types[shard])
+            places = texts_of_shard.to_physical().to_numpy()
+            self._sizes[shard] = max(self._sizes[shard], int(places.max()) + 1)
+            codes[order[begin:end]] = places * np.uint32(_SHARDS) + np.uint32(shard)
+        self.codes.append(codes)
+
+    def sorted(self) -> tuple[NDArray[np.uint32], pl.Series]:
+        """Returns the number of every text in the order of all texts, and that order."""
+        codes = np.concatenate([np.empty(0, np.uint32), *self.codes])
+        self.codes = []
+        # Categories are numbered from 0 as they are met, so a shard's are all below its size.
+        places = [np.arange(size, dtype=np.uint32) for size in self._sizes]
+        texts = pl.concat(
+            pl.Series(mine).cat.to(kind).cast(pl.String)
+            for mine, kind in zip(places, self._types, strict=True)
+        )
+        assert not texts.null_count(), "a number below a shard's size is nobody's category"
+        shards = np.repeat(np.arange(_SHARDS, dtype=np.uint32), self._sizes)
+        met = np.concatenate(places) * np.uint32(_SHARDS) + shards
+        order = text_order(texts)
+        rank = np.zeros(int(met.max(initial=0)) + 1, np.uint32)
+        rank[met[order]] = np.arange(len(met), dtype=np.uint32)
+        return rank[codes], texts.gather(order)

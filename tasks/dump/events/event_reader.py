@@ -1,0 +1,179 @@
+"""Reads the interactions of a dump, batch by batch, into three arrays of numbers.
+
+Ids become numbers as they are met, so that what memory holds of an event is 16 bytes, whatever
+its ids look like and however large the files are.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from time import monotonic
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.user_error import UserError
+from tasks.dump.dump_config import DumpConfig, Source
+from tasks.dump.events.event_numbers import EventNumbers, RawEvents
+from tasks.dump.fields.field import FieldReader, Fields
+from tasks.dump.fields.identifiers import IdField
+from tasks.dump.fields.times import SECOND, TimeField
+from tasks.dump.naming.forms import INTERACTION_NAMES, open_interactions
+from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
+from tasks.dump.rows import Quarantine, parted
+from tasks.dump.sources.files import UnreadableDumpError
+from tasks.frame.stage import logger
+
+NOT_ASKED_FOR = "domain not asked for"
+OUTSIDE_WINDOW = "outside the window"
+
+
+class UndeclaredDomainError(UserError, ValueError):
+    """A domain was asked for that has no event in the dump."""
+
+
+@dataclass(frozen=True)
+class ReadEvents:
+    """What reading gave: events, what is told of the files, and which of them each event is of."""
+
+    events: RawEvents
+    told: Reading
+
+
+def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
+    """Reads the interactions of all files; unusable rows go to the quarantine.
+
+    Raises:
+        UnreadableDumpError, UndeclaredDomainError.
+    """
+    numbers = EventNumbers()
+    told = Reading()
+    domains: Counter[str] = Counter()
+    for source in config.files:
+        reader = event_reader(source)
+        found, of_source = reader.read(_fields(), _EventPass(reader, config, numbers))
+        reader.refuse_nothing_usable(of_source.accounts, sum(found.domains.values()))
+        quarantine.absorb(found.quarantine)
+        domains += found.domains
+        told.add(of_source)
+    if not any(account.tally.records for account in told.accounts):
+        files = ", ".join(account.file for account in told.accounts)
+        raise UnreadableDumpError(
+            f"{files} cannot be read: there is no event in it; export it again"
+        )
+    _require_domains(config, domains)
+    return ReadEvents(numbers.events(), told)
+
+
+@dataclass
+class _FoundEvents:
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    domains: Counter[str] = field(default_factory=Counter)
+
+
+def event_reader(source: Source) -> SourceReader:
+    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
+    needed = [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]
+    if source.domain is None:
+        needed.append(col.DOMAIN)
+    kind = SourceKind(
+        holds="interactions",
+        open_table=partial(open_interactions, form=source.form),
+        names={**INTERACTION_NAMES[source.form], **source.columns},
+        needed=tuple(needed),
+        wanted=(),
+    )
+    return SourceReader(source, source.interactions, kind)
+
+
+def _fields() -> dict[str, FieldReader]:
+    ids = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
+    return {**{name: IdField(name) for name in ids}, col.TIMESTAMP: TimeField()}
+
+
+class _EventPass:
+    """Takes all batches of a source; called again, it forgets those of the pass before."""
+
+    def __init__(self, reader: SourceReader, config: DumpConfig, numbers: EventNumbers) -> None:
+        self._reader = reader
+        self._config = config
+        self._numbers = numbers
+        self._start = numbers.mark()
+        self._latest = int((datetime.now(UTC) + timedelta(days=1)).timestamp()) * SECOND
+
+    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundEvents:
+        from tasks.frame.progress import LOG_EVERY_SECONDS  # It loads Prefect.
+
+        self._numbers.go_back(self._start)
+        found = _FoundEvents()
+        times = fields[col.TIMESTAMP]
+        assert isinstance(times, TimeField)
+        rows_read, shown_at = 0, monotonic()
+        for batch in batches:
+            rows_read += batch.rows.height
+            if monotonic() - shown_at > LOG_EVERY_SECONDS:
+                shown_at = monotonic()
+                logger.info("ingest: %s rows read, now of %s", f"{rows_read:,}", batch.account.file)
+            rules = _rules(self._latest, is_dated=times.is_dated)
+            name = self._reader.name_of(batch.account)
+            usable = usable_rows(batch, rules, found.quarantine, name)
+            for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
+                found.domains[domain] += count
+            self._numbers.add(_chosen(usable, self._config, batch), batch.account)
+        if times.is_order and (self._config.since or self._config.until):
+            raise UnreadableDumpError(
+                f"{self._reader.path}: its times are small numbers, such as "
+                f"{times.shown['number']!r}, and no dates; leave out --since and --until, or give "
+                "the file dates"
+            )
+        return found
+
+
+def _rules(latest: int, *, is_dated: bool) -> Mapping[str, pl.Expr]:
+    moment = pl.col(col.TIMESTAMP)
+    rules = {
+        "no user_id": pl.col(col.USER_ID).is_null(),
+        "no item_id": pl.col(col.ITEM_ID).is_null(),
+        "no domain": pl.col(col.DOMAIN).is_null(),
+        "no usable timestamp": moment.is_null(),
+        "timestamp in the future": moment > latest,
+    }
+    if is_dated:
+        rules["timestamp of zero or less"] = moment <= 0
+    return rules
+
+
+def _chosen(rows: pl.DataFrame, config: DumpConfig, batch: Rows) -> pl.DataFrame:
+    """Returns the rows of the asked domains and days, the others counted."""
+    day = 86_400 * SECOND
+    rules: dict[str, pl.Expr] = {}
+    if config.domains is not None:
+        rules[NOT_ASKED_FOR] = ~pl.col(col.DOMAIN).is_in(list(config.domains))
+    if config.since is not None:
+        rules[OUTSIDE_WINDOW] = pl.col(col.TIMESTAMP) < _midnight(config.since)
+    if config.until is not None:
+        late = pl.col(col.TIMESTAMP) >= _midnight(config.until) + day
+        rules[OUTSIDE_WINDOW] = rules.get(OUTSIDE_WINDOW, pl.lit(False)) | late
+    if not rules:
+        return rows
+    kept, others = parted(rows, rules)
+    for rule, count in others[col.REASON].value_counts().iter_rows():
+        batch.account.drop(rule, count)
+    return kept
+
+
+def _midnight(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp()) * SECOND
+
+
+def _require_domains(config: DumpConfig, found: Counter[str]) -> None:
+    unknown = [domain for domain in config.domains or () if not found[domain]]
+    if unknown:
+        most = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
+        there = ", ".join(f"{domain} ({count:,} events)" for domain, count in most)
+        raise UndeclaredDomainError(
+            f"the dump has no event of the domain {', '.join(unknown)}; correct --domain: "
+            f"it has {there or 'none'}"
+        )

@@ -1,0 +1,78 @@
+"""The catalogue of a dataset: all items that can be recommended, indexed by domain."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from artifacts.user_error import UserError
+from prompts.render import one_line
+from tasks.dump.dump_config import ITEM_KEY
+
+TITLE_CHARACTERS = 300
+
+_UNCLEAN = r"[&<\p{C}\P{age:14.0}]|[\p{Z}--\x20]|\x20\x20|^\x20|\x20$"
+"""What `one_line` may change in a title that is short enough. Python 3.11 knows Unicode 14: what
+came later is a letter to Polars' newer tables and nothing to its."""
+
+
+class TooFewDomainsError(UserError, ValueError):
+    """The dump has events in fewer than two domains after filtering."""
+
+
+def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
+    """Returns all items that were bought or described, with what describes them.
+
+    Items of a domain lie side by side from index 1 on (DESIGN, decision 5).
+
+    Args:
+        bought: ``domain, item_id`` of items with an event.
+        described: rows of `tasks.dump.items.item_reader.ITEM_SCHEMA`.
+
+    Raises:
+        TooFewDomainsError.
+    """
+    _require_two_domains(bought)
+    items = (
+        pl.concat([bought, described.select(ITEM_KEY)])
+        .unique()
+        .join(described, on=ITEM_KEY, how="left")
+        .sort(ITEM_KEY)
+        .with_row_index(col.ITEM_INDEX, offset=1)
+    )
+    return items.with_columns(clean_titles(items[col.TITLE]))
+
+
+def clean_titles(titles: pl.Series) -> pl.Series:
+    """Returns titles as `one_line` makes them; only those that it would change pass through it."""
+    unclean = titles.str.contains(_UNCLEAN) | (titles.str.len_chars() > TITLE_CHARACTERS)
+    places = unclean.fill_null(value=False).arg_true()
+    cleaned = [one_line(title, TITLE_CHARACTERS) or None for title in titles.gather(places)]
+    return titles.scatter(places, pl.Series(cleaned, dtype=pl.String)).alias(col.TITLE)
+
+
+def index_of(keys: pl.DataFrame, items: pl.DataFrame) -> NDArray[np.int32]:
+    """Returns the item index of every row of ``domain, item_id``; 0 where there is none."""
+    found = keys.join(
+        items.select(*ITEM_KEY, col.ITEM_INDEX), ITEM_KEY, "left", maintain_order="left"
+    )
+    return found[col.ITEM_INDEX].fill_null(0).cast(pl.Int32).to_numpy()
+
+
+def has_text() -> pl.Expr:
+    """Whether anything says what an item is."""
+    return pl.any_horizontal(
+        pl.col(col.TITLE, col.BRAND, col.DESCRIPTION).is_not_null(),
+        pl.col(col.CATEGORIES).list.len() > 0,
+    ).fill_null(value=False)
+
+
+def _require_two_domains(bought: pl.DataFrame) -> None:
+    domains = sorted(bought[col.DOMAIN].unique())
+    if len(domains) < 2:
+        raise TooFewDomainsError(
+            f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
+            "after filtering; bridging domains needs at least two in the column 'domain'. Loosen "
+            "--domain, --since, --until, --user-core or --item-core, or name the column that holds "
+            "them: --column THEIRS=domain"
+        )

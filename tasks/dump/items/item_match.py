@@ -1,0 +1,194 @@
+"""Do the items of the events and those of the descriptions meet? Counted from both sides.
+
+Where next to none meet, ids or domains are written in two ways; nothing that is made from such a
+dump is worth a request, so it is refused with the change that would make them meet.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import unescape
+from urllib.parse import unquote
+
+import polars as pl
+
+from artifacts import columns as col
+from tasks.dump.dump_config import ITEM_KEY
+from tasks.dump.sources.files import UnreadableDumpError
+
+NEXT_TO_NONE = 0.02
+"""Of the smaller side: so few that meet are none."""
+
+FEWEST = 3
+"""Items of the smaller side that can tell."""
+
+WORTH_TELLING = 0.1
+"""Of the bought items: so many without a description are told, and why, if it shows."""
+
+_SHOWN = 3
+
+Change = Callable[[pl.Expr], pl.Expr]
+
+ID_CHANGES: Mapping[str, Change] = {
+    "'.0' at the end": lambda ids: ids.str.replace(r"\.0+$", ""),
+    "leading zeros": lambda ids: ids.str.replace(r"^0+(.)", "$1"),
+    "capitals": lambda ids: ids.str.to_lowercase(),
+    "the signs of URLs (%20)": lambda ids: _each(ids, unquote),
+    "the signs of HTML (&amp;)": lambda ids: _each(ids, unescape),
+    "blanks": lambda ids: ids.str.replace_all(r"\s", ""),
+    "hyphens, braces and capitals": lambda ids: ids.str.replace_all(
+        r"[{}-]", ""
+    ).str.to_lowercase(),
+    "Unicode's composed and decomposed forms (NFC)": lambda ids: ids.str.normalize("NFC"),
+    "Unicode's compatible forms (NFKC)": lambda ids: ids.str.normalize("NFKC"),
+    "quotation marks": lambda ids: ids.str.replace_all("[\"'`]", ""),
+    "what stands before the last '/', ':', '_' or '|'": lambda ids: ids.str.replace(
+        r"^.*[/:_|]", ""
+    ),
+    "what stands behind the last '.', ':', '_' or '-'": lambda ids: ids.str.replace(
+        r"[.:_-][^.:_-]*$", ""
+    ),
+    "all that is no letter or digit, zeros in front and capitals": lambda ids: (
+        ids.str.normalize("NFKC")
+        .str.to_lowercase()
+        .str.replace(r"\.0+$", "")
+        .str.replace_all(r"[^\p{L}\p{N}]", "")
+        .str.replace(r"^0+(.)", "$1")
+    ),
+}
+"""What may differ between two ways to write one id: what goes, and how."""
+
+_DOMAIN: Change = lambda names: (  # noqa: E731 - a change like the others
+    names.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]", "")
+)
+
+
+class ItemsDoNotMeetError(UnreadableDumpError):
+    """Next to no item of the events is described, or the reverse."""
+
+
+@dataclass(frozen=True)
+class ItemMatch:
+    """How many items were bought, are described, and are both."""
+
+    bought: int
+    described: int
+    met: int
+    notes: tuple[str, ...] = ()
+
+
+def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
+    """Returns how events and descriptions meet; raises `ItemsDoNotMeetError`.
+
+    Args:
+        bought: ``domain, item_id`` of all items with an event.
+        described: the same of all items with a description; none where the dump has no such file.
+    """
+    met = bought.join(described, on=ITEM_KEY, how="semi").height
+    if described.is_empty():
+        return ItemMatch(bought.height, 0, met)
+    for domain in bought[col.DOMAIN].unique().sort():
+        _require_meeting(domain, bought, described)
+    lacking = bought.height - met
+    notes = []
+    if lacking > WORTH_TELLING * bought.height:
+        alone = bought.join(described, on=ITEM_KEY, how="anti")
+        unmet = described.join(bought, on=ITEM_KEY, how="anti")
+        notes.append(
+            f"{lacking:,} of {bought.height:,} bought items have no description, and "
+            f"{unmet.height:,} of {described.height:,} described ones were never bought"
+            + _way(alone, unmet, least=max(FEWEST, lacking // 10))
+        )
+    return ItemMatch(bought.height, described.height, met, tuple(notes))
+
+
+def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame) -> None:
+    mine = bought.filter(pl.col(col.DOMAIN) == domain)
+    theirs = described.filter(pl.col(col.DOMAIN) == domain)
+    others = described.join(bought, on=ITEM_KEY, how="anti")
+    if theirs.is_empty():
+        strange = others.join(bought.select(col.DOMAIN).unique(), on=col.DOMAIN, how="anti")
+        if not strange.is_empty() and mine.height >= FEWEST:
+            raise ItemsDoNotMeetError(_no_such_domain(domain, mine, strange))
+        _require_one_spelling(domain, mine, described)
+        return
+    smaller = min(mine.height, theirs.height)
+    met = mine.join(theirs, on=ITEM_KEY, how="semi").height
+    if smaller >= FEWEST and met <= NEXT_TO_NONE * smaller:
+        raise ItemsDoNotMeetError(
+            f"the items that were bought are not those that are described: in the domain {domain} "
+            f"{met:,} of {mine.height:,} bought and {theirs.height:,} described items meet. Bought "
+            f"are {_ids(mine)}; described are {_ids(theirs)}"
+            + (_way(mine, others, least=1) or "; write item_id alike in both files")
+        )
+
+
+def _require_one_spelling(domain: str, mine: pl.DataFrame, described: pl.DataFrame) -> None:
+    """Raises where the events write one domain in two ways, of which one is described."""
+    names = described[col.DOMAIN].unique().sort()
+    alike = names.filter(_plain_names(names) == _plain_names(pl.Series([domain]))[0])
+    for other in alike:
+        theirs = described.filter(pl.col(col.DOMAIN) == other)
+        met = mine.join(theirs, on=col.ITEM_ID, how="semi").height
+        if met > NEXT_TO_NONE * mine.height:
+            raise ItemsDoNotMeetError(
+                f"the events write one domain as {domain!r} and as {other!r}, and no item of "
+                f"{domain!r} is described: {met:,} of {mine.height:,} are as {other!r}, such as "
+                f"{_ids(mine)}. Write domain alike"
+            )
+
+
+def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> str:
+    names = strange[col.DOMAIN].unique().sort().to_list()
+    said = (
+        f"no item of the domain {domain!r} is described, and no item of "
+        f"{', '.join(map(repr, names[:_SHOWN]))} was bought. Bought are {_ids(mine)}; described "
+        f"are {_ids(strange)}"
+    )
+    ids = mine.select(col.ITEM_ID).unique()
+    met = ids.join(strange.select(col.ITEM_ID).unique(), on=col.ITEM_ID, how="semi").height
+    alike = _plain_names(pl.Series([domain]))[0]
+    same = [name for name in names if _plain_names(pl.Series([name]))[0] == alike]
+    if same:
+        return f"{said}. They would meet if {same[0]!r} were {domain!r}: write domain alike"
+    if met:
+        return (
+            f"{said}. {met:,} of {ids.height:,} would meet by item_id alone: write domain alike in "
+            "both files"
+        )
+    return f"{said}; write domain and item_id alike in both files"
+
+
+def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
+    """What would make items meet, as the end of a sentence; nothing where no change does."""
+    best, found, example = 0, "", ""
+    for what, change in ID_CHANGES.items():
+        one, other = _changed(mine, change), _changed(theirs, change)
+        met = one.join(other, on=[col.DOMAIN, "changed"], how="inner")
+        count = met.select(col.DOMAIN, col.ITEM_ID).unique().height
+        if count > best:
+            pair = met.select(col.ITEM_ID, f"{col.ITEM_ID}_right").sort(pl.all()).row(0)
+            best, found, example = count, what, f"{pair[0]!r} and {pair[1]!r}"
+    if best < least:
+        return ""
+    return (
+        f". {best:,} of {mine.height:,} would meet without {found} ({example}): write item_id "
+        "alike in both files"
+    )
+
+
+def _each(ids: pl.Expr, change: Callable[[str], str]) -> pl.Expr:
+    return ids.map_elements(change, return_dtype=pl.String)
+
+
+def _changed(keys: pl.DataFrame, change: Change) -> pl.DataFrame:
+    return keys.select(*ITEM_KEY, change(pl.col(col.ITEM_ID)).alias("changed")).filter(
+        pl.col("changed") != ""
+    )
+
+
+def _plain_names(names: pl.Series) -> pl.Series:
+    return names.alias("name").to_frame().select(_DOMAIN(pl.col("name"))).to_series()
+
+
+def _ids(keys: pl.DataFrame) -> str:
+    return ", ".join(map(repr, keys[col.ITEM_ID].unique().sort().head(_SHOWN)))

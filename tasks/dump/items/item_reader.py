@@ -1,0 +1,173 @@
+"""Reads what a dump says of its items: one row an item, text as the shop wrote it, cut."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import polars as pl
+
+from artifacts import columns as col
+from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Source
+from tasks.dump.fields.field import FieldReader, Fields
+from tasks.dump.fields.identifiers import IdField
+from tasks.dump.fields.item_texts import ListField, TextField
+from tasks.dump.fields.prices import PriceField
+from tasks.dump.naming.forms import ITEM_NAMES, open_items
+from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
+from tasks.dump.rows import SOURCE, Quarantine, parted
+
+ITEM_SCHEMA: dict[str, pl.DataType] = {
+    col.ITEM_ID: pl.String(),
+    col.DOMAIN: pl.String(),
+    col.TITLE: pl.String(),
+    col.BRAND: pl.String(),
+    col.CATEGORIES: pl.List(pl.String()),
+    col.PRICE: pl.Float64(),
+    col.DESCRIPTION: pl.String(),
+}
+
+DESCRIBED_TWICE = "item described more than once"
+NOT_ASKED_FOR = "domain not asked for"
+NOT_BOUGHT = "item not bought"
+
+_FILE, _ROW = "file", "row"
+
+
+@dataclass(frozen=True)
+class ReadItems:
+    """What reading gave: items (`ITEM_SCHEMA`), the first description of each; the keys
+    ``domain, item_id`` of all that the files describe; what is told of the files."""
+
+    items: pl.DataFrame
+    described: pl.DataFrame
+    told: Reading
+
+
+def read_items(
+    config: DumpConfig, quarantine: Quarantine, only: pl.DataFrame | None = None
+) -> ReadItems:
+    """Returns the described items, and what is told of the files.
+
+    Args:
+        config: the dump.
+        quarantine: where unusable rows go.
+        only: ``domain, item_id`` to which descriptions are limited while reading.
+
+    Raises:
+        UnreadableDumpError.
+    """
+    told = Reading()
+    parts = [
+        pl.DataFrame(
+            schema={**ITEM_SCHEMA, _ROW: pl.Int64(), SOURCE: pl.String(), _FILE: pl.Int64()}
+        )
+    ]
+    keys = [pl.DataFrame(schema={name: ITEM_SCHEMA[name] for name in ITEM_KEY})]
+    for source in config.files:
+        if source.items is None:
+            continue
+        reader = item_reader(source)
+        first = len(told.accounts)
+        found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
+        reader.refuse_nothing_usable(of_source.accounts, found.usable)
+        quarantine.absorb(found.quarantine)
+        told.add(of_source)
+        parts += found.parts
+        keys += found.keys
+    items, twice = parted(
+        pl.concat(parts), {DESCRIBED_TWICE: ~pl.struct(ITEM_KEY).is_first_distinct()}
+    )
+    for (source,), rows in twice.group_by(SOURCE, maintain_order=True):
+        quarantine.add(str(source), rows)
+    for place, count in twice[_FILE].value_counts().iter_rows():
+        told.accounts[place].kept -= count
+        told.accounts[place].set_aside[DESCRIBED_TWICE] += count
+    return ReadItems(items.select(list(ITEM_SCHEMA)), pl.concat(keys).unique(), told)
+
+
+def item_fields() -> dict[str, FieldReader]:
+    """Returns readers of all columns of items, by our names."""
+    return {
+        **{name: IdField(name) for name in ITEM_KEY},
+        **{name: TextField(name) for name in (col.TITLE, col.BRAND, col.DESCRIPTION)},
+        col.CATEGORIES: ListField(col.CATEGORIES),
+        col.PRICE: PriceField(),
+    }
+
+
+def item_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns rows with all columns of `ITEM_SCHEMA`, null where they had none."""
+    return rows.with_columns(
+        pl.lit(None, dtype).alias(name) if name not in rows.columns else pl.col(name).cast(dtype)
+        for name, dtype in ITEM_SCHEMA.items()
+    )
+
+
+@dataclass
+class _FoundItems:
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    parts: list[pl.DataFrame] = field(default_factory=list)
+    keys: list[pl.DataFrame] = field(default_factory=list)
+    usable: int = 0
+
+
+class _ItemPass:
+    """Takes all batches of a source; ``first`` is the place of its first account."""
+
+    def __init__(
+        self, reader: SourceReader, config: DumpConfig, only: pl.DataFrame | None, first: int
+    ) -> None:
+        self._reader = reader
+        self._domains = config.domains
+        self._only = only
+        self._first = first
+
+    def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundItems:
+        found, places = _FoundItems(), {}
+        for batch in batches:
+            place = places.setdefault(id(batch.account), self._first + len(places))
+            name = self._reader.name_of(batch.account)
+            whole = Rows(batch.account, item_rows(batch.rows), batch.broken)
+            usable = usable_rows(whole, _RULES, found.quarantine, name)
+            found.usable += usable.height
+            usable = self._asked_for(usable, batch)
+            found.keys.append(usable.select(ITEM_KEY))
+            if self._only is not None:
+                bought = usable.join(self._only, on=ITEM_KEY, how="semi", maintain_order="left")
+                batch.account.drop(NOT_BOUGHT, usable.height - bought.height)
+                usable = bought
+            found.parts.append(
+                usable.select(
+                    *ITEM_SCHEMA,
+                    _ROW,
+                    pl.lit(name).alias(SOURCE),
+                    pl.lit(place, pl.Int64).alias(_FILE),
+                )
+            )
+        return found
+
+    def _asked_for(self, usable: pl.DataFrame, batch: Rows) -> pl.DataFrame:
+        if self._domains is None:
+            return usable
+        kept = usable.filter(pl.col(col.DOMAIN).is_in(list(self._domains)))
+        batch.account.drop(NOT_ASKED_FOR, usable.height - kept.height)
+        return kept
+
+
+_RULES: Mapping[str, pl.Expr] = {
+    "no item_id": pl.col(col.ITEM_ID).is_null(),
+    "no domain": pl.col(col.DOMAIN).is_null(),
+}
+
+
+def item_reader(source: Source) -> SourceReader:
+    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
+    assert source.items is not None
+    kind = SourceKind(
+        holds="items",
+        open_table=partial(open_items, form=source.form),
+        names={**ITEM_NAMES[source.form], **source.columns},
+        needed=ITEM_KEY if source.domain is None else (col.ITEM_ID,),
+        wanted=tuple(ITEM_SCHEMA),
+    )
+    return SourceReader(source, source.items, kind)

@@ -1,0 +1,126 @@
+"""Which columns of a file are which of ours."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from artifacts import columns as col
+from tasks.dump.naming.likely_names import likely_column
+from tasks.dump.readers.table import Table
+from tasks.dump.sources.files import UnreadableDumpError
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """``chosen``: the file's columns (keys) as ours (values). ``guessed``: those of them that are
+    ours but for capitals, blanks and hyphens."""
+
+    chosen: dict[str, str]
+    guessed: dict[str, str]
+
+    def theirs(self, ours: str) -> str:
+        """Returns the file's name of one of our columns."""
+        return next((name for name, mine in self.chosen.items() if mine == ours), ours)
+
+
+class AbsentColumnError(UnreadableDumpError):
+    """A file lacks columns; ``renamed`` are options that rename those that likely are these."""
+
+    def __init__(
+        self, path: str, absent: list[str], names: tuple[str, ...], free: tuple[str, ...]
+    ) -> None:
+        likely = {name: likely_column(name, free) for name in absent}
+        found = {theirs: name for name, theirs in likely.items() if theirs is not None}
+        self.renamed = tuple(f"--column={theirs}={name}" for theirs, name in found.items())
+        if found:
+            alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
+            way = f"{alike}: add {' '.join(f'--column {t}={n}' for t, n in found.items())}"
+        elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
+            way = "it looks like a file of items: are --interactions and --items swapped?"
+        else:
+            way = (
+                f"if {absent[0]} is there under another name, say so: "
+                f"--column THEIR_NAME={absent[0]}"
+            )
+        super().__init__(
+            f"{path} has no column {', '.join(absent)} (it has {_listed(names)}); {way}"
+        )
+
+
+def named_columns(
+    path: str,
+    table: Table,
+    names: Mapping[str, str],
+    needed: Iterable[str],
+    wanted: Iterable[str],
+) -> NamedColumns:
+    """Returns which of the file's columns are read as which of ours.
+
+    Args:
+        path: of the file, for messages.
+        table: the file.
+        names: the file's names to ours, where they differ.
+        needed: our columns that the file must have.
+        wanted: our columns that are read where it has them.
+
+    Raises:
+        UnreadableDumpError: a needed column is not there, two columns would be the same, or the
+            table has none.
+    """
+    if not table.names:
+        raise UnreadableDumpError(
+            f"{path} cannot be read: no row of it is an object with named fields, as its name "
+            "says; write one JSON object a line, or give the file the ending of its real form"
+        )
+    wanted = dict.fromkeys((*needed, *wanted))
+    ours = {theirs: names.get(theirs, theirs) for theirs in table.names}
+    chosen = {theirs: name for theirs, name in ours.items() if name in wanted}
+    guessed = {}
+    for name in wanted:
+        if name not in chosen.values():
+            alike = [
+                theirs
+                for theirs in ours
+                if theirs not in chosen and plain_name(theirs) == plain_name(name)
+            ]
+            if len(alike) == 1:
+                guessed[alike[0]] = name
+    chosen |= guessed
+    doubled = [name for name, count in Counter(chosen.values()).items() if count > 1]
+    if doubled:
+        both = ", ".join(theirs for theirs, name in chosen.items() if name == doubled[0])
+        raise UnreadableDumpError(f"{path}: the columns {both} would all be {doubled[0]}; name one")
+    for theirs, count in Counter(table.names).items():
+        if count > 1 and theirs in chosen:
+            raise UnreadableDumpError(
+                f"{path}: {count} columns are called {theirs}; rename all but one"
+            )
+    absent = [name for name in needed if name not in chosen.values()]
+    if absent:
+        free = tuple(name for name in ours if name not in chosen)
+        raise AbsentColumnError(path, absent, table.names, free)
+    return NamedColumns(chosen, guessed)
+
+
+def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
+    """Raises `UnreadableDumpError` where a column that was named is in none of the files."""
+    files = list(files)
+    unknown = [name for name in named if not any(name in table.names for _, table in files)]
+    if unknown:
+        there = "; ".join(f"{path} has {_listed(table.names)}" for path, table in files)
+        raise UnreadableDumpError(
+            f"no file has a column {', '.join(unknown)}; correct --column: {there}"
+        )
+
+
+def plain_name(name: str) -> str:
+    """Returns a name without what does not tell names apart: capitals, blanks, hyphens."""
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Names as they can be shown: a file that is no table may give thousands, of any length."""
+    shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in names[:20]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

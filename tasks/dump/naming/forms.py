@@ -1,0 +1,157 @@
+"""The forms in which shops and research groups publish: which file form, which names, which units.
+
+A form says how a file's columns are called and how an item's fields become ours; everything after
+that is the same for all.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from artifacts import columns as col
+from tasks.dump.readers.csv_table import CsvTable
+from tasks.dump.readers.json_table import JsonTable
+from tasks.dump.readers.json_values import RawObject
+from tasks.dump.readers.parquet_table import ParquetTable
+from tasks.dump.readers.table import Table
+from tasks.dump.sources.files import UnreadableDumpError, form_of
+
+
+class Form(StrEnum):
+    """What a dump's files look like."""
+
+    TABLE = "table"
+    AMAZON_2018 = "amazon-2018"
+    AMAZON_2023 = "amazon-2023"
+    DOUBAN = "douban"
+
+
+INTERACTION_NAMES: Mapping[Form, Mapping[str, str]] = {
+    Form.TABLE: {},
+    Form.AMAZON_2018: {
+        "reviewerID": col.USER_ID,
+        "asin": col.ITEM_ID,
+        "unixReviewTime": col.TIMESTAMP,
+    },
+    Form.AMAZON_2023: {"parent_asin": col.ITEM_ID},
+    Form.DOUBAN: {
+        "book_id": col.ITEM_ID,
+        "movie_id": col.ITEM_ID,
+        "music_id": col.ITEM_ID,
+        "time": col.TIMESTAMP,
+    },
+}
+"""Their column to ours; a column that is missing here has our name already."""
+
+ITEM_NAMES: Mapping[Form, Mapping[str, str]] = {
+    Form.TABLE: {},
+    Form.AMAZON_2018: {},
+    Form.AMAZON_2023: {},
+    Form.DOUBAN: {
+        "UID": col.ITEM_ID,
+        "name": col.TITLE,
+        "author": col.BRAND,
+        "director": col.BRAND,
+        "tag": col.CATEGORIES,
+        "tags": col.CATEGORIES,
+        "labels": col.CATEGORIES,
+        "summary": col.DESCRIPTION,
+    },
+}
+
+_OTHER_FORMS = {
+    ".xlsx": "save the sheet as CSV UTF-8",
+    ".xls": "save the sheet as CSV UTF-8",
+    ".zip": "unpack it",
+    ".7z": "unpack it",
+    ".tar": "unpack it",
+    ".tgz": "unpack it",
+    ".bz2": "unpack it, or use gzip or Zstandard",
+    ".xz": "unpack it, or use gzip or Zstandard",
+    ".avro": "export it as Parquet, CSV or JSON lines",
+    ".orc": "export it as Parquet, CSV or JSON lines",
+    ".feather": "export it as Parquet, CSV or JSON lines",
+    ".arrow": "export it as Parquet, CSV or JSON lines",
+    ".pkl": "a pickle can run code; write Parquet, CSV or JSON lines",
+    ".pickle": "a pickle can run code; write Parquet, CSV or JSON lines",
+    ".rds": "export it as Parquet, CSV or JSON lines",
+    ".sav": "export it as Parquet, CSV or JSON lines",
+    ".xml": "export it as Parquet, CSV or JSON lines",
+    ".sql": "export the table as CSV",
+    ".db": "export the table as CSV",
+    ".sqlite": "export the table as CSV",
+    ".duckdb": "export the table as Parquet",
+}
+"""Endings that are often met, and what to do."""
+
+_SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
+"""Some titles of the 2018 release are pieces of the page's program."""
+
+
+def open_interactions(path: str, form: Form) -> Table:
+    """Opens a file of interactions; raises `UnreadableDumpError`."""
+    return JsonTable(path) if _is_amazon(form) else _open(path, form, nested=False)
+
+
+def open_items(path: str, form: Form) -> Table:
+    """Opens a file of items; raises `UnreadableDumpError`."""
+    match form:
+        case Form.AMAZON_2018:
+            return JsonTable(path, amazon_2018_item)
+        case Form.AMAZON_2023:
+            return JsonTable(path, amazon_2023_item)
+        case _:
+            return _open(path, form, nested=True)
+
+
+def amazon_2018_item(raw: RawObject) -> RawObject:
+    """Brings an object of a 2014 or 2018 metadata file to our fields."""
+    title = raw.get("title")
+    if isinstance(title, str) and _SCRIPT_DEBRIS.search(title):
+        title = None
+    return {
+        col.ITEM_ID: raw.get("asin"),
+        col.TITLE: title,
+        col.BRAND: raw.get("brand"),
+        col.CATEGORIES: raw.get("category") or raw.get("categories"),
+        col.PRICE: raw.get("price"),
+        col.DESCRIPTION: raw.get("description") or raw.get("feature"),
+    }
+
+
+def amazon_2023_item(raw: RawObject) -> RawObject:
+    """Brings an object of a 2023 metadata file to our fields; ``store`` names the brand."""
+    details = raw.get("details")
+    brand = details.get("Brand") if isinstance(details, dict) else None
+    main = raw.get("main_category")
+    return {
+        col.ITEM_ID: raw.get("parent_asin"),
+        col.TITLE: raw.get("title"),
+        col.BRAND: brand or raw.get("store"),
+        col.CATEGORIES: raw.get("categories") or ([main] if main else None),
+        col.PRICE: raw.get("price"),
+        col.DESCRIPTION: raw.get("description") or raw.get("features"),
+    }
+
+
+def _is_amazon(form: Form) -> bool:
+    return form in (Form.AMAZON_2018, Form.AMAZON_2023)
+
+
+def _open(path: str, form: Form, *, nested: bool) -> Table:
+    name = form_of(path)
+    if name.endswith((".parquet", ".pq")):
+        return ParquetTable(path)
+    if name.endswith((".tsv", ".tab")) or (form is Form.DOUBAN and name.endswith(".txt")):
+        return CsvTable(path, "\t")
+    if name.endswith(".csv"):
+        return CsvTable(path)
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        return JsonTable(path, dict if nested else None)
+    for ending, way in _OTHER_FORMS.items():
+        if name.endswith(ending):
+            raise UnreadableDumpError(f"{path}: form not read: {way}")
+    raise UnreadableDumpError(
+        f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (the latter three also .gz "
+        "or .zst)"
+    )

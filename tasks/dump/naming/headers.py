@@ -1,0 +1,40 @@
+"""The names of all columns of a dump, looked at before anything is read, started or asked."""
+
+from tasks.dump.dump_config import DumpConfig, Source
+from tasks.dump.events.event_reader import event_reader
+from tasks.dump.items.item_reader import item_reader
+from tasks.dump.naming.column_names import require_named
+from tasks.dump.naming.forms import open_interactions, open_items
+from tasks.dump.sources.source_files import paths_of, source_files
+
+
+def require_columns(dump: DumpConfig) -> None:
+    """Opens all files as far as their headers; those elsewhere are fetched first, and not here.
+
+    Raises:
+        UnreadableDumpError: a file is missing, of another form, or lacks a column.
+    """
+    for source in dump.files:
+        given = [paths for paths in (source.interactions, source.items) if paths is not None]
+        if any("://" in path for paths in given for path in paths_of(paths)):
+            continue
+        require_named_columns(source)
+        event_reader(source)
+        if source.items is not None:
+            item_reader(source)
+
+
+def require_named_columns(source: Source) -> None:
+    """Raises `UnreadableDumpError` where a column that was renamed is in none of the files."""
+    if not source.columns:
+        return
+    files = [
+        (file.path, open_table(file.path, source.form))
+        for paths, open_table in (
+            (source.interactions, open_interactions),
+            (source.items, open_items),
+        )
+        if paths is not None
+        for file in source_files(paths)
+    ]
+    require_named(source.columns, files)

@@ -1,0 +1,337 @@
+"""Sees when a complete new dump lies in a folder, local or on any fsspec URL.
+
+A dump is a folder that holds one ``interactions.*`` and one ``items.*`` file; the watched folder
+itself may be one, or hold one a sub-folder. It is complete when it holds a file ``_SUCCESS``, or
+when names, sizes and times of its files were the same in an earlier look, at least
+``settle_seconds`` ago: a file that is still being copied grows, and waits for the next look.
+What a dump *is* is its content: the same bytes under another name or day are no new dump.
+A folder that cannot be looked into, or holds no regular files, waits with its reason; the others
+go on.
+"""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import Field, ValidationError
+
+from artifacts.fingerprint import fingerprint_of
+from artifacts.remote.file_systems import file_system_of
+from artifacts.remote.url_credentials import put_aside
+from artifacts.store import Store
+from artifacts.store_notes import FOLDER as NOTES
+from artifacts.store_notes import read_note, write_note
+from artifacts.strict import Strict
+from artifacts.user_error import UserError
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.sources.files import COMPRESSED
+from tasks.dump.sources.plain_files import file_fault, folder_fault, sub_folders
+
+SUCCESS = "_SUCCESS"
+ROLES = ("interactions", "items")
+FORMS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+
+SETTLE_SECONDS = 30.0
+"""A dump without `SUCCESS` is complete when its files stayed as they are for so long."""
+
+_READ_BYTES = 1 << 20
+
+
+class NoDumpFolderError(FileNotFoundError):
+    """The folder to watch is not there."""
+
+
+class NoDumpError(LookupError):
+    """A folder was asked for its dump and holds none."""
+
+
+class WatchMemoryError(UserError):
+    """What earlier looks left cannot be read: nobody knows which dumps were announced."""
+
+
+class LandedDump(Strict):
+    """A complete dump: its folder and files as they are opened, and the hash of its content."""
+
+    folder: str
+    interactions: str
+    items: str
+    checksum: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.folder).name
+
+
+class Sighting(Strict):
+    """A dump as it was when its files last changed; ``checksum`` once it was complete."""
+
+    signature: str
+    since: float
+    checksum: str | None = None
+
+
+class WatchMemory(Strict):
+    """What a watched folder looked like, and which contents were announced."""
+
+    sightings: dict[str, Sighting] = Field(default_factory=dict)
+    announced: tuple[str, ...] = ()
+
+
+@dataclass
+class Look:
+    """What one look found: complete new dumps, and why other folders are not (yet) dumps."""
+
+    landed: list[LandedDump] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+    memory: WatchMemory = field(default_factory=WatchMemory)
+
+
+def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: float) -> Look:
+    """Looks once; ``now`` is in seconds. Announcing what landed is the caller's, with `announced`.
+
+    Raises:
+        NoDumpFolderError.
+    """
+    filesystem, root = _open(folder)
+    seen = Look()
+    sightings: dict[str, Sighting] = {}
+    for path in _candidates(filesystem, root):
+        files, fault = _dump_files(filesystem, path, root)
+        if fault:
+            seen.waiting[path] = fault
+        if not files:
+            continue
+        try:
+            sighting = _sighting(filesystem, files, memory.sightings.get(path), now)
+            settled = SUCCESS in files or now - sighting.since >= settle_seconds
+            if not settled:
+                seen.waiting[path] = "its files are new or still changing"
+            elif sighting.checksum is None:
+                checksum = _checksum(filesystem, files)
+                sighting = sighting.model_copy(update={"checksum": checksum})
+        except OSError as error:
+            seen.waiting[path] = f"its files cannot be read ({_reason(error)})"
+            continue
+        sightings[path] = sighting
+        if sighting.checksum is None:
+            continue
+        if sighting.checksum in memory.announced:
+            seen.known.append(path)
+        elif sighting.checksum not in {dump.checksum for dump in seen.landed}:
+            seen.landed.append(_landed(filesystem, path, files, sighting.checksum))
+    seen.memory = WatchMemory(sightings=sightings, announced=memory.announced)
+    return seen
+
+
+def announced(memory: WatchMemory, dump: LandedDump) -> WatchMemory:
+    """Returns the memory of a folder whose dump needs no other announcement."""
+    return memory.model_copy(update={"announced": (*memory.announced, dump.checksum)})
+
+
+def dump_in(folder: str, before: float = math.inf, within: str | None = None) -> LandedDump:
+    """Returns the dump that a folder holds, or the newest one in its sub-folders.
+
+    One that was written to after ``before``, in seconds since 1970, may still be copied: it only
+    counts with a `SUCCESS` beside it. Links may lead to where ``within`` is, if that holds the
+    folder; else to the folder itself.
+
+    Raises:
+        NoDumpFolderError, NoDumpError.
+    """
+    filesystem, root = _open(folder)
+    found: list[tuple[float, str, dict[str, str]]] = []
+    changing: list[str] = []
+    refused: list[str] = []
+    allowed = root
+    if (
+        within is not None
+        and "://" not in within
+        and Path(root).resolve().is_relative_to(Path(within).resolve())
+    ):
+        allowed = within
+    for path in _candidates(filesystem, root):
+        files, fault = _dump_files(filesystem, path, allowed)
+        if fault:
+            refused.append(f"{path}: {fault}")
+        if not files:
+            continue
+        newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+        if newest > before and SUCCESS not in files:
+            changing.append(path)
+        else:
+            found.append((newest, path, files))
+    if not found and changing:
+        raise NoDumpError(
+            f"{', '.join(changing)} may still be copied: wait {SETTLE_SECONDS:.0f} s after its "
+            f"last change, or put an empty file {SUCCESS} there"
+        )
+    if not found:
+        raise NoDumpError(
+            f"{folder} holds no dump: put interactions.* and items.* there or in a sub-folder "
+            f"({', '.join(FORMS)}, the text forms also .gz or .zst)"
+            + "".join(f"; {reason}" for reason in refused)
+        )
+    _, path, files = max(found, key=lambda dump: dump[:2])
+    return _landed(filesystem, path, files, checksum="")
+
+
+def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> DumpConfig:
+    """Returns a dump's configuration with the files of a folder, where one is to be read.
+
+    Without a ``folder`` the files of ``dump`` stand; without either, the newest complete dump of
+    the ``default`` folder is read.
+
+    Raises:
+        NoDumpFolderError, NoDumpError.
+    """
+    if dump is not None and folder is None:
+        return dump
+    settled = time.time() - SETTLE_SECONDS
+    found = dump_in(default, before=settled) if folder is None else dump_in(folder, within=default)
+    files = {"interactions": found.interactions, "items": found.items}
+    return DumpConfig.model_validate({**(dump.model_dump() if dump else {}), **files})
+
+
+def read_memory(store: Store, folder: str) -> WatchMemory:
+    """Returns what earlier looks into a folder left; raises `WatchMemoryError`."""
+    name = _memory_name(folder)
+    note = read_note(store, name)
+    if note is None:
+        return WatchMemory()
+    try:
+        return WatchMemory.model_validate_json(note)
+    except ValidationError as error:
+        raise WatchMemoryError(
+            f"{store.root}/{NOTES}/{name} cannot be read ({error.errors()[0]['msg']}). Delete it; "
+            f"every dump that lies in {folder} is then announced once more, so move old ones away "
+            "before"
+        ) from error
+
+
+def write_memory(store: Store, folder: str, memory: WatchMemory) -> None:
+    """Keeps what the next look starts from."""
+    write_note(store, _memory_name(folder), memory.model_dump_json(indent=1).encode())
+
+
+def _memory_name(folder: str) -> str:
+    return f"watch-{fingerprint_of(folder)}.json"
+
+
+def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    filesystem, root = file_system_of(folder)
+    if not filesystem.isdir(root):
+        raise NoDumpFolderError(f"{folder} is not a folder; create it, or name another to watch")
+    return filesystem, root
+
+
+def _candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    if isinstance(filesystem, LocalFileSystem):
+        below = [str(path) for path in sub_folders(Path(root))]
+    else:
+        entries = filesystem.ls(root, detail=True)
+        below = [str(entry["name"]) for entry in entries if entry["type"] == "directory"]
+    seen = [path for path in below if not PurePosixPath(path).name.startswith((".", "_"))]
+    return [root, *sorted(seen)]
+
+
+def _dump_files(
+    filesystem: fsspec.AbstractFileSystem, path: str, root: str
+) -> tuple[dict[str, str], str | None]:
+    """Returns a folder's files by name, none where they are no dump, and why that is so.
+
+    Folders that nobody took for a dump have no reason.
+    """
+    try:
+        is_local = isinstance(filesystem, LocalFileSystem)
+        if is_local and (fault := folder_fault(Path(path), Path(root))):
+            return {}, fault
+        files = _files(filesystem, path)
+        if fault := _fault(files):
+            is_meant = any(name.startswith(f"{role}.") for name in files for role in ROLES)
+            return {}, fault if is_meant else None
+        if is_local:
+            faults = (file_fault(Path(files[name]), Path(root)) for name in _named(files))
+            if fault := next(filter(None, faults), None):
+                return {}, fault
+    except OSError as error:
+        return {}, f"it cannot be looked into ({_reason(error)})"
+    return files, None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _files(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
+    """Returns the paths of a folder's files by their names."""
+    entries = filesystem.ls(path, detail=True)
+    paths = [str(entry["name"]) for entry in entries if entry["type"] != "directory"]
+    return {PurePosixPath(path).name: path for path in paths}
+
+
+def _named(files: dict[str, str]) -> list[str]:
+    """Returns the names that are a dump's files; a copy's temporary name is none of them."""
+    forms = (*FORMS, *(f"{form}{end}" for form in FORMS for end in COMPRESSED))
+    wanted = {f"{role}{form}" for role in ROLES for form in forms}
+    return sorted(name for name in files if name in wanted)
+
+
+def _fault(files: dict[str, str]) -> str | None:
+    named = _named(files)
+    for role in ROLES:
+        count = sum(name.startswith(f"{role}.") for name in named)
+        if count != 1:
+            return f"{count or 'no'} {role}.* files of a known form; a dump has one"
+    return None
+
+
+def _sighting(
+    filesystem: fsspec.AbstractFileSystem,
+    files: dict[str, str],
+    before: Sighting | None,
+    now: float,
+) -> Sighting:
+    facts = [
+        [name, filesystem.size(files[name]), filesystem.modified(files[name]).timestamp()]
+        for name in _named(files)
+    ]
+    signature = fingerprint_of(facts)
+    if before is not None and before.signature == signature:
+        return before
+    return Sighting(signature=signature, since=now)
+
+
+def _checksum(filesystem: fsspec.AbstractFileSystem, files: dict[str, str]) -> str:
+    """Returns the hash of the content of both files; their form counts, their place does not."""
+    digest = hashlib.sha256()
+    for name in _named(files):
+        digest.update(f"{name}\n".encode())
+        with cast(BinaryIO, filesystem.open(files[name], "rb")) as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _landed(
+    filesystem: fsspec.AbstractFileSystem, path: str, files: dict[str, str], checksum: str
+) -> LandedDump:
+    def address(path: str) -> str:
+        protocol = filesystem.protocol
+        is_local = "file" in ([protocol] if isinstance(protocol, str) else protocol)
+        return str(Path(path)) if is_local else put_aside(filesystem.unstrip_protocol(path))
+
+    interactions, items = (
+        next(files[name] for name in _named(files) if name.startswith(f"{role}.")) for role in ROLES
+    )
+    return LandedDump(
+        folder=address(path),
+        interactions=address(interactions),
+        items=address(items),
+        checksum=checksum,
+    )

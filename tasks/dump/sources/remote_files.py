@@ -1,0 +1,164 @@
+"""Brings the files of URLs (``s3://…``, ``https://…``) to this machine, unless they are here."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from pydantic import JsonValue
+
+from artifacts.files.durable import write_atomically
+from artifacts.fingerprint import fingerprint_of
+from artifacts.remote.url_credentials import shown_url, with_credentials, without_credentials
+from artifacts.store import Store
+from tasks.dump.dump_config import DumpConfig, Source
+from tasks.dump.sources.files import UnreadableDumpError
+from tasks.dump.sources.source_files import Paths, paths_of
+
+_FACTS = ".files.json"
+"""Beside the copies: what the files were when they were copied."""
+
+
+def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
+    """Returns a dump whose files all lie on this machine.
+
+    A file is copied once, and again when its size or its mark of change is another.
+
+    Raises:
+        UnreadableDumpError: it cannot be fetched; the message shows no secret of the URL.
+    """
+    if dump.sources:
+        sources = [_local_source(source, store) for source in dump.sources]
+        return dump.model_copy(update={"sources": tuple(sources)})
+    assert dump.interactions is not None
+    items = None if dump.items is None else _local(dump.items, store)
+    found = {"interactions": _local(dump.interactions, store), "items": items}
+    return dump.model_copy(update=found)
+
+
+def _local_source(source: Source, store: Store) -> Source:
+    items = None if source.items is None else _local(source.items, store)
+    return source.model_copy(
+        update={"interactions": _local(source.interactions, store), "items": items}
+    )
+
+
+def _local(paths: Paths, store: Store) -> Paths:
+    found = tuple(_fetched(path, store) if "://" in path else path for path in paths_of(paths))
+    return found[0] if isinstance(paths, str) else found
+
+
+def _fetched(url: str, store: Store) -> str:
+    with _told(url):
+        filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
+        found = _found(filesystem, root, url)
+        if "file" in _protocols(filesystem):
+            return root
+        facts: dict[str, JsonValue] = {
+            _name(path): [filesystem.size(path), str(filesystem.ukey(path))] for path in found
+        }
+        is_one = found == [root]
+        base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
+        place = store.workspace("dumps") / fingerprint_of(url)
+        if _facts_at(place) != facts:
+            _copy(filesystem, base, found, facts, place)
+    return str(place / PurePosixPath(_name(root)).name if is_one else place)
+
+
+def _name(path: str) -> str:
+    """A path in a storage as a copy is named: that of HTTP is a URL, whose query is no name."""
+    return shown_url(path) if path.startswith(("http://", "https://")) else path
+
+
+def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[str]:
+    if filesystem.isfile(root):
+        return [root]
+    is_pattern = any(mark in root for mark in "*?[")
+    listed = filesystem.glob(root) if is_pattern else filesystem.find(root)
+    found = sorted(str(path) for path in listed if filesystem.isfile(path))
+    if not found and root.startswith(("http://", "https://")):
+        filesystem.info(root)  # Says why: refused, unreachable or not there.
+    if not found:
+        _require_answer(filesystem, root)
+        raise UnreadableDumpError(
+            f"{shown_url(url)} is no file and no folder of files; correct the URL"
+        )
+    return found
+
+
+def _require_answer(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
+    """Raises why a server does not answer, which a look for a file hides."""
+    try:
+        filesystem.info(root)
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+
+
+def _fixed(root: str) -> str:
+    """The folder below which a pattern, or the folder itself, may hold files."""
+    fixed = PurePosixPath()
+    for part in PurePosixPath(root).parts:
+        if any(mark in part for mark in "*?["):
+            break
+        fixed /= part
+    return str(fixed)
+
+
+def _facts_at(place: Path) -> JsonValue:
+    path = place / _FACTS
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def _copy(
+    filesystem: fsspec.AbstractFileSystem,
+    base: str,
+    found: list[str],
+    facts: dict[str, JsonValue],
+    place: Path,
+) -> None:
+    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        for path in found:
+            target = partial / PurePosixPath(_name(path)).relative_to(base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get_file(path, str(target))
+        write_atomically(partial / _FACTS, json.dumps(facts).encode())
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Every storage raises errors of its own; a user is told what it says in one line."""
+    shown = shown_url(url)
+    protocol = shown.partition("://")[0]
+    try:
+        yield
+    except UnreadableDumpError:
+        raise
+    except ImportError as error:
+        raise UnreadableDumpError(
+            f"{shown} cannot be read: {protocol}:// needs a package that is not installed "
+            f"({_line(error, url)}); install it with pip, or download the file"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - whatever a storage raises, the URL is named
+        raise UnreadableDumpError(
+            f"{shown} cannot be read: {_line(error, url)}; check the URL and the access to it"
+        ) from None
+
+
+def _line(error: Exception, url: str) -> str:
+    given = with_credentials(url)
+    said = without_credentials((str(error).splitlines() or [""])[0].replace(given, shown_url(url)))
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -1,0 +1,154 @@
+"""Which files a source is: one, several, a pattern, or a folder as Spark and Hive write it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from glob import glob, has_magic
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import unquote
+
+from pydantic import AfterValidator
+
+from artifacts.remote.url_credentials import put_aside
+from tasks.dump.sources.files import UnreadableDumpError
+
+
+def _put_aside(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    return put_aside(paths) if isinstance(paths, str) else tuple(map(put_aside, paths))
+
+
+Paths = Annotated[str | tuple[str, ...], AfterValidator(_put_aside)]
+"""One path, pattern, folder or URL, or several."""
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a partition in which Hive and Spark keep the rows without one."""
+
+_LAKES = {
+    "_delta_log": "a Delta table, whose folder also holds rows that were deleted",
+    ".hoodie": "a Hudi table, whose folder also holds rows that were replaced",
+    "metadata/*.metadata.json": "an Iceberg table, whose folder also holds rows that were deleted",
+}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        path: where it lies.
+        name: what it is called in accounts: its path below the folder that was named.
+        partition: columns that its folders name (``domain=food``), for all of its rows; None
+            where they name no value.
+    """
+
+    path: str
+    name: str
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def paths_of(paths: Paths) -> tuple[str, ...]:
+    """Returns paths one by one."""
+    return (paths,) if isinstance(paths, str) else tuple(paths)
+
+
+def source_files(paths: Paths) -> tuple[SourceFile, ...]:
+    """Returns the files of a source, those of a folder or pattern in the order of their paths.
+
+    Raises:
+        UnreadableDumpError: there is no such file, or the folder holds something else than a table.
+    """
+    found = [file for path in paths_of(paths) for file in _files(path)]
+    places = Counter(os.path.realpath(file.path) for file in found)
+    if twice := next((path for path, count in places.items() if count > 1), None):
+        raise UnreadableDumpError(f"{twice} is named twice; name each file once")
+    if len({file.name for file in found}) == len(found):
+        return tuple(found)
+    root = os.path.commonpath([file.path for file in found])
+    return tuple(replace(file, name=os.path.relpath(file.path, root)) for file in found)
+
+
+def absolute(paths: Paths) -> Paths:
+    """Returns paths that hold in any folder; URLs stay. Raises `UnreadableDumpError`."""
+    found = tuple(path if "://" in path else _absolute(path) for path in paths_of(paths))
+    return found[0] if len(found) == 1 else found
+
+
+def folder_name(paths: Paths) -> str:
+    """Returns what the folder is called that the first of some paths lies in."""
+    first = paths_of(paths)[0]
+    return (PurePosixPath(first) if "://" in first else Path(first).absolute()).parent.name
+
+
+def _absolute(path: str) -> str:
+    if not Path(path).exists():
+        _files(path)  # Names what is wrong, before anything else is done.
+        return str(Path(path).absolute())
+    return str(Path(path).resolve())
+
+
+def _files(path: str) -> tuple[SourceFile, ...]:
+    place = Path(path)
+    if place.is_file():
+        return (SourceFile(path, place.name),)
+    if place.is_dir():
+        return tuple(_in_folder(place))
+    if has_magic(path):
+        matches = glob(path, recursive=True)  # noqa: PTH207 - the pattern may be absolute
+        found = sorted(file for file in matches if Path(file).is_file())
+        if found:
+            root = _fixed_part(path)
+            return tuple(_below(root, Path(file)) for file in found)
+        raise UnreadableDumpError(f"{path} matches no file; correct the pattern")
+    raise UnreadableDumpError(
+        f"{path} is not a file; give the path of a Parquet, CSV or JSON file, of a folder of them, "
+        "or a pattern"
+    )
+
+
+def _in_folder(folder: Path) -> Iterator[SourceFile]:
+    for sign, what in _LAKES.items():
+        if next(folder.glob(sign), None) is not None:
+            raise UnreadableDumpError(
+                f"{folder} is {what}; export its current rows as Parquet files"
+            )
+    found = [
+        file for file in sorted(folder.rglob("*")) if file.is_file() and _is_data(folder, file)
+    ]
+    roles = {file.name.partition(".")[0] for file in found}
+    if {"interactions", "items"} <= roles:
+        raise UnreadableDumpError(
+            f"{folder} is a whole dump and not one table; give --interactions "
+            f"{folder}/interactions.… and --items {folder}/items.…"
+        )
+    if not found:
+        raise UnreadableDumpError(f"{folder} holds no file with rows; export it again")
+    for file in found:
+        yield _below(folder, file)
+
+
+def _is_data(folder: Path, file: Path) -> bool:
+    """Neither a sign of the writer's own, nor a part without a byte, as Spark leaves them."""
+    parts = file.relative_to(folder).parts
+    return not any(part.startswith((".", "_")) for part in parts) and file.stat().st_size > 0
+
+
+def _below(root: Path, file: Path) -> SourceFile:
+    folders = file.relative_to(root).parts[:-1]
+    named = (part.partition("=") for part in folders if "=" in part)
+    partition = {
+        unquote(name): None if value == NO_VALUE else unquote(value)
+        for name, _, value in named
+        if name
+    }
+    return SourceFile(str(file), file.relative_to(root).as_posix(), partition)
+
+
+def _fixed_part(pattern: str) -> Path:
+    fixed = Path()
+    for part in Path(pattern).parts[:-1]:
+        if has_magic(part):
+            break
+        fixed /= part
+    return fixed

@@ -1,0 +1,1 @@
+"""Checks of texts and vectors that a model returns."""

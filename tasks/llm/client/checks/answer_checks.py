@@ -1,0 +1,150 @@
+"""Is a text what was asked for? What is not goes no further than here, least of all into the
+ledger, where it would stay."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from artifacts.ledger.answers import Answer
+from tasks.llm.client.checks.reasoning import UnfinishedReasoningError, without_reasoning
+
+TOO_LONG = "too_long"
+"""The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
+
+MOST_TOKENS = 2**40
+"""More is no count."""
+
+_HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_TEXT_PARTS = frozenset({"text", "output_text", None})
+
+
+class BadAnswerError(ValueError):
+    """The server answered, but not with what was asked for.
+
+    ``may_pass``: another try may bring a good answer. ``vectors``: how many came where
+    another number was asked for. ``of_all``: every text of a batch alike, so none is to blame.
+    """
+
+    def __init__(
+        self,
+        words: str,
+        *,
+        may_pass: bool = True,
+        vectors: int | None = None,
+        of_all: bool = False,
+    ) -> None:
+        super().__init__(words)
+        self.may_pass = may_pass
+        self.vectors = vectors
+        self.of_all = of_all
+
+
+class Usage(NamedTuple):
+    """The tokens that a server counted; 0 where it counted none."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def usage_of(body: JsonValue) -> Usage:
+    """Returns the tokens that an answer counts, in whichever form of a number."""
+    usage = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(usage, dict):
+        return Usage(0, 0)
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+
+
+def checked_text(key: str, body: JsonValue) -> Answer:
+    """Returns the answer of a completion, given the JSON data of its body.
+
+    Raises:
+        BadAnswerError: it has no text, or none that follows its reasoning.
+    """
+    choice = _first_choice(body)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise BadAnswerError("the answer has no message")
+    reason = choice.get("finish_reason")
+    finish = reason if isinstance(reason, str) and reason else "unknown"
+    if refusal := message.get("refusal"):
+        raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
+    content = message.get("content")
+    said = _joined(content)
+    try:
+        text = without_reasoning(said)
+    except UnfinishedReasoningError:
+        raise _only_reasoning(finish) from None
+    if not text:
+        parts = content if isinstance(content, list) else None
+        thought = message.get("reasoning_content") or message.get("reasoning") or parts
+        if thought or said.strip() or (finish == "length" and usage_of(body).completion_tokens > 0):
+            raise _only_reasoning(finish)
+        is_filtered = finish == "content_filter"
+        raise BadAnswerError(
+            f"the answer is empty (finish_reason {finish})", may_pass=not is_filtered
+        )
+    tokens = usage_of(body)
+    return Answer(key, text, None, finish, tokens.prompt_tokens, tokens.completion_tokens)
+
+
+def words_in(text: str) -> int:
+    """Returns the words of a text; of Chinese and Japanese each character counts as one."""
+    return len(_HAN_OR_KANA.sub(" x ", text).split())
+
+
+def is_within(answer: Answer, max_words: int | None) -> bool:
+    """Whether an answer keeps to a limit of words. One that was cut is marked as that already."""
+    cut = answer.finish_reason == "length"
+    return cut or max_words is None or words_in(answer.text or "") <= max_words
+
+
+def marked(answer: Answer, max_words: int | None) -> Answer:
+    """Returns an answer that says of itself whether it is longer than asked for."""
+    if is_within(answer, max_words):
+        return answer
+    return replace(answer, finish_reason=TOO_LONG)
+
+
+def _only_reasoning(finish: str) -> BadAnswerError:
+    return BadAnswerError(
+        f"the answer holds nothing but the model's reasoning (finish_reason {finish}); give it "
+        "more tokens with LLM4CDSR_CHAT_PARAMETERS='{\"max_tokens\": 2000}', or switch the "
+        "reasoning off as docs/providers.md shows",
+        may_pass=False,
+    )
+
+
+def _first_choice(body: JsonValue) -> Mapping[str, JsonValue]:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise BadAnswerError("the answer has no choices")
+    return choice
+
+
+def _joined(content: JsonValue) -> str:
+    """The text of an answer; where it comes in parts, of those that are no reasoning."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return _joined(content.get("text")) if content.get("type") in _TEXT_PARTS else ""
+    if isinstance(content, list):
+        return "".join(_joined(part) for part in content)
+    return ""
+
+
+def _count(number: JsonValue) -> int:
+    if isinstance(number, str):
+        try:
+            number = float(number)
+        except ValueError:
+            return 0
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return 0
+    if not math.isfinite(number) or not 0 <= number < MOST_TOKENS:
+        return 0
+    return math.ceil(number)

@@ -1,0 +1,181 @@
+"""Are vectors what was asked for? Each is checked, so that one that is not spoils no other."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pybase64
+from pydantic import JsonValue
+
+from artifacts.ledger.answers import Answer
+from tasks.llm.client.checks.answer_checks import BadAnswerError, Usage, usage_of
+
+FLOAT_BYTES = 4
+_NO_VECTOR = "a vector is neither base64 nor a list of numbers"
+
+
+class BadVector(NamedTuple):
+    """One text of a batch without a usable vector, among others that have theirs."""
+
+    key: str
+    reason: str
+
+
+@dataclass
+class VectorWidth:
+    """The length that all vectors of one model have; a replica with another model shows here.
+
+    ``is_asked_for``: the request names it (``dimensions``).
+    """
+
+    value: int | None
+    is_asked_for: bool = False
+
+    def wrong(self, width: int) -> str:
+        """Says that vectors of another length came."""
+        if self.is_asked_for:
+            return f"vectors of {width} numbers came back where `dimensions` asks for {self.value}"
+        return (
+            f"vectors of {width} numbers came back where earlier ones have {self.value}; "
+            "has the model behind this name changed?"
+        )
+
+
+def checked_vectors(
+    keys: list[str], body: JsonValue, expected: VectorWidth
+) -> list[Answer | BadVector]:
+    """Returns the outcome of each key, in the order of the keys, whatever the order of the reply.
+
+    ``body`` is the JSON data of the reply. The first good vectors set the width where none is
+    expected.
+
+    Raises:
+        BadAnswerError: too many or too few vectors, none that is usable, or of unlike widths
+            where none is expected.
+    """
+    entries = _in_order(_entries(body), len(keys))
+    vectors = _vectors(entries)
+    if isinstance(vectors, np.ndarray) and expected.value in (None, vectors.shape[1]):
+        expected.value = vectors.shape[1]
+        return [*_answers(keys, vectors, usage_of(body))]
+    return _one_by_one(keys, entries, expected, usage_of(body))
+
+
+def _entries(body: JsonValue) -> Sequence[Mapping[str, JsonValue]]:
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, list):
+        raise BadAnswerError("the answer has no vectors")
+    entries = [entry for entry in data if isinstance(entry, dict)]
+    if len(entries) != len(data):
+        raise BadAnswerError("the answer has entries that are no vectors")
+    return entries
+
+
+def _in_order(entries: Sequence[Mapping[str, JsonValue]], texts: int) -> list[JsonValue]:
+    """The vectors by their index; in the order of the reply where no entry has one, or each 0."""
+    if len(entries) != texts:
+        raise BadAnswerError(
+            f"{len(entries)} vectors came back for {texts} texts", vectors=len(entries)
+        )
+    indices = [entry.get("index") for entry in entries]
+    if all(index is None for index in indices) or all(index == 0 for index in indices):
+        return [entry.get("embedding") for entry in entries]
+    ordered: list[JsonValue] = [None] * texts
+    seen: set[int] = set()
+    for index, entry in zip(indices, entries, strict=True):
+        number = _index(index)
+        if number is None or not 0 <= number < texts or number in seen:
+            raise BadAnswerError(f"the vectors' indices are not 0 to {texts - 1}, each once")
+        seen.add(number)
+        ordered[number] = entry.get("embedding")
+    return ordered
+
+
+def _index(index: JsonValue) -> int | None:
+    if isinstance(index, str) and index.isdecimal():
+        return int(index)
+    if isinstance(index, bool) or not isinstance(index, int | float):
+        return None
+    return int(index) if math.isfinite(index) and index == int(index) else None
+
+
+def _vectors(entries: list[JsonValue]) -> np.ndarray | None:
+    """All vectors (texts, width) where every one of them is usable, and all are equally long."""
+    try:
+        encoded = [_vector_bytes(entry) for entry in entries]
+    except BadAnswerError:
+        return None
+    width = len(encoded[0]) // FLOAT_BYTES
+    if not width or any(len(one) != width * FLOAT_BYTES for one in encoded):
+        return None
+    vectors = np.frombuffer(b"".join(encoded), "<f4").reshape(len(encoded), width)
+    is_usable = np.isfinite(vectors).all() and vectors.any(axis=1).all()
+    return vectors if is_usable else None
+
+
+def _one_by_one(
+    keys: list[str], entries: list[JsonValue], expected: VectorWidth, tokens: Usage
+) -> list[Answer | BadVector]:
+    usable: dict[str, np.ndarray] = {}
+    reasons: dict[str, str] = {}
+    for key, entry in zip(keys, entries, strict=True):
+        try:
+            usable[key] = _vector(entry)
+        except BadAnswerError as error:
+            reasons[key] = str(error)
+    widths = {len(vector) for vector in usable.values()}
+    if expected.value is None and len(widths) > 1:
+        raise BadAnswerError("vectors of different lengths came back")
+    for key, vector in usable.items():
+        if expected.value is not None and len(vector) != expected.value:
+            reasons[key] = expected.wrong(len(vector))
+    if len(reasons) == len(keys):
+        raise BadAnswerError(next(iter(reasons.values())), of_all=len(set(reasons.values())) == 1)
+    expected.value = expected.value or widths.pop()
+    answers = {
+        answer.key: answer
+        for answer in _answers(keys, [usable.get(key) for key in keys], tokens)
+        if answer.key not in reasons
+    }
+    return [answers.get(key) or BadVector(key, reasons[key]) for key in keys]
+
+
+def _answers(keys: list[str], vectors: Iterable[np.ndarray | None], tokens: Usage) -> list[Answer]:
+    """One a text, each with its share of the tokens."""
+    shares = np.diff(np.linspace(0, tokens.prompt_tokens, len(keys) + 1).astype(int)).tolist()
+    return [
+        Answer(key, None, vector, "stop", share, 0)
+        for key, vector, share in zip(keys, vectors, shares, strict=True)
+    ]
+
+
+def _vector(entry: JsonValue) -> np.ndarray:
+    encoded = _vector_bytes(entry)
+    width, rest = divmod(len(encoded), FLOAT_BYTES)
+    if rest:
+        raise BadAnswerError(f"a vector ends within a number, {rest} bytes after number {width}")
+    vector = np.frombuffer(encoded, "<f4")
+    if not (np.isfinite(vector).all() and vector.any()):
+        raise BadAnswerError("a vector is zero or not finite")
+    return vector
+
+
+def _vector_bytes(encoded: JsonValue) -> bytes:
+    """Servers answer base64 when asked for it; those that know only lists are understood too."""
+    try:
+        if isinstance(encoded, str):
+            return pybase64.b64decode(encoded, validate=True)
+        if isinstance(encoded, list):
+            with np.errstate(over="ignore"):  # Too large a number is not finite.
+                return _flat(np.asarray(encoded, np.float64)).astype("<f4").tobytes()
+    except (ValueError, TypeError) as error:
+        raise BadAnswerError(_NO_VECTOR) from error
+    raise BadAnswerError(_NO_VECTOR)
+
+
+def _flat(vector: np.ndarray) -> np.ndarray:
+    if vector.ndim != 1:
+        raise ValueError("not one vector")
+    return vector

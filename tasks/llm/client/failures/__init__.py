@@ -1,0 +1,1 @@
+"""What of a failed request is repeated, and whose fault it is."""

@@ -1,0 +1,252 @@
+"""Says of every answer without a result whose fault it is: the prompt's, the server's, everybody's.
+
+Status, content type and the server's own words decide; a status of 200 hides no error. What can be
+mended (a field that is refused, a batch that is too large) has a kind of its own.
+"""
+
+import re
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import NamedTuple
+
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+from prompts.render import one_line
+from tasks.llm.client.failures import error_phrases as phrases
+from tasks.llm.client.failures.server_errors import ServerError, error_in
+
+REASON_CHARACTERS = 300
+READ_CHARACTERS = 4096
+"""Of what a server says; the rest is no explanation."""
+
+SYSTEM = "system"
+"""Stands for the role of the first message among the fields that a server may refuse."""
+
+
+class FaultKind(Enum):
+    """Whose fault it is, and so what helps."""
+
+    PROMPT = "refused"
+    TOO_LONG = "the prompt is longer than the model reads"
+    FIELD = "a field of the request is refused"
+    BATCH = "too many texts in one request"
+    BAD_ANSWER = "no usable answer"
+    BUSY = "rate limited"
+    SERVER = "server error"
+    TIMEOUT = "timeout"
+    CUT = "connection cut"
+    UNREACHABLE = "unreachable"
+    KEY = "refuses the key"
+    FORBIDDEN = "forbids the request"
+    CREDIT = "has no credit"
+    MODEL = "has no such model"
+    NO_API = "has no API at this URL"
+
+
+REFUSALS = frozenset(
+    {FaultKind.KEY, FaultKind.FORBIDDEN, FaultKind.CREDIT, FaultKind.MODEL, FaultKind.NO_API}
+)
+"""Every other prompt would meet these too."""
+
+DOUBTFUL = frozenset({FaultKind.FORBIDDEN, FaultKind.NO_API})
+"""Of a server that has answered before, these may be about one prompt: a firewall reads along."""
+
+PASSING = frozenset(
+    {FaultKind.BUSY, FaultKind.SERVER, FaultKind.TIMEOUT, FaultKind.CUT, FaultKind.UNREACHABLE}
+)
+"""The same request may succeed later."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a request has no result. ``words`` are the server's, in one line.
+
+    ``retry_after``: seconds that the server asks for. ``field``: which one it refuses. ``limit``:
+    how many texts it takes, where it says so. ``may_pass``: another try of the same may succeed.
+    ``of_all``: every text of the batch alike, so that no single one is to blame.
+    """
+
+    kind: FaultKind
+    words: str
+    retry_after: float | None = None
+    field: str | None = None
+    limit: int | None = None
+    may_pass: bool = True
+    of_all: bool = False
+
+
+class HttpReply(NamedTuple):
+    """One HTTP response. ``retry_after`` is its header as it came, in seconds or as a date."""
+
+    status: int
+    content: bytes
+    content_type: str = ""
+    retry_after: str | None = None
+
+
+class Sent(NamedTuple):
+    """What a request held: the names of its fields, whether a system's message, how many texts."""
+
+    fields: Collection[str]
+    has_system: bool = False
+    texts: int = 1
+
+
+def read_reply(reply: HttpReply, sent: Sent) -> JsonValue | Fault:
+    """Returns the JSON data of a good response; else whose fault it is."""
+    try:
+        # No string comes twice but the names of fields: a cache of all takes longer.
+        body: JsonValue = from_json(reply.content, cache_strings="keys")
+    except ValueError as error:
+        return _not_json(reply, sent, str(error))
+    error = error_in(body)
+    if error is None and reply.status < 300:
+        return body
+    return fault_of(reply, error or ServerError("an answer without words", None, (), None), sent)
+
+
+def fault_of(reply: HttpReply, error: ServerError, sent: Sent) -> Fault:
+    """Returns whose fault an error is."""
+    status = _meant(reply.status, error)
+    words = f"HTTP {reply.status}: {error.words[:READ_CHARACTERS]}"
+    said = " ".join((error.words[:READ_CHARACTERS], *error.names)).lower()
+    seconds = seconds_of(reply.retry_after)
+    kind, field, limit = _kind(status, said, error, sent)
+    if kind is FaultKind.SERVER and seconds is not None:
+        kind = FaultKind.BUSY  # It lives, and says when to come back.
+    may_pass = kind in PASSING or kind is FaultKind.BAD_ANSWER
+    words = one_line(words, REASON_CHARACTERS)
+    return Fault(kind, words, seconds, field, limit, may_pass)
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Returns the seconds that a Retry-After header asks for; None where it asks for none."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds) if seconds == seconds else None
+
+
+def _meant(status: int, error: ServerError) -> int | None:
+    """The status of a response, or the one in its body where that says more."""
+    if status < 400:
+        return error.named_status
+    inner = error.status
+    return inner if inner is not None and status >= 500 and inner < 500 else status
+
+
+def _kind(
+    status: int | None, said: str, error: ServerError, sent: Sent
+) -> tuple[FaultKind, str | None, int | None]:
+    if status == 402 or (status not in (401, 404) and phrases.CREDIT.search(said)):
+        return FaultKind.CREDIT, None, None
+    if status == 429:
+        is_too_large = phrases.TOO_LARGE_FOR_RATE.search(said)
+        return (FaultKind.TOO_LONG if is_too_large else FaultKind.BUSY), None, None
+    if status not in (401, 403, 408, 409, 425, 502, 503, 504):
+        is_too_long = phrases.TOO_LONG.search(said) and not phrases.FIELD_BY_CODE.search(said)
+        if not is_too_long and (field := _refused_field(said, error.field, sent)):
+            return FaultKind.FIELD, field, None
+        if is_too_long:
+            return FaultKind.TOO_LONG, None, None
+        if sent.texts > 1 and (status == 413 or phrases.BATCH.search(said)):
+            return FaultKind.BATCH, None, _limit_in(said, sent.texts)
+        if status == 413:
+            return FaultKind.TOO_LONG, None, None
+    return _kind_of_status(status, said), None, None
+
+
+def _kind_of_status(status: int | None, said: str) -> FaultKind:
+    match status:
+        case 401:
+            return FaultKind.KEY
+        case 403:
+            return FaultKind.PROMPT if phrases.MODERATED.search(said) else FaultKind.FORBIDDEN
+        case 404 | 410:
+            is_route = phrases.ROUTE.search(said) and not phrases.MODEL.search(said)
+            return FaultKind.NO_API if is_route else FaultKind.MODEL
+        case 405 | 501:
+            return FaultKind.NO_API
+        case 400 | 422 if phrases.KEY.search(said):
+            return FaultKind.KEY
+        case 400 | 422 if phrases.MODEL.search(said):
+            return FaultKind.MODEL
+        case 408 | 409 | 425:
+            return FaultKind.SERVER
+        case None:
+            return _kind_of_words(said)
+        case _ if status >= 500:
+            return FaultKind.SERVER
+        case _:
+            return FaultKind.PROMPT
+
+
+def _kind_of_words(said: str) -> FaultKind:
+    """Of an error that comes without any status."""
+    for phrase, kind in (
+        (phrases.KEY, FaultKind.KEY),
+        (phrases.MODEL, FaultKind.MODEL),
+        (phrases.RATE, FaultKind.BUSY),
+    ):
+        if phrase.search(said):
+            return kind
+    return FaultKind.BAD_ANSWER
+
+
+def _refused_field(said: str, named: str | None, sent: Sent) -> str | None:
+    """The field of the request that an error blames; `SYSTEM` for the role of a message."""
+    is_role = named is not None and _ROLE.fullmatch(named)
+    if sent.has_system and (is_role or phrases.NO_SYSTEM_ROLE.search(said)):
+        return SYSTEM
+    if named is not None:
+        path = named.removeprefix("body.").split(".")[0].split("[")[0]
+        return path if path in sent.fields and path not in _ALWAYS_SENT else None
+    if "base64" in said and "encoding_format" in sent.fields:
+        return "encoding_format"
+    if "input" in sent.fields and phrases.TEXT_INPUT.search(said):
+        return "input"
+    if not phrases.REFUSED.search(said):
+        return None
+    for field in sorted(sent.fields, key=len, reverse=True):
+        if field not in _ALWAYS_SENT and re.search(rf"\b{re.escape(field.lower())}\b", said):
+            return field
+    return None
+
+
+def _limit_in(said: str, texts: int) -> int | None:
+    """The number of texts that a server says it takes: the largest below what was sent."""
+    numbers = [int(number) for number in re.findall(r"\d+", said) if len(number) < 7]
+    return max((number for number in numbers if 0 < number < texts), default=None)
+
+
+def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
+    text = reply.content[:READ_CHARACTERS].decode(errors="replace").strip()
+    is_page = "html" in reply.content_type or text.startswith("<")
+    if reply.status < 300 and not is_page:
+        found = "an empty body" if not text else f"malformed answer: {error}"
+        if text.startswith("data:"):
+            found = "the server streams although it was asked not to"
+        return Fault(FaultKind.BAD_ANSWER, one_line(found, REASON_CHARACTERS))
+    if not is_page:
+        return fault_of(reply, ServerError(text or "an empty body", None, (), None), sent)
+    title = _TITLE.search(text)
+    words = f"a web page, {title[1].strip()!r}" if title else "a web page"
+    if reply.status in (429, 413) or reply.status >= 500:
+        return fault_of(reply, ServerError(words, None, (), None), sent)
+    said = one_line(f"HTTP {reply.status}: {words}", REASON_CHARACTERS)
+    return Fault(FaultKind.NO_API, said)
+
+
+_ALWAYS_SENT = frozenset({"model", "messages", "input"})
+_ROLE = re.compile(r"(?:body\.)?messages(?:\[\d+\]|\.\d+)\.role")
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,100})", re.IGNORECASE)

@@ -1,0 +1,75 @@
+"""What is raised where asking on is of no use: in words that say what to do."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from artifacts.ledger.answers import Role
+from tasks.llm.client.failures.fault_kinds import PASSING, Fault, FaultKind
+from tasks.llm.client.stop import EndpointDownError
+from tasks.llm.settings.llm_config import EndpointSpec
+
+
+class EndpointRefusedError(RuntimeError):
+    """The endpoint refuses everything: wrong key, no such model, no credit, a field of ours."""
+
+
+def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedError:
+    """Returns what to raise for a fault that would fail every prompt alike."""
+    said = f"It said: {fault.words}"
+    match fault.kind:
+        case FaultKind.CREDIT:
+            text = (
+                f"{where} answers no more: the account behind {key_of(spec)} has no credit left. "
+                f"What was answered is kept; top it up and run again. {said}"
+            )
+        case FaultKind.MODEL:
+            text = (
+                f"{where} has no model {spec.model}; check the model's name and that "
+                f"base_url ends in /v1. {said}"
+            )
+        case FaultKind.NO_API:
+            text = (
+                f"there is no API at this URL: {where}; check LLM4CDSR_CHAT_BASE_URL or "
+                f"LLM4CDSR_EMBED_BASE_URL, which is the address up to /v1. {said}"
+            )
+        case FaultKind.FIELD:
+            text = (
+                f"{where} refuses the field {fault.field} of {_setting_of(spec)}; take it out or "
+                f"correct it. {said}"
+            )
+        case _:
+            text = (
+                f"{where} refuses the key or the model {spec.model}; check {key_of(spec)}. {said}"
+            )
+    return EndpointRefusedError(text)
+
+
+def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
+    """Returns what to raise where not one of the first requests had a usable answer."""
+    kinds = Counter((fault.kind, fault.words) for fault in met)
+    (kind, words), most = kinds.most_common(1)[0]
+    asked = kinds.total()
+    alike = f"all {asked}" if most == asked else f"{most} of {asked}"
+    text = (
+        f"{spec.model} at {where} gave no usable answer to the first {asked} requests; {alike} met "
+        f"the same: {kind.value}: {words}"
+    )
+    if kind in PASSING:
+        return EndpointDownError(f"{text}. Run again when the server answers")
+    advice = f"{_setting_of(spec)} adds or replaces fields of the request (docs/providers.md)"
+    if kind is FaultKind.TOO_LONG:
+        advice = "a model that reads more is needed, or shorter texts"
+    return EndpointRefusedError(
+        f"{text}. Every other prompt would fail alike, so they were not asked; {advice}"
+    )
+
+
+def key_of(spec: EndpointSpec) -> str:
+    """Where the key comes from, in words."""
+    if spec.key_secret:
+        return f"the Prefect Secret block {spec.key_secret}"
+    return spec.key_variable or "the key"
+
+
+def _setting_of(spec: EndpointSpec) -> str:
+    return f"LLM4CDSR_{'CHAT' if spec.role is Role.CHAT else 'EMBED'}_PARAMETERS"

@@ -1,0 +1,195 @@
+"""What is repeated, how, and why: the one place that says so.
+
+| fault | what happens |
+|---|---|
+| a field is refused | repeated without it, or with it written otherwise; kept if that helps |
+| too many texts | sent in parts, and never so many again |
+| a text too long for the model | asked alone; alone it fails |
+| refused (400) | a batch is bisected until the offending text is isolated; alone it fails |
+| no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
+| 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
+| 429 | repeated for as long as an outage is waited for |
+| nobody there | repeated, and costs no try: the server's breaker decides |
+| key, credit, model, URL | ends the asking (`tasks.llm.client.servers.lanes`) |
+
+While a server is down, no try is counted.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.llm.client.failures.fault_kinds import REFUSALS, Fault, FaultKind
+from tasks.llm.client.jobs import EmbeddingJob, Job
+from tasks.llm.client.servers.dialect import Dialect, change_for
+from tasks.llm.settings.llm_config import EndpointSpec
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30.0
+
+BAD_ANSWER_TRIES = 3
+"""A malformed answer is often a passing fault of a proxy; a third one in a row is not."""
+
+BATCH_TRIES = 2
+"""Of a batch of texts that meets server errors, before it is bisected."""
+
+REFUSED_TRIES = 3
+"""Of a prompt that is refused as if all were, while others are answered."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """The same job, after so many seconds."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Its parts, in this order."""
+
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Nothing helps."""
+
+    reason: str
+
+
+Step = Again | Parts | Failed
+
+
+def next_step(
+    job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect, now: float, *, is_down: bool
+) -> Step:
+    """Returns what to do with a job that has met a fault.
+
+    ``is_down``: the server is known to be down, so that the fault says nothing of the job.
+    """
+    origin = job.origin
+    if origin.first_fault_at is None:
+        origin.first_fault_at = now
+    match fault.kind:
+        case FaultKind.FIELD:
+            return _otherwise(job, fault, spec, dialect)
+        case FaultKind.BATCH:
+            return _fewer(job, fault, spec, dialect)
+        case FaultKind.TOO_LONG:
+            return _without_the_longest(job, fault, dialect)
+        case FaultKind.PROMPT:
+            return _bisected(job, fault, dialect)
+        case FaultKind.BAD_ANSWER:
+            return _bad_answer(job, fault, dialect)
+        case FaultKind.UNREACHABLE:
+            return Again()
+        case FaultKind.BUSY:
+            return _busy(job, fault, spec, now)
+        case kind:
+            if is_down:
+                return Again()
+            job.failed += 1
+            if kind in REFUSALS:
+                tries = min(REFUSED_TRIES, spec.max_retries + 1)
+            else:
+                tries = spec.max_retries + 1
+            if job.texts > 1:
+                tries = min(tries, BATCH_TRIES)
+            if job.failed < tries:
+                return Again(_wait(job.failed, fault))
+            return _bisected(job, fault, dialect)
+
+
+def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
+    """Returns a job in parts that the servers are known to take."""
+    if not isinstance(job, EmbeddingJob) or job.texts == 1:
+        return (job,)
+    if (limit := dialect.batch_limit) is not None and job.texts > limit:
+        return job.in_parts_of(limit)
+    most = dialect.long_bytes
+    if most is None or all(len(request.text.encode()) < most for request in job.requests):
+        return (job,)
+    return job.apart(lambda request: len(request.text.encode()) >= most)
+
+
+def reason_of(fault: Fault) -> str:
+    """Returns why one prompt has no answer, in words for the quarantine table."""
+    match fault.kind:
+        case FaultKind.BAD_ANSWER:
+            return fault.words
+        case FaultKind.PROMPT | FaultKind.FIELD:
+            return f"refused: {fault.words}"
+        case FaultKind.TOO_LONG:
+            return f"{fault.kind.value}: {fault.words}"
+        case _:
+            return f"after every retry ({fault.kind.value}): {fault.words}"
+
+
+def _otherwise(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> Step:
+    field = fault.field or ""
+    change = change_for(field, spec.fixed_fields, job.texts)
+    if change is not None and change not in job.changes | dialect.changes:
+        job.changes |= {change}
+        return Again()
+    if field == "input" and isinstance(job, EmbeddingJob) and job.texts > 1:
+        return Parts(job.in_parts_of(1))
+    return Failed(reason_of(fault))
+
+
+def _fewer(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> Step:
+    if not isinstance(job, EmbeddingJob) or job.texts == 1:
+        return Failed(reason_of(fault))
+    if fault.limit is None:
+        return _bisected(job, fault, dialect)
+    dialect.limit_batch(fault.limit, spec.model, is_certain=not fault.may_pass)
+    return Parts(job.in_parts_of(fault.limit))
+
+
+def _without_the_longest(job: Job, fault: Fault, dialect: Dialect) -> Step:
+    if not isinstance(job, EmbeddingJob):
+        return Failed(reason_of(fault))
+    if job.texts == 1:
+        length = len(job.requests[0].text.encode())
+        dialect.long_bytes = min(length, dialect.long_bytes or length)
+        return Failed(reason_of(fault))
+    # Once, because the longest is the likeliest; where many are too long halves are quicker.
+    if job.texts == job.origin.texts:
+        return Parts(job.longest_apart())
+    return Parts(job.in_parts_of(-(-job.texts // 2)))
+
+
+def _bisected(job: Job, fault: Fault, dialect: Dialect) -> Step:
+    if not isinstance(job, EmbeddingJob) or job.texts == 1:
+        return Failed(reason_of(fault))
+    if fault.kind is not FaultKind.BAD_ANSWER:  # A malformed answer passes; a refusal has a cause.
+        origin = job.origin
+        origin.refused_at = min(job.texts, origin.refused_at or job.texts)
+        origin.is_certain = origin.is_certain or not fault.may_pass
+    if not dialect.is_proven:
+        return Parts(job.shortest_apart())
+    return Parts(job.in_parts_of(-(-job.texts // 2)))
+
+
+def _bad_answer(job: Job, fault: Fault, dialect: Dialect) -> Step:
+    if job.texts > 1 and not fault.of_all:
+        return _bisected(job, fault, dialect)
+    job.bad += 1
+    if fault.may_pass and job.bad < BAD_ANSWER_TRIES:
+        return Again(_wait(1, fault))
+    return Failed(reason_of(fault))
+
+
+def _busy(job: Job, fault: Fault, spec: EndpointSpec, now: float) -> Step:
+    job.busy += 1
+    waited = now - (job.origin.first_fault_at or now)
+    if waited > spec.outage_seconds:
+        return Failed(reason_of(fault))
+    return Again(_wait(job.busy, Fault(fault.kind, fault.words)))
+
+
+def _wait(count: int, fault: Fault) -> float:
+    """Doubles with each failure; the upper half is drawn, so that many do not come back at once."""
+    longest = min(FIRST_WAIT_SECONDS * 2 ** (count - 1), LONGEST_WAIT_SECONDS)
+    asked = min(fault.retry_after or 0.0, LONGEST_WAIT_SECONDS)
+    return max(random.uniform(longest / 2, longest), asked)

@@ -1,0 +1,1 @@
+"""The servers of a model: connections, rate limits, circuit breakers, request dialects."""

@@ -1,0 +1,143 @@
+"""Sends requests to one URL: key, proxy, redirects within the origin, nothing else repeated."""
+
+from types import TracebackType
+
+import httpx2
+from pydantic_core import to_json
+
+from tasks.llm.client.failures.fault_kinds import Fault, FaultKind, HttpReply
+from tasks.llm.settings.urls import address, key_headers, shown_url
+from tasks.system.proxies import proxy_for
+
+MOST_REDIRECTS = 3
+MOST_BYTES = 512 * 2**20
+"""Of one response: a thousand vectors of the widest model, as a list of numbers, take a tenth."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Transport:
+    """The connections to one URL. Belongs to one event loop.
+
+    Raises:
+        UnusableProxyError: a proxy variable applies to the URL and cannot be used.
+    """
+
+    def __init__(self, url: str | None, key: str, timeout_seconds: float) -> None:
+        self._url = url
+        proxy = proxy_for(address(url, ""))
+        self._http = httpx2.AsyncHTTPTransport(
+            # As many at once as are asked for: who limits them is the caller.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            proxy=None if proxy is None else httpx2.Proxy(proxy),
+        )
+        self._headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "llm4cdsr",
+            **key_headers(url, key),
+        }
+        self._extensions = {"timeout": httpx2.Timeout(timeout_seconds).as_dict()}
+        self._addresses: dict[str, tuple[httpx2.URL, httpx2.Headers]] = {}
+
+    async def post(self, route: str, body: object) -> HttpReply | Fault:
+        """Returns the response to a JSON body, or why there is none."""
+        content = to_json(body)
+        try:
+            return await self._followed(route, content)
+        except httpx2.DecodingError as error:
+            return Fault(FaultKind.BAD_ANSWER, f"malformed answer: {_said(error)}")
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            return Fault(FaultKind.NO_API, _said(error))
+        except httpx2.TransportError as error:
+            return Fault(_kind_of(error), _said(error))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> "Transport":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _followed(self, route: str, content: bytes) -> HttpReply | Fault:
+        """Redirects keep method and body, and are remembered: the next request goes there."""
+        if route not in self._addresses:
+            self._remember(route, httpx2.URL(address(self._url, route)))
+        for _ in range(MOST_REDIRECTS):
+            url, headers = self._addresses[route]
+            request = httpx2.Request(
+                "POST", url, headers=headers, content=content, extensions=self._extensions
+            )
+            response = await self._http.handle_async_request(request)
+            try:
+                location = response.headers.get("location")
+                if response.status_code not in REDIRECTS or location is None:
+                    return await _read(response)
+            finally:
+                await response.aclose()
+            target = url.join(location)
+            if not is_same_origin(url, target):
+                words = f"it redirects to {shown_url(str(target))}, which is another server and is"
+                advice = "not shown the key; set that URL if it is the right one"
+                return Fault(FaultKind.NO_API, f"HTTP {response.status_code}: {words} {advice}")
+            self._remember(route, target)
+        return Fault(FaultKind.NO_API, f"it redirects more than {MOST_REDIRECTS} times")
+
+    def _remember(self, route: str, url: httpx2.URL) -> None:
+        headers = httpx2.Headers({"Host": url.netloc.decode("ascii"), **self._headers})
+        self._addresses[route] = url, headers
+
+
+async def _read(response: httpx2.Response) -> HttpReply | Fault:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > MOST_BYTES:
+            return Fault(FaultKind.BAD_ANSWER, f"an answer of more than {MOST_BYTES >> 20} MiB")
+        parts.append(part)
+    headers = response.headers
+    retry_after = headers.get("retry-after")
+    if milliseconds := headers.get("retry-after-ms"):
+        retry_after = _seconds(milliseconds) or retry_after
+    return HttpReply(
+        response.status_code, b"".join(parts), headers.get("content-type", ""), retry_after
+    )
+
+
+def _seconds(milliseconds: str) -> str | None:
+    try:
+        return str(float(milliseconds) / 1000)
+    except ValueError:
+        return None
+
+
+def is_same_origin(url: httpx2.URL, target: httpx2.URL) -> bool:
+    """From http to https of one host, on the usual ports, the key is only better protected."""
+    if url.host != target.host:
+        return False
+    if (url.scheme, url.port) == (target.scheme, target.port):
+        return True
+    is_upgrade = (url.scheme, target.scheme) == ("http", "https")
+    return is_upgrade and url.port is None and target.port is None
+
+
+def _kind_of(error: httpx2.TransportError) -> FaultKind:
+    match error:
+        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
+            return FaultKind.UNREACHABLE
+        case httpx2.TimeoutException():
+            return FaultKind.TIMEOUT
+        case _:
+            return FaultKind.CUT
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

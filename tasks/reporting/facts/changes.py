@@ -1,0 +1,75 @@
+"""What changed since the release that is served now: data, quality, and the lists themselves."""
+
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.kinds.results import RECOMMENDATIONS, read_table
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from tasks.promoting.decisions import serving_release
+from tasks.reporting.facts.content import Change, Changes
+
+_DATASET = ("users", "items", "events")
+_METRICS = ("NDCG@10 llm4cdsr", "HR@10 llm4cdsr", "NDCG@10 popularity")
+_LISTS = ("coverage", "popular_share", "users_without")
+SHOWN_RANK = 10
+
+
+def changes_since_served(
+    store: Store, dataset: ArtifactRef, metrics: ArtifactRef, recommendations: ArtifactRef
+) -> Changes | None:
+    """Returns the comparison with the served release; None for the first one, or the same lists.
+
+    None also where an artifact of the served release is gone: there is nothing to compare with.
+    """
+    served = serving_release(store)
+    if served is None:
+        return None
+    try:
+        return _changes(store, served, dataset, metrics, recommendations)
+    except (ArtifactError, FileNotFoundError):
+        return None
+
+
+def _changes(
+    store: Store,
+    served: ArtifactRef,
+    dataset: ArtifactRef,
+    metrics: ArtifactRef,
+    recommendations: ArtifactRef,
+) -> Changes | None:
+    before = parts_of(store, served)
+    if before["recommendations"] == recommendations:
+        return None
+    rows: list[Change] = []
+    for names, role, ref in (
+        (_DATASET, "dataset", dataset),
+        (_METRICS, "metrics", metrics),
+        (_LISTS, "recommendations", recommendations),
+    ):
+        old, new = store.manifest(before[role]).counts, store.manifest(ref).counts
+        rows += [Change(name, old.get(name), new.get(name)) for name in names if name in new]
+    kept, users = _kept(store, before["recommendations"], recommendations)
+    return Changes(
+        since=store.manifest(served).created,
+        same_data=before["dataset"] == dataset,
+        rows=tuple(rows),
+        kept_share=kept,
+        common_users=users,
+    )
+
+
+def _kept(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[float | None, int]:
+    """Of the items recommended to users of both releases, the share that was there before."""
+    key = [col.USER_ID, col.DOMAIN, col.ITEM_ID]
+    old, new = (
+        read_table(store, ref, RECOMMENDATIONS).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)
+        for ref in (before, now)
+    )
+    common = new.join(old.select(col.USER_ID).unique(), on=col.USER_ID, how="semi")
+    if common.is_empty():
+        return None, 0
+    kept = common.join(old, on=key, how="semi").height / common.height
+    return kept, common[col.USER_ID].n_unique()

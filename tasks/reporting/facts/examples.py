@@ -1,0 +1,174 @@
+"""Chooses what a report shows of users and items: examples a reader can judge by eye."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from artifacts import columns as col
+from artifacts.kinds.dataset import Dataset, Split
+from artifacts.kinds.user_profiles import INTEREST, PROFILE, UserProfiles
+from tasks.promoting.quality_guards import (
+    POPULAR_EVENT_SHARE,
+    POPULAR_FRACTION,
+    POPULAR_SHARE,
+    USERS_WITHOUT,
+    recommendation_counts,
+)
+from tasks.reporting.facts.content import (
+    ColdItemAudience,
+    ColdItemExample,
+    CrossDomainExample,
+    DomainCoverage,
+    Guards,
+    HistoryEvent,
+    PartialPreference,
+    ProfileExample,
+)
+
+EXAMPLES = 4
+SHOWN_HISTORY = 12
+SHOWN_ITEMS = 5
+TYPICAL_HISTORY = (6, 20)
+"""Events of a history that says something and can still be read at a glance."""
+
+
+def profile_examples(
+    data: Dataset, profiles: UserProfiles, recommended: pl.DataFrame, labels: Mapping[int, str]
+) -> tuple[ProfileExample, ...]:
+    """Returns users with a profile, those in several domains first; `labels` name the clusters."""
+    readable = profiles.profiles.join(data.users.select(col.USER_ID, "events"), on=col.USER_ID)
+    readable = readable.filter(pl.col("events").is_between(*TYPICAL_HISTORY))
+    spread = data.in_domain().sum(axis=1)[readable[col.USER_INDEX].to_numpy()]
+    chosen = (
+        readable.with_columns(pl.Series("spread", spread, pl.Int64))
+        .sort("spread", col.USER_INDEX, descending=[True, False])
+        .head(EXAMPLES)
+    )
+    interests = profiles.interests.sort(col.CLUSTER)
+    return tuple(
+        _profile_example(
+            data,
+            user,
+            text,
+            interests.filter(pl.col(col.USER_INDEX) == user),
+            _titles_by_domain(recommended, user_id),
+            labels,
+        )
+        for user, user_id, text in chosen.select(col.USER_INDEX, col.USER_ID, PROFILE).iter_rows()
+    )
+
+
+def cross_domain(data: Dataset, recommended: pl.DataFrame) -> tuple[CrossDomainExample, ...]:
+    """Returns users of one domain, with what they are recommended in another."""
+    in_domain = data.in_domain()
+    lengths = np.diff(data.offsets)
+    eligible = (in_domain.sum(axis=1) == 1) & (lengths >= TYPICAL_HISTORY[0])
+    return tuple(
+        _cross_domain_example(data, user, int(in_domain[user].argmin()), recommended)
+        for user in np.flatnonzero(eligible)[:EXAMPLES].tolist()
+    )
+
+
+def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExample, ...]:
+    """Returns items that nobody bought, and who is recommended them."""
+    bought = np.zeros(data.items.height + 1, bool)
+    bought[data.item_indices] = True
+    cold = data.items.filter(pl.Series(~bought[1:]) & pl.col(col.TITLE).is_not_null())
+    shown = recommended.join(
+        cold.select(col.DOMAIN, col.ITEM_ID), on=[col.DOMAIN, col.ITEM_ID], how="semi"
+    ).sort(col.RANK, col.USER_ID)
+    index_of = dict(data.users.select(col.USER_ID, col.USER_INDEX).iter_rows())
+    best = shown.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True).head(2)
+    return tuple(
+        ColdItemExample(
+            title=rows[col.TITLE][0],
+            domain=str(domain),
+            audience=tuple(
+                ColdItemAudience(user_id, rank, _history(data, index_of[user_id]))
+                for user_id, rank in rows.select(col.USER_ID, col.RANK).iter_rows()
+            ),
+        )
+        for (domain, _), rows in list(best.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True))[
+            :EXAMPLES
+        ]
+    )
+
+
+def guards(data: Dataset, recommended: pl.DataFrame) -> Guards:
+    """Returns coverage of the catalogue, and how much the popular items crowd it."""
+    counts = recommendation_counts(data, recommended)
+    sizes = dict(data.items.group_by(col.DOMAIN).len().iter_rows())
+    covered = recommended.group_by(col.DOMAIN).agg(pl.col(col.ITEM_ID).n_unique())
+    per_list = recommended.group_by(col.USER_ID, col.DOMAIN).len()["len"]
+    return Guards(
+        list_length=int(per_list.max() or 0),  # pyright: ignore[reportArgumentType]
+        coverage=tuple(
+            DomainCoverage(domain, items, sizes[domain])
+            for domain, items in covered.sort(col.DOMAIN).iter_rows()
+        ),
+        popular_slot_share=float(counts[POPULAR_SHARE]),
+        popular_event_share=float(counts[POPULAR_EVENT_SHARE]),
+        users=data.users.height,
+        users_without_recommendations=int(counts[USERS_WITHOUT]),
+        popular_fraction=POPULAR_FRACTION,
+    )
+
+
+def _profile_example(
+    data: Dataset,
+    user: int,
+    text: str,
+    interests: pl.DataFrame,
+    recommended: dict[str, tuple[str, ...]],
+    labels: Mapping[int, str],
+) -> ProfileExample:
+    history = _history(data, user, seen_by_profile=True)
+    return ProfileExample(
+        user_id=data.users[col.USER_ID][user],
+        domains=tuple(sorted({event.domain for event in history})),
+        history=history,
+        partial=tuple(
+            PartialPreference(labels[cluster], interest)
+            for cluster, interest in interests.select(col.CLUSTER, INTEREST).iter_rows()
+        ),
+        profile=text,
+        recommended=recommended,
+    )
+
+
+def _cross_domain_example(
+    data: Dataset, user: int, new_domain: int, recommended: pl.DataFrame
+) -> CrossDomainExample:
+    user_id, domain = data.users[col.USER_ID][user], data.domains[new_domain]
+    return CrossDomainExample(
+        user_id=user_id,
+        history=_history(data, user),
+        new_domain=domain,
+        recommended=_titles_by_domain(recommended, user_id).get(domain, ()),
+    )
+
+
+def _history(
+    data: Dataset, user: int, *, seen_by_profile: bool = False
+) -> tuple[HistoryEvent, ...]:
+    """Returns the latest events, oldest first; only training events where a profile is shown."""
+    events = slice(int(data.offsets[user]), int(data.offsets[user + 1]))
+    items = data.item_indices[events]
+    if seen_by_profile:
+        items = items[data.splits[events] == Split.TRAIN]
+    rows = data.items[(items[-SHOWN_HISTORY:] - 1).tolist()]
+    return tuple(
+        HistoryEvent(domain, title or f"(no title: {item_id})")
+        for domain, title, item_id in rows.select(col.DOMAIN, col.TITLE, col.ITEM_ID).iter_rows()
+    )
+
+
+def _titles_by_domain(recommended: pl.DataFrame, user_id: str) -> dict[str, tuple[str, ...]]:
+    rows = recommended.filter(
+        (pl.col(col.USER_ID) == user_id) & (pl.col(col.RANK) <= SHOWN_ITEMS)
+    ).with_columns(pl.coalesce(col.TITLE, col.ITEM_ID).alias(col.TITLE))
+    return {
+        str(domain): tuple(part[col.TITLE].to_list())
+        for (domain,), part in rows.group_by(col.DOMAIN, maintain_order=True)
+    }

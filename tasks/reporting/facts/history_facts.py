@@ -1,0 +1,135 @@
+"""Facts of a report beyond one model: earlier releases, the ledger's days, how events flow."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from artifacts.bundles import parts_of
+from artifacts.integrity import ArtifactError
+from artifacts.kinds.dataset import Dataset, Split
+from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.ledger.answers import ANSWERED_AT, Role
+from artifacts.ledger.ledger import Ledger
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from tasks.promoting.decisions import history
+from tasks.reporting.facts.content import (
+    Concentration,
+    DayOfAnswers,
+    ReleaseFigure,
+    Transitions,
+)
+
+MOST_RELEASES = 30
+MOST_DAYS = 31
+POINTS = 20
+
+
+def releases_until(store: Store, metrics: ArtifactRef, ours: str) -> tuple[ReleaseFigure, ...]:
+    """Returns the latest decided releases and the one of these metrics, by the time of their
+    making; those whose artifacts are gone are left out."""
+    found = []
+    for entry in {entry.release: entry for entry in history(store)}.values():
+        try:
+            own = parts_of(store, entry.release)["metrics"]
+            ndcg = _figure(store, own, ours)
+            made = store.manifest(entry.release).created
+        except (ArtifactError, KeyError, FileNotFoundError):
+            continue
+        if ndcg is not None and own != metrics:
+            name = f"release {entry.release.fingerprint}"
+            found.append(ReleaseFigure(name, made, entry.decision, ndcg))
+    ndcg = _figure(store, metrics, ours)
+    if ndcg is not None:
+        made = store.manifest(metrics).created
+        found.append(ReleaseFigure("this report's model", made, "made", ndcg))
+    return tuple(sorted(found, key=lambda figure: figure.made)[-MOST_RELEASES:])
+
+
+def _figure(store: Store, metrics: ArtifactRef, ours: str) -> float | None:
+    """Our NDCG@10 over all held-out events by full ranking; None where not measured."""
+    rows = read_table(store, metrics, METRICS).filter(
+        model=ours, ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
+    )
+    value = rows["value"][0] if rows.height else None  # Null: no event could be measured.
+    return None if value is None else float(value)
+
+
+def transitions_of(data: Dataset) -> Transitions | None:
+    """Returns from which domain to which the consecutive training events of users go; None of
+    fewer than two domains."""
+    count = len(data.domains)
+    if count < 2:
+        return None
+    trained = data.splits == Split.TRAIN
+    users, domains = data.user_of_event[trained], data.domain_of_event[trained]
+    same = users[1:] == users[:-1]
+    pairs = domains[:-1][same] * count + domains[1:][same]
+    table = np.bincount(pairs, minlength=count * count).reshape(count, count)
+    return Transitions(data.domains, tuple(tuple(row) for row in table.tolist()))
+
+
+def concentration_of(data: Dataset) -> tuple[Concentration, ...]:
+    """Returns for each domain with training events how they are spread over its items."""
+    events = data.item_indices[data.splits == Split.TRAIN]
+    bought = np.bincount(events, minlength=data.items.height + 1)[1:]
+    found = []
+    for number, name in enumerate(data.domains):
+        low, high = data.domain_starts[number], data.domain_starts[number + 1]
+        sums = np.concatenate([[0], np.cumsum(np.sort(bought[low:high])[::-1])])
+        if sums[-1]:
+            shares = np.linspace(0, 1, POINTS + 1)
+            places = np.round(shares * (len(sums) - 1)).astype(int)
+            points = zip(shares.tolist(), (sums[places] / sums[-1]).tolist(), strict=True)
+            found.append(Concentration(name, tuple(points)))
+    return tuple(found)
+
+
+def answers_by_day(store: Store) -> tuple[DayOfAnswers, ...]:
+    """Returns what the ledger received, by day and role, the latest days last."""
+    found = []
+    for role in Role:
+        with Ledger(store.local, role).reading() as parts:
+            days = (
+                parts.group_by(pl.col(ANSWERED_AT).dt.date().alias("day"))
+                .agg(
+                    pl.len().alias("answers"),
+                    pl.sum_horizontal("prompt_tokens", "completion_tokens").sum().alias("tokens"),
+                )
+                .sort("day")
+                .collect(engine="streaming")
+            )
+        known = days.drop_nulls("day").iter_rows()
+        found += [DayOfAnswers(day, role.value, count, tokens) for day, count, tokens in known]
+    return tuple(sorted(found, key=lambda row: (row.day, row.role))[-2 * MOST_DAYS :])
+
+
+def origin_of(report: str, parts: dict[str, ArtifactRef]) -> tuple[tuple[str, str], ...]:
+    """Returns by what and where a report was made, as names and texts."""
+    listed = ", ".join(f"{role} {ref.fingerprint}" for role, ref in sorted(parts.items()))
+    commit = _commit()
+    return (
+        ("report", report),
+        ("artifacts", listed),
+        ("version", f"llm4cdsr {version('llm4cdsr')}" + (f", commit {commit}" if commit else "")),
+        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+        ("Python", platform.python_version()),
+    )
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs; None of an installed package, or without git."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    asked = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,78 @@
+"""How sure a metric is: 95 % intervals by drawing the users anew, and differences user by user.
+
+A user's events are drawn together: they are more alike than those of two users, and split by time
+or by user there are many of one. Differences are paired: both models are asked for the same events,
+which makes small gains visible that two separate intervals would hide.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from artifacts import columns as col
+from tasks.reporting.facts.content import HeldOut, MetricInterval
+
+CUTOFF = 10
+DRAWS = 1_000
+SEED = 0
+_BLOCK = 50
+
+
+def metric_intervals(ranks: pl.DataFrame, ours: str) -> tuple[MetricInterval, ...]:
+    """Returns NDCG@10 and HR@10 of every model by full ranking, ours first, the others best first.
+
+    `ranks` is the table of `artifacts.kinds.results.RANKS`.
+    """
+    rows = ranks.filter(ranking="full").sort(col.USER_INDEX, "greater", "equal")
+    models = rows["model"].unique(maintain_order=True).to_list()
+    if ours not in models:
+        return ()
+    events = rows.filter(model=ours)[col.USER_INDEX].to_numpy()  # The same for every model.
+    _, first, sizes = np.unique(events, return_index=True, return_counts=True)
+    sums = {model: np.add.reduceat(_gains(rows.filter(model=model)), first) for model in models}
+    values = {model: total.sum(axis=0) / sizes.sum() for model, total in sums.items()}
+    means = {model: _drawn_means(total, sizes) for model, total in sums.items()}
+    order = sorted(models, key=lambda model: (model != ours, -float(values[model][0])))
+    return tuple(
+        MetricInterval(
+            model=model,
+            ndcg=_interval(values[model][0], means[model][:, 0]),
+            hit_ratio=_interval(values[model][1], means[model][:, 1]),
+            behind_ours=None
+            if model == ours
+            else _interval(values[ours][0] - values[model][0], (means[ours] - means[model])[:, 0]),
+        )
+        for model in order
+    )
+
+
+def held_out(ranks: pl.DataFrame, ours: str) -> HeldOut | None:
+    """Returns how many events the models were asked for, and of how many users."""
+    users = ranks.filter(ranking="full", model=ours)[col.USER_INDEX]
+    return HeldOut(len(users), users.n_unique()) if len(users) else None
+
+
+def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
+    """NDCG@10 and HR@10 of each event, (events, 2), expected over the order of ties."""
+    position = np.arange(1, CUTOFF + 1)
+    gains = np.stack((1 / np.log2(position + 1), np.ones(CUTOFF)), axis=1)
+    total = np.concatenate((np.zeros((1, 2)), np.cumsum(gains, axis=0)))
+    greater, equal = rows["greater"].to_numpy(), rows["equal"].to_numpy()
+    first, last = np.minimum(greater, CUTOFF), np.minimum(greater + equal + 1, CUTOFF)
+    return (total[last] - total[first]) / (equal + 1)[:, None]
+
+
+def _drawn_means(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Means (draws, 2) over the events of users drawn with replacement; every model gets the same
+    draws. ``sums`` (users, 2) are of each user's gains, ``sizes`` (users,) their events."""
+    rng = np.random.default_rng(SEED)
+    blocks = []
+    for _ in range(0, DRAWS, _BLOCK):
+        drawn = rng.integers(0, len(sums), (_BLOCK, len(sums)))
+        blocks.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None])
+    return np.concatenate(blocks)
+
+
+def _interval(value: float, drawn: NDArray[np.float64]) -> tuple[float, float, float]:
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    return float(value), low, high

@@ -1,0 +1,172 @@
+"""Turn a long metrics frame into the comparison tables and the headline of a report."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from tasks.reporting.facts.content import ALL
+
+NO_VALUE = "–"
+Scores = dict[tuple[str, str, str], float]
+"""(model, domain or group, metric) to value; values that are not numbers are left out."""
+
+
+@dataclass(frozen=True)
+class MetricCell:
+    """One value as text; `best` marks the highest of its column."""
+
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One model's cells, aligned with the table's columns; `gains` are 'all' over popularity."""
+
+    model: str
+    is_ours: bool
+    cells: tuple[MetricCell, ...]
+    gains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """Models down, domains or groups across, the metrics below each.
+
+    `columns` pairs each domain or group with its number of targets.
+    """
+
+    columns: tuple[tuple[str, int], ...]
+    metrics: tuple[str, ...]
+    rows: tuple[MetricRow, ...]
+    popularity: str | None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One metric over all targets, fully ranked: ours, popularity's, the strongest baseline's.
+
+    `rival` is (model, value) of the best baseline other than popularity, None without one.
+    """
+
+    metric: str
+    targets: int
+    ours: float
+    popularity: float | None
+    rival: tuple[str, float] | None
+
+
+def metric_table(
+    metrics: pl.DataFrame,
+    ranking: Literal["full", "sampled"],
+    across: Literal["domain", "group"],
+    *,
+    ours: str,
+    popularity: str,
+) -> MetricTable | None:
+    """Return the table of one ranking, or None where the frame has no such rows.
+
+    Our model stands first, the others follow by their first metric over all targets.
+    """
+    other = "group" if across == "domain" else "domain"
+    rows = metrics.filter((pl.col("ranking") == ranking) & (pl.col(other) == ALL))
+    columns = _all_first(_in_order(rows[across]))
+    if rows.is_empty() or (across == "group" and columns == [ALL]):
+        return None
+    names = _metric_names(rows)
+    scores = _scores(rows, across)
+    targets = dict(rows.group_by(across).agg(pl.col("targets").max()).iter_rows())
+    models = sorted(
+        _in_order(rows["model"]),
+        key=lambda model: (model != ours, -scores.get((model, columns[0], names[0]), -math.inf)),
+    )
+    base = popularity if popularity in models and len(models) > 1 else None
+    return MetricTable(
+        columns=tuple((column, targets[column]) for column in columns),
+        metrics=tuple(names),
+        rows=tuple(_row(model, models, columns, names, scores, base, ours) for model in models),
+        popularity=base if across == "domain" else None,
+    )
+
+
+def headlines(metrics: pl.DataFrame, *, ours: str, popularity: str) -> tuple[Headline, ...]:
+    """Return one headline a metric that our model has, hit ratios first."""
+    rows = metrics.filter(ranking="full", domain=ALL, group=ALL)
+    found = []
+    for name in _metric_names(rows):
+        scores = {m: v for (m, _, metric), v in _scores(rows, "domain").items() if metric == name}
+        if ours not in scores:
+            continue
+        rivals = [pair for pair in scores.items() if pair[0] not in (ours, popularity)]
+        targets = rows.filter(model=ours, metric=name)["targets"][0]
+        rival = max(rivals, key=lambda pair: pair[1], default=None)
+        found.append(Headline(name, targets, scores[ours], scores.get(popularity), rival))
+    return tuple(found)
+
+
+def format_score(metric: str, value: float | None) -> str:
+    """Return a hit ratio as a percentage, another metric with three decimals."""
+    if value is None or not math.isfinite(value):
+        return NO_VALUE
+    return f"{value:.1%}" if metric.startswith("HR") else f"{value:.3f}"
+
+
+def format_gain(value: float | None, base: float | None) -> str:
+    """Return how many times `base` a value is, such as '3.4×'."""
+    if value is None or base is None or not base > 0:
+        return NO_VALUE
+    return f"{value / base:.1f}×"
+
+
+def hit_ratio_margin(value: float, targets: int) -> float:
+    """Return half the width of the 95 % interval of a hit ratio (normal approximation)."""
+    return 1.96 * math.sqrt(value * (1 - value) / targets)
+
+
+def _row(
+    model: str,
+    models: Sequence[str],
+    columns: Sequence[str],
+    names: Sequence[str],
+    scores: Scores,
+    base: str | None,
+    ours: str,
+) -> MetricRow:
+    cells = []
+    for column in columns:
+        for name in names:
+            text = format_score(name, scores.get((model, column, name)))
+            rivals = [scores[key] for m in models if (key := (m, column, name)) in scores]
+            # Compared as shown: of two equal numbers, a reader must not see one as the winner.
+            best = len(rivals) > 1 and max(rivals) > 0 and text == format_score(name, max(rivals))
+            cells.append(MetricCell(text, best))
+    gains = (
+        format_gain(scores.get((model, ALL, name)), scores.get((base or "", ALL, name)))
+        for name in names
+    )
+    return MetricRow(model, model == ours, tuple(cells), tuple(gains))
+
+
+def _scores(rows: pl.DataFrame, across: str) -> Scores:
+    return {
+        (model, column, metric): value
+        for model, column, metric, value in rows.select(
+            "model", across, "metric", "value"
+        ).iter_rows()
+        if value is not None and math.isfinite(value)
+    }
+
+
+def _metric_names(rows: pl.DataFrame) -> list[str]:
+    return sorted(_in_order(rows["metric"]), key=lambda name: not name.startswith("HR"))
+
+
+def _in_order(values: pl.Series) -> list[str]:
+    return values.unique(maintain_order=True).to_list()
+
+
+def _all_first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: name != ALL)

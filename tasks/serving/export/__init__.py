@@ -1,0 +1,1 @@
+"""Recommendations and models as files for other systems."""

@@ -1,0 +1,190 @@
+"""Writes the best items of every user as Parquet or CSV files, one a domain, block by block.
+
+A run over millions of users needs the memory of one block. Readers see the old export or the new
+one, never a half.
+"""
+
+import shutil
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from artifacts.files.durable import write_atomically
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA
+from artifacts.strict import Strict
+from artifacts.user_error import UserError
+from model.data.sequences import IntArray
+from model.scoring.top_k import Recommendations
+from tasks.serving.export.file_formats import TableFormat
+from tasks.serving.export.file_names import file_names
+from tasks.serving.recommendation_rows import user_rows
+from tasks.serving.recommender import Recommender
+from tasks.serving.state import ServingState, Wish
+
+BLOCK_USERS = 8192
+SUMMARY = "export.json"
+
+
+class NotAnExportError(UserError, ValueError):
+    """The folder to write to holds something else."""
+
+
+class ExportConfig(Strict):
+    """What is exported, and for whom."""
+
+    k: int = Field(default=20, ge=1, description="Items a user and domain.")
+    exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")
+    domains: tuple[str, ...] | None = Field(default=None, description="All where None.")
+    since: datetime | None = Field(
+        default=None, description="Only users with an event at or after this moment."
+    )
+    form: TableFormat = Field(default=TableFormat.PARQUET, description="Of the files.")
+
+
+class DomainExport(Strict):
+    """One file. `short_lists` counts users with fewer than k items left; `items` are distinct."""
+
+    file: str
+    rows: int
+    items: int
+    coverage: float
+    short_lists: int
+
+
+class Exported(Strict):
+    """What an export holds: `export.json`. Times are UTC."""
+
+    release: str
+    created: datetime
+    config: ExportConfig
+    users: int
+    users_left_out: int
+    domains: dict[str, DomainExport]
+
+
+def export_recommendations(
+    recommender: Recommender,
+    folder: Path,
+    config: ExportConfig,
+    on_block: Callable[[int], None] = lambda users: None,
+) -> Exported:
+    """Writes `RECOMMENDATION_SCHEMA` for every user, by user and rank; replaces an older export.
+
+    `on_block` is told the number of users of every block that is done, once for each domain.
+
+    Raises:
+        NotAnExportError: the folder exists and holds anything but an export.
+        UnknownDomainError: one of the domains is not in the catalogue.
+    """
+    _require_replaceable(folder)
+    state = recommender.state
+    numbers = (
+        state.catalogue.domain_numbers(None)
+        if config.domains is None
+        else [state.catalogue.domain_number(name) for name in dict.fromkeys(config.domains)]
+    )
+    asked = [state.catalogue.domains[number] for number in numbers]
+    users = _users_since(recommender, config.since)
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    draft.mkdir(parents=True)
+    try:
+        with ExitStack() as open_files:
+            files = {
+                number: open_files.enter_context(
+                    _DomainFile(draft / f"{slug}.{config.form}", state, number, config)
+                )
+                for number, slug in zip(numbers, file_names(asked), strict=True)
+            }
+            for begin in range(0, len(users), BLOCK_USERS):
+                block = users[begin : begin + BLOCK_USERS]
+                names = [recommender.user_ids[user] for user in block.tolist()]
+                wish = Wish(config.k, config.exclude_seen)
+                for number, best in state.best(state.histories, block, numbers, wish).items():
+                    files[number].add(best, names)
+                    on_block(len(names))
+        domains = {state.catalogue.domains[number]: files[number].made() for number in numbers}
+        made = Exported(
+            release=recommender.facts.ref.fingerprint,
+            created=datetime.now(UTC),
+            config=config,
+            users=len(users),
+            users_left_out=len(recommender.user_ids) - len(users),
+            domains=domains,
+        )
+        write_atomically(draft / SUMMARY, made.model_dump_json(indent=2).encode())
+        _replace(folder, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return made
+
+
+class _DomainFile:
+    """The file of one domain while it is written, and what is in it so far."""
+
+    def __init__(self, path: Path, state: ServingState, domain: int, config: ExportConfig) -> None:
+        self._state, self._domain, self._k = state, domain, config.k
+        self._path, self._form = path, config.form
+        self._is_shown = np.zeros(state.catalogue.items.height + 1, bool)
+        self._rows = self._short_lists = 0
+
+    def __enter__(self) -> Self:
+        if self._form is TableFormat.CSV:
+            self._file = pc.CSVWriter(self._path, _ARROW_SCHEMA)
+        else:
+            self._file = pq.ParquetWriter(self._path, _ARROW_SCHEMA, compression="zstd")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, best: Recommendations, names: list[str]) -> None:
+        table = user_rows(self._state.catalogue, best, names)
+        self._file.write_table(table.to_arrow().cast(_ARROW_SCHEMA))
+        filled = (best.items > 0).sum(axis=1)
+        self._rows += table.height
+        self._short_lists += int((filled < self._k).sum())
+        self._is_shown[best.items] = True
+
+    def made(self) -> DomainExport:
+        place = self._state.catalogue.domain_rows(self._domain)
+        items = int(self._is_shown[1:].sum())
+        return DomainExport(
+            file=self._path.name,
+            rows=self._rows,
+            items=items,
+            coverage=round(items / (place.stop - place.start), 4),
+            short_lists=self._short_lists,
+        )
+
+
+def _users_since(recommender: Recommender, since: datetime | None) -> IntArray:
+    users = np.flatnonzero(recommender.last_seen >= 0)
+    if since is None:
+        return users
+    moment = since if since.tzinfo else since.replace(tzinfo=UTC)
+    return users[recommender.last_seen[users] >= moment.timestamp()]
+
+
+def _require_replaceable(folder: Path) -> None:
+    if folder.exists() and not (folder / SUMMARY).is_file() and any(folder.iterdir()):
+        raise NotAnExportError(f"{folder} holds something else than an export; name another folder")
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    old = draft.with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+_ARROW_SCHEMA = pl.DataFrame(schema=RECOMMENDATION_SCHEMA).to_arrow().schema

@@ -1,0 +1,24 @@
+"""What profiling everyone would cost, in words."""
+
+from flows.cli.commands.runs.worth_command import price_of_everyone
+from flows.cli.dry_run import PlannedCalls
+
+
+def planned(requests: int, usd: float | None) -> PlannedCalls:
+    return PlannedCalls("summarize users", requests, 0, requests, 900, 90, usd, True, "counted")
+
+
+def test_the_price_of_all_steps_is_summed() -> None:
+    said = price_of_everyone((planned(200, 1.25), planned(100, 0.5)))
+    assert "about 300 more requests, for at most $1.75." in said
+    assert "--profile-users 0" in said
+
+
+def test_one_unknown_price_makes_the_sum_unknown() -> None:
+    said = price_of_everyone((planned(200, 1.25), planned(100, None)))
+    assert "at a price that is not known" in said
+    assert "$" not in said
+
+
+def test_nothing_left_to_ask_is_said() -> None:
+    assert price_of_everyone((planned(0, 0.0),)).startswith("Everyone is profiled already")

@@ -1,0 +1,89 @@
+"""What an operator reads of releases and the machine: `status`, `releases`, `compare`."""
+
+import pytest
+from typer.testing import CliRunner
+
+from artifacts.store import Store
+from flows.cli.command_table import app
+from flows.cli.output import terminal
+from flows.server.machine import Machine, MachineProcess
+from tasks.promoting.decisions import Decision, decide
+from tasks.promoting.decisions import history as decided
+from tests.tasks.serving.small_release import small_release
+
+WIDE = {"COLUMNS": "220"}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal reads COLUMNS once, when it is imported: other tests may have been first."""
+    monkeypatch.setattr(terminal.out, "_width", 250)
+
+
+def shown(*arguments: str) -> tuple[int, str]:
+    ended = CliRunner().invoke(app, list(arguments), env=WIDE)
+    return ended.exit_code, ended.output + (str(ended.exception) if ended.exception else "")
+
+
+@pytest.fixture
+def two(store: Store) -> tuple[str, str]:
+    refs = [small_release(store, seed=seed) for seed in (3, 4)]
+    for ref in refs:
+        decide(store, Decision.PROMOTED, "by hand", lambda ref=ref: (ref, {}))
+    return refs[0].fingerprint, refs[1].fingerprint
+
+
+def test_an_empty_store_has_a_status_that_says_what_to_do(store: Store) -> None:
+    status, text = shown("status", "--store", store.root)
+    assert status == 0
+    assert "nothing yet; `llm4cdsr run` makes the first" in text
+    assert "not started; `llm4cdsr up` starts it" in text
+
+
+def test_status_names_what_is_served_and_a_part_of_the_machine_that_is_down(
+    store: Store, two: tuple[str, str]
+) -> None:
+    machine = Machine(store)
+    dead = MachineProcess(pid=2**22 + 1, started=1, log="x", port=4299, dumps="/dumps", closed=True)
+    (machine.folder / "worker.json").write_text(dead.model_dump_json())
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert two[1] in text
+    assert "server DOWN, worker DOWN" in text
+    assert "/dumps" in text
+
+
+def test_releases_are_dated_by_their_making_and_their_data(
+    store: Store, two: tuple[str, str]
+) -> None:
+    _, text = shown("releases", "--store", store.root)
+    assert "data until" in text
+    assert "1970-01-01" in text  # The small shop's events are of the first seconds.
+    assert f"{decided(store)[0].at:%Y-%m-%d %H:%M}" in text
+
+
+def test_a_release_whose_artifacts_are_gone_is_listed_as_gone(
+    store: Store, two: tuple[str, str]
+) -> None:
+    folder = store.path(decided(store)[0].release)
+    (folder / "manifest.json").unlink()
+    status, text = shown("releases", "--store", store.root)
+    assert status == 0
+    assert "gone" in text
+
+
+def test_compare_shows_the_settings_that_differ_and_no_others(
+    store: Store, two: tuple[str, str]
+) -> None:
+    status, text = shown("compare", *two, "--store", store.root)
+    assert status == 0, text
+    row = next(line for line in text.splitlines() if "model.seed" in line)
+    assert ("3" in row, "4" in row) == (True, True)
+    assert "model.scoring" not in text
+    assert "different data" not in text
+
+
+def test_compare_refuses_a_name_that_no_release_has(store: Store, two: tuple[str, str]) -> None:
+    status, text = shown("compare", two[0], "nothing", "--store", store.root)
+    assert status == 1
+    assert "nothing names 0 releases" in text

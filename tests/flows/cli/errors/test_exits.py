@@ -1,0 +1,118 @@
+"""Exit statuses that scripts rely on."""
+
+import time
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from artifacts.ledger.export import UnknownFormError
+from flows.cli.errors.endings import BAD_INPUT, FAILED, ending_of, status_of
+from flows.operating import MissingTaskRunnerError
+from flows.refresh import refresh
+from flows.settings import Settings, default_llm
+from model.config import TrainConfig
+from model.training.trainer import NothingToLearnError
+from tasks.dump.events import event_reader as dump_events
+from tasks.embed import NothingEmbeddedError
+from tasks.llm.settings.batch_config import BatchConfig, NoBudgetInBatchesError
+from tasks.llm.settings.budget import Budget
+from tasks.llm.settings.llm_config import LlmConfig
+from tasks.promoting.releases import NoSuchReleaseError
+from tasks.serving import catalogue
+from tasks.serving.embed_new_items import OtherEmbedderError
+from tasks.serving.export.export_model import OnnxMissingError, ParityError
+from tasks.serving.export.export_recs import NotAnExportError
+from tasks.serving.served_release import NothingServedError
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        NoBudgetInBatchesError,
+        UnknownFormError,
+        NoSuchReleaseError,
+        MissingTaskRunnerError,
+        NothingEmbeddedError,
+        NothingToLearnError,
+        NothingServedError,
+        NotAnExportError,
+        OnnxMissingError,
+        OtherEmbedderError,
+        catalogue.InvalidItemsError,
+        catalogue.UnknownDomainError,
+        dump_events.UndeclaredDomainError,
+    ],
+)
+def test_what_trying_again_does_not_help_is_bad_input(kind: type[Exception]) -> None:
+    assert status_of(kind("why")) == BAD_INPUT
+
+
+def test_a_fault_of_our_own_is_a_failure() -> None:
+    assert status_of(ParityError("why")) == FAILED
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LLM4CDSR_PRICES", "{m: 3}", "LLM4CDSR_PRICES is not JSON"),
+        ("LLM4CDSR_CHAT_CONCURRENCY", "many", "LLM4CDSR_CHAT_CONCURRENCY: Input should be"),
+        ("LLM4CDSR_CHAT_CONCURRENCY", "0", "LLM4CDSR_CHAT_CONCURRENCY: Input should be"),
+        ("LLM4CDSR_EMBED_BASE_URL", "nowhere", "LLM4CDSR_EMBED_BASE_URL: write http://"),
+        ("LLM4CDSR_OUTAGE_MINUTES", "-1", "LLM4CDSR_OUTAGE_MINUTES: Input should be"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((ValidationError, SettingsError)) as raised:
+        default_llm(Settings())
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert ending.status == BAD_INPUT
+    assert ending.text.startswith(said)
+
+
+def test_a_fault_of_several_fields_has_no_empty_name() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TrainConfig.model_validate({"agreement": 2.0})
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert ending.text.startswith("agreement compares")
+
+
+@flow(name="endless", timeout_seconds=0.1)
+def endless() -> None:
+    """A flow that takes too long; it can be ended between two steps."""
+    for _ in range(600):
+        time.sleep(0.1)
+
+
+def test_an_api_that_nobody_answers_for_is_one_line_that_names_its_variable() -> None:
+    dead = "http://127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: dead}), pytest.raises(RuntimeError) as raised:
+        endless()
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert (ending.status, "PREFECT_API_URL" in ending.text) == (FAILED, True)
+    assert dead in ending.text
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_takes_too_long_is_no_fault_of_a_disk() -> None:
+    with pytest.raises(TimeoutError) as raised:
+        endless()
+    ending = ending_of(raised.value)
+    assert ending is not None
+    assert "LLM4CDSR_FLOW_TIMEOUT_HOURS" in ending.text
+    assert "disk" not in ending.text
+
+
+def test_a_budget_in_batches_is_refused_before_the_dump_is_read(tmp_path: Path) -> None:
+    llm = LlmConfig(batch=BatchConfig(), budget=Budget(max_usd=5))
+    with pytest.raises(NoBudgetInBatchesError):
+        refresh.fn(llm=llm, store=str(tmp_path / "store"), folder=str(tmp_path / "nowhere"))

@@ -1,0 +1,77 @@
+"""A column that is not there under our name is guessed from its own, and never taken."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.naming.column_names import AbsentColumnError
+from tasks.dump.naming.headers import require_columns
+from tasks.dump.naming.likely_names import likely_column
+from tasks.dump.sources.files import UnreadableDumpError
+from tests.tasks.dump.dump_files import as_csv, events_of, items_of
+
+EVENTS = events_of(users=2)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("customer", "user_id"),
+        ("Customer ID", "user_id"),
+        ("member_no", None),
+        ("usr_id", "user_id"),
+        ("product_sku", "item_id"),
+        ("ASIN", "item_id"),
+        ("event-time", "timestamp"),
+        ("t_dat", "timestamp"),
+        ("time_stamp2", "timestamp"),
+        ("Product Name", "title"),
+        ("department", "domain"),
+        ("x", None),
+        ("日付", None),
+    ],
+)
+def test_a_likely_name_is_told_from_others(theirs: str, ours: str | None) -> None:
+    names = ("user_id", "item_id", "timestamp", "title", "domain")
+    found = [name for name in names if likely_column(name, [theirs, "quantity"]) == theirs]
+    assert found == ([] if ours is None else [ours])
+
+
+def renamed(folder: Path, **names: str) -> DumpConfig:
+    rows = [{names.get(name, name): value for name, value in row.items()} for row in EVENTS]
+    items = as_csv(folder / "i.csv", items_of())
+    return DumpConfig(interactions=as_csv(folder / "e.csv", rows), items=items)
+
+
+def test_a_wrong_column_is_named_with_a_guess_and_the_option(tmp_path: Path) -> None:
+    dump = renamed(tmp_path, user_id="customer", timestamp="ordered_at")
+    with pytest.raises(AbsentColumnError) as caught:
+        require_columns(dump)
+    assert str(caught.value).endswith(
+        "e.csv has no column user_id, timestamp (it has customer, item_id, domain, ordered_at); "
+        "customer looks like user_id, ordered_at looks like timestamp: "
+        "add --column customer=user_id --column ordered_at=timestamp"
+    )
+    assert caught.value.renamed == ("--column=customer=user_id", "--column=ordered_at=timestamp")
+
+
+def test_without_a_likely_name_the_option_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AbsentColumnError, match="say so: --column THEIR_NAME=user_id"):
+        require_columns(renamed(tmp_path, user_id="c17"))
+
+
+def test_a_header_that_is_right_is_taken(tmp_path: Path) -> None:
+    require_columns(renamed(tmp_path))
+
+
+def test_a_renamed_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    dump = renamed(tmp_path).model_copy(update={"columns": {"nobody": "user_id"}})
+    with pytest.raises(UnreadableDumpError, match="no file has a column nobody"):
+        require_columns(dump)
+
+
+def test_files_that_were_swapped_are_told(tmp_path: Path) -> None:
+    events, items = as_csv(tmp_path / "e.csv", EVENTS), as_csv(tmp_path / "i.csv", items_of())
+    with pytest.raises(AbsentColumnError, match=r"i.csv .*are --interactions and --items swapped"):
+        require_columns(DumpConfig(interactions=items, items=events))

@@ -1,0 +1,123 @@
+"""Texts that are not what was asked for, told by their form alone."""
+
+import pytest
+from pydantic import JsonValue
+
+from tasks.llm.client.checks.answer_checks import BadAnswerError, Usage, checked_text, usage_of
+
+TEXT = "The person likes oats."
+THOUGHT: JsonValue = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+def reply(message: JsonValue, finish: JsonValue = "stop", usage: JsonValue = None) -> JsonValue:
+    choice: JsonValue = {"index": 0, "message": message, "finish_reason": finish}
+    return {"choices": [choice], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT,
+        f"\n {TEXT} \n",
+        [{"type": "text", "text": TEXT}],
+        [{"type": "text", "text": "The person "}, {"type": "text", "text": "likes oats."}],
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "text", "text": TEXT},
+        ],
+        [{"type": "reasoning", "text": "hm"}, {"type": "output_text", "text": TEXT}],
+        ["The person ", "likes oats."],
+        {"type": "text", "text": TEXT},
+        [{"text": TEXT}],
+        [{"type": "text", "text": f"<think>hm</think>{TEXT}"}],
+        [{"type": "text", "text": TEXT}, {"type": "reference", "reference_ids": [1]}],
+    ],
+    ids=str,
+)
+def test_the_text_of_an_answer_is_found_in_whichever_form(content: JsonValue) -> None:
+    answer = checked_text("k", reply({"role": "assistant", "content": content}))
+    assert (answer.text, answer.finish_reason) == (TEXT, "stop")
+
+
+@pytest.mark.parametrize(
+    ("message", "finish"),
+    [
+        ({"content": "<think>\nOkay, so"}, "length"),
+        ({"content": "<think>hm</think>"}, "stop"),
+        ({"content": None, "reasoning_content": "Okay, so"}, "length"),
+        ({"content": "", "reasoning": "Okay, so"}, "stop"),
+        (
+            {
+                "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}],
+                "reasoning": "x",
+            },
+            "length",
+        ),
+    ],
+    ids=str,
+)
+def test_an_answer_of_nothing_but_reasoning_fails_and_says_what_to_set(
+    message: JsonValue, finish: str
+) -> None:
+    with pytest.raises(BadAnswerError, match="LLM4CDSR_CHAT_PARAMETERS") as raised:
+        checked_text("k", reply(message, finish))
+    assert not raised.value.may_pass
+
+
+def test_a_limit_that_went_into_hidden_reasoning_is_told_so() -> None:
+    spent: JsonValue = {"prompt_tokens": 9, "completion_tokens": 80}
+    with pytest.raises(BadAnswerError, match="nothing but the model's reasoning"):
+        checked_text("k", reply({"content": ""}, "length", spent))
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "may_pass"),
+    [
+        ({"content": ""}, "stop", True),
+        ({"content": None}, None, True),
+        ({"content": 7}, "stop", True),
+        (None, "stop", True),
+        ({"content": "", "refusal": "I cannot"}, "stop", False),
+        ({"content": ""}, "content_filter", False),
+    ],
+    ids=str,
+)
+def test_an_answer_without_a_text_is_refused(
+    message: JsonValue, finish: JsonValue, may_pass: bool
+) -> None:
+    with pytest.raises(BadAnswerError) as raised:
+        checked_text("k", reply(message, finish))
+    assert raised.value.may_pass == may_pass
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 9}, (10, 9)),
+        ({"prompt_tokens": 10.5, "completion_tokens": 9.0}, (11, 9)),
+        ({"prompt_tokens": "10", "completion_tokens": "9.0"}, (10, 9)),
+        ({"prompt_tokens": None}, (0, 0)),
+        ({"prompt_tokens": 10, "completion_tokens_details": None}, (10, 0)),
+        ({"prompt_tokens": True, "completion_tokens": [1]}, (0, 0)),
+        ({"prompt_tokens": -4, "completion_tokens": float("nan")}, (0, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 10**30}, (0, 0)),
+        ({"prompt_tokens": "many"}, (0, 0)),
+        ({}, (0, 0)),
+        (None, (0, 0)),
+        ([], (0, 0)),
+    ],
+    ids=str,
+)
+def test_tokens_are_counted_in_any_form_of_a_number_and_none_costs_an_answer(
+    usage: JsonValue, expected: tuple[int, int]
+) -> None:
+    body = reply({"content": TEXT}, usage=usage)
+    assert usage_of(body) == Usage(*expected)
+    answer = checked_text("k", body)
+    assert (answer.prompt_tokens, answer.completion_tokens) == expected
+
+
+@pytest.mark.parametrize("body", [None, [], "x", {}, {"choices": []}, {"choices": [None]}], ids=str)
+def test_what_is_no_completion_is_refused(body: JsonValue) -> None:
+    with pytest.raises(BadAnswerError):
+        checked_text("k", body)

@@ -1,0 +1,204 @@
+"""Whose fault an answer without a result is: told by status, type and the server's words."""
+
+import json
+import time
+from email.utils import formatdate
+
+import pytest
+
+from tasks.llm.client.failures.fault_kinds import (
+    SYSTEM,
+    Fault,
+    FaultKind,
+    HttpReply,
+    Sent,
+    read_reply,
+    seconds_of,
+)
+
+CHAT = Sent(("model", "messages", "max_tokens", "temperature"), has_system=True)
+TEXTS = Sent(("model", "input", "encoding_format"), texts=64)
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+
+
+def kind_of(status: int, body: object, sent: Sent = CHAT, content_type: str = "") -> FaultKind:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    found = read_reply(HttpReply(status, content, content_type), sent)
+    assert isinstance(found, Fault), found
+    assert found.words
+    return found.kind
+
+
+def said(message: str, **fields: object) -> dict[str, object]:
+    return {"error": {"message": message, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, said("bad"), FaultKind.PROMPT),
+        (400, said("content management policy", code="content_filter"), FaultKind.PROMPT),
+        (403, {"error": {"code": 403, "message": "flagged", "metadata": {}}}, FaultKind.PROMPT),
+        (400, said("This model's maximum context length is 8192 tokens"), FaultKind.TOO_LONG),
+        (400, said("the request exceeds the available context size"), FaultKind.TOO_LONG),
+        (
+            400,
+            {"message": "please reduce the length of the prompt"},
+            FaultKind.TOO_LONG,
+        ),
+        (413, {"error": "`inputs` must have less than 512 tokens"}, FaultKind.TOO_LONG),
+        (
+            500,
+            said("too large to process. increase the physical batch size"),
+            FaultKind.TOO_LONG,
+        ),
+        (429, said("Request too large for gpt-4o on tokens per min"), FaultKind.TOO_LONG),
+        (400, said("Range of input length should be [1, 8192]"), FaultKind.TOO_LONG),
+        (402, said("Insufficient Balance"), FaultKind.CREDIT),
+        (402, b"", FaultKind.CREDIT),
+        (429, said("quota", type="insufficient_quota"), FaultKind.CREDIT),
+        (400, said("Your credit balance is too low to access the API"), FaultKind.CREDIT),
+        (
+            403,
+            {"error": {"message": "额度", "code": "insufficient_user_quota"}},
+            FaultKind.CREDIT,
+        ),
+        (400, {"code": "Arrearage", "message": "Access denied"}, FaultKind.CREDIT),
+        (429, said("exceeded", type="exceeded_current_quota_error"), FaultKind.CREDIT),
+        (429, said("You exceeded your current quota", status="RESOURCE_EXHAUSTED"), FaultKind.BUSY),
+        (429, b"", FaultKind.BUSY),
+        (429, PAGE, FaultKind.BUSY),
+        (200, said("rate limited upstream", code=429), FaultKind.BUSY),
+        (200, {"choices": [{"error": {"code": 429, "message": "slow down"}}]}, FaultKind.BUSY),
+        (200, [{"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}], FaultKind.BUSY),
+        (200, {"error": "Too many requests, try again"}, FaultKind.BUSY),
+        (500, said("boom"), FaultKind.SERVER),
+        (500, said("boom", type="invalid_request_error"), FaultKind.SERVER),
+        (500, PAGE, FaultKind.SERVER),
+        (502, b"upstream connect error", FaultKind.SERVER),
+        (529, said("Overloaded", type="overloaded_error"), FaultKind.SERVER),
+        (408, b"", FaultKind.SERVER),
+        (409, said("conflict"), FaultKind.SERVER),
+        (200, said("Provider returned error", code=502), FaultKind.SERVER),
+        (200, said("x", type="server_error"), FaultKind.SERVER),
+        (500, said("Incorrect API key", code=401), FaultKind.KEY),
+        (401, said("no"), FaultKind.KEY),
+        (401, b"", FaultKind.KEY),
+        (
+            400,
+            [{"error": {"message": "API key not valid. Please pass one."}}],
+            FaultKind.KEY,
+        ),
+        (403, said("Country, region, or territory not supported"), FaultKind.FORBIDDEN),
+        (404, said("The model `x` does not exist", code="model_not_found"), FaultKind.MODEL),
+        (404, said("The model 'x' does not exist for this route"), FaultKind.MODEL),
+        (404, {"error": "model 'x' not found, try pulling it first"}, FaultKind.MODEL),
+        (400, said("Model Not Exist"), FaultKind.MODEL),
+        (400, said("x is not a valid model ID"), FaultKind.MODEL),
+        (
+            400,
+            {"message": "Invalid model: x", "type": "invalid_model"},
+            FaultKind.MODEL,
+        ),
+        (404, {"detail": "Not Found"}, FaultKind.NO_API),
+        (404, {"error": {"code": "404", "message": "Resource not found"}}, FaultKind.NO_API),
+        (404, PAGE, FaultKind.NO_API),
+        (200, PAGE, FaultKind.NO_API),
+        (401, PAGE, FaultKind.NO_API),
+        (405, {"detail": "Method Not Allowed"}, FaultKind.NO_API),
+        (
+            501,
+            said("This server does not support embeddings"),
+            FaultKind.NO_API,
+        ),
+        (200, b"", FaultKind.BAD_ANSWER),
+        (200, b"OK", FaultKind.BAD_ANSWER),
+        (200, b'{"choices": [', FaultKind.BAD_ANSWER),
+        (200, b'data: {"choices": []}\n\n', FaultKind.BAD_ANSWER),
+        (200, {"error": "upstream failed"}, FaultKind.BAD_ANSWER),
+        (200, {"detail": "something"}, FaultKind.BAD_ANSWER),
+    ],
+)
+def test_the_kind_of_a_fault(status: int, body: object, kind: FaultKind) -> None:
+    assert kind_of(status, body) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "field"),
+    [
+        (400, said("no", param="max_tokens", code="unsupported_parameter"), "max_tokens"),
+        (400, said("'temperature' does not support 0.2"), "temperature"),
+        (
+            422,
+            {"detail": [{"loc": ["body", "temperature"], "msg": "not permitted"}]},
+            "temperature",
+        ),
+        (400, said("no", param="messages[0].role", code="unsupported_value"), SYSTEM),
+        (400, said("Unsupported role: system"), SYSTEM),
+        (500, said("System role not supported"), SYSTEM),
+    ],
+)
+def test_the_field_that_a_server_refuses(status: int, body: object, field: str) -> None:
+    found = read_reply(HttpReply(status, json.dumps(body).encode()), CHAT)
+    assert isinstance(found, Fault)
+    assert (found.kind, found.field) == (FaultKind.FIELD, field)
+
+
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        ("batch size 64 > maximum allowed batch size 32", 32),
+        ("batch size is invalid, it should not be larger than 10.: input.contents", 10),
+        ("at most 7 requests can be in one batch", 7),
+        ("The batch is too large", None),
+    ],
+)
+def test_the_number_of_texts_that_a_server_names(message: str, limit: int | None) -> None:
+    found = read_reply(HttpReply(400, json.dumps(said(message)).encode()), TEXTS)
+    assert isinstance(found, Fault)
+    assert (found.kind, found.limit) == (FaultKind.BATCH, limit)
+
+
+def test_a_good_body_is_given_as_it_is() -> None:
+    body = {"choices": [{"message": {"content": "an error: model not found"}}], "error": None}
+    assert read_reply(HttpReply(200, json.dumps(body).encode()), CHAT) == body
+    assert read_reply(HttpReply(201, b'{"data": []}'), TEXTS) == {"data": []}
+
+
+def test_a_page_is_named_by_its_title_and_a_servers_words_are_one_line() -> None:
+    found = read_reply(HttpReply(200, PAGE, "text/html"), CHAT)
+    assert isinstance(found, Fault)
+    assert found.words == "HTTP 200: a web page, 'Sign in'"
+    long = said("a\nb " * 100_000)
+    found = read_reply(HttpReply(400, json.dumps(long).encode()), CHAT)
+    assert isinstance(found, Fault)
+    assert len(found.words) <= 300
+    assert "\n" not in found.words
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("2", 2.0),
+        ("0.5", 0.5),
+        ("-3", 0.0),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("nan", None),
+    ],
+)
+def test_the_wait_that_a_server_asks_for(header: str | None, seconds: float | None) -> None:
+    assert seconds_of(header) == seconds
+
+
+def test_the_wait_may_be_a_date() -> None:
+    found = seconds_of(formatdate(time.time() + 100, usegmt=True))
+    assert found is not None
+    assert 90 < found <= 100
+
+
+def test_a_server_that_says_when_to_come_back_is_busy_and_not_down() -> None:
+    found = read_reply(HttpReply(503, b"{}", "", "3"), CHAT)
+    assert isinstance(found, Fault)
+    assert (found.kind, found.retry_after) == (FaultKind.BUSY, 3.0)
