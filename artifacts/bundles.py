@@ -17,6 +17,9 @@ SERVING = "serving"
 CLUSTER_NAMES, ABLATION = "cluster_names", "ablation"
 """Roles of parts that only readers of the report see, and that a bundle may lack."""
 
+CROSSINGS = "crossings"
+"""Role of the answers across domains, which a bundle may lack."""
+
 
 class NothingRefreshedError(UserError, LookupError):
     """A retrain was asked for and no refresh has run on this store."""

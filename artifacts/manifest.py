@@ -19,6 +19,7 @@ class Kind(StrEnum):
     ITEM_EMBEDDINGS = "item_embeddings"
     CLUSTERS = "clusters"
     CLUSTER_NAMES = "cluster_names"
+    CROSSING_ANSWERS = "crossing_answers"
     USER_PROFILES = "user_profiles"
     ITEM_TABLES = "item_tables"
     MODEL = "model"

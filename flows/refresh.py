@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from pydantic import JsonValue
 
-from artifacts.bundles import CLUSTER_NAMES, REFRESHED, bundle
+from artifacts.bundles import CLUSTER_NAMES, CROSSINGS, REFRESHED, bundle
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -20,6 +20,7 @@ from tasks.alerts.announcements import announce_refresh
 from tasks.alerts.stories import tell_refresh
 from tasks.alerts.webhook import tell_webhook
 from tasks.cluster import ClusterConfig, cluster_items
+from tasks.cross_domains import CrossingConfig, cross_domains
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.sources.dump_watch import dump_to_read
 from tasks.dump.sources.source_files import folder_name
@@ -43,6 +44,7 @@ class RefreshConfig(Strict):
 
     clusters: ClusterConfig = ClusterConfig()
     profiles: ProfileConfig = ProfileConfig()
+    crossings: CrossingConfig = CrossingConfig()
     tables: ProjectConfig = ProjectConfig()
 
 
@@ -50,7 +52,8 @@ class Refreshed(Strict):
     """What a refresh made or found; ``ref`` bundles what retraining starts from.
 
     ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
-    and None where nobody was to be profiled: nothing is then asked of the chat model.
+    and None where nobody was to be profiled. ``crossings`` is None where the language model was not
+    asked across domains.
     """
 
     ref: ArtifactRef
@@ -60,17 +63,18 @@ class Refreshed(Strict):
     clusters: StageResult
     profiles: StageResult
     names: StageResult | None
+    crossings: StageResult | None
     tables: StageResult
 
     @property
     def stages(self) -> tuple[StageResult, ...]:
-        named = () if self.names is None else (self.names,)
+        asked = [stage for stage in (self.names, self.crossings) if stage is not None]
         return (
             self.dataset,
             self.embeddings,
             self.clusters,
             self.profiles,
-            *named,
+            *asked,
             self.tables,
         )
 
@@ -110,7 +114,9 @@ def refresh(
     folder: str | None = None,
     training: dict[str, JsonValue] | None = None,
 ) -> Refreshed:
-    """Ingest, embed, cluster, profile, name, project; each stage is reused where nothing changed.
+    """Ingest, embed, cluster, profile, name, ask across domains, project.
+
+    Each stage is reused where nothing changed.
 
     A refresh of its own (not a pipeline's) that leaves something no model was trained on emits
     the event ``llm4cdsr.refresh.changed``.
@@ -147,6 +153,11 @@ def refresh(
         names = None
         if config.profiles.max_users != 0:
             names = patient(name_clusters)(dataset.ref, clusters.ref, endpoints.chat, llm, root)
+        crossings = None
+        if config.crossings.enabled:
+            crossings = patient(cross_domains)(
+                dataset.ref, clusters.ref, endpoints, llm, config.crossings, root
+            )
         tables = project_items(dataset.ref, embeddings.ref, config.tables, root)
     stages = {
         "dataset": dataset,
@@ -155,6 +166,8 @@ def refresh(
         "profiles": profiles,
         "tables": tables,
     }
+    if crossings is not None:
+        stages[CROSSINGS] = crossings
     parts = {role: stage.ref for role, stage in stages.items()}
     shown = {} if names is None else {CLUSTER_NAMES: names.ref}
     made = Refreshed(
@@ -165,6 +178,7 @@ def refresh(
         clusters=clusters,
         profiles=profiles,
         names=names,
+        crossings=crossings,
         tables=tables,
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)

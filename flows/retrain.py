@@ -122,7 +122,11 @@ def retrain(
         "recommendations": recommendations.ref,
     }
     sources = ReportSources.model_validate(
-        {role: ref for role, ref in {**source, **made}.items() if role != "tables"}
+        {
+            role: ref
+            for role, ref in {**source, **made}.items()
+            if role in ReportSources.model_fields
+        }
     )
     before_report = (model, metrics, *([ablation] if ablation else []), recommendations)
     page = report(sources, name, (*earlier, *before_report), root)

@@ -336,8 +336,9 @@ class _PromptPlan:
 
 
 def joined_interests(interests: Sequence[str]) -> str:
-    """Returns the profile of a style without a summary."""
-    return SEPARATOR.join(interests)
+    """Returns the profile of a style without a summary: each answer's first line, for a list is one
+    line and small models go on with questions of their own."""
+    return SEPARATOR.join(text.strip().split("\n")[0] for text in interests)
 
 
 def _without_summary(

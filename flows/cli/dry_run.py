@@ -25,10 +25,19 @@ from prompts.profile_style import ProfileStyle
 from prompts.render import (
     MAX_TITLES,
     analyze_prompt,
+    cross_prompt,
     name_cluster_prompt,
     summarize_prompt,
 )
 from tasks.cluster import cluster_items
+from tasks.cross_domains import (
+    ANSWER_TOKENS,
+    SOLD_SHOWN,
+    cross_questions,
+    crossings_identity,
+)
+from tasks.cross_domains import STAGE as CROSSING
+from tasks.cross_domains import TITLES_SHOWN as CROSSED_TITLES
 from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items, embeddings_identity, item_texts
 from tasks.ingest import ingest
@@ -75,10 +84,15 @@ def plan_refresh(
         items = _plan_items(opened, dataset, endpoints.embedding, llm)
         if items.requests:
             profiles = _bounded_profiles(opened, dataset, endpoints, llm, config)
-            return (items, *profiles, *_bounded_names(endpoints, llm, config))
+            names = _bounded_names(endpoints, llm, config)
+            crossings = _bounded_crossings(opened, dataset, endpoints, llm, config)
+            return (items, *profiles, *names, *crossings)
         embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store).ref
         clusters = cluster_items.fn(embeddings, config.clusters, store).ref
-        names = _names(opened, dataset, clusters, endpoints, llm, config)
+        names = (
+            *_names(opened, dataset, clusters, endpoints, llm, config),
+            *_crossings(opened, dataset, clusters, endpoints, llm, config),
+        )
         wanted = profiles_identity(dataset, clusters, endpoints, llm, config.profiles)
         if found := opened.find(wanted):
             profiles = opened.manifest(found).counts
@@ -186,6 +200,50 @@ def _bounded_names(
     longest = name_cluster_prompt(["x" * 80] * TITLES_SHOWN, llm.language)
     read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
     yield _bound(NAMING, calls, calls, read, calls * NAME_TOKENS, endpoints.chat)
+
+
+def _crossings(
+    store: Store,
+    dataset: ArtifactRef,
+    clusters: ArtifactRef,
+    endpoints: Endpoints,
+    llm: LlmConfig,
+    config: RefreshConfig,
+) -> Iterable[PlannedCalls]:
+    """The questions exactly; the embedding of their answers exactly once they are there."""
+    if not config.crossings.enabled:
+        return
+    if found := store.find(crossings_identity(dataset, clusters, endpoints, llm, config.crossings)):
+        yield _nothing(CROSSING, int(store.manifest(found).counts["answered"]))
+        return
+    data, grouped = read_dataset(store, dataset), read_clusters(store, clusters)
+    asked = cross_questions(data, grouped, endpoints.chat, llm.language, config.crossings).asked
+    yield _planned(CROSSING, Role.CHAT, asked, endpoints.chat, llm, store, ANSWER_TOKENS)
+    yield _bounded_answers(asked.height, endpoints, llm)
+
+
+def _bounded_crossings(
+    store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
+) -> Iterable[PlannedCalls]:
+    """As if every cluster held items of every domain."""
+    if not config.crossings.enabled:
+        return
+    domains = len(read_dataset(store, dataset).domains)
+    about = config.clusters.clusters + config.crossings.items
+    calls = domains * (domains - 1) * about
+    title = "x" * 80
+    longest = cross_prompt(
+        [title] * CROSSED_TITLES, title, title, [title] * SOLD_SHOWN, llm.language
+    )
+    read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
+    yield _bound(CROSSING, calls, calls, read, calls * ANSWER_TOKENS, endpoints.chat)
+    yield _bounded_answers(calls, endpoints, llm)
+
+
+def _bounded_answers(answers: int, endpoints: Endpoints, llm: LlmConfig) -> PlannedCalls:
+    batches = math.ceil(answers / llm.embedding.batch_size)
+    read = answers * ANSWER_TOKENS
+    return _bound("embed crossings", answers, batches, read, 0, endpoints.embedding)
 
 
 def _planned(

@@ -140,14 +140,18 @@ def refresh_config(
     profile_users: int | None,
     seed: int,
     style: ProfileStyle = ProfileStyle.PAPER,
+    crossing_items: int | None = None,
 ) -> "RefreshConfig":
+    """Returns what a refresh makes; ``crossing_items`` is None without questions across domains."""
     from flows.refresh import RefreshConfig
     from tasks.cluster import ClusterConfig
+    from tasks.cross_domains import CrossingConfig
     from tasks.profile import ProfileConfig
 
     return RefreshConfig(
         clusters=ClusterConfig(clusters=clusters, seed=seed),
         profiles=ProfileConfig(max_users=profile_users, seed=seed, style=style),
+        crossings=CrossingConfig(enabled=crossing_items is not None, items=crossing_items or 0),
     )
 
 

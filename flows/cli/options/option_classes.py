@@ -38,6 +38,8 @@ class DumpOptions:
     profile_users: opt.ProfileUsers = None
     profile_style: opt.ProfileStyles = ProfileStyle.PAPER
     clusters: opt.Clusters = 10
+    crossing_questions: opt.CrossingQuestions = False
+    crossing_items: opt.CrossingItems = 0
 
     @property
     def window(self) -> tuple[datetime | None, datetime | None]:

@@ -80,6 +80,20 @@ HowToMerge = Annotated[
 ProfileUsers = Annotated[
     int | None, typer.Option(min=0, help="Profile a seeded sample of users; all by default.")
 ]
+CrossingQuestions = Annotated[
+    bool,
+    typer.Option(
+        "--crossing-questions/--no-crossing-questions",
+        help="Ask the language model what people who choose the items of a cluster look for in "
+        "each other domain: a question a cluster and pair of domains.",
+    ),
+]
+CrossingItems = Annotated[
+    int,
+    typer.Option(
+        min=0, help="With --crossing-questions: so many much bought items a domain as well."
+    ),
+]
 ProfileStyles = Annotated[
     ProfileStyle,
     typer.Option(

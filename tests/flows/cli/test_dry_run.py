@@ -10,6 +10,7 @@ from flows.cli.dry_run import PlannedCalls, plan_refresh
 from flows.cli.output.console import facts_of_plan, plan_table
 from flows.refresh import RefreshConfig
 from tasks.cluster import ClusterConfig, cluster_items
+from tasks.cross_domains import CrossingConfig, cross_domains
 from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
 from tasks.llm.providers.endpoints import open_endpoints
@@ -100,6 +101,28 @@ def test_a_known_price_gives_a_cost_and_an_unknown_one_is_said_to_be_unknown(
     assert "once more" in second  # Who is asked twice is known when the answers are there.
     assert facts_of_plan((embeddings,))[0].startswith("At most ")
     assert plan_table(tuple(known.values())).row_count == 5
+
+
+def test_questions_across_domains_are_counted_as_they_are_asked(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    config = CONFIG.model_copy(update={"crossings": CrossingConfig(enabled=True, items=1)})
+    with faulty_endpoint() as server:
+        llm = llm_at(server)
+        assert "cross domains" not in plan(store, llm)
+        first = plan(store, llm, config)["cross domains"]
+        assert not first.is_exact
+        dataset = SmallShop().ingested(store)
+        with open_endpoints(llm, tmp_path, tmp_path) as endpoints:
+            embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store.root).ref
+            clusters = cluster_items.fn(embeddings, config.clusters, store.root).ref
+        planned = plan(store, llm, config)["cross domains"]
+        assert planned.is_exact
+        with open_endpoints(llm, tmp_path, tmp_path) as endpoints:
+            asked = config.crossings
+            cross_domains.fn(dataset, clusters, endpoints, llm, asked, store.root)
+        assert server.requests_to(CHAT) == planned.requests
+        assert 0 < planned.requests <= first.requests
+        assert plan(store, llm, config)["cross domains"].requests == 0
 
 
 def test_where_nobody_is_profiled_the_chat_model_is_asked_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from model.data.sequences import COLD_TEST, COLD_VALIDATION, VALIDATION
 from model.scoring.ranking import sample_candidates
 from model.training.trainer import FitResult, fit
 from tasks.cluster import ClusterConfig, cluster_items
+from tasks.cross_domains import CrossingConfig, cross_domains
 from tasks.embed import embed_items
 from tasks.frame.model_inputs import load_profiles, load_tables, sequences_of
 from tasks.name_clusters import name_clusters
@@ -61,6 +62,8 @@ def refreshed(store: Store, events: pl.DataFrame, folder: Path) -> Refreshed:
             dataset, clusters, endpoints, LENIENT, ProfileConfig(), root
         ).ref
         name_clusters.fn(dataset, clusters, endpoints.chat, LENIENT, root)
+        asked = CrossingConfig(enabled=True, items=3)
+        cross_domains.fn(dataset, clusters, endpoints, LENIENT, asked, root)
         tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=8), root).ref
         prompts = {
             f"{exchange.route} {text}"

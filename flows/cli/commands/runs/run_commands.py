@@ -6,6 +6,8 @@ no PyTorch.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import typer
+
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
@@ -181,7 +183,13 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
     from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
 
     running.refuse_torchrun()
-    refreshing = made.refresh_config(read.clusters, read.profile_users, seed, read.profile_style)
+    refreshing = made.refresh_config(
+        read.clusters,
+        read.profile_users,
+        seed,
+        read.profile_style,
+        _crossing_items(read),
+    )
     llm = made.llm_config(
         settings,
         ask.provider,
@@ -192,6 +200,12 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
         ask.batch,
     )
     return _Wanted(settings, chosen, dump, refreshing, llm)
+
+
+def _crossing_items(read: DumpOptions) -> int | None:
+    if read.crossing_items and not read.crossing_questions:
+        raise typer.BadParameter("--crossing-items belongs to --crossing-questions")
+    return read.crossing_items if read.crossing_questions else None
 
 
 def _retraining(training: "TrainingConfig", train: TrainOptions) -> "RetrainConfig":
