@@ -1,7 +1,7 @@
-"""How flows run on this machine: task runner, retries, time limit, who is told of the end.
+"""Operation of flows on this machine: task runner, retries, time limit, alerts.
 
-Read from ``LLM4CDSR_<FIELD>`` once, when a flow is defined: a worker gives them to the runs that
-it starts, and a run's parameters never hold them.
+Read from ``LLM4CDSR_<FIELD>`` when a flow is defined. A worker passes them to its runs; they are
+never parameters of a run.
 """
 
 from datetime import timedelta
@@ -26,11 +26,12 @@ from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 RETRY_SECONDS = (60.0, 300.0, 900.0)
-"""From an outage to the next try of a stage: a restart, a maintenance window, a long one."""
+"""Delays in seconds before retries of a stage after an outage: a restart, a short and a long
+maintenance window."""
 
 
 SKIPPED = "Skipped"
-"""The name of the state in which a run ends that an event of another store has started."""
+"""Name of the final state of a run that was started by an event of another store."""
 
 AnyTask = Task[..., Any]  # pyright: ignore[reportExplicitAny]
 P = ParamSpec("P")
@@ -38,7 +39,7 @@ R = TypeVar("R")
 
 
 class TaskRunnerName(StrEnum):
-    """Where shards run: threads of the run's process, or processes of a Dask or Ray cluster."""
+    """Task runner of shards: threads, or processes of a Dask or Ray cluster."""
 
     THREADS = "threads"
     DASK = "dask"
@@ -50,39 +51,43 @@ class MissingTaskRunnerError(UserError, RuntimeError):
 
 
 class OperatingSettings(BaseSettings):
-    """What a machine decides, not a run."""
+    """Settings of the machine, not of a run."""
 
     model_config = SettingsConfigDict(env_prefix="LLM4CDSR_", env_file=".env", extra="ignore")
 
     dumps: Annotated[str, AfterValidator(put_aside)] = Field(
-        default="dumps", description="Folder, or fsspec URL, that dumps land in."
+        default="dumps", description="Watched folder, or fsspec URL, of dumps."
     )
     task_runner: TaskRunnerName = TaskRunnerName.THREADS
     task_runner_address: str | None = Field(
-        default=None, description="Of a Dask scheduler or Ray head; without it a local cluster."
+        default=None,
+        description="Address of a Dask scheduler or Ray head; by default a local cluster.",
     )
     task_runner_processes: int = Field(
-        default=SHARDS_IN_FLIGHT, ge=1, description="Of a local Dask or Ray cluster."
+        default=SHARDS_IN_FLIGHT, ge=1, description="Processes of a local Dask or Ray cluster."
     )
     stage_retries: int = Field(
-        default=0, ge=0, le=len(RETRY_SECONDS), description="Of a stage whose endpoint is down."
+        default=0,
+        ge=0,
+        le=len(RETRY_SECONDS),
+        description="Retries of a stage whose endpoint is down.",
     )
     keep_releases: int | None = Field(
         default=None,
         ge=1,
-        description="Clean the store after each refresh and release, but for so many releases; "
-        "unset, only `llm4cdsr store gc` deletes anything.",
+        description="After each refresh and release, delete unneeded artifacts, keeping this number "
+        "of previous releases; by default only `llm4cdsr store gc` deletes artifacts.",
     )
     keep_runs_days: int = Field(
-        default=90, ge=1, description="Of `up`: older runs leave its server's database."
+        default=90, ge=1, description="Days to keep runs in the database of the server of `up`."
     )
     flow_timeout_hours: float | None = Field(
-        default=None, gt=0, description="A run that takes longer is ended and fails."
+        default=None, gt=0, description="Time limit of a run in hours."
     )
 
     @property
     def flow_timeout_seconds(self) -> float | None:
-        """What `prefect.flow` takes."""
+        """Time limit in seconds, for `prefect.flow`."""
         if self.flow_timeout_hours is None:
             return None
         return timedelta(hours=self.flow_timeout_hours).total_seconds()
@@ -93,7 +98,7 @@ hide_credentials_in_logs()
 
 
 def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    """Returns the task runner that the environment chose.
+    """Returns the configured task runner.
 
     Raises:
         MissingTaskRunnerError: its package is not installed.
@@ -115,7 +120,8 @@ def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ign
 
 
 def refuse_budget_elsewhere(settings: OperatingSettings, budget: Budget) -> None:
-    """Raises `BudgetNeedsThreadsError`: what is spent is counted in the run's process only."""
+    """Raises `BudgetNeedsThreadsError` if shards run in other processes, because spending is
+    counted in the run's process only."""
     if settings.task_runner is not TaskRunnerName.THREADS and budget != Budget():
         raise BudgetNeedsThreadsError(
             f"a budget cannot hold back shards in other processes; set LLM4CDSR_TASK_RUNNER="
@@ -125,7 +131,7 @@ def refuse_budget_elsewhere(settings: OperatingSettings, budget: Budget) -> None
 
 
 def patient(stage: Task[P, R]) -> Task[P, R]:
-    """Returns a stage that is tried again, as often as the environment says, after an outage."""
+    """Returns the stage with retries after an outage, as configured by the environment."""
     return stage.with_options(
         retries=OPERATING.stage_retries,
         retry_delay_seconds=list(RETRY_SECONDS[: OPERATING.stage_retries]) or 0,
@@ -134,14 +140,14 @@ def patient(stage: Task[P, R]) -> Task[P, R]:
 
 
 def is_outage(task: AnyTask, run: TaskRun, state: State) -> bool:
-    """A retry condition: only a server that went away may be back later."""
+    """Retry condition: only an unreachable server may recover."""
     return isinstance(state.result(raise_on_failure=False), EndpointDownError)
 
 
 def ended(value: R, message: str, name: str | None = None) -> R:
-    """Returns what a flow returns to end in a state with a message, or a name, of its own.
+    """Returns a final state with a message or name, to be returned by a flow.
 
-    Prefect takes a returned state as the run's, and gives whoever called the flow its data: hence
+    Prefect uses a returned state as the run's and returns its data to the caller of the flow: hence
     the type.
     """
     note_end(value)
@@ -149,15 +155,13 @@ def ended(value: R, message: str, name: str | None = None) -> R:
 
 
 def is_for(store: Store, of_store: str | None) -> bool:
-    """Returns whether the event that started a run, if one did, tells of this store."""
+    """Returns whether the event that started a run, if any, belongs to this store."""
     return not of_store or of_store == store_id(store)
 
 
 def skipped(result: type[R], store: Store) -> R:
-    """Returns what a flow returns to end as `SKIPPED`: an event of another store started it.
-
-    A run that no event started gives a ``result``: hence the type.
-    """
+    """Returns the final state `SKIPPED` of a run started by an event of another store, to be
+    returned by a flow. Typed as the flow's ``result``."""
     message = (
         f"nothing to do: the event is of another store than {store.root}, in which this "
         "machine works"

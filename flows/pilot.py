@@ -1,4 +1,4 @@
-"""The pilot flow: what the language model would bring, before the bill for all profiles."""
+"""The pilot flow: measures the gain from the LLM before all users are profiled."""
 
 from prefect import flow
 
@@ -20,7 +20,7 @@ from tasks.train import TrainingConfig
 
 
 class PilotResult(Strict):
-    """A refresh with a sample of profiles, and the ablation on it."""
+    """A refresh with a sample of profiles, and its ablation."""
 
     refreshed: Refreshed
     ablation: StageResult
@@ -46,9 +46,9 @@ def pilot(
     llm: LlmConfig,
     store: str,
 ) -> PilotResult:
-    """Refresh with as many profiles as ``refreshing`` samples, then ablate; no release is made.
+    """Refresh with the sample of profiles in ``refreshing``, then ablate; makes no release.
 
-    A later run finds all answers in the ledger.
+    All answers stay in the ledger for a later run.
     """
     refuse_other_places(Settings(), OPERATING.dumps, store, [])
     refreshed = call(refresh, dump, refreshing, llm, store)

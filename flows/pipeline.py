@@ -1,4 +1,4 @@
-"""The pipeline flow: a dump goes in, recommendations come out."""
+"""The pipeline flow: from a dump to recommendations."""
 
 from prefect import flow
 
@@ -18,7 +18,7 @@ from tasks.llm.settings.llm_config import LlmConfig
 
 
 class PipelineResult(Strict):
-    """Both halves of a run."""
+    """Results of refresh and retrain."""
 
     refreshed: Refreshed
     release: Release
@@ -48,11 +48,9 @@ def pipeline(
     folder: str | None = None,
     of_store: str | None = None,
 ) -> PipelineResult:
-    """Refresh, then retrain on what was refreshed. Arguments as of the two flows.
-
-    Ends in the state ``Held`` where the new model does not pass the promotion gate, and as
-    ``Skipped`` where an event of another store has started it.
-    """
+    """Refresh, then retrain on its artifacts. Arguments are those of the two flows. Ends in the
+    state ``Held`` if the model does not pass the promotion gate, and ``Skipped`` if an event of
+    another store started it."""
     settings = Settings()
     refuse_other_places(settings, OPERATING.dumps, store, [])
     opened = Store(store or settings.store)

@@ -1,4 +1,4 @@
-"""The refresh flow: a dump becomes item tables and user profiles."""
+"""The refresh flow: from a dump to item tables and user profiles."""
 
 from itertools import chain
 from pathlib import PurePosixPath
@@ -36,11 +36,11 @@ from tasks.project import ProjectConfig, project_items
 from tasks.promoting.releases import was_decided
 
 NARROW_EMBEDDING = 384
-"""Width of the vectors of common small models."""
+"""Embedding width of common small models."""
 
 
 class RefreshConfig(Strict):
-    """Everything that shapes item tables and profiles beside the dump and the models."""
+    """Settings of item tables and profiles, apart from the dump and the LLMs."""
 
     clusters: ClusterConfig = ClusterConfig()
     profiles: ProfileConfig = ProfileConfig()
@@ -49,7 +49,7 @@ class RefreshConfig(Strict):
 
 
 class Refreshed(Strict):
-    """What a refresh made or found; ``ref`` bundles what retraining starts from.
+    """Artifacts of a refresh; ``ref`` is the bundle that retraining reads.
 
     ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
     and None where nobody was to be profiled. ``crossings`` is None where the language model was not
@@ -80,14 +80,15 @@ class Refreshed(Strict):
 
 
 def _is_of_its_own() -> bool:
-    """Whether this is no part of a pipeline; `prefect.runtime` would ask the server."""
+    """Returns whether this run is not part of a pipeline, without a request to the server as by
+    `prefect.runtime`."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return run is not None and run.parent_task_run_id is None
 
 
 def _run_name() -> str:
-    """A run is called after the dump that it reads."""
+    """Returns the name of the run: that of its dump."""
     given = flow_run.parameters
     dump, folder = given.get("dump"), given.get("folder")
     if folder is None and dump is not None:
@@ -118,8 +119,8 @@ def refresh(
 
     Each stage is reused where nothing changed.
 
-    A refresh of its own (not a pipeline's) that leaves something no model was trained on emits
-    the event ``llm4cdsr.refresh.changed``.
+    Outside of a pipeline, a refresh with artifacts that no model was trained on emits the event
+    ``llm4cdsr.refresh.changed``.
 
     Args:
         dump: which files to read, and what of them to keep.
@@ -188,8 +189,11 @@ def refresh(
 
 
 def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
-    """Before the vectors' width is known: of a wider model the training itself refuses more."""
-    from tasks.train import TrainingConfig, refuse_large_catalogue  # PyTorch, which takes seconds.
+    """Checks with a minimum embedding width, before the width is known; training checks again."""
+    from tasks.train import (
+        TrainingConfig,
+        refuse_large_catalogue,
+    )  # Imports PyTorch, which takes seconds.
 
     refuse_large_catalogue(items, NARROW_EMBEDDING, TrainingConfig.model_validate(training))
 

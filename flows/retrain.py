@@ -1,4 +1,4 @@
-"""The retrain flow: refreshed artifacts become a model, its recommendations and a report."""
+"""The retrain flow: from refreshed artifacts to a model, recommendations and a report."""
 
 from prefect import flow
 
@@ -25,11 +25,11 @@ from tasks.tracking.mlflow_releases import follow_serving, record_release
 from tasks.train import TrainingConfig, train
 
 HELD = "Held"
-"""The name of the state in which a run ends whose model is not served."""
+"""Name of the final state of a run whose model is not served."""
 
 
 class RetrainConfig(Strict):
-    """Everything that shapes the model and what comes of it."""
+    """Settings of the model, its evaluation, recommendations and promotion."""
 
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -39,8 +39,8 @@ class RetrainConfig(Strict):
 
 
 class Release(Strict):
-    """A model and what came of it: ``ref`` bundles its artifacts, ``verdict`` says whether it is
-    served, the stages how it came about."""
+    """A release: ``ref`` is the bundle of its artifacts, ``verdict`` the promotion decision; the
+    other fields are its stages."""
 
     ref: ArtifactRef
     verdict: Verdict
@@ -74,7 +74,7 @@ def retrain(
     store: str | None = None,
     of_store: str | None = None,
 ) -> Release:
-    """Train, evaluate, recommend, report, and serve the new model unless it is worse.
+    """Train, evaluate, ablate, recommend, report, and promote the model unless it is worse.
 
     A model that does not pass the promotion gate is kept and not served; the run then ends in the
     state ``Held``.
@@ -151,10 +151,10 @@ def retrain(
 
 
 def outcome_of(verdict: Verdict) -> str:
-    """Returns what became of a model, in a few words."""
+    """Returns a short text about the promotion of a model."""
     return "served from now on" if verdict.promoted else "not served"
 
 
 def state_name(verdict: Verdict) -> str | None:
-    """Returns the name of the state that a run with this verdict ends in, None for the usual."""
+    """Returns the name of the final state for a verdict, None for the default."""
     return None if verdict.promoted else HELD

@@ -1,6 +1,6 @@
-"""Where things lie, and defaults for the LLM side: environment variables and ``.env``.
+"""Settings of a machine from environment variables and ``.env``: paths and LLM defaults.
 
-Every field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see
+Each field is read from ``LLM4CDSR_<FIELD>``. Keys are not settings: see
 `tasks.llm.settings.llm_config`.
 """
 
@@ -21,7 +21,7 @@ from tasks.system.dot_env import PREFIX
 
 
 class Settings(BaseSettings):
-    """Places and endpoints of this machine; what a run does is given by its parameters."""
+    """Paths and endpoints of this machine; the work of a run is set by its parameters."""
 
     model_config = SettingsConfigDict(
         env_prefix="LLM4CDSR_", env_file=".env", extra="ignore", hide_input_in_errors=True
@@ -31,10 +31,11 @@ class Settings(BaseSettings):
         default="artifacts/data", description="Artifact store: a folder, or an fsspec URL."
     )
     local_vllm: Path = Field(
-        default=Path(".venv-vllm"), description="Environment of the local vLLM pair."
+        default=Path(".venv-vllm"),
+        description="Folder of the Python environment of the local vLLM servers.",
     )
     local_vllm_gpu_python: Path | None = Field(
-        default=None, description="Interpreter of an environment with a CUDA build of vLLM."
+        default=None, description="Python interpreter with a CUDA build of vLLM."
     )
     provider: Provider = Provider.AUTO
     api_key_secret: str | None = Field(
@@ -46,9 +47,10 @@ class Settings(BaseSettings):
     embed_model: str | None = None
     chat_concurrency: int | None = None
     embed_concurrency: int | None = None
-    embed_batch_size: int | None = Field(default=None, description="Texts a request; 64.")
+    embed_batch_size: int | None = Field(default=None, description="Texts per request; 64.")
     chat_parameters: RequestFields = Field(
-        default={}, description="Further fields of chat requests, as JSON; null leaves one out."
+        default={},
+        description="Further fields of chat requests, as JSON; null removes a default field.",
     )
     embed_parameters: RequestFields = Field(
         default={}, description="Further fields of embedding requests, as JSON."
@@ -58,7 +60,7 @@ class Settings(BaseSettings):
     embed_requests_per_minute: float | None = None
     embed_tokens_per_minute: float | None = None
     outage_minutes: float | None = Field(
-        default=None, description="How long a run waits for servers that are down; 10 by default."
+        default=None, description="Maximum wait for servers that are down, in minutes; 10."
     )
     mlflow_uri: str | None = Field(
         default=None,
@@ -69,12 +71,12 @@ class Settings(BaseSettings):
     )
     batches: BatchConfig = Field(
         default=BatchConfig(),
-        description="How --batch asks, as JSON; of vllm the command, arguments and weights.",
+        description="Settings of --batch, as JSON; for vllm the command, arguments and weights.",
     )
 
 
 ELSEWHERE = (
-    "API_KEY",  # a key is no setting
+    "API_KEY",  # the key is not a setting
     "CACHE",
     "WEBHOOK_URL",
     "UI_ORIGINS",
@@ -84,7 +86,7 @@ ELSEWHERE = (
     "STORE_GROUP",
     "SERVE_TOKEN",
     "SERVE_HOSTS",
-    "DUMPS",  # these are fields of `flows.operating.OperatingSettings`, slow to load
+    "DUMPS",  # fields of `flows.operating.OperatingSettings`, which is slow to import
     "KEEP_RELEASES",
     "KEEP_RUNS_DAYS",
     "TASK_RUNNER",
@@ -93,11 +95,11 @@ ELSEWHERE = (
     "STAGE_RETRIES",
     "FLOW_TIMEOUT_HOURS",
 )
-"""What is read elsewhere."""
+"""Variables that other modules read."""
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
-    """Returns a sentence for each ``LLM4CDSR_`` variable that nothing reads, as a misspelt one."""
+    """Returns a sentence for each unknown ``LLM4CDSR_`` variable, for example a misspelt one."""
     known = {f"{PREFIX}{field.upper()}" for field in (*Settings.model_fields, *ELSEWHERE)}
     told = []
     for name in sorted(set(environment) - known):
@@ -109,7 +111,7 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 
 def default_llm(settings: Settings) -> LlmConfig:
-    """Returns the LLM configuration that the environment describes."""
+    """Returns the LLM configuration of the environment."""
     chat = _given(
         base_url=settings.chat_base_url,
         model=settings.chat_model,
@@ -142,5 +144,5 @@ def default_llm(settings: Settings) -> LlmConfig:
 
 
 def _given(**values: JsonValue) -> dict[str, JsonValue]:
-    """What is set; the rest keeps the defaults of the configuration."""
+    """Returns the values that are set; others keep the defaults of the configuration."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,6 +1,6 @@
-"""The watch flow: looks whether a new dump has landed, and says so with an event.
+"""The watch flow: scans the dumps folder and emits an event for each new dump.
 
-It runs every minute and imports no model: what the event triggers is in `prefect.yaml`.
+It runs every minute and imports no model; `prefect.yaml` defines the flow that the event triggers.
 """
 
 import time
@@ -29,7 +29,7 @@ from tasks.dump.sources.dump_watch import (
 
 
 class Watched(Strict):
-    """What a look came to: dumps announced, folders that wait and why."""
+    """Result of a scan: announced dumps, waiting folders with reasons."""
 
     announced: tuple[str, ...]
     waiting: dict[str, str]
@@ -48,9 +48,9 @@ def _run_name() -> str:
 def watch(
     dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
 ) -> Watched:
-    """Announces every complete dump whose content was not announced before.
+    """Emits an event for every complete dump with new content.
 
-    It also tells the webhook of runs whose machine died.
+    Also sends webhook messages for runs whose machine died.
 
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.

@@ -1,6 +1,6 @@
-"""Every switch of the model and of its training, and the presets that set them.
+"""Configuration of the model and its training, and the presets.
 
-A preset is a TOML file in `presets/`; `docs/deviations.md` says what each switch does.
+A preset is a TOML file in `presets/`; `docs/deviations.md` has the effect of each switch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 
 
 class ModelInputError(ValueError):
-    """The base of errors that the user's data or settings cause; the model knows no other room."""
+    """Base of errors caused by the user's data or settings; `model` imports no other package."""
 
 
 class UnknownPresetError(ModelInputError, KeyError):
-    """No preset of that name; the message lists those there are."""
+    """Unknown preset; the message lists the presets."""
 
 
 class _Settings(BaseModel):
@@ -28,7 +28,7 @@ class _Settings(BaseModel):
 
 
 class ModelConfig(_Settings):
-    """What the network computes."""
+    """Architecture of the network."""
 
     hidden: int = Field(128, ge=1)
     """Width of every thread, and of the local tables. The paper's 128."""
@@ -39,50 +39,53 @@ class ModelConfig(_Settings):
     dropout: float = Field(0.5, ge=0, lt=1)
     """Probability of dropping an activation in a thread. The paper's 0.5."""
     max_length: int = Field(200, ge=1)
-    """Newest events of a history that are read. The paper's 200."""
+    """Maximum length of a history: its newest events. The paper's 200."""
     event_dropout: float = Field(0.0, ge=0, lt=1)
-    """Probability of hiding a whole input event from a thread in training. The paper has none."""
+    """Probability of masking a whole input event of a thread in training. Not in the paper."""
     block: Literal["sasrec", "pre_norm"] = "sasrec"
-    """`sasrec` normalises the query only and adds to it; `pre_norm` is the usual residual block."""
+    """`sasrec` normalises the query only and adds the result to it; `pre_norm` is the standard
+    pre-norm residual block."""
     positions: Literal["learned", "rotary"] = "learned"
-    """How order is told: a learned vector per position (paper), or rotated queries and keys."""
+    """Position encoding: a learned vector per position (paper), or rotary queries and keys."""
     causal: bool = True
-    """False lets a position see its own target, as the released code did (METHOD 7.1)."""
+    """Causal attention mask. False lets a position attend to its target, as the released code did
+    (METHOD 7.1)."""
     input_scale: float | None = Field(None, gt=0)
-    """Factor on item vectors entering a thread; none: the square root of `hidden` (METHOD 7.18)."""
+    """Factor on the input item vectors of a thread; by default the square root of `hidden` (METHOD
+    7.18)."""
     global_thread: bool = True
-    """Off: local threads alone (ablation)."""
+    """False: local threads only (ablation)."""
     local_threads: bool = True
-    """Off: the global thread alone (ablation)."""
+    """False: global thread only (ablation)."""
     local_tables: Literal["trainable", "frozen"] = "trainable"
-    """Frozen tables cannot learn what an item is beyond its text (METHOD 7.4)."""
+    """Whether local tables are trained; frozen tables represent the text only (METHOD 7.4)."""
     local_start: Literal["text", "random"] = "text"
-    """Starting values of the local tables: the PCA of the item texts, or noise (ablation)."""
+    """Initial values of the local tables: the PCA of the item texts, or noise (ablation)."""
     global_items: Literal["text", "ids"] = "text"
     """`ids` replaces text and adapter by a trainable vector per item, random at first, as in SASRec
-    (ablation and baseline; knows no new items)."""
+    (ablation and baseline; cannot score new items)."""
     global_correction: bool = False
-    """Add a trainable row per item, zero at first, to the adapted text: an item that the data know
-    well may depart from its text, a new one has its text alone."""
+    """Add a trainable vector per item, initially zero, to the adapted text embedding, so that items
+    with many events can deviate from their text."""
     scoring: Literal["dot", "cosine"] = "dot"
-    """How a thread compares its state with an item; cosine is divided by `temperature`."""
+    """Score of a state and an item: dot product, or cosine divided by `temperature`."""
     temperature: float = Field(0.05, gt=0)
-    """Divisor of cosine scores; unused by dot products."""
+    """Divisor of cosine scores; unused with dot products."""
     members: int = Field(1, ge=1)
-    """Models of this width trained side by side on the same batches, each by its own loss; the
-    score is the mean of theirs. They differ by chance alone, and their mean errs less. They share
-    the first layer of the adapter and the adapter of profiles."""
+    """Ensemble size: networks trained in parallel on the same batches, each with its own loss and
+    initial weights; their scores are averaged. They share the first layer of the item adapter and
+    the profile adapter."""
     bridge_factors: int = Field(0, ge=0)
-    """Factors of the smaller of two factorisations a domain. From them and the item texts the
-    bridge predicts what a user without an event in the asked domain chooses there (METHOD 9);
-    0: no bridge, the global thread scores alone."""
+    """Factors of the smaller of two factorisations per domain. From these and the item texts the
+    bridge predicts the choices of users without an event in the target domain (METHOD 9); 0: no
+    bridge, the global thread scores alone."""
     memory_events: int = Field(0, ge=0)
-    """Newest events that look up what followed them in training; 0: no transition memory."""
+    """Number of newest events whose transitions are added to the score; 0: no transition memory."""
     memory_reach: int = Field(10, ge=1)
-    """Events between which a succession is counted, a pair at distance n as 1/n."""
+    """Maximum distance of counted transitions; a pair at distance n counts 1/n."""
     memory_neighbours: int = Field(0, ge=0)
-    """Items of each domain that the memory holds beside an item's successions: those that most of
-    the same users met, whatever the order; 0: successions alone. Needs `memory_events`."""
+    """Co-occurring items per item and domain in the memory, beside transitions: those with the most
+    common users, regardless of order; 0: transitions only. Needs `memory_events`."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
@@ -94,71 +97,76 @@ class ModelConfig(_Settings):
 
 
 class TrainConfig(_Settings):
-    """How the network is fitted."""
+    """Training of the network."""
 
     loss: Literal["bce", "softmax"] = "bce"
-    """`bce`: the paper's binary loss; `softmax`: the target among many items at once."""
+    """`bce`: the paper's binary cross-entropy; `softmax`: cross-entropy over the target and many
+    items."""
     negatives: int = Field(1, ge=0)
-    """bce: drawn per event. softmax: items shared by a batch, per domain; 0: all items."""
+    """Number of negatives. bce: per event. softmax: per domain, shared by a batch; 0: all items."""
     agreement: float = Field(0.0, ge=0)
-    """Weight of agreement between two passes of a batch that differ by dropout alone (R-Drop, Liang
-    et al. 2021); needs `softmax`, costs half as much time again; 0: one pass, as in the paper."""
+    """Weight of R-Drop (Liang et al. 2021), the divergence of two passes that differ in dropout;
+    needs `softmax`, takes 1.5 times the time; 0: one pass, as in the paper."""
     alpha: float = Field(0.1, ge=0)
-    """Weight of the adapter's contrastive regulariser; 0 switches it off. The paper's 0.1."""
+    """Weight of the adapter's contrastive regulariser; 0 disables it. The paper's 0.1."""
     beta: float = Field(0.1, ge=0)
-    """Weight of aligning the global thread with profiles; 0 switches it off. The paper's 0.1."""
+    """Weight of the alignment of the global thread with profiles; 0 disables it. The paper's
+    0.1."""
     contrastive_temperature: float = Field(1.0, gt=0)
-    """Divides the logits of both contrastive losses."""
+    """Divisor of the logits of both contrastive losses."""
     contrastive_targets: Literal["soft", "identity"] = "soft"
-    """`soft`: similar pairs share the target, as released; `identity`: plain InfoNCE."""
+    """`soft`: targets by similarity, as in the released code; `identity`: InfoNCE."""
     first_crossing: bool = True
-    """Learn the first event of a domain from the global thread alone (METHOD 7.14)."""
+    """Train on a user's first event in a domain, with the global thread only (METHOD 7.14)."""
     mismatched_negatives: bool = False
-    """Score two different random items as one negative, as the released code did (METHOD 7.2)."""
+    """Score a negative's two threads on two different random items, as the released code did
+    (METHOD 7.2)."""
     batch_size: int = Field(128, ge=1)
     """Users per step. The paper's 128."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches that a batch is cut into when it does not fit in memory. Their gradients add up
-    to the batch's; only the alignment with profiles sees one micro-batch at a time."""
+    """Micro-batches per batch (gradient accumulation). Gradients add up to the batch's, except for
+    the profile alignment, which is computed within a micro-batch."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size. The paper's 1e-3."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW) on matrices; 0 is the paper's plain Adam."""
     averaging: float = Field(0.0, ge=0, lt=1)
-    """Share of a running average of the weights that stays per step; that average is then validated
-    and kept. 0.99 averages about the last hundred steps, 0 switches it off."""
+    """Decay per step of an exponential moving average of the weights, which is validated and kept.
+    0.99 averages about the last hundred steps; 0 disables it."""
     table_update: Literal["dense", "lazy"] = "dense"
-    """`lazy` lets Adam touch only the step's table rows: their moments do not decay in between.
-    For catalogues so large that a dense step would cost more than the model."""
+    """`lazy`: Adam updates only the table rows of the step, without decay of the other rows'
+    moments. For catalogues in which dense updates dominate the time of a step."""
     max_epochs: int = Field(200, ge=1)
-    """Passes over the users; early stopping usually ends sooner."""
+    """Maximum passes over the users; early stopping usually ends training sooner."""
     patience: int = Field(20, ge=1)
     """Validations without a better NDCG@10 before stopping. The paper's 20."""
     patience_steps: int = Field(100, ge=0)
-    """And at least so many steps without one: a small shop's epoch is a few steps, and its
-    validation rests on few events."""
+    """Minimum steps without improvement before stopping, because epochs of small data sets have few
+    steps and noisy validation."""
     validate_every: int = Field(1, ge=1)
-    """Epochs between validations; the last epoch has one in any case."""
+    """Epochs between validations; the last epoch is always validated."""
     validation_users: int | None = Field(None, ge=1)
-    """Validate on this many held-out events, one a user where a split leaves one out; chosen by the
-    seed, none means all."""
+    """Validate on a seeded sample of this many held-out events (one per user with leave-one-out);
+    by default all."""
     validation_candidates: int | None = Field(None, ge=1)
-    """Validate against this many unseen items of the target's domain, drawn once an event; none
-    means all. For catalogues too large to rank at every validation; the figure is then much
-    higher, and `evaluate` still ranks them all."""
+    """Validate against this many sampled unseen items of the target's domain, fixed per event; by
+    default all. For large catalogues; sampled metrics are much higher, and `evaluate` still ranks
+    all items."""
     max_seconds: float | None = Field(None, gt=0)
-    """Stop after the epoch in which this much training time is spent; the machine then matters."""
+    """Stop after the epoch in which this training time is reached; results then depend on the
+    machine."""
     refit: bool = False
-    """Once validation has chosen the number of epochs, train anew for as many on training and
-    validation events together: the last model then knows everything before the test event."""
+    """After validation has selected the number of epochs, retrain for as many on training and
+    validation events."""
     unmet_items: Literal["nearest", "trained"] = "nearest"
-    """Items without a training event: after training they take after the known item whose text is
-    `nearest`, or stay as `trained`, where being negatives alone has pushed them (METHOD 8)."""
+    """Vectors of cold items (without a training event) after training: `nearest` copies those of
+    the known item with the nearest text, `trained` keeps theirs, trained as negatives only (METHOD
+    8)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs a training step under autocast, its loss included: matrices are multiplied in
-    half precision. Weights, validation and ranking stay float32."""
+    """bfloat16 runs a training step under autocast, including its loss. Weights, validation and
+    ranking stay float32."""
     seed: int = Field(0, ge=0)
-    """Fixes initial weights, batches, negatives and dropout."""
+    """Seed of initial weights, batches, negatives and dropout."""
 
     @model_validator(mode="after")
     def _fits_its_loss(self) -> TrainConfig:
@@ -174,7 +182,7 @@ class TrainConfig(_Settings):
 
 
 class TriThreadConfig(_Settings):
-    """The whole configuration of a model, as it is stored beside its weights."""
+    """Complete configuration of a model, stored beside its weights."""
 
     model: ModelConfig = Field(default_factory=lambda: ModelConfig.model_validate({}))
     train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
@@ -195,9 +203,9 @@ def preset_names() -> tuple[str, ...]:
 def load_preset(
     name: str, overrides: Mapping[str, Mapping[str, object]] | None = None
 ) -> TriThreadConfig:
-    """A preset with some values replaced: `load_preset("best", {"train": {"seed": 7}})`.
+    """Returns a preset with overridden values: `load_preset("best", {"train": {"seed": 7}})`.
 
-    Raises UnknownPresetError, or pydantic's ValidationError for a value that cannot be.
+    Raises UnknownPresetError, or pydantic's ValidationError for an invalid value.
     """
     path = PRESET_FOLDER / f"{name}.toml"
     if name not in preset_names():

@@ -11,99 +11,99 @@ from flows.cli.lazy_group import Listed, lazy_group
 from flows.cli.output import terminal
 from tasks.system.dot_env import PREFIX, read_dot_env
 
-DATA, RUN, USE = "Data", "Run", "Use what was trained"
-LOOK, MACHINE = "Look after releases and answers", "This machine"
+DATA, RUN, USE = "Data", "Run", "Use the model"
+LOOK, MACHINE = "Releases, ledger and store", "This machine"
 
 COMMANDS = {
     "demo-dump": Listed(
         "flows.cli.commands.data.demo_dump_command",
         "demo_dump",
         "EXAMPLE",
-        "Write the dump of two made-up shops, as a shop would export it.",
+        "Generate example data: interactions and items of two shops.",
         DATA,
     ),
     "check": Listed(
         "flows.cli.commands.data.check_command",
         "check",
         "EXAMPLES",
-        "Say what the files of a dump hold and whether a model can be made from them.",
+        "Validate input files: rows, domains, users, period, sufficiency for a model.",
         DATA,
     ),
     "worth": Listed(
         "flows.cli.commands.runs.worth_command",
         "worth",
         "EXAMPLES",
-        "Measure what item texts and profiles bring on a sample, before profiling everyone.",
+        "Measure the gain from item texts and profiles on a sample of users.",
         DATA,
     ),
     "datasets": Listed(
         "flows.cli.commands.data.datasets_command",
         "datasets",
         "EXAMPLES",
-        "List the data sets that ship: raw files, where to get them, windows and cores.",
+        "List the built-in data sets: raw files, sources, periods and cores.",
         DATA,
     ),
     "run": Listed(
         "flows.cli.commands.runs.run_commands",
         "run",
         "RUN_EXAMPLES",
-        "Refresh, then retrain: from a dump to recommendations, paying only for what is new.",
+        "Run refresh and retrain: from input files to recommendations and a report.",
         RUN,
     ),
     "refresh": Listed(
         "flows.cli.commands.runs.run_commands",
         "refresh_command",
         "REFRESH_EXAMPLES",
-        "From a dump to item tables and user profiles; asks the LLM only for what is new.",
+        "Build item tables and user profiles from input files; sends only new prompts.",
         RUN,
     ),
     "retrain": Listed(
         "flows.cli.commands.runs.run_commands",
         "retrain_command",
         "RETRAIN_EXAMPLES",
-        "From the latest refresh to a model, its recommendations and a report.",
+        "Train on the latest refresh: model, recommendations, report, promotion gate.",
         RUN,
     ),
     "train": Listed(
         "flows.cli.commands.runs.train_command",
         "train",
         "EXAMPLES",
-        "Fit the model of the latest refresh, also by several processes under torchrun.",
+        "Train a model on the latest refresh, in one process or under torchrun.",
         RUN,
     ),
     "experiment": Listed(
         "flows.cli.commands.runs.experiment_command",
         "experiment",
         "EXAMPLES",
-        "Measure models: every cell of a grid of datasets, presets, ablations and seeds.",
+        "Measure a grid of data sets, presets, ablations and seeds.",
         RUN,
     ),
     "serve-recs": Listed(
         "flows.cli.commands.use.serve_recs_command",
         "serve_recs",
         "EXAMPLES",
-        "Serve recommendations and a page to try them, until Ctrl-C.",
+        "Serve recommendations over HTTP, with a web page, until Ctrl-C.",
         USE,
     ),
     "export-recs": Listed(
         "flows.cli.commands.use.export_commands",
         "export_recs",
         "RECS_EXAMPLES",
-        "Write the best items of every user: one file a domain, export.json with counts.",
+        "Write the top items of every user: one file per domain, export.json with counts.",
         USE,
     ),
     "export-model": Listed(
         "flows.cli.commands.use.export_commands",
         "export_model_command",
         "MODEL_EXAMPLES",
-        "Write the scoring path as one graph: histories of item indices in, scores of items out.",
+        "Export the model as a graph from histories of item indices to item scores.",
         USE,
     ),
     "status": Listed(
         "flows.cli.commands.upkeep.status_command",
         "status",
         "EXAMPLE",
-        "Show at a glance what is served, what ran last and whether the machine is up.",
+        "Show the served release, the latest runs and the state of this machine.",
         LOOK,
     ),
     "doctor": Listed(
@@ -117,14 +117,14 @@ COMMANDS = {
         "flows.cli.commands.upkeep.show_command",
         "show",
         None,
-        "Show what is served now: quality, artifacts, where the report lies.",
+        "Show the served release: quality, artifacts, path of the report.",
         LOOK,
     ),
     "releases": Listed(
         "flows.cli.commands.upkeep.release_command",
         "releases",
         "RELEASES_EXAMPLE",
-        "List what was promoted, held and rolled back, newest first.",
+        "List promoted, held and rolled-back releases, newest first.",
         LOOK,
     ),
     "compare": Listed(
@@ -138,78 +138,79 @@ COMMANDS = {
         "flows.cli.commands.upkeep.release_command",
         "promote",
         "PROMOTE_EXAMPLE",
-        "Serve a release, also one that was held; takes effect at once.",
+        "Serve a release, including a held one; takes effect immediately.",
         LOOK,
     ),
     "rollback": Listed(
         "flows.cli.commands.upkeep.release_command",
         "rollback",
         "ROLLBACK_EXAMPLE",
-        "Serve the release before the one in use; takes effect at once.",
+        "Serve the previously served release; takes effect immediately.",
         LOOK,
     ),
     "ledger": Listed(
         "flows.cli.commands.upkeep.ledger_command",
         "ledger_app",
         None,
-        "The ledger of LLM answers: what was paid for once and is never asked again.",
+        "Inspect and maintain the ledger of LLM answers.",
         LOOK,
     ),
     "store": Listed(
         "flows.cli.commands.upkeep.store_command",
         "store_app",
         None,
-        "The artifact store: what it holds, whether it is sound, and its upkeep.",
+        "Inspect and maintain the artifact store.",
         LOOK,
     ),
     "forget": Listed(
         "flows.cli.commands.upkeep.forget_command",
         "forget_command",
         "EXAMPLES",
-        "Remove people from datasets, profiles, lists, reports, the ledger and copies of dumps.",
+        "Remove users from data sets, profiles, lists, reports, the ledger and dump copies.",
         LOOK,
     ),
     "up": Listed(
         "flows.cli.commands.machine.machine_command",
         "up",
         "UP_EXAMPLES",
-        "Start server, work pool, deployments and worker in the background; safe to repeat.",
+        "Start server, work pool, deployments and worker in the background; idempotent.",
         MACHINE,
     ),
     "down": Listed(
         "flows.cli.commands.machine.machine_command",
         "down",
         "DOWN_EXAMPLE",
-        "Stop worker and server; a run in progress ends, and the next one goes on from there.",
+        "Stop worker and server; a run in progress ends, and the next run resumes it.",
         MACHINE,
     ),
     "test-webhook": Listed(
         "flows.cli.commands.machine.webhook_command",
         "test_webhook",
         "EXAMPLE",
-        "Post a test message to LLM4CDSR_WEBHOOK_URL, and say whether it was taken.",
+        "Post a test message to LLM4CDSR_WEBHOOK_URL and report the response.",
         MACHINE,
     ),
     "serve": Listed(
         "flows.cli.commands.machine.local_commands",
         "serve",
         "SERVE_EXAMPLES",
-        "Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C.",
+        "Run the local vLLM servers (or the dummy) until Ctrl-C; prints their URLs.",
         MACHINE,
     ),
     "setup-local": Listed(
         "flows.cli.commands.machine.local_commands",
         "setup_local",
         None,
-        "Install the local vLLM pair and its models now, not on the first run (4 GB).",
+        "Install the local vLLM servers and their models (4 GB).",
         MACHINE,
     ),
 }
-"""Every command, in the order of the help; tests hold each line against the command's own."""
+"""Every command, in the order of the help; a test compares each line with the command's docstring.
+"""
 
 app = lazy_group(
     "llm4cdsr",
-    "Next-item recommendations across domains, with items and users understood by an LLM.",
+    "Cross-domain sequential recommendation with LLM item embeddings and user profiles.",
     COMMANDS,
 )
 
@@ -227,7 +228,7 @@ def top(
         typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
 ) -> None:
-    """Has the options of the program itself."""
+    """Options of the program."""
 
 
 def run_app() -> None:
@@ -240,7 +241,7 @@ def run_app() -> None:
 
 
 def _tell_unknown_variables() -> None:
-    """A misspelt variable would otherwise let another provider answer, and send a bill."""
+    """Prints a warning for each unknown variable: a misspelt one could select a paid provider."""
     if not any(name.startswith(PREFIX) for name in os.environ):
         return
     from flows.settings import unknown_variables

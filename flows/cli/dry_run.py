@@ -1,8 +1,8 @@
-"""What a refresh would ask and cost, before anything is sent: `llm4cdsr run --dry-run`.
+"""Cost estimate of a refresh without sending prompts: `llm4cdsr run --dry-run`.
 
-The dump is read and what needs no language model is done (its artifacts are kept for the run).
-Prompts are rendered and looked up in the ledger, so the calls of a step are exact as soon as
-the steps before it are answered; until then they are an upper bound, and marked so.
+Stages without LLM requests are executed, and their artifacts are kept for the run. Prompts are
+rendered and looked up in the ledger, so the number of calls of a step is exact if all earlier steps
+are answered; otherwise it is marked as an upper bound.
 """
 
 import json
@@ -58,9 +58,9 @@ from tasks.profile import profiles_identity, sampled_users, titles_by_interest
 
 @dataclass(frozen=True)
 class PlannedCalls:
-    """One step: its distinct prompts, how many the ledger has, and what the others cost at most.
+    """One step: its distinct prompts, the number in the ledger, and the maximum cost of the others.
 
-    ``usd`` is None where the model's price is not known. ``is_exact`` is about the calls.
+    ``usd`` is None if the model's price is unknown. ``is_exact`` refers to the number of calls.
     """
 
     step: str
@@ -77,7 +77,7 @@ class PlannedCalls:
 def plan_refresh(
     dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str
 ) -> tuple[PlannedCalls, ...]:
-    """Returns the LLM's steps of a refresh, none of which is asked."""
+    """Returns the LLM steps of a refresh without sending prompts."""
     opened = Store(store)
     with open_endpoints(llm, Settings().local_vllm, opened.workspace("logs")) as endpoints:
         dataset = ingest.fn(dump, store).ref
@@ -119,7 +119,8 @@ def _profiles(
     llm: LlmConfig,
     config: RefreshConfig,
 ) -> Iterable[PlannedCalls]:
-    """The analyses exactly; what is made of their answers exactly once they are there."""
+    """Returns the analyses exactly; summaries and embeddings exactly if all analyses are
+    answered."""
     data, style = read_dataset(store, dataset), config.profiles.style
     titles = titles_by_interest(data, read_clusters(store, clusters))
     titles = titles.join(
@@ -137,7 +138,8 @@ def _profiles(
 def _bounded_profiles(
     store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
 ) -> Iterable[PlannedCalls]:
-    """Without clusters: as if no two titles of a user shared one, up to their number."""
+    """Returns an upper bound without clusters: each title of a user in its own cluster, up to the
+    number of clusters."""
     data, style = read_dataset(store, dataset), config.profiles.style
     apart = data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
     titles = titles_by_interest(data, apart)
@@ -159,8 +161,8 @@ def _bounded_profiles(
 def _bounded_summaries(
     interests: list[int], style: ProfileStyle, endpoints: Endpoints, llm: LlmConfig
 ) -> Iterable[PlannedCalls]:
-    """One summary a user, of as many notes as the user has interests, where the style has one; then
-    the embedding of the profile."""
+    """Returns an upper bound of summaries (one per user, of one note per interest, if the style has
+    summaries) and profile embeddings."""
     users = len(interests)
     noted = sum(interests) * llm.chat.analyze_tokens
     written = noted
@@ -193,7 +195,7 @@ def _names(
 def _bounded_names(
     endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
 ) -> Iterable[PlannedCalls]:
-    """A name a cluster, of as many titles as are shown, each as long as it may be."""
+    """Returns an upper bound of one naming prompt per cluster, with titles of maximum length."""
     if config.profiles.max_users == 0:
         return
     calls = config.clusters.clusters
@@ -290,7 +292,7 @@ def _nothing(step: str, prompts: int) -> PlannedCalls:
 
 
 def _rate(texts: list[str], endpoint: Endpoint) -> TokenRate:
-    # Servers that a run starts itself are not started for this.
+    # Servers of the local provider are not started for an estimate.
     spec = None if endpoint.price == FREE else endpoint.spec()
     return token_rate(texts, spec, endpoint.model)
 

@@ -1,5 +1,5 @@
-"""The console script: sets what Prefect, OpenMP and HTTP clients read from the environment, then
-hands over to `flows.cli.command_table`."""
+"""Console script: sets environment variables of Prefect, OpenMP and HTTP clients, then runs
+`flows.cli.command_table`."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ from model.launch import is_torchrun
 from tasks.system.proxies import tame_proxy_variables
 
 OPENMP = {
-    # Idle OpenMP threads spin by default. Beside another busy process that starves the others:
-    # training was 45 times slower on 4 cores of which one was taken, and is not with this.
+    # Idle OpenMP threads spin by default and starve other threads beside a busy process: without
+    # this setting, training was 45 times slower on 4 cores with one of them busy.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Those that sleep at once are woken for every small operation: a few microseconds of waiting
-    # make training half as fast again on idle cores, and cost a quarter beside a busy process.
+    # Threads that sleep immediately are woken for every small operation: some microseconds of
+    # spinning speed training up by half on idle cores, and cost a quarter beside a busy process.
     "GOMP_SPINCOUNT": "1000",
 }
 PREFECT_LOGGING = {
-    # A failure reaches the terminal once, as our own message; the traces go to the server.
+    # A failure is printed once, as the product's message; tracebacks go to the server.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -42,8 +42,8 @@ def main() -> None:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     sys.stdout.flush()
     sys.stderr.flush()
-    # All is written. Threads of gloo may abort a process that is being torn down, and torchrun
-    # would take that for a failed training.
+    # All results are written. Gloo threads may abort a process during its exit, which torchrun
+    # would report as a failed training.
     os._exit(status)
 
 

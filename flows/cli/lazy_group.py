@@ -1,7 +1,7 @@
-"""A group of commands that imports a command's module when it is called, not to list it.
+"""Command group that imports a command's module on call, not for listing.
 
-A flow imports Prefect, a model PyTorch: seconds that ``--help`` and the other commands need not
-wait for.
+Flows import Prefect and models PyTorch, which take seconds; ``--help`` and other commands do not
+wait for them.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(frozen=True)
 class Listed:
-    """A command as its group's help shows it, and where it is.
+    """Help line and location of a command.
 
-    ``name`` is of a function, or of a group, in ``module``; ``examples`` of the text below its
-    help; ``help`` the first line of its own; ``panel`` the group of commands it is listed in.
+    ``name``: a function or group in ``module``; ``examples``: name of the text below its help;
+    ``help``: first line of its help; ``panel``: section of the list.
     """
 
     module: str
@@ -30,20 +30,20 @@ class Listed:
 
 
 class LazyGroup(TyperGroup):
-    """Lists commands by what `lazy_group` was told of them."""
+    """Lists commands from the table passed to `lazy_group`."""
 
     listed: dict[str, Listed]
 
-    # Without types: those of Typer's are private.
+    # Untyped, because Typer's types are private.
     def resolve_command(self, ctx, args):  # noqa: ANN001, ANN201
-        """Returns the name, the command itself, and the arguments that are left for it."""
+        """Returns the name, the command, and its remaining arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         found = self.listed.get(name or "")
         return name, imported(found) if found else command, rest
 
 
 def lazy_group(name: str, help_text: str, commands: dict[str, Listed]) -> typer.Typer:
-    """Returns a group of these commands, in this order."""
+    """Returns a group of the commands, in the given order."""
     kind = type("ListedCommands", (LazyGroup,), {"listed": commands})
     app = typer.Typer(
         name=name,
@@ -71,4 +71,4 @@ def imported(listed: Listed):  # noqa: ANN201
 
 
 def _stand_in() -> None:
-    """Is listed, and never called."""
+    """Placeholder in the list, never called."""

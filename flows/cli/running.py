@@ -1,5 +1,4 @@
-"""What the commands that run flows share: a Prefect API for the time of a run, and what is shown of
-it at the end."""
+"""Shared parts of commands that run flows: the Prefect API of a run, and the final output."""
 
 import shutil
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ RUN_KEEPS = (
 
 
 def refuse_torchrun() -> None:
-    """Raises for a command that several processes must not run at once."""
+    """Raises for a command that does not support several processes."""
     if is_torchrun():
         raise typer.BadParameter(
             "under torchrun every process would run the whole flow: let torchrun do "
@@ -48,7 +47,7 @@ def refuse_torchrun() -> None:
 
 
 def tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
-    """Prints what a refresh would ask and cost."""
+    """Prints the cost estimate of a refresh."""
     terminal.show_logs(verbose=False)
     planned = plan_refresh(dump, config, llm, store)
     terminal.out.print(console.plan_table(planned))
@@ -58,7 +57,7 @@ def tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: st
 
 @contextmanager
 def recorded(settings: Settings, store: str | None, verbose: bool) -> Iterator[str]:
-    """Runs a Prefect API for the time of a run, ends an interrupted one; gives the store."""
+    """Provides a Prefect API during a run and ends an interrupted run; yields the store."""
     terminal.show_logs(verbose=verbose)
     root = store or settings.store
     log = Store(root).workspace("logs") / "prefect-server.log"
@@ -69,7 +68,7 @@ def recorded(settings: Settings, store: str | None, verbose: bool) -> Iterator[s
 def tell(
     root: str, stages: tuple[StageResult, ...], report: Path | None, summary: Path | None
 ) -> None:
-    """Prints what each stage did, asked and cost, the quality, and where results lie."""
+    """Prints work, prompts and cost of each stage, metrics, and paths of results."""
     store = Store(root)
     by_name = {stage.stage: stage for stage in stages}
     terminal.out.print(console.stage_table(stages))
@@ -96,14 +95,14 @@ def tell(
 
 
 def tell_expected(expected: ExpectedCounts, ingested: StageResult) -> None:
-    """Prints what ingest found beside what others report of the same data set."""
+    """Prints the counts of ingest beside published ones of the same data set."""
     terminal.out.print(expectation_table(expected, ingested))
 
 
 def tell_release(release: "Release", store: str | None) -> None:
-    """Prints some recommendations, whether the model is served, and the commands that follow.
+    """Prints sample recommendations, the promotion verdict and follow-up commands.
 
-    ``store`` is what the command named, None where the settings did.
+    ``store`` is the command's option, None if the settings name the store.
     """
     opened = Store(store or Settings().store)
     by_name = {stage.stage: stage for stage in release.stages}

@@ -1,1 +1,1 @@
-"""The commands, each imported when it is called."""
+"""Modules of the commands, imported on call."""

@@ -1,1 +1,1 @@
-"""What `llm4cdsr doctor` looks at: each check returns findings, and changes nothing."""
+"""Checks of `llm4cdsr doctor`: each yields findings and changes nothing."""

@@ -1,4 +1,4 @@
-"""Python, installed packages, settings and the clock of the machine."""
+"""Checks of Python, installed packages, settings and the clock."""
 
 import os
 import platform
@@ -18,11 +18,12 @@ from flows.settings import Settings, unknown_variables
 
 PACKAGE = "llm4cdsr"
 SKEW_SECONDS = 60.0
-"""Beyond this, signed requests (S3) are refused and leases of other machines look dead."""
+"""Tolerance in seconds: beyond it, signed requests (S3) are refused and leases of other machines
+seem expired."""
 
 
 def versions() -> Iterator[Finding]:
-    """Yields whether the interpreter and every required package are those that we ask for."""
+    """Yields findings about the versions of the interpreter and required packages."""
     found = f"llm4cdsr {metadata.version(PACKAGE)}, Python {platform.python_version()}"
     yield ok("versions", f"{found}, {platform.system()} {platform.machine()}")
     for text in metadata.requires(PACKAGE) or ():
@@ -40,7 +41,7 @@ def versions() -> Iterator[Finding]:
 
 
 def settings() -> Iterator[Finding]:
-    """Yields what is wrong with the variables of the environment."""
+    """Yields findings about environment variables."""
     for sentence in unknown_variables(os.environ):
         yield warning("settings", sentence, "correct or unset the variable")
     try:
@@ -55,7 +56,7 @@ def settings() -> Iterator[Finding]:
 
 
 def clock(store: Store) -> Iterator[Finding]:
-    """Yields whether the clock has gone back behind what the store holds."""
+    """Yields a finding if the clock is behind the newest time in the store."""
     now = time.time()
     newest = max((path.stat().st_mtime for path in store.local.glob("*/*")), default=0.0)
     if newest > now + SKEW_SECONDS:
@@ -71,7 +72,7 @@ def clock(store: Store) -> Iterator[Finding]:
 
 
 def clock_against(server: str, date: str | None) -> Iterator[Finding]:
-    """Yields a finding where a server's ``Date`` header tells another time."""
+    """Yields a finding if a server's ``Date`` header differs from the clock."""
     try:
         theirs = parsedate_to_datetime(date or "").timestamp()
     except ValueError:

@@ -1,4 +1,4 @@
-"""One result of a check: what was found, and what to do about it."""
+"""Result of a check, with a remedy."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from artifacts.strict import Strict
 
 
 class Severity(StrEnum):
-    """`ERROR` keeps a run from its end, `WARNING` may later."""
+    """`ERROR` makes a run fail, `WARNING` may do so later."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 
 class Finding(Strict):
-    """``remedy`` is a sentence that says what to do, None where there is nothing to be done."""
+    """``remedy`` is a sentence with the required action, None if none is needed."""
 
     check: str
     severity: Severity
@@ -23,15 +23,15 @@ class Finding(Strict):
 
 
 def ok(check: str, found: str) -> Finding:
-    """Returns a finding that nothing is wrong."""
+    """Returns a finding without a fault."""
     return Finding(check=check, severity=Severity.OK, found=found)
 
 
 def warning(check: str, found: str, remedy: str) -> Finding:
-    """Returns a finding that may later keep a run from its end."""
+    """Returns a finding that may make a later run fail."""
     return Finding(check=check, severity=Severity.WARNING, found=found, remedy=remedy)
 
 
 def error(check: str, found: str, remedy: str) -> Finding:
-    """Returns a finding that keeps a run from its end."""
+    """Returns a finding that makes a run fail."""
     return Finding(check=check, severity=Severity.ERROR, found=found, remedy=remedy)

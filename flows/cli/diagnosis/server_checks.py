@@ -1,4 +1,4 @@
-"""Servers: the models' endpoints and the Prefect API. Nothing is asked that costs anything."""
+"""Checks of LLM endpoints and the Prefect API, without paid requests."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SECONDS = 10.0
 
 
 def endpoints(settings: Settings) -> Iterator[Finding]:
-    """Yields whether each model's servers answer, know the model and take the key."""
+    """Yields findings about each endpoint: reachable, model known, key accepted."""
     try:
         config = default_llm(settings)
     except ValidationError as faults:
@@ -54,7 +54,7 @@ def endpoints(settings: Settings) -> Iterator[Finding]:
 
 
 def prefect(store: Store) -> Iterator[Finding]:
-    """Yields whether the Prefect server that runs are recorded with answers."""
+    """Yields a finding about the reachability of the Prefect server."""
     from flows.server.machine import SERVICES, Machine
 
     if store.local.is_dir() and (before := Machine(store).remembered()) is not None:
@@ -104,7 +104,7 @@ def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -
         return
     headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
     try:
-        # Redirects stay unfollowed: the key is for this server alone.
+        # Redirects are not followed, because the key is for this server only.
         with httpx.Client(proxy=proxy_for(target), trust_env=False, timeout=SECONDS) as client:
             answer = client.get(target, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:

@@ -1,4 +1,4 @@
-"""The store's disk and rights, what is served of it, and what lies in it for nothing."""
+"""Checks of the store: disk space, permissions, served release, leftovers."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ LARGE_WASTE = 1 << 30
 
 
 def place(store: Store) -> Iterator[Finding]:
-    """Yields whether the store can be written and has room."""
+    """Yields findings about write access and free space."""
     folder = store.local
     while not folder.exists():
         folder = folder.parent
@@ -39,7 +39,7 @@ def place(store: Store) -> Iterator[Finding]:
 
 
 def served(store: Store) -> Iterator[Finding]:
-    """Yields whether what is served is there; contents are not read."""
+    """Yields findings about the presence of the served artifacts; contents are not read."""
     try:
         release = serving_release(store)
         if release is None:
@@ -59,7 +59,7 @@ def served(store: Store) -> Iterator[Finding]:
 
 
 def leftovers(store: Store) -> Iterator[Finding]:
-    """Yields what lies in the store for nothing."""
+    """Yields findings about leftovers in the store."""
     if not store.local.is_dir() or not os.access(store.local, os.W_OK):
         return
     damaged = list((store.local / SET_ASIDE).glob("*"))
@@ -79,7 +79,7 @@ def leftovers(store: Store) -> Iterator[Finding]:
 
 
 def _foreign_files(store: Store) -> Iterator[Finding]:
-    """A file that another user made under a strict mask stops a run in its middle."""
+    """Returns files of other users, which may be unreadable and make a run fail."""
     unreadable: list[Path] = []
     for folder, _, names in os.walk(store.local):
         unreadable += [

@@ -1,7 +1,7 @@
-"""What is said of an error that ends a command, and with which exit status.
+"""Messages and exit statuses of errors that end a command.
 
-2: the input or the settings are wrong, and trying again will not help. 1: something else failed;
-what was answered is kept. 3: the budget is used up, which is no fault; run again to go on.
+2: the input or the settings are wrong; a retry does not help. 1: another failure; LLM answers are
+kept. 3: the budget is reached; run again to continue.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PREFECT_ERROR = "prefect.exceptions.PrefectException"
 PREFECT_STATUS = "prefect.exceptions.PrefectHTTPStatusError"
 PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
 TRANSPORT_ERROR = "httpx.TransportError"
-"""Raised by Prefect's client alone: who asks endpoints or tells the webhook catches its own."""
+"""Errors of Prefect's client only: clients of endpoints and of the webhook catch their own."""
 
 VARIABLES = {
     "Settings": PREFIX,
@@ -34,16 +34,17 @@ VARIABLES = {
     "ChatConfig": f"{PREFIX}CHAT_",
     "EmbeddingConfig": f"{PREFIX}EMBED_",
 }
-"""What the variables of a command's settings begin with, by the class that they fill."""
+"""Prefixes of environment variables by settings class."""
 
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError)
-"""What trying again does not help; rooms that know no other room have bases of their own."""
+"""Errors that a retry cannot fix; packages without imports of others have their own base classes.
+"""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """The message and status of a process; ``text`` may hold anything and is shown as it is."""
+    """Final message and exit status; ``text`` is printed literally."""
 
     label: str
     text: str
@@ -51,7 +52,7 @@ class Ending:
 
 
 def ending_of(error: Exception) -> Ending | None:
-    """Returns how an error ends a command; None where its trace is wanted."""
+    """Returns the message and exit status of an error; None if its traceback is to be shown."""
     match error:
         case ValidationError():
             faults = [_fault(error.title, at) for at in error.errors()]
@@ -89,7 +90,7 @@ def ending_of(error: Exception) -> Ending | None:
 
 
 def _of_prefects_answer(error: Exception) -> Ending:
-    import httpx  # Whoever raises such an error has loaded it; other commands need not.
+    import httpx  # The library is loaded if it raised the error; other commands do not import it.
 
     assert isinstance(error, httpx.HTTPStatusError)
     answer = error.response
@@ -108,7 +109,7 @@ def _of_prefects_answer(error: Exception) -> Ending:
 
 
 def _fault(title: str, at: ErrorDetails) -> str:
-    """What is wrong where; a setting by its variable."""
+    """Returns the invalid field and the cause; a setting is named by its variable."""
     name = ".".join(map(str, at["loc"]))
     said = at["msg"].removeprefix("Value error, ")
     if name == "base_url" and at["type"] == "string_pattern_mismatch":
@@ -119,12 +120,12 @@ def _fault(title: str, at: ErrorDetails) -> str:
 
 
 def status_of(error: Exception) -> int:
-    """Returns the exit status that an error of our own ends with."""
+    """Returns the exit status of a product error."""
     return BAD_INPUT if isinstance(error, INPUT_ERRORS) else FAILED
 
 
 def _is_of_prefect(error: Exception) -> bool:
-    """Also of an API that nobody answers for: Prefect then raises a plain RuntimeError from it."""
+    """Includes an unreachable API, for which Prefect raises a plain RuntimeError."""
     is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
     names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
     return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
@@ -139,5 +140,5 @@ def _names_of(error: BaseException | None) -> set[str]:
 
 
 def _message(error: Exception) -> str:
-    """The text as it was written; ``str`` of a KeyError would quote it."""
+    """Returns the message text; ``str`` of a KeyError would quote it."""
     return str(error.args[0]) if error.args else type(error).__name__

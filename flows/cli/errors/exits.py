@@ -1,4 +1,4 @@
-"""How a command ends: one message instead of a trace, an exit status that scripts can read.
+"""Ends of commands: one message in place of a traceback, and an exit status for scripts.
 
 0: it did what was asked. 130: interrupted. The others are told in `flows.cli.errors.endings`.
 """
@@ -19,12 +19,13 @@ from tasks.llm.client.stop import stop_asking
 INTERRUPTED = 130
 
 GRACE_SECONDS = 5.0
-"""From an interrupt to the end: time for journals to be sealed and servers to stop."""
+"""Seconds from an interrupt to the forced end, for sealing journals and stopping servers."""
 
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """An expected error ends the process with one message; an unexpected one keeps its trace."""
+    """Ends the process with one message for an expected error; an unexpected error keeps its
+    traceback."""
     try:
         yield
     except Exception as error:
@@ -38,11 +39,11 @@ def one_message() -> Iterator[None]:
 
 @contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a run with what is kept and how to go on, always.
+    """Ends a run on Ctrl-C and SIGTERM with a message about kept results and the command to resume.
 
-    Python raises KeyboardInterrupt wherever the main thread happens to be; in a finalizer it is
-    swallowed. So a clock runs from the signal on, and what has not ended by then is ended.
-    Guarded processes (the local servers, Prefect's) end with us in any case.
+    Python raises KeyboardInterrupt at an arbitrary point of the main thread; in a finalizer it is
+    swallowed. A timer started by the signal therefore forces the end. Guarded processes (local
+    servers, Prefect) end with this process.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -62,12 +63,12 @@ def interruptible(kept: str) -> Iterator[None]:
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """Ends a command whose Prefect server went away at once: Python would wait for services that
-    go on trying to send."""
+    """Ends a command with a lost Prefect server immediately: Python would wait for services that
+    keep retrying."""
     try:
         yield
     except SystemExit as end:
-        # Few commands load it, and all start quickly.
+        # Imported here, because few commands need it.
         watch = sys.modules.get("tasks.frame.prefect_link")
         if watch is not None and watch.has_given_up():
             _leave(end.code if isinstance(end.code, int) else 0)
@@ -75,7 +76,7 @@ def leaving() -> Iterator[None]:
 
 
 def _end(label: str, text: str, status: int) -> NoReturn:
-    """Ends with one message; ``text`` may hold anything and is shown as it is."""
+    """Ends with one message; ``text`` is printed literally."""
     terminal.err.print(label, style="bold red", end=" ")
     terminal.err.print(without_credentials(text), highlight=False)
     _leave(status)
@@ -87,7 +88,7 @@ def _end_interrupted(kept: str) -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends at once: worker threads may still wait for answers that nobody wants any more."""
+    """Ends immediately: worker threads may still wait for abandoned answers."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Errors of the machine, by whichever library they were met: what is wrong, and what to do."""
+"""Errors of the machine (disk, memory, permissions) from any library, with cause and remedy."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ OUT_OF_SPACE = (
     "free some space, or give another place with --store (LLM4CDSR_STORE) or LLM4CDSR_CACHE"
 )
 GPU_MEMORY, UNFINISHED = -1, -2
-"""No numbers of the system's."""
+"""Not error numbers of the operating system."""
 
 ADVICE = {
     GPU_MEMORY: (
@@ -42,7 +42,7 @@ ADVICE = {
 }
 
 ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
-"""Met before anything is done."""
+"""Raised before any work."""
 
 _ADDRESS = re.compile(r"bind on address \('(.+?)', (\d+)")
 
@@ -51,7 +51,7 @@ _RUST = re.compile(r"\(os error (\d+)\)")
 _SAID = {
     "cuda out of memory": GPU_MEMORY,
     "no space left on device": errno.ENOSPC,
-    "inline_container.cc": UNFINISHED,  # PyTorch, of a file that it cannot write.
+    "inline_container.cc": UNFINISHED,  # PyTorch's message for a file that cannot be written.
     "file write failed": UNFINISHED,
     "requested and 0 written": UNFINISHED,
     "database or disk is full": errno.ENOSPC,
@@ -64,11 +64,11 @@ _SAID = {
     "cannot allocate memory": errno.ENOMEM,
     "out of memory": errno.ENOMEM,
 }
-"""What C and C++ libraries (SQLite, PyTorch, Arrow) say, who have no error number."""
+"""Messages of C and C++ libraries (SQLite, PyTorch, Arrow) without an error number."""
 
 
 def machine_fault(error: BaseException) -> str | None:
-    """Returns what a machine lacks and the way out, of an error or one that led to it."""
+    """Returns cause and remedy of a machine fault in an error or its chain of causes."""
     for each in _chain(error):
         number = _number_of(each)
         if number in ADVICE:
@@ -88,7 +88,7 @@ def _number_of(error: BaseException) -> int | None:
     if found := _RUST.search(said):
         return int(found[1])
     if isinstance(error, (ValueError, LookupError, TypeError)):
-        return None  # They quote what was read, which may sound like anything.
+        return None  # Their messages quote input, which could match by chance.
     return next((number for words, number in _SAID.items() if words in said.lower()), None)
 
 

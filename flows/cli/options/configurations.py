@@ -1,4 +1,4 @@
-"""What the options of a command make together: the configurations of its stages."""
+"""Conversion of command options to the configurations of stages."""
 
 import shlex
 import sys
@@ -52,7 +52,7 @@ def dump_config(
     dataset: DatasetPreset | None = None,
     raw: Path | None = None,
 ) -> DumpConfig:
-    """Returns which dump to read; raises where a file or a column's name is not usable."""
+    """Returns the dump configuration; raises for an unusable file or column name."""
     since, until = (None if day is None else day.date() for day in window)
     choices = {
         "domains": tuple(domain) if domain else None,
@@ -82,13 +82,13 @@ def dump_config(
 
 
 def renaming(column: list[str] | None) -> dict[str, str]:
-    """Returns their columns to ours; raises typer.BadParameter for what is no such pair."""
+    """Returns the mapping of column names; raises typer.BadParameter for an invalid pair."""
     return dict(_renaming(text) for text in column or ())
 
 
 def require_headers(dump: DumpConfig) -> None:
-    """Raises `UnreadableDumpError` where a file is missing or lacks a column, with the command that
-    names the likely one."""
+    """Raises `UnreadableDumpError` if a file or column is missing, with a command that maps the
+    likely column."""
     try:
         require_columns(dump)
     except AbsentColumnError as error:
@@ -101,7 +101,7 @@ def require_headers(dump: DumpConfig) -> None:
 def named_dataset(
     name: str | None, raw: Path | None, interactions: list[str] | None
 ) -> DatasetPreset | None:
-    """Returns the data set that was asked for; refuses options that contradict each other."""
+    """Returns the requested data set; raises for contradictory options."""
     if name is None:
         if raw is not None:
             raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
@@ -118,7 +118,7 @@ def named_dataset(
 def split_of(
     split: SplitBy | None, validation_from: datetime | None, test_from: datetime | None
 ) -> Protocol | None:
-    """Returns how events are held out, None where nothing was said of it."""
+    """Returns the split configuration, None without split options."""
     moments = validation_from or test_from
     if moments is not None and split not in (SplitBy.TIME, None):
         raise typer.BadParameter("--validation-from and --test-from belong to --split time")
@@ -182,7 +182,7 @@ def _batches(settings: Settings, kind: BatchKind) -> BatchConfig:
 
 
 def title_of(name: str | None, interactions: list[str] | None) -> str:
-    """Returns what to call the data in the report and in the Prefect UI."""
+    """Returns the display name of the data in the report and the Prefect UI."""
     return name or (folder_name(tuple(interactions)) if interactions else "your data")
 
 

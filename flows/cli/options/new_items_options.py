@@ -1,4 +1,4 @@
-"""What the commands that serve or export do with a file of new items."""
+"""Adding a file of new items to a recommender, for the commands that serve or export."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,8 @@ from tasks.serving.recommender import Recommender
 def new_items_adder(
     store: Store, path: Path | None, provider: Provider | None
 ) -> Callable[[Recommender], None]:
-    """Returns what takes the file's items into a recommender; does nothing without a file."""
+    """Return a function that adds the file's items to a recommender; without a file it does
+    nothing."""
     settings = Settings()
     llm = llm_config(settings, provider)
 

@@ -1,6 +1,6 @@
-"""Options that several commands declare, as dataclasses: each with its default once.
+"""Dataclasses of options that several commands share, with their defaults.
 
-A command takes the dataclasses; `with_fields` gives their fields to the command line one by one.
+A command takes the dataclasses; `with_fields` exposes their fields as single options.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from tasks.dump.merge_mode import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class DumpOptions:
-    """What is read, and what is made of it before training."""
+    """Options of input files and of the steps before training."""
 
     interactions: opt.Interactions = None
     items: opt.Items = None
@@ -48,7 +48,7 @@ class DumpOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What is trained, and what the release has to keep to."""
+    """Options of training and of the release."""
 
     preset: fit.Preset = None
     epochs: fit.Epochs = None
@@ -63,7 +63,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LlmOptions:
-    """What a language model is asked, and what that may cost."""
+    """Options of LLM requests and their budget."""
 
     provider: opt.WhoAnswers = None
     language: opt.PromptLanguage = None
@@ -75,7 +75,7 @@ class LlmOptions:
 
 
 def with_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """Returns a command whose parameters of dataclasses are replaced by the dataclasses' fields."""
+    """Returns a command with each dataclass parameter replaced by the dataclass's fields."""
     hints = get_type_hints(command, include_extras=True)
     flat: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {}

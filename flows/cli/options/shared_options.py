@@ -20,7 +20,7 @@ from tasks.llm.settings.provider import Provider
 
 
 class SplitBy(StrEnum):
-    """What is held out; see `tasks.dump.dump_config`."""
+    """Kinds of splits; see `tasks.dump.dump_config`."""
 
     LEAVE_ONE_OUT = "leave-one-out"
     TIME = "time"
@@ -37,24 +37,30 @@ Interactions = Annotated[
 ]
 Items = Annotated[
     list[str] | None,
-    typer.Option(help="The same with item_id, domain, title and more. May be repeated."),
+    typer.Option(
+        help="File with item_id, domain, title and optional columns; forms as for "
+        "--interactions. May be repeated."
+    ),
 ]
 Name = Annotated[
-    str | None, typer.Option(help="What to call the data; the dump's folder by default.")
+    str | None, typer.Option(help="Display name of the data; by default the dump's folder.")
 ]
 Column = Annotated[
-    list[str] | None, typer.Option(help="A column's name, as THEIRS=OURS; may be repeated.")
+    list[str] | None, typer.Option(help="Map a column name, as NAME_IN_FILE=NAME; may be repeated.")
 ]
 Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains; may be repeated.")]
 MaxUsers = Annotated[int | None, typer.Option(min=1, help="Keep a seeded sample of users.")]
 UserCore = Annotated[
-    int | None, typer.Option(min=1, help="Least events of a user; 1, or the data set's.")
+    int | None,
+    typer.Option(min=1, help="Minimum events per user; by default 1, or the data set's value."),
 ]
 ItemCore = Annotated[
-    int | None, typer.Option(min=1, help="Least events of an item; 1, or the data set's.")
+    int | None,
+    typer.Option(min=1, help="Minimum events per item; by default 1, or the data set's value."),
 ]
 Dataset = Annotated[
-    str | None, typer.Option(help="A data set by name (`llm4cdsr datasets`), or your .toml file.")
+    str | None,
+    typer.Option(help="Name of a public data set (`llm4cdsr datasets`), or your .toml file."),
 ]
 Raw = Annotated[Path | None, typer.Option(help="Folder with the raw files of --dataset.")]
 Since = Annotated[
@@ -66,13 +72,15 @@ Until = Annotated[
 Split = Annotated[
     SplitBy | None,
     typer.Option(
-        help="What is held out: each user's last events, everything after a moment "
-        "(--validation-from, --test-from; by default the last fifth), some users whole, or one "
-        "whole domain of some users of several (cold-domain)."
+        help="Held-out events: each user's last events, all events after a time "
+        "(--validation-from, --test-from; by default the last fifth), all events of a "
+        "sample of users, or all events in one domain of a sample of cross-domain users "
+        "(cold-domain)."
     ),
 ]
 FirstDay = Annotated[
-    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="With --split time: its first day.")
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="First day of this part with --split time."),
 ]
 HowToMerge = Annotated[
     Mode, typer.Option(help="append: add the dump to the data of the last refresh.")
@@ -97,25 +105,28 @@ CrossingItems = Annotated[
 ProfileStyles = Annotated[
     ProfileStyle,
     typer.Option(
-        help="Of the profiles: paper describes the person; retrieval lists product types, brands, "
-        "uses and what is avoided, in the words of the titles."
+        help="Content of profiles: paper describes the user; retrieval lists product types, "
+        "brands, uses and avoided features in the words of the titles."
     ),
 ]
-Clusters = Annotated[int, typer.Option(min=1, help="Interests that items fall into.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of samples, clusters and training.")]
+Clusters = Annotated[int, typer.Option(min=1, help="Number of item clusters (interests).")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of samples, clusters and training.")]
 WhoAnswers = Annotated[
     Provider | None,
-    typer.Option(help="Who answers. auto: configured URL, else OpenAI if keyed, else local."),
+    typer.Option(
+        help="LLM provider. auto: configured URL, else OpenAI if its key is set, else local."
+    ),
 ]
 PromptLanguage = Annotated[
-    Language | None, typer.Option(help="Of the prompts and profiles; the data set's, else English.")
+    Language | None,
+    typer.Option(help="Language of prompts and profiles; by default the data set's, or English."),
 ]
 Batches = Annotated[
     BatchKind | None,
     typer.Option(
         "--batch",
-        help="Ask in batches: api, half the price within a day (OpenAI's Batch API); vllm, by "
-        "`vllm run-batch` on this machine.",
+        help="Send prompts in batches: api, OpenAI's Batch API (half the price, up to a "
+        "day); vllm, `vllm run-batch` on this machine.",
     ),
 ]
 
@@ -128,18 +139,18 @@ StoreRoot = Annotated[
     str | None,
     typer.Option(callback=_put_aside, help="Artifact store: a folder or an fsspec URL."),
 ]
-ReportFile = Annotated[Path | None, typer.Option(help="Copy the HTML report here.")]
+ReportFile = Annotated[Path | None, typer.Option(help="Path for a copy of the HTML report.")]
 SummaryFile = Annotated[
-    Path | None, typer.Option(help="Write counts, costs, metrics and paths here, as JSON.")
+    Path | None, typer.Option(help="Path for a JSON file with counts, costs, metrics and paths.")
 ]
 MaxUsd = Annotated[
-    float | None, typer.Option(min=0, help="Stop before the run has cost more US dollars.")
+    float | None, typer.Option(min=0, help="Limit of the run's LLM cost in US dollars.")
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Stop before the run has read and written more tokens.")
+    int | None, typer.Option(min=1, help="Limit of the run's input and output tokens.")
 ]
-MaxRequests = Annotated[int | None, typer.Option(min=1, help="Stop after so many LLM requests.")]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Limit of the run's LLM requests.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print calls, tokens and cost; ask nothing.")
+    bool, typer.Option("--dry-run", help="Print calls, tokens and cost; send no prompt.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show libraries' log lines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show log lines of libraries.")]

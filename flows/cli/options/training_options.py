@@ -1,4 +1,4 @@
-"""The options of commands that train, and what they make together."""
+"""Options of commands that train, and their conversion to configurations."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,48 +25,50 @@ Preset = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Most epochs of training; the preset's by default.")
+    int | None, typer.Option(min=1, help="Maximum number of epochs; by default the preset's.")
 ]
 Replaced = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="A field of the preset: train.accumulate=4, model.members=5; may be repeated. "
-        "model/config.py describes every field.",
+        help="Override a field of the preset: train.accumulate=4, model.members=5; may be "
+        "repeated. model/config.py describes every field.",
     ),
 ]
 Device = Annotated[
     str,
     typer.Option(
-        help="Where to train: cpu, cuda, cuda:1, or auto: a GPU where there is one.",
+        help="Device of training: cpu, cuda, cuda:1, or auto (a GPU if present).",
         autocompletion=lambda: ["auto", "cpu", "cuda"],
     ),
 ]
-Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the threads; for GPUs.")]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Compile the threads with torch.compile; for GPUs.")
+]
 TestEvents = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Evaluate on so many held-out events, a seeded sample, where ranking a large "
-        "catalogue for everyone takes too long; all by default.",
+        help="Evaluate on a seeded sample of this many held-out events, if full ranking "
+        "takes too long; by default all.",
     ),
 ]
 AblationUsers = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Measure what item texts and user profiles bring on a sample of so many users; 0: "
-        "not at all.",
+        help="Users in the sample that measures the gain from item texts and user profiles; "
+        "0 disables the measurement.",
     ),
 ]
 ServeAnyway = Annotated[
     bool,
     typer.Option(
-        "--serve-anyway", help="Serve a first model although a baseline is better beyond chance."
+        "--serve-anyway", help="Serve a first model even if a baseline is significantly better."
     ),
 ]
-PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations a user and domain.")]
+PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations per user and domain.")]
 
 
 def retrain_config(
@@ -102,13 +104,13 @@ def training_config(
     compiled: bool = False,
     width: int | None = None,
 ) -> "TrainingConfig":
-    """A data set's settings belong to its own preset of the model: another one has others.
+    """Returns the training configuration; a data set's overrides apply to its own preset only.
 
-    Whatever cannot be trained is refused here, before anything is asked or paid. `width` is that of
-    the item tables, where they are still to be made.
+    Validates the configuration before the first LLM request. `width` is the width of item tables
+    that are not made yet.
 
-    Raises typer.BadParameter for a preset, field or width that cannot be, NoSuchDeviceError, and
-    pydantic's ValidationError for a value that cannot be.
+    Raises typer.BadParameter for an unknown preset or field or a wrong width, NoSuchDeviceError,
+    and pydantic's ValidationError for an invalid value.
     """
     from model.training.processes import alone
     from tasks.dump.presets import TrainingSettings
@@ -126,7 +128,7 @@ def training_config(
         overrides.setdefault("train", {})["max_epochs"] = epochs
     chosen = preset or settings.preset
     try:
-        # Here, where an error names the field and nothing else.
+        # Validated here, so that the error names the field only.
         hidden = load_preset(chosen, overrides).model.hidden
     except UnknownPresetError as error:
         raise typer.BadParameter(str(error.args[0])) from error
@@ -141,7 +143,7 @@ def training_config(
 
 
 def _replacement(text: str) -> tuple[str, str, JsonValue]:
-    """Section, field and value of FIELD=VALUE; a value that is no JSON is a word."""
+    """Return section, field and value of FIELD=VALUE; a value that is not JSON is a string."""
     name, equals, value = text.partition("=")
     section, dot, field = name.partition(".")
     if not (equals and dot and value) or section not in SECTIONS:

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: one line a stage, and at the end what came of the run."""
+"""Terminal output of a run: one line per stage, then a summary."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ HEADLINE_METRICS = ("NDCG@10", "HR@10")
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
-    """Returns one row a stage: what was asked, reused and paid, and how long it took."""
+    """Returns a table of stages: prompts sent and reused, cost, duration."""
     table = Table(
         title="Stages, and prompts asked, found in the ledger, equal to another, failed",
         title_justify="left",
@@ -43,7 +43,7 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
 
 
 def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
-    """Returns one row a step of the LLM: what a run would ask now, and what it would cost."""
+    """Returns a table of LLM steps: prompts to send and their cost."""
     table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
     table.add_column("step", no_wrap=True)
     for name in ("prompts", "ledger", "requests", "tokens in", "and out", "USD"):
@@ -63,7 +63,7 @@ def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
 
 
 def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
-    """Returns the sum, how tokens were counted, and which rows are bounds."""
+    """Returns sentences about the total, the token counting and the upper bounds."""
     costs = [step.usd for step in planned]
     known = sum(cost for cost in costs if cost is not None)
     requests = sum(step.requests for step in planned)
@@ -90,8 +90,8 @@ def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
 
 
 def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
-    """Returns the quality of the model and its baselines: by full ranking, overall and by domain,
-    and in domains that were withheld whole, where some were."""
+    """Returns tables of the metrics of model and baselines: full ranking, overall and by domain,
+    and withheld domains if any."""
     frame = read_table(store, metrics, METRICS)
     cold = frame.filter(ranking=COLD_DOMAIN)
     tables = [] if cold.height == frame.height > 0 else [_full_ranking(frame)]
@@ -99,8 +99,8 @@ def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
 
 
 def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:
-    """Returns a sentence a part: what it brings to models of a sample of users, or why that is not
-    known."""
+    """Returns one sentence per ablated part: its gain on a sample of users, or the reason for its
+    absence."""
     manifest = store.manifest(ablation)
     found = findings(read_table(store, ablation, ABLATION))
     users = f"Measured with smaller models on a sample of {manifest.counts['users']:,} users:"
@@ -108,7 +108,7 @@ def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:
 
 
 def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
-    """Returns one row a part and group: NDCG@10 with and without the part."""
+    """Returns a table by part and group: NDCG@10 with and without the part."""
     table = Table(title="NDCG@10 on held-out events of a sample", title_justify="left")
     for name in ("part", "events of", "count", "with", "without", "difference (95% interval)"):
         table.add_column(name, justify="left" if name in ("part", "events of") else "right")
@@ -133,7 +133,7 @@ def _full_ranking(frame: pl.DataFrame) -> Table:
         table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
     for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
         values = dict(part.select("model", "value").iter_rows())
-        # Few events have no four decimals.
+        # Few events do not justify four decimals.
         places = 4 if part["targets"][0] >= FEWEST else 2
         cells = ["–" if values[m] is None else f"{values[m]:.{places}f}" for m in models]
         table.add_row(str(domain), f"{part['targets'][0]:,}", str(metric), *cells)
@@ -159,7 +159,7 @@ def note_line(note: str) -> Text:
 
 
 def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
-    """Returns what a user must not miss: what was dropped, flagged, or is a dummy's work."""
+    """Returns notes for the user: dropped rows, flagged values, outputs of the dummy."""
     counts = {stage.stage: stage.counts for stage in stages}
     notes = sorted({note for stage in stages for note in stage.notes})
     lines: list[str | Text] = [note_line(note) for note in notes]
@@ -185,7 +185,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
 
 
 def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
-    """Returns whether a new model is served, why, and what to do where it is not."""
+    """Returns the promotion verdict with its reason, and the next command if the model is held."""
     lead = verdict.lead
     if verdict.promoted:
         served = f"Served from now on: this run's model ({verdict.summary})."
@@ -204,7 +204,7 @@ def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
 
 
 def _asked_facts(stages: tuple[StageResult, ...]) -> list[str]:
-    """What this run asked of the LLM, and what it did not have to."""
+    """Returns sentences about prompts sent and reused in this run."""
     total = sum((stage.usage for stage in stages), LlmUsage())
     if not total.prompts:
         return []

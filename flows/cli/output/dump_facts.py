@@ -1,4 +1,4 @@
-"""What a dump holds, as tables for the terminal."""
+"""Terminal tables of the content of input files."""
 
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from artifacts.store import Store
 
 
 def file_table(store: Store, dataset: ArtifactRef) -> Table:
-    """Returns one row a file: its rows, those kept, and why the others are gone."""
+    """Returns a table of files: rows, kept rows, and reasons of the others."""
     accounts = pl.read_parquet(store.path(dataset) / ACCOUNTS)
     table = Table("file", "holds", title="Rows", title_justify="left")
     for name in ("rows", "kept"):
@@ -31,7 +31,7 @@ def file_table(store: Store, dataset: ArtifactRef) -> Table:
 
 
 def domain_table(data: Dataset) -> Table:
-    """Returns one row a domain: users, items, events, and the first and last day."""
+    """Returns a table of domains: users, items, events, first and last day."""
     title = (
         f"{data.users.height:,} users, "
         f"{int((data.in_domain().sum(axis=1) > 1).sum()):,} of them in several domains"

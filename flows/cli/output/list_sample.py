@@ -1,4 +1,4 @@
-"""The best items of one user, shown at the end of a run: what all of it is for."""
+"""Sample recommendations of one user, printed at the end of a run."""
 
 import numpy as np
 import polars as pl
@@ -17,11 +17,9 @@ LATEST_EVENTS = 3
 
 
 def sample_of(store: Store, dataset: ArtifactRef, lists: ArtifactRef) -> Group | None:
-    """Returns the five best items of one user, after the user's latest events; None where there is
-    no list.
+    """Returns the latest events and the top five items of one user; None without recommendations.
 
-    The user is the first with events in one domain only, whose items of the other domains show
-    most; else the first with a list.
+    Selects the first user with events in one domain only, else the first user with a list.
     """
     data = read_dataset(store, dataset)
     rows = pl.scan_parquet(store.path(lists) / RECOMMENDATIONS, glob=False)

@@ -1,4 +1,4 @@
-"""What a run did, as one JSON document for scripts: `llm4cdsr run --summary FILE.json`."""
+"""JSON summary of a run for scripts: `llm4cdsr run --summary FILE.json`."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class DomainSummary(Strict):
 
 
 class DatasetSummary(Strict):
-    """``overlap`` counts users of several domains; ``quarantined`` rows of both files."""
+    """``overlap``: users active in several domains; ``quarantined``: rows of both files."""
 
     domains: dict[str, DomainSummary]
     users: int
@@ -34,9 +34,9 @@ class DatasetSummary(Strict):
 
 
 class LlmFacts(Strict):
-    """Prompts sent now, found in the ledger, failed; tokens and US dollars of those sent now.
+    """Prompts sent, found in the ledger, failed; tokens and US dollars of sent prompts.
 
-    ``usd`` leaves out the ``unpriced`` prompts of models whose price is not known.
+    ``usd`` excludes the ``unpriced`` prompts of models with unknown price.
     """
 
     requests: int
@@ -50,7 +50,7 @@ class LlmFacts(Strict):
 
 class AblationDifference(Strict):
     """NDCG@10 of one group of held-out events with and without a part of the model, and the 95 %
-    interval of the difference; None where there are too few events."""
+    interval of the difference; None for too few events."""
 
     part: str
     group: str
@@ -87,7 +87,7 @@ class RunSummary(Strict):
 
 
 def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
-    """Returns the summary of a run's stages; ``dataset`` is None where none was read."""
+    """Returns the summary of a run's stages; ``dataset`` is None if no dump was read."""
     by_name = {stage.stage: stage for stage in stages}
     metrics = read_table(store, by_name["evaluate"].ref, METRICS) if "evaluate" in by_name else None
     usage = sum((stage.usage for stage in stages), LlmUsage())
@@ -108,7 +108,7 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
 
 
 def write_summary(path: Path, store: Store, stages: tuple[StageResult, ...]) -> Path:
-    """Writes `summarise` as JSON and returns where."""
+    """Writes `summarise` as JSON; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(summarise(store, stages).model_dump_json(indent=2) + "\n", "utf-8")
     share_as_usual(path)

@@ -1,4 +1,4 @@
-"""Where commands write: results to ``out``, what happens meanwhile to ``err``."""
+"""Consoles of commands: results to ``out``, progress and messages to ``err``."""
 
 import logging
 
@@ -13,7 +13,7 @@ err = TERMINAL
 
 
 def show_logs(*, verbose: bool) -> None:
-    """Shows our own log lines on the terminal, with ``verbose`` also the libraries' warnings."""
+    """Shows the product's log lines; with ``verbose`` also warnings of libraries."""
     hide_credentials_in_logs()
     handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
     logger = logging.getLogger("llm4cdsr")

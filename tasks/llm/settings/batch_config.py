@@ -1,5 +1,4 @@
-"""How prompts are asked when nobody waits for them: in batches, at a lower price or without a
-server."""
+"""Settings of batches: prompts answered later, at a lower price or without a server."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -20,42 +19,46 @@ class BatchKind(StrEnum):
 
 
 class BatchStart(NamedTuple):
-    """How a model of this machine answers a file of prompts: the start of a command, to which
-    ``-i`` and ``-o`` are added, and its environment variables."""
+    """Command of a local model that answers a file of prompts (``-i`` and ``-o`` are appended), and
+    its environment variables."""
 
     command: list[str]
     variables: Mapping[str, str]
 
 
 class NoBudgetInBatchesError(UserError, ValueError):
-    """A budget was set for a run that asks in batches."""
+    """A budget was set for a run with batches."""
 
 
 class BatchConfig(Strict):
-    """Batches instead of one request a prompt. Answers and their keys are the same."""
+    """Batches in place of single requests; answers have the same ledger keys."""
 
     kind: BatchKind = BatchKind.API
     max_lines: int = Field(
-        default=50_000, ge=1, description="Prompts a file; the API takes 50,000."
+        default=50_000, ge=1, description="Prompts per file; the API's limit is 50,000."
     )
     max_bytes: int = Field(
-        default=200_000_000, ge=1, description="Bytes a file; the API takes 200 MB."
+        default=200_000_000, ge=1, description="Bytes per file; the API's limit is 200 MB."
     )
     in_flight: int = Field(
-        default=8, ge=1, description="Batches that wait at once; more queue here."
+        default=8,
+        ge=1,
+        description="Batches submitted at the same time; others are queued locally.",
     )
     rounds: int = Field(
         default=3,
         ge=1,
-        description="How often a prompt is sent that expired or met a passing fault.",
+        description="Maximum submissions of a prompt that expired or failed temporarily.",
     )
     price_share: float = Field(
-        default=0.5, ge=0, description="Of the price of a single request; OpenAI takes half."
+        default=0.5,
+        ge=0,
+        description="Price as a share of that of single requests; OpenAI charges half.",
     )
-    poll_seconds: float = Field(default=30, gt=0, description="Between two looks at a batch.")
+    poll_seconds: float = Field(default=30, gt=0, description="Seconds between status requests.")
     vllm_command: tuple[str, ...] = Field(
         default=("vllm", "run-batch"),
-        description="Start of the command; the local pair has its own.",
+        description="Command without -i and -o; the local servers have their own.",
     )
     vllm_chat_arguments: tuple[str, ...] = Field(
         default=(), description="Further arguments for chat, as ('--max-model-len', '2048')."
@@ -67,12 +70,13 @@ class BatchConfig(Strict):
         default=None, description="Folder or name of the chat weights; the model's name if None."
     )
     vllm_embedding_weights: str | None = Field(
-        default=None, description="The same for the embedding model."
+        default=None,
+        description="Folder or name of the embedding weights; the model's name if None.",
     )
 
 
 def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
-    """Raises `NoBudgetInBatchesError`: what is sent in a batch is spent, not held back."""
+    """Raises `NoBudgetInBatchesError`, because a submitted batch cannot be stopped at a budget."""
     if config is not None and budget != Budget():
         raise NoBudgetInBatchesError(
             "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "

@@ -1,8 +1,8 @@
-"""What a run may spend, what it has spent, and what a model's tokens cost.
+"""Budget, spending and prices of a run.
 
-Money is counted before it is spent: a request reserves what it may cost at most, and settles
-what it did cost when the answer is there. So a budget is never exceeded by what was in flight.
-It is the budget of one run in one process: of the default runner, threads.
+A request reserves its maximum cost before it is sent and settles the actual cost with its answer,
+so requests in flight cannot exceed the budget. A budget covers one run in one process (task runner:
+threads).
 """
 
 import math
@@ -20,17 +20,17 @@ from artifacts.user_error import UserError
 MILLION = 1_000_000
 
 BYTES_PER_TOKEN_AT_LEAST = 3
-"""For reservations: English has about 4 bytes a token, Chinese about 3; fewer are rare."""
+"""Bytes per token for reservations: English has about 4, Chinese about 3; fewer are rare."""
 
 
 class Price(Strict):
     """USD per million tokens."""
 
-    prompt: float = Field(ge=0, description="Tokens read.")
-    completion: float = Field(default=0.0, ge=0, description="Tokens written.")
+    prompt: float = Field(ge=0, description="Input tokens.")
+    completion: float = Field(default=0.0, ge=0, description="Output tokens.")
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What these tokens cost."""
+        """Returns the cost of the tokens in USD."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / MILLION
 
 
@@ -44,12 +44,12 @@ PRICES: Mapping[str, Price] = {
     "text-embedding-3-small": Price(prompt=0.02),
     "text-embedding-3-large": Price(prompt=0.13),
 }
-"""OpenAI's list prices as we know them; LLM4CDSR_PRICES replaces or adds. Other models have no
-price, and a cost that is not known is said to be unknown, never shown as 0."""
+"""OpenAI's list prices; LLM4CDSR_PRICES overrides or extends them. Costs of other models are
+reported as unknown, never as 0."""
 
 
 class Budget(Strict):
-    """Limits of one run; None is no limit."""
+    """Limits of one run; None means no limit."""
 
     max_usd: float | None = Field(default=None, gt=0, description="US dollars.")
     max_tokens: int | None = Field(default=None, gt=0, description="Tokens read and written.")
@@ -57,20 +57,20 @@ class Budget(Strict):
 
 
 class BudgetReachedError(RuntimeError):
-    """The run's budget does not allow another request. What was answered is kept."""
+    """The run's budget does not allow another request. Answers are kept."""
 
 
 class BudgetNeedsPriceError(UserError, ValueError):
-    """A limit in USD on a model whose price is unknown would limit nothing."""
+    """A limit in USD was set for a model with unknown price."""
 
 
 class BudgetNeedsThreadsError(UserError, ValueError):
-    """A budget was set for a run whose shards work in other processes."""
+    """A budget was set for a run with shards in other processes."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one request or of many."""
+    """Cost of one or several requests."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -98,7 +98,7 @@ NOTHING = Cost()
 
 
 class Spending:
-    """What one run has spent and reserved, against its budget. Thread-safe."""
+    """Spent and reserved amounts of one run, with its budget. Thread-safe."""
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
@@ -110,7 +110,7 @@ class Spending:
 
     @property
     def spent(self) -> Cost:
-        """What was paid, without what is in flight."""
+        """Returns the settled cost, without requests in flight."""
         return self._settled
 
     def reserve(self, most: Cost) -> None:
@@ -126,14 +126,14 @@ class Spending:
             self._reserved += most
 
     def settle(self, reserved: Cost, paid: Cost) -> None:
-        """Replaces a reservation by what the request did cost."""
+        """Replaces a reservation by the actual cost."""
         with self._lock:
             self._reserved -= reserved
             self._settled += paid
 
 
 class Purse:
-    """One shard's hold on the run's spending: prices its requests and counts what they cost."""
+    """Access of one shard to the run's spending: prices and counts its requests."""
 
     def __init__(self, spending: Spending, price: Price | None) -> None:
         self.paid = NOTHING
@@ -141,35 +141,34 @@ class Purse:
         self._price = price
 
     def reserve(self, prompt_tokens: int, completion_tokens: int) -> Cost:
-        """Sets aside what a request may cost at most; raises `BudgetReachedError`."""
+        """Reserves the maximum cost of a request; raises `BudgetReachedError`."""
         most = self.cost(prompt_tokens, completion_tokens)
         self._spending.reserve(most)
         return most
 
     def settle(self, reserved: Cost, paid: Cost) -> None:
-        """Pays for a request, and frees the rest of what was set aside."""
+        """Settles a request and releases the rest of its reservation."""
         self.paid += paid
         self._spending.settle(reserved, paid)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Cost:
-        """Returns what one request costs; 0 USD where the price is not known."""
+        """Returns the cost of one request; 0 USD for an unknown price."""
         usd = self._price.usd(prompt_tokens, completion_tokens) if self._price else 0.0
         return Cost(1, prompt_tokens, completion_tokens, usd)
 
 
 def spending_of(token: str) -> Spending:
-    """Returns the spending of a run by its token; an unlimited one where the run is another
-    process's."""
+    """Returns the spending of a run by its token; an unlimited one for a run of another process."""
     return _known.get(token) or Spending()
 
 
 def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """Returns a model's price: as configured, else from our list, else None."""
+    """Returns a model's price: configured, else from the built-in list, else None."""
     return prices.get(model) or PRICES.get(model)
 
 
 def tokens_at_most(text: str) -> int:
-    """Returns more tokens than the text is likely to have."""
+    """Returns an upper estimate of a text's tokens."""
     return math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN_AT_LEAST)
 
 

@@ -1,4 +1,5 @@
-"""Which models answer, where, and how hard they may be driven. Holds no key: see `api_key`."""
+"""Settings of the LLMs: models, URLs, parameters, limits. Keys are not stored here: see
+`api_key`."""
 
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ NO_KEY = "none"
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
 PACE = frozenset({"concurrency", "timeout_seconds", "requests_per_minute", "tokens_per_minute"})
-"""Fields of a model's configuration that change when it answers, and not what."""
+"""Fields of a model's configuration that affect speed but not answers."""
 
 
 UrlList = Annotated[
@@ -45,15 +46,22 @@ class ChatConfig(Strict):
     temperature: float = Field(
         default=0.2,
         ge=0,
-        description="The paper's prompts used 0.5; lower keeps small models at the facts.",
+        description="Sampling temperature; the paper's prompts used 0.5, lower values make small "
+        "models more factual.",
     )
-    analyze_tokens: int = Field(default=80, ge=8, description="Limit of one partial interest.")
-    summarize_tokens: int = Field(default=140, ge=8, description="Limit of one profile.")
+    analyze_tokens: int = Field(
+        default=80, ge=8, description="Maximum tokens of a partial interest."
+    )
+    summarize_tokens: int = Field(default=140, ge=8, description="Maximum tokens of a profile.")
     analyze_words: int = Field(
-        default=50, ge=1, description="A longer partial interest is asked for once more, shorter."
+        default=50,
+        ge=1,
+        description="Maximum words of a partial interest; a longer one is requested again.",
     )
     summarize_words: int = Field(
-        default=100, ge=1, description="A longer profile is asked for once more, shorter."
+        default=100,
+        ge=1,
+        description="Maximum words of a profile; a longer one is requested again.",
     )
     parameters: RequestFields = Field(
         default={}, description="Further fields of each request; null leaves out one of ours."
@@ -69,7 +77,7 @@ class ChatConfig(Strict):
 
 
 class EmbeddingConfig(Strict):
-    """The model that turns item texts and profiles into vectors."""
+    """The model that embeds item texts and profiles."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -80,7 +88,9 @@ class EmbeddingConfig(Strict):
     )
     model: str | None = Field(default=None, description="Its name at that URL.")
     batch_size: int = Field(
-        default=64, ge=1, description="Texts a request; a smaller limit of the server's is learnt."
+        default=64,
+        ge=1,
+        description="Texts per request; reduced automatically to the server's limit.",
     )
     parameters: RequestFields = Field(
         default={}, description="Further fields of each request; null leaves out one of ours."
@@ -96,7 +106,7 @@ class EmbeddingConfig(Strict):
 
 
 class LlmConfig(Strict):
-    """Everything about the LLM side of a run."""
+    """All LLM settings of a run."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -108,30 +118,33 @@ class LlmConfig(Strict):
         default=None, description="Name of a Prefect Secret block with the API key."
     )
     batch: BatchConfig | None = Field(
-        default=None, description="Ask in batches: cheaper, or without a server, but later."
+        default=None,
+        description="Batches in place of single requests: lower price or no server, later answers.",
     )
-    max_retries: int = Field(default=6, ge=0, description="Of one request, with backoff.")
+    max_retries: int = Field(
+        default=6, ge=0, description="Retries of one request, with exponential backoff."
+    )
     outage_minutes: float = Field(
         default=10,
         ge=0,
-        description="How long a run waits for servers that are down before it stops, all kept.",
+        description="Maximum wait for servers that are down; answers are kept.",
     )
     local_gpu_python: Path | None = Field(
         default=None,
-        description="Interpreter of an environment with a CUDA build of vLLM, which then serves "
-        "the local pair where there is a GPU.",
+        description="Python interpreter with a CUDA build of vLLM, used for the local servers if a "
+        "GPU is present.",
     )
     budget: Budget = Budget()
     prices: dict[str, Price] = Field(
-        default={}, description="USD per million tokens by model; adds to the list that ships."
+        default={}, description="USD per million tokens by model; extends the built-in list."
     )
-    shard_size: int = Field(default=2048, ge=1, description="Prompts a Prefect task run.")
+    shard_size: int = Field(default=2048, ge=1, description="Prompts per Prefect task run.")
     max_failed_share: float = Field(
-        default=0.05, ge=0, le=1, description="A stage with more failed prompts than this fails."
+        default=0.05, ge=0, le=1, description="Maximum share of failed prompts of a stage."
     )
 
     def what_decides_answers(self) -> dict[str, JsonValue]:
-        """Who is asked for what, where it is not the default; not how fast, nor for how much."""
+        """Returns the non-default settings that affect answers, without those of speed and cost."""
         models = {
             "chat": self.chat.model_dump(mode="json", exclude=set(PACE), exclude_defaults=True),
             "embedding": self.embedding.model_dump(
@@ -145,10 +158,10 @@ class LlmConfig(Strict):
 
 
 class EndpointSpec(Strict):
-    """One reachable model: what a shard needs to know, and nothing secret.
+    """A reachable model, as data for shards, without secrets.
 
-    ``fixed_fields`` are those of ``parameters`` that were configured: they are not left out where
-    a server refuses them.
+    ``fixed_fields``: configured fields of ``parameters``, which are not removed if a server refuses
+    them.
     """
 
     role: Role = Role.CHAT
@@ -176,12 +189,12 @@ class EndpointSpec(Strict):
 
 
 class NoApiKeyError(UserError, RuntimeError):
-    """The endpoint wants a key and none is configured."""
+    """The endpoint requires a key, and none is configured."""
 
 
 def key_in(variable: str) -> str:
-    """Returns the key that an environment variable holds; an empty text where it holds none."""
-    # Copied from a file or a page, a key easily has a newline, which no header may hold.
+    """Returns the key in an environment variable; "" if it is unset."""
+    # A copied key may end in a newline, which is invalid in a header.
     return os.environ.get(variable, "").strip()
 
 
@@ -195,7 +208,7 @@ def api_key(spec: EndpointSpec) -> SecretStr:
         NoApiKeyError: the endpoint is OpenAI's and there is no key, or the block is empty.
     """
     if spec.key_secret is not None:
-        # Settings are read by every command, and few need Prefect, which takes long to import.
+        # Imported here, because every command reads settings and Prefect is slow to import.
         from prefect.blocks.system import Secret
 
         block = cast(Secret[str], Secret.load(spec.key_secret))

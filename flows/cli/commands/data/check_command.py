@@ -1,4 +1,4 @@
-"""``llm4cdsr check``: what a dump holds, and whether it will do; nothing is started or asked."""
+"""``llm4cdsr check``: validates input files without a Prefect server or an LLM."""
 
 import shlex
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ def check(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders or patterns, in any order; headers tell which is which."
+            help="Files, folders or patterns, in any order; recognised by their headers."
         ),
     ],
     column: opt.Column = None,
@@ -26,9 +26,9 @@ def check(
     user_core: opt.UserCore = None,
     item_core: opt.ItemCore = None,
 ) -> None:
-    """Say what the files of a dump hold and whether a model can be made from them.
+    """Validate input files: rows, domains, users, period, sufficiency for a model.
 
-    Exit status 2 where one cannot; the first line then is the cause.
+    Exit status 2 if the files do not suffice; the first line then states the cause.
     """
     from artifacts.kinds.dataset import read_dataset
     from artifacts.store import Store

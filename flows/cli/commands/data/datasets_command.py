@@ -1,4 +1,4 @@
-"""``llm4cdsr datasets``: the data sets that ship, and where to get their raw files."""
+"""``llm4cdsr datasets``: lists the built-in data sets and the sources of their raw files."""
 
 from typing import Annotated
 
@@ -26,10 +26,10 @@ UNKNOWN = "unknown"
 
 def datasets(
     show: Annotated[
-        str | None, typer.Option(help="Print this data set's file, to start one of your own from.")
+        str | None, typer.Option(help="Print this data set's TOML file, as a template.")
     ] = None,
 ) -> None:
-    """List the data sets that ship: raw files, where to get them, windows and cores."""
+    """List the built-in data sets: raw files, sources, periods and cores."""
     if show is not None:
         typer.echo(dataset_text(show), nl=False)
         return
@@ -42,7 +42,7 @@ def datasets(
 
 
 def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:
-    """Returns what ingest found beside what others report for the same settings."""
+    """Returns a table of the counts of ingest beside published ones of the same settings."""
     table = Table("count", "found", "expected", title_justify="left", title="Found and expected")
     for name, count in expected.model_dump().items():
         table.add_row(

@@ -1,4 +1,4 @@
-"""``llm4cdsr demo-dump``: data to try everything with."""
+"""``llm4cdsr demo-dump``: generates example data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,12 @@ EXAMPLE = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
 
 
 def demo_dump(
-    directory: Annotated[Path, typer.Argument(help="Where the two files are written.")],
-    seed: Annotated[int, typer.Option(min=0, help="A new seed gives new users and items.")] = 7,
-    users: Annotated[int, typer.Option(min=10, help="Users.")] = 400,
-    items: Annotated[int, typer.Option(min=48, help="Items of both shops.")] = 600,
+    directory: Annotated[Path, typer.Argument(help="Folder of the two files.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of users and items.")] = 7,
+    users: Annotated[int, typer.Option(min=10, help="Number of users.")] = 400,
+    items: Annotated[int, typer.Option(min=48, help="Number of items in both shops.")] = 600,
 ) -> None:
-    """Write the dump of two made-up shops, as a shop would export it."""
+    """Generate example data: interactions and items of two shops."""
     written = write_demo_dump(directory, seed=seed, users=users, items=items)
     terminal.out.print(
         f"{written.event_count:,} events of {written.user_count:,} users on "

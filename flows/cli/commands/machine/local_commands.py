@@ -1,4 +1,4 @@
-"""Commands about who answers on this machine: ``llm4cdsr serve`` and ``setup-local``."""
+"""Commands of local LLM servers: ``llm4cdsr serve`` and ``setup-local``."""
 
 import signal
 import socket
@@ -15,11 +15,11 @@ SETTING_PREFIX = {"chat": "LLM4CDSR_CHAT", "embedding": "LLM4CDSR_EMBED"}
 
 def serve(
     dummy: Annotated[
-        bool, typer.Option("--dummy", help="The dummy endpoint: no model, no install.")
+        bool, typer.Option("--dummy", help="Run the dummy: no model, no installation.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of the dummy endpoint.")] = 8300,
+    port: Annotated[int, typer.Option(help="Port of the dummy.")] = 8300,
 ) -> None:
-    """Start the local vLLM pair (or the dummy endpoint) and print the URLs, until Ctrl-C."""
+    """Run the local vLLM servers (or the dummy) until Ctrl-C; prints their URLs."""
     from artifacts.store import Store
     from flows.settings import Settings
     from tasks.llm.providers import dummy_endpoint, dummy_models
@@ -48,7 +48,7 @@ def serve(
 
 
 def setup_local() -> None:
-    """Install the local vLLM pair and its models now, not on the first run (4 GB)."""
+    """Install the local vLLM servers and their models (4 GB)."""
     from flows.settings import Settings
     from tasks.frame.stage import logger
     from tasks.llm.providers.local_setup import ensure_local_environment

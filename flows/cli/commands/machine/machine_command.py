@@ -1,4 +1,4 @@
-"""Commands that operate everything on one machine: `llm4cdsr up`, `llm4cdsr down`."""
+"""Commands that start and stop the services of one machine: `llm4cdsr up`, `llm4cdsr down`."""
 
 from pathlib import Path
 from shlex import quote
@@ -23,25 +23,27 @@ def up(
     port: Annotated[
         int | None,
         typer.Option(
-            min=1, max=65535, help="Of the Prefect server: as before, until `down`; 4200 at first."
+            min=1,
+            max=65535,
+            help="Port of the Prefect server; by default unchanged until `down`, initially 4200.",
         ),
     ] = None,
     dumps: Annotated[
         str | None,
         typer.Option(
-            help="Folder (or fsspec URL) that is watched for dumps: as before, until `down`; "
-            "LLM4CDSR_DUMPS at first."
+            help="Watched folder (or fsspec URL) of dumps; by default unchanged until `down`, "
+            "initially LLM4CDSR_DUMPS."
         ),
     ] = None,
     store: StoreOption = None,
     look_every: Annotated[
-        float, typer.Option(min=5, help="Seconds between two looks into the dumps folder.")
+        float, typer.Option(min=5, help="Seconds between scans of the dumps folder.")
     ] = 60,
 ) -> None:
-    """Start server, work pool, deployments and worker in the background; safe to repeat.
+    """Start server, work pool, deployments and worker in the background; idempotent.
 
-    From then on a dump dropped into the folder becomes recommendations by itself. Who answers,
-    and with which key, is what the environment says now.
+    Each dump that arrives in the folder is then processed automatically. The worker uses the LLM
+    provider and keys of the current environment.
     """
     from artifacts.store import Store
     from flows.operating import OPERATING
@@ -68,14 +70,14 @@ def up(
 
 
 def _login(machine: "Machine") -> str:
-    """The credential for a person at a terminal; its place for a log."""
+    """Returns the credential on a terminal, else the path of its file."""
     if terminal.out.is_terminal:
         return f"{machine.credential} (kept in {machine.login_file})"
     return f"the line in {machine.login_file}"
 
 
 def down(store: StoreOption = None) -> None:
-    """Stop worker and server; a run in progress ends, and the next one goes on from there."""
+    """Stop worker and server; a run in progress ends, and the next run resumes it."""
     from artifacts.store import Store
     from flows.server.machine import Machine
     from flows.settings import Settings

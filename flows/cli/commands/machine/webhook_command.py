@@ -1,4 +1,4 @@
-"""``llm4cdsr test-webhook``: whether alerts would arrive, before the night in which they matter."""
+"""``llm4cdsr test-webhook``: tests the delivery of alerts."""
 
 import typer
 
@@ -8,9 +8,9 @@ EXAMPLE = "Example:\n\nLLM4CDSR_WEBHOOK_URL=https://chat.example/hooks/… llm4c
 
 
 def test_webhook() -> None:
-    """Post a test message to LLM4CDSR_WEBHOOK_URL, and say whether it was taken.
+    """Post a test message to LLM4CDSR_WEBHOOK_URL and report the response.
 
-    The URL itself is never shown. Exit status 2 where none is set, 1 where it was not taken.
+    The URL is never shown. Exit status 2 if none is set, 1 if the message was refused.
     """
     from tasks.alerts.webhook import WEBHOOK_VARIABLE, post_test, webhook_url
 

@@ -1,4 +1,4 @@
-"""``llm4cdsr experiment``: a grid of models on datasets, and what came of it as tables."""
+"""``llm4cdsr experiment``: measures a grid of models on data sets and renders the results."""
 
 import re
 from collections.abc import Callable
@@ -31,37 +31,36 @@ EXAMPLES = (
 
 def experiment(
     grids: Annotated[
-        list[Path], typer.Argument(help="TOML files; several make one report.", exists=True)
+        list[Path],
+        typer.Argument(help="TOML files; several are rendered to one report.", exists=True),
     ],
     only: Annotated[
         str | None,
-        typer.Option(help="Make only cells whose name matches this regular expression."),
+        typer.Option(help="Measure only cells whose name matches this regular expression."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells, done and missing; make nothing.")
+        bool, typer.Option("--dry-run", help="List finished and missing cells; measure none.")
     ] = False,
     render_only: Annotated[
-        bool, typer.Option("--render-only", help="Make no cell; show those that are done.")
+        bool, typer.Option("--render-only", help="Render finished cells; measure none.")
     ] = False,
     output: Annotated[
         Path, typer.Option(help="Folder for results.parquet and report.html.")
     ] = Path("experiment"),
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write the tables as Markdown here, too.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Path for the tables as Markdown.")] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(help="Folder, for a repository say, that finished cells are kept in."),
+        typer.Option(help="Folder for finished cells, for example in a repository."),
     ] = None,
     provider: WhoAnswers = None,
     device: Device = "auto",
     store: StoreRoot = None,
 ) -> None:
-    """Measure models: every cell of a grid of datasets, presets, ablations and seeds.
+    """Measure a grid of data sets, presets, ablations and seeds.
 
-    What is done is done: interrupt or kill the command at any time and repeat it to go on. Two at
-    once on one store share the work. The tables show whatever is done by then. With --keep another
-    machine goes on where this one stopped.
+    Finished cells are reused: an interrupted or killed command resumes when repeated. Concurrent
+    commands on one store share the work. The tables show the finished cells. With --keep another
+    machine can continue.
     """
     from artifacts.store import Store
     from flows.experiment import keep_finished, make_missing, plan, read_dumps

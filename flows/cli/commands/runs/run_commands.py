@@ -1,7 +1,6 @@
 """The commands that run flows: `llm4cdsr run`, `refresh` and `retrain`.
 
-What works is imported when it is called: `--help` needs neither Prefect nor Polars, and a refresh
-no PyTorch.
+Libraries are imported on use: `--help` needs neither Prefect nor Polars, a refresh no PyTorch.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,7 +40,7 @@ RETRAIN_EXAMPLES = (
 
 
 class _Wanted(NamedTuple):
-    """What a refresh takes, made of a command's options."""
+    """Arguments of a refresh, built from a command's options."""
 
     settings: "Settings"
     dataset: "DatasetPreset | None"
@@ -62,10 +61,9 @@ def run(
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Refresh, then retrain: from a dump to recommendations, paying only for what is new.
+    """Run refresh and retrain: from input files to recommendations and a report.
 
-    Runs are recorded with the Prefect API of PREFECT_API_URL, or with a server of our own that
-    lives as long as the run.
+    Runs are recorded by the Prefect API of PREFECT_API_URL, or by a temporary server.
     """
     wanted = _wanted(read, ask, seed)
     from flows.cli import running
@@ -109,7 +107,7 @@ def refresh_command(
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
 ) -> None:
-    """From a dump to item tables and user profiles; asks the LLM only for what is new."""
+    """Build item tables and user profiles from input files; sends only new prompts."""
     wanted = _wanted(read, ask, seed)
     from flows.cli import running
 
@@ -180,7 +178,7 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
         read.raw,
     )
     made.require_headers(dump)
-    from flows.cli import running  # Loads Prefect: that is not waited for by a mistake.
+    from flows.cli import running  # Loads Prefect, so imported after the options are checked.
 
     running.refuse_torchrun()
     refreshing = made.refresh_config(

@@ -1,7 +1,7 @@
-"""`llm4cdsr train`: only the model, by one process or, under `torchrun`, by several.
+"""`llm4cdsr train`: trains a model in one process or, under `torchrun`, in several.
 
-No Prefect: of several processes only one could own a flow run. What they leave in the store is what
-the `retrain` flow would have made, so that flow finds it and goes on from there.
+Without Prefect, because only one of several processes could own a flow run. The artifact is the one
+that the `retrain` flow would make, so that flow reuses it.
 """
 
 from typing import TYPE_CHECKING
@@ -35,9 +35,9 @@ def train(
     compiled: fit.Compiled = False,
     store: opt.StoreRoot = None,
 ) -> None:
-    """Fit the model of the latest refresh, also by several processes under torchrun.
+    """Train a model on the latest refresh, in one process or under torchrun.
 
-    A batch is divided among the processes: the model is the one that a single process would fit.
+    Each batch is divided among the processes; the result equals that of a single process.
     """
     from artifacts.store import Store
     from flows.settings import Settings

@@ -1,4 +1,4 @@
-"""`llm4cdsr worth`: what the language model brings, measured before everyone is profiled."""
+"""`llm4cdsr worth`: measures the gain from the LLM on a sample of users."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 )
 
 ProfileSample = Annotated[
-    int, typer.Option(min=0, help="Profile a seeded sample of so many users.")
+    int, typer.Option(min=0, help="Number of users in the seeded sample to profile.")
 ]
 
 
@@ -45,9 +45,9 @@ def worth(
     store: opt.StoreRoot = None,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Measure what item texts and profiles bring on a sample, before profiling everyone.
+    """Measure the gain from item texts and profiles on a sample of users.
 
-    Nothing is released. All answers stay in the ledger, so a later run pays for the rest only.
+    Makes no release. Answers stay in the ledger, so a later run pays for the remaining users only.
     """
     from artifacts.store import Store
     from flows.cli import running
@@ -96,7 +96,8 @@ def worth(
 
 
 def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:
-    """Returns what profiling all users would still ask and cost, and how to go without."""
+    """Returns the remaining prompts and cost of profiling all users, and the option to omit
+    profiles."""
     requests = sum(step.requests for step in planned)
     if not requests:
         return "Everyone is profiled already: a run asks nothing more."

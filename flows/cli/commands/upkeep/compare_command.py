@@ -1,4 +1,4 @@
-"""``llm4cdsr compare``: two releases side by side."""
+"""``llm4cdsr compare``: compares two releases."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -40,7 +40,7 @@ Release = Annotated[
 def compare(first: Release, second: Release, store: StoreOption = None) -> None:
     """Compare two releases: data, settings and quality by domain.
 
-    Figures of different held-out events are marked: their difference says little.
+    Metrics of different held-out events are marked, because they are not comparable.
     """
     opened = Store(store or Settings().store)
     pair = [release_named(opened, name) for name in (first, second)]
@@ -115,5 +115,5 @@ def _figures(store: Store, release: ArtifactRef) -> dict[tuple[str, str], float]
         & pl.col("metric").is_in(QUOTED)
     )
     found = rows.select(col.DOMAIN, "metric", "value").iter_rows()
-    # Null: no event of the domain could be measured.
+    # Null: the domain has no measured event.
     return {(domain, metric): value for domain, metric, value in found if value is not None}

@@ -1,4 +1,4 @@
-"""``llm4cdsr doctor``: is everything there that a run needs, and what to do where it is not."""
+"""``llm4cdsr doctor``: checks the requirements of a run; each finding has a remedy."""
 
 import json
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ def doctor(
 ) -> None:
     """Check environment, versions, endpoints, store, clock and Prefect server.
 
-    Asks nothing that costs anything, changes nothing, shows no key. Exit status 1 where something
-    would keep a run from its end.
+    Sends no paid request, changes nothing, shows no key. Exit status 1 if a finding would make a
+    run fail.
     """
     found: list[Finding] = []
     for each in _findings(store):

@@ -1,4 +1,4 @@
-"""``llm4cdsr forget``: removes people from a store."""
+"""``llm4cdsr forget``: removes users from a store."""
 
 import sys
 from pathlib import Path
@@ -20,20 +20,20 @@ EXAMPLES = (
 
 def forget_command(
     users: Annotated[
-        list[str] | None, typer.Argument(help="Ids of users, as in the dumps.")
+        list[str] | None, typer.Argument(help="User ids, as in the input files.")
     ] = None,
     ids: Annotated[
         Path | None,
         typer.Option(
-            help="File with an id a line, - for standard input: ids on a command line "
-            "stay in the shell's history."
+            help="File with one id per line, - for standard input; keeps ids out of the shell "
+            "history."
         ),
     ] = None,
     store: StoreRoot = None,
 ) -> None:
-    """Remove people from datasets, profiles, lists, reports, the ledger and copies of dumps.
+    """Remove users from data sets, profiles, lists, reports, the ledger and dump copies.
 
-    Keyed hashes of their ids are kept, so that no later dump brings them back.
+    Keyed hashes of their ids are kept, so that later dumps do not add them again.
     """
     from artifacts.store import Store
     from flows.settings import Settings

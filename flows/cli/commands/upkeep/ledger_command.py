@@ -1,4 +1,4 @@
-"""``llm4cdsr ledger``: what the ledger of answers holds, whether it is sound, and its upkeep."""
+"""``llm4cdsr ledger``: statistics, verification, compaction and export of the ledger."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ class LedgerDamagedError(RuntimeError):
 
 
 ledger_app = typer.Typer(
-    help="The ledger of LLM answers: what was paid for once and is never asked again.",
+    help="Inspect and maintain the ledger of LLM answers.",
     no_args_is_help=True,
 )
 
@@ -38,7 +38,7 @@ StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_
 
 @ledger_app.command(epilog="Example:\n\nllm4cdsr ledger stats --store artifacts/data")
 def stats(store: StoreOption = None) -> None:
-    """Show answers, tokens and bytes by role and model, and when they were given."""
+    """Show answers, tokens, bytes and dates by role and model."""
     for ledger in _ledgers(store):
         with _readable(ledger):
             found = stats_of(ledger)
@@ -54,10 +54,12 @@ def verify_command(
     store: StoreOption = None,
     mend: Annotated[
         bool,
-        typer.Option("--repair", help="Keep what can be read, set damaged files aside, tidy up."),
+        typer.Option(
+            "--repair", help="Keep readable answers, quarantine damaged files, delete leftovers."
+        ),
     ] = False,
 ) -> None:
-    """Read every answer: checksums, vectors, keys against their questions, journals."""
+    """Check every answer: checksums, vectors, keys against prompts, journals."""
     troubled = False
     for ledger in _ledgers(store):
         for line in repair(ledger) if mend else []:
@@ -71,7 +73,7 @@ def verify_command(
 
 @ledger_app.command("compact", epilog="Example:\n\nllm4cdsr ledger compact")
 def compact_command(store: StoreOption = None) -> None:
-    """Merge many small files into few; safe beside runs, and when it is killed."""
+    """Merge many small files into few; safe beside runs and under kill."""
     for ledger in _ledgers(store):
         with _readable(ledger):
             done = compact(ledger)
@@ -87,11 +89,11 @@ def compact_command(store: StoreOption = None) -> None:
     "llm4cdsr ledger export embedding vectors.parquet",
 )
 def export_command(
-    role: Annotated[Role, typer.Argument(help="Whose answers.")],
-    target: Annotated[Path, typer.Argument(help="A file that ends in .parquet or .jsonl.")],
+    role: Annotated[Role, typer.Argument(help="Role of the model: chat or embedding.")],
+    target: Annotated[Path, typer.Argument(help="Output file, .parquet or .jsonl.")],
     store: StoreOption = None,
 ) -> None:
-    """Write every answer once, with its question and model."""
+    """Write every answer with its prompt and model."""
     ledger = Ledger(Store(_root(store)).local, role)
     with _readable(ledger):
         rows = export(ledger, target)
@@ -104,7 +106,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # The system's own word, as of a disk that is full.
+            raise  # The operating system's message, for example of a full disk.
         raise LedgerDamagedError(
             f"a file in {ledger.folder} cannot be read ({one_line(str(error), 200)}); "
             "`llm4cdsr ledger verify` names it, and with --repair sets it aside"

@@ -1,4 +1,4 @@
-"""Commands about what is served: `llm4cdsr releases`, `rollback`, `promote`."""
+"""Commands of releases: `llm4cdsr releases`, `rollback`, `promote`."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder 
 
 
 def releases(store: StoreOption = None) -> None:
-    """List what was promoted, held and rolled back, newest first."""
+    """List promoted, held and rolled-back releases, newest first."""
     terminal.out.print(history_table(_open(store)))
 
 
@@ -38,7 +38,7 @@ def rollback(
     store: StoreOption = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
-    """Serve the release before the one in use; takes effect at once."""
+    """Serve the previously served release; takes effect immediately."""
     previous = roll_back(_open(store), reason)
     follow_serving(previous, Settings().mlflow_uri)
     terminal.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
@@ -48,14 +48,14 @@ def promote(
     release: Annotated[
         str,
         typer.Argument(
-            help="Its fingerprint, or how that begins.",
+            help="Fingerprint of the release, or a prefix of it.",
             autocompletion=lambda incomplete: completed_release(incomplete),
         ),
     ],
     store: StoreOption = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
-    """Serve a release, also one that was held; takes effect at once."""
+    """Serve a release, including a held one; takes effect immediately."""
     opened = _open(store)
     chosen = release_named(opened, release)
     serve_release(opened, chosen, reason)
@@ -64,7 +64,7 @@ def promote(
 
 
 def history_table(store: Store, newest: int | None = None) -> Table:
-    """Returns the decisions about releases, newest first; the one in use is marked."""
+    """Returns a table of the promotion decisions, newest first; the served release is marked."""
     serving = serving_release(store)
     table = Table(title="Releases (UTC, newest first)", title_justify="left")
     for name in ("decided", "release", "made", "data until", "quality", "decision", "why"):
@@ -78,7 +78,7 @@ def history_table(store: Store, newest: int | None = None) -> Table:
 
 
 def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
-    """Returns the NDCG@10 of a release on its held-out events, in words."""
+    """Returns the NDCG@10 of a release on its held-out events as text."""
     if "metrics" not in parts:
         return "not measured"
     frame = read_table(store, parts["metrics"], METRICS)
@@ -92,15 +92,15 @@ def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
 
 
 def completed_release(incomplete: str) -> list[str]:
-    """Returns the fingerprints of the store of the settings, for the shell's completion."""
+    """Returns the fingerprints of releases for shell completion."""
     decided = history(Store(Settings().store))
     known = dict.fromkeys(entry.release.fingerprint for entry in reversed(decided))
     return [name for name in known if name.startswith(incomplete)]
 
 
 def _made_of(store: Store, release: ArtifactRef) -> tuple[str, str, str]:
-    """When a release was made, the day of its latest event, its quality; "gone" of one whose
-    artifacts were deleted since."""
+    """Returns creation time, day of the latest event and quality of a release; "gone" if its
+    artifacts were deleted."""
     try:
         made = store.manifest(release).created
         parts = parts_of(store, release)

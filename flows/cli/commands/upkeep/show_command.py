@@ -1,4 +1,4 @@
-"""``llm4cdsr show``: what is served now."""
+"""``llm4cdsr show``: shows the served release."""
 
 import typer
 
@@ -12,7 +12,7 @@ from tasks.promoting.decisions import serving_release
 
 
 def show(store: StoreOption = None) -> None:
-    """Show what is served now: quality, artifacts, where the report lies."""
+    """Show the served release: quality, artifacts, path of the report."""
     opened = Store(store or Settings().store)
     release = serving_release(opened)
     if release is None:

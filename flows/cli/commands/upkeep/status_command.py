@@ -1,4 +1,4 @@
-"""``llm4cdsr status``: the state of a store and of the machine that operates it, on one screen."""
+"""``llm4cdsr status``: summarises the state of a store and of its machine."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,9 +25,9 @@ NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 
 
 def status(store: StoreOption = None) -> None:
-    """Show at a glance what is served, what ran last and whether the machine is up.
+    """Show the served release, the latest runs and the state of this machine.
 
-    Exit status 1 where a part of the machine is down that `up` has started.
+    Exit status 1 if a service started by `up` is down.
     """
     from flows.server.machine import SERVICES, Machine
 
@@ -77,7 +77,7 @@ def _release(store: Store, release: ArtifactRef) -> str:
 
 
 def _runs(machine: "Machine") -> str:
-    """What the server says of the latest runs but those of the watch."""
+    """Returns the latest runs on the server, except those of `watch`."""
     from prefect.client.schemas.sorting import FlowRunSort
 
     try:

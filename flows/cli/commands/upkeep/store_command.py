@@ -1,4 +1,4 @@
-"""``llm4cdsr store``: what the artifact store holds, whether it is sound, and its upkeep."""
+"""``llm4cdsr store``: inspection, verification and clean-up of the artifact store."""
 
 import json
 from pathlib import Path
@@ -21,24 +21,24 @@ from tasks.upkeep.usage import usage_of
 TROUBLE = 1
 
 store_app = typer.Typer(
-    help="The artifact store: what it holds, whether it is sound, and its upkeep.",
+    help="Inspect and maintain the artifact store.",
     no_args_is_help=True,
 )
 
 StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
 KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only artifacts of this kind.")]
 Named = Annotated[
-    str, typer.Argument(help="An artifact's fingerprint or kind/fingerprint, or how that begins.")
+    str, typer.Argument(help="Fingerprint of an artifact or kind/fingerprint, or a prefix.")
 ]
 
 
 class NoSuchArtifactError(UserError, LookupError):
-    """A store has no artifact, or several, of a name."""
+    """No artifact, or several, match a name."""
 
 
 @store_app.command("ls", epilog="Example:\n\nllm4cdsr store ls --kind model")
 def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
-    """List the artifacts, oldest first: when made, size, and what needs them."""
+    """List artifacts, oldest first: creation time, size, dependents."""
     opened = _opened(store)
     reasons = needed(opened, Keep(), _used(opened))
     table = Table(title=opened.root, title_justify="left")
@@ -56,7 +56,7 @@ def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
 
 @store_app.command("show", epilog="Example:\n\nllm4cdsr store show model/3f2a")
 def show_command(name: Named, store: StoreOption = None) -> None:
-    """Show what an artifact says about itself: parameters, parents, counts, files."""
+    """Show an artifact's parameters, parents, counts and files."""
     opened = _opened(store)
     manifest = opened.manifest(_find(opened, name))
     facts = manifest.model_dump(mode="json", exclude={"digest", "upload"})
@@ -71,7 +71,7 @@ def show_command(name: Named, store: StoreOption = None) -> None:
     "aside, and the next run makes it again.",
 )
 def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:
-    """Read every file of every artifact against its SHA-256."""
+    """Check every file of every artifact against its SHA-256."""
     opened = _opened(store)
     checked = damaged = size = 0
     for manifest in _manifests(opened, kind):
@@ -91,20 +91,19 @@ def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:
 def gc_command(
     store: StoreOption = None,
     keep: Annotated[
-        int, typer.Option(min=1, help="Releases to keep beside the one in use.")
+        int, typer.Option(min=1, help="Previously served releases to keep.")
     ] = Keep().releases,
     days: Annotated[
         float,
         typer.Option(min=0, help="Days to keep checkpoints of killed runs and copies of dumps."),
     ] = Keep().days,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Name what would be deleted, and delete nothing.")
+        bool, typer.Option("--dry-run", help="List deletions without deleting.")
     ] = False,
 ) -> None:
-    """Delete what no release, refresh, run or unfinished training needs.
+    """Delete artifacts that no release, refresh, run or unfinished training needs.
 
-    The ledger of answers is never touched: what was paid for stays. Of a remote store the copies on
-    this machine are deleted.
+    The ledger is never changed. For a remote store, only copies on this machine are deleted.
     """
     opened = _opened(store)
     cleaned = clean(opened, Keep(keep, days), dry_run=dry_run)
@@ -121,11 +120,11 @@ def gc_command(
 def export_command(
     name: Named,
     target: Annotated[
-        str, typer.Argument(help="A store, or a new one: a folder or an fsspec URL.")
+        str, typer.Argument(help="Target store, existing or new: a folder or an fsspec URL.")
     ],
     store: StoreOption = None,
 ) -> None:
-    """Copy an artifact, and all that it is made of, into another store."""
+    """Copy an artifact and its ancestors to another store."""
     opened = _opened(store)
     ref = _find(opened, name)
     count = copy(opened, Store(target), ref)
@@ -134,10 +133,10 @@ def export_command(
 
 @store_app.command("import", epilog="Example:\n\nllm4cdsr store import /media/disk")
 def import_command(
-    source: Annotated[str, typer.Argument(help="A store: a folder or an fsspec URL.")],
+    source: Annotated[str, typer.Argument(help="Source store: a folder or an fsspec URL.")],
     store: StoreOption = None,
 ) -> None:
-    """Copy every release of another store, with all that it is made of; nothing is promoted."""
+    """Copy every release of another store with its ancestors; promotes none."""
     refs = copy_all(_existing(source), Store(_root(store)))
     for ref in refs:
         terminal.out.print(str(ref))
@@ -146,7 +145,7 @@ def import_command(
 
 @store_app.command("usage", epilog="Example:\n\nllm4cdsr store usage")
 def usage_command(store: StoreOption = None) -> None:
-    """Show bytes and files by what they are: artifacts by kind, ledger, logs, leftovers."""
+    """Show bytes and files by category: artifacts by kind, ledger, logs, leftovers."""
     opened = _opened(store)
     table = Table(title=str(opened.local), title_justify="left")
     table.add_column("what")
@@ -166,7 +165,7 @@ def _used(store: Store) -> set[str]:
     try:
         with cleaning(store.local):
             return used_now(store.local)[1]
-    except OSError:  # It may only be read: what runs use is not known, and nothing is deleted.
+    except OSError:  # The store is read-only: uses by runs are unknown, so nothing is deleted.
         return set()
 
 

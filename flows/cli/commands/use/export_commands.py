@@ -1,4 +1,4 @@
-"""``llm4cdsr export-recs`` and ``export-model``: what was trained, as files for other systems."""
+"""``llm4cdsr export-recs`` and ``export-model``: recommendations and model as files."""
 
 from datetime import datetime
 from pathlib import Path
@@ -27,32 +27,33 @@ Release = Annotated[str, typer.Option(help="latest, or a release's fingerprint."
 
 
 def export_recs(
-    folder: Annotated[Path, typer.Argument(help="Where to write; an older export is replaced.")],
-    k: Annotated[int, typer.Option("--k", min=1, help="Items a user and domain.")] = 20,
+    folder: Annotated[Path, typer.Argument(help="Output folder; an older export is replaced.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="Items per user and domain.")] = 20,
     exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen/--include-seen", help="Leave out what a user has met.")
+        bool,
+        typer.Option("--exclude-seen/--include-seen", help="Exclude items of the user's history."),
     ] = True,
     domains: Annotated[
-        list[str] | None, typer.Option(help="Only this domain; may be repeated.")
+        list[str] | None, typer.Option(help="Export only this domain; may be repeated.")
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(help="Only users with an event at or after this moment (UTC)."),
+        typer.Option(help="Export only users with an event at or after this time (UTC)."),
     ] = None,
     new_items: Annotated[
-        Path | None, typer.Option(help="File of items that are newer than the model.")
+        Path | None, typer.Option(help="File of items newer than the model.")
     ] = None,
-    form: Annotated[TableFormat, typer.Option("--format", help="Of the files.")] = (
+    form: Annotated[TableFormat, typer.Option("--format", help="Format of the files.")] = (
         TableFormat.PARQUET
     ),
     provider: WhoAnswers = None,
     store: StoreRoot = None,
     release: Release = "latest",
 ) -> None:
-    """Write the best items of every user: one file a domain, export.json with counts.
+    """Write the top items of every user: one file per domain, export.json with counts.
 
-    Columns: user_id, domain, rank, item_id, title, score. Every item is scored; domains of over
-    200,000 items go through an index that proposes, and what it proposes is scored exactly.
+    Columns: user_id, domain, rank, item_id, title, score. Every item is scored; in domains of over
+        200,000 items, candidates from an index are scored exactly.
     """
     from artifacts.store import Store
     from flows.cli.options.new_items_options import new_items_adder
@@ -84,17 +85,17 @@ def export_recs(
 
 
 def export_model_command(
-    folder: Annotated[Path, typer.Argument(help="Where to write; files are replaced.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder; files are replaced.")],
     form: Annotated[
-        ModelFormat, typer.Option("--format", help="onnx needs the packages of the extra 'onnx'.")
+        ModelFormat, typer.Option("--format", help="Graph format; onnx requires the extra 'onnx'.")
     ] = ModelFormat.TORCH,
     store: StoreRoot = None,
     release: Release = "latest",
 ) -> None:
-    """Write the scoring path as one graph: histories of item indices in, scores of items out.
+    """Export the model as a graph from histories of item indices to item scores.
 
-    The graph is run and held against the model before it is kept; items.parquet says which item
-    each index is.
+    The graph's output is compared with the model's before it is kept; items.parquet maps indices to
+    items.
     """
     from flows.settings import Settings
     from tasks.serving.export.export_model import export_model

@@ -1,4 +1,4 @@
-"""``llm4cdsr serve-recs``: recommendations over HTTP, and a page to try them."""
+"""``llm4cdsr serve-recs``: serves recommendations over HTTP, with a web page."""
 
 import socket
 from pathlib import Path
@@ -28,37 +28,39 @@ EXAMPLES = (
 def serve_recs(
     store: StoreRoot = None,
     release: Annotated[
-        str, typer.Option(help="latest, or a release's fingerprint, which is then kept.")
+        str, typer.Option(help="latest, or the fingerprint of a release to serve permanently.")
     ] = LATEST,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    max_history: Annotated[int, typer.Option(min=1, help="Items a request's history.")] = 500,
-    max_k: Annotated[int, typer.Option(min=1, help="Items a domain and request.")] = 100,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 selects a free one.")] = 8080,
+    max_history: Annotated[int, typer.Option(min=1, help="Maximum items of a history.")] = 500,
+    max_k: Annotated[int, typer.Option(min=1, help="Maximum items per domain and request.")] = 100,
     follow_seconds: Annotated[
-        float, typer.Option(min=1, help="How often to look for a newer release.")
+        float, typer.Option(min=1, help="Seconds between checks for a newer release.")
     ] = 30.0,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Host name that requests may ask for, beside addresses; repeat it. "
-            "LLM4CDSR_SERVE_HOSTS by default."
+            help="Accepted Host name beside IP addresses; may be repeated. By default "
+            "LLM4CDSR_SERVE_HOSTS."
         ),
     ] = None,
     new_items: Annotated[
         Path | None,
-        typer.Option(help="File of items that are newer than the model; embedded if not yet."),
+        typer.Option(
+            help="File of items newer than the model; their texts are embedded if needed."
+        ),
     ] = None,
     provider: Annotated[
-        Provider | None, typer.Option(help="Who embeds the new items' texts.")
+        Provider | None, typer.Option(help="LLM provider for embeddings of new items.")
     ] = None,
 ) -> None:
-    """Serve recommendations and a page to try them, until Ctrl-C.
+    """Serve recommendations over HTTP, with a web page, until Ctrl-C.
 
-    Follows the store: when a run promotes a newer release, it is served without a restart. With
-    LLM4CDSR_SERVE_TOKEN set, requests must show it as a bearer token; without it there is no
-    login: put your own gateway in front before others can reach it.
+    Switches to a newly promoted release without a restart. If LLM4CDSR_SERVE_TOKEN is set, requests
+    need it as a bearer token; without it there is no authentication, so use a gateway before
+    exposing the service.
     """
     import uvicorn
 
