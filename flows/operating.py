@@ -75,8 +75,8 @@ class OperatingSettings(BaseSettings):
     keep_releases: int | None = Field(
         default=None,
         ge=1,
-        description="After each refresh and release, delete unneeded artifacts, keeping this number "
-        "of previous releases; by default only `llm4cdsr store gc` deletes artifacts.",
+        description="After each refresh and release, delete unneeded artifacts, keeping this "
+        "number of previous releases; by default only `llm4cdsr store gc` deletes artifacts.",
     )
     keep_runs_days: int = Field(
         default=90, ge=1, description="Days to keep runs in the database of the server of `up`."

@@ -232,7 +232,7 @@ def top(
 
 
 def run_app() -> None:
-    """Runs the app; see `flows.cli.errors.exits` for how it ends."""
+    """Runs the app; `flows.cli.errors.exits` defines exit statuses."""
     with one_message():
         read_dot_env()
         _tell_unknown_variables()

@@ -29,7 +29,7 @@ def one_message() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from flows.cli.errors.endings import ending_of  # A command that ends well need not load it.
+        from flows.cli.errors.endings import ending_of  # Imported on failure only.
 
         ending = ending_of(error)
         if ending is None:

@@ -1,7 +1,7 @@
 """The options that commands share, each described once.
 
-To list them imports no library that reads data, asks models or schedules: `--help` and completion
-are quick. `flows.cli.options.configurations` makes of them what runs take.
+Importing this module loads no data, LLM or scheduling library, so that `--help` and completion are
+fast. `flows.cli.options.configurations` converts options to the parameters of flows.
 """
 
 from datetime import datetime

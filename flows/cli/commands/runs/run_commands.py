@@ -136,7 +136,7 @@ def retrain_command(
     summary: opt.SummaryFile = None,
     verbose: opt.Verbose = False,
 ) -> None:
-    """From the latest refresh to a model, its recommendations and a report."""
+    """Train on the latest refresh: model, recommendations, report, promotion gate."""
     from flows.cli import running
     from flows.cli.options import configurations as made
     from flows.settings import Settings
