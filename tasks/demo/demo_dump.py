@@ -3,7 +3,9 @@
 The two files look like a user's own export, blemishes included: missing prices and
 descriptions, HTML entities, events of items that left the catalogue, duplicate rows,
 items that nobody bought, rows in no order. The histories hold what a model can learn:
-interests that drift and show in both shops, best-sellers, and purchases that lead to others.
+interests that drift and show in both shops, best-sellers, and purchases that lead to others. Some
+customers of one shop come to the other at the end, with the same interests: what they choose there
+first is what a model across domains is for.
 """
 
 import hashlib
@@ -21,6 +23,10 @@ _DAY = 86_400
 _SHORTEST, _LONGEST = 5, 60
 _LENGTH_MU, _LENGTH_SIGMA = 2.37, 0.5  # of the log-normal: a mean of 12 events
 _FOLLOW, _CROSS, _STRAY = 0.55, 0.25, 0.1
+_BOTH, _MOVERS = 0.3, 0.24
+"""Shares of users: customers of both shops, and of one who come to the other at the end."""
+_FIRST_VISIT, _MOST_MOVED = 0.7, 3
+"""The share of those with one event in the other shop, the most events there."""
 _REPEAT = 0.02
 _SECOND_FOLLOW_UP = 0.25
 _COLD_SHARE = 0.03
@@ -79,9 +85,16 @@ class _Customer:
 
     user_id: str
     gear_share: float
+    moved: int
+    """How many of the last events are in the other shop."""
     topics: list[str]
     early: list[float]
     late: list[float]
+
+    def choose_domain(self, generator: random.Random, left: int) -> str:
+        """The shop of the next event, of which there are ``left``, this one included."""
+        is_gear = generator.random() < self.gear_share
+        return GEAR if is_gear != (left <= self.moved) else BOOKS
 
     def choose_topic(self, generator: random.Random, progress: float) -> str:
         weights = [
@@ -96,8 +109,8 @@ def write_demo_dump(
 ) -> DemoDump:
     """Write `interactions.parquet` and `items.parquet` into the directory, made if missing.
 
-    The same arguments give the same bytes. Domains are `gear` and `books`; half of the users
-    are customers of both. Raises ImpossibleCatalogueSizeError.
+    The same arguments give the same bytes. Domains are `gear` and `books`; about half of
+    the users have bought in both. Raises ImpossibleCatalogueSizeError.
     """
     catalogue = stock_shops(seed, items)
     shops = _Shops(catalogue, random.Random(f"{seed}/shops"))
@@ -123,7 +136,7 @@ def _history(shops: _Shops, generator: random.Random, user_id: str) -> list[Even
     owned: set[str] = set()
     previous: DemoItem | None = None
     for position in range(length):
-        domain = GEAR if generator.random() < customer.gear_share else BOOKS
+        domain = customer.choose_domain(generator, length - position)
         led_to = _led_to(shops, generator, domain, latest.get(domain), previous)
         if led_to is not None and (led_to.item_id in owned or led_to.item_id in shops.cold):
             led_to = None
@@ -139,7 +152,12 @@ def _history(shops: _Shops, generator: random.Random, user_id: str) -> list[Even
 def _meet(shops: _Shops, generator: random.Random, user_id: str) -> _Customer:
     """A customer with one to three interests, some more popular than others."""
     kind = generator.random()
-    gear_share = generator.uniform(0.3, 0.7) if kind < 0.5 else float(kind < 0.75)
+    is_both = kind < _BOTH
+    gear_share = generator.uniform(0.3, 0.7) if is_both else float(generator.random() < 0.5)
+    moved = 0
+    if _BOTH <= kind < _BOTH + _MOVERS:
+        once = generator.random() < _FIRST_VISIT
+        moved = 1 if once else generator.randint(2, _MOST_MOVED)
     wanted = generator.choices((1, 2, 3), (0.4, 0.4, 0.2))[0]
     names = sorted(shops.topics)
     popularity = [1 / (1 + 0.35 * rank) for rank in range(len(names))]
@@ -150,7 +168,7 @@ def _meet(shops: _Shops, generator: random.Random, user_id: str) -> _Customer:
         topics += generator.sample(among, min(len(among), generator.choice((1, 2, 3))))
     early = [generator.expovariate(1) for _ in topics]
     late = [generator.expovariate(1) for _ in topics]
-    return _Customer(user_id, gear_share, topics, early, late)
+    return _Customer(user_id, gear_share, moved, topics, early, late)
 
 
 def _led_to(

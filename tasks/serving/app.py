@@ -64,6 +64,8 @@ def create_app(
     app = FastAPI(
         title="llm4cdsr",
         summary="Next-item recommendations across domains.",
+        docs_url=None,  # FastAPI's viewers load themselves from elsewhere; ours is a page.
+        redoc_url=None,
         lifespan=lifespan,
     )
     # The last one is the outermost.

@@ -14,8 +14,8 @@ from tasks.system.host_names import host_name, is_address
 TOKEN_VARIABLE = "LLM4CDSR_SERVE_TOKEN"
 HOSTS_VARIABLE = "LLM4CDSR_SERVE_HOSTS"
 SHORTEST_TOKEN = 16
-OPEN = frozenset({"/", "/browse.css", "/browse.js", "/health"})
-"""What needs no token: the page, which asks for it, and probes."""
+OPEN = frozenset({"/", "/docs", "/browse.css", "/browse.js", "/api.css", "/api.js", "/health"})
+"""What needs no token: the pages, which ask for it, and probes."""
 ANSWER_HEADERS = {
     # A page of another site could load an answer as a script or an image and measure it.
     "Cross-Origin-Resource-Policy": "same-origin",

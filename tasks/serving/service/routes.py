@@ -41,10 +41,12 @@ from tasks.serving.service.request_answers import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {
-    "browse.html": "text/html",
-    "browse.css": "text/css",
-    "browse.js": "text/javascript",
+    "/": "browse.html",
+    "/docs": "api.html",
+    **{f"/{name}": name for name in ("browse.css", "browse.js", "api.css", "api.js")},
 }
+"""The pages and their files, by address."""
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 CONTENT_POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -199,9 +201,8 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             raise HTTPException(404, "the release that is served has no report")
         return Response(path.read_bytes(), media_type="text/html; charset=utf-8")
 
-    for name, kind in PAGE_FILES.items():
-        path = "/" if name == "browse.html" else f"/{name}"
-        app.get(path, include_in_schema=False)(_page(name, kind))
+    for path, name in PAGE_FILES.items():
+        app.get(path, include_in_schema=False)(_page(name))
 
 
 def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -> None:
@@ -240,7 +241,7 @@ def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _page(name: str, kind: str) -> Callable[[], Response]:
-    content = (TEMPLATES / name).read_bytes()
+def _page(name: str) -> Callable[[], Response]:
+    content, kind = (TEMPLATES / name).read_bytes(), KINDS[Path(name).suffix]
     headers = {"Content-Security-Policy": CONTENT_POLICY, "X-Content-Type-Options": "nosniff"}
     return lambda: Response(content, media_type=kind, headers=headers)

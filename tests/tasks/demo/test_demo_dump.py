@@ -186,3 +186,16 @@ def test_an_impossible_size_is_refused_before_anything_is_written(
     with pytest.raises(ImpossibleCatalogueSizeError, match="ask for"):
         write_demo_dump(tmp_path / "dump", items=size)
     assert not (tmp_path / "dump").exists()
+
+
+def test_people_of_one_shop_end_in_the_other_with_the_interests_they_came_with(
+    events: pl.DataFrame, items: pl.DataFrame
+) -> None:
+    interest = {item.item_id: item.interest for item in stock_shops(7, 600)}
+    users = histories(events, set(items["item_id"]))
+    newcomers = [
+        history for history in users if history[-1][1] not in {domain for _, domain in history[:-1]}
+    ]
+    assert 40 < len(newcomers) < 100
+    same = sum(interest[h[-1][0]] in {interest[item] for item, _ in h[:-1]} for h in newcomers)
+    assert same / len(newcomers) > 0.7

@@ -22,6 +22,7 @@ from tasks.serving.service.gate import (
     hosts_of_environment,
     token_of_environment,
 )
+from tasks.serving.service.routes import PAGE_FILES
 from tests.photographs import browser, tab, wait_until
 from tests.tasks.serving.server_thread import running_server
 from tests.tasks.serving.small_release import small_release
@@ -74,7 +75,7 @@ def test_two_host_headers_are_refused(recommender: Recommender) -> None:
             assert sent.recv(65_536).split()[1] in (b"400", b"421")
 
 
-def test_without_the_token_only_the_page_and_health_answer(recommender: Recommender) -> None:
+def test_without_the_token_only_the_pages_and_health_answer(recommender: Recommender) -> None:
     with served(recommender, token=TOKEN) as client:
         described = client.get("/openapi.json", headers=SHOWN).json()["paths"]
         paths = {
@@ -82,14 +83,14 @@ def test_without_the_token_only_the_page_and_health_answer(recommender: Recommen
             for path, methods in described.items()
             for method in methods
         }
-        extra = {("GET", path) for path in ("/metrics", "/openapi.json", "/docs", "/nothing")}
+        extra = {("GET", path) for path in ("/metrics", "/openapi.json", "/report", "/nothing")}
         assert len(paths) >= 8
         for method, path in paths | extra:
             if path == "/health":
                 continue
             answer = client.request(method, path, json={})
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
-        for path in ("/", "/browse.js", "/browse.css", "/health"):
+        for path in (*PAGE_FILES, "/health"):
             assert client.get(path).status_code == 200
         assert client.get("/users/ada", headers=SHOWN).status_code == 200
 
