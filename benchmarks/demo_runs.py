@@ -12,10 +12,12 @@ from prefect.settings import PREFECT_API_AUTH_STRING
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli, PreloadedProcess
 from flows.server.api import prefect_api
 from tasks.demo.demo_dump import write_demo_dump
 
 ROOT = Path(__file__).parents[1]
+Run = subprocess.Popen[bytes] | PreloadedProcess
 QUICK = ("--provider", "dummy", "--epochs", "2", "--clusters", "4")
 
 STAGES = {
@@ -38,10 +40,14 @@ TOLD_OF_TIMES = frozenset({Kind.REPORT, Kind.RELEASE, Kind.REFRESH})
 
 @dataclass(frozen=True)
 class DemoRuns:
-    """A folder with a dump, a store and a log; ``variables`` are the environment of its runs."""
+    """A folder with a dump, a store and a log; ``variables`` are the environment of its runs.
+
+    With ``cli`` a run is forked from a process that has loaded everything.
+    """
 
     folder: Path
     variables: dict[str, str]
+    cli: PreloadedCli | None = None
 
     @property
     def store(self) -> Store:
@@ -55,14 +61,18 @@ class DemoRuns:
         """Replaces the dump."""
         write_demo_dump(self.folder, seed=seed, users=users, items=items)
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **variables: str) -> Run:
         """Starts ``llm4cdsr run``; what it says goes to the log."""
         dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
+        command = ("run", *dump, *QUICK, *arguments)
+        environment = {**self.variables, "LLM4CDSR_STORE": str(self.store.local), **variables}
+        if self.cli is not None:
+            return self.cli.start(command, self.folder, environment, self.log)
         with self.log.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "flows.cli.entry", "run", *dump, *QUICK, *arguments],
+                [sys.executable, "-m", "flows.cli.entry", *command],
                 cwd=self.folder,
-                env={**self.variables, "LLM4CDSR_STORE": str(self.store.local), **variables},
+                env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -90,18 +100,26 @@ class DemoRuns:
 def demo_machine(folder: Path) -> Iterator[dict[str, str]]:
     """Gives the environment of runs that share one Prefect server while the block lasts."""
     with prefect_api(folder / "prefect.log") as url:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
-        }
         yield {
-            **kept,
+            **clean_environment(folder),
             "PREFECT_API_URL": url,
             "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value() or "",
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PYTHONPATH": str(ROOT),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "GOMP_SPINCOUNT": "1000",
-            "DO_NOT_TRACK": "1",
         }
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Returns an environment without settings of this machine; Prefect's files go to ``folder``."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
+    }
+    return {
+        **kept,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PYTHONPATH": str(ROOT),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": "1",  # Reductions, and so artifacts, are then the same each time.
+        "GOMP_SPINCOUNT": "1000",
+        "DO_NOT_TRACK": "1",
+    }

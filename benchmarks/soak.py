@@ -1,18 +1,30 @@
-"""Refreshes and retrains again and again, with random kills: does the store stay small?
+"""Refreshes and retrains again and again beside `llm4cdsr up`, with random faults: does it grow?
 
     python benchmarks/soak.py --cycles 200
     python benchmarks/soak.py --quick --json soak.json
 
-Each cycle brings one of a few dumps, runs everything with the dummy endpoint and cleans but for one
-earlier release; some runs are ended with ``kill -9`` at a random moment and started again. Bytes
-and files of the store are told after each cycle; the ledger apart, as what was paid for stays.
-Exits with 1 where a run fails, the store is not whole, or the last third of the cycles holds over
-5 % more than the third before it.
+A cycle stands for a day: it brings one of a few dumps, runs everything with the dummy endpoint,
+recorded by the server of `up`, and cleans but for one earlier release. Some runs are ended at a
+random moment (kill, terminate, interrupt, no byte can be written), and the next cycle has to cope
+with what they left. After each, files of the store and records of the server are made a day older,
+so that what is to be deleted after days is. Told are the sizes of the store, its ledger and the
+server's database, and the memory of server and worker. Exits with 1 where an unharmed run fails,
+the store is not whole, or anything is over 5 % larger in the last third of the cycles (of those
+from the fiftieth on, where there are as many) than in the first.
 """
 
+import json
+import os
 import random
+import signal
+import sqlite3
+import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -24,72 +36,174 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from benchmarks.demo_runs import DemoRuns, demo_machine
+from benchmarks.demo_runs import DemoRuns, clean_environment
 from benchmarks.figures import tell
+from benchmarks.preloaded_cli import preloaded_cli
+from benchmarks.process_faults import LIMITS, SIGNALS
+from flows.server.machine import Machine
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import require_sound
+from tasks.system.free_port import free_port
 from tasks.upkeep.usage import usage_of
 
 DUMPS = 3
 GROWTH = 1.05
+SETTLED = 50
+KEPT_DAYS = 10
+DAY = 86_400
+FAULTS = {**SIGNALS, "no byte can be written": LIMITS["no byte can be written"]}
+SMALL = ("--epochs", "1", "--preset", "single", "--ablation-users", "0")
+MACHINE = "work: machine"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What there is after a cycle, in bytes but for ``files`` and ``runs``."""
+
+    store: int
+    files: int
+    ledger: int
+    database: int
+    runs: int
+    server: int
+    worker: int
 
 
 def main(
     cycles: Annotated[int, typer.Option(min=3)] = 200,
     quick: Annotated[bool, typer.Option("--quick", help="Nine cycles.")] = False,
-    kills: Annotated[float, typer.Option(min=0, max=1, help="Share of runs killed.")] = 0.3,
+    minutes: Annotated[float, typer.Option(help="No cycle begins later than this.")] = 600,
+    faults: Annotated[float, typer.Option(min=0, max=1, help="Share of runs harmed.")] = 0.25,
     seed: Annotated[int, typer.Option()] = 0,
     target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
 ) -> None:
-    """Runs the cycles and tells how large the store is after each."""
-    dice, killed = random.Random(seed), 0
-    sizes: list[tuple[int, int, int]] = []
-    with TemporaryDirectory() as name, demo_machine(Path(name)) as variables:
-        runs = DemoRuns(Path(name), {**variables, "LLM4CDSR_KEEP_RELEASES": "1"})
+    """Runs the cycles and tells what there is after each."""
+    dice, ends, began = random.Random(seed), Counter[str](), time.monotonic()
+    sizes: list[Sizes] = []
+    lengths = [20.0]
+    with TemporaryDirectory() as name, _machine(Path(name)) as (runs, machine):
         for cycle in range(9 if quick else cycles):
-            runs.write_dump(seed=cycle % DUMPS)
+            if time.monotonic() - began > minutes * 60:
+                break
+            runs.write_dump(seed=cycle % DUMPS, users=40, items=60)
             # The release of a dump seen before would be found again.
-            fresh = ("--seed", str(cycle))
-            if dice.random() < kills:
-                killed += _killed(runs, dice, *fresh)
-            runs.finish(*fresh)
-            sizes.append(_size(runs.store))
-            print(f"cycle {cycle}: {sizes[-1][0]:,} bytes in {sizes[-1][1]:,} files", flush=True)
+            arguments = (*SMALL, "--seed", str(cycle))
+            fault = dice.choice(list(FAULTS)) if dice.random() < faults else None
+            if fault is None:
+                since = time.monotonic()
+                runs.finish(*arguments)
+                lengths.append(time.monotonic() - since)
+            else:
+                moment = dice.uniform(1, mean(lengths[-9:]))
+                fault += _harmed(runs, moment, fault, *arguments)
+            ends[fault or "unharmed"] += 1
+            _make_older(runs.store, machine)
+            sizes.append(_sizes(runs.store, machine))
+            print(f"cycle {cycle}, {fault or 'unharmed'}: {sizes[-1]}", flush=True)
+            if target is not None:
+                each_cycle = {"ends": dict(ends), "cycles": [asdict(each) for each in sizes]}
+                target.with_suffix(".cycles.json").write_text(json.dumps(each_cycle), "utf-8")
+        runs.finish(*SMALL)
         _require_whole(runs.store)
-    third = len(sizes) // 3
-    before, last = sizes[-2 * third : -third], sizes[-third:]
-    figures = {
-        "cycles": len(sizes),
-        "runs killed": killed,
-        "MB after the first cycle": sizes[0][0] / 1e6,
-        "MB after the last cycle": sizes[-1][0] / 1e6,
-        "files after the first cycle": sizes[0][1],
-        "files after the last cycle": sizes[-1][1],
-        "ledger MB after the last cycle": sizes[-1][2] / 1e6,
-        "bytes, last third to the third before": _ratio(before, last, 0),
-        "files, last third to the third before": _ratio(before, last, 1),
-    }
+    figures, growth = _figures(sizes, ends)
     tell(figures, target)
-    if max(_ratio(before, last, 0), _ratio(before, last, 1)) > GROWTH:
+    if max(growth.values()) > GROWTH:
         raise typer.Exit(1)
 
 
-def _killed(runs: DemoRuns, dice: random.Random, *arguments: str) -> bool:
-    """Kills a run at a random moment; returns whether it still ran."""
+@contextmanager
+def _machine(folder: Path) -> Iterator[tuple[DemoRuns, Machine]]:
+    """Gives runs whose store has an `llm4cdsr up`, which keeps records for `KEPT_DAYS`."""
+    port = free_port()
+    machine = Machine(Store(folder / "store"), port)
+    variables = {
+        **clean_environment(folder),
+        "LLM4CDSR_KEEP_RELEASES": "1",
+        "LLM4CDSR_KEEP_RUNS_DAYS": str(KEPT_DAYS),
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ORPHAN_CLEANUP_LOOP_SECONDS": "60",
+    }
+    command = [sys.executable, "-m", "flows.cli.entry"]
+    store = ("--store", str(machine.store.local))
+    up = ["up", "--port", str(port), "--dumps", str(folder / "none"), "--look-every", str(DAY)]
+    try:
+        subprocess.run([*command, *up, *store], env=variables, check=True)
+        recorded = {
+            "PREFECT_API_URL": machine.api_url,
+            "PREFECT_API_AUTH_STRING": machine.credential,
+        }
+        with preloaded_cli({**variables, **recorded}) as cli:
+            yield DemoRuns(folder, {**variables, **recorded}, cli), machine
+    finally:
+        subprocess.run([*command, "down", *store], env=variables, check=True)
+
+
+def _harmed(runs: DemoRuns, moment: float, fault: str, *arguments: str) -> str:
+    """Harms a run at a moment; returns whether it had ended by then, as words."""
     process = runs.start(*arguments)
-    time.sleep(dice.uniform(2, 20))
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return alive
+    try:
+        process.wait(timeout=moment)
+        return ", too late"
+    except subprocess.TimeoutExpired:
+        FAULTS[fault](process)
+    try:
+        process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return ", it did not end"
+    return ""
 
 
-def _size(store: Store) -> tuple[int, int, int]:
-    """Returns bytes and files without the ledger, and the ledger's bytes."""
+def _make_older(store: Store, machine: Machine) -> None:
+    """Makes files and the server's records a day older."""
+    for path in store.local.rglob("*"):
+        if machine.folder not in (path, *path.parents) and not path.is_symlink():
+            try:
+                found = path.stat()
+                os.utime(path, (found.st_atime - DAY, found.st_mtime - DAY))
+            except FileNotFoundError:  # A journal of a process that is ending.
+                continue
+    with sqlite3.connect(_database(machine), timeout=60) as database:
+        for table, column in (
+            ("flow_run", "end_time"),
+            ("events", "occurred"),
+            ("event_resources", "occurred"),
+        ):
+            database.execute(
+                f"UPDATE {table} SET {column} = strftime('%Y-%m-%d %H:%M:%f', {column}, '-1 day')"
+                f" || '000' WHERE {column} IS NOT NULL"
+            )
+    database.close()
+
+
+def _sizes(store: Store, machine: Machine) -> Sizes:
     used = usage_of(store)
+    used.pop(MACHINE)
     ledger = used.pop("ledger").bytes
-    found = used.values()
-    return sum(each.bytes for each in found), sum(each.files for each in found), ledger
+    database = _database(machine)
+    with sqlite3.connect(database, timeout=60) as connection:
+        (runs,) = connection.execute("SELECT COUNT(*) FROM flow_run").fetchone()
+    connection.close()
+    running = machine.running()
+    return Sizes(
+        store=sum(each.bytes for each in used.values()),
+        files=sum(each.files for each in used.values()),
+        ledger=ledger,
+        database=sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*")),
+        runs=runs,
+        server=_resident(running["server"].pid),
+        worker=_resident(running["worker"].pid),
+    )
+
+
+def _database(machine: Machine) -> Path:
+    return machine.folder / "prefect" / "prefect.db"
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _require_whole(store: Store) -> None:
@@ -101,8 +215,21 @@ def _require_whole(store: Store) -> None:
     require_sound(store, release)
 
 
-def _ratio(before: list[tuple[int, int, int]], last: list[tuple[int, int, int]], at: int) -> float:
-    return mean(size[at] for size in last) / mean(size[at] for size in before)
+def _figures(sizes: list[Sizes], ends: Counter[str]) -> tuple[dict[str, object], dict[str, float]]:
+    """Returns what is told, and of each size the last third of the cycles to the first."""
+    settled = sizes[SETTLED:] if len(sizes) >= 2 * SETTLED else sizes
+    third = len(settled) // 3
+    figures: dict[str, object] = {"cycles": len(sizes)}
+    figures |= {f"runs {end}": count for end, count in ends.items()}
+    growth: dict[str, float] = {}
+    for name in asdict(sizes[0]):
+        counts = [getattr(each, name) for each in settled]
+        growth[name] = mean(counts[-third:]) / mean(counts[:third])
+        figures[f"{name} after the first cycle"] = getattr(sizes[0], name)
+        figures[f"{name}, mean of the first third"] = mean(counts[:third])
+        figures[f"{name}, mean of the last third"] = mean(counts[-third:])
+        figures[f"{name}, last third to the first"] = growth[name]
+    return figures, growth
 
 
 if __name__ == "__main__":

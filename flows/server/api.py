@@ -31,6 +31,9 @@ from tasks.system.proxies import proxy_for
 STARTUP_SECONDS = 90
 POLL_SECONDS = 0.2
 STOP_GRACE_SECONDS = 3.0
+HEARTBEAT_SECONDS = 30
+"""How often a run tells a server that stays that it lives, where nothing else is set. Prefect's
+default is longer than the silence after which `flows/automations.yaml` has it marked Crashed."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -84,7 +87,13 @@ def prefect_api(log: Path) -> Iterator[str]:
     configured = PREFECT_API_URL.value()
     if configured:
         url = api_url_of(configured)
-        with temporary_settings({PREFECT_API_URL: url}), watched(url, waits=False):
+        with (
+            temporary_settings(
+                {PREFECT_API_URL: url},
+                set_defaults={"flows.heartbeat_frequency": HEARTBEAT_SECONDS},
+            ),
+            watched(url, waits=False),
+        ):
             yield url
         return
     # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would

@@ -17,7 +17,7 @@ from tasks.promoting.decisions import archive
 from tasks.upkeep.needed import Keep, needed
 from tasks.upkeep.waste import TRASH, Waste, leftovers, wasted_artifacts
 
-KEPT_DECISIONS = 100
+KEPT_DECISIONS = 20
 """Newer decisions are files of their own; older ones are collected in one."""
 
 

@@ -2,15 +2,20 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from flows.server.api import UnusablePrefectUrlError, api_url_of
+from flows.server.api import UnusablePrefectUrlError, api_url_of, prefect_api
 from tasks.llm.providers.dummy_endpoint import running_app
 from tasks.system.free_port import free_port
 from tasks.system.proxies import UnusableProxyError
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -35,6 +40,20 @@ def test_a_url_without_api_is_completed_and_said(
 @pytest.mark.parametrize("end", ["/api", "/api/", "/api/accounts/a/workspaces/b"])
 def test_a_url_of_an_api_is_taken_as_it_is(server: str, end: str) -> None:
     assert api_url_of(f"{server}{end}") == f"{server}{end}".rstrip("/")
+
+
+def test_a_run_says_that_it_lives_before_its_silence_has_it_marked_crashed(
+    server: str, tmp_path: Path
+) -> None:
+    automations = yaml.safe_load((REPOSITORY / "flows" / "automations.yaml").read_text())
+    silence = automations["automations"][0]["trigger"]["within"]
+    with (
+        temporary_settings({PREFECT_API_URL: f"{server}/api"}),
+        prefect_api(tmp_path / "server.log"),
+    ):
+        every = get_current_settings().flows.heartbeat_frequency
+    assert every is not None
+    assert every < silence / 2
 
 
 def test_a_server_that_is_not_there_is_left_to_the_run() -> None:
