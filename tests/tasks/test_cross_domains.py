@@ -19,7 +19,7 @@ from tasks.frame.stage import StageResult
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.shards import shard_run
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
-from tests.tasks.small_shop import EVENTS, InlineShards, SmallShop, endpoints_at
+from tests.tasks.shops.small_shop import EVENTS, InlineShards, SmallShop, endpoints_at
 
 CLUSTERS_ALONE, TWO_ITEMS = CrossingConfig(enabled=True), CrossingConfig(enabled=True, items=2)
 HELD_OUT = [3, 4, 7, 8, 11, 12, 15, 16]
