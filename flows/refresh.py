@@ -193,7 +193,7 @@ def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
     from tasks.train import (
         TrainingConfig,
         refuse_large_catalogue,
-    )  # Imports Imports PyTorch, which takes seconds.
+    )  # Imports PyTorch, which takes seconds.
 
     refuse_large_catalogue(items, NARROW_EMBEDDING, TrainingConfig.model_validate(training))
 

@@ -1,14 +1,14 @@
-"""The bridge between domains: scores for a domain in which a history has no event yet.
+"""Domain bridge: scores for a domain in which a history has no event.
 
-A local thread that has read nothing contributes nothing, and the global thread alone knows no
-item's share of purchases. For such a history the bridge predicts from the events of the *other*
-domains what a user of the asked domain would choose (METHOD 9; the idea is that of EMCDR, Man et
-al., IJCAI 2017, here with several factorisations and item texts).
+Without events the local thread contributes nothing, and the global thread alone does not model
+popularity. For such a history the bridge predicts preferences in the target domain from the events
+of the *other* domains (METHOD 9; as EMCDR, Man et al., IJCAI 2017, with several factorisations and
+item texts).
 
-What is unusual here: it is linear and has the form of every other part of a score, the inner
-product of a state and an item vector, so both are appended to those of the threads. Ranking,
-search indexes and exported graphs need no case of their own. All of it is fitted in closed form
-after training (`model/training/bridge_fit.py`); none of it is trained by gradient.
+What is unusual here: the bridge is linear. Its score is an inner product of a state and an item
+vector, which are appended to those of the threads, so ranking, search indexes and exported graphs
+need no special case. It is fitted in closed form after training (`model/training/bridge_fit.py`),
+not by gradient descent.
 
 Dimensions: K queries, T positions, V items, D domains, W width of the features of one domain,
 R width of the predicted state.
@@ -25,30 +25,32 @@ from model.config import ModelConfig
 from model.data.sequences import IntArray
 
 TEXT_WIDTH = 64
-"""Leading principal components of the item texts that are features beside the factors."""
+"""Number of principal components of the item texts used as features beside the factors."""
 STATE_WIDTH = 64
-"""Width of the predicted state; the factors' 192 are reduced to the directions that score."""
+"""Width of the predicted state; the 192 factors are reduced to the leading directions."""
 PREDICTION_WEIGHT, POPULARITY_WEIGHT = 10.0, 1.0
-"""Of the prediction, whose scores have a standard deviation of 1, and of an item's log count beside
-the threads' scores. Chosen on cold validation users, where the weight of the threads made no
-difference between 0 and 1 (docs/log.md)."""
+"""Weights of the prediction (scores with standard deviation 1) and of an item's log count, relative
+to the threads' scores. Selected on cold validation users, where the weight of the threads between 0
+and 1 made no difference (docs/log.md)."""
 SMALLEST = 1e-9
 
 
 def factor_widths(config: ModelConfig) -> tuple[int, ...]:
-    """Factors of each factorisation: their mean errs less than any one of them."""
+    """Returns the number of factors of each factorisation; their mean is more accurate than each
+    one."""
     return (config.bridge_factors, 2 * config.bridge_factors)
 
 
 def bridge_width(config: ModelConfig) -> int:
-    """Numbers that the bridge stores of each item; 0 without a bridge."""
+    """Returns the number of floats that the bridge stores per item; 0 without a bridge."""
     if not config.bridge_factors:
         return 0
     return sum(factor_widths(config)) + TEXT_WIDTH + STATE_WIDTH + 1
 
 
 class DomainBridge(nn.Module):
-    """Item features, a map from them to a state for each asked domain, and item vectors."""
+    """Item features, a linear map from features to a state for each target domain, and item
+    vectors."""
 
     def __init__(self, domain_starts: IntArray, config: ModelConfig) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class DomainBridge(nn.Module):
         self.vectors: Tensor
         self.is_fitted: Tensor
         self.register_buffer("features", torch.zeros(rows, width))
-        # One more row: what is predicted from no event at all.
+        # The additional row is the prediction without events.
         self.register_buffer("maps", torch.zeros(domains, domains * width + 1, STATE_WIDTH))
         # The last column is an item's log popularity.
         self.register_buffer("vectors", torch.zeros(rows, STATE_WIDTH + 1))
@@ -75,11 +77,11 @@ class DomainBridge(nn.Module):
     def with_catalogue(
         self, domain_starts: IntArray, sources: IntArray, previous: IntArray
     ) -> DomainBridge:
-        """The same bridge under the item indices of another catalogue (`new_items.py`).
+        """Returns the bridge with the item indices of another catalogue (`new_items.py`).
 
-        `sources` (|V'| + 1,) names the old item whose features each item has as part of a history,
-        `previous` the old item that it is; 0: none. A new item has no vector: it would stand beside
-        its likeness in every list, and is left to the threads, which read its text.
+        `sources` (|V'| + 1,): old item whose features each item has in a history; `previous`: its
+        old index; 0: none. A new item has no item vector here, because it would duplicate its
+        source item in every list; the threads score it by its text.
         """
         grown = DomainBridge.__new__(DomainBridge)
         nn.Module.__init__(grown)
@@ -92,11 +94,11 @@ class DomainBridge(nn.Module):
         return grown
 
     def history_features(self, items: Tensor, domain: int) -> Tensor:
-        """Features (K, D * W + 1) of histories (K, T), 0 where there is no event.
+        """Returns features (K, D * W + 1) of histories (K, T), with item 0 as padding.
 
-        Each domain's events are summed and each kind of feature brought to unit length, so that
-        neither a long history nor a large catalogue outweighs another. Events of the asked `domain`
-        are not looked at.
+        Features are summed by domain and normalised to unit length by kind, so that the length of a
+        history and the size of a catalogue have no effect. Events of the target `domain` are
+        ignored.
         """
         parts = []
         for source in range(self.domain_count):
@@ -112,14 +114,15 @@ class DomainBridge(nn.Module):
         return torch.cat(parts, dim=1)
 
     def states(self, items: Tensor, domain: int) -> Tensor:
-        """Weighted states (K, R + 1) for `domain` after histories (K, T)."""
+        """Returns weighted states (K, R + 1) for `domain` after histories (K, T)."""
         predicted = self.history_features(items, domain) @ self.maps[domain]
         popularity = predicted.new_full((len(items), 1), POPULARITY_WEIGHT)
         found = torch.cat((PREDICTION_WEIGHT * predicted, popularity), dim=1)
         return found * (self.is_fitted * self.unit)
 
     def extended(self, states: Tensor, items: Tensor, is_cold: Tensor, domain: int) -> Tensor:
-        """Thread states (K, S) of histories (K, T) with the bridge's beside them, (K, S + R + 1).
+        """Returns thread states (K, S) of histories (K, T) with the bridge's appended, (K, S + R +
+        1).
 
         The bridge adds zeros unless `is_cold` (K,).
         """
@@ -129,11 +132,11 @@ class DomainBridge(nn.Module):
         return torch.cat((states, bridged), dim=1)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        """What `extended` states are compared with, beside the threads' vectors: (..., R + 1)."""
+        """Returns the item side of the bridge's score, (..., R + 1)."""
         return F.embedding(items, self.vectors)
 
 
 def _rows(table: Tensor, old: IntArray) -> Tensor:
-    """The rows of the old items; zeros for 0."""
+    """Returns the rows of the old items; zeros for index 0."""
     place = torch.from_numpy(np.asarray(old, np.int64)).to(table.device)
     return table[place] * (place > 0).unsqueeze(1)

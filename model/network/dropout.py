@@ -1,8 +1,8 @@
-"""Dropout whose mask costs an eighth of the random numbers.
+"""Dropout with an eighth of the random numbers.
 
 `torch.nn.Dropout` on a CPU draws one number per activation, which took a fifth of a training step
-here. One byte decides as well as a whole number: each 64-bit draw serves eight activations. A GPU
-draws faster than it reads, and a compiler fuses only what it can trace: there it is PyTorch's own.
+here. This module uses one byte per activation: each 64-bit draw serves eight. On a GPU, where
+drawing is fast, and under torch.compile, PyTorch's own dropout is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ LEVELS = 256
 
 
 class ByteDropout(nn.Module):
-    """Drops with probability `p` rounded to a 256th, and scales by the chance really kept."""
+    """Drops activations with probability `p` rounded to 1/256, and scales by the actual keep
+    probability."""
 
     def __init__(self, p: float) -> None:
         super().__init__()

@@ -1,7 +1,11 @@
-"""One thread: a causal transformer over a user's item vectors (SASRec, Kang & McAuley 2018).
+"""A thread: causal transformer over a user's item vectors (SASRec, Kang & McAuley 2018).
 
-What is unusual here: sequences are padded on the right, so the causal mask alone keeps padding out
-of sight of every real position, and attention takes the fast path without a mask tensor.
+What is unusual here:
+
+- Sequences are padded on the right, so the causal mask hides padding from every real position, and
+  attention needs no mask tensor.
+- The `sasrec` block normalises the query only and adds the attention to it; `pre_norm` is the
+  standard residual block.
 
 Dimensions: B users, T positions, H width.
 """
@@ -21,7 +25,8 @@ ROTARY_BASE = 10_000.0
 
 
 class Encoder(nn.Module):
-    """Item vectors (B, T, H) to states (B, T, H); the state at `t` has read positions `0..t`."""
+    """From item vectors (B, T, H) to states (B, T, H); the state at `t` depends on positions
+    `0..t`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then a position-wise network, each added to what came in."""
+    """Self-attention and a position-wise feed-forward network, each with a residual connection."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -74,7 +79,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `asking` over `read`; causal unless configured otherwise."""
+    """Multi-head attention with queries from `asking` and keys from `read`; causal by default."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -104,7 +109,8 @@ class Attention(nn.Module):
 
 
 def rotate(vectors: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021) on (B, heads, T, width): only distance matters then."""
+    """Applies rotary position encoding (Su et al. 2021) to (B, heads, T, width); returns the same
+    shape."""
     length, width = vectors.shape[-2:]
     half = torch.arange(0, width, 2, device=vectors.device, dtype=torch.float32)
     angles = torch.outer(
@@ -117,9 +123,10 @@ def rotate(vectors: Tensor) -> Tensor:
 
 
 def _visible(is_padding: Tensor) -> Tensor:
-    """Keys a bidirectional position may read, (B, 1, T, T): all real ones, and itself.
+    """Returns the attention mask of bidirectional attention, (B, 1, T, T): True for events and for
+    the position itself.
 
-    Itself, so that a row of padding alone has something to read and does not turn into NaN.
+    The position itself prevents NaN in rows of padding only.
     """
     itself = torch.eye(is_padding.shape[1], dtype=torch.bool, device=is_padding.device)
     return (~is_padding[:, None, None, :]) | itself

@@ -1,16 +1,15 @@
-"""A memory of item pairs: counted successions and co-occurrences, beside what the threads learn.
+"""Transition memory: counts of item transitions and co-occurrences, added to the threads' scores.
 
-A network of this size smooths rare pairs away that a table of counts keeps. The memory holds, for
-every item, the items that came up to `memory_reach` events later in training, a pair at distance n
-counting 1/n; and, with `memory_neighbours`, the items of each domain that most of the same users
-met, whatever the order, with their affinity. The newest events of a history look their rows up, and
-the score of an item rises by `gain * log(1 + sum / floor)` of the shares of its successions, and
-the same of its affinities: by nothing where nothing was counted, so the addition is sparse and the
-rest of the score stays one matrix product.
+A network of this size does not retain rare pairs; counts do. For every item the memory stores the
+items up to `memory_reach` events later in training, a pair at distance n counting 1/n; and, with
+`memory_neighbours`, the items of each domain with the most common users regardless of order, with
+their affinity. The newest events of a history select rows, and an item's score increases by `gain *
+log(1 + sum / floor)` of its transition shares, and likewise of its affinities. The addition is zero
+without counts, hence sparse, and the rest of the score remains one matrix product.
 
-The network is trained without it. The counts come from training events; the few numbers of
-`Reading` come from the validation events (`model/training/memory_fit.py`), so no event vouches for
-itself.
+The network is trained without the memory. Counts come from training events, the weights of
+`Reading` are fitted on validation events (`model/training/memory_fit.py`), so that no event
+predicts itself.
 
 Dimensions: K queries, L newest events, E stored pairs of those events, I_d items of a domain,
 D domains, V items.
@@ -31,37 +30,37 @@ from model.data.batches import CrossDomainBatch, DomainQueries
 from model.data.co_occurrence import ItemPairs, heaviest, shared_users
 from model.data.sequences import IntArray, Sequences, concatenate_ranges
 
-# Where the reading starts, and stays if there are no validation events: shares of a percent count,
-# an older event half as much as the next newer one.
+# Initial weights, kept without validation events: shares of about a percent matter, and each older
+# event counts half.
 FADING, GAIN, FLOOR, PRIOR = math.log(2), 1.0, 0.01, 4.0
 CO_GAIN, CO_FLOOR = 0.5, 1.0
 
-# Affinity: users of both items ** 1.5 / (users of the met one ** 0.5 * users of the other ** 0.3).
-# A cosine (1, 0.5, 0.5) trusts single users and rare items too much (docs/log.md).
+# Affinity: common users ** 1.5 / (users of the event's item ** 0.5 * users of the other ** 0.3). A
+# cosine (1, 0.5, 0.5) overweights single users and rare items (docs/log.md).
 SHARED, MET, OTHER = 1.5, 0.5, 0.3
 
 PAIRED_ITEMS = 50
-"""A user's newest items that are paired: pairs grow with the square of a history."""
+"""Maximum newest items per user that are paired; pairs grow quadratically."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rows that the newest events of K queries have about the items of one domain."""
+    """Memory rows of the newest events of K queries, for the items of one domain."""
 
     domain: int
     shape: tuple[int, int]  # (K, I_d)
     cells: Tensor  # (E,) query * I_d + column of the item
-    events: Tensor  # (E,) query * L + which of the newest events
+    events: Tensor  # (E,) query * L + index of the event
     counts: Tensor  # (E,)
-    affinities: Tensor | None  # (E,) None in a memory of successions alone
+    affinities: Tensor | None  # (E,) None without co-occurrences
     totals: Tensor  # (K, L) sum of the whole row within the domain
-    is_own: Tensor  # (K, L) the event is of the domain that is asked for
+    is_own: Tensor  # (K, L) the event is in the target domain
     exists: Tensor  # (K, L) there is an event
 
 
 @dataclass(frozen=True)
 class SparseAddition:
-    """What the memory adds to the scores of n cells, by query and column; elsewhere 0."""
+    """Sparse additions to scores: n cells, by query and column."""
 
     queries: Tensor  # (n,) ascending
     columns: Tensor  # (n,) ascending within a query
@@ -69,13 +68,13 @@ class SparseAddition:
     size: int  # I_d
 
     def added_to(self, scores: Tensor) -> Tensor:
-        """`scores` (K, I_d), changed in place."""
+        """Adds to `scores` (K, I_d) in place; returns them."""
         cells = self.queries * self.size + self.columns
         scores.view(-1).index_add_(0, cells, self.values)  # each cell once
         return scores
 
     def at(self, columns: IntArray) -> Tensor:
-        """The additions at `columns` (K, C); 0 where the memory knows nothing."""
+        """Returns the additions at `columns` (K, C); 0 without counts."""
         rows = np.arange(len(columns))[:, None] * self.size
         wanted = torch.from_numpy(rows + np.maximum(columns, 0)).to(self.values.device)
         cells = self.queries * self.size + self.columns
@@ -86,7 +85,7 @@ class SparseAddition:
 
 
 class TransitionMemory(nn.Module):
-    """Pairs of items, and how to read them; all buffers, none of it trained by gradient."""
+    """Pair counts and their weights, all buffers without gradient."""
 
     def __init__(self, domain_starts: IntArray, config: ModelConfig, entries: int = 0) -> None:
         super().__init__()
@@ -112,13 +111,14 @@ class TransitionMemory(nn.Module):
         self.register_buffer("items", torch.zeros(entries, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(entries))
         self.register_buffer("totals", torch.zeros(rows, domains))
-        # Own domain's events and other domains' fade apart; the others have a weight besides.
+        # Events of the target domain and of other domains have separate decays; the latter also a
+        # weight.
         self.register_buffer("fading", torch.full((2,), FADING))
         self.register_buffer("other", torch.zeros(1))
         self.register_buffer("prior", torch.full((domains,), math.log(PRIOR)))
         self.register_buffer("floor", torch.full((domains,), math.log(FLOOR)))
         self.register_buffer("gain", torch.full((domains,), GAIN))
-        # Not there without neighbours, so that weights saved before there were any still load.
+        # Absent without neighbours, so that older weights load.
         self.register_buffer("affinities", torch.zeros(entries) if self.neighbours else None)
         if self.neighbours:
             self.register_buffer("co_fading", torch.zeros(2))
@@ -128,11 +128,11 @@ class TransitionMemory(nn.Module):
 
     @property
     def is_blank(self) -> bool:
-        """Nothing was counted: the memory would add zeros."""
+        """Whether the memory has no counts."""
         return not len(self.items)
 
     def learn(self, training: Sequences) -> None:
-        """Count anew, in `training`, all of whose events are looked at."""
+        """Recounts all events of `training`."""
         earlier, later, weights = _successions(training, self.reach)
         stride, domains = training.item_count + 1, training.domain_count
         row = earlier * domains + training.domain_of(later)
@@ -151,21 +151,21 @@ class TransitionMemory(nn.Module):
         )
 
     def drop_co_occurrences(self, training: Sequences) -> None:
-        """Count anew without co-occurrences, then and in the future."""
+        """Removes co-occurrences permanently."""
         self.neighbours = 0
         self.co_gain.zero_()
         self.learn(training)
 
     def with_catalogue(self, domain_starts: IntArray, sources: IntArray) -> TransitionMemory:
-        """The same pairs under the item indices of another catalogue (`new_items.py`).
+        """Returns the pairs with the item indices of another catalogue (`new_items.py`).
 
-        `sources` (|V'| + 1,) names the old item whose pairs each item has; 0: none. Several
-        items may have those of one.
+        `sources` (|V'| + 1,): old item whose pairs each item inherits; 0: none. Several items may
+        share one source.
         """
         stride, old_starts = int(domain_starts[-1]) + 1, self.row_starts.cpu().numpy()
         kept = np.flatnonzero(sources)
         entries, row = concatenate_ranges(old_starts[sources[kept]], old_starts[sources[kept] + 1])
-        # What followed then has become one item now, several, or none.
+        # A successor maps to one new index, several, or none.
         heirs = kept[np.argsort(sources[kept], kind="stable")]
         items = self.items.cpu().numpy()[entries]
         first, last = (np.searchsorted(sources[heirs], items, side) for side in ("left", "right"))
@@ -183,7 +183,7 @@ class TransitionMemory(nn.Module):
         return grown
 
     def newest(self, batch: CrossDomainBatch, queries: DomainQueries) -> Tensor:
-        """The last L items that each query has seen, newest first, (K, L); 0 where fewer."""
+        """Returns the last L items of each query, newest first, (K, L); padded with 0."""
         width = batch.mixed_items.shape[1]
         age = torch.arange(self.newest_events, device=batch.mixed_items.device)
         column = (queries.mixed_position % width)[:, None] - age
@@ -192,13 +192,13 @@ class TransitionMemory(nn.Module):
         return torch.where(exists, found, 0)
 
     def look_up(self, newest: Tensor, domain: int) -> Evidence:
-        """The rows of `newest` (K, L), as far as they lie in `domain`."""
+        """Returns the rows of `newest` (K, L), restricted to `domain`."""
         low, high = self.domain_starts[domain : domain + 2].tolist()
         items = newest.flatten()
         begin = self.row_starts[items]
         lengths = self.row_starts[items + 1] - begin
         event = torch.repeat_interleave(lengths)  # `concatenate_ranges`, on the memory's device
-        shift = begin - (lengths.cumsum(0) - lengths)  # from a row's place among all to its entries
+        shift = begin - (lengths.cumsum(0) - lengths)  # from row index to its entries
         place = torch.arange(len(event), device=event.device) + shift[event]
         later = self.items[place]
         inside = (later > low) & (later <= high)
@@ -216,19 +216,19 @@ class TransitionMemory(nn.Module):
         )
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """What the memory adds to the scores, (K, I_d)."""
+        """Returns the additions to scores, (K, I_d)."""
         queries, size = evidence.shape
         return self._added(evidence, evidence.cells, queries * size).view(queries, size)
 
     def sparse(self, evidence: Evidence) -> SparseAddition:
-        """The same without its zeros, for catalogues too large to score."""
+        """Returns the additions in sparse form, for large catalogues."""
         cells, place = torch.unique(evidence.cells, return_inverse=True)
         size = evidence.shape[1]
         values = self._added(evidence, place, len(cells))
         return SparseAddition(cells // size, cells % size, values, size)
 
     def _added(self, evidence: Evidence, place: Tensor, count: int) -> Tensor:
-        """The addition to `count` cells, of which each stored pair (E,) has the `place` of one."""
+        """Returns the additions to `count` cells; `place` (E,) is the cell of each stored pair."""
         domain = evidence.domain
         weight = self._weights(evidence, self.fading, self.other)
         weight = weight / (evidence.totals + self.prior[domain].exp())
@@ -242,14 +242,14 @@ class TransitionMemory(nn.Module):
         return added + self.co_gain[domain] * torch.log1p(affinity)
 
     def _weights(self, evidence: Evidence, fading: Tensor, other: Tensor) -> Tensor:
-        """Weight of each of the newest events (K, L): of the asked domain, of others, by age."""
+        """Returns the weight of each of the newest events (K, L), by domain and age."""
         age = torch.arange(self.newest_events, device=self.gain.device)
         own, others = -fading[0] * age, other - fading[1] * age
         return torch.where(evidence.is_own, own, others).exp() * evidence.exists
 
     def _neighbours_of(self, training: Sequences) -> tuple[IntArray, np.ndarray]:
-        """Pairs `left * (items + 1) + right` and their affinities, the heaviest of each left item
-        and domain of the right one."""
+        """Returns pairs `left * (items + 1) + right` and affinities, the highest per left item and
+        domain of the right item."""
         if not self.neighbours:
             return np.zeros(0, np.int64), np.zeros(0)
         (left, right, shared), own = shared_users(
@@ -281,7 +281,8 @@ def _summed(values: Tensor, place: Tensor, count: int) -> Tensor:
 
 
 def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:
-    """Earlier item, later item and weight of all pairs of one user up to `reach` events apart."""
+    """Returns earlier item, later item and weight of all pairs of one user within `reach`
+    events."""
     events = np.arange(len(sequences.items))
     ends = sequences.offsets[1:][sequences.event_users]
     later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))

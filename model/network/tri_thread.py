@@ -1,10 +1,14 @@
 """The model: one global thread over the mixed history, one local thread per domain (METHOD 4).
 
-What is unusual here: a score is the sum of two inner products, so each side is kept as one
-concatenated vector. `states` gives (K, 2H) per domain, `item_vectors` gives (n, 2H), and training,
-ranking and recommending all score by the same product of the two.
+What is unusual here:
 
-Dimensions: B users, T positions, K queries, n items, k width of the global table, H hidden width.
+- The sum of two inner products is one product of concatenated vectors: `states` (K, 2H) per domain
+  and `item_vectors` (n, 2H), the same for training, ranking and recommending.
+- A step looks up the vectors of its distinct items once, so the gradients of the tables are sparse.
+- An ensemble of M networks is one module with vectors of width M * H; scores are averaged.
+
+Dimensions: B users, T positions, K queries, n items, k width of the global table, H hidden width,
+M ensemble members, D domains, I_d items of domain d.
 """
 
 from __future__ import annotations
@@ -29,9 +33,9 @@ INITIAL_STD = 0.02
 
 @dataclass(frozen=True)
 class ItemRows:
-    """Both vectors of some items, each fetched and adapted once however often the item occurs.
+    """Global and local vectors of distinct items, looked up once per step.
 
-    A step reads its tables here only, so that its gradient touches these n rows and no others.
+    The only table access of a step: its gradients are non-zero for these n rows only.
     """
 
     ids: Tensor  # (n,) ascending
@@ -39,20 +43,19 @@ class ItemRows:
     local: Tensor  # (n, H)
 
     def member(self, number: int, hidden: int) -> ItemRows:
-        """One ensemble member's share of the rows, as rows of width `hidden`."""
+        """Returns the rows of one ensemble member, (n, H)."""
         share = slice(number * hidden, (number + 1) * hidden)
         return ItemRows(self.ids, self.adapted[:, share], self.local[:, share])
 
     def places(self, items: Tensor) -> Tensor:
-        """Row of each of `items` (any shape), all of which must be among `ids`."""
+        """Returns the row indices of `items` (any shape), which must be in `ids`."""
         return torch.searchsorted(self.ids, items.contiguous())
 
 
 class Adapter(nn.Module):
     """`W2 (W1 x + b1) + b2`, width -> width / 2 -> hidden, without an activation (METHOD 2).
 
-    Two linear layers are one: their product is formed first, which for many rows costs a fraction
-    of going through the wide middle.
+    The two weight matrices are multiplied first, which for many rows is cheaper than two layers.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -66,7 +69,7 @@ class Adapter(nn.Module):
 
 
 class Members(nn.Module):
-    """M encoders, each reading its share of the vectors (B, T, M * H): states (M, B, T, H)."""
+    """Ensemble of M encoders: from vectors (B, T, M * H) to states (M, B, T, H)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -80,7 +83,7 @@ class Members(nn.Module):
 
 
 class TriThread(nn.Module):
-    """1 + D threads and the tables they read."""
+    """Global thread, D local threads and their item tables."""
 
     def __init__(
         self,
@@ -137,16 +140,17 @@ class TriThread(nn.Module):
 
     @property
     def reads_text(self) -> bool:
-        """Whether a score owes anything to what is written about an item.
+        """Whether scores depend on item texts.
 
-        With ids in its place (an ablation, a baseline) a local start from text does not count.
+        False with trainable ids in place of texts (ablation, baseline), also if local tables start
+        from texts.
         """
         if self.identities is not None:
             return False
         return self.global_thread is not None or self.config.local_start == "text"
 
     def item_tables(self) -> list[nn.Embedding]:
-        """Trainable tables of one row per item, of which a step uses few."""
+        """Returns the trainable tables with one row per item."""
         tables = (self.local_table, self.correction, self.identities)
         return [table for table in tables if table is not None and table.weight.requires_grad]
 
@@ -155,12 +159,13 @@ class TriThread(nn.Module):
         return self.local_table.weight.device
 
     def domain_items(self, domain: int) -> Tensor:
-        """Global indices of all items of a domain, (I_d,)."""
+        """Returns the global indices of all items of a domain, (I_d,)."""
         low, high = self.domain_starts[domain : domain + 2].tolist()
         return torch.arange(low + 1, high + 1, device=self.device)
 
     def look_up(self, items: Tensor) -> ItemRows:
-        """Table rows and adapter outputs (METHOD 2) of `items`, of any shape and with repeats."""
+        """Returns local vectors and adapter outputs (METHOD 2) of `items` (any shape, with
+        repeats)."""
         ids = torch.unique(items)
         adapted = (
             self.adapter(F.embedding(ids, self.global_table))
@@ -172,7 +177,7 @@ class TriThread(nn.Module):
         return ItemRows(ids, adapted, self.local_table(ids))
 
     def item_vectors(self, items: Tensor, rows: ItemRows) -> Tensor:
-        """What a state is compared with: (..., 2H), global part first."""
+        """Returns the item side of the score, (..., 2MH), global part first."""
         places = rows.places(items)
         parts = []
         if self.global_thread is not None:
@@ -182,9 +187,10 @@ class TriThread(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[list[Tensor], Tensor | None]:
-        """Per domain the states at its queries, (K_d, 2H); each user's last global state, (B, H).
+        """Returns the states at each domain's queries, (K_d, 2MH), and the members' last global
+        states, (M, B, H).
 
-        A thread that has read nothing contributes zeros: the other thread then scores alone.
+        A thread without events contributes zeros, so the other thread scores alone.
         """
         states, last = self.member_states(batch, rows)
         return [self.side_by_side(found) for found in states], None if last is None else last
@@ -192,7 +198,7 @@ class TriThread(nn.Module):
     def member_states(
         self, batch: CrossDomainBatch, rows: ItemRows
     ) -> tuple[list[Tensor], Tensor | None]:
-        """`states` before the members' mean: (M, K_d, 2H) per domain, and (M, B, H)."""
+        """Returns `states` by member: (M, K_d, 2H) per domain, and (M, B, H)."""
         read = self._global_states(batch, rows)
         states = []
         for domain, queries in enumerate(batch.queries):
@@ -206,9 +212,10 @@ class TriThread(nn.Module):
         return states, None if read is None else read[-1]
 
     def _global_states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[Tensor, ...] | None:
-        """What the global thread says at each domain's queries (M, K_d, H), and last (M, B, H).
+        """Returns the global thread's states at each domain's queries, (M, K_d, H), and last, (M,
+        B, H).
 
-        Gathered at once: each gather's gradient is as large as all states.
+        Gathered in one operation, because the gradient of a gather has the size of all states.
         """
         if self.global_thread is None:
             return None
@@ -218,12 +225,12 @@ class TriThread(nn.Module):
         return gathered.split([len(positions) for positions in asked], dim=1)
 
     def scale_scores(self, products: Tensor) -> Tensor:
-        """Inner products of states and item vectors as scores."""
+        """Returns scores from inner products of states and item vectors."""
         return products / self.config.temperature if self.config.scoring == "cosine" else products
 
     def side_by_side(self, states: Tensor) -> Tensor:
-        """Member states (M, K, 2H) in the order of `item_vectors`, (K, 2 * M * H), each weighing
-        1/M: the product of the two is the mean of the members' scores."""
+        """Returns member states (M, K, 2H) as (K, 2 * M * H) in the order of `item_vectors`,
+        divided by M: the product of both is the mean of the members' scores."""
         split = states.unflatten(-1, (-1, self.config.hidden))  # (M, K, 2, H)
         return split.permute(1, 2, 0, 3).flatten(1) / self.config.members
 
@@ -234,7 +241,7 @@ class TriThread(nn.Module):
         return _run(self.local_threads[domain], items, rows, rows.local)
 
     def comparable(self, vectors: Tensor) -> Tensor:
-        """Vectors as a score compares them: of unit length in each member where cosines count."""
+        """Returns the vectors, normalised to unit length per member for cosine scores."""
         if self.config.scoring == "cosine":
             split = vectors.unflatten(-1, (-1, self.config.hidden))
             return F.normalize(split, dim=-1, eps=1e-6).flatten(-2)
@@ -256,14 +263,14 @@ def _thread(config: ModelConfig) -> Encoder | Members:
 
 
 def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
-    """A thread over items (B, T) whose vectors are rows of `vectors`: states (M, B * T, H)."""
+    """Runs a thread over items (B, T) with the rows of `vectors`; returns states (M, B * T, H)."""
     states = thread(F.embedding(rows.places(items), vectors), items == 0)
-    members = states if states.dim() == 4 else states[None]  # an Encoder alone is one member
+    members = states if states.dim() == 4 else states[None]  # a single Encoder is one member
     return members.flatten(1, 2).float()
 
 
 def _rows_or_zero(states: Tensor, positions: Tensor) -> Tensor:
-    """Rows of `states` (M, n, H) at `positions` (K,); zeros where the position is -1."""
+    """Returns rows of `states` (M, n, H) at `positions` (K,); zeros for position -1."""
     if not states.shape[1]:
         return states.new_zeros(len(states), len(positions), states.shape[2])
     return states.index_select(1, positions.clamp_min(0)) * (positions >= 0).unsqueeze(1)

@@ -1,6 +1,6 @@
-"""Is one model better than another on these users, or was it luck? A paired bootstrap.
+"""Paired bootstrap over users: confidence interval and p-value of the difference of two models.
 
-Users are drawn with replacement, again and again; both models are always judged on the same draw.
+Users are resampled with replacement; both models are evaluated on the same samples.
 
 Dimensions: R users, M rivals.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean advantage over a rival, its 95 % interval, and how easily chance would explain it."""
+    """Mean difference to a rival, its 95 % interval and p-value."""
 
     difference: float
     low: float
@@ -26,10 +26,10 @@ class Comparison:
 def paired_bootstrap(
     ours: NDArray[np.float64], rivals: NDArray[np.float64], draws: int = 2000, seed: int = 0
 ) -> list[Comparison]:
-    """Compare gains (R,) with those of rivals (R, M), over the same users in the same order.
+    """Compares gains (R,) with those of rivals (R, M), over the same users in the same order.
 
-    The p-value is twice the share of draws in which the sign of the difference turns, counting
-    the observed sample itself as one draw, so it is never below `2 / (draws + 1)`.
+    The p-value is twice the share of samples with the opposite sign of the difference, counting the
+    observed data as one sample, so it is at least `2 / (draws + 1)`.
     """
     if not len(ours):
         raise ValueError("nothing to compare: no user was ranked")

@@ -1,7 +1,7 @@
-"""How well people are served in a domain where they have no history (METHOD 9).
+"""Metrics of withheld domains: users without a history in a domain (METHOD 9).
 
-A user's withheld domain is ranked whole, after all that is left of their history. Ties count half,
-as everywhere: each value is the expectation over all orders of the tied items.
+All items of a user's withheld domain are ranked after the remaining history. Each value is the
+expectation over all orders of tied items.
 
 Dimensions: U users, R withheld items of all of them, D domains.
 """
@@ -27,14 +27,14 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ColdGains:
-    """One row a user of whom a whole domain was withheld, ascending by user.
+    """One row per user with a withheld domain, ascending by user.
 
     A metric is the mean of its values; paired comparisons of two models resample users.
     """
 
     users: IntArray  # (U,)
     targets: IntArray  # (U,) the withheld domain
-    sources: NDArray[np.bool_]  # (U, D) the domains of what is left of the history
+    sources: NDArray[np.bool_]  # (U, D) domains of the remaining history
     values: dict[str, FloatArray]
     """(U,) by metric. `ANY_HIT`: some withheld item is among the first ten. `ALL_NDCG`: every
     withheld item is relevant. `FIRST_HIT` and `FIRST_NDCG`: only the first withheld event is."""
@@ -48,7 +48,7 @@ class ColdGains:
 
 
 def measure_cold(scorer: Scorer, withheld: Prefixes) -> ColdGains:
-    """Ranks what `Sequences.prefixes_of_withheld` gives; raises NanScoreError."""
+    """Ranks the prefixes of `Sequences.prefixes_of_withheld`; raises NanScoreError."""
     return cold_gains(rank_all(scorer, withheld), withheld)
 
 
@@ -73,10 +73,10 @@ def cold_gains(ranks: Ranks, withheld: Prefixes) -> ColdGains:
 
 
 def _any_hit(ranks: Ranks, row: IntArray, count: int) -> FloatArray:
-    """The probability that one of a user's best-ranked withheld items is among the first ten.
+    """Returns the probability that one of a user's best-ranked withheld items is in the top ten.
 
-    Where these share their score with others, the places left are drawn among all of them: none of
-    the user's is drawn with the chance of a hypergeometric 0.
+    If they are tied with other items, the remaining places are drawn among all tied items: a
+    hypergeometric distribution gives the probability of drawing none of the user's.
     """
     above = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(above, row, ranks.greater)

@@ -1,10 +1,10 @@
-"""The scoring path as one module without Python control flow, so that it can be exported.
+"""The scoring path as one module without Python control flow, for export.
 
-What is unusual here: the split of a history by domain, which training does on the CPU in NumPy,
-is a sort inside the graph, item vectors are constants, and so are the transition memory's counts.
+What is unusual here: a history is split by domain by a sort inside the graph, not by NumPy on the
+CPU; item vectors and the memory's counts are constants.
 
-Dimensions: B histories, T positions, H hidden width, M ensemble members, I_d items of a domain,
-L newest events that the memory looks up, E stored pairs of those events.
+Dimensions: B histories, T positions, H hidden width, M ensemble members, I_d items of a domain, L
+newest events read by the memory, E stored pairs of those events.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from model.scoring.model_scorer import ModelScorer
 
 
 class ScoringPath(nn.Module):
-    """Histories (B, T) of item indices to scores per domain, (B, I_d) each.
+    """From histories (B, T) of item indices to scores per domain, (B, I_d) each.
 
-    A history is padded with zeros on the right and no longer than the model's `max_length`; scores
-    include the items of the history. Column `j` of domain `d` is item `domain_starts[d] + 1 + j`.
+    Histories are padded with zeros on the right, up to the model's `max_length`; items of the
+    history are scored as well. Column `j` of domain `d` is item `domain_starts[d] + 1 + j`.
     """
 
     def __init__(self, scorer: ModelScorer) -> None:
@@ -67,17 +67,16 @@ class ScoringPath(nn.Module):
         return tuple(dense + more for dense, more in zip(scores, added, strict=True))
 
     def _comparable(self, states: Tensor) -> Tensor:
-        """Member states (M, B, H) side by side, (B, M * H), each weighing 1/M."""
+        """Returns member states (M, B, H) concatenated as (B, M * H) and divided by M."""
         if self.config.scoring == "cosine":
             states = F.normalize(states, dim=-1, eps=1e-6)
         return states.transpose(0, 1).flatten(1) / self.config.members
 
 
 class MemoryPath(nn.Module):
-    """What the transition memory adds to the scores after each history, (B, I_d) a domain.
+    """Additions of the transition memory to the scores, (B, I_d) per domain.
 
-    As `TransitionMemory.look_up`, which reads rows of any length: here each is as wide as the
-    longest one, and what lies beyond its end is left out.
+    As `TransitionMemory.look_up`, with rows padded to the longest row and padding masked.
     """
 
     def __init__(self, memory: TransitionMemory) -> None:
@@ -132,9 +131,9 @@ class MemoryPath(nn.Module):
 
 
 def _newest(thread: nn.Module, items: Tensor, table: Tensor) -> Tensor:
-    """State at the newest event of each row, (M, B, H); zeros where the row is empty."""
+    """Returns the state at the newest event of each row, (M, B, H); zeros for empty rows."""
     states = thread(F.embedding(items, table), items == 0)
-    if states.dim() == 3:  # an Encoder alone is one member
+    if states.dim() == 3:  # a single Encoder is one member
         states = states.unsqueeze(0)  # (M, B, T, H)
     length = (items != 0).sum(1)  # (B,)
     place = (length - 1).clamp_min(0)[None, :, None, None]
@@ -143,7 +142,7 @@ def _newest(thread: nn.Module, items: Tensor, table: Tensor) -> Tensor:
 
 
 def _own_part(histories: Tensor, low: int, high: int) -> Tensor:
-    """The events of one domain, moved to the left in their order, zeros behind them: (B, T)."""
+    """Returns the events of one domain, left-aligned in order and padded with zeros, (B, T)."""
     own = (histories > low) & (histories <= high)
     places = torch.arange(histories.shape[1], device=histories.device)
     # Distinct keys, because not every runtime's sort is stable.

@@ -1,4 +1,4 @@
-"""Which held-out events belong together when quality is looked at in parts.
+"""Groups of held-out events for metrics by group.
 
 Each group is a mask over the rows of `Prefixes`, so one ranking serves all groups.
 """
@@ -11,10 +11,10 @@ from model.data.overlap import has_own_domain_history
 from model.data.sequences import Prefixes, concatenate_ranges
 
 HEAD_SHARE = 0.2
-"""The most bought fifth of a domain's items is its head; the rest is its tail."""
+"""Share of a domain's most popular items that are its head; the others are its tail."""
 
 FIRST_IN_DOMAIN = "first event in its domain"
-"""The group of held-out events whose user had none in that domain before."""
+"""Name of the group of held-out events whose user had no earlier event in the domain."""
 
 SHORT_HISTORY, LONG_HISTORY = 5, 20
 
@@ -59,7 +59,7 @@ def _is_head(prefixes: Prefixes, bought: np.ndarray) -> np.ndarray:
 
 
 def _domains_seen(prefixes: Prefixes) -> np.ndarray:
-    """Number of domains in each row's prefix: the target's own domain may be new to the user."""
+    """Returns the number of domains in each row's prefix, which may not include the target's."""
     sequences = prefixes.sequences
     events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
     seen = np.zeros((len(prefixes), sequences.domain_count), bool)

@@ -1,9 +1,9 @@
-"""The state at the end of each history, which is all that ranking and recommending ask for.
+"""States at the last event of each history, for ranking and recommending.
 
-Training needs a thread's state at every position, so `encoder.py` computes them all. Here the same
-function costs less in three ways: the members of a thread are one batch of matrix products; only
-real events are multiplied, padding is laid in for attention alone; and the last block is computed
-for the last positions only. Nothing is trained and nothing is dropped out.
+`encoder.py` computes the states of all positions for training. This implementation of the same
+function is faster in three ways: the members of a thread are one batched matrix product; padding is
+added for attention only; and the last block is computed for the last positions only. No gradient,
+no dropout.
 
 Dimensions: M members, B histories, T positions, N events of all histories, H width.
 """
@@ -21,7 +21,7 @@ from model.network.encoder import Attention, Block, Encoder, rotate
 
 
 class LastStates:
-    """A thread read at the last event of each history, as it was when this was made."""
+    """A thread evaluated at the last event of each history, with the weights at construction."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         """`encoders` are the members of one thread."""
@@ -39,7 +39,7 @@ class LastStates:
         self.norm = _Norm([encoder.norm for encoder in encoders])
 
     def __call__(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
-        """Item vectors (B, T, M * H), padded on the right, to states (M, B, H).
+        """From item vectors (B, T, M * H), padded on the right, to states (M, B, H).
 
         Every history must have an event.
         """
@@ -54,7 +54,7 @@ class LastStates:
 
 
 class _Places:
-    """Where the N events of B padded histories stand."""
+    """Indices of the N events in B padded histories."""
 
     def __init__(self, is_padding: Tensor) -> None:
         self.rows, self.width = is_padding.shape
@@ -65,7 +65,7 @@ class _Places:
         self.last = self.is_real.sum(1).cumsum(0) - 1  # (B,) into N
 
     def padded(self, packed: Tensor, events: Tensor) -> Tensor:
-        """Vectors (M, n, H) of some `events` (n,) as (M, B, T, H); zeros elsewhere."""
+        """Returns vectors (M, n, H) of some `events` (n,) as (M, B, T, H), padded with zeros."""
         members, _, hidden = packed.shape
         padded = packed.new_zeros(members, self.rows * self.width, hidden)
         padded[:, self.flat[events]] = packed
@@ -73,7 +73,7 @@ class _Places:
 
 
 class _Block:
-    """`encoder.Block` of all members, asked at some events only."""
+    """`encoder.Block` of all members, evaluated at selected events."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.pre_norm = blocks[0].pre_norm
@@ -84,7 +84,7 @@ class _Block:
         self.narrow = _linear([block.narrow for block in blocks])
 
     def __call__(self, states: Tensor, places: _Places, asked: Tensor) -> Tensor:
-        """States (M, N, H) to those after this block of the events `asked` (n,), (M, n, H)."""
+        """From states (M, N, H) to the block's output at the events `asked` (n,), (M, n, H)."""
         normed = self.attention_norm(states)
         if self.pre_norm:
             found = states[:, asked] + self.attention(normed, normed, places, asked)
@@ -98,7 +98,7 @@ class _Block:
 
 
 class _Attention:
-    """`encoder.Attention` of all members, asked at some events only."""
+    """`encoder.Attention` of all members, evaluated at selected events."""
 
     def __init__(self, attentions: Sequence[Attention]) -> None:
         first = attentions[0]
@@ -111,7 +111,7 @@ class _Attention:
         query = self.query(asking[:, asked])  # (M, n, H)
         read = places.padded(self.key_value(read), places.every)  # (M, B, T, 2H)
         if asked is places.last and not self.rotary:
-            # One position a history, which may read all of it.
+            # One query per history, which attends to all of it.
             mixed = self._attend(query.unsqueeze(2), read, self._visible(places))
             return self.out(mixed.squeeze(2))
         visible = None if self.causal else self._visible(places)
@@ -119,7 +119,8 @@ class _Attention:
         return self.out(mixed.flatten(1, 2)[:, places.flat[asked]])
 
     def _attend(self, query: Tensor, read: Tensor, visible: Tensor | None) -> Tensor:
-        """Queries (M, B, T', H) mixed from `read` (M, B, T, 2H); causally without a mask."""
+        """Returns the attention output of queries (M, B, T', H) over `read` (M, B, T, 2H); causal
+        without a mask."""
         key, value = (self._split(part) for part in read.chunk(2, dim=-1))
         asking = self._split(query)
         if self.rotary:
@@ -130,11 +131,11 @@ class _Attention:
         return mixed.transpose(1, 2).reshape(query.shape)
 
     def _split(self, vectors: Tensor) -> Tensor:
-        """(M, B, T, H) by heads, (M * B, heads, T, H / heads)."""
+        """Returns (M, B, T, H) split by heads, (M * B, heads, T, H / heads)."""
         return vectors.flatten(0, 1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _visible(self, places: _Places) -> Tensor:
-        """The keys that a position reads: all real ones, (M * B, 1, 1, T)."""
+        """Returns the mask of keys: all events, (M * B, 1, 1, T)."""
         return places.is_real.repeat(self.out.weight.shape[0], 1)[:, None, None]
 
 

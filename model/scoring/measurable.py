@@ -1,7 +1,7 @@
-"""Which held-out events can be measured at all.
+"""Selection of held-out events with enough candidates for ranking metrics.
 
-A target that is ranked against three others is among the first ten whatever the model is: its NDCG
-tells nothing, and in a mean it hides what the others tell.
+A target ranked against three others is in the top ten for every model, so it carries no information
+and distorts the mean.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, concatenate_ranges
 
 LEAST_CANDIDATES = 20
-"""Beside the target; chance then puts it among the first ten in less than half of all cases."""
+"""Minimum candidates beside the target, so that chance reaches the top ten in less than half of the
+cases."""
 
 
 def candidate_counts(prefixes: Prefixes) -> IntArray:
-    """Items (R,) that each target is ranked against by `ranking.rank_all`: those of its domain that
-    its user has not met before, the target itself not counted."""
+    """Returns the number of candidates (R,) of each target in `ranking.rank_all`: unseen items of
+    its domain, without the target."""
     sequences = prefixes.sequences
     domains = sequences.domain_of(prefixes.targets)
     sizes = np.diff(sequences.domain_starts)[domains]
@@ -29,12 +30,12 @@ def candidate_counts(prefixes: Prefixes) -> IntArray:
 
 
 def is_measurable(prefixes: Prefixes) -> NDArray[np.bool_]:
-    """Whether each event (R,) has `LEAST_CANDIDATES` or more."""
+    """Returns whether each event (R,) has at least `LEAST_CANDIDATES` candidates."""
     return candidate_counts(prefixes) >= LEAST_CANDIDATES
 
 
 def unmeasured_by_domain(prefixes: Prefixes) -> dict[str, int]:
-    """Returns how many events cannot be measured, of each domain that has some."""
+    """Returns the number of unmeasurable events by domain, without zeros."""
     sequences = prefixes.sequences
     left_out = prefixes.select(np.flatnonzero(~is_measurable(prefixes)))
     counts = np.bincount(sequences.domain_of(left_out.targets), minlength=sequences.domain_count)

@@ -1,4 +1,4 @@
-"""What can be ranked: one protocol for the model and all baselines, and the model's side of it.
+"""The protocol of scorers (model and baselines), and its implementation by the model.
 
 Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
 """
@@ -22,19 +22,19 @@ from model.scoring.half_precision import HalfProduct, is_fast_here
 from model.scoring.reader import HistoryReader, Moments
 
 ROUGH_FROM = 2_000
-"""Items of a domain from which choosing candidates roughly costs less than exact products."""
+"""Minimum items of a domain for candidate selection in half precision."""
 
 
 class Scorer(Protocol):
-    """Anything that gives each item of a domain a score after each prefix."""
+    """Protocol: scores for each item of a domain after each prefix."""
 
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
-        """Scores (R, I_d), column `j` for global item `domain_starts[domain] + 1 + j`."""
+        """Returns scores (R, I_d), column `j` for global item `domain_starts[domain] + 1 + j`."""
         ...
 
 
 class ModelScorer:
-    """The fused score of a fitted model. Item vectors are computed once, when this is made."""
+    """Score of a fitted model. Item vectors are computed once, at construction."""
 
     def __init__(self, model: TriThread) -> None:
         self.model = model.eval()
@@ -56,40 +56,42 @@ class ModelScorer:
 
     @torch.no_grad()
     def parts(self, prefixes: Prefixes, domain: int) -> tuple[Tensor, Evidence | None]:
-        """The matrix product alone, (R, I_d), and what the transition memory would add to it."""
+        """Returns the matrix product, (R, I_d), and the additions of the transition memory."""
         moments = self.read(prefixes, [domain])
         return self._dense(moments, domain), self._evidence(moments, domain)
 
     @torch.no_grad()
     def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
-        """What the prefixes say about some domains, by one pass of the threads."""
+        """Returns the states of prefixes for some domains, from one pass of the threads."""
         return self._reader.read(prefixes, domains)
 
     @torch.no_grad()
     def remembered(self, moments: Moments, domain: int) -> SparseAddition | None:
-        """What the transition memory adds to the scores of a domain, where it knows any."""
+        """Returns the additions of the transition memory to the scores of a domain, None without
+        any."""
         evidence = self._evidence(moments, domain)
         memory = self.model.memory
         return None if evidence is None or memory is None else memory.sparse(evidence)
 
     @torch.no_grad()
     def rough_products(self, moments: Moments, domain: int) -> Tensor:
-        """Scores (R, I_d) without the memory's, to within a percent: for choosing candidates.
+        """Returns scores (R, I_d) without the memory's additions, accurate to 1 %, for candidate
+        selection.
 
-        Half precision where the processor multiplies it fast, which then takes a third of the time.
+        Uses half precision if the processor supports it, in a third of the time.
         """
         if not self.is_rough(domain):
             return self._dense(moments, domain)
         return self._half_products[domain](self.model.scale_scores(moments.states[domain]))
 
     def is_rough(self, domain: int) -> bool:
-        """Whether `rough_products` differ from exact ones."""
+        """Returns whether `rough_products` differ from exact ones."""
         many = len(self.vectors[domain]) >= ROUGH_FROM
         return many and self.model.device.type == "cpu" and is_fast_here()
 
     @torch.no_grad()
     def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
-        """Scores (R, C) of some items of a domain, given by column; any column below 0 counts as 0.
+        """Returns scores (R, C) of items given by column; negative columns count as 0.
 
         `states` (R, 2H) are those of `Moments`.
         """
@@ -112,8 +114,8 @@ class ModelScorer:
 
 
 def scoring_vectors(model: TriThread, items: Tensor, rows: ItemRows) -> Tensor:
-    """What the state at the end of a history is compared with, (..., S): the vectors of the
-    threads and, where the model has one, of the bridge between domains."""
+    """Returns the item side of scores, (..., S): vectors of the threads and, if present, of the
+    domain bridge."""
     vectors = model.item_vectors(items, rows)
     if model.bridge is None:
         return vectors
@@ -121,9 +123,9 @@ def scoring_vectors(model: TriThread, items: Tensor, rows: ItemRows) -> Tensor:
 
 
 class CandidateScorer:
-    """The fused score of a few items after each prefix, for catalogues too large to score.
+    """Scores of selected items after each prefix, for large catalogues.
 
-    Reads the rows of the items involved and no others: the same scores as `ModelScorer`'s.
+    Reads the rows of these items only; scores equal those of `ModelScorer`.
     """
 
     def __init__(self, model: TriThread) -> None:
@@ -131,7 +133,7 @@ class CandidateScorer:
 
     @torch.inference_mode()
     def score(self, prefixes: Prefixes, domain: int, items: IntArray) -> Tensor:
-        """Scores (R, C) of `items` (R, C) of `domain`; the scores of item 0 mean nothing."""
+        """Returns scores (R, C) of `items` (R, C) of `domain`; scores of item 0 are undefined."""
         batch = prefix_batch(prefixes, self.model.config.max_length, domain).to(self.model.device)
         asked = moved(torch.from_numpy(items), self.model.device)
         rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))

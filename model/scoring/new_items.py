@@ -1,9 +1,9 @@
-"""Give a fitted model items it has not met: they are scorable at once (METHOD 8).
+"""New items of a fitted model, scorable without retraining (METHOD 8).
 
-Known items have moved away from where their texts put them, and the transition memory knows them.
-A new item left at its text's place would lie where nobody looks any more, so it takes after the
-known item of its domain whose text is nearest: the same trained rows, the same successions, with
-its own text beside them. Where no text is near, its local row is what texts alone let expect.
+In training, item vectors move away from their text projections, so a new item at its projection
+would rank low. It therefore inherits trained rows and transitions from the known item of its domain
+with the nearest text, and keeps its own text embedding. Without a near text, its local row is
+predicted from its text by ridge regression.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from model.data.tables import ItemTables
 from model.network.tri_thread import TriThread
 
 RIDGE = 0.03
-"""Weight of the penalty, in units of the mean variance of a text dimension."""
+"""Ridge penalty, in units of the mean variance of a text dimension."""
 
 BLOCK = 1024
-"""New items compared with all known ones of their domain at a time."""
+"""New items per block that are compared with all known items of their domain."""
 NEAR = 0.3
-"""Least cosine of two texts, about their domain's mean, for an item to take after another."""
+"""Minimum cosine of two texts, centred on the domain mean, for inheritance."""
 LEAST_LENGTH = 0.01
-"""Share of a common distance from that mean, below which a text says nothing."""
+"""Share of the typical distance from that mean below which a text is uninformative."""
 
 
 def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
-    """The model in which items without an event in `training` take after known ones, too.
+    """Returns the model in which items without an event in `training` inherit from known ones.
 
-    Training meets them as negatives alone, which pushes them away from everyone. A domain where
-    nothing was met stays as it is, and so does a model that reads no text. Returns `model` itself
-    where there is nothing to do, else a copy.
+    In training they occur as negatives only, which lowers their scores for all users. Domains
+    without training events and models without texts are not changed. Returns `model` itself without
+    changes, else a copy.
     """
     starts, count = model.domain_starts, training.item_count
     met = np.zeros(count + 1, bool)
@@ -50,13 +50,12 @@ def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) 
 def with_catalogue(
     model: TriThread, tables: ItemTables, domain_starts: IntArray, previous: IntArray
 ) -> TriThread:
-    """A copy of `model` over the items of `tables`, in evaluation mode.
+    """Returns a copy of `model` over the items of `tables`, in evaluation mode.
 
-    `previous` (|V'| + 1,) holds each item's index in the old catalogue, 0 where it is new: known
-    items keep what they have, and new ones take after those of like text. Of
-    `tables` the global rows count; they must be of the model's own projection. Raises ValueError
-    for tables of other widths, and for a model that reads no text, which has nothing to say about a
-    new item.
+    `previous` (|V'| + 1,): each item's index in the old catalogue, 0 for new items. Known items
+    keep their rows, new ones inherit from items with similar texts. The global rows of `tables`
+    must come from the model's own projection. Raises ValueError for tables of other widths, and for
+    a model without texts, which cannot score new items.
     """
     if not model.reads_text:
         raise ValueError("the model reads no text, only ids; retrain it for new items")
@@ -82,7 +81,7 @@ def with_catalogue(
 
 
 def _copied_without_tables(model: TriThread) -> TriThread:
-    """A copy in evaluation mode that shares what has a row per item, which is replaced next."""
+    """Returns a copy in evaluation mode that shares the item tables, which are replaced next."""
     shared = (
         model.global_table,
         model.local_table,
@@ -94,7 +93,7 @@ def _copied_without_tables(model: TriThread) -> TriThread:
 
 
 def _sources(grown: TriThread, previous: IntArray) -> IntArray:
-    """The old index of the item that each one is or takes after, (|V'| + 1,); 0 where neither."""
+    """Returns the old index of each item or of its source, (|V'| + 1,); 0 without either."""
     sources = previous.copy()
     old = torch.from_numpy(previous).to(grown.device)
     for domain in range(grown.domain_count):
@@ -103,7 +102,7 @@ def _sources(grown: TriThread, previous: IntArray) -> IntArray:
         if not (len(known) and len(new)):
             continue
         texts = grown.global_table - grown.global_table[known].mean(0)
-        # An item without text stands at the mean, where rounding alone gives a direction.
+        # An item without text is at the mean, where its direction is rounding noise.
         least = LEAST_LENGTH * float(texts[known].norm(dim=1).mean())
         texts = F.normalize(texts, dim=1, eps=max(least, 1e-12))
         for block in new.split(BLOCK):
@@ -116,7 +115,7 @@ def _sources(grown: TriThread, previous: IntArray) -> IntArray:
 def _local_rows(
     model: TriThread, grown: TriThread, previous: IntArray, sources: IntArray
 ) -> Tensor:
-    """Rows of known items, those that new ones take over, and the expected ones of the rest."""
+    """Returns rows of known items, inherited rows, and predicted rows of the rest."""
     rows = _kept(model.local_table, sources)
     place = torch.from_numpy(sources).to(rows.device)
     old = torch.from_numpy(previous).to(rows.device)
@@ -130,7 +129,7 @@ def _local_rows(
 
 
 def _kept(table: nn.Embedding, sources: IntArray) -> Tensor:
-    """The rows of the old items named in `sources`; zeros for 0."""
+    """Returns the rows of the old items in `sources`; zeros for 0."""
     old = torch.from_numpy(sources).to(table.weight.device)
     return table.weight.detach()[old] * (old > 0).unsqueeze(1)
 
@@ -140,7 +139,8 @@ def _table(rows: Tensor, like: nn.Embedding) -> nn.Embedding:
 
 
 def _expected(text: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
-    """Ridge regression of trained rows (n, H) on texts (n, k), at the texts asked for (m, k)."""
+    """Returns the prediction at texts (m, k) of a ridge regression of trained rows (n, H) on texts
+    (n, k)."""
     centre, mean = text.mean(0), rows.mean(0)
     seen = (text - centre).double()
     moments = seen.T @ seen

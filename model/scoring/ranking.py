@@ -1,8 +1,8 @@
-"""Where the true next item stands among the others, and metrics that owe nothing to tie-breaking.
+"""Ranks of targets among candidates, and ranking metrics independent of tie-breaking.
 
-A ranking is kept as two counts: how many candidates score higher than the target and how many score
-the same. Metrics are the expectation over all orders of the tied ones, so a constant scorer scores
-exactly like chance (METHOD 6 and 7.8).
+A rank is stored as two counts: candidates with a higher score than the target and candidates with
+the same score. Metrics are expectations over all orders of ties, so a constant scorer equals chance
+(METHOD 6 and 7.8).
 
 Dimensions: R prefixes, I_d items of a domain, C candidates.
 """
@@ -21,12 +21,12 @@ from model.data.negatives import UnseenItems
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 from model.scoring.model_scorer import CandidateScorer, Scorer
 
-BLOCK_SCORES = 4_000_000  # scores held at a time: 16 MB, which the allocator reuses
-BLOCK_CANDIDATES = 100_000  # item vectors held at a time: 100 MB of 256 numbers each
+BLOCK_SCORES = 4_000_000  # scores per block: 16 MB, reused by the allocator
+BLOCK_CANDIDATES = 100_000  # item vectors per block: 100 MB at width 256
 
 
 class NanScoreError(ArithmeticError):
-    """A scorer returned NaN, or a list would hold a score that is no finite number."""
+    """A scorer returned NaN, or a recommendation has a non-finite score."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Ranks:
     candidates: IntArray  # (R,) candidates, the target not counted
 
     def select(self, rows: NDArray[np.bool_]) -> Ranks:
-        """The rows of a mask (R,)."""
+        """Returns the rows of a mask (R,)."""
         return Ranks(
             self.users[rows],
             self.domains[rows],
@@ -52,7 +52,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over `count` prefixes, by cutoff; NaN where there is nothing to rank."""
+    """Means over `count` prefixes, by cutoff; NaN without prefixes."""
 
     count: int
     ndcg: dict[int, float]
@@ -61,24 +61,24 @@ class RankingMetrics:
 
 
 def rank_all(scorer: Scorer, prefixes: Prefixes) -> Ranks:
-    """Rank each target among all items of its domain that its user has not met before.
+    """Ranks each target among all unseen items of its domain.
 
-    The target itself always stays, even if the user met it before (METHOD 6). Raises NanScoreError.
+    The target is always included, even if the user has seen it (METHOD 6). Raises NanScoreError.
     """
     return _rank(scorer, prefixes, None)
 
 
 def rank_sampled(scorer: Scorer, prefixes: Prefixes, candidates: IntArray) -> Ranks:
-    """Rank each target against its row of `candidates` (R, C); 0 in a row means no candidate."""
+    """Ranks each target against its row of `candidates` (R, C); 0 means no candidate."""
     if candidates.shape[0] != len(prefixes):
         raise ValueError(f"{candidates.shape[0]} rows of candidates for {len(prefixes)} targets")
     return _rank(scorer, prefixes, candidates)
 
 
 def rank_candidates(scorer: CandidateScorer, prefixes: Prefixes, candidates: IntArray) -> Ranks:
-    """The ranks of `rank_sampled`, without scoring any item that is no candidate.
+    """Returns the ranks of `rank_sampled`, scoring candidates only.
 
-    Its cost does not grow with the catalogue. Raises NanScoreError.
+    The cost is independent of the catalogue's size. Raises NanScoreError.
     """
     sequences, width = prefixes.sequences, candidates.shape[1] + 1
     domains = sequences.domain_of(prefixes.targets)
@@ -97,11 +97,11 @@ def rank_candidates(scorer: CandidateScorer, prefixes: Prefixes, candidates: Int
 
 
 def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed: int) -> IntArray:
-    """`count` different items of each target's domain outside its user's history, (R, count).
+    """Returns `count` distinct items of each target's domain outside the user's history, (R,
+    count).
 
-    The history is all that `sequences` holds of the user. Each row depends on the seed, the user
-    and the position only: neither order nor workers change it. Padded with 0 where a user has fewer
-    unseen items left.
+    The history is the user's whole sequence in `sequences`. Each row depends on seed, user and
+    position only, not on order or workers. Padded with 0 for users with fewer unseen items.
     """
     unseen = UnseenItems(sequences)
     domains = sequences.domain_of(prefixes.targets)
@@ -118,7 +118,7 @@ def sample_candidates(sequences: Sequences, prefixes: Prefixes, count: int, seed
 
 
 def ranking_metrics(ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)) -> RankingMetrics:
-    """NDCG, hit rate and reciprocal rank at each cutoff, expected over the order of ties."""
+    """Returns NDCG, hit rate and reciprocal rank at each cutoff, as expectations over ties."""
     means = {
         name: {
             k: float(np.mean(values)) if len(values) else float("nan") for k, values in by.items()
@@ -131,7 +131,7 @@ def ranking_metrics(ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)) -> Ranki
 def expected_gains(
     ranks: Ranks, cutoffs: Sequence[int] = (5, 10, 20)
 ) -> dict[str, dict[int, NDArray[np.float64]]]:
-    """What each row adds to a metric, (R,), by the metric's name (NDCG, HR, MRR) and cutoff.
+    """Returns each row's gain, (R,), by metric (NDCG, HR, MRR) and cutoff.
 
     A metric is the mean of its gains; paired comparisons of two models resample them.
     """
@@ -145,7 +145,8 @@ def expected_gains(
 
 
 def _expected_gain(ranks: Ranks, gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The gain of each row, averaged over the places `greater .. greater + equal` (from 0)."""
+    """Returns the gain of each row, averaged over the ranks `greater .. greater + equal`
+    (from 0)."""
     total = np.concatenate(([0.0], np.cumsum(gain)))
     first = np.minimum(ranks.greater, len(gain))
     last = np.minimum(ranks.greater + ranks.equal + 1, len(gain))
@@ -171,7 +172,7 @@ def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ra
 
 
 def _blocks(prefixes: Prefixes, domains: IntArray, domain: int, size: int) -> Iterator[IntArray]:
-    """Rows of one domain in blocks of similar prefix length, so that padding stays small."""
+    """Yields rows of one domain in blocks of similar prefix length, to limit padding."""
     rows = np.flatnonzero(domains == domain)
     rows = rows[np.argsort((prefixes.stop - prefixes.start)[rows], kind="stable")]
     size = max(1, min(2048, size))
@@ -180,7 +181,7 @@ def _blocks(prefixes: Prefixes, domains: IntArray, domain: int, size: int) -> It
 
 
 def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
-    """Counts over the whole row, less the items seen before: (3, R)."""
+    """Returns counts over the whole row, minus seen items, (3, R)."""
     size = scores.shape[1]
     target = _gather(scores, block.targets[:, None] - first)  # (R, 1)
     greater = _row_sums(torch.gt(scores, target, out=torch.empty_like(scores)))
@@ -201,8 +202,8 @@ def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
 
 
 def _row_sums(flags: Tensor) -> Tensor:
-    """Row sums of zeros and ones held as floats: exact up to 2**24 items, and nine times as fast on
-    a CPU as summing booleans, which would take most of an evaluation."""
+    """Returns row sums of booleans as floats: exact up to 2**24 items, and nine times faster on a
+    CPU than summing booleans."""
     return flags.sum(1).long()
 
 
@@ -214,7 +215,7 @@ def _count_sampled(scores: Tensor, block: Prefixes, first: int, candidates: IntA
 
 
 def _count_drawn(target: Tensor, drawn: Tensor, exists: Tensor) -> IntArray:
-    """Counts (3, R) of the scores `drawn` (R, C) beside that of the `target` (R, 1)."""
+    """Returns counts (3, R) of the scores `drawn` (R, C) relative to `target` (R, 1)."""
     greater, equal = ((drawn > target) & exists).sum(1), ((drawn == target) & exists).sum(1)
     return torch.stack((greater, equal, exists.sum(1))).numpy()
 
@@ -224,7 +225,7 @@ def _gather(scores: Tensor, columns: IntArray) -> Tensor:
 
 
 def _refuse_nan(scores: Tensor, block: Prefixes, domain_name: str) -> None:
-    # A sum is NaN if any score is, or if infinities of both signs meet: look closer only then.
+    # A sum is NaN if any score is NaN or infinities of both signs occur: check in detail only then.
     if not torch.isnan(scores.sum()):
         return
     broken = torch.isnan(scores).any(1).nonzero()

@@ -1,4 +1,4 @@
-"""Reads histories for ranking: one pass of every thread, whatever the number of domains asked for.
+"""States of histories for ranking: one pass of every thread for all requested domains.
 
 Dimensions: R prefixes, M members, H width, L newest events.
 """
@@ -21,23 +21,23 @@ from model.scoring.last_states import LastStates
 
 @dataclass(frozen=True)
 class Moments:
-    """The ends of R prefixes, as the model sees them."""
+    """States of R prefixes at their last events."""
 
     states: dict[int, Tensor]  # by domain (R, S), the query side of the score
-    newest: Tensor | None  # (R, L) newest items, 0 where fewer; None without a transition memory
+    newest: Tensor | None  # (R, L) newest items, padded with 0; None without a transition memory
 
 
 class HistoryReader:
-    """The threads of a fitted model as they were when this was made."""
+    """Threads of a fitted model, with the weights at construction."""
 
     def __init__(self, model: TriThread, rows: ItemRows) -> None:
-        """`rows` are those of every item, so that an item is its own place."""
+        """`rows` contain all items, so an item's index is its row."""
         self.model, self.rows = model, rows
         self._global = None if model.global_thread is None else _last_states(model.global_thread)
         self._local = [_last_states(thread) for thread in model.local_threads]
 
     def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
-        """What each prefix says about each of the domains, of which there is at least one."""
+        """Returns the states of each prefix for each of the domains (at least one)."""
         model = self.model
         batch = prefix_batch(prefixes, model.config.max_length, domains).to(model.device)
         mixed = self._mixed(batch)
@@ -68,7 +68,7 @@ class HistoryReader:
         return self.model.bridge.extended(states, histories, is_cold, domain)
 
     def _last(self, thread: LastStates, items: Tensor, table: Tensor, present: Tensor) -> Tensor:
-        """States (M, R, H); zeros for prefixes of which the thread reads nothing."""
+        """Returns states (M, R, H); zeros for prefixes without events of the thread."""
         config = self.model.config
         states = table.new_zeros(config.members, len(present), config.hidden)
         if len(items):

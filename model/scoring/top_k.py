@@ -1,6 +1,6 @@
-"""The best items of a domain for each user, those the user has met left out.
+"""Top-k items of a domain for each user, without seen items.
 
-Dimensions: R users asked for, I_d items of the domain, C candidates.
+Dimensions: R users, I_d items of the domain, C candidates.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from model.scoring.ranking import BLOCK_SCORES, NanScoreError
 from model.scoring.reader import Moments
 
 BLOCK_EVENTS = 4096
-"""Events of a block, padding included. One long history would otherwise pad thousands of short ones
-to its length: 20 items of both domains for 1,431 users took 5 s in single blocks, and 1.1 s so."""
+"""Events per block, padding included, so that one long history does not pad thousands of short
+ones: 20 items of both domains for 1,431 users took 5 s in one block and 1.1 s in blocks."""
 BLOCK_USERS = 2048
 READ_TOGETHER = 256
-"""Users whose candidates' vectors are gathered at a time: 41 MB for 52 candidates of width 768."""
+"""Users per gather of candidate vectors: 41 MB for 52 candidates of width 768."""
 MARGIN = 32
-"""Candidates beyond the number asked for: products in half precision are within a percent, so what
-belongs to the best is among them."""
+"""Candidates beyond the requested number, to cover the 1 % error of half precision."""
 
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Best first; a user with too few unseen items has item 0 and score -inf at the end."""
+    """Descending by score; rows of users with too few unseen items end with item 0 and score
+    -inf."""
 
     users: IntArray  # (R,)
     items: IntArray  # (R, k) global item index
@@ -48,11 +48,10 @@ def recommend(
     exclude_seen: bool = True,
     allowed: NDArray[np.bool_] | None = None,
 ) -> Recommendations:
-    """Top `count` items of `domain` after each user's whole history, in `sequences` as given.
+    """Returns the top `count` items of `domain` after each user's whole history in `sequences`.
 
-    Users and items need not have been trained on: any history over the scorer's items will do.
-    Of the domain's items only those marked in `allowed` (I_d,) are recommended; all where None.
-    Raises NanScoreError.
+    Any history over the scorer's items is accepted, including unseen users and items. Only items
+    marked in `allowed` (I_d,) are recommended; all if None. Raises NanScoreError.
     """
     users = np.asarray(users, np.int64)
     prefixes, size = sequences.prefixes_of_users(users), sequences.domain_size(domain)
@@ -76,10 +75,10 @@ def recommend_domains(
     exclude_seen: bool = True,
     allowed: Mapping[int, NDArray[np.bool_]] | None = None,
 ) -> dict[int, Recommendations]:
-    """As `recommend`, for several domains: each history is read once.
+    """As `recommend`, for several domains, reading each history once.
 
-    Rough products choose candidates and exact scores rank them. `allowed` is by domain. Raises
-    NanScoreError.
+    Half-precision products select candidates, exact scores rank them. `allowed` is by domain.
+    Raises NanScoreError.
     """
     if not domains:
         return {}
@@ -115,7 +114,8 @@ def _ranked_exactly(
     addition: SparseAddition | None,
     count: int,
 ) -> tuple[Tensor, Tensor]:
-    """Exact scores and columns (R, count) of the best among the best by `rough` (R, I_d)."""
+    """Returns exact scores and columns (R, count) of the top items among the candidates by `rough`
+    (R, I_d)."""
     top, candidates = torch.topk(rough, min(count + MARGIN, rough.shape[1]), dim=1)
     columns = candidates.numpy()
     scores = scorer.score_columns(moments.states[domain], domain, columns)
@@ -133,7 +133,7 @@ def _hide(
     exclude_seen: bool,
     allowed: NDArray[np.bool_] | None,
 ) -> None:
-    """Give the items that may not be recommended the score -inf, in place."""
+    """Sets the scores of excluded items to -inf, in place."""
     if exclude_seen:
         row, columns = seen_columns(asked, domain)
         scores[torch.from_numpy(row), torch.from_numpy(columns)] = -torch.inf
@@ -156,9 +156,9 @@ def _enter(
 
 
 def refuse_unreal(best: NDArray[np.float32]) -> None:
-    """Raise NanScoreError where one of the best scores is NaN or infinite, which sorts as largest.
+    """Raises NanScoreError if a top score is NaN or infinite, which sort as largest.
 
-    -inf stands for an item that may not be recommended.
+    -inf marks an excluded item.
     """
     if np.isnan(best).any() or np.isposinf(best).any():
         raise NanScoreError(
@@ -168,7 +168,8 @@ def refuse_unreal(best: NDArray[np.float32]) -> None:
 
 
 def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
-    """Rows of like length, at most `most` and `BLOCK_EVENTS` at a time (one row always fits)."""
+    """Yields rows of similar length in blocks of at most `most` rows and `BLOCK_EVENTS` events, but
+    at least one row."""
     lengths = prefixes.stop - prefixes.start
     order = np.argsort(lengths, kind="stable")
     begin = 0
@@ -180,7 +181,7 @@ def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
 
 
 def seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
-    """Row and column of every event of the domain in the prefixes."""
+    """Returns row and column of every event of the domain in the prefixes."""
     sequences = asked.sequences
     size, first = sequences.domain_size(domain), int(sequences.domain_starts[domain]) + 1
     events, row = concatenate_ranges(asked.start, asked.stop)

@@ -1,6 +1,6 @@
-"""The best items of a domain of millions: only what a search index proposes is scored.
+"""Top-k items of very large domains: only candidates of a search index are scored.
 
-Dimensions: R users asked for, C candidates.
+Dimensions: R users, C candidates.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from model.scoring.model_scorer import ModelScorer
 from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal, seen_columns
 
 CANDIDATE_BLOCK = 128
-"""Users whose candidates' vectors are gathered at a time: 50 MB for 400 candidates of width 256."""
+"""Users per gather of candidate vectors: 50 MB for 400 candidates of width 256."""
 
 
 class CandidateSource(Protocol):
-    """Finds items that may score high, so that not every item has to be scored."""
+    """Protocol: finds candidate items with probably high scores."""
 
     def columns(self, states: NDArray[np.float32], count: int) -> IntArray:
-        """Columns (R, count) of the items that fit each state best; -1 where there are fewer."""
+        """Returns columns (R, count) of the best items for each state, padded with -1."""
         ...
 
 
@@ -38,10 +38,10 @@ def recommend_among(
     exclude_seen: bool = True,
     candidates: int = 200,
 ) -> Recommendations:
-    """As `recommend`, scoring only what `source` proposes: for catalogues of millions of items.
+    """As `recommend`, scoring only the candidates of `source`, for millions of items.
 
-    `candidates` are proposed beyond the items that a user has met, and as many from the transition
-    memory, which `source` does not know; scores are exact. Raises NanScoreError.
+    `candidates` are requested in addition to the number of seen items, and as many from the
+    transition memory, which is not part of the index; scores are exact. Raises NanScoreError.
     """
     users = np.asarray(users, np.int64)
     first = int(sequences.domain_starts[domain]) + 1
@@ -73,9 +73,10 @@ def recommend_among(
 
 
 def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -> IntArray:
-    """`proposed` (R, C) and each row's `count` columns of largest addition; -1 where there is none.
+    """Returns `proposed` (R, C) and each row's `count` columns with the largest additions, padded
+    with -1.
 
-    A column that is proposed already is not repeated: it would be recommended twice.
+    Columns are not repeated, because a repeated item would be recommended twice.
     """
     queries, columns = addition.queries.cpu().numpy(), addition.columns.cpu().numpy()
     order = np.lexsort((-addition.values.cpu().numpy(), queries))
@@ -91,7 +92,7 @@ def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -
 
 
 def _is_seen(asked: Prefixes, domain: int, proposed: IntArray) -> NDArray[np.bool_]:
-    """Which of the proposed columns (R, C) the row's user has met."""
+    """Returns which of the proposed columns (R, C) the row's user has seen."""
     size = asked.sequences.domain_size(domain)
     row, columns = seen_columns(asked, domain)
     own = np.arange(len(proposed))[:, None] * size + proposed
