@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tasks.serving.ann_index import AnnIndex
+from tasks.frame.ann_index import AnnIndex
 
 LATENT, CLUSTERS = 48, 2_000
 BLOCK = 100_000

@@ -94,7 +94,7 @@ def one(users: int, url: str, folder: Path) -> None:
         made = profile_users.fn(
             dataset,
             clusters,
-            Endpoints(chat=_endpoint(url, Role.CHAT), embedding=_endpoint(url, Role.EMBEDDING)),
+            Endpoints(chat=endpoint(url, Role.CHAT), embedding=endpoint(url, Role.EMBEDDING)),
             LlmConfig(),
             ProfileConfig(),
             store.root,
@@ -110,7 +110,8 @@ def one(users: int, url: str, folder: Path) -> None:
     print(json.dumps(figures))
 
 
-def _endpoint(url: str, role: Role) -> Endpoint:
+def endpoint(url: str, role: Role) -> Endpoint:
+    """Returns an instant server's endpoint, 64 requests at once."""
     spec = EndpointSpec(
         role=role,
         base_url=url,

@@ -1,6 +1,10 @@
-"""Stage 8, model to recommendations: the best items of every domain for every user."""
+"""Stage 8, model to recommendations: the best items of every domain for every user.
 
-from collections.abc import Iterator
+Users are read a block at a time. A domain too large to score whole is searched: an index proposes,
+the model's scores rank, and the share of the exact lists that is found so is measured and stated.
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +25,18 @@ from model.data.sequences import IntArray, Sequences
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.top_k import Recommendations, recommend_domains
 from model.scoring.top_k import recommend as best_items
+from model.scoring.top_k_among import EXACT_UP_TO, CandidateSource, recommend_among
 from model.training.processes import alone
 from tasks.frame.model_inputs import sequences_of
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
-from tasks.promoting.quality_guards import recommendation_counts
+from tasks.promoting.quality_guards import INDEX_RECALL, RecommendationCounts
 
 BLOCK_USERS = 8192
 """Users whose recommendations are in memory at a time."""
+
+RECALL_USERS = 256
+"""Users, drawn by a seed, for whom a searched domain is scored whole as well."""
 
 
 class RecommendationConfig(Strict):
@@ -36,6 +44,12 @@ class RecommendationConfig(Strict):
 
     per_domain: int = Field(default=10, ge=1, description="Items a user and domain.")
     exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")
+    exact_up_to: int = Field(
+        default=EXACT_UP_TO,
+        ge=0,
+        description="Items of a domain up to which every item is scored for every user. Beyond, an "
+        "index proposes candidates, which are then scored exactly.",
+    )
 
 
 @task(name="recommend", task_run_name="recommend", cache_policy=NO_CACHE)
@@ -53,23 +67,84 @@ def recommend(
     computed, as in `TrainingConfig`.
     """
     store = Store(store_root)
-    wanted = identity(Kind.RECOMMENDATIONS, config, {"dataset": dataset, "model": model})
+    parents = {"dataset": dataset, "model": model}
+    wanted = identity(Kind.RECOMMENDATIONS, _parameters(config), parents)
 
     def make(draft: Draft) -> None:
         data = read_dataset(store, dataset)
         fitted, _ = load_model(store.path(model), alone(device).device)
-        path = draft.path / RECOMMENDATIONS
-        _write(path, _blocks(data, ModelScorer(fitted), config))
+        scorer, counted = ModelScorer(fitted), RecommendationCounts(data)
+        searched = _indices(scorer, config)
+        blocks = _blocks(data, scorer, config, searched)
+        _write(draft.path / RECOMMENDATIONS, counted.each(blocks))
         draft.notes.extend(store.manifest(model).notes)
-        listed = pl.read_parquet(path, columns=[col.USER_ID, col.DOMAIN, col.ITEM_ID], glob=False)
-        draft.counts.update(recommendation_counts(data, listed))
+        draft.counts.update(counted.counts())
+        recalls = index_recalls(data, scorer, config, searched)
+        if recalls:
+            draft.counts[INDEX_RECALL] = round(min(recalls.values()), 4)
+            draft.notes.extend(_told(data, config, recalls))
 
     return run_stage(store, "recommend", wanted, make)
 
 
 def recommendations(data: Dataset, scorer: Scorer, config: RecommendationConfig) -> pl.DataFrame:
     """Returns the table of recommendations of all users, by user and domain, best first."""
-    return pl.concat(_blocks(data, scorer, config))
+    return pl.concat(_blocks(data, scorer, config, _indices(scorer, config)))
+
+
+def index_recalls(
+    data: Dataset,
+    scorer: ModelScorer,
+    config: RecommendationConfig,
+    searched: Mapping[int, CandidateSource],
+) -> dict[int, float]:
+    """Returns, by searched domain, which share of the items of exact lists the index finds, over a
+    seeded sample of users."""
+    sequences = sequences_of(data)
+    users = np.flatnonzero(np.diff(data.offsets) > 0)
+    if len(users) > RECALL_USERS:
+        users = np.sort(np.random.default_rng(0).choice(users, RECALL_USERS, replace=False))
+    wish = (config.per_domain, config.exclude_seen)
+    exact = recommend_domains(scorer, sequences, users, list(searched), *wish)
+    recalls = {}
+    for domain, index in searched.items():
+        found = recommend_among(scorer, index, sequences, users, domain, *wish).items
+        wanted = exact[domain].items
+        # Users in rows; equal items of a row are those found. Item 0 fills lists that end early.
+        hits = (wanted[:, :, None] == found[:, None, :]).any(axis=2) & (wanted > 0)
+        recalls[domain] = float(hits.sum() / max(1, (wanted > 0).sum()))
+    return recalls
+
+
+def _parameters(config: RecommendationConfig) -> dict[str, object]:
+    """The default limit is left out: lists that were made before there was one keep their name."""
+    usual = {"exact_up_to"} if config.exact_up_to == EXACT_UP_TO else set()
+    return config.model_dump(exclude=usual)
+
+
+def _indices(scorer: Scorer, config: RecommendationConfig) -> dict[int, CandidateSource]:
+    """An index of each domain that is too large to score whole; only a model can be searched."""
+    if not isinstance(scorer, ModelScorer):
+        return {}
+    large = [number for number, of in enumerate(scorer.vectors) if len(of) > config.exact_up_to]
+    if not large:
+        return {}
+    from tasks.frame.ann_index import AnnIndex  # FAISS
+
+    return {number: AnnIndex(scorer.vectors[number].cpu().numpy()) for number in large}
+
+
+def _told(
+    data: Dataset, config: RecommendationConfig, recalls: Mapping[int, float]
+) -> Iterator[str]:
+    for domain, recall in recalls.items():
+        items = int(data.domain_starts[domain + 1] - data.domain_starts[domain])
+        yield (
+            f"{data.domains[domain]}: of its {items:,} items an index proposed those that were "
+            f"scored; {recall:.1%} of exact lists of {config.per_domain} were found so, measured "
+            f"on {RECALL_USERS} users at most. `exact_up_to` of at least {items:,} scores all "
+            "items for everyone"
+        )
 
 
 def _write(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
@@ -81,7 +156,12 @@ def _write(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
             writer.write_table(block.to_arrow(compat_level=oldest))
 
 
-def _blocks(data: Dataset, scorer: Scorer, config: RecommendationConfig) -> Iterator[pl.DataFrame]:
+def _blocks(
+    data: Dataset,
+    scorer: Scorer,
+    config: RecommendationConfig,
+    searched: Mapping[int, CandidateSource],
+) -> Iterator[pl.DataFrame]:
     """Gives the table in blocks of users, who are in the order of their ids."""
     sequences = sequences_of(data)
     users = data.users.sort(col.USER_ID)[col.USER_INDEX].to_numpy().astype(np.int64)
@@ -90,20 +170,29 @@ def _blocks(data: Dataset, scorer: Scorer, config: RecommendationConfig) -> Iter
     with progress("recommend", len(users)) as bar:
         for begin in range(0, len(users), BLOCK_USERS):
             block = users[begin : begin + BLOCK_USERS]
-            best = _best_items(scorer, sequences, block, config)
+            best = _best_items(scorer, sequences, block, config, searched)
             parts = [_named(data, block, found.items, found.scores) for found in best]
             yield pl.concat(parts).sort(col.USER_ID, col.DOMAIN, col.RANK)
             bar.advance(len(block))
 
 
 def _best_items(
-    scorer: Scorer, sequences: Sequences, users: IntArray, config: RecommendationConfig
+    scorer: Scorer,
+    sequences: Sequences,
+    users: IntArray,
+    config: RecommendationConfig,
+    searched: Mapping[int, CandidateSource],
 ) -> list[Recommendations]:
-    """Returns the best items of each domain; a model reads a history once for all of them."""
+    """Returns the best items of each domain; a model reads a history once for all that it scores
+    whole."""
     domains, wish = range(sequences.domain_count), (config.per_domain, config.exclude_seen)
-    if isinstance(scorer, ModelScorer):
-        return list(recommend_domains(scorer, sequences, users, domains, *wish).values())
-    return [best_items(scorer, sequences, users, domain, *wish) for domain in domains]
+    if not isinstance(scorer, ModelScorer):
+        return [best_items(scorer, sequences, users, domain, *wish) for domain in domains]
+    whole = [domain for domain in domains if domain not in searched]
+    found = recommend_domains(scorer, sequences, users, whole, *wish)
+    for domain, index in searched.items():
+        found[domain] = recommend_among(scorer, index, sequences, users, domain, *wish)
+    return [found[domain] for domain in domains]
 
 
 def _named(data: Dataset, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:

@@ -27,6 +27,7 @@ from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
+from tasks.promoting.quality_guards import INDEX_RECALL
 from tasks.reporting.facts.ablation_facts import ablation_facts
 from tasks.reporting.facts.bridges import bridges
 from tasks.reporting.facts.changes import changes_since_served
@@ -106,6 +107,7 @@ def report_content(
     clusters = read_clusters(store, sources.clusters)
     labels = cluster_labels(data, clusters, _names(store, sources.cluster_names))
     recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
+    listed = store.manifest(sources.recommendations)
     profile_parameters = store.manifest(sources.profiles).parameters
     vectors = read_item_embeddings(store, sources.embeddings).vectors
     ranks = read_table(store, sources.metrics, RANKS)
@@ -113,7 +115,7 @@ def report_content(
         title=f"Recommendations for {name}",
         created=datetime.now(UTC),
         dataset_name=name,
-        dummy=DUMMY_NOTE in store.manifest(sources.recommendations).notes,
+        dummy=DUMMY_NOTE in listed.notes,
         chat_model=_model_name(profile_parameters["chat"]),
         embedding_model=_model_name(profile_parameters["embedding"]),
         settings=_settings(store, sources),
@@ -129,7 +131,7 @@ def report_content(
         profiles=profile_examples(data, profiles, recommended, labels),
         cross_domain=cross_domain(data, recommended),
         cold_items=cold_items(data, recommended),
-        guards=guards(data, recommended),
+        guards=guards(data, recommended, listed.counts.get(INDEX_RECALL)),
         timings=tuple(
             StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
             for stage in stages

@@ -16,6 +16,9 @@ from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal, seen_columns
 
+EXACT_UP_TO = 200_000
+"""Items of a domain up to which every item is scored unless another limit is set: a product with so
+few is faster than a person notices, and exact."""
 CANDIDATE_BLOCK = 128
 """Users per gather of candidate vectors: 50 MB for 400 candidates of width 256."""
 

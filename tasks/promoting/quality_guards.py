@@ -4,7 +4,7 @@
 alone, so that whoever promotes a release needs no table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,11 @@ ROWS, ITEMS = "rows", "items"
 COVERAGE, SERVED_SHARE = "coverage", "served_share"
 REACHED_SHARE = "reached_share"
 POPULAR_SHARE, POPULAR_EVENT_SHARE = "popular_share", "popular_event_share"
+INDEX_RECALL = "index_recall"
+"""Of the items of exact lists, those that a searched domain's lists hold: the lowest of such
+domains. Counted only where an index proposed what was scored."""
+
+_ITEM = [col.DOMAIN, col.ITEM_ID]
 
 
 class GuardThresholds(Strict):
@@ -53,27 +58,59 @@ def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str,
 
     Shares are of all items, of all users with an event, and of all recommended places.
     """
-    bought = times_bought(data)
-    popular = popular_items(data, bought)
-    key = [col.DOMAIN, col.ITEM_ID]
-    users = int((np.diff(data.offsets) > 0).sum())
-    served = recommended[col.USER_ID].n_unique()
-    items = recommended.select(key).n_unique()
-    popular_rows = recommended.join(popular, on=key, how="semi").height
-    distinct = recommended.select(col.USER_ID, *key).n_unique()
-    return {
-        ROWS: recommended.height,
-        "users": served,
-        ITEMS: items,
-        USERS_WITHOUT: users - served,
-        SERVED_SHARE: round(served / max(1, users), 4),
-        COVERAGE: round(items / max(1, data.items.height), 4),
-        POPULAR_SHARE: round(popular_rows / max(1, recommended.height), 4),
-        POPULAR_EVENT_SHARE: round(
-            float(bought[popular[col.ITEM_INDEX].to_numpy()].sum() / max(1, bought.sum())), 4
-        ),
-        DUPLICATES: recommended.height - distinct,
-    }
+    counted = RecommendationCounts(data)
+    counted.add(recommended)
+    return counted.counts()
+
+
+class RecommendationCounts:
+    """`recommendation_counts` of a table that comes in blocks, each of other users."""
+
+    def __init__(self, data: Dataset) -> None:
+        bought = times_bought(data)
+        popular_ones = popular_items(data, bought)
+        self._popular = popular_ones.select(pl.col(_ITEM).cast(pl.String))
+        popular = bought[popular_ones[col.ITEM_INDEX].to_numpy()].sum()
+        self._popular_event_share = float(popular / max(1, bought.sum()))
+        self._all_users = int((np.diff(data.offsets) > 0).sum())
+        self._all_items = data.items.height
+        self._rows = self._users = self._popular_rows = self._distinct = 0
+        self._items: list[pl.DataFrame] = []
+        self._known = 0
+
+    def each(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Yields the blocks as they are, counting each in."""
+        for block in blocks:
+            self.add(block)
+            yield block
+
+    def add(self, recommended: pl.DataFrame) -> None:
+        """Counts the rows of some users in."""
+        rows = recommended.select(col.USER_ID, pl.col(_ITEM).cast(pl.String))
+        self._rows += rows.height
+        self._users += rows[col.USER_ID].n_unique()
+        self._popular_rows += rows.join(self._popular, on=_ITEM, how="semi").height
+        self._distinct += rows.n_unique()
+        self._items.append(rows.select(_ITEM).unique())
+        # Merged when they have doubled, so that neither they nor the merging grow with the blocks.
+        if sum(items.height for items in self._items) > 2 * self._known:
+            self._items = [pl.concat(self._items).unique()]
+            self._known = self._items[0].height
+
+    def counts(self) -> dict[str, int | float]:
+        """Returns the counts of all blocks so far."""
+        items = pl.concat(self._items).n_unique() if self._items else 0
+        return {
+            ROWS: self._rows,
+            "users": self._users,
+            ITEMS: items,
+            USERS_WITHOUT: self._all_users - self._users,
+            SERVED_SHARE: round(self._users / max(1, self._all_users), 4),
+            COVERAGE: round(items / max(1, self._all_items), 4),
+            POPULAR_SHARE: round(self._popular_rows / max(1, self._rows), 4),
+            POPULAR_EVENT_SHARE: round(self._popular_event_share, 4),
+            DUPLICATES: self._rows - self._distinct,
+        }
 
 
 def guard_violations(

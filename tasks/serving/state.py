@@ -17,8 +17,8 @@ from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.top_k import Recommendations, recommend_domains
-from model.scoring.top_k_among import recommend_among
-from tasks.serving.ann_index import EXACT_UP_TO, AnnIndex
+from model.scoring.top_k_among import EXACT_UP_TO, recommend_among
+from tasks.frame.ann_index import AnnIndex
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.served_release import OpenRelease
 from tasks.serving.text_space import TextSpace

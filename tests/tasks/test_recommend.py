@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import tasks.recommend
@@ -12,11 +13,12 @@ from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS, read_table
 from artifacts.store import Store
 from model.checkpoint import load_model
-from model.data.sequences import Prefixes
+from model.data.sequences import IntArray, Prefixes
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.top_k import recommend as best_items
 from tasks.frame.model_inputs import sequences_of
-from tasks.recommend import RecommendationConfig, recommend, recommendations
+from tasks.promoting.quality_guards import INDEX_RECALL, recommendation_counts
+from tasks.recommend import RecommendationConfig, index_recalls, recommend, recommendations
 from tests.tasks.serving.small_release import small_release
 from tests.tasks.shops.small_shop import TITLES, SmallShop
 
@@ -125,3 +127,72 @@ def test_the_stage_writes_the_best_of_a_model_however_many_users_a_block_has(
         np.testing.assert_allclose(rows["score"], best.scores[0, : len(ids)], atol=1e-5)
     assert made.counts["rows"] == table.height
     assert made.counts["users"] == data.users.height
+
+
+@pytest.mark.parametrize("exact_up_to", [0, 4])
+def test_a_domain_above_the_limit_is_searched_and_its_recall_is_stated(
+    store: Store, exact_up_to: int
+) -> None:
+    parts = parts_of(store, small_release(store))
+    config = RecommendationConfig(per_domain=3)
+    whole = recommend.fn(parts["dataset"], parts["model"], config, store.root)
+    assert INDEX_RECALL not in whole.counts
+    assert not any("index" in note for note in whole.notes)
+
+    data = read_dataset(store, parts["dataset"])
+    sizes = np.diff(data.domain_starts).tolist()
+    searching = config.model_copy(update={"exact_up_to": exact_up_to})
+    searched = recommend.fn(parts["dataset"], parts["model"], searching, store.root)
+    assert searched.ref != whole.ref
+    large = [name for name, size in zip(data.domains, sizes, strict=True) if size > exact_up_to]
+    assert large
+    assert [note.split(":")[0] for note in searched.notes if "index" in note] == large
+    # Few items lie in one list of the index, which therefore finds all.
+    assert searched.counts[INDEX_RECALL] == 1.0
+    exact, found = (read_table(store, made.ref, RECOMMENDATIONS) for made in (whole, searched))
+    assert found.drop("score").equals(exact.drop("score"))
+    np.testing.assert_allclose(found["score"], exact["score"], atol=1e-5)
+
+
+class Forgetful:
+    """Proposes half of what is asked for: the other half is never found."""
+
+    def columns(self, states: NDArray[np.float32], count: int) -> IntArray:
+        return np.tile(np.array([0, 1]), (len(states), 1))
+
+
+def test_the_recall_is_that_of_a_reader_who_compares_the_lists(store: Store) -> None:
+    parts = parts_of(store, small_release(store))
+    data = read_dataset(store, parts["dataset"])
+    fitted, _ = load_model(store.path(parts["model"]))
+    # Without the memory, which proposes items of its own.
+    fitted.memory = None
+    config = RecommendationConfig(per_domain=2, exclude_seen=False)
+    scorer = ModelScorer(fitted)
+    first = int(data.domain_starts[1]) + 1
+    exact = recommendations(data, scorer, config).filter(domain=data.domains[1])
+    index_of = dict(
+        data.items.filter(domain=data.domains[1]).select("item_id", "item_index").rows()
+    )
+    hits = sum(index_of[item] in (first, first + 1) for item in exact["item_id"])
+    assert 0 < hits < exact.height
+    found = index_recalls(data, scorer, config, {1: Forgetful()})
+    assert found == {1: pytest.approx(hits / exact.height)}
+
+
+def test_the_limit_that_is_usual_leaves_the_name_of_older_lists(store: Store) -> None:
+    parts = parts_of(store, small_release(store))
+    made = recommend.fn(parts["dataset"], parts["model"], RecommendationConfig(), store.root)
+    assert store.manifest(made.ref).parameters == {"per_domain": 10, "exclude_seen": True}
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_counts_of_blocks_are_those_of_the_whole_table(
+    store: Store, monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    monkeypatch.setattr(tasks.recommend, "BLOCK_USERS", users)
+    parts = parts_of(store, small_release(store))
+    made = recommend.fn(parts["dataset"], parts["model"], RecommendationConfig(), store.root)
+    data = read_dataset(store, parts["dataset"])
+    table = read_table(store, made.ref, RECOMMENDATIONS)
+    assert made.counts == recommendation_counts(data, table)

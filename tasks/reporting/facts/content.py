@@ -172,7 +172,8 @@ class Guards:
 
     `popular_slot_share` is the fraction of all recommended places held by the most popular
     `popular_fraction` of items; `popular_event_share` is those items' fraction of the training
-    events, the level to compare with.
+    events, the level to compare with. `index_recall` is the share of exact lists that an index
+    found, in the domain where it found least; None where every item was scored.
     """
 
     list_length: int
@@ -182,6 +183,7 @@ class Guards:
     users: int
     users_without_recommendations: int
     popular_fraction: float = 0.1
+    index_recall: float | None = None
 
 
 @dataclass(frozen=True)

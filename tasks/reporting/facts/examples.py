@@ -95,7 +95,7 @@ def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExampl
     )
 
 
-def guards(data: Dataset, recommended: pl.DataFrame) -> Guards:
+def guards(data: Dataset, recommended: pl.DataFrame, index_recall: float | None = None) -> Guards:
     """Returns coverage of the catalogue, and how much the popular items crowd it."""
     counts = recommendation_counts(data, recommended)
     sizes = dict(data.items.group_by(col.DOMAIN).len().iter_rows())
@@ -112,6 +112,7 @@ def guards(data: Dataset, recommended: pl.DataFrame) -> Guards:
         users=data.users.height,
         users_without_recommendations=int(counts[USERS_WITHOUT]),
         popular_fraction=POPULAR_FRACTION,
+        index_recall=index_recall,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from artifacts.store import Store
 from model.scoring.model_scorer import ModelScorer
-from tasks.serving.ann_index import AnnIndex
+from tasks.frame.ann_index import AnnIndex
 from tasks.serving.app import create_app
 from tasks.serving.export.export_recs import ExportConfig, export_recommendations
 from tasks.serving.recommender import Recommender

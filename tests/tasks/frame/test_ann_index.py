@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.serving.ann_index import AnnIndex
+from tasks.frame.ann_index import AnnIndex
 
 
 def clustered(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:

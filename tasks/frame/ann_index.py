@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 
 from model.data.sequences import IntArray
 
-EXACT_UP_TO = 200_000
-"""Items of a domain up to which every item is scored: a product with so few is faster than a
-person notices, and exact."""
-
 TRAINING_ROWS = 50_000
 LISTS_PER_ROOT = 2
 """Lists of the inverted file for each square root of the number of items. More would be a little
