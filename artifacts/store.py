@@ -16,15 +16,14 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from artifacts.drafts import Draft, draft_beside, give_name, take_place
 from artifacts.files.durable import sync, sync_tree, write_atomically
-from artifacts.files.ownership import locked
 from artifacts.files.private_files import keep_private, settle
 from artifacts.fingerprint import fingerprint_of
 from artifacts.integrity import (
@@ -50,24 +49,12 @@ from artifacts.manifest import (
 from artifacts.remote.remote_side import SET_ASIDE, RemoteStore
 from artifacts.remote.url_credentials import put_aside
 
-DRAFT_LOCK = ".lock"
-"""How the name of the file ends that is locked while a draft is filled."""
-
 REWRITTEN = ".rewritten-"
 """How the name of a whole folder begins that is to take an artifact's place."""
 
 POINTERS = "pointers"
 
 logger = logging.getLogger("llm4cdsr")
-
-
-@dataclass
-class Draft:
-    """An artifact being made: put files into ``path``, counts and notes beside them."""
-
-    path: Path
-    counts: dict[str, int | float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 class Store:
@@ -96,7 +83,7 @@ class Store:
         keep_private(self.local)
         place = self._folder(identity.ref)
         note_use(self.local, str(identity.ref))
-        with _draft_beside(place) as draft:
+        with draft_beside(place) as draft:
             yield draft
             self._commit(identity, draft, place)
 
@@ -108,7 +95,7 @@ class Store:
         What a killed process has left is put right by `finish_rewrites`.
         """
         manifest, place = self.manifest(ref), self._folder(ref)
-        with _draft_beside(place) as draft:
+        with draft_beside(place) as draft:
             draft.counts, draft.notes = dict(manifest.counts), list(manifest.notes)
             yield draft
             settle(draft.path)
@@ -119,13 +106,13 @@ class Store:
             ready = place.with_name(f"{REWRITTEN}{place.name}")
             draft.path.rename(ready)
             sync(place.parent)
-            _take_place(ready, place)
+            take_place(ready, place)
 
     def finish_rewrites(self) -> None:
         """Gives each whole rewritten artifact that a killed process has left its place."""
         for kind in Kind:
             for ready in (self.local / kind).glob(f"{REWRITTEN}*"):
-                _take_place(ready, ready.with_name(ready.name.removeprefix(REWRITTEN)))
+                take_place(ready, ready.with_name(ready.name.removeprefix(REWRITTEN)))
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Returns what an artifact says about itself, without fetching its files.
@@ -193,7 +180,7 @@ class Store:
         manifest = other.manifest(ref)
         if self.holds(ref) or (manifest_only and (place / MANIFEST).exists()):
             return
-        with _draft_beside(place) as draft:
+        with draft_beside(place) as draft:
             if not manifest_only:
                 source = other.path(ref)
                 for name in manifest.files:
@@ -299,7 +286,7 @@ class Store:
         if place.exists() and not self._is_whole_here(ref):
             # Only what a crash or a hand has damaged is replaced, never a whole artifact.
             shutil.rmtree(place, ignore_errors=True)
-        _settle(draft, place)
+        give_name(draft, place)
 
     def _opened(self, ref: ArtifactRef, *, full: bool) -> Path:
         folder = self._folder(ref)
@@ -390,36 +377,3 @@ class Store:
         remote.fetch(manifest, folder)
         write_atomically(folder / MANIFEST, content)
         return manifest
-
-
-@contextmanager
-def _draft_beside(place: Path) -> Iterator[Draft]:
-    """Gives a folder beside an artifact's place, locked (``flock``) and gone when the block ends:
-    one that a killed process left is known by its lock."""
-    draft = Draft(place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
-    lock = draft.path.with_name(f"{draft.path.name}{DRAFT_LOCK}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock):
-        draft.path.mkdir()
-        try:
-            yield draft
-        finally:
-            shutil.rmtree(draft.path, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-
-
-def _take_place(ready: Path, place: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    ready.rename(place)
-    sync(place.parent)
-
-
-def _settle(partial: Path, place: Path) -> None:
-    """Gives a finished folder its name, unless another run was first: both hold the same."""
-    try:
-        partial.rename(place)
-    except OSError:
-        if not (place / MANIFEST).exists():
-            raise
-    sync(place.parent)
-    sync(place.parent.parent)

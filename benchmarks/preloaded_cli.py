@@ -24,7 +24,7 @@ LOADED = (
     "plotly.graph_objects",
     "sklearn.cluster",
     "sklearn.decomposition",
-    "flows.cli.commands.run_commands",
+    "flows.cli.commands.runs.run_commands",
     "flows.cli.running",
     "flows.pipeline",
     "tasks.llm.providers.dummy_endpoint",

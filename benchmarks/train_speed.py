@@ -71,7 +71,6 @@ def main(
     changes = {
         "max_epochs": epochs,
         "refit": False,
-        "validate_every": epochs + 1,
         "validation_users": 100,
         "precision": precision,
     }

@@ -8,11 +8,23 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
+
+REMOVED = MappingProxyType(
+    {
+        "event_dropout": 0.0,
+        "positions": "learned",
+        "contrastive_temperature": 1.0,
+        "validate_every": 1,
+    }
+)
+"""Settings of earlier versions, each with its only remaining value. Stored configurations that hold
+that value are still read."""
 
 
 class ModelInputError(ValueError):
@@ -25,6 +37,18 @@ class UnknownPresetError(ModelInputError, KeyError):
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        for name, kept in REMOVED.items():
+            if values.get(name, kept) != kept:
+                raise ValueError(
+                    f"{name}={values[name]!r} is no longer supported; omit it, which means {kept!r}"
+                )
+        return {name: value for name, value in values.items() if name not in REMOVED}
 
 
 class ModelConfig(_Settings):
@@ -40,13 +64,9 @@ class ModelConfig(_Settings):
     """Probability of dropping an activation in a thread. The paper's 0.5."""
     max_length: int = Field(200, ge=1)
     """Maximum length of a history: its newest events. The paper's 200."""
-    event_dropout: float = Field(0.0, ge=0, lt=1)
-    """Probability of masking a whole input event of a thread in training. Not in the paper."""
     block: Literal["sasrec", "pre_norm"] = "sasrec"
     """`sasrec` normalises the query only and adds the result to it; `pre_norm` is the standard
     pre-norm residual block."""
-    positions: Literal["learned", "rotary"] = "learned"
-    """Position encoding: a learned vector per position (paper), or rotary queries and keys."""
     causal: bool = True
     """Causal attention mask. False lets a position attend to its target, as the released code did
     (METHOD 7.1)."""
@@ -112,8 +132,6 @@ class TrainConfig(_Settings):
     beta: float = Field(0.1, ge=0)
     """Weight of the alignment of the global thread with profiles; 0 disables it. The paper's
     0.1."""
-    contrastive_temperature: float = Field(1.0, gt=0)
-    """Divisor of the logits of both contrastive losses."""
     contrastive_targets: Literal["soft", "identity"] = "soft"
     """`soft`: targets by similarity, as in the released code; `identity`: InfoNCE."""
     first_crossing: bool = True
@@ -143,8 +161,6 @@ class TrainConfig(_Settings):
     patience_steps: int = Field(100, ge=0)
     """Minimum steps without improvement before stopping, because epochs of small data sets have few
     steps and noisy validation."""
-    validate_every: int = Field(1, ge=1)
-    """Epochs between validations; the last epoch is always validated."""
     validation_users: int | None = Field(None, ge=1)
     """Validate on a seeded sample of this many held-out events (one per user with leave-one-out);
     by default all."""

@@ -10,9 +10,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from artifacts.drafts import Draft
 from artifacts.kinds.ablation import ABLATION, ABLATION_SCHEMA, FEWEST
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from model.config import TriThreadConfig
 from model.scoring.ranking import NanScoreError

@@ -17,12 +17,13 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts.bundles import REFRESHED, parts_of
+from artifacts.drafts import Draft
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.clusters import read_centroids, write_clusters
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, Manifest, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.dump.dump_config import ITEM_KEY
 from tasks.frame.stage import StageResult, run_stage

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import (
     COLD_DOMAIN,
@@ -29,7 +30,7 @@ from artifacts.kinds.results import (
     write_candidates,
 )
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from model.baselines.registry import EMCDR, POPULARITY, baselines, cold_baselines
 from model.checkpoint import load_model

@@ -10,6 +10,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from artifacts.drafts import Draft
 from artifacts.fingerprint import sha256_of_file
 from artifacts.forgotten import Forgotten
 from artifacts.kinds.dataset import (
@@ -21,7 +22,7 @@ from artifacts.kinds.dataset import (
     read_dataset,
 )
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.store_notes import read_note, write_note
 from tasks.dump.append import (
     NothingNewError,

@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.fingerprint import sha256_of
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
@@ -31,7 +32,7 @@ from artifacts.kinds.user_profiles import (
 )
 from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from prompts.profile_style import ProfileStyle
 from prompts.render import MAX_TITLES, analyze_prompt, prompt_version, summarize_prompt
@@ -289,11 +290,8 @@ class _PromptPlan:
         chat, tokens = self._endpoints.chat, self._llm.chat.analyze_tokens
         for titles in histories.titles():
             listed = titles["titles"].to_list()
-            keyed = chat_keys(
-                [analyze_prompt(row, self._llm.language, self._style) for row in listed],
-                chat,
-                tokens,
-            )
+            prompts = [analyze_prompt(row, self._llm.language, self._style) for row in listed]
+            keyed = chat_keys(prompts, chat, tokens)
             self._analyzed.append(titles.with_columns(keyed[col.KEY]))
             yield keyed
 
@@ -309,9 +307,8 @@ class _PromptPlan:
             placed = [pl.DataFrame(schema=self._summarized.schema), alone]
             for users in by_user.iter_slices(SLICE_USERS):
                 listed = users[INTEREST].to_list()
-                keyed = chat_keys(
-                    [summarize_prompt(row, self._llm.language) for row in listed], chat, tokens
-                )
+                prompts = [summarize_prompt(row, self._llm.language) for row in listed]
+                keyed = chat_keys(prompts, chat, tokens)
                 placed.append(users.select(col.USER_INDEX).with_columns(keyed[col.KEY]))
                 yield keyed
             self._summarized.append(pl.concat(placed, how="diagonal").sort(col.USER_INDEX))

@@ -12,11 +12,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from artifacts.drafts import Draft
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 

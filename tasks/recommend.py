@@ -15,10 +15,11 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from model.checkpoint import load_model
 from model.data.sequences import IntArray, Sequences

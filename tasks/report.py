@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.kinds.clusters import central_titles, read_cluster_names, read_clusters
 from artifacts.kinds.dataset import DROPPED, Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
@@ -22,7 +23,7 @@ from artifacts.kinds.results import (
 )
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE

@@ -16,10 +16,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, model_validator
 
+from artifacts.drafts import Draft
 from artifacts.kinds.results import LEARNING_CURVE
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.remote.remote_lease import RemoteLease
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from model.checkpoint import save_model

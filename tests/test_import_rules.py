@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MOST_MODULES = 14
+MOST_LINES = 400
 ROOMS = ("flows", "tasks", "model", "prompts", "artifacts")
 
 
@@ -40,6 +41,11 @@ def test_no_class_name_occurs_twice() -> None:
 def test_no_room_holds_more_modules_than_one_takes_in_at_a_glance() -> None:
     rooms = Counter(path.parent for path in modules_of(*ROOMS, "tests"))
     assert {str(room): count for room, count in rooms.items() if count > MOST_MODULES} == {}
+
+
+def test_no_module_is_longer_than_one_idea_needs() -> None:
+    lines = {path: len(path.read_bytes().splitlines()) for path in modules_of(*ROOMS, "benchmarks")}
+    assert {str(path): count for path, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_no_test_module_is_imported_by_another() -> None:

@@ -21,8 +21,6 @@ from torch.nn import functional as F
 from model.config import ModelConfig
 from model.network.dropout import ByteDropout
 
-ROTARY_BASE = 10_000.0
-
 
 class Encoder(nn.Module):
     """From item vectors (B, T, H) to states (B, T, H); the state at `t` depends on positions
@@ -32,21 +30,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.scale = config.input_scale or math.sqrt(config.hidden)
         self.max_length = config.max_length
-        self.positions = (
-            nn.Embedding(config.max_length, config.hidden)
-            if config.positions == "learned"
-            else None
-        )
-        self.event_dropout = ByteDropout(config.event_dropout)
+        self.positions = nn.Embedding(config.max_length, config.hidden)
         self.dropout = ByteDropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.hidden, eps=1e-8)
 
     def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
-        shown = self.event_dropout(torch.ones_like(vectors[..., :1])) > 0  # (B, T, 1)
-        states = torch.where(shown, vectors * self.scale, 0.0)  # (B, T, H)
-        if self.positions is not None:
-            states = states + self.positions.weight[: states.shape[1]]
+        states = vectors * self.scale + self.positions.weight[: vectors.shape[1]]  # (B, T, H)
         states = self.dropout(states)
         for block in self.blocks:
             states = block(states, is_padding)
@@ -84,7 +74,6 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads, self.causal, self.drop = config.heads, config.causal, config.dropout
-        self.rotary = config.positions == "rotary"
         self.query = nn.Linear(config.hidden, config.hidden)
         self.key_value = nn.Linear(config.hidden, 2 * config.hidden)
         self.out = nn.Linear(config.hidden, config.hidden)
@@ -92,8 +81,6 @@ class Attention(nn.Module):
     def forward(self, asking: Tensor, read: Tensor, is_padding: Tensor) -> Tensor:
         query = self._split(self.query(asking))  # (B, heads, T, H / heads)
         key, value = map(self._split, self.key_value(read).chunk(2, dim=-1))
-        if self.rotary:
-            query, key = rotate(query), rotate(key)
         mixed = F.scaled_dot_product_attention(
             query,
             key,
@@ -106,20 +93,6 @@ class Attention(nn.Module):
 
     def _split(self, vectors: Tensor) -> Tensor:
         return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def rotate(vectors: Tensor) -> Tensor:
-    """Applies rotary position encoding (Su et al. 2021) to (B, heads, T, width); returns the same
-    shape."""
-    length, width = vectors.shape[-2:]
-    half = torch.arange(0, width, 2, device=vectors.device, dtype=torch.float32)
-    angles = torch.outer(
-        torch.arange(length, device=vectors.device, dtype=torch.float32),
-        ROTARY_BASE ** (-half / width),
-    )
-    cos, sin = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)  # (T, width / 2)
-    first, second = vectors.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def _visible(is_padding: Tensor) -> Tensor:

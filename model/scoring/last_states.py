@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.network.encoder import Attention, Block, Encoder, rotate
+from model.network.encoder import Attention, Block, Encoder
 
 
 class LastStates:
@@ -27,11 +27,7 @@ class LastStates:
         """`encoders` are the members of one thread."""
         first = encoders[0]
         self.members, self.scale = len(encoders), first.scale
-        self.positions = (
-            None
-            if first.positions is None
-            else torch.stack([_known(encoder.positions).weight for encoder in encoders])
-        )
+        self.positions = torch.stack([encoder.positions.weight for encoder in encoders])
         self.blocks = [
             _Block([_block(encoder, number) for encoder in encoders])
             for number in range(len(first.blocks))
@@ -46,8 +42,7 @@ class LastStates:
         places = _Places(is_padding)
         real = vectors.flatten(0, 1)[places.flat] * self.scale  # (N, M * H)
         states = real.view(len(real), self.members, -1).transpose(0, 1)  # (M, N, H)
-        if self.positions is not None:
-            states = states + self.positions[:, places.column]
+        states = states + self.positions[:, places.column]
         for block in self.blocks[:-1]:
             states = block(states, places, places.every)
         return self.norm(self.blocks[-1](states, places, places.last))
@@ -102,7 +97,7 @@ class _Attention:
 
     def __init__(self, attentions: Sequence[Attention]) -> None:
         first = attentions[0]
-        self.heads, self.causal, self.rotary = first.heads, first.causal, first.rotary
+        self.heads, self.causal = first.heads, first.causal
         self.query = _linear([attention.query for attention in attentions])
         self.key_value = _linear([attention.key_value for attention in attentions])
         self.out = _linear([attention.out for attention in attentions])
@@ -110,7 +105,7 @@ class _Attention:
     def __call__(self, asking: Tensor, read: Tensor, places: _Places, asked: Tensor) -> Tensor:
         query = self.query(asking[:, asked])  # (M, n, H)
         read = places.padded(self.key_value(read), places.every)  # (M, B, T, 2H)
-        if asked is places.last and not self.rotary:
+        if asked is places.last:
             # One query per history, which attends to all of it.
             mixed = self._attend(query.unsqueeze(2), read, self._visible(places))
             return self.out(mixed.squeeze(2))
@@ -122,11 +117,8 @@ class _Attention:
         """Returns the attention output of queries (M, B, T', H) over `read` (M, B, T, 2H); causal
         without a mask."""
         key, value = (self._split(part) for part in read.chunk(2, dim=-1))
-        asking = self._split(query)
-        if self.rotary:
-            asking, key = rotate(asking), rotate(key)
         mixed = F.scaled_dot_product_attention(
-            asking, key, value, attn_mask=visible, is_causal=visible is None
+            self._split(query), key, value, attn_mask=visible, is_causal=visible is None
         )
         return mixed.transpose(1, 2).reshape(query.shape)
 
@@ -164,11 +156,6 @@ class _Norm:
 def _linear(layers: Sequence[nn.Linear]) -> _Linear:
     weight = torch.stack([layer.weight.T for layer in layers])
     return _Linear(weight, torch.stack([layer.bias for layer in layers])[:, None])
-
-
-def _known(positions: nn.Embedding | None) -> nn.Embedding:
-    assert positions is not None, "members have one configuration"
-    return positions
 
 
 def _block(encoder: Encoder, number: int) -> Block:

@@ -53,9 +53,7 @@ def disagreement(left: Tensor, right: Tensor) -> Tensor:
     return ((left.exp() - right.exp()) * apart).sum(1) / 2
 
 
-def contrastive_loss(
-    left: Tensor, right: Tensor, temperature: float, targets: Literal["soft", "identity"]
-) -> Tensor:
+def contrastive_loss(left: Tensor, right: Tensor, targets: Literal["soft", "identity"]) -> Tensor:
     """Symmetric contrastive loss between B paired vectors; the other pairs are the negatives.
 
     With soft targets, pairs that resemble each other within their own side share the target, and
@@ -64,11 +62,11 @@ def contrastive_loss(
     """
     if len(left) < 2:
         return left.new_zeros(())
-    logits = left @ right.T / temperature  # (B, B)
+    logits = left @ right.T  # (B, B)
     if targets == "identity":
         wanted = torch.eye(len(left), device=left.device, dtype=left.dtype)
     else:
-        wanted = torch.softmax((left @ left.T + right @ right.T) / 2 * temperature, dim=1)
+        wanted = torch.softmax((left @ left.T + right @ right.T) / 2, dim=1)
     return (_cross_entropy(logits, wanted) + _cross_entropy(logits.T, wanted.T)) / 2
 
 

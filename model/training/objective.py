@@ -231,7 +231,6 @@ class Objective:
                 contrastive_loss(
                     rows.adapted[rows.places(both[:, left])],
                     rows.adapted[rows.places(both[:, right])],
-                    self.config.contrastive_temperature,
                     self.config.contrastive_targets,
                 )
             )
@@ -256,7 +255,6 @@ class Objective:
             contrastive_loss(
                 described,
                 states,
-                self.config.contrastive_temperature,
                 self.config.contrastive_targets,
             )
             for states in found

@@ -186,9 +186,9 @@ class _Run:
         # The clocks of processes differ, and a time limit must end all of them at once.
         (seconds,) = self.team.from_lead([time.perf_counter() - begun])
         with self.state.validated_weights():
-            ndcg, hit_rate = self._validate(number, seconds)
+            ndcg, hit_rate = self.validation.measure(self.model)
             best = self.state.best()
-            # NaN is an epoch without validation: better than nothing only where there is none.
+            # NDCG is NaN where no validation event exists: the last epoch is then the best.
             is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
             if is_best:
                 self.state.keep_as_best()
@@ -199,18 +199,18 @@ class _Run:
     def reason_to_stop(self) -> StopReason | None:
         best, history = self.state.best(), self.state.history
         if best and len(self.validation):
-            validations = (len(history) - best.epoch) // self.train.validate_every
-            steps = validations * self.train.validate_every * self.steps_an_epoch
+            validations = len(history) - best.epoch
+            steps = validations * self.steps_an_epoch
             if validations >= self.train.patience and steps >= self.train.patience_steps:
                 return "patience"
         if len(history) >= self.train.max_epochs:
             return "max_epochs"
         return "max_seconds" if self._is_late() else None
 
-    def _is_late(self, seconds: float = 0.0) -> bool:
-        """Whether the epochs so far, and `seconds` more, have taken the time there is."""
+    def _is_late(self) -> bool:
+        """Whether the epochs so far have taken the time there is."""
         limit = self.train.max_seconds
-        spent = sum(report.seconds for report in self.state.history) + seconds
+        spent = sum(report.seconds for report in self.state.history)
         return limit is not None and spent >= limit
 
     def result(self, stopped: StopReason) -> FitResult:
@@ -251,14 +251,6 @@ class _Run:
         self.state.optimizers.step(self.team)
         self.state.follow()
         return total
-
-    def _validate(self, number: int, seconds: float) -> tuple[float, float]:
-        """Every so many epochs, and after the last one, whatever ends it."""
-        is_last = number == self.train.max_epochs or self._is_late(seconds)
-        is_due = is_last or number % self.train.validate_every == 0
-        if not (len(self.validation) and is_due):
-            return float("nan"), float("nan")
-        return self.validation.measure(self.model)
 
 
 def _compile_threads(model: TriThread) -> None:

@@ -32,7 +32,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did; `validation_ndcg` is NDCG@10 and NaN in epochs without validation."""
+    """What one epoch did; `validation_ndcg` is NDCG@10, NaN without validation events."""
 
     epoch: int  # from 1
     loss: float

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Split, write_dataset
-from artifacts.store import Draft
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
 from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig

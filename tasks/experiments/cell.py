@@ -15,9 +15,10 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.kinds.results import COLD_DOMAIN, RANKS, read_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from model.baselines.registry import BASELINES, COLD_BASELINES
 from model.baselines.text_bridge import TextBridge
 from model.data.overlap import has_own_domain_history, unlink

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.drafts import Draft
 from artifacts.forgotten import Forgotten
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.arrays import read_arrays, write_arrays
@@ -29,7 +30,7 @@ from artifacts.kinds.dataset import (
 )
 from artifacts.kinds.user_profiles import VECTORS_FILE
 from artifacts.manifest import ArtifactRef, Kind, Manifest
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 
 OPERATION = "forgettings"
 """The count of an artifact that says by which forgetting it was last looked through."""

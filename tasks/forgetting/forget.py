@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from artifacts.drafts import DRAFT_LOCK
 from artifacts.files.ownership import if_abandoned
 from artifacts.forgotten import Forgotten, forgettings, log_forgetting
 from artifacts.leases import cleaning, used_now
@@ -17,7 +18,7 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.removal import remove
 from artifacts.manifest import Kind
 from artifacts.remote.remote_side import SET_ASIDE
-from artifacts.store import DRAFT_LOCK, Store
+from artifacts.store import Store
 from artifacts.user_error import UserError
 from tasks.forgetting.artifact_rewriting import (
     Removed,

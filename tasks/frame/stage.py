@@ -8,8 +8,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from artifacts.drafts import Draft
 from artifacts.manifest import ArtifactRef, Identity
-from artifacts.store import Draft, Store
+from artifacts.store import Store
 from artifacts.strict import Strict
 
 logger = logging.getLogger("llm4cdsr")

@@ -6,11 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifacts.drafts import DRAFT_LOCK
 from artifacts.files.ownership import if_abandoned
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.remote.remote_side import SET_ASIDE
-from artifacts.store import DRAFT_LOCK, Store
+from artifacts.store import Store
 from tasks.frame.unfinished_training import SOURCES, TRAININGS
 from tasks.upkeep.needed import Keep
 

@@ -43,16 +43,14 @@ def naive_last_state(vectors: list[np.ndarray], w: Weights, thread: str) -> np.n
     return naive_norm(states[-1], w, f"{thread}.norm")
 
 
-def naive_contrastive(
-    left: list[Vector], right: list[Vector], temperature: float, targets: Targets
-) -> float:
+def naive_contrastive(left: list[Vector], right: list[Vector], targets: Targets) -> float:
     everyone = range(len(left))
-    logits = [[x @ y / temperature for y in right] for x in left]
+    logits = [[x @ y for y in right] for x in left]
     wanted = [[float(i == j) for j in everyone] for i in everyone]
     if targets == "soft":
         for i in everyone:
             alike = [left[i] @ left[j] + right[i] @ right[j] for j in everyone]
-            weights = [math.exp(value / 2 * temperature) for value in alike]
+            weights = [math.exp(value / 2) for value in alike]
             wanted[i] = [weight / sum(weights) for weight in weights]
     total = 0.0
     for i in everyone:

@@ -134,7 +134,7 @@ def naive_member_loss(member: Member, shop: Shop, draws: Draws, alpha: float, be
         total += sum(losses) / len(losses)
     both = [row for row in draws.pairs.tolist() if all(row)]
     left, right_side = ([member.adapted(row[side]) for row in both] for side in (0, 1))
-    total += alpha * naive_contrastive(left, right_side, 1.0, "soft")
+    total += alpha * naive_contrastive(left, right_side, "soft")
     described, states = [], []
     for user in np.flatnonzero(shop.profiles.has_profile):
         vector = shop.profiles.vectors[user].astype(np.float64)
@@ -142,7 +142,7 @@ def naive_member_loss(member: Member, shop: Shop, draws: Draws, alpha: float, be
         described.append(naive_linear(first, member.w, "user_adapter.second"))
         known = read[user][:-1]
         states.append(member.global_state(known) if known else np.zeros(HIDDEN))
-    return total + beta * naive_contrastive(described, states, 1.0, "soft")
+    return total + beta * naive_contrastive(described, states, "soft")
 
 
 @pytest.mark.parametrize("negatives", [5, 1024])

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -64,3 +66,27 @@ def test_every_field_says_what_it_means() -> None:
     for section in (ModelConfig, TrainConfig):
         for name, field in section.model_fields.items():
             assert field.description, name
+
+
+def test_a_stored_configuration_of_an_earlier_version_is_read() -> None:
+    config = load_preset("best")
+    stored = config.model_dump()
+    stored["model"] |= {"positions": "learned", "event_dropout": 0.0}
+    stored["train"] |= {"validate_every": 1, "contrastive_temperature": 1.0}
+    assert TriThreadConfig.model_validate_json(json.dumps(stored)) == config
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("model", "positions", "rotary"),
+        ("model", "event_dropout", 0.1),
+        ("train", "validate_every", 2),
+        ("train", "contrastive_temperature", 0.5),
+    ],
+)
+def test_a_removed_setting_with_another_value_is_refused_by_name(
+    section: str, name: str, value: object
+) -> None:
+    with pytest.raises(ValidationError, match=f"{name}=.*no longer supported"):
+        load_preset("paper", {section: {name: value}})

@@ -56,7 +56,7 @@ def losses(result: FitResult) -> list[float]:
 
 @pytest.mark.parametrize("preset", ["paper", "best"])
 def test_a_thread_in_training_is_one_graph_to_the_compiler(preset: str) -> None:
-    changes: dict[str, object] = {"hidden": 8, "max_length": 5, "event_dropout": 0.1}
+    changes: dict[str, object] = {"hidden": 8, "max_length": 5}
     thread = Encoder(load_preset(preset, {"model": changes}).model).train()
     vectors, is_padding = torch.randn(2, 4, 8), torch.zeros(2, 4, dtype=torch.bool)
     torch.compiler.reset()

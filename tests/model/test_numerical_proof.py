@@ -132,7 +132,6 @@ def test_the_regulariser_is_the_mean_over_pairs_of_domains(
     settings: dict[str, object] = {
         "beta": 0.0,
         "contrastive_targets": targets,
-        "contrastive_temperature": 0.8,
     }
     without, _, _ = computed(shop, {**settings, "alpha": 0.0})
     loss, draws, twin = computed(shop, {**settings, "alpha": 2.0})
@@ -143,7 +142,7 @@ def test_the_regulariser_is_the_mean_over_pairs_of_domains(
             assert len(both) > 2
             left = [twin.adapted(row[first]) for row in both]
             right = [twin.adapted(row[second]) for row in both]
-            values.append(naive_contrastive(left, right, 0.8, targets))
+            values.append(naive_contrastive(left, right, targets))
     # Without the regulariser no pairs are drawn, the negatives before them are the same.
     assert loss - without == pytest.approx(2.0 * sum(values) / len(values), rel=1e-4)
 
@@ -156,7 +155,6 @@ def test_the_alignment_compares_profiles_with_last_global_states(
     settings: dict[str, object] = {
         "alpha": 0.0,
         "contrastive_targets": targets,
-        "contrastive_temperature": 2.0,
     }
     without, _, _ = computed(shop, {**settings, "beta": 0.0})
     loss, _, twin = computed(shop, {**settings, "beta": 3.0})
@@ -168,7 +166,7 @@ def test_the_alignment_compares_profiles_with_last_global_states(
             read = history[:-1]
             states.append(twin.global_state(read) if read else np.zeros(len(described[-1])))
     assert len(described) > 3
-    wanted = naive_contrastive(described, states, 2.0, targets)
+    wanted = naive_contrastive(described, states, targets)
     assert loss - without == pytest.approx(3.0 * wanted, rel=1e-4)
 
 

@@ -39,7 +39,7 @@ OPENAI_KEY, OWN_KEY = "sk-openai-0123456789", "own-9876543210"
 TRAINING = TrainingConfig(
     overrides={
         "model": {"hidden": 16, "heads": 2, "blocks": 1},
-        "train": {"max_epochs": 2, "refit": False, "validate_every": 1},
+        "train": {"max_epochs": 2, "refit": False},
     }
 )
 

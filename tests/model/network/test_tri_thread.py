@@ -89,7 +89,7 @@ def test_before_any_event_of_a_domain_the_global_thread_scores_alone(shop: Shop)
         {"global_items": "ids"},
         {"global_correction": True},
         {"local_start": "random"},
-        {"block": "pre_norm", "positions": "rotary"},
+        {"block": "pre_norm"},
     ],
 )
 def test_every_ablation_scores_all_items_with_finite_numbers(

@@ -17,7 +17,7 @@ from tests.model.conftest import Shop
         {"scoring": "cosine", "block": "pre_norm", "heads": 2},
         {"global_thread": False},
         {"local_threads": False},
-        {"positions": "rotary", "global_correction": True},
+        {"global_correction": True},
         {"members": 3, "scoring": "cosine"},
         {"members": 2, "local_threads": False, "memory_events": 3, "memory_reach": 4},
         {"memory_events": 3},

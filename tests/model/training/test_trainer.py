@@ -110,13 +110,13 @@ def test_the_result_has_the_weights_of_the_best_epoch(shop: Shop, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(0, 6), (13, 10)])
+@pytest.mark.parametrize(("steps", "epochs"), [(0, 3), (13, 8)])
 def test_patience_counts_validations_and_steps(shop: Shop, steps: int, epochs: int) -> None:
-    stuck = {"learning_rate": 1e-12, "patience": 2, "validate_every": 2, "max_epochs": 50}
+    stuck = {"learning_rate": 1e-12, "patience": 2, "max_epochs": 50}
     config = shop.config(train={**stuck, "patience_steps": steps})
     assert batch_count(shop.sequences.training(), config.train.batch_size) == 2
     result = fit(shop.sequences, shop.tables, config)
-    assert (result.stopped, result.best.epoch, len(result.history)) == ("patience", 2, epochs)
+    assert (result.stopped, result.best.epoch, len(result.history)) == ("patience", 1, epochs)
 
 
 def test_a_refit_trains_as_long_as_was_best_and_also_on_validation_events(shop: Shop) -> None:
@@ -151,33 +151,6 @@ def test_without_validation_events_the_last_epoch_is_kept(shop: Shop) -> None:
     sequences = replace(shop.sequences, split=np.zeros_like(shop.sequences.split))
     result = fit(sequences, shop.tables, shop.config())
     assert (result.stopped, result.best.epoch) == ("max_epochs", 3)
-
-
-def test_the_last_epoch_is_validated_whenever_the_others_are(shop: Shop) -> None:
-    config = shop.config(train={"max_epochs": 3, "validate_every": 2})
-    figures = [
-        report.validation_ndcg for report in fit(shop.sequences, shop.tables, config).history
-    ]
-    assert np.isnan(figures[0])
-    assert not np.isnan(figures[1:]).any()
-
-
-def test_weights_that_were_never_validated_are_the_average_too(shop: Shop, tmp_path: Path) -> None:
-    """Of a run that was killed before its first validation, and is asked for no more epochs."""
-    train: dict[str, object] = {"validate_every": 2, "max_epochs": 4, "averaging": 0.9}
-
-    def kill(_: EpochReport) -> None:
-        raise Killed
-
-    with pytest.raises(Killed):
-        fit(shop.sequences, shop.tables, shop.config(train=train), None, tmp_path, kill)
-    config = shop.config(train=train | {"max_epochs": 1})
-    result = fit(shop.sequences, shop.tables, config, None, tmp_path)
-    assert np.isnan(result.best.validation_ndcg)
-    tensors, _ = read_tensors(tmp_path / STATE_FILE)
-    kept = weights(result)["adapter.first.weight"]
-    assert torch.equal(kept, tensors["average.adapter.first.weight"])
-    assert not torch.equal(kept, tensors["model.adapter.first.weight"])
 
 
 def test_validation_reads_the_average_and_gives_the_weights_back(shop: Shop) -> None:
@@ -215,7 +188,7 @@ def test_a_model_of_another_width_than_its_tables_is_told_both(shop: Shop) -> No
 
 
 def test_a_time_limit_ends_the_run_after_the_epoch(shop: Shop) -> None:
-    config = shop.config(train={"max_seconds": 1e-9, "max_epochs": 50, "validate_every": 3})
+    config = shop.config(train={"max_seconds": 1e-9, "max_epochs": 50})
     result = fit(shop.sequences, shop.tables, config)
     assert (result.stopped, len(result.history)) == ("max_seconds", 1)
     assert not np.isnan(result.best.validation_ndcg)

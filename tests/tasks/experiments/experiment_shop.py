@@ -64,7 +64,7 @@ def neural(
 ) -> Cell:
     """A cell of a model so small that it trains at once."""
     small = {"hidden": 8, "heads": 1, "blocks": 1, "max_length": 20, **(model or {})}
-    quick = {"max_epochs": 3, "batch_size": 16, "refit": False, "validate_every": 1}
+    quick = {"max_epochs": 3, "batch_size": 16, "refit": False}
     quick |= {"beta": 0.0, **(train or {}), "seed": seed}
     config = load_preset(preset, {"model": small, "train": quick})
     recipe = NeuralRecipe(config=config, profiles=profiles)

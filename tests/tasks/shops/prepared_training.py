@@ -17,7 +17,7 @@ from tests.tasks.shops.small_shop import SmallShop, stored_embeddings
 QUICK_TRAINING = TrainingConfig(
     overrides={
         "model": {"hidden": 8, "heads": 2, "blocks": 1},
-        "train": {"max_epochs": 5, "patience": 50, "validate_every": 1, "batch_size": 2},
+        "train": {"max_epochs": 5, "patience": 50, "batch_size": 2},
     }
 )
 
