@@ -1,7 +1,7 @@
-"""LLM4CDSR as a library and as a program: ``from llm4cdsr import Recommender``.
+"""Public Python API and entry point: ``from llm4cdsr import Recommender``.
 
-A name is imported from its module when it is used, so PyTorch and Prefect are loaded by those who
-need them. ``python -m llm4cdsr`` is the command line.
+Names are imported lazily, so PyTorch and Prefect are loaded on use. ``python -m llm4cdsr`` is the
+command line.
 """
 
 import sys
@@ -77,7 +77,7 @@ def __dir__() -> list[str]:
 
 
 def shadowed() -> str | None:
-    """Returns a sentence about modules of the user's that Python finds in place of ours."""
+    """Returns a sentence about the user's modules that shadow the product's."""
     for name in _PACKAGES:
         spec = find_spec(name)
         if spec is None or spec.origin is None:
@@ -93,7 +93,7 @@ def shadowed() -> str | None:
 
 
 def main() -> None:
-    """Runs the command line; ends with status 2 where other modules stand in for ours."""
+    """Runs the command line; ends with status 2 if other modules shadow the product's."""
     if fault := shadowed():
         print(f"Not valid: {fault}", file=sys.stderr)
         raise SystemExit(2)

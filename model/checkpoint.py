@@ -1,4 +1,4 @@
-"""Models and training states on disk: safetensors and JSON, written whole or not at all."""
+"""Models and training states on disk: safetensors and JSON, written atomically."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing or does not belong here; the message names the file."""
+    """A checkpoint is missing or of other data or configuration; the message names the file."""
 
 
 class ModelCard(BaseModel):
-    """`config.json`: what is needed to build the network before its weights are read."""
+    """`config.json`: the arguments to construct the network before its weights are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class ModelCard(BaseModel):
 def save_model(
     folder: Path, model: TriThread, config: TriThreadConfig, domain_names: tuple[str, ...]
 ) -> None:
-    """Write `weights.safetensors` (tables included) and `config.json`; the latter last."""
+    """Writes `weights.safetensors` (tables included), then `config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
         config=config,
@@ -55,10 +55,9 @@ def save_model(
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThread, ModelCard]:
-    """The model as it was saved, in evaluation mode.
+    """Returns the saved model in evaluation mode.
 
-    Raises CheckpointError, also for a model that another version of this code has saved, and for
-    one with a weight that is no finite number: it would give no scores.
+    Raises CheckpointError, also for a model of an incompatible version and for non-finite weights.
     """
     path = folder / CONFIG_FILE
     if not path.exists():
@@ -85,7 +84,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS_FILE} does not fit its card: {error}") from error
     for name, tensor in tensors.items():
-        # No sum of finite float32 overflows in float64.
+        # Sums of finite float32 values do not overflow in float64.
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float64)):
             raise CheckpointError(
                 f"{folder / WEIGHTS_FILE} has weights that are no finite numbers ({name}): the "
@@ -95,7 +94,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
-    """One file with tensors and JSON facts, replaced in one step: readers see the old or new."""
+    """Writes tensors and JSON metadata to one file, replaced atomically."""
     draft = path.with_suffix(".draft")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, draft, metadata={"facts": json.dumps(facts)})
@@ -105,14 +104,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, objec
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """The inverse of `write_tensors`."""
+    """Returns tensors and metadata of a file of `write_tensors`."""
     with safe_open(path, framework="pt") as file:
         facts = json.loads((file.metadata() or {}).get("facts", "{}"))
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's moments under flat names, `parameter.moment`; a Python integer as int64."""
+    """Returns an optimizer's moments under flat names, `parameter.moment`; Python integers as
+    int64."""
     return {
         f"{index}.{name}": value if torch.is_tensor(value) else torch.tensor(int(value))
         for index, moments in optimizer.state_dict()["state"].items()
@@ -121,10 +121,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put moments back that `optimizer_tensors` took; the settings stay those of `optimizer`.
+    """Restores the moments of `optimizer_tensors`; settings remain those of `optimizer`.
 
-    A count of steps that was a Python integer must become one again: as a float32 tensor it would
-    round the bias correction otherwise than an uninterrupted run.
+    A step count is restored as a Python integer: a float32 tensor would round the bias correction
+    differently from an uninterrupted run.
     """
     state = optimizer.state_dict()
     moments: dict[int, dict[str, Tensor | int]] = {}

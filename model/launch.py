@@ -1,8 +1,8 @@
-"""How this process was started; known without PyTorch, which takes seconds to import."""
+"""Detection of torchrun without importing PyTorch, which takes seconds."""
 
 import os
 
 
 def is_torchrun() -> bool:
-    """Whether `torchrun` started this process, beside others like it."""
+    """Returns whether `torchrun` started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -1,1 +1,1 @@
-"""Models to compare with: counts, neighbours, factors."""
+"""Baselines: counts, neighbours, factors, text bridge."""

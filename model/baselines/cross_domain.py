@@ -1,7 +1,7 @@
-"""What the field does for people of one domain: factors of all domains together, and EMCDR.
+"""Cross-domain baselines: joint factorisation of all domains, and EMCDR.
 
-Both score any prefix: a user's factors are solved from the items of the prefix, so that users need
-no index and need not have been there in training.
+Both score any prefix: a user's factors are solved from the items of the prefix, so unseen users are
+supported.
 
 Dimensions: R prefixes, I_d items of a domain, F factors, S factors of all other domains.
 """
@@ -25,12 +25,13 @@ from model.data.sequences import (
 from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
 
 WIDTHS = (16, 32, 48)
-"""Factors that `Emcdr.tuned` tries: dense shops want few, sparse ones more; 64 and 128 lost."""
+"""Numbers of factors that `Emcdr.tuned` tries: dense data need few, sparse data more; 64 and 128
+were worse."""
 
 
 @dataclass(frozen=True)
 class JointFactors:
-    """Products of users' and items' factors, one factorisation over the events of all domains."""
+    """Products of user and item factors of one factorisation over the events of all domains."""
 
     items: Tensor  # (V, F)
     domain_starts: IntArray
@@ -53,24 +54,21 @@ class JointFactors:
 
 @dataclass(frozen=True)
 class EmcdrConfig:
-    """Settings of `Emcdr`; the defaults were chosen on cold validation users (docs/log.md)."""
+    """Settings of `Emcdr`; defaults selected on cold validation users (docs/log.md)."""
 
     als: AlsConfig = field(
         default_factory=lambda: AlsConfig(factors=48, alpha=40, regularization=10, iterations=40)
     )
     ridge: float = 10.0
     popularity: float = 0.02
-    """Weight of the log of how often an item was chosen; factors know little of it."""
+    """Weight of the log count of an item; factors hardly model popularity."""
 
 
 @dataclass(frozen=True)
 class Emcdr:
-    """Embedding and mapping (Man et al., IJCAI 2017): factors of each domain by themselves, and a
-    ridge map from a user's factors in the other domains to those in the one that is asked for,
-    fitted on users active in it and in others.
-
-    What a prefix holds of the asked domain itself is not looked at.
-    """
+    """Embedding and mapping (Man et al., IJCAI 2017): separate factors of each domain, and a ridge
+    map from a user's factors in the other domains to those in the target domain, fitted on users
+    active in both. Events of the target domain in a prefix are ignored."""
 
     items: tuple[Tensor, ...]  # per domain (I_d, F)
     maps: tuple[Tensor, ...]  # per domain (S, F)
@@ -80,8 +78,8 @@ class Emcdr:
 
     @classmethod
     def tuned(cls, sequences: Sequences) -> Emcdr:
-        """Fits each width of `WIDTHS` and keeps that which serves the cold validation users best;
-        the default settings where there are none."""
+        """Fits each width of `WIDTHS` and keeps the best one on cold validation users; default
+        settings without these."""
         asked = sequences.prefixes_of_withheld(COLD_VALIDATION)
         if not len(asked):
             return cls.fit(sequences)
@@ -136,7 +134,7 @@ class Emcdr:
 
 
 def _chosen(prefixes: Prefixes) -> tuple[IntArray, IntArray]:
-    """Row and item of every event of the prefixes."""
+    """Returns row and item of every event of the prefixes."""
     events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
     return rows, prefixes.sequences.items[events]
 

@@ -1,6 +1,6 @@
-"""EASE (Steck, WWW 2019): a linear model of items on items in closed form, its diagonal zero.
+"""EASE (Steck, WWW 2019): linear item-item model in closed form with zero diagonal.
 
-Dimensions: R prefixes, I_d items of a domain, M items that have weights.
+Dimensions: R prefixes, I_d items of a domain, M items with weights.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from model.data.co_occurrence import shared_users
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
 MOST_ITEMS = 12_000
-"""Items squared must fit into memory: three tables of 0.6 GB at this number. Of a larger catalogue
-the most bought have weights, and the others none."""
+"""Maximum items with weights, because three square tables (0.6 GB each at this number) must fit in
+memory. In larger catalogues only the most popular items have weights."""
 
 RIDGE = 100.0
-"""Penalty of the weights; 20 to 400 differ little on validation events (docs/log.md)."""
+"""L2 penalty; 20 to 400 differ little on validation events (docs/log.md)."""
 
 
 @dataclass(frozen=True)
 class Ease:
-    """Sums of the weights of all items of a prefix; when they were met plays no part."""
+    """Sums of the weights of all items of a prefix, regardless of order."""
 
-    weights: Tensor  # (M, M) from an item of the prefix to one that is scored
+    weights: Tensor  # (M, M) from an item of the prefix to a scored item
     places: IntArray  # (V + 1,) row of each item in the weights, -1 without one
     domain_starts: IntArray
 

@@ -1,4 +1,4 @@
-"""The models without training that every other one must beat, by name."""
+"""Baselines by name."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     "Markov chain": markov_chain,
     "sequence rules": sequence_rules,
 }
-"""Each is fitted on the training events of what it is given."""
+"""Each is fitted on the training events of its argument."""
 
 COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     POPULARITY: Popularity.fit,
@@ -38,23 +38,23 @@ COLD_BASELINES: dict[str, Callable[[Sequences], Scorer]] = {
     "joint ALS": JointFactors.fit,
     EMCDR: Emcdr.tuned,
 }
-"""What a model must beat in a domain where a user has no history, fitted as the others are; beside
-these the text bridge, which needs the items' texts."""
+"""Baselines of withheld domains, fitted likewise; additionally the text bridge, which needs item
+texts."""
 
 LEARNS_NOTHING = frozenset({"history-repeat"})
-"""What these were fitted on makes no difference."""
+"""Baselines independent of the fitted events."""
 
 IN_EVERY_RUN = (POPULARITY, "item-kNN", "Markov chain")
-"""Shown beside the model after each training; an experiment may ask for all."""
+"""Baselines reported after each training; experiments may request all."""
 
 
 def baselines(sequences: Sequences) -> dict[str, Scorer]:
-    """Returns what a model must beat, fitted on the training events."""
+    """Returns the baselines, fitted on the training events."""
     return {name: BASELINES[name](sequences) for name in IN_EVERY_RUN}
 
 
 def cold_baselines(sequences: Sequences, tables: ItemTables | None) -> dict[str, Scorer]:
-    """Returns what a model must beat in a withheld domain; the text bridge only with tables."""
+    """Returns the baselines of withheld domains; the text bridge only with tables."""
     found = {name: fit(sequences) for name, fit in COLD_BASELINES.items()}
     if tables is not None:
         found[TEXT_BRIDGE] = TextBridge.fit(sequences, tables.global_table)

@@ -1,8 +1,7 @@
-"""What a model must beat: popularity, repeats, item neighbours, a Markov chain, sequence rules; on
-the same ranking harness.
+"""Simple baselines: popularity, repeats, item neighbours, Markov chain, sequence rules.
 
-The neighbour scorers keep, for each item, a short weighted list of items; a prefix's score adds up
-the lists of its newest events, for all but item-kNN the newest weighing most.
+Neighbour scorers store a weighted list of items per item; a score is the sum over the lists of the
+newest events, weighted by recency except for item-kNN.
 
 Dimensions: R prefixes, I_d items of a domain, V items, P pairs of items.
 """
@@ -25,7 +24,7 @@ MAX_NEIGHBOURS = 500
 
 @dataclass(frozen=True)
 class Popularity:
-    """How often each item occurs in training, the same for everyone."""
+    """Number of training events of each item, equal for all users."""
 
     counts: NDArray[np.float32]  # (V + 1,)
     domain_starts: IntArray
@@ -43,7 +42,7 @@ class Popularity:
 
 @dataclass(frozen=True)
 class History:
-    """What a user has met before, newest first: shows how far repeats alone go (METHOD 7.17)."""
+    """Items of the user's history, newest first: the effect of repeats (METHOD 7.17)."""
 
     domain_starts: IntArray
 
@@ -62,7 +61,7 @@ class History:
 class Neighbours:
     """Sum over the prefix of `decay ** age * weight(event's item -> candidate)`."""
 
-    starts: IntArray  # (V + 2,) each item's part of the two lists below
+    starts: IntArray  # (V + 2,) offsets of each item into the two lists below
     items: IntArray
     weights: NDArray[np.float32]
     decay: float
@@ -86,13 +85,13 @@ class Neighbours:
 
 
 def item_neighbours(sequences: Sequences, neighbours: int = MAX_NEIGHBOURS) -> Neighbours:
-    """Item-kNN: cosine of the sets of users who met two items, whatever the order."""
+    """Returns item-kNN: cosine of the user sets of two items."""
     training = sequences.training()
     return _neighbours(training, user_cosines(training), neighbours, decay=1.0)
 
 
 def tf_idf_neighbours(sequences: Sequences, neighbours: int = MAX_NEIGHBOURS) -> Neighbours:
-    """Item-kNN by TF-IDF: the same, users who met many items counting less."""
+    """Returns TF-IDF item-kNN: users with many items count less."""
     training = sequences.training()
     pairs = user_cosines(training, inverse_frequency=True)
     return _neighbours(training, pairs, neighbours, decay=1.0)
@@ -101,9 +100,9 @@ def tf_idf_neighbours(sequences: Sequences, neighbours: int = MAX_NEIGHBOURS) ->
 def markov_chain(
     sequences: Sequences, decay: float = 0.5, reach: int = 3, neighbours: int = MAX_NEIGHBOURS
 ) -> Neighbours:
-    """P(next | item), first order, from pairs up to `reach` events apart, the nearer the heavier.
+    """Returns a first-order Markov chain P(next | item), from pairs up to `reach` events apart.
 
-    The distance of a pair in training and the age of an event in the prefix weigh `decay ** n`.
+    Pairs at distance n and events of age n are weighted by `decay ** n`.
     """
     training = sequences.training()
     left, right, distance = _pairs(training, reach)
@@ -118,10 +117,10 @@ def markov_chain(
 def sequence_rules(
     sequences: Sequences, window: int = 10, decay: float = 0.5, neighbours: int = MAX_NEIGHBOURS
 ) -> Neighbours:
-    """Rules "after i comes j", a pair up to `window` events apart weighing 1/distance (Kamehkhosh
-    et al. 2017, "SR"), as shares of all that followed i; a prefix's older events fade by `decay`.
+    """Returns sequence rules ("SR", Kamehkhosh et al. 2017): pairs up to `window` events apart
+    weighted by 1/distance, normalised per item; older events of a prefix decay by `decay`.
 
-    Differs from `markov_chain` in its long, slowly falling window over training pairs.
+    Differs from `markov_chain` in its long window with slow decay over training pairs.
     """
     training = sequences.training()
     left, right, distance = _pairs(training, window)
@@ -134,7 +133,8 @@ def sequence_rules(
 
 
 def _pairs(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Earlier item, later item and distance of all pairs of one user up to `reach` events apart."""
+    """Returns earlier item, later item and distance of all pairs of one user up to `reach` events
+    apart."""
     events = np.arange(len(sequences.items))
     ends = sequences.offsets[1:][sequences.event_users]
     later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
@@ -142,7 +142,7 @@ def _pairs(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArr
 
 
 def _neighbours(sequences: Sequences, pairs: ItemPairs, limit: int, decay: float) -> Neighbours:
-    """Group by the left item and keep its `limit` heaviest."""
+    """Groups pairs by the left item and keeps the `limit` highest weights."""
     kept = heaviest(pairs, limit)
     starts = np.searchsorted(kept.left, np.arange(sequences.item_count + 2))
     weights = kept.weights.astype(np.float32)

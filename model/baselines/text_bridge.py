@@ -1,9 +1,9 @@
-"""The plainest use of texts for people of one domain: popularity, and a map from the mean text of a
-history to the texts of another domain's items.
+"""Text baseline of withheld domains: popularity, and a linear map from the mean text of a history
+to the texts of another domain's items.
 
 Score of item v for a history of mean text x: `log p(v) + <x A, e_v B>`, with one pair of maps A, B
-a domain, fitted by softmax over all items of the domain on users active in it and in others. It
-overfits within a few epochs: cold validation users choose the epoch (METHOD 9).
+per domain, fitted by softmax over all items of the domain on users active in it and in others. It
+overfits within a few epochs; the epoch is selected on cold validation users (METHOD 9).
 
 Dimensions: U users, R prefixes, W width of texts, I_d items of a domain, K width of the maps.
 """
@@ -24,7 +24,7 @@ from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
 
 @dataclass(frozen=True)
 class TextBridgeConfig:
-    """Settings of the fit; `blind_epochs` are made where there are no cold validation users."""
+    """Settings of the fit; `blind_epochs` is the number of epochs without cold validation users."""
 
     width: int = 64
     learning_rate: float = 2e-3
@@ -38,7 +38,7 @@ class TextBridgeConfig:
 
 @dataclass(frozen=True)
 class TextBridge:
-    """A fitted bridge. What a prefix holds of the asked domain itself is not looked at."""
+    """A fitted text bridge. Events of the target domain in a prefix are ignored."""
 
     texts: Tensor  # (V + 1, W), rows of length 1, row 0 zeros
     priors: tuple[Tensor, ...]  # per domain (I_d,) log share of purchases
@@ -50,8 +50,7 @@ class TextBridge:
     def fit(
         cls, sequences: Sequences, texts: np.ndarray, config: TextBridgeConfig | None = None
     ) -> TextBridge:
-        """Fits one pair of maps a domain; ``texts`` (V + 1, W) are item vectors, as the global
-        table holds them."""
+        """Fits one pair of maps per domain; ``texts`` (V + 1, W) are rows of the global table."""
         config = config or TextBridgeConfig()
         training = sequences.training()
         rows = F.normalize(torch.from_numpy(np.ascontiguousarray(texts, np.float32)), dim=1)
@@ -66,7 +65,7 @@ class TextBridge:
             rows,
             priors,
             tuple(pair[0] for pair in pairs),
-            tuple(pair[1] * 0 for pair in pairs),  # It starts as popularity.
+            tuple(pair[1] * 0 for pair in pairs),  # Initialised to popularity.
             training.domain_starts,
         )
         for domain in domains:
@@ -80,14 +79,14 @@ class TextBridge:
         return history @ self.sources[domain] @ items.T + self.priors[domain]
 
     def with_maps(self, domain: int, source: Tensor, items: Tensor) -> TextBridge:
-        """The same bridge with the two maps (W, K) of one domain replaced."""
+        """Returns the bridge with the two maps (W, K) of one domain replaced."""
         sources, targets = list(self.sources), list(self.items)
         sources[domain], targets[domain] = source, items
         return replace(self, sources=tuple(sources), items=tuple(targets))
 
 
 def mean_text(prefixes: Prefixes, domain: int, texts: Tensor) -> Tensor:
-    """The mean text (R, W) of what a prefix holds of domains other than `domain`, or zeros."""
+    """Returns the mean text (R, W) of a prefix's events outside of `domain`, or zeros."""
     events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
     items = prefixes.sequences.items[events]
     other = prefixes.sequences.domain_of(items) != domain
@@ -112,7 +111,7 @@ def _fit_domain(
     config: TextBridgeConfig,
     generator: torch.Generator,
 ) -> TextBridge:
-    """Returns the bridge with the maps of one domain at their best epoch."""
+    """Returns the bridge with the maps of one domain from their best epoch."""
     examples = _Examples(sequences.training(), domain, bridge)
     if not len(examples.histories):
         return bridge
@@ -137,7 +136,7 @@ def _fit_domain(
 
 
 class _Examples:
-    """Users of one domain and of others: what they chose in the one, their texts in the others."""
+    """Training examples: users' choices in one domain, and mean texts of their other domains."""
 
     def __init__(self, training: Sequences, domain: int, bridge: TextBridge) -> None:
         low, high = training.domain_starts[domain : domain + 2].tolist()
@@ -157,7 +156,8 @@ class _Examples:
             yield batch.numpy()
 
     def loss(self, batch: IntArray, maps: list[Tensor]) -> Tensor:
-        """Cross-entropy over the domain, the mean over each user's choices and then over users."""
+        """Returns the cross-entropy over the domain, averaged over each user's choices, then over
+        users."""
         event, row = concatenate_ranges(self._starts[batch], self._starts[batch + 1])
         weight = torch.from_numpy(1 / np.bincount(row)[row] / len(batch)).float()
         states = self.histories[torch.from_numpy(batch)] @ maps[0]
@@ -167,7 +167,7 @@ class _Examples:
 
 
 def _users_of_both(training: Sequences, domain: int) -> IntArray:
-    """Users with an event in the domain and one outside of it, ascending."""
+    """Returns users with events inside and outside of the domain, ascending."""
     inside = training.domain_of(training.items) == domain
     counts = np.bincount(training.event_users[inside], minlength=training.user_count)
     return np.flatnonzero((counts > 0) & (counts < np.diff(training.offsets)))

@@ -1,9 +1,9 @@
-"""Turn CSR histories into padded tensors, for all users of a batch at once.
+"""Conversion of CSR histories to padded tensors, vectorised over the users of a batch.
 
-Padding stands on the right. With a causal mask no real position can then see padding, so that
-neither the batch a user lands in nor the maximum length changes any score (METHOD 7.13).
+Padding is on the right. With a causal mask no event attends to padding, so scores do not depend on
+the other users of a batch or the maximum length (METHOD 7.13).
 
-Dimensions: B users, T positions, K queries (moments at which a next item is asked for).
+Dimensions: B users, T positions, K queries (positions with a next item to predict).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_rang
 
 @dataclass(frozen=True)
 class DomainQueries:
-    """The K moments of a batch at which the next item is one of this domain.
+    """The K queries of a batch whose target is in this domain.
 
-    Positions are flat indices into the (B * T) states of a thread; -1 where nothing was seen yet.
+    Positions are flat indices into the (B * T) states of a thread; -1 without earlier events.
     """
 
     rows: Tensor  # (K,) row of the batch
     mixed_position: Tensor  # (K,)
     local_position: Tensor  # (K,)
-    targets: Tensor  # (K,) global item index, 0 where unknown
+    targets: Tensor  # (K,) global item index, 0 if unknown
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,11 +36,11 @@ class DomainQueries:
 
 @dataclass(frozen=True)
 class CrossDomainBatch:
-    """B histories: the mixed sequence, each domain's own part of it, and what is asked."""
+    """B histories: the mixed sequence, its part in each domain, and the queries."""
 
-    users: Tensor  # (B,) on the CPU wherever the rest is: profiles are looked up there
+    users: Tensor  # (B,) always on the CPU, where profiles are looked up
     mixed_items: Tensor  # (B, T)
-    local_items: tuple[Tensor, ...]  # per domain (B_d, T_d), only users who have events there
+    local_items: tuple[Tensor, ...]  # per domain (B_d, T_d), users with events there only
     last_position: Tensor  # (B,) flat index of each user's newest mixed position, -1 if none
     queries: tuple[DomainQueries, ...]  # per domain
 
@@ -63,7 +63,7 @@ class CrossDomainBatch:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on `device`; on its way to a GPU the copy runs beside what the GPU is doing."""
+    """Returns the tensor on `device`; copies to a GPU are asynchronous."""
     if device.type != "cuda" or tensor.device == device:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -74,9 +74,10 @@ def training_batch(
     users: IntArray,
     max_length: int,
 ) -> CrossDomainBatch:
-    """Every event but a user's first is a target, predicted from the events before it.
+    """Returns a batch in which every event except a user's first is a target, predicted from
+    earlier events.
 
-    Of a longer history the newest `max_length + 1` events count: all threads share that window.
+    Histories are truncated to the newest `max_length + 1` events; all threads share this window.
     """
     stop = sequences.offsets[users + 1]
     start = np.maximum(sequences.offsets[users], stop - max_length - 1)
@@ -88,9 +89,10 @@ def training_batch(
 def prefix_batch(
     prefixes: Prefixes, max_length: int, domain: int | Sequence[int] | None = None
 ) -> CrossDomainBatch:
-    """One query a row, after the whole prefix; its domain is `domain` or else the target's.
+    """Returns a batch with one query per row, after the whole prefix; its domain is `domain` or the
+    target's.
 
-    With several domains every row is asked about each of them.
+    With several domains, each row has a query per domain.
     """
     start = np.maximum(prefixes.start, prefixes.stop - max_length)
     window = _Window(prefixes.sequences, start, prefixes.stop)
@@ -105,10 +107,10 @@ def prefix_batch(
 def bucketed_users(
     sequences: Sequences, batch_size: int, rng: np.random.Generator
 ) -> Iterator[IntArray]:
-    """Users with something to learn, in shuffled batches of similar length.
+    """Yields users with at least one target, in shuffled batches of similar length.
 
     Lengths are jittered by up to one event before sorting, so that batches differ between epochs
-    while padding stays small; the order of the batches is shuffled.
+    with little padding.
     """
     lengths = np.diff(sequences.offsets)
     users = _users_with_a_target(sequences)
@@ -120,7 +122,7 @@ def bucketed_users(
 
 
 def batch_count(sequences: Sequences, batch_size: int) -> int:
-    """How many batches `bucketed_users` gives."""
+    """Returns the number of batches of `bucketed_users`."""
     return -(-len(_users_with_a_target(sequences)) // batch_size)
 
 
@@ -131,13 +133,13 @@ def _users_with_a_target(sequences: Sequences) -> IntArray:
 @dataclass(frozen=True)
 class _Queries:
     rows: IntArray
-    inputs: IntArray  # how many input events of the window, over all rows, precede the query
+    inputs: IntArray  # number of input events of the window, over all rows, before the query
     targets: IntArray
     domains: IntArray
 
 
 class _Window:
-    """The input events `start[b]:stop[b]` of B rows, flattened: event by event, row after row."""
+    """The input events `start[b]:stop[b]` of B rows, flattened row by row."""
 
     def __init__(self, sequences: Sequences, start: IntArray, stop: IntArray) -> None:
         self.sequences, self.start = sequences, start
@@ -153,7 +155,7 @@ class _Window:
         return _Queries(self.rows, inputs, following, self.sequences.domain_of(following))
 
     def query_last(self, targets: IntArray, domains: IntArray) -> _Queries:
-        """Each row asked about one domain of each row of `domains` (n, B)."""
+        """Returns queries of each row, one per row of `domains` (n, B)."""
         times = len(domains)
         return _Queries(
             np.tile(np.arange(len(self.start)), times),
@@ -179,7 +181,9 @@ class _Window:
         self, domain: int, queries: _Queries, mixed_width: int
     ) -> tuple[IntArray, DomainQueries]:
         own = self.domains == domain
-        before = np.concatenate(([0], np.cumsum(own)))  # (events + 1,) own events so far
+        before = np.concatenate(
+            ([0], np.cumsum(own))
+        )  # (events + 1,) cumulative events of the domain
         counts = before[self.row_starts + self.lengths] - before[self.row_starts]  # (B,)
         present = counts > 0
         local_row = np.cumsum(present) - 1
@@ -206,7 +210,7 @@ class _Window:
 def _pad(
     items: IntArray, rows: IntArray, row_starts: IntArray, height: int, width: int
 ) -> IntArray:
-    """Flat events as a right-padded (height, width) table."""
+    """Returns flat events as a right-padded (height, width) table."""
     columns = np.arange(len(items)) - row_starts[rows]
     table = np.zeros((height, width), np.int64)
     table[rows, columns] = items

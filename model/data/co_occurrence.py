@@ -1,4 +1,4 @@
-"""Which items the same users met: pairs of items and how many users they share.
+"""Co-occurrence of items: pairs and their numbers of common users.
 
 Dimensions: U users, N distinct (user, item) pairs, P pairs of items.
 """
@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Sequences, concatenate_ranges
 
 NEWEST_ITEMS = 200
-"""A user's newest items that are paired.
-
-Pairs grow with the square of a history: 20,000 events would make 2e8 of them, more than the
-memory of most machines.
-"""
+"""Maximum newest items per user that are paired. Pairs grow quadratically: 20,000 events would make
+2e8 pairs."""
 
 BLOCK_PAIRS = 4_000_000
-"""Pairs or entries of lists held at a time: 200 MB with the arrays made from them."""
+"""Pairs or entries per block: 200 MB with intermediate arrays."""
 
 
 class ItemPairs(NamedTuple):
@@ -34,7 +31,7 @@ class ItemPairs(NamedTuple):
 
 
 class SharedUsers(NamedTuple):
-    """How many users items have in common, and each by itself."""
+    """Numbers of users per item and per pair of items."""
 
     pairs: ItemPairs
     own: NDArray[np.float64]  # (items + 1,)
@@ -43,11 +40,12 @@ class SharedUsers(NamedTuple):
 def shared_users(
     sequences: Sequences, *, inverse_frequency: bool = False, newest: int | None = None
 ) -> SharedUsers:
-    """Numbers of users who met an item, or two items, among their `newest`, `NEWEST_ITEMS` if none.
+    """Returns the numbers of users with an item, or with two items, among their `newest` items
+    (default `NEWEST_ITEMS`).
 
-    How often a user met an item, and when, plays no part. With ``inverse_frequency`` a user counts
-    the less, the more items they met (TF-IDF, a user being a term): by the square of
-    log(1 + items / own items), 1 in the mean over a user's items.
+    Counts and times of a user's events are ignored. With ``inverse_frequency`` users with many
+    items count less (TF-IDF with users as terms): by the square of log(1 + items / own items),
+    normalised to a mean of 1 over a user's items.
     """
     base = sequences.item_count + 1
     users, items = _newest_distinct(sequences, NEWEST_ITEMS if newest is None else newest)
@@ -67,14 +65,14 @@ def shared_users(
 
 
 def user_cosines(sequences: Sequences, *, inverse_frequency: bool = False) -> ItemPairs:
-    """Cosines of the sets of users of two items; ``inverse_frequency`` as in `shared_users`."""
+    """Returns cosines of the user sets of two items; ``inverse_frequency`` as in `shared_users`."""
     (left, right, shared), own = shared_users(sequences, inverse_frequency=inverse_frequency)
     return ItemPairs(left, right, shared / np.sqrt(own[left] * own[right]))
 
 
 def heaviest(pairs: ItemPairs, limit: int, groups: IntArray | None = None) -> ItemPairs:
-    """The `limit` heaviest pairs of each left item, heaviest first; with ``groups`` (P,) of each
-    left item and group."""
+    """Returns the `limit` pairs of highest weight per left item, descending; with ``groups`` (P,)
+    per left item and group."""
     order = (
         np.lexsort((-pairs.weights, pairs.left))
         if groups is None
@@ -91,7 +89,7 @@ def heaviest(pairs: ItemPairs, limit: int, groups: IntArray | None = None) -> It
 
 
 def blocks(sizes: IntArray) -> Iterator[slice]:
-    """Runs of rows whose sizes add up to about `BLOCK_PAIRS` or less."""
+    """Yields ranges of rows with a total size of about `BLOCK_PAIRS` or less."""
     numbers = np.cumsum(sizes) // BLOCK_PAIRS
     borders = np.flatnonzero(np.diff(numbers)) + 1
     edges = [0, *borders.tolist(), len(sizes)] if len(sizes) else []
@@ -100,7 +98,7 @@ def blocks(sizes: IntArray) -> Iterator[slice]:
 
 
 def _newest_distinct(sequences: Sequences, newest: int) -> tuple[IntArray, IntArray]:
-    """User and item of each user's `newest` distinct items, sorted by both."""
+    """Returns user and item of each user's `newest` distinct items, sorted by both."""
     keys = sequences.event_users * (sequences.item_count + 1) + sequences.items
     keys, from_end = np.unique(keys[::-1], return_index=True)  # the newest event of each
     users, items = np.divmod(keys, sequences.item_count + 1)
@@ -113,8 +111,8 @@ def _newest_distinct(sequences: Sequences, newest: int) -> tuple[IntArray, IntAr
 def _pair_sums(
     users: IntArray, items: IntArray, base: int, weight_of_user: NDArray[np.float64]
 ) -> tuple[IntArray, NDArray[np.float64]]:
-    """The pairs of different items of one user, (P,) as `smaller * base + larger`, ascending, and
-    the sum of the weights of the users of each."""
+    """Returns pairs of distinct items of one user, (P,) as `smaller * base + larger`, ascending,
+    and the sum of user weights of each."""
     places = np.arange(len(users))
     ends = np.searchsorted(users, users, side="right")
     merged: list[tuple[IntArray, NDArray[np.float64]]] = []
@@ -122,7 +120,8 @@ def _pair_sums(
         larger, smaller = concatenate_ranges(places[block] + 1, ends[block])
         pairs = items[block][smaller] * base + items[larger]
         merged.append(_summed(pairs, weight_of_user[users[block][smaller]]))
-        # Like is merged with like: each sum is then copied a few times, not once a block.
+        # Blocks of similar size are merged, so that each sum is copied a few times, not once per
+        # block.
         while len(merged) > 1 and len(merged[-1][0]) * 2 > len(merged[-2][0]):
             merged.append(_together(merged.pop(), merged.pop()))
     while len(merged) > 1:

@@ -1,8 +1,8 @@
 """Implicit-feedback matrix factorisation by alternating least squares (Hu, Koren and Volinsky, ICDM
-2008): a user who chose an item prefers it with confidence 1 + alpha, every other one with 1.
+2008): chosen items have confidence 1 + alpha, others 1.
 
-Every solve is exact and its result does not depend on how rows are grouped into blocks, nor, but
-for rounding, on the number of threads.
+Every solve is exact and independent of the grouping into blocks and, up to rounding, of the number
+of threads.
 
 Dimensions: R rows, N factors' owners, F factors, L chosen items of a row.
 """
@@ -18,12 +18,12 @@ from torch import Tensor
 from model.data.sequences import IntArray
 
 BLOCK_NUMBERS = 8_000_000
-"""Factors gathered at a time: 32 MB."""
+"""Factors per gather: 32 MB."""
 
 
 @dataclass(frozen=True)
 class AlsConfig:
-    """Settings of a factorisation; the defaults are usual for sparse shops."""
+    """Settings of a factorisation; defaults for sparse data."""
 
     factors: int = 64
     alpha: float = 10.0
@@ -34,7 +34,7 @@ class AlsConfig:
 
 @dataclass(frozen=True)
 class Choices:
-    """Which items each of R rows chose, each once: `items[starts[r]:starts[r + 1]]`."""
+    """Distinct items of each of R rows: `items[starts[r]:starts[r + 1]]`."""
 
     starts: IntArray  # (R + 1,)
     items: IntArray  # 0-based columns
@@ -44,13 +44,13 @@ class Choices:
 
     @classmethod
     def of_pairs(cls, rows: IntArray, items: IntArray, row_count: int) -> Choices:
-        """Collects pairs in any order; repeated ones count once."""
+        """Returns the choices of unordered pairs; duplicates count once."""
         width = int(items.max(initial=0)) + 1
         rows, items = np.divmod(np.unique(rows * width + items), width)
         return cls(np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=row_count)))), items)
 
     def transposed(self, item_count: int) -> Choices:
-        """Which rows chose each item."""
+        """Returns the transposed choices: rows of each item."""
         rows = np.repeat(np.arange(len(self)), np.diff(self.starts))
         return Choices.of_pairs(self.items, rows, item_count)
 
@@ -66,9 +66,9 @@ def item_factors(choices: Choices, item_count: int, config: AlsConfig) -> Tensor
 
 
 def solved(choices: Choices, others: Tensor, config: AlsConfig) -> Tensor:
-    """Returns the factors (R, F) that fit each row's choices, those of `others` (N, F) fixed.
+    """Returns the factors (R, F) of each row's choices, given the factors of `others` (N, F).
 
-    A row without a choice has factors of zero.
+    Zeros for rows without a choice.
     """
     width = others.shape[1]
     gram = (others.T @ others).double() + config.regularization * torch.eye(width)
@@ -89,7 +89,8 @@ def solved(choices: Choices, others: Tensor, config: AlsConfig) -> Tensor:
 
 
 def _solve_short(chosen: Tensor, inverse: Tensor, alpha: float) -> Tensor:
-    """Solves (G + aY'Y) x = (1 + a) Y'1 as x = (1 + a) G⁻¹Y' (1 + aYG⁻¹Y')⁻¹ 1: L equations."""
+    """Solves (G + aY'Y) x = (1 + a) Y'1 as x = (1 + a) G⁻¹Y' (1 + aYG⁻¹Y')⁻¹ 1, with L
+    equations."""
     projected = chosen @ inverse  # (R, L, F)
     system = alpha * projected @ chosen.transpose(1, 2)  # (R, L, L)
     system.diagonal(dim1=1, dim2=2).add_(1)

@@ -1,9 +1,9 @@
-"""Items a user has not met, drawn without trial and error.
+"""Sampling of unseen items without rejection.
 
-The unseen items of a domain are numbered `0 .. n - 1`; a uniform number is drawn and mapped to its
-item by one binary search over all users' histories. So a draw costs the same for every user, never
-fails by bad luck, never returns an item of the history, and can return the domain's last item
-(METHOD 7.7). Where a user has seen the whole domain the draw is 0, the padding item.
+The unseen items of a domain are numbered `0 .. n - 1`; a uniform number is mapped to its item by
+one binary search over all users' histories. The cost is equal for all users, every unseen item is
+possible, including the domain's last (METHOD 7.7), and no seen item is returned. For a user who has
+seen the whole domain the result is 0, the padding item.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from model.data.sequences import IntArray, Sequences, concatenate_ranges
 class UnseenItems:
     """The complement of every user's history, domain by domain.
 
-    Given the training part of the histories it never looks at a held-out event.
+    Constructed from the training part of the histories.
     """
 
     def __init__(self, sequences: Sequences) -> None:
@@ -30,25 +30,26 @@ class UnseenItems:
         self._domain_count = sequences.domain_count
         self._cell_starts = np.searchsorted(cell, cells)  # (U * D + 1,) into the seen items
         rank_in_cell = np.arange(len(seen)) - self._cell_starts[cell]
-        # The j-th seen item at place s (0-based in its domain) has s - j unseen items before it.
+        # The j-th seen item at position s (0-based in its domain) has s - j unseen items before it.
         unseen_before = items - 1 - self._starts[domains] - rank_in_cell
         self._keys = cell * self._stride + unseen_before  # never decreasing
 
     def count(self, users: IntArray, domain: int) -> IntArray:
-        """How many items of `domain` each user has not met, (n,)."""
+        """Returns the number of unseen items of `domain` of each user, (n,)."""
         cell = users * self._domain_count + domain
         size = self._starts[domain + 1] - self._starts[domain]
         return size - (self._cell_starts[cell + 1] - self._cell_starts[cell])
 
     def item_at(self, users: IntArray, domain: int, place: IntArray) -> IntArray:
-        """The unseen item number `place` (from 0) of each user; both arrays are broadcast."""
+        """Returns the unseen item number `place` (from 0) of each user; arrays are broadcast."""
         users, place = np.broadcast_arrays(users, place)
         cell = users * self._domain_count + domain
         skipped = np.searchsorted(self._keys, cell * self._stride + place, side="right")
         return self._starts[domain] + 1 + place + skipped - self._cell_starts[cell]
 
     def draw(self, users: IntArray, domain: int, count: int, rng: np.random.Generator) -> IntArray:
-        """`count` uniform draws with replacement per user, (n, count); 0 where none is left."""
+        """Returns `count` uniform draws with replacement per user, (n, count); 0 without unseen
+        items."""
         free = self.count(users, domain)[:, None]
         place = (rng.random((len(users), count)) * free).astype(np.int64)
         items = self.item_at(users[:, None], domain, np.minimum(place, np.maximum(free - 1, 0)))
@@ -57,21 +58,21 @@ class UnseenItems:
     def draw_distinct(
         self, user: int, domain: int, count: int, rng: np.random.Generator
     ) -> IntArray:
-        """Up to `count` different items for one user; fewer where fewer are left."""
+        """Returns up to `count` distinct items for one user."""
         free = int(self.count(np.array([user]), domain)[0])
         place = rng.choice(free, min(count, free), replace=False, shuffle=False)
         return self.item_at(np.array(user), domain, place)
 
 
 def draw_pairs(sequences: Sequences, users: IntArray, rng: np.random.Generator) -> IntArray:
-    """One random item of every domain for each user, (n, D), from the user's own history.
+    """Returns one random item per user and domain, (n, D), from the user's history.
 
-    0 where the user has no event of the domain. Domains are drawn independently (METHOD 2).
+    0 without an event in the domain. Domains are sampled independently (METHOD 2).
     """
     events, rows = concatenate_ranges(sequences.offsets[users], sequences.offsets[users + 1])
     items = sequences.items[events]
     drawn = np.zeros((len(users), sequences.domain_count), np.int64)
-    # Writing in random order leaves the last writer of a cell: a uniform choice among its events.
+    # Writing in random order keeps the last write of a cell: a uniform choice among its events.
     order = rng.permutation(len(items))
     drawn[rows[order], sequences.domain_of(items[order])] = items[order]
     return drawn

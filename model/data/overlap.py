@@ -1,7 +1,7 @@
-"""Take users' links between domains away: what quality owes to people seen in several domains.
+"""Removal of users' links between domains, to measure the effect of overlapping users.
 
-A user who loses the link becomes one user per domain. No event is added or lost, each keeps its
-split, and users who keep their link at a small share keep it at every larger one.
+An unlinked user becomes one user per domain. Events and splits are unchanged, and users linked at a
+small share are linked at every larger one.
 
 Dimensions: U users before, U' after, R prefixes.
 """
@@ -18,17 +18,17 @@ from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_rang
 
 @dataclass(frozen=True)
 class Unlinked:
-    """Histories after the cut, and whom they belonged to."""
+    """Histories after the removal, with their original users."""
 
     sequences: Sequences
-    original_users: IntArray  # (U',) user before the cut
-    linked_users: int  # users of several domains who kept their link
+    original_users: IntArray  # (U',) original user
+    linked_users: int  # number of users who kept their link
 
 
 def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
-    """Keep the links of `share` (0 to 1) of the users of several domains, drawn by the seed.
+    """Keeps the links of a seeded `share` (0 to 1) of the users of several domains.
 
-    Users without any event are left out.
+    Users without events are omitted.
     """
     users, domains = sequences.event_users, sequences.domain_of(sequences.items)
     overlapping = overlapping_users(sequences)
@@ -51,7 +51,7 @@ def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
 
 
 def overlapping_users(sequences: Sequences) -> IntArray:
-    """Users with events in more than one domain, ascending."""
+    """Returns the users with events in more than one domain, ascending."""
     domains = sequences.domain_of(sequences.items)
     active = np.zeros((sequences.user_count, sequences.domain_count), bool)
     active[sequences.event_users, domains] = True
@@ -59,9 +59,9 @@ def overlapping_users(sequences: Sequences) -> IntArray:
 
 
 def has_own_domain_history(prefixes: Prefixes) -> NDArray[np.bool_]:
-    """Rows (R,) whose user has met the target's domain before.
+    """Returns the mask of rows (R,) whose user has earlier events in the target's domain.
 
-    These events can be asked of a user with and without the link, so quality is compared on them.
+    These events can be ranked with and without the link, so metrics are compared on them.
     """
     sequences = prefixes.sequences
     events, rows = concatenate_ranges(prefixes.start, prefixes.stop)

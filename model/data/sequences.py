@@ -1,8 +1,8 @@
-"""Users' histories as one compressed table: the only form in which the model sees interactions.
+"""Users' histories in CSR form, the input format of the model.
 
-Items carry one global index: 0 is padding, and domain `d` owns the indices from
-`domain_starts[d] + 1` to `domain_starts[d + 1]`.
-A user's events lie side by side, oldest first, and each event says which split it belongs to.
+Items carry one global index: 0 is padding, and domain `d` owns the indices from `domain_starts[d] +
+1` to `domain_starts[d + 1]`. A user's events are contiguous, oldest first, each with a mark of its
+split.
 
 Dimensions: U users, E events, D domains, R rows (prefixes).
 """
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 COLD_VALIDATION, COLD_TEST = 3, 4
-"""Events of a domain that is withheld whole from its user's history (METHOD 9), anywhere in it."""
+"""Marks of events in a withheld domain (METHOD 9), at any position of a history."""
 
 IntArray = NDArray[np.int64]
 
 
 class InvalidSequencesError(ValueError):
-    """The arrays do not describe histories: the message names the rule that is broken."""
+    """The arrays are inconsistent; the message names the violated rule."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sequences:
 
     offsets: IntArray  # (U + 1,)
     items: IntArray  # (E,) global item index, never 0
-    split: NDArray[np.int8]  # (E,) a mark each; TRAIN to TEST never decrease within a user
+    split: NDArray[np.int8]  # (E,) marks; TRAIN to TEST never decrease within a user
     domain_starts: IntArray  # (D + 1,)
     domain_names: tuple[str, ...]
 
@@ -53,7 +53,7 @@ class Sequences:
 
     @property
     def item_count(self) -> int:
-        """Items of all domains, padding not counted."""
+        """Number of items of all domains, without padding."""
         return int(self.domain_starts[-1])
 
     @property
@@ -62,26 +62,26 @@ class Sequences:
 
     @property
     def event_users(self) -> IntArray:
-        """The user of each event, (E,)."""
+        """Returns the user of each event, (E,)."""
         return np.repeat(np.arange(self.user_count), np.diff(self.offsets))
 
     def domain_size(self, domain: int) -> int:
         return int(self.domain_starts[domain + 1] - self.domain_starts[domain])
 
     def domain_of(self, items: IntArray) -> IntArray:
-        """Domain of each global item index; items must not hold padding."""
+        """Returns the domain of each global item index (no padding)."""
         return np.searchsorted(self.domain_starts, items, side="left") - 1
 
     def training(self) -> Sequences:
-        """The same users with their training events only: all that fitting may look at."""
+        """Returns the users with their training events only, the input of fitting."""
         return self._only(self.split == TRAIN)
 
     def before_test(self) -> Sequences:
-        """The same users with their training and validation events."""
+        """Returns the users with their training and validation events."""
         return self._only(self.split <= VALIDATION)
 
     def without_withheld(self) -> Sequences:
-        """The same users without the events of domains withheld from them."""
+        """Returns the users without their events in withheld domains."""
         withheld = self.split >= COLD_VALIDATION
         return self._only(~withheld) if withheld.any() else self
 
@@ -92,15 +92,15 @@ class Sequences:
         )
 
     def with_validation_in_training(self) -> Sequences:
-        """The same events, validation counted as training; test stays."""
+        """Returns the events with validation marked as training."""
         return replace(self, split=np.where(self.split == VALIDATION, TRAIN, self.split))
 
     def prefixes_of_split(self, split: int) -> Prefixes:
-        """One row per event of `split`, asking for that event after all earlier ones of its user.
+        """Returns one row per event of `split`: its prefix is all earlier events of its user.
 
-        The prefix of a test event therefore holds the validation event, and with several test
-        events a user the earlier ones. A user's first event is never asked for: nothing came
-        before it, whatever the split. Events of withheld domains are in no prefix.
+        The prefix of a test event therefore includes the validation event and earlier test events.
+        A user's first event is never a target, because it has no prefix. Events of withheld domains
+        are in no prefix.
         """
         seen = self.without_withheld()
         is_asked = seen.split == split
@@ -109,11 +109,11 @@ class Sequences:
         return Prefixes(seen, seen.event_users[events], events, seen.items[events])
 
     def prefixes_of_withheld(self, split: int) -> Prefixes:
-        """One row per user and distinct withheld item, in the order of the withheld events, asking
-        for it after the user's whole remaining history.
+        """Returns one row per user and distinct withheld item, in the order of the withheld events,
+        with the user's whole remaining history as prefix.
 
-        ``split`` is COLD_VALIDATION or COLD_TEST. A user's rows lie side by side, and their first
-        row is the first withheld event.
+        ``split`` is COLD_VALIDATION or COLD_TEST. A user's rows are contiguous, the first one is
+        the first withheld event.
         """
         seen = self.without_withheld()
         events = np.flatnonzero(self.split == split)
@@ -124,19 +124,20 @@ class Sequences:
         return Prefixes(seen, users, seen.offsets[users + 1], items[first])
 
     def prefixes_of_users(self, users: IntArray) -> Prefixes:
-        """One row per user, asking what follows the user's whole history; no target."""
+        """Returns one row per user with the whole history as prefix, without a target."""
         users = np.asarray(users, np.int64)
         return Prefixes(self, users, self.offsets[users + 1], np.zeros(len(users), np.int64))
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """R questions 'what comes next?': row `r` sees its user's events before event `stop[r]`."""
+    """R prefixes to predict the next item of: row `r` has its user's events before event
+    `stop[r]`."""
 
     sequences: Sequences
     users: IntArray  # (R,)
     stop: IntArray  # (R,) exclusive event index into `sequences.items`
-    targets: IntArray  # (R,) the item that did come next, 0 where nobody knows
+    targets: IntArray  # (R,) the next item, 0 if unknown
 
     def __len__(self) -> int:
         return len(self.users)
@@ -149,22 +150,23 @@ class Prefixes:
         return Prefixes(self.sequences, self.users[rows], self.stop[rows], self.targets[rows])
 
     def sampled_rows(self, limit: int | None, rng: np.random.Generator) -> IntArray:
-        """`limit` of the rows, drawn without replacement, ascending; all where there are no more.
+        """Returns `limit` of the rows, sampled without replacement, ascending; all if there are no
+        more.
 
-        Nothing is drawn then, so that `rng` stays where it was.
+        In that case `rng` is not used.
         """
         if limit is None or len(self) <= limit:
             return np.arange(len(self))
         return np.sort(rng.choice(len(self), limit, replace=False))
 
     def of_domain(self, domain: int) -> Prefixes:
-        """The rows whose target belongs to `domain`."""
+        """Returns the rows with a target in `domain`."""
         low, high = self.sequences.domain_starts[domain], self.sequences.domain_starts[domain + 1]
         return self.select(np.flatnonzero((self.targets > low) & (self.targets <= high)))
 
 
 def concatenate_ranges(start: IntArray, stop: IntArray) -> tuple[IntArray, IntArray]:
-    """All integers of the ranges `start[r]:stop[r]` in a row, and the row of each.
+    """Returns the concatenated integers of the ranges `start[r]:stop[r]`, and the row of each.
 
     >>> concatenate_ranges(np.array([4, 9]), np.array([6, 10]))
     (array([4, 5, 9]), array([0, 0, 1]))
@@ -182,7 +184,8 @@ def sequences_from_lists(
     domain_names: tuple[str, ...],
     held_out: int = 0,
 ) -> Sequences:
-    """Small histories by hand; `held_out=2` is leave-one-out for users with 3 events or more."""
+    """Returns small histories from lists; `held_out=2` is leave-one-out for users with at least 3
+    events."""
     splits = [_leave_out(len(history), held_out) for history in histories]
     return Sequences(
         offsets=np.concatenate(([0], np.cumsum([len(h) for h in histories]))).astype(np.int64),

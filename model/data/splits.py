@@ -1,7 +1,7 @@
-"""Which events are held out: one mark an event, in the order of `Sequences`.
+"""Splits: one mark per event, in the order of `Sequences`.
 
-Whatever the protocol, a user's marks from TRAIN to TEST never decrease, so training comes before
-validation and validation before test. Events of withheld domains stand anywhere among them.
+In every protocol a user's marks from TRAIN to TEST never decrease, so training precedes validation
+and validation precedes test. Events of withheld domains may be at any position.
 
 Dimensions: U users, E events, D domains.
 """
@@ -16,11 +16,13 @@ from model.data.sequences import COLD_TEST, COLD_VALIDATION, TEST, TRAIN, VALIDA
 SplitArray = NDArray[np.int8]
 
 SHORTEST_TESTED = 3
-"""Leave-one-out leaves users with fewer events whole: nothing would be left to train on."""
+"""Minimum events of a user for leave-one-out; users with fewer events are used for training
+only."""
 
 
 def leave_one_out(offsets: IntArray) -> SplitArray:
-    """A user's last event tests, the one before validates (METHOD 6); offsets are (U + 1,)."""
+    """Returns marks with a user's last event as test and the one before as validation (METHOD 6);
+    offsets are (U + 1,)."""
     split = np.full(offsets[-1], TRAIN, np.int8)
     ends = offsets[1:][np.diff(offsets) >= SHORTEST_TESTED]
     split[ends - 1] = TEST
@@ -29,7 +31,8 @@ def leave_one_out(offsets: IntArray) -> SplitArray:
 
 
 def split_by_time(times: IntArray, validation_from: int, test_from: int) -> SplitArray:
-    """Events before ``validation_from`` train, those before ``test_from`` validate, others test."""
+    """Returns marks by time: training before ``validation_from``, validation before ``test_from``,
+    then test."""
     split = np.full(len(times), TRAIN, np.int8)
     split[times >= validation_from] = VALIDATION
     split[times >= test_from] = TEST
@@ -39,7 +42,8 @@ def split_by_time(times: IntArray, validation_from: int, test_from: int) -> Spli
 def split_by_user(
     offsets: IntArray, validates: NDArray[np.bool_], tests: NDArray[np.bool_]
 ) -> SplitArray:
-    """Holds users out whole; ``validates`` and ``tests`` are (U,) and never both True."""
+    """Returns marks that hold out whole users; ``validates`` and ``tests`` are (U,) and never both
+    True."""
     of_user = np.where(tests, TEST, np.where(validates, VALIDATION, TRAIN)).astype(np.int8)
     return np.repeat(of_user, np.diff(offsets))
 
@@ -47,7 +51,8 @@ def split_by_user(
 def withhold_domains(
     offsets: IntArray, domains: IntArray, withheld: IntArray, tests: NDArray[np.bool_]
 ) -> SplitArray:
-    """Withholds one whole domain from some users; of the others the last event validates.
+    """Returns marks that withhold one whole domain from some users; the last event of the others is
+    validation.
 
     Args:
         offsets: (U + 1,).
@@ -67,9 +72,9 @@ def withhold_domains(
 def moments_of_shares(
     times: IntArray, validation_share: float, test_share: float
 ) -> tuple[int, int]:
-    """First moments of validation and test that leave those shares of events after them.
+    """Returns the first times of validation and test for the given shares of later events.
 
-    Events of one moment stay together, so the shares are met as nearly as the times allow.
+    Events of equal time stay together, so shares are approximate.
     """
     count = len(times)
     places = [int(count * (1 - validation_share - test_share)), int(count * (1 - test_share))]

@@ -1,4 +1,4 @@
-"""Item vectors made from text, as the model receives them: a frozen global table, a local start."""
+"""Item vectors from texts, the inputs of the model: frozen global table, initial local table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class InvalidTablesError(ValueError):
-    """The tables do not fit each other, or hold something that is not a finite number."""
+    """The tables are inconsistent or contain non-finite values."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class ItemTables:
 
     @property
     def item_count(self) -> int:
-        """Items without padding."""
+        """Number of items without padding."""
         return len(self.global_table) - 1
 
 
 @dataclass(frozen=True)
 class ProfileVectors:
-    """Embedded summaries of users, by user index; rows without a profile are ignored (METHOD 3)."""
+    """Embedded user profiles, by user index; rows without a profile are ignored (METHOD 3)."""
 
     vectors: NDArray[np.float32]  # (U, m)
     has_profile: NDArray[np.bool_]  # (U,)

@@ -1,9 +1,9 @@
-"""Fit the bridge between domains in closed form.
+"""Closed-form fit of the domain bridge.
 
-Each domain's events are factorised by themselves. On users active in the asked domain and in
-another one, ridge regression predicts their factors there from what they did elsewhere; the
-factors of the asked domain's items turn the prediction into scores. Users of one domain take no
-part in the regression, but all of them in the factors.
+Each domain's events are factorised separately. On users active in the target domain and in another
+one, a ridge regression predicts their factors in the target domain from their events elsewhere; the
+factors of the target domain's items turn the prediction into scores. Users of one domain contribute
+to the factors only.
 
 Dimensions: U users, V items of a domain, N factors of all factorisations, W features, R state.
 """
@@ -24,23 +24,25 @@ from model.network.domain_bridge import STATE_WIDTH, TEXT_WIDTH, DomainBridge, f
 from model.network.tri_thread import TriThread
 
 RIDGE = 50.0
-"""Penalty of the regression, whose features have unit length."""
+"""Ridge penalty, for features of unit length."""
 REGULARIZATION, ITERATIONS = 1.0, 10
 BLOCK_USERS = 256
 
 
 @dataclass(frozen=True)
 class _Domain:
-    """What is known of one domain before any regression."""
+    """Factors and features of one domain, before the regression."""
 
-    items: Tensor  # (V, N) factors; the product with users' is the mean over factorisations
-    users: Tensor  # (U, N) each factorisation's of unit length; 0 for users without an event
-    features: Tensor  # (V, W) what each item adds to the features of a history
+    items: (
+        Tensor  # (V, N) factors; their product with users' factors is the mean over factorisations
+    )
+    users: Tensor  # (U, N) unit length per factorisation; 0 for users without an event
+    features: Tensor  # (V, W) contribution of each item to the features of a history
     log_counts: Tensor  # (V,)
 
 
 def fit_bridge(model: TriThread, sequences: Sequences, seed: int) -> None:
-    """Fill the model's bridge from training events; no held-out event is read."""
+    """Fits the model's bridge on training events."""
     bridge = model.bridge
     if bridge is None:
         return
@@ -56,7 +58,7 @@ def fit_bridge(model: TriThread, sequences: Sequences, seed: int) -> None:
         if len(users):
             gram, moments = _sums(bridge, training, users, domain, target.users)
             ridge = RIDGE * torch.eye(len(gram), dtype=torch.float64)
-            ridge[-1, -1] = 1e-3  # the mean over users is not pulled to zero
+            ridge[-1, -1] = 1e-3  # the mean over users is not penalised
             mapped = torch.linalg.solve(gram + ridge, moments)  # (features, N)
             state_map, vectors = _reduced(mapped, gram / len(users), target.items.double())
             bridge.maps[domain] = state_map.float()
@@ -83,7 +85,7 @@ def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _D
         gram = found.T @ found + REGULARIZATION * torch.eye(factors)
         item_parts.append(found)
         user_parts.append(F.normalize(solved(choices, found, als), dim=1, eps=1e-9))
-        # Users' factors to first order, so that those of a history are a sum over its events.
+        # First-order approximation of users' factors: a sum over the events of a history.
         feature_parts.append(torch.linalg.solve(gram, found.T).T)
     counts = torch.from_numpy(np.bincount(items, minlength=high - low)).float()
     texts = model.global_table[low + 1 : high + 1, :TEXT_WIDTH].cpu()
@@ -99,7 +101,7 @@ def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _D
 def _sums(
     bridge: DomainBridge, training: Sequences, users: IntArray, domain: int, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums over users of features times features and features times factors, float64."""
+    """Returns the sums over users of features × features and features × factors, float64."""
     width = bridge.maps.shape[1]
     gram = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, targets.shape[1], dtype=torch.float64)
@@ -112,15 +114,16 @@ def _sums(
 
 
 def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """The map and the item vectors of the `STATE_WIDTH` directions that differ most between scores.
+    """Returns the map and the item vectors, reduced to the `STATE_WIDTH` directions of highest
+    variance of scores.
 
-    `mapped` (features, N) and `items` (V, N) predict a score as `features @ mapped @ items.T`; the
-    two returned do so as (features, R) and (V, R), with a standard deviation of 1 over users and
-    items.
+    `mapped` (features, N) and `items` (V, N) predict scores as `features @ mapped @ items.T`; the
+    results have shapes (features, R) and (V, R), and their scores a standard deviation of 1 over
+    users and items.
     """
     spread = mapped.T @ gram @ mapped  # (N, N) second moments of predicted factors
     moments = items.T @ items / len(items)
-    # A domain of fewer items than factors has directions without an item.
+    # With fewer items than factors, some directions have no variance.
     least = 1e-6 * moments.diagonal().mean() + 1e-12
     root = torch.linalg.cholesky(moments + least * torch.eye(len(moments)))
     values, directions = torch.linalg.eigh(root.T @ spread @ root)
@@ -133,14 +136,14 @@ def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tenso
 
 
 def _activity(sequences: Sequences) -> NDArray[np.bool_]:
-    """(U, D) whether a user has an event in a domain."""
+    """Returns whether each user has an event in each domain, (U, D)."""
     active = np.zeros((sequences.user_count, sequences.domain_count), bool)
     active[sequences.event_users, sequences.domain_of(sequences.items)] = True
     return active
 
 
 def _padded(prefixes: Prefixes) -> Tensor:
-    """The items of each prefix (R, T), 0 after its end."""
+    """Returns the items of each prefix, (R, T), padded with 0."""
     events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
     lengths = prefixes.stop - prefixes.start
     table = np.zeros((len(prefixes), max(int(lengths.max(initial=0)), 1)), np.int64)

@@ -1,9 +1,8 @@
-"""What a catalogue of hundreds of thousands of items is trained without.
+"""Reduced training settings of large catalogues.
 
-A dense update walks through whole tables at every step, and so does a running average of them; the
-bridge between domains stores 321 floats an item. From `LARGE_CATALOGUE` items on, tables are
-updated lazily, averages leave them out, there is no bridge, and the memory holds no co-occurrences,
-whose pairs are counted in memory.
+Dense updates and running averages process whole tables at every step, and the domain bridge stores
+321 floats per item. From `LARGE_CATALOGUE` items on, tables are updated lazily and excluded from
+averages, and there is no bridge and no co-occurrence memory, whose pairs are counted in memory.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ LARGE_CATALOGUE = 500_000
 
 
 def for_catalogue(config: TriThreadConfig, items: int) -> TriThreadConfig:
-    """The configuration that a catalogue of `items` is trained with.
+    """Returns the configuration for a catalogue of `items`.
 
-    A `table_update` that was set in the preset or by hand stays.
+    An explicit `table_update` is kept.
     """
     if items < LARGE_CATALOGUE:
         return config
@@ -28,7 +27,7 @@ def for_catalogue(config: TriThreadConfig, items: int) -> TriThreadConfig:
 
 
 def changes_for(config: TriThreadConfig, items: int) -> list[str]:
-    """What is otherwise than configured, and why, in sentences."""
+    """Returns sentences about the changed settings and their reasons."""
     made = for_catalogue(config, items)
     many = f"{items:,} items, from {LARGE_CATALOGUE:,} on"
     found = []

@@ -1,4 +1,4 @@
-"""What training minimises (METHOD 2, 3.5 and 5).
+"""Loss functions (METHOD 2, 3.5 and 5).
 
 Dimensions: K targets, N negatives, B pairs, H width.
 """
@@ -13,28 +13,29 @@ from torch.nn import functional as F
 
 
 def binary_loss(positive: Tensor, negative: Tensor, has_negative: Tensor) -> Tensor:
-    """Binary cross-entropy of each target and its negatives, (K,).
+    """Returns the binary cross-entropy of each target and its negatives, (K,).
 
-    `positive` (K,) and `negative` (K, N) are scores; negatives that do not exist are left out.
-    With N negatives their mean counts as one, so that the two classes weigh the same.
+    `positive` (K,) and `negative` (K, N) are scores; missing negatives are masked. N negatives
+    contribute their mean, so that both classes have equal weight.
     """
     wrong = F.softplus(negative) * has_negative
     return F.softplus(-positive) + wrong.sum(1) / has_negative.sum(1).clamp_min(1)
 
 
 def softmax_loss(scores: Tensor, target_columns: Tensor) -> Tensor:
-    """Cross-entropy of each target among I items: scores (K, I), losses (K,)."""
+    """Returns the cross-entropy of each target among I items: from scores (K, I) to losses (K,)."""
     return F.cross_entropy(scores, target_columns, reduction="none")
 
 
 def sampled_candidates(
     positive: Tensor, negative: Tensor, is_target: Tensor, population: int
 ) -> Tensor:
-    """Scores of each target and N shared negatives, (K, 1 + N), the target in column 0.
+    """Returns scores of each target and N shared negatives, (K, 1 + N), with the target in column
+    0.
 
-    They stand for the `population` they are drawn from: the logQ correction for uniform draws is
-    one constant, each negative counts `population / N` times. `positive` (K,), `negative` (K, N);
-    `is_target` (K, N) marks draws that hit the target itself, which then count as no item.
+    Corrected for sampling from `population` items: with uniform sampling the logQ correction is a
+    constant, each negative counts `population / N` times. `positive` (K,), `negative` (K, N);
+    `is_target` (K, N) masks draws of the target itself.
     """
     weight = torch.log(torch.tensor(population / negative.shape[1], dtype=negative.dtype))
     others = (negative + weight).masked_fill(is_target, -torch.inf)
@@ -42,23 +43,23 @@ def sampled_candidates(
 
 
 def disagreement(left: Tensor, right: Tensor) -> Tensor:
-    """Mean of both Kullback-Leibler divergences between two softmaxes (R-Drop, Liang et al. 2021).
+    """Returns the symmetric Kullback-Leibler divergence of two softmaxes (R-Drop, Liang et al.
+    2021).
 
-    `left` and `right` (K, I) are scores of the same items; -inf in both is an item that does not
-    count. Returns (K,), 0 where the two agree.
+    `left` and `right` (K, I) are scores of the same items; -inf in both masks an item. Result (K,),
+    0 for equal distributions.
     """
     left, right = F.log_softmax(left, dim=1), F.log_softmax(right, dim=1)
     apart = left - right
-    apart = apart.masked_fill(apart.isnan(), 0.0)  # -inf less -inf
+    apart = apart.masked_fill(apart.isnan(), 0.0)  # -inf minus -inf
     return ((left.exp() - right.exp()) * apart).sum(1) / 2
 
 
 def contrastive_loss(left: Tensor, right: Tensor, targets: Literal["soft", "identity"]) -> Tensor:
     """Symmetric contrastive loss between B paired vectors; the other pairs are the negatives.
 
-    With soft targets, pairs that resemble each other within their own side share the target, and
-    gradient flows through that resemblance too, as in the released code.
-    0 for fewer than two pairs: there is nothing to tell apart.
+    Soft targets are the similarities within each side; gradients flow through them, as in the
+    released code. 0 for fewer than two pairs.
     """
     if len(left) < 2:
         return left.new_zeros(())

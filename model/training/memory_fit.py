@@ -1,13 +1,12 @@
-"""Fit the weights of the memory of item pairs to validation events.
+"""Fits the weights of the transition memory on validation events.
 
-The network has seen its training events and is surer of them than of new ones; the memory's counts
-hold them too. Only events that neither has met can tell how the two compare. A dozen numbers are
-fitted to them by maximum likelihood, with a pull towards where they start for small shops; the
-network stays as it is.
+Network and counts are both fitted on training events, so only held-out events show their relative
+reliability. A dozen weights are fitted by maximum likelihood, regularised towards their initial
+values for small data sets; the network is fixed.
 
-Likelihood always finds a use for co-occurrences, and often too small a one: it asks for every
-target's probability, a list for its first ten. So their gain is multiplied by what ranks the same
-events best, and they stay only where that is clearly ahead of successions alone.
+The likelihood depends on all ranks, recommendation lists on the top ten. Therefore the gain of
+co-occurrences is scaled by the factor with the best ranking of the same events, and co-occurrences
+are kept only if they are significantly better than transitions alone.
 
 Dimensions: R validation events, I_d items of a domain.
 """
@@ -29,7 +28,7 @@ from model.scoring.model_scorer import ModelScorer
 
 GAINS = ("gain", "co_gain")
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
-SCORES_PER_DOMAIN = 12_000_000  # validation events are sampled down to this many scores
+SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
 STEPS = 40
 CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
@@ -37,18 +36,18 @@ CUTOFF = 10
 
 @dataclass(frozen=True)
 class _Questions:
-    """Validation events of one domain with all that the fit leaves as it is."""
+    """Validation events of one domain, with the fixed inputs of the fit."""
 
     dense: Tensor  # (R, I_d)
-    is_seen: Tensor  # (R, I_d) items met before: they are not among the answers
+    is_seen: Tensor  # (R, I_d) seen items, excluded from the candidates
     evidence: Evidence
     columns: Tensor  # (R,) of the targets
 
 
 def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
-    """Fill the model's memory from training events, then fit its reading to validation events.
+    """Counts transitions of training events, then fits the memory's weights on validation events.
 
-    Without validation events the reading stays as it starts. Test events are not looked at.
+    Without validation events the weights keep their initial values. Test events are not read.
     """
     if model.memory is None:
         return
@@ -65,10 +64,10 @@ def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
 
 
 def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
-    """Fit successions alone, then with co-occurrences; keep what ranks the targets better.
+    """Fits transitions alone, then with co-occurrences; keeps the better ranking.
 
-    Returns whether that is the latter, by NDCG@10 and more than two standard errors of the
-    difference: else the reading is that of successions alone.
+    Returns whether co-occurrences are kept: NDCG@10 must be better by two standard errors of the
+    difference.
     """
     start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
     alone = [
@@ -120,9 +119,10 @@ def _ask(scorer: ModelScorer, asked: Prefixes, domain: int) -> _Questions:
 
 
 def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
-    """Maximum likelihood by L-BFGS, over the reading and one temperature of the network a domain.
+    """Fits by maximum likelihood with L-BFGS: the memory's weights and one temperature per domain.
 
-    Only the ratio of memory to network matters for a ranking: the temperature goes into the gain.
+    A ranking depends only on the ratio of memory to network, so the temperature is folded into the
+    gain.
     """
     start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
     start["sharpness"] = torch.zeros_like(memory.gain)  # log of the inverse temperature
@@ -149,7 +149,7 @@ def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
 
 
 def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Questions) -> Tensor:
-    """Negative log-likelihood of the targets among the items not seen before."""
+    """Returns the negative log-likelihood of the targets among unseen items."""
     reading = {name: value for name, value in values.items() if name in READING}
     added = functional_call(memory, reading, (asked.evidence,))
     scores = asked.dense * values["sharpness"][asked.evidence.domain].exp() + added
@@ -162,7 +162,7 @@ def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Quest
 def _ranking_gains(
     memory: TransitionMemory, asked: _Questions, co_scales: tuple[float, ...]
 ) -> Tensor:
-    """NDCG@10 of each validation event under each multiple of `co_gain`, (scales, R)."""
+    """Returns NDCG@10 of each validation event for each multiple of `co_gain`, (scales, R)."""
     followed = memory(replace(asked.evidence, affinities=None))
     met = memory(asked.evidence) - followed
     rest = (asked.dense + followed).masked_fill(asked.is_seen, -torch.inf)

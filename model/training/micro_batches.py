@@ -1,7 +1,7 @@
-"""One step's batch in shares: processes, and micro-batches one after another, that add up to it.
+"""Division of a step's batch into micro-batches, across processes and in sequence.
 
-Every process draws for the whole batch from the same random numbers and keeps its share. So the
-negatives of an event do not depend on how many processes or micro-batches there are.
+Every process samples negatives of the whole batch with the same random numbers and keeps its part,
+so negatives do not depend on the number of processes or micro-batches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model.training.processes import Team
 
 @dataclass(frozen=True)
 class Share:
-    """What `Objective.loss` takes."""
+    """Arguments of `Objective.loss`."""
 
     batch: CrossDomainBatch
     draws: Draws
@@ -31,10 +31,10 @@ class Share:
 def shares(
     objective: Objective, users: IntArray, team: Team, pieces: int, rng: np.random.Generator
 ) -> Iterator[Share]:
-    """This process's `pieces` micro-batches of the batch of `users`; some may hold nobody.
+    """Yields this process's `pieces` micro-batches of the batch of `users`; some may be empty.
 
-    A share is every n-th user, because the users of a batch are sorted by length: the work is then
-    spread evenly.
+    Each takes every n-th user, because the users of a batch are sorted by length; this balances the
+    work.
     """
     training, longest = objective.training, objective.model.config.max_length
     batch = training_batch(training, users, longest)
@@ -49,10 +49,10 @@ def shares(
 
 
 def _part(draws: Draws, batch: CrossDomainBatch, number: int, count: int) -> Draws:
-    """The draws of the rows `number::count`.
+    """Returns the draws of the rows `number::count`.
 
-    The first share has the pairs of all users: the regulariser reads nothing but them and the
-    adapter, so that one share can compute it for everybody, exactly.
+    The first micro-batch has the pairs of all users, because it computes the regulariser of the
+    whole batch exactly.
     """
     negatives = [
         _rows(drawn, queries.rows % count == number)
@@ -62,5 +62,6 @@ def _part(draws: Draws, batch: CrossDomainBatch, number: int, count: int) -> Dra
 
 
 def _rows(drawn: Tensor, is_own: Tensor) -> Tensor:
-    """Each event's own negatives (K, N) are divided; items shared by the batch (N,) are not."""
+    """Returns the rows of per-event negatives (K, N); negatives shared by the batch (N,) are
+    returned whole."""
     return drawn[torch.nonzero(is_own)[:, 0]] if drawn.dim() == 2 else drawn

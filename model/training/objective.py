@@ -1,4 +1,4 @@
-"""One batch's training loss: next item per domain, adapter regulariser, profile alignment.
+"""Training loss of a batch: next items per domain, adapter regulariser, profile alignment.
 
 `L = sum over domains of the mean loss + alpha * regulariser + beta * alignment` (METHOD 5).
 """
@@ -30,10 +30,10 @@ from model.training.processes import Team
 
 @dataclass(frozen=True)
 class Draws:
-    """All that chance adds to a batch but dropout: the loss is a function of batch and draws."""
+    """Random samples of a batch; without dropout the loss is a function of batch and draws."""
 
     negatives: tuple[Tensor, ...]  # per domain (K_d, N) for bce, (N,) for softmax
-    pairs: Tensor  # (B, D) one item per user and domain, 0 where there is none
+    pairs: Tensor  # (B, D) one item per user and domain, 0 without events
 
     def to(self, device: torch.device) -> Draws:
         return Draws(tuple(moved(n, device) for n in self.negatives), moved(self.pairs, device))
@@ -41,14 +41,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the means of a step divide by: the whole batch's, also for a share of it."""
+    """Denominators of the means of a step: those of the whole batch, also for a micro-batch."""
 
-    events: tuple[int, ...]  # per domain, the queries that are learned
-    profiles: int  # users who have one
+    events: tuple[int, ...]  # per domain, the queries in the loss
+    profiles: int  # users with a profile
 
 
 class Objective:
-    """Computes losses for a model; holds training histories and profiles, no held-out event."""
+    """Computes losses of a model from training histories and profiles."""
 
     def __init__(
         self,
@@ -83,11 +83,12 @@ class Objective:
         return Counts(events, int(self.profiles.has_profile[batch.users.numpy()].sum()))
 
     def loss(self, batch: CrossDomainBatch, draws: Draws, whole: Counts | None = None) -> Tensor:
-        """The loss of a batch; with the counts of a `whole` batch, a share's part of that loss.
+        """Returns the loss of a batch; with the counts of a `whole` batch, the part of a
+        micro-batch.
 
-        The parts of all shares add up to the whole's loss, gradients too, with two exceptions:
-        the alignment compares users with those whom all processes work on at the same time, not
-        with the micro-batches before and after; `mismatched_negatives` mixes within a share.
+        Losses and gradients of all micro-batches add up to those of the whole batch, with two
+        exceptions: the alignment contrasts users of concurrent micro-batches of all processes only,
+        and `mismatched_negatives` mixes within a micro-batch.
         """
         whole = whole or self.counts(batch)
         rows = self.model.look_up(self._items_needed(batch, draws))
@@ -121,9 +122,9 @@ class Objective:
         rows: ItemRows,
         number: int,
     ) -> Tensor:
-        """Next-item losses of one ensemble member, and the regulariser of its adapter.
+        """Returns the next-item losses of one ensemble member, and the regulariser of its adapter.
 
-        `passes` are its states (K_d, 2H) per domain: one list, or two by different dropout.
+        `passes`: its states (K_d, 2H) per domain; one list, or two with different dropout.
         """
         rows = rows.member(number, self.model.config.hidden)
         total = passes[0][0].new_zeros(())
@@ -163,7 +164,7 @@ class Objective:
         return torch.from_numpy(drawn)
 
     def _full_softmax(self, domain: int) -> bool:
-        """Drawing all items, or more than there are, is the full softmax."""
+        """If all items are requested, the full softmax is used."""
         wanted = self.config.negatives
         return wanted == 0 or wanted >= self.training.domain_size(domain)
 
@@ -173,7 +174,8 @@ class Objective:
         return torch.cat([part.flatten() for part in parts])
 
     def _learned(self, queries: DomainQueries) -> Tensor:
-        """Queries in the loss: without `first_crossing` only those both threads can answer."""
+        """Returns the mask of queries in the loss; without `first_crossing` only those with states
+        of both threads."""
         if self.config.first_crossing or not len(self.model.local_threads):
             return torch.arange(len(queries), device=queries.rows.device)
         return (queries.local_position >= 0).nonzero()[:, 0]
@@ -187,7 +189,7 @@ class Objective:
         kept: Tensor,
         rows: ItemRows,
     ) -> Tensor:
-        """Losses (K,) of the states (K, 2H) of one pass, or of two and of their agreement."""
+        """Returns losses (K,) of the states (K, 2H) of one pass, or of two passes with R-Drop."""
         if self.config.loss == "bce":
             (states,) = passes
             return self._binary_losses(states, targets, negatives[kept], rows)
@@ -223,7 +225,8 @@ class Objective:
         return binary_loss(right, scores, negatives > 0)
 
     def _regulariser(self, pairs: Tensor, rows: ItemRows) -> Tensor:
-        """Mean over pairs of domains; for each, over the batch's users who have both (METHOD 2)."""
+        """Returns the mean over pairs of domains of the contrastive loss of users active in both
+        (METHOD 2)."""
         losses = []
         for left, right in combinations(range(pairs.shape[1]), 2):
             both = pairs[(pairs[:, left] > 0) & (pairs[:, right] > 0)]
@@ -239,9 +242,10 @@ class Objective:
     def _alignment(
         self, profiles: ProfileVectors, users: Tensor, last: list[Tensor], whole: int
     ) -> Tensor:
-        """Profiles against last global states (B, H), the mean over members and passes.
+        """Returns the contrastive loss of profiles and last global states (B, H), the mean over
+        members and passes.
 
-        Users without a profile take no part (METHOD 3).
+        Users without a profile are excluded (METHOD 3).
         """
         index, device = users.numpy(), last[0].device
         rows = np.flatnonzero(profiles.has_profile[index])
@@ -260,13 +264,14 @@ class Objective:
             for states in found
         ]
         loss = torch.stack(losses).mean() * (len(described) / max(whole, 1))
-        # Every process has the whole value, and the gradient of its own rows: the values must sum
-        # to one loss, the gradients are different parts of one gradient already.
+        # Every process has the whole value and the gradient of its own rows: values are scaled to
+        # sum to one loss, gradients are already parts of one gradient.
         return loss - loss.detach() * (1 - 1 / self.team.size)
 
 
 def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemRows) -> Tensor:
-    """The released code's negative: one draw's global part beside another's local part."""
+    """Returns the released code's negatives: global part of one draw with the local part of
+    another."""
     other = model.item_vectors(negatives.roll(1, dims=0), rows)
     half = wrong.shape[-1] // 2
     return torch.cat((wrong[..., :half], other[..., half:]), dim=-1)

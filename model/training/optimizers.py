@@ -1,7 +1,7 @@
-"""Adam, with a cheap way to step a big table of which a batch uses few rows.
+"""Adam with efficient updates of large tables with sparse gradients.
 
-A table's gradient arrives sparse. Turning it dense by autograd would allocate and clear the whole
-table once a step, which on two cores takes longer than the rest of the step.
+Gradients of tables are sparse. Dense gradients by autograd would allocate and clear the whole table
+at each step, which on two cores takes longer than the rest of the step.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from model.training.processes import Team
 
 
 class Optimizers:
-    """All that a step updates: the network by fused Adam, the local table densely or lazily.
+    """Optimizers of a step: fused Adam for the network, dense or lazy Adam for the tables.
 
-    Dense is plain Adam: rows that the batch does not use keep moving by their momentum. Lazy
-    updates a row, and decays its moments, only in steps that use it; weight decay spares the table.
+    Dense is standard Adam: rows outside of the batch move by their momentum. Lazy updates rows and
+    moments only in steps that use them. Tables have no weight decay.
     """
 
     def __init__(self, model: TriThread, config: TrainConfig) -> None:
@@ -39,7 +39,7 @@ class Optimizers:
             self._buffers = [(table, torch.zeros_like(table)) for table in self._tables]
 
     def step(self, team: Team) -> None:
-        """Update by the gradients that the backward passes of all processes left; none stays."""
+        """Updates parameters by the accumulated gradients of all processes, and clears these."""
         team.sum_gradients(self._network)
         for table in self._tables:
             team.sum_sparse_gradient(table)
@@ -53,7 +53,8 @@ class Optimizers:
 
 
 def _spread(weight: Tensor, buffer: Tensor) -> Tensor | None:
-    """Move a sparse gradient into a buffer that is zero elsewhere; the rows written, if any."""
+    """Copies a sparse gradient into a zero buffer; returns the written rows, None if there are
+    none."""
     if weight.grad is None:
         return None
     sparse = weight.grad.coalesce()
@@ -64,7 +65,8 @@ def _spread(weight: Tensor, buffer: Tensor) -> Tensor | None:
 
 
 def _adam(parameters: list[nn.Parameter], config: TrainConfig) -> Optimizer:
-    """Plain Adam without weight decay; else AdamW that decays matrices, not biases and norms."""
+    """Returns Adam without weight decay, else AdamW with decay of matrices, not of biases and
+    norms."""
     if config.weight_decay == 0:
         return Adam(parameters, lr=config.learning_rate, fused=True)
     matrices = [parameter for parameter in parameters if parameter.dim() > 1]

@@ -1,9 +1,9 @@
-"""Several processes that fit one model together, each on its share of every batch.
+"""Distributed training: each process computes a part of every batch.
 
-What is unusual here: nothing is averaged. Every process divides its loss by the counts of the whole
-batch, so that plain sums of gradients are exactly those of one process with the whole batch.
-`DistributedDataParallel` would take the mean of the processes' means, and it clears and sends whole
-item tables where a step touches a few thousand of their rows.
+What is unusual here: gradients are summed, not averaged. Every process divides its loss by the
+counts of the whole batch, so sums of gradients equal those of one process.
+`DistributedDataParallel` would average the means of processes, and would send whole item tables
+although a step uses a few thousand rows.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from model.config import ModelInputError
 from model.launch import is_torchrun
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one may load or save for long."""
+"""Timeout of collective operations; rank 0 may load or save for long."""
 
 
 class NoSuchDeviceError(ModelInputError):
-    """The device that was asked for is not there; the message says which can be."""
+    """The requested device does not exist; the message lists the available ones."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that fit one model; `rank` 0 leads: it saves and reports."""
+    """Process group of one training; `rank` 0 saves and reports."""
 
     rank: int = 0
     size: int = 1
@@ -44,17 +44,18 @@ class Team:
         return self.rank == 0
 
     def share_of(self, count: int) -> range:
-        """The rows, of `count`, that are this process's to work on."""
+        """Returns this process's rows of `count`."""
         return range(self.rank, count, self.size)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes; every one must call, with a tensor of the same shape."""
+        """Returns the sum over all processes. Collective: all must call it, with tensors of the
+        same shape."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def from_lead(self, values: Sequence[float]) -> list[float]:
-        """What the leading process says, in every process."""
+        """Broadcasts a value of rank 0."""
         if self.size == 1:
             return list(values)
         said = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -62,7 +63,7 @@ class Team:
         return said.tolist()
 
     def bytes_from_lead(self, content: bytes) -> bytes:
-        """What the leading process has, in every process."""
+        """Broadcasts bytes of rank 0."""
         if self.size == 1:
             return content
         (length,) = self.from_lead([len(content)])
@@ -72,7 +73,7 @@ class Team:
         return said.cpu().numpy().tobytes()
 
     def tensors_from_lead(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The leading process's tensors, on the CPU, in every process; one travels at a time."""
+        """Broadcasts tensors of rank 0 to the CPU of all processes, one at a time."""
         if self.size == 1:
             return tensors
         form = {n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in tensors.items()}
@@ -86,18 +87,18 @@ class Team:
         return found
 
     def any(self, is_so: bool) -> bool:
-        """Whether something is so in at least one process; every one must call."""
+        """Returns whether a flag is True in any process. Collective."""
         return bool(self.sum(torch.tensor(float(is_so), device=self.device)))
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Waits for all processes."""
         if self.size > 1:
             dist.barrier()
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace dense gradients by their sums, in one message.
+        """Replaces dense gradients by their sums, in one message.
 
-        A parameter that no process's share has reached keeps no gradient: Adam must not move it.
+        A parameter without a gradient in all processes keeps none, so that Adam does not move it.
         """
         if self.size == 1:
             return
@@ -110,7 +111,7 @@ class Team:
             member.grad = part.view_as(member) if count else None
 
     def sum_sparse_gradient(self, table: Tensor) -> None:
-        """Replace a table's sparse gradient by the sum: only rows that somebody used travel."""
+        """Replaces a table's sparse gradient by the sum; only used rows are sent."""
         if self.size == 1:
             return
         if table.grad is None:
@@ -120,15 +121,16 @@ class Team:
             own = table.grad.coalesce()
             rows, values = own.indices()[0], own.values()
         rows, values = (torch.cat(parts) for parts in self._gather(rows, values))
-        if len(rows):  # Else nobody used a row, and one process would have no gradient either.
+        if len(rows):  # No process used a row; a single process would have no gradient either.
             table.grad = torch.sparse_coo_tensor(
                 rows[None], values, table.shape, check_invariants=False
             )
 
     def gather(self, vectors: Tensor) -> Tensor:
-        """Rows of all processes, (n, H), in the order of ranks; gradients reach one's own alone.
+        """Returns the rows of all processes, (n, H), in the order of ranks; gradients flow to the
+        own rows only.
 
-        A loss of these rows, computed by everyone, has the right gradient once all are summed.
+        A loss of these rows, computed by all processes, has the correct gradient after summation.
         """
         if self.size == 1:
             return vectors
@@ -137,8 +139,8 @@ class Team:
         return torch.cat(parts)
 
     def _gather(self, *own: Tensor) -> list[list[Tensor]]:
-        """Everyone's rows of each of `own`, which have as many rows as each other here, but not
-        as many as elsewhere."""
+        """Returns all processes' rows of each tensor in `own`; these have equal numbers of rows
+        within a process, but not across processes."""
         device, length = own[0].device, len(own[0])
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
         dist.all_gather(counts, torch.tensor([length], device=device))
@@ -154,15 +156,16 @@ class Team:
 
 
 def alone(device: str = "auto") -> Team:
-    """One process. `auto` takes the first GPU where there is one. Raises NoSuchDeviceError."""
+    """Returns a group of one process. `auto` selects the first GPU if present. Raises
+    NoSuchDeviceError."""
     return Team(device=_device(device, 0))
 
 
 @contextmanager
 def team(device: str = "auto") -> Iterator[Team]:
-    """The processes that `torchrun` started, this one among them; without it, this one alone.
+    """Returns the process group of `torchrun`; without it, a group of one process.
 
-    With GPUs each process takes the one of its local rank and they speak by NCCL, else by gloo.
+    With GPUs each process uses the one of its local rank and NCCL, else gloo.
     """
     if not is_torchrun():
         yield alone(device)

@@ -1,4 +1,4 @@
-"""How much memory the item tables take: what decides whether a catalogue fits on a device."""
+"""Memory of item tables in training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class TableMemory:
-    """Bytes of tables with one row per item, while training; each process has its own."""
+    """Bytes of tables with one row per item in training; each process has its own."""
 
-    frozen: int  # the texts' PCA, and the local table where it is frozen
-    trainable: int  # local table, correction, and identities where they replace the texts
-    moments: int  # Adam's two per trainable number
+    frozen: int  # PCA of the texts, and a frozen local table
+    trainable: int  # local table, correction, and trainable ids
+    moments: int  # Adam's two moments per parameter
     gradients: int  # buffers of a dense update
-    copies: int  # the best weights, and the running average; lazily updated ones lie on disk
+    copies: int  # best weights and running average; on disk for lazy updates
     bridge: int = 0  # features and vectors of the bridge between domains
 
     @property
@@ -43,7 +43,7 @@ class TableMemory:
 
 
 def table_memory(items: int, global_width: int, config: TriThreadConfig) -> TableMemory:
-    """What a catalogue of `items` takes, before anything of it is made."""
+    """Returns the memory for a catalogue of `items`, without allocating it."""
     config = for_catalogue(config, items)
     model, train = config.model, config.train
     row = (items + 1) * FLOAT_BYTES

@@ -1,8 +1,8 @@
-"""Fit a model: epochs, early stopping on validation NDCG@10, and a checkpoint after every epoch.
+"""Training loop: epochs, early stopping on validation NDCG@10, a checkpoint after every epoch.
 
-All randomness of an epoch follows from the seed and the epoch's number. So a run that was killed
-goes on from its last whole epoch and ends where an uninterrupted run would have ended; on a GPU,
-whose sums have no fixed order, up to rounding.
+The randomness of an epoch depends on the seed and the epoch's number only. A killed run resumes
+from its last complete epoch and yields the model of an uninterrupted run; on a GPU, where sums have
+no fixed order, up to rounding.
 """
 
 from __future__ import annotations
@@ -38,27 +38,28 @@ from model.training.validation import Validation
 
 STATE_FILE = "training.safetensors"
 ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All but cuDNN's, which PyTorch prefers in half precision on some GPUs: it plans anew for every
-batch of another shape, and nearly every batch is."""
+"""Attention backends without cuDNN's, which PyTorch prefers in half precision on some GPUs: it
+replans for every new batch shape, that is for nearly every batch."""
 logger = logging.getLogger("llm4cdsr")
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 
 
 class NothingToLearnError(ModelInputError):
-    """No user has two training events, so no event can be predicted from an earlier one."""
+    """No user has two training events."""
 
 
 class WidthError(ModelInputError):
-    """The model is not as wide as its item tables; the message names both widths."""
+    """Model and item tables have different widths; the message has both."""
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no longer a number; the message names the epoch."""
+    """The loss became NaN; the message has the epoch."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The model with the weights of its best epoch, or refitted for as many; in evaluation mode."""
+    """The model with the weights of its best epoch, or refitted for as many epochs; in evaluation
+    mode."""
 
     model: TriThread
     best: EpochReport
@@ -76,16 +77,17 @@ def fit(
     team: Team | None = None,
     compiled: bool = False,
 ) -> FitResult:
-    """Train on the training events, choose the epoch by the validation events, leave test alone.
+    """Trains on the training events and selects the epoch on the validation events; test events are
+    not read.
 
-    With a `checkpoint_folder` an interrupted run of the same data and configuration continues, also
-    with another number of processes; only the leading process reads and writes it. Without
-    validation events the last epoch is kept. With `refit` set, a second run trains on the
-    validation events too, for as many epochs as were best. Items without a training event then take
-    after others (`unmet_items`). Every process of a `team` calls this with the same arguments and
-    gets the same model. `compiled` puts the threads through `torch.compile`. Raises
-    NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
-    events or another configuration; a folder is for one set of tables and profiles.
+    With a `checkpoint_folder` an interrupted run of the same data and configuration resumes, also
+    with another number of processes; only rank 0 reads and writes it. Without validation events the
+    last epoch is kept. With `refit`, a second training includes the validation events, for the best
+    number of epochs. Cold items then inherit vectors (`unmet_items`). All processes of a `team`
+    call this with the same arguments and get the same model. `compiled` applies `torch.compile` to
+    the threads. Raises NothingToLearnError, WidthError, DivergedError, and CheckpointError for a
+    checkpoint of other events or another configuration; a folder is for one set of tables and
+    profiles.
     """
     place = team or Team()
     config = for_catalogue(config, sequences.item_count)
@@ -96,7 +98,7 @@ def fit(
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return _for_every_item(found, tables, search)
     best, history, stopped, memory = found.best, found.history, found.stopped, found.model.memory
-    del search, found  # Weights, moments and copies: the refit needs their room.
+    del search, found  # Frees weights, moments and copies for the refit.
     limits = {"max_epochs": best.epoch, "max_seconds": None, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
@@ -120,7 +122,7 @@ def _for_every_item(fitted: FitResult, tables: ItemTables, run: _Run) -> FitResu
 def _finish(
     run: _Run, checkpoint_folder: Path | None, on_epoch: Callable[[EpochReport], None] | None
 ) -> FitResult:
-    """Epochs until there is a reason to stop, from where an interrupted run stood."""
+    """Runs epochs until a stopping criterion, from the checkpoint of an interrupted run if any."""
     path = checkpoint_folder / STATE_FILE if checkpoint_folder else None
     run.state.resume(path, run.team)
     done = len(run.state.history)
@@ -137,7 +139,7 @@ def _finish(
 
 
 class _Run:
-    """One fit: what stays the same in it, and the state that its epochs change."""
+    """One training: its fixed inputs and its state."""
 
     def __init__(
         self,
@@ -183,7 +185,7 @@ class _Run:
         number = len(self.state.history) + 1
         begun = time.perf_counter()
         loss, count = self._pass(number)
-        # The clocks of processes differ, and a time limit must end all of them at once.
+        # Clocks of processes differ; a time limit must stop all of them in the same epoch.
         (seconds,) = self.team.from_lead([time.perf_counter() - begun])
         with self.state.validated_weights():
             ndcg, hit_rate = self.validation.measure(self.model)
@@ -219,12 +221,12 @@ class _Run:
         return FitResult(self.model.eval(), self.state.best() or history[-1], history, stopped)
 
     def _pass(self, number: int) -> tuple[float, int]:
-        """One epoch of steps: mean loss and users seen, over all processes."""
+        """Runs one epoch; returns mean loss and number of users over all processes."""
         rng = np.random.default_rng((self.train.seed, number))
         self.model.train()
         total, count = torch.zeros((), device=self.team.device), 0
         with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
-            # The draws are the whole batch's in every process, dropout is its own in each.
+            # Draws are those of the whole batch in every process; dropout differs by process.
             torch.manual_seed(int(rng.integers(2**62)) + self.team.rank)
             for users in bucketed_users(self.training, self.train.batch_size, rng):
                 total += self._step(users, rng) * len(users)
@@ -237,7 +239,7 @@ class _Run:
         return loss, count
 
     def _step(self, users: IntArray, rng: np.random.Generator) -> Tensor:
-        """One update; this process's part of the batch's loss."""
+        """Makes one update; returns this process's part of the batch's loss."""
         device, total = self.team.device, torch.zeros((), device=self.team.device)
         for share in shares(self.objective, users, self.team, self.train.accumulate, rng):
             batch, draws = share.batch.to(device), share.draws.to(device)
@@ -245,7 +247,7 @@ class _Run:
                 device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"
             ):
                 loss = self.objective.loss(batch, draws, share.whole)
-            if loss.requires_grad:  # Else the share holds nobody who learns.
+            if loss.requires_grad:  # Otherwise the micro-batch has no query in the loss.
                 loss.backward()
             total += loss.detach()
         self.state.optimizers.step(self.team)
@@ -254,21 +256,22 @@ class _Run:
 
 
 def _compile_threads(model: TriThread) -> None:
-    """Only the threads: what surrounds them has shapes that depend on the data."""
+    """Compiles the threads only; other parts have data-dependent shapes."""
     for module in model.modules():
         if isinstance(module, Encoder):
             module.compile(dynamic=True)
 
 
 def _gpus(device: torch.device) -> list[torch.device]:
-    """Devices beside the CPU whose random state an epoch sets and then gives back."""
+    """Returns the GPUs whose random state an epoch sets and restores."""
     return [device] if device.type == "cuda" else []
 
 
 def _identity(sequences: Sequences, config: TriThreadConfig) -> str:
-    """Hash of what decides the weights of an epoch; what ends a run, or follows it, may change.
+    """Returns the hash of all inputs that determine the weights of an epoch; stopping criteria may
+    change.
 
-    Fields at their default are left out, so that a new switch leaves a checkpoint valid.
+    Fields with default values are excluded, so that new switches keep checkpoints valid.
     """
     later = {"max_epochs", "max_seconds", "patience", "patience_steps", "unmet_items"}
     deciding = config.model_dump_json(exclude={"train": later}, exclude_defaults=True)

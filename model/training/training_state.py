@@ -1,4 +1,4 @@
-"""All that a fit has reached after an epoch: what a checkpoint must bring back."""
+"""State of a training after an epoch, as stored in a checkpoint."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class EpochReport:
     epoch: int  # from 1
     loss: float
     sequences: int  # of all processes
-    seconds: float  # training alone, validation not counted
+    seconds: float  # training without validation
     validation_ndcg: float
     validation_hit_rate: float
     is_best: bool
-    phase: Phase = "search"  # `refit` trains on validation events too, so it has no validation
+    phase: Phase = "search"  # `refit` includes validation events, so it has no validation
 
     @property
     def sequences_per_second(self) -> float:
@@ -49,12 +49,11 @@ class EpochReport:
 
 
 class TrainingState:
-    """Weights, their running average, the best ones so far, Adam's moments, and the epochs done.
+    """Weights, their running average, the best weights, Adam's moments, and finished epochs.
 
-    `identity` names data and configuration: a checkpoint of others is refused. Tables that are
-    updated lazily are too large for copies in memory: their average is not kept, and the best ones
-    lie in a file in `scratch` (else in the system's folder for such), which the process's end
-    deletes.
+    `identity` is a hash of data and configuration: other checkpoints are refused. Lazily updated
+    tables are too large for copies in memory: they have no average, and the best ones are in a
+    temporary file in `scratch` (by default the system's folder).
     """
 
     def __init__(
@@ -82,17 +81,17 @@ class TrainingState:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the average, if there is one, a little towards the model's weights."""
+        """Updates the running average, if any, with the model's weights."""
         if self._average is not None:
             trained = {n: p for n, p in _trained(self.model) if n in self._average}
-            # All at once: on a GPU one kernel in place of a hundred.
+            # One fused operation: on a GPU one kernel in place of a hundred.
             self._move_average(
                 tuple(self._average[name] for name in trained), tuple(trained.values()), 0
             )
 
     @contextmanager
     def validated_weights(self) -> Iterator[None]:
-        """Inside, the model has the weights that are validated and kept: the average, if any."""
+        """Context with the weights to validate and keep: the average, if any."""
         if self._average is None:
             yield
             return
@@ -104,7 +103,7 @@ class TrainingState:
 
     @torch.no_grad()
     def _exchange(self, weights: Weights) -> None:
-        """The model gets `weights`, and they the model's: in place, a tensor's room at a time."""
+        """Swaps the model's weights with `weights` in place, with the memory of one tensor."""
         for name, parameter in _trained(self.model):
             if name not in weights:
                 continue
@@ -118,7 +117,8 @@ class TrainingState:
             self.best_weights[name].copy_(parameter)
 
     def return_to_best(self) -> None:
-        """The weights of the best epoch; before any validation those that would be validated."""
+        """Loads the weights of the best epoch; before any validation those that would be
+        validated."""
         if self.best() is not None:
             _put(self.model, self.best_weights)
         elif self._average is not None:
@@ -129,11 +129,11 @@ class TrainingState:
         write_tensors(path, self._tensors(), self._facts())
 
     def resume(self, path: Path | None, team: Team) -> None:
-        """Go on in every process from the leading one's checkpoint; without one from the start.
+        """Resumes all processes from the checkpoint of rank 0, if any.
 
-        Other processes may have disks of their own, so theirs are not read. Raises
-        CheckpointError in all processes where the checkpoint is of something else, or where a
-        process has other data or another configuration than the leading one.
+        Disks of other processes are not read. Raises CheckpointError in all processes if the
+        checkpoint does not match, or if a process has other data or another configuration than rank
+        0.
         """
         tensors: Weights = {}
         facts = self._facts()
@@ -151,7 +151,7 @@ class TrainingState:
                 "start all of them with the same options and the same store"
             )
         history = facts["history"]
-        if not history:  # Equal seeds have given every process the same weights.
+        if not history:  # Equal seeds give all processes the same weights.
             return
         self.history = [EpochReport(**report) for report in history]
         self._put_back(team.tensors_from_lead(tensors))
@@ -182,7 +182,7 @@ class TrainingState:
 
 
 def _trained(model: TriThread) -> Iterator[tuple[str, Tensor]]:
-    """Trainable weights only: frozen tables are given anew and need no copy."""
+    """Returns the trainable weights; frozen tables are inputs and need no copy."""
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
@@ -191,7 +191,7 @@ def _copied(parameter: Tensor) -> Tensor:
 
 
 def _on_disk(parameter: Tensor, folder: Path | None) -> Tensor:
-    """A copy that the system keeps in memory only while there is room."""
+    """Returns a memory-mapped copy, which the system may evict."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder) as file:

@@ -1,6 +1,6 @@
-"""NDCG@10 and HR@10 on the validation events: what chooses an epoch.
+"""NDCG@10 and HR@10 on the validation events, for early stopping.
 
-Divided among the processes of a team; all of them get the same figures.
+Events are divided among processes; all get the same result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CUTOFF = 10
 
 
 class Validation:
-    """The validation events, or `validation_users` of them; chosen once, by the seed."""
+    """The validation events, or a seeded sample of `validation_users` of them."""
 
     def __init__(self, sequences: Sequences, config: TrainConfig, team: Team) -> None:
         self._team = team
@@ -34,7 +34,7 @@ class Validation:
         self._count = len(chosen)
         self._own = chosen.select(np.array(team.share_of(len(chosen)), np.int64))
         wanted = config.validation_candidates
-        # A test item among what is never drawn would tell the model's choice what comes next.
+        # Excluding test items from candidates would leak them into model selection.
         self._candidates = (
             None
             if wanted is None
@@ -42,11 +42,11 @@ class Validation:
         )
 
     def __len__(self) -> int:
-        """Events of all processes together."""
+        """Returns the number of events of all processes."""
         return self._count
 
     def measure(self, model: TriThread) -> tuple[float, float]:
-        """NDCG@10 and HR@10; NaN where there is no validation event."""
+        """Returns NDCG@10 and HR@10; NaN without validation events."""
         own = ranking_metrics(self._ranks(model), (CUTOFF,)) if len(self._own) else None
         sums = [own.ndcg[CUTOFF] * own.count, own.hit_rate[CUTOFF] * own.count] if own else [0, 0]
         sums = self._team.sum(torch.tensor(sums, dtype=torch.float64, device=self._team.device))
