@@ -146,7 +146,7 @@ def retrain(
         recommendations=recommendations,
         report=page,
     )
-    tell_release(opened, release, before, verdict, done.stages)
+    tell_release(opened, release, before, verdict, done.stages, settings.serve_url)
     return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))
 
 

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     outage_minutes: float | None = Field(
         default=None, description="Maximum wait for servers that are down, in minutes; 10."
     )
+    serve_url: str = Field(
+        default="http://localhost:8080",
+        description="Address of `llm4cdsr serve-recs`, for the link to the report in Prefect.",
+    )
     mlflow_uri: str | None = Field(
         default=None,
         description="MLflow tracking server that records each release; needs the extra mlflow.",

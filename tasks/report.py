@@ -42,6 +42,7 @@ from tasks.reporting.facts.content import (
     StageTiming,
     StageUsage,
 )
+from tasks.reporting.facts.drift import drift_since_served
 from tasks.reporting.facts.examples import cold_items, cross_domain, guards, profile_examples
 from tasks.reporting.facts.history_facts import (
     answers_by_day,
@@ -142,6 +143,7 @@ def report_content(
         changes=changes_since_served(
             store, sources.dataset, sources.metrics, sources.recommendations
         ),
+        drift=drift_since_served(store, sources.dataset, data),
         bridges=bridges(data, vectors),
         cold_domain=cold_domain_tables(data, ranks, OUR_MODEL),
         transitions=transitions_of(data),

@@ -4,7 +4,11 @@ A story is told to someone who was asleep: what the data was, what changed since
 what was paid for, how good the model is against the last one, and whether it is served.
 """
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.context import FlowRunContext
 
 from artifacts import columns as col
@@ -21,6 +25,7 @@ REFRESH_STORY = "refresh-summary"
 USAGE_TABLE = "language-model-usage"
 RELEASE_STORY = "release-summary"
 METRIC_TABLE = "quality-against-last-model"
+REPORT_LINK = "served-report"
 WATCH_STORY = "dump-watch"
 
 DATASET_FACTS = {
@@ -69,8 +74,10 @@ def tell_release(
     before: ArtifactRef | None,
     verdict: Verdict,
     stages: tuple[StageResult, ...],
+    serve_url: str,
 ) -> None:
-    """Leaves a retraining's story in the UI; ``before`` is the release that was in use."""
+    """Leaves a retraining's story in the UI; ``before`` is the release that was in use. The
+    service at ``serve_url`` shows the report of a model that is served."""
     if FlowRunContext.get() is None:
         return
     rows = metric_rows(store, release, before)
@@ -86,6 +93,13 @@ def tell_release(
                 key=METRIC_TABLE,
                 table=[dict(row) for row in rows],
                 description="Held-out test events, full ranking; higher is better.",
+            )
+        if verdict.promoted:
+            create_link_artifact(
+                key=REPORT_LINK,
+                link=f"{serve_url.rstrip('/')}/report",
+                link_text="the report of the served release",
+                description="Shown while `llm4cdsr serve-recs` runs at LLM4CDSR_SERVE_URL.",
             )
 
 

@@ -25,8 +25,10 @@ from tasks.reporting.facts.metrics import (
 )
 from tasks.reporting.plots import (
     Plot,
+    answers_plot,
     concentration_plot,
     domain_colours,
+    drift_plot,
     history_plot,
     item_map_plot,
     learning_plot,
@@ -96,6 +98,8 @@ def _plots(content: ReportContent) -> list[Plot]:
         None if item_map is None else item_map_plot(item_map),
         models_plot(content.intervals),
         releases_plot(content.releases),
+        None if content.drift is None else drift_plot(content.drift),
+        answers_plot(content.answers),
         concentration_plot(content.concentration),
     )
     return [plot for plot in plots if plot is not None]
@@ -148,7 +152,7 @@ def page_environment() -> Environment:
     )
     environment.filters |= {
         "count": lambda value: f"{value:,}",
-        "percent": lambda value: f"{value:.1%}",
+        "percent": lambda value: NO_VALUE if value is None else f"{value:.1%}",
         "duration": format_duration,
         "short": _short,
         "number": _number,

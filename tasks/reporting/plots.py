@@ -10,7 +10,13 @@ from dataclasses import dataclass
 import polars as pl
 from markupsafe import Markup
 
-from tasks.reporting.facts.content import Concentration, MetricInterval, ReleaseFigure
+from tasks.reporting.facts.content import (
+    Concentration,
+    DayOfAnswers,
+    MetricInterval,
+    ReleaseFigure,
+)
+from tasks.reporting.facts.drift import Drift
 from tasks.reporting.svg_chart import (
     PALETTE,
     Bar,
@@ -26,6 +32,8 @@ MAX_MAP_POINTS = 1500
 """More items than this are sampled: the page stays light and the map quick on a phone."""
 MAX_BARS = 40
 TITLE_CHARACTERS = 90
+MOST_DOMAINS = 5
+"""In a chart with two lines each."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,59 @@ def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
     description = f"The most bought tenth of the items has this share of the events: {tenth}."
     figure = line_chart(lines, "most bought items, %", "their share of the events, %", 220)
     return Plot("popularity", figure, description)
+
+
+def drift_plot(drift: Drift) -> Plot | None:
+    """Returns events over time before and now, the domains with most events; None without any."""
+    busiest = sorted(drift.volumes, key=lambda volume: -sum(volume.now))[:MOST_DOMAINS]
+    if not busiest:
+        return None
+    days = [f"{moment:%Y-%m-%d}" for moment in drift.moments]
+    lines = [
+        Line(
+            f"{volume.name}, {when}",
+            [(float(place), float(count)) for place, count in enumerate(counts)],
+            [
+                f"{volume.name}, {when}, from {day}: {count:,} events"
+                for day, count in zip(days, counts, strict=True)
+            ],
+            number,
+            dashed=when == "before",
+        )
+        for number, volume in enumerate(busiest)
+        for when, counts in (("now", volume.now), ("before", volume.before))
+    ]
+    step = math.ceil(len(days) / 6)
+    ticks = [(float(place), day) for place, day in enumerate(days) if place % step == 0]
+    if days[0][:4] == days[-1][:4]:
+        ticks = [(place, day[5:]) for place, day in ticks]
+    added = sum(domain.added for domain in drift.domains)
+    gone = sum(domain.gone for domain in drift.domains)
+    description = (
+        f"Events over time in the data of the served release (dashed) and in these: {added:,} "
+        f"events were added, {gone:,} are no longer there."
+    )
+    figure = line_chart(lines, "beginning of each span of time, UTC", "events", 200, ticks)
+    return Plot("drift", figure, description)
+
+
+def answers_plot(rows: Sequence[DayOfAnswers]) -> Plot | None:
+    """Returns tokens by day and role, or None of fewer than two days."""
+    days = sorted({row.day for row in rows})
+    if len(days) < 2:
+        return None
+    lines = []
+    for number, role in enumerate(sorted({row.role for row in rows})):
+        of_role = {row.day: row for row in rows if row.role == role}
+        spent = [(day, of_role[day].tokens if day in of_role else 0) for day in days]
+        points = [(float((day - days[0]).days), float(tokens)) for day, tokens in spent]
+        words = [f"{day}, {role}: {tokens:,} tokens" for day, tokens in spent]
+        lines.append(Line(role, points, words, number))
+    step = math.ceil(len(days) / 6)
+    ticks = [(float((day - days[0]).days), f"{day:%m-%d}") for day in days[::step]]
+    total = sum(row.tokens for row in rows)
+    description = f"Tokens paid for by day, {total:,} in all; days without a point cost nothing."
+    return Plot("answers", line_chart(lines, "day, UTC", "tokens", 180, ticks), description)
 
 
 def item_map_plot(item_map: pl.DataFrame) -> Plot | None:

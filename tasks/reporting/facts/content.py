@@ -11,6 +11,7 @@ from datetime import date, datetime
 import polars as pl
 
 from tasks.promoting.baseline_lead import BaselineLead
+from tasks.reporting.facts.drift import Drift
 
 ALL = "all"
 """The value of `domain` and of `group` in a metrics frame that means no restriction."""
@@ -370,6 +371,7 @@ class ReportContent:
     intervals: tuple[MetricInterval, ...] = ()
     lead: BaselineLead | None = None
     changes: Changes | None = None
+    drift: Drift | None = None
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()
     ablation: AblationFacts | None = None

@@ -298,7 +298,7 @@ def test_every_table_has_a_caption_and_every_plot_a_description() -> None:
     page = parse(render_report(full()))
     assert page.tags.count("table") == page.tags.count("caption") > 5
     plots = [value for tag, name, value in page.attributes if (tag, name) == ("div", "role")]
-    assert plots.count("img") == 3
+    assert plots.count("img") == 5
     assert "median 5" in " ".join(page.values("aria-label"))
 
 

@@ -1,6 +1,6 @@
 """The content of a report with every part, small enough to read."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from tasks.reporting.facts.content import (
     ColdItemExample,
     CrossDomainExample,
     DatasetFacts,
+    DayOfAnswers,
     DomainCoverage,
     DomainFacts,
     DroppedRows,
@@ -23,6 +24,7 @@ from tasks.reporting.facts.content import (
     StageTiming,
     StageUsage,
 )
+from tasks.reporting.facts.drift import DomainDrift, DomainVolume, Drift
 
 CREATED = datetime(2026, 11, 23, 18, 5, tzinfo=UTC)
 
@@ -104,6 +106,24 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
         ),
         cross_domain=(CrossDomainExample(text, history, text, (text,)),),
         cold_items=(ColdItemExample(text, text, (ColdItemAudience(text, 2, history),)),),
+        drift=Drift(
+            since=CREATED,
+            domains=(
+                DomainDrift(text, 90, 12, 3, 0.75, 1.0, 0.25, None, 0.6, 0.5),
+                DomainDrift("food", 30, 0, 0, 0.25, 0.0, None, None, None, None),
+            ),
+            moments=(CREATED, CREATED + timedelta(days=1), CREATED + timedelta(days=2)),
+            volumes=(
+                DomainVolume(text, (40, 50, 0), (40, 47, 12)),
+                DomainVolume("food", (10, 20, 0), (10, 20, 0)),
+            ),
+            one_of=1,
+        ),
+        answers=(
+            DayOfAnswers(date(2026, 11, 22), "chat", 100, 40_000),
+            DayOfAnswers(date(2026, 11, 22), "embedding", 50, 3_000),
+            DayOfAnswers(date(2026, 11, 25), "chat", 10, 4_000),
+        ),
         guards=Guards(10, (DomainCoverage(text, 301, 359),), 0.31, 0.4, 1431, 0),
         timings=(StageTiming(text, 0.8, False), StageTiming("embed", 191.6, True)),
         cold_domain=(cold_table(text),),

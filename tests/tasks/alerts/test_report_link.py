@@ -1,0 +1,25 @@
+"""A promoted release leaves a link to the served report among the artifacts; a held one does not."""
+
+import pytest
+from prefect import flow
+
+from artifacts.store import Store
+from tasks.alerts import stories
+from tests.tasks.alerts.test_stories import VERDICT, release
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_only_what_is_served_is_linked(
+    promoted: bool, store: Store, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[dict[str, str]] = []
+    monkeypatch.setattr(stories, "create_link_artifact", lambda **told: left.append(told))
+    verdict = VERDICT.model_copy(update={"promoted": promoted, "reasons": ()})
+    made = release(store, 0.2)
+
+    @flow
+    def telling() -> None:
+        stories.tell_release(store, made, None, verdict, (), "https://shop.example/recs/")
+
+    telling()
+    assert [told["link"] for told in left] == ["https://shop.example/recs/report"] * promoted
