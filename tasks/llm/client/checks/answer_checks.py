@@ -3,13 +3,13 @@ ledger, where it would stay."""
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from artifacts.ledger.answers import Answer
+from tasks.llm.client.checks.answer_shapes import completion_in
 from tasks.llm.client.checks.reasoning import UnfinishedReasoningError, without_reasoning
 
 TOO_LONG = "too_long"
@@ -18,8 +18,9 @@ TOO_LONG = "too_long"
 MOST_TOKENS = 2**40
 """More is no count."""
 
+_COUNTS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-_TEXT_PARTS = frozenset({"text", "output_text", None})
+_TEXT_PARTS = frozenset({"text", "output_text", "message", None})
 
 
 class BadAnswerError(ValueError):
@@ -55,7 +56,7 @@ def usage_of(body: JsonValue) -> Usage:
     usage = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(usage, dict):
         return Usage(0, 0)
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    return Usage(*(_count(next((usage[n] for n in names if n in usage), 0)) for names in _COUNTS))
 
 
 def checked_text(key: str, body: JsonValue) -> Answer:
@@ -64,15 +65,12 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     Raises:
         BadAnswerError: it has no text, or none that follows its reasoning.
     """
-    choice = _first_choice(body)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise BadAnswerError("the answer has no message")
-    reason = choice.get("finish_reason")
-    finish = reason if isinstance(reason, str) and reason else "unknown"
+    completion = completion_in(body)
+    if completion is None:
+        raise BadAnswerError("the answer has no choices")
+    message, content, finish = completion
     if refusal := message.get("refusal"):
         raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
-    content = message.get("content")
     said = _joined(content)
     try:
         text = without_reasoning(said)
@@ -118,20 +116,14 @@ def _only_reasoning(finish: str) -> BadAnswerError:
     )
 
 
-def _first_choice(body: JsonValue) -> Mapping[str, JsonValue]:
-    choices = body.get("choices") if isinstance(body, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict):
-        raise BadAnswerError("the answer has no choices")
-    return choice
-
-
 def _joined(content: JsonValue) -> str:
     """The text of an answer; where it comes in parts, of those that are no reasoning."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
-        return _joined(content.get("text")) if content.get("type") in _TEXT_PARTS else ""
+        if content.get("type") not in _TEXT_PARTS or content.get("thought") is True:
+            return ""
+        return _joined(content.get("text") or content.get("content"))
     if isinstance(content, list):
         return "".join(_joined(part) for part in content)
     return ""

@@ -1,7 +1,7 @@
 """Are vectors what was asked for? Each is checked, so that one that is not spoils no other."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,8 +11,16 @@ from pydantic import JsonValue
 
 from artifacts.ledger.answers import Answer
 from tasks.llm.client.checks.answer_checks import BadAnswerError, Usage, usage_of
+from tasks.llm.client.checks.answer_shapes import SentVector, entries_in
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, DOUBLE_BYTES = 4, 8
+LEAST_DOUBLES = 32
+TINY, HUGE = 1e-12, 1e8
+"""Coordinates of a text's vector lie between, or are 0."""
+
+MOST_PLAUSIBLE = 0.75
+"""Of float64 read as float32, half of every other number lies outside, or more."""
+
 _NO_VECTOR = "a vector is neither base64 nor a list of numbers"
 
 
@@ -55,7 +63,10 @@ def checked_vectors(
         BadAnswerError: too many or too few vectors, none that is usable, or of unlike widths
             where none is expected.
     """
-    entries = _in_order(_entries(body), len(keys))
+    found = entries_in(body)
+    if found is None:
+        raise BadAnswerError("the answer has no vectors")
+    entries = _in_order(found, len(keys))
     vectors = _vectors(entries)
     if isinstance(vectors, np.ndarray) and expected.value in (None, vectors.shape[1]):
         expected.value = vectors.shape[1]
@@ -63,33 +74,25 @@ def checked_vectors(
     return _one_by_one(keys, entries, expected, usage_of(body))
 
 
-def _entries(body: JsonValue) -> Sequence[Mapping[str, JsonValue]]:
-    data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, list):
-        raise BadAnswerError("the answer has no vectors")
-    entries = [entry for entry in data if isinstance(entry, dict)]
-    if len(entries) != len(data):
-        raise BadAnswerError("the answer has entries that are no vectors")
-    return entries
-
-
-def _in_order(entries: Sequence[Mapping[str, JsonValue]], texts: int) -> list[JsonValue]:
-    """The vectors by their index; in the order of the reply where no entry has one, or each 0."""
+def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
+    """The vectors by their index, which may count from 1; in the order of the reply where no entry
+    has an index, or each 0."""
     if len(entries) != texts:
         raise BadAnswerError(
             f"{len(entries)} vectors came back for {texts} texts", vectors=len(entries)
         )
-    indices = [entry.get("index") for entry in entries]
+    indices = [entry.place for entry in entries]
     if all(index is None for index in indices) or all(index == 0 for index in indices):
-        return [entry.get("embedding") for entry in entries]
+        return [entry.embedding for entry in entries]
+    numbers = [_index(index) for index in indices]
+    found = set(numbers)
+    first = next((first for first in (0, 1) if found == set(range(first, first + texts))), None)
+    if first is None:
+        raise BadAnswerError(f"the vectors' indices are not 0 to {texts - 1}, each once")
     ordered: list[JsonValue] = [None] * texts
-    seen: set[int] = set()
-    for index, entry in zip(indices, entries, strict=True):
-        number = _index(index)
-        if number is None or not 0 <= number < texts or number in seen:
-            raise BadAnswerError(f"the vectors' indices are not 0 to {texts - 1}, each once")
-        seen.add(number)
-        ordered[number] = entry.get("embedding")
+    for number, entry in zip(numbers, entries, strict=True):
+        assert number is not None
+        ordered[number - first] = entry.embedding
     return ordered
 
 
@@ -110,7 +113,10 @@ def _vectors(entries: list[JsonValue]) -> np.ndarray | None:
     width = len(encoded[0]) // FLOAT_BYTES
     if not width or any(len(one) != width * FLOAT_BYTES for one in encoded):
         return None
-    vectors = np.frombuffer(b"".join(encoded), "<f4").reshape(len(encoded), width)
+    joined = b"".join(encoded)
+    is_base64 = all(isinstance(entry, str) for entry in entries)
+    vectors = _numbers(joined) if is_base64 else np.frombuffer(joined, "<f4")
+    vectors = vectors.reshape(len(encoded), -1)
     is_usable = np.isfinite(vectors).all() and vectors.any(axis=1).all()
     return vectors if is_usable else None
 
@@ -156,7 +162,7 @@ def _vector(entry: JsonValue) -> np.ndarray:
     width, rest = divmod(len(encoded), FLOAT_BYTES)
     if rest:
         raise BadAnswerError(f"a vector ends within a number, {rest} bytes after number {width}")
-    vector = np.frombuffer(encoded, "<f4")
+    vector = _numbers(encoded) if isinstance(entry, str) else np.frombuffer(encoded, "<f4")
     if not (np.isfinite(vector).all() and vector.any()):
         raise BadAnswerError("a vector is zero or not finite")
     return vector
@@ -173,6 +179,21 @@ def _vector_bytes(encoded: JsonValue) -> bytes:
     except (ValueError, TypeError) as error:
         raise BadAnswerError(_NO_VECTOR) from error
     raise BadAnswerError(_NO_VECTOR)
+
+
+def _numbers(encoded: bytes) -> np.ndarray:
+    """The numbers of base64: float32, as OpenAI sends them, or float64. Where the bytes are those
+    of float64, every other float32 is made of the last bits of a number: of any magnitude."""
+    single = np.frombuffer(encoded, "<f4")
+    if single.size < LEAST_DOUBLES or single.size % 2:
+        return single
+    magnitude = np.abs(single[::2])
+    is_plausible = (magnitude == 0) | ((magnitude > TINY) & (magnitude < HUGE))
+    if is_plausible.mean() > MOST_PLAUSIBLE:
+        return single
+    double = np.frombuffer(encoded, "<f8")
+    is_whole = np.isfinite(double).all() and np.abs(double).max() < HUGE
+    return double.astype("<f4") if is_whole else single
 
 
 def _flat(vector: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from prompts.render import one_line
 from tasks.llm.client.failures import error_phrases as phrases
 from tasks.llm.client.failures.server_errors import ServerError, error_in
+from tasks.llm.client.failures.unusual_json import unusual_json
 
 REASON_CHARACTERS = 300
 READ_CHARACTERS = 4096
@@ -67,7 +68,8 @@ class Fault:
 
     ``retry_after``: seconds that the server asks for. ``field``: which one it refuses. ``limit``:
     how many texts it takes, where it says so. ``may_pass``: another try of the same may succeed.
-    ``of_all``: every text of the batch alike, so that no single one is to blame.
+    ``of_all``: every text of the batch alike, so that no single one is to blame. ``is_short``:
+    another number of vectors came than of texts.
     """
 
     kind: FaultKind
@@ -77,6 +79,7 @@ class Fault:
     limit: int | None = None
     may_pass: bool = True
     of_all: bool = False
+    is_short: bool = False
 
 
 class HttpReply(NamedTuple):
@@ -102,7 +105,10 @@ def read_reply(reply: HttpReply, sent: Sent) -> JsonValue | Fault:
         # No string comes twice but the names of fields: a cache of all takes longer.
         body: JsonValue = from_json(reply.content, cache_strings="keys")
     except ValueError as error:
-        return _not_json(reply, sent, str(error))
+        unusual = unusual_json(reply.content)
+        if unusual is None:
+            return _not_json(reply, sent, str(error))
+        body = unusual
     error = error_in(body)
     if error is None and reply.status < 300:
         return body

@@ -140,6 +140,9 @@ def _otherwise(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> 
 def _fewer(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> Step:
     if not isinstance(job, EmbeddingJob) or job.texts == 1:
         return Failed(reason_of(fault))
+    if fault.is_short:
+        dialect.came_short([request.key for request in job.requests], spec.model)
+        return Parts(job.in_parts_of(min(-(-job.texts // 2), dialect.batch_limit or job.texts)))
     if fault.limit is None:
         return _bisected(job, fault, dialect)
     dialect.limit_batch(fault.limit, spec.model, is_certain=not fault.may_pass)

@@ -76,7 +76,10 @@ def error_in(body: JsonValue) -> ServerError | None:
         return in_choice
     if "choices" in body or "data" in body:
         return None
-    if body.get("object") == "error" or any(name in body for name in ("message", "msg", "detail")):
+    if body.get("object") == "error" or any(
+        name in body and not (name == "message" and isinstance(body[name], dict))
+        for name in ("message", "msg", "detail")
+    ):  # A message with parts is an answer (Ollama's own shape).
         return _error_of(body, {})
     return None
 

@@ -48,6 +48,13 @@ class Dialect:
         self.long_bytes: int | None = None
         self.is_proven = False
         self._hints = 0
+        self._whole = 0
+        self._short: list[frozenset[str]] = []
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether batches came back short, and it is not known yet how many texts do not."""
+        return bool(self._short) and self.batch_limit is None
 
     def learn(self, changes: Collection[RequestChange], model: str) -> None:
         """Keeps what made a request succeed."""
@@ -67,6 +74,30 @@ class Dialect:
         if self.batch_limit is None or texts < self.batch_limit:
             logger.info("%s takes %d texts a request: not more from now on", model, texts)
             self.batch_limit = texts
+
+    def came_short(self, keys: Collection[str], model: str) -> None:
+        """Notes a batch that came back with another number of vectors.
+
+        One dropped text is that text's fault. Two batches that share no text, of sizes that
+        never came back whole, are the server's way with batches.
+        """
+        self._short.append(frozenset(keys))
+        self._limit_to_whole(model)
+
+    def came_whole(self, texts: int, model: str) -> None:
+        """Notes a batch that came back with a vector for each text."""
+        if texts > self._whole:
+            self._whole = texts
+        if self._short:
+            self._short = [batch for batch in self._short if len(batch) > self._whole]
+            self._limit_to_whole(model)
+
+    def _limit_to_whole(self, model: str) -> None:
+        seen = self._short
+        are_apart = any(one.isdisjoint(other) for one in seen for other in seen if one is not other)
+        if self._whole and are_apart:
+            self._short = []
+            self.limit_batch(self._whole, model)
 
 
 def change_for(field: str, fixed: Collection[str], texts: int) -> RequestChange | None:

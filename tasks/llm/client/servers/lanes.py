@@ -183,6 +183,8 @@ class Servers:
     def _free(self, now: float) -> Lane | None:
         if self._ended is not None:
             return None
+        if self.dialect.is_searching and any(lane.pending for lane in self._lanes):
+            return None
         if not self._has_succeeded:
             pending = sum(lane.pending for lane in self._lanes)
             is_sent = self._sent + pending - self._in_flight >= PROBE_REQUESTS
@@ -239,6 +241,7 @@ class Servers:
             self.dialect.limit_batch(limit, self.spec.model, is_certain=is_certain)
         if job.changes:
             self.dialect.learn(job.changes, self.spec.model)
+        self.dialect.came_whole(job.texts, self.spec.model)
         self.dialect.is_proven = True
         if not self._has_succeeded:
             self._has_succeeded = True
@@ -365,12 +368,12 @@ class Servers:
 
 
 def _of_answer(error: BadAnswerError, texts: int) -> Fault:
+    words, may_pass = str(error), error.may_pass
     if error.vectors is None or texts == 1:
-        kind, limit = FaultKind.BAD_ANSWER, None
-    else:
-        # One dropped text is that text's fault; a short answer is a limit of the server's.
-        kind, limit = FaultKind.BATCH, error.vectors if 0 < error.vectors <= texts // 2 else None
-    return Fault(kind, str(error), limit=limit, may_pass=error.may_pass, of_all=error.of_all)
+        return Fault(FaultKind.BAD_ANSWER, words, may_pass=may_pass, of_all=error.of_all)
+    if 0 < error.vectors <= texts // 2:
+        return Fault(FaultKind.BATCH, words, limit=error.vectors, may_pass=may_pass)
+    return Fault(FaultKind.BATCH, words, may_pass=may_pass, is_short=True)
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

@@ -97,6 +97,7 @@ def test_an_answer_without_a_text_is_refused(
         ({"prompt_tokens": 10.5, "completion_tokens": 9.0}, (11, 9)),
         ({"prompt_tokens": "10", "completion_tokens": "9.0"}, (10, 9)),
         ({"prompt_tokens": None}, (0, 0)),
+        ({"input_tokens": 10, "output_tokens": 9}, (10, 9)),
         ({"prompt_tokens": 10, "completion_tokens_details": None}, (10, 0)),
         ({"prompt_tokens": True, "completion_tokens": [1]}, (0, 0)),
         ({"prompt_tokens": -4, "completion_tokens": float("nan")}, (0, 0)),
@@ -121,3 +122,64 @@ def test_tokens_are_counted_in_any_form_of_a_number_and_none_costs_an_answer(
 def test_what_is_no_completion_is_refused(body: JsonValue) -> None:
     with pytest.raises(BadAnswerError):
         checked_text("k", body)
+
+
+SHAPES = {
+    "completions": {"choices": [{"index": 0, "text": TEXT, "finish_reason": "stop"}]},
+    "a chunk": {"choices": [{"delta": {"content": TEXT}, "finish_reason": "stop"}]},
+    "Ollama, chat": {"message": {"role": "assistant", "content": TEXT}, "done_reason": "stop"},
+    "Ollama, generate": {"response": TEXT, "done": True, "done_reason": "stop"},
+    "Anthropic": {
+        "type": "message",
+        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": TEXT}],
+        "stop_reason": "stop",
+    },
+    "Gemini": {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "hm", "thought": True}, {"text": TEXT}]},
+                "finishReason": "stop",
+            }
+        ]
+    },
+    "Responses": {
+        "status": "stop",
+        "output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "content": [{"type": "output_text", "text": TEXT}]},
+        ],
+    },
+    "TGI": [{"generated_text": TEXT, "finish_reason": "stop"}],
+    "DashScope": {"output": {"text": TEXT, "finish_reason": "stop"}, "request_id": "1"},
+    "wrapped": {"data": {"choices": [{"message": {"content": TEXT}, "finish_reason": "stop"}]}},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_completion_is_found_in_the_usual_shapes(name: str) -> None:
+    answer = checked_text("k", SHAPES[name])
+    assert (answer.text, answer.finish_reason) == (TEXT, "stop")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response": "queued"},
+        {"output": "the model is loading"},
+        {"text": "hello"},
+        {"status": "ok", "content": "service"},
+        {"result": "done"},
+        {"choices": [{"index": 0, "finish_reason": "stop"}]},
+        {"choices": [{"text": "", "finish_reason": "length"}]},
+    ],
+    ids=str,
+)
+def test_a_text_that_may_be_anything_is_no_completion(body: JsonValue) -> None:
+    with pytest.raises(BadAnswerError):
+        checked_text("k", body)
+
+
+def test_a_cut_answer_is_marked_as_cut_in_whichever_word() -> None:
+    for name, word in (("stop_reason", "max_tokens"), ("finishReason", "MAX_TOKENS")):
+        choice: JsonValue = {"message": {"content": TEXT}, name: word}
+        assert checked_text("k", {"choices": [choice]}).finish_reason == "length"

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,66 @@ def test_an_index_decides_in_whichever_form_of_a_number(order: list[int], form: 
     assert rows_of(checked_vectors(KEYS, body, VectorWidth(None))) == [list(row) for row in ROWS]
 
 
+@given(st.permutations(range(1, 4)))
+def test_an_index_may_count_from_1(order: list[int]) -> None:
+    rows = [list(ROWS[number - 1]) for number in order]
+    indices: list[JsonValue] = [*order]
+    body = reply(*rows, indices=indices)
+    assert rows_of(checked_vectors(KEYS, body, VectorWidth(None))) == [list(row) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda rows: rows,
+        lambda rows: {"embeddings": rows},
+        lambda rows: {"data": rows},
+        lambda rows: {"embeddings": {"float": rows}},
+        lambda rows: {"embeddings": [{"values": row} for row in rows]},
+        lambda rows: {"predictions": [{"embeddings": {"values": row}} for row in rows]},
+        lambda rows: {"result": {"shape": [3, 3], "data": rows}, "success": True},
+        lambda rows: {"output": {"embeddings": [{"embedding": row} for row in rows]}},
+        lambda rows: [{"index": n, "embedding": row} for n, row in enumerate(rows)],
+    ],
+)
+def test_vectors_are_found_in_the_usual_shapes(shape: Callable[[Any], JsonValue]) -> None:
+    body = shape([list(row) for row in ROWS])
+    assert rows_of(checked_vectors(KEYS, body, VectorWidth(3))) == [list(row) for row in ROWS]
+
+
+@pytest.mark.parametrize("body", [{"embedding": [1.0, 2.0]}, {"embedding": {"values": [1, 2]}}])
+def test_one_vector_may_come_without_a_list(body: JsonValue) -> None:
+    assert rows_of(checked_vectors(["a"], body, VectorWidth(2))) == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("is_rounded", [True, False])
+@pytest.mark.parametrize("expected", [None, 48])
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 0.05, 1.0, 40.0]))
+def test_base64_of_float64_is_told_from_that_of_float32(
+    is_rounded: bool, expected: int | None, seed: int, scale: float
+) -> None:
+    rows = np.random.default_rng(seed).normal(0, scale, (3, 48))
+    single = rows.astype("<f4")
+    double = single.astype("<f8") if is_rounded else rows
+    for sent in (single, double):
+        body = reply(*(row.tobytes() for row in sent))
+        found = rows_of(checked_vectors(KEYS, body, VectorWidth(expected)))
+        np.testing.assert_array_equal(np.asarray(found, "<f4"), single)
+
+
+def test_a_vector_of_twice_the_width_is_not_taken_for_float64() -> None:
+    rows = np.random.default_rng(5).normal(0, 0.05, (3, 96)).astype("<f4")
+    with pytest.raises(BadAnswerError, match="96 numbers came back where earlier ones have 48"):
+        checked_vectors(KEYS, reply(*(row.tobytes() for row in rows)), VectorWidth(48))
+
+
 @pytest.mark.parametrize(
     "indices",
     [
         [0, 0, 1],
         [0, 1, 1],
-        [1, 2, 3],
+        [2, 3, 4],
+        [0, 1, 3],
         [0, 1, None],
         [-1, 0, 1],
         [0, 2, 4],

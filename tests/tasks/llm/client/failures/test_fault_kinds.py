@@ -202,3 +202,35 @@ def test_a_server_that_says_when_to_come_back_is_busy_and_not_down() -> None:
     found = read_reply(HttpReply(503, b"{}", "", "3"), CHAT)
     assert isinstance(found, Fault)
     assert (found.kind, found.retry_after) == (FaultKind.BUSY, 3.0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_of_any_unicode_encoding_is_read(encoding: str) -> None:
+    body = {"choices": [{"message": {"content": "Käse"}}]}
+    content = json.dumps(body, ensure_ascii=False).encode(encoding)
+    assert read_reply(HttpReply(200, content), CHAT) == body
+    error = json.dumps(said("Insufficient Balance")).encode(encoding)
+    assert kind_of(402, error) is FaultKind.CREDIT
+
+
+def stream(*parts: dict[str, object], end: str = "data: [DONE]\n\n") -> bytes:
+    return "".join(f"data: {json.dumps(part)}\n\n" for part in parts).encode() + end.encode()
+
+
+def chunk(content: object, finish: str | None = None) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]}
+
+
+def test_a_stream_that_nobody_asked_for_is_joined() -> None:
+    whole = stream(chunk("The "), chunk(None), chunk("person"), chunk("", "stop"))
+    assert read_reply(HttpReply(200, b": comment\n\n" + whole), CHAT) == {
+        "choices": [{"message": {"content": "The person"}, "finish_reason": "stop"}],
+        "usage": None,
+    }
+
+
+def test_a_stream_that_is_cut_is_no_answer_and_its_error_is_told() -> None:
+    assert kind_of(200, stream(chunk("The "), chunk("per"), end="")) is FaultKind.BAD_ANSWER
+    assert kind_of(200, stream(chunk("The ", "stop"), end="data: {")) is FaultKind.BAD_ANSWER
+    ended = stream(chunk("The "), said("rate limited", code=429))
+    assert kind_of(200, ended) is FaultKind.BUSY

@@ -206,6 +206,46 @@ def test_a_server_that_answers_the_first_text_of_a_list_alone_is_asked_one_by_on
         assert server.requests <= 128 + 2
 
 
+@pytest.mark.parametrize("whole", [1, 2, 5, 16])
+@pytest.mark.parametrize("concurrency", [1, 32])
+@pytest.mark.parametrize("drop", [0, -1, None])
+def test_a_server_that_drops_a_vector_of_each_large_batch_is_asked_in_whole_ones(
+    whole: int, concurrency: int, drop: int | None
+) -> None:
+    form = vectors()
+
+    def short(call: Call) -> dict[str, object]:
+        reply = form(call)
+        if len(call.texts) <= whole:
+            return reply
+        data = reply["data"]
+        kept = [*data, data[0]] if drop is None else [e for e in data if e is not data[drop]]
+        return {**reply, "data": [{**entry, "index": n} for n, entry in enumerate(kept)]}
+
+    with imitated(Imitation("x", embeddings=short)) as server:
+        spec = spec_at(server, Role.EMBEDDING, concurrency=concurrency)
+        answers, failures = ask(TEXTS[:300], spec)
+        assert (len(answers), failures) == (300, [])
+        assert server.requests <= 315  # 1.05 a text, where only single ones are whole.
+        assert whole < 4 or server.requests <= 2 * 300 / whole + 30
+
+
+def test_a_text_that_a_server_drops_from_every_batch_fails_alone_and_the_batches_stay() -> None:
+    form = vectors()
+
+    def without(call: Call) -> dict[str, object]:
+        reply = form(call)
+        data = [e for e, text in zip(reply["data"], call.texts, strict=True) if text != "text 70"]
+        return {**reply, "data": [{**entry, "index": n} for n, entry in enumerate(data)]}
+
+    with imitated(Imitation("x", embeddings=without)) as server:
+        answers, failures = ask(TEXTS, spec_at(server, Role.EMBEDDING))
+        assert [failure.key for failure in failures] == ["text 70"]
+        assert len(answers) == 639
+        assert server.requests <= 10 + 2 * 6 + 3
+        assert sum(len(call.texts) == 64 for call in server.calls) == 10
+
+
 @pytest.mark.parametrize(
     "words",
     ["input: str type expected", "'input' must be a string", "input should be a valid string"],
