@@ -1,6 +1,6 @@
-"""Ties artifacts that belong together under one name, so that a pointer changes them at once.
+"""Bundles: artifacts that belong together under one name, so that one pointer switches all of them.
 
-A refresh bundles what retraining starts from; a release bundles what is served.
+A refresh bundles the inputs of retraining; a release bundles the served artifacts.
 """
 
 from artifacts.manifest import ArtifactRef, Kind, identity
@@ -11,29 +11,29 @@ REFRESHED = "refreshed"
 """Pointer to the latest refresh."""
 
 SERVING = "serving"
-"""Pointer to the release whose recommendations are in use."""
+"""Pointer to the served release."""
 
 
 CLUSTER_NAMES, ABLATION = "cluster_names", "ablation"
-"""Roles of parts that only readers of the report see, and that a bundle may lack."""
+"""Optional roles, used by the report only."""
 
 CROSSINGS = "crossings"
-"""Role of the answers across domains, which a bundle may lack."""
+"""Optional role of the cross-domain answers."""
 
 
 class NothingRefreshedError(UserError, LookupError):
-    """A retrain was asked for and no refresh has run on this store."""
+    """Retraining without an earlier refresh on this store."""
 
 
 def bundle(store: Store, kind: Kind, pointer: str, parts: dict[str, ArtifactRef]) -> ArtifactRef:
-    """Returns the bundle of ``parts``, made where it is new, and lets ``pointer`` name it."""
+    """Returns the bundle of ``parts``, created if new, and sets ``pointer`` to it."""
     ref = tie(store, kind, parts)
     store.point(pointer, ref)
     return ref
 
 
 def tie(store: Store, kind: Kind, parts: dict[str, ArtifactRef]) -> ArtifactRef:
-    """Returns the bundle of ``parts``, made where it is new; no pointer changes."""
+    """Returns the bundle of ``parts``, created if new; changes no pointer."""
     wanted = identity(kind, {}, parts)
     ref = store.find(wanted)
     if ref is None:
@@ -45,12 +45,12 @@ def tie(store: Store, kind: Kind, parts: dict[str, ArtifactRef]) -> ArtifactRef:
 
 
 def parts_of(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
-    """Returns what a bundle ties together, by role."""
+    """Returns the artifacts of a bundle by role."""
     return store.manifest(ref).parents
 
 
 def latest_refresh(store: Store) -> ArtifactRef:
-    """Raises `NothingRefreshedError`."""
+    """Returns the latest refresh; raises `NothingRefreshedError`."""
     ref = store.pointed(REFRESHED)
     if ref is None:
         raise NothingRefreshedError(f"{store.root} holds no refresh; run `llm4cdsr refresh` first")

@@ -1,8 +1,8 @@
-"""Every column name and identifier type of the tables, once.
+"""Column names and identifier types of all tables.
 
-External identifiers (``user_id``, ``item_id``) are the strings of the user's dump.
-Internal ones (``user_index``, ``item_index``) are dense integers: users ``0..|U|-1``;
-items ``1..|V|`` grouped by domain, with 0 kept for padding (DESIGN, decision 5).
+External ids (``user_id``, ``item_id``) are strings of the dump. Internal indices (``user_index``,
+``item_index``) are dense integers: users ``0..|U|-1``; items ``1..|V|`` grouped by domain, 0 is
+padding (DESIGN, decision 5).
 """
 
 from typing import NewType

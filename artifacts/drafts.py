@@ -1,4 +1,4 @@
-"""Drafts of artifacts: filled in a folder beside their place, which a rename makes final."""
+"""Drafts of artifacts: temporary folders beside the final path, completed by a rename."""
 
 import shutil
 import uuid
@@ -12,12 +12,12 @@ from artifacts.files.ownership import locked
 from artifacts.manifest import MANIFEST
 
 DRAFT_LOCK = ".lock"
-"""How the name of the file ends that is locked while a draft is filled."""
+"""Suffix of the lock file of a draft."""
 
 
 @dataclass
 class Draft:
-    """An artifact being made: put files into ``path``, counts and notes beside them."""
+    """An artifact in creation: files are written to ``path``, counts and notes to fields."""
 
     path: Path
     counts: dict[str, int | float] = field(default_factory=dict)
@@ -26,8 +26,8 @@ class Draft:
 
 @contextmanager
 def draft_beside(place: Path) -> Iterator[Draft]:
-    """Gives a folder beside an artifact's place, locked (``flock``) and gone when the block ends:
-    one that a killed process left is known by its lock."""
+    """Yields a locked (``flock``) folder beside an artifact's path, deleted at the end of the
+    block; drafts of killed processes are recognised by their free lock."""
     draft = Draft(place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     lock = draft.path.with_name(f"{draft.path.name}{DRAFT_LOCK}")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -41,14 +41,15 @@ def draft_beside(place: Path) -> Iterator[Draft]:
 
 
 def take_place(ready: Path, place: Path) -> None:
-    """Puts a whole folder where another one is."""
+    """Replaces a folder by another one."""
     shutil.rmtree(place, ignore_errors=True)
     ready.rename(place)
     sync(place.parent)
 
 
 def give_name(partial: Path, place: Path) -> None:
-    """Gives a finished folder its name, unless another run was first: both hold the same."""
+    """Renames a finished folder to its final name; keeps an existing one of another run, which is
+    equal."""
     try:
         partial.rename(place)
     except OSError:

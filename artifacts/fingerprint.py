@@ -1,7 +1,7 @@
-"""Stable identity of values: the same value gives the same hash on any machine, any day.
+"""Stable hashes of values, equal on all machines and at all times.
 
-A value without a stable identity raises instead of being turned into text: an object's
-``repr`` may hold a memory address, and an identity built on it would never match again.
+A value without a stable identity raises an error instead of being converted to text: a ``repr`` may
+contain a memory address.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 FINGERPRINT_LENGTH = 16
-"""Hex digits of an artifact's fingerprint: 64 bits, plenty for one store, short in a path."""
+"""Hex digits of a fingerprint: 64 bits suffice for one store."""
 
 _READ_BYTES = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class NoStableIdentityError(TypeError):
-    """A value that has no stable identity was used to identify an artifact."""
+    """A value without a stable identity is part of an artifact's identity."""
 
 
 def canonical(value: object) -> JsonValue:
@@ -44,7 +44,7 @@ def canonical(value: object) -> JsonValue:
 
 
 def canonical_json(value: object) -> str:
-    """Returns the one JSON text of a value that its hashes are made from."""
+    """Returns the canonical JSON text of a value, the input of hashes."""
     return _ENCODER.encode(canonical(value))
 
 
@@ -54,7 +54,7 @@ def sha256_of(value: object) -> str:
 
 
 def fingerprint_of(value: object) -> str:
-    """Returns the short fingerprint that names an artifact's folder."""
+    """Returns the fingerprint, the name of an artifact's folder."""
     return sha256_of(value)[:FINGERPRINT_LENGTH]
 
 

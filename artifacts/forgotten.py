@@ -1,8 +1,7 @@
-"""People who were forgotten: their ids are known again, and kept by nobody.
+"""Forgotten users: recognition of their ids in later dumps without storing the ids.
 
-``operation/forgotten/`` of a store holds a secret key, the list of keyed hashes (HMAC-SHA256) of
-ids, and a line for each forgetting. From the list alone no id can be found, not even by trying all
-ids that there are; whoever also has the key can try.
+``operation/forgotten/`` of a store has a secret key, the list of keyed hashes (HMAC-SHA256) of ids,
+and a log of removals. Without the key, ids cannot be recovered from the list, even by enumeration.
 """
 
 import hmac
@@ -19,13 +18,13 @@ from artifacts.store_notes import FOLDER, create_note, read_note, write_note
 from artifacts.strict import Strict
 
 FORGOTTEN_RULE = "forgotten user"
-"""Why ingest drops an event."""
+"""Reason of dropped events in the accounts of ingest."""
 
 _KEY, _LIST, _LOG = f"forgotten/{SECRET}", "forgotten/hashes.json", "forgotten/log.jsonl"
 
 
 class Forgetting(Strict):
-    """One forgetting: when it ended (UTC), how many ids were asked for, and what was removed."""
+    """One removal: end time (UTC), number of requested ids, and counts of removed data."""
 
     at: datetime
     people: int
@@ -33,7 +32,7 @@ class Forgetting(Strict):
 
 
 class Forgotten:
-    """The list of a store. ``any`` is False in a store that never forgot anybody."""
+    """The list of a store. ``any`` is False without forgotten users."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -52,20 +51,20 @@ class Forgotten:
         return bool(self._hashes)
 
     def holds(self, user_ids: pl.Series) -> pl.Series:
-        """Returns whether each id (nulls are no one) is of somebody forgotten, as booleans."""
+        """Returns booleans: whether each id belongs to a forgotten user; False for nulls."""
         distinct = user_ids.drop_nulls().unique()
         found = [user for user in distinct if self._hash(user) in self._hashes] if self.any else []
         return user_ids.is_in(found).fill_null(value=False)
 
     def add(self, user_ids: Iterable[str]) -> None:
-        """Puts ids on the list; from then on no dump brings them."""
+        """Adds ids to the list; ingest drops their events from then on."""
         if not self._key:
             try:
                 create_note(self._store, _KEY, secrets.token_bytes(32))
                 if self._store.remote is None:
                     (self._store.local / FOLDER / _KEY).chmod(0o600)
             except FileExistsError:
-                """Another machine has made it."""
+                """Created by another machine."""
             self._key = read_note(self._store, _KEY) or b""
         self._hashes |= {self._hash(user) for user in user_ids}
         document = _Hashes(hashes=tuple(sorted(self._hashes)))
@@ -76,18 +75,18 @@ class Forgotten:
 
 
 class ForgottenKeyError(RuntimeError):
-    """The list of the forgotten cannot be read, because its key is gone."""
+    """The list of forgotten users is unreadable, because its key is missing."""
 
 
 def forgettings(store: Store) -> list[Forgetting]:
-    """Returns those that ended, oldest first: who has read the store at another number reads it
-    again."""
+    """Returns the finished removals, oldest first; services reload the store when their number
+    changes."""
     lines = (read_note(store, _LOG) or b"").splitlines()
     return [Forgetting.model_validate_json(line) for line in lines]
 
 
 def log_forgetting(store: Store, people: int, removed: dict[str, int]) -> None:
-    """Notes that a forgetting has ended, without an id."""
+    """Logs a finished removal, without ids."""
     entry = Forgetting(at=datetime.now(UTC), people=people, removed=removed)
     before = read_note(store, _LOG) or b""
     write_note(store, _LOG, before + entry.model_dump_json().encode() + b"\n")

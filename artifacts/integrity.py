@@ -1,7 +1,7 @@
-"""Whether an artifact is what its manifest says: names, links, sizes, digests, fingerprint.
+"""Integrity checks of artifacts against their manifests: names, links, sizes, digests, fingerprint.
 
-Each file has two digests: xxh3, checked when a process first opens it (gigabytes a second), and
-SHA-256, checked before a release is promoted or served and by `llm4cdsr store verify`.
+Each file has two digests: xxh3, checked on the first open by a process (gigabytes per second), and
+SHA-256, checked before promotion and serving and by `llm4cdsr store verify`.
 """
 
 import hashlib
@@ -42,38 +42,38 @@ _MADE_BY = {
 
 _Signature = tuple[int, int, int, int, int]
 _checked: dict[str, tuple[_Signature, str]] = {}
-"""Files that this process has checked, as they were then, and their digest."""
+"""State and digest of the files that this process has checked."""
 
 
 class ArtifactError(Exception):
-    """An artifact cannot be read; the message says why, and what to do."""
+    """An artifact cannot be read; the message has cause and remedy."""
 
 
 class ArtifactMissingError(ArtifactError, LookupError):
-    """An artifact that was asked for is not in the store."""
+    """A requested artifact is not in the store."""
 
 
 class ArtifactCorruptError(ArtifactError, RuntimeError):
-    """An artifact's files are not what its manifest says."""
+    """An artifact's files do not match its manifest."""
 
 
 class ArtifactNewerError(ArtifactCorruptError):
-    """A newer version of the product made an artifact; it is not damaged."""
+    """An artifact of a newer version of the product; it is not damaged."""
 
 
 def way_out(kind: Kind) -> str:
-    """Returns what to do about a damaged artifact, as the end of a sentence."""
+    """Returns the remedy for a damaged artifact, as the end of a sentence."""
     return f"run `{_MADE_BY.get(kind, 'llm4cdsr refresh')}`, which makes it again"
 
 
 def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
-    """Returns the manifest of ``ref``; ``place`` is where it was read from.
+    """Returns the manifest of ``ref``; ``place`` is its origin.
 
     Raises:
         ArtifactCorruptError: it is unreadable, of another artifact, or changed.
         ArtifactNewerError: it is of a newer version.
 
-    The messages name the fault; the way out is the caller's to add.
+    The messages name the fault; callers add the remedy.
     """
     try:
         manifest = Manifest.model_validate_json(content)
@@ -94,7 +94,7 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
 
 
 def sums_of(path: Path) -> StoredFile:
-    """Returns size and digests of a file, read once."""
+    """Returns size and digests of a file in one pass."""
     sha256, xxh3, size = hashlib.sha256(), xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while block := file.read(_READ_BYTES):
@@ -105,7 +105,7 @@ def sums_of(path: Path) -> StoredFile:
 
 
 def describe_files(folder: Path) -> dict[str, StoredFile]:
-    """Returns size and digests of every file below a folder, by name within it."""
+    """Returns size and digests of every file below a folder, by relative name."""
     return {
         path.relative_to(folder).as_posix(): sums_of(path)
         for path in sorted(folder.rglob("*"))
@@ -114,15 +114,15 @@ def describe_files(folder: Path) -> dict[str, StoredFile]:
 
 
 def absent(folder: Path, manifest: Manifest) -> list[str]:
-    """Returns the names of a manifest's files that are not in the folder."""
+    """Returns the names of a manifest's missing files."""
     return [name for name in manifest.files if not (folder / name).exists()]
 
 
 def fault_of(folder: Path, manifest: Manifest, *, full: bool = False) -> str | None:
-    """Returns what is wrong with an artifact's files, as a sentence that names the first one.
+    """Returns a sentence about the first fault of an artifact's files, None if they are sound.
 
-    ``full`` reads every file and compares SHA-256; otherwise a file is read once in a process, and
-    again where it has changed since, and xxh3 is compared where the manifest has it.
+    ``full`` compares the SHA-256 of every file; otherwise xxh3 (if the manifest has it) is compared
+    once per process, and again for changed files.
     """
     if folder.is_symlink():
         return f"{folder} is a link"

@@ -1,8 +1,8 @@
-"""Which artifacts are in use now: what a run has made or found must not be deleted under it.
+"""Leases on artifacts in use, which prevent their deletion during a run.
 
-A run holds a file under ``work/leases`` (``flock``) and writes the name of an artifact there before
-it looks whether the store has it. Such a line waits while cleaning holds its lock: either cleaning
-sees the line, or the run finds the artifact gone and makes it again.
+A run locks a file under ``work/leases`` (``flock``) and writes the name of an artifact to it before
+looking it up. Writing waits while clean-up holds its lock: clean-up either sees the line, or the
+run finds the artifact deleted and makes it again.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ _ENDING = ".lease"
 
 @dataclass
 class _Lease:
-    """This process's lease on one store; ``holders`` counts the uses at once."""
+    """This process's lease on one store; ``holders`` counts concurrent uses."""
 
     descriptor: int
     release: ExitStack
@@ -38,7 +38,7 @@ _guard = threading.RLock()
 
 @contextmanager
 def in_use(local: Path) -> Iterator[None]:
-    """Keeps what this process makes or finds in a store from being cleaned up during a block."""
+    """Protects the artifacts that this process makes or finds from clean-up during a block."""
     key = str(local.absolute())
     with _guard:
         lease = _leases.get(key) or _taken(local)
@@ -61,7 +61,7 @@ def is_in_use_here(local: Path) -> bool:
 
 
 def note_use(local: Path, name: str) -> None:
-    """Writes down that an artifact (``kind/fingerprint``) is in use; nothing outside `in_use`."""
+    """Records that an artifact (``kind/fingerprint``) is in use; no effect outside of `in_use`."""
     with _guard:
         lease = _leases.get(str(local.absolute()))
         if lease is None or name in lease.noted:
@@ -73,7 +73,8 @@ def note_use(local: Path, name: str) -> None:
 
 @contextmanager
 def cleaning(local: Path) -> Iterator[None]:
-    """Lets no run begin, find or make an artifact during a block: it is to be short."""
+    """Blocks runs from starting and from finding or making artifacts during a block, which must be
+    short."""
     folder = local / LEASES
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / _CLEANING):
@@ -81,7 +82,7 @@ def cleaning(local: Path) -> Iterator[None]:
 
 
 def used_now(local: Path) -> tuple[int, set[str]]:
-    """Returns how many runs hold a lease, and the artifacts that they noted. Called in `cleaning`.
+    """Returns the number of runs with a lease, and their artifacts. Called in `cleaning`.
 
     Leases of dead processes are deleted.
     """
@@ -91,7 +92,7 @@ def used_now(local: Path) -> tuple[int, set[str]]:
             if is_dead:
                 path.unlink(missing_ok=True)
                 continue
-        with suppress(FileNotFoundError):  # Its run has ended meanwhile.
+        with suppress(FileNotFoundError):  # The run has ended in the meantime.
             names.update(path.read_text().split())
             runs += 1
     return runs, names

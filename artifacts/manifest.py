@@ -1,4 +1,4 @@
-"""What an artifact says about itself: kind, identity, parents, counts, files, notes."""
+"""Manifests of artifacts: kind, identity, parents, counts, files, notes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from artifacts.strict import Strict
 
 
 class Kind(StrEnum):
-    """The nouns of the pipeline; one folder of the store each (DESIGN, the way of the data)."""
+    """Kinds of artifacts; each has a folder in the store (DESIGN, data flow)."""
 
     DATASET = "dataset"
     ITEM_EMBEDDINGS = "item_embeddings"
@@ -34,14 +34,15 @@ class Kind(StrEnum):
 
 
 SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind.METRICS: 4}
-"""Raise a kind's number when its files or their meaning change: old ones are then made anew."""
+"""Increase a kind's number when its files or their meaning change; old artifacts are then made
+again."""
 
 COMPLETE = "complete"
 MANIFEST = "manifest.json"
 
 
 class ArtifactRef(Strict):
-    """Names one artifact. This, never a frame or a tensor, travels between tasks."""
+    """Reference to an artifact. Tasks exchange references, never frames or tensors."""
 
     kind: Kind
     fingerprint: str
@@ -51,11 +52,10 @@ class ArtifactRef(Strict):
 
 
 class Identity(Strict):
-    """What an artifact is made of; equal identities are the same artifact.
+    """Inputs of an artifact; equal identities are the same artifact.
 
-    ``outcome`` is "complete", or names what is missing: an artifact with failed items is kept
-    under a name of its own, so that the next run looks for the complete one, does not find it
-    and tries the failed items again.
+    ``outcome`` is "complete", or describes missing items: an artifact with failed items has its own
+    fingerprint, so that the next run does not find the complete one and retries the failed items.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Identity(Strict):
         return self.fingerprint_at(SCHEMA_VERSIONS[self.kind])
 
     def fingerprint_at(self, schema_version: int) -> str:
-        """Returns the fingerprint that this identity has, or had, under a schema version."""
+        """Returns the fingerprint of this identity under a schema version."""
         return fingerprint_of([self.model_dump(mode="json"), schema_version])
 
     @property
@@ -85,10 +85,10 @@ class StoredFile(Strict):
 
 
 class Manifest(Strict):
-    """The content of ``manifest.json``, written last: a folder without it is no artifact.
+    """Content of ``manifest.json``, written last: a folder without it is not an artifact.
 
-    ``upload`` is the folder of a remote artifact that holds its files, "" where they lie beside
-    the manifest. ``digest`` is that of all other fields, None in old manifests.
+    ``upload``: folder with the files of a remote artifact, "" if they are beside the manifest.
+    ``digest``: of all other fields, None in old manifests.
     """
 
     kind: Kind
@@ -133,7 +133,7 @@ def document_of(manifest: Manifest) -> bytes:
 
 
 def digest_of(document: dict[str, JsonValue]) -> str:
-    """Returns the hex SHA-256 of a manifest's document but for its ``digest``."""
+    """Returns the hex SHA-256 of a manifest without its ``digest``."""
     facts = {name: value for name, value in document.items() if name != "digest"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -146,8 +146,7 @@ def identity(
 ) -> Identity:
     """Returns the identity of an artifact made from ``parameters`` and named ``parents``.
 
-    Raises:
-        NoStableIdentityError: a parameter is not JSON-like data or a pydantic model.
+    Raises: NoStableIdentityError: a parameter is neither JSON-like data nor a pydantic model.
     """
     data = canonical(parameters)
     if not isinstance(data, dict):

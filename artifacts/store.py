@@ -1,13 +1,12 @@
 """The artifact store: ``root/<kind>/<fingerprint>/`` with data files and a manifest.
 
-Artifacts are immutable. One is written into a temporary folder beside its place and renamed
-when its manifest is there, so a reader sees all of it or nothing (DESIGN, decision 1). The
-only things that change are the pointers (``root/pointers/<name>.json``), replaced atomically.
-An artifact that is not what its manifest says is set aside (``root/set-aside``) and counts as not
-made: the stage that looks for it makes it again.
+Artifacts are immutable. Each is written to a temporary folder and renamed after its manifest, so
+readers never see a partial artifact (DESIGN, decision 1). Only the pointers
+(``root/pointers/<name>.json``) change, by atomic replacement. An artifact that does not match its
+manifest is moved to ``root/set-aside`` and treated as missing, so its stage makes it again.
 
-A root with a protocol (``s3://bucket/prefix``) works through fsspec: artifacts are made in a
-local cache and uploaded, manifest last; reading fetches what the cache lacks.
+A root with a protocol (``s3://bucket/prefix``) uses fsspec: artifacts are made in a local cache and
+uploaded, manifest last; reads download missing artifacts to the cache.
 """
 
 import logging
@@ -50,7 +49,7 @@ from artifacts.remote.remote_side import SET_ASIDE, RemoteStore
 from artifacts.remote.url_credentials import put_aside
 
 REWRITTEN = ".rewritten-"
-"""How the name of a whole folder begins that is to take an artifact's place."""
+"""Prefix of complete folders that are to replace an artifact."""
 
 POINTERS = "pointers"
 
@@ -71,15 +70,15 @@ class Store:
             self.local = Path(self.root)
 
     def find(self, identity: Identity) -> ArtifactRef | None:
-        """Returns the artifact of this identity, or None when it was not made yet.
+        """Returns the artifact of this identity, None if it does not exist.
 
-        An artifact whose files are gone or damaged counts as not made.
+        An artifact with missing or damaged files is treated as missing.
         """
         return identity.ref if self.holds(identity.ref) else None
 
     @contextmanager
     def create(self, identity: Identity) -> Iterator[Draft]:
-        """Gives a draft to fill; committed when the block ends, dropped when it raises."""
+        """Yields a draft; committed at the end of the block, discarded on an error."""
         keep_private(self.local)
         place = self._folder(identity.ref)
         note_use(self.local, str(identity.ref))
@@ -89,10 +88,10 @@ class Store:
 
     @contextmanager
     def rewrite(self, ref: ArtifactRef) -> Iterator[Draft]:
-        """Gives a draft that takes the place of an artifact when the block ends, under its name.
+        """Yields a draft that replaces an artifact at the end of the block, under the same name.
 
-        Artifacts are not to change: this is for forgetting people, which nothing else may undo.
-        What a killed process has left is put right by `finish_rewrites`.
+        For the removal of users only, because artifacts are otherwise immutable. `finish_rewrites`
+        completes the rewrites of a killed process.
         """
         manifest, place = self.manifest(ref), self._folder(ref)
         with draft_beside(place) as draft:
@@ -109,13 +108,13 @@ class Store:
             take_place(ready, place)
 
     def finish_rewrites(self) -> None:
-        """Gives each whole rewritten artifact that a killed process has left its place."""
+        """Completes the rewrites that a killed process has left."""
         for kind in Kind:
             for ready in (self.local / kind).glob(f"{REWRITTEN}*"):
                 take_place(ready, ready.with_name(ready.name.removeprefix(REWRITTEN)))
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """Returns what an artifact says about itself, without fetching its files.
+        """Returns an artifact's manifest, without downloading its files.
 
         Raises:
             ArtifactMissingError: there is none.
@@ -131,7 +130,7 @@ class Store:
             ) from error
 
     def path(self, ref: ArtifactRef) -> Path:
-        """Returns the local folder of an artifact; its files are checked when first opened.
+        """Returns the local folder of an artifact; files are checked on the first open.
 
         Raises:
             ArtifactMissingError: there is none.
@@ -140,13 +139,14 @@ class Store:
         return self._opened(ref, full=False)
 
     def verify(self, ref: ArtifactRef) -> None:
-        """Reads every file of an artifact; raises as `path`, also where a checksum differs."""
+        """Checks the SHA-256 of every file of an artifact; raises as `path`."""
         self._opened(ref, full=True)
 
     def holds(self, ref: ArtifactRef) -> bool:
-        """Returns whether an artifact is there and sound. A damaged one is set aside.
+        """Returns whether an artifact exists and is sound. A damaged one is quarantined.
 
-        Of a remote artifact that is not here the sizes are checked; its content when it is fetched.
+        For remote artifacts outside of the cache, sizes are checked; contents are checked on
+        download.
         """
         note_use(self.local, str(ref))
         try:
@@ -170,10 +170,10 @@ class Store:
         return self.remote is not None and self._remote_is_whole(self.remote, ref)
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
-        """Takes over an artifact of another store as it is; what is whole here stays.
+        """Copies an artifact of another store; an existing sound one is kept.
 
-        With ``manifest_only`` its facts can be read here, while it still counts as not made.
-        Raises `ArtifactMissingError` where the other store has none, `ArtifactCorruptError` as
+        With ``manifest_only`` its metadata can be read here, but it is treated as missing. Raises
+        `ArtifactMissingError` if the other store does not have it, `ArtifactCorruptError` as
         `path`.
         """
         place = self._folder(ref)
@@ -189,9 +189,9 @@ class Store:
             self._publish(manifest.model_copy(update={"upload": ""}), draft.path, manifest_only)
 
     def artifacts(self, kind: Kind) -> list[Manifest]:
-        """Returns the manifests of one kind, oldest first; one that is damaged is named in the log.
+        """Returns the manifests of one kind, oldest first; damaged ones are logged.
 
-        Of a remote store also those that other machines made.
+        Includes those of other machines in a remote store.
         """
         names = {path.parent.name for path in (self.local / kind).glob(f"[!.]*/{MANIFEST}")}
         if self.remote is not None:
@@ -200,14 +200,14 @@ class Store:
         for name in names:
             try:
                 found.append(self.manifest(ArtifactRef(kind=kind, fingerprint=name)))
-            except ArtifactMissingError:  # Deleted meanwhile, or half an upload.
+            except ArtifactMissingError:  # Deleted in the meantime, or an incomplete upload.
                 continue
             except ArtifactCorruptError as error:
                 logger.warning("%s", error)
         return sorted(found, key=lambda manifest: manifest.created)
 
     def point(self, name: str, ref: ArtifactRef) -> None:
-        """Makes the pointer ``name`` (say "refreshed") name this artifact, atomically."""
+        """Sets the pointer ``name`` (for example "refreshed") to this artifact, atomically."""
         path = self._pointer(name)
         content = ref.model_dump_json().encode()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ class Store:
             self.remote.write(content, POINTERS, path.name)
 
     def pointed(self, name: str) -> ArtifactRef | None:
-        """Returns what the pointer ``name`` names, or None where it was never set.
+        """Returns the target of the pointer ``name``, None if it is not set.
 
         Raises:
             ArtifactCorruptError: it is unreadable.
@@ -236,14 +236,14 @@ class Store:
             ) from error
 
     def workspace(self, name: str) -> Path:
-        """Returns a folder for what a stage keeps between tries: checkpoints, spooled requests."""
+        """Returns the work folder of a stage, for checkpoints and spooled requests."""
         keep_private(self.local)
         path = self.local / "work" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def drop_workspace(self, name: str) -> None:
-        """Deletes what a stage kept between tries, now that its artifact is there."""
+        """Deletes the work folder of a finished stage."""
         shutil.rmtree(self.local / "work" / name, ignore_errors=True)
 
     def _commit(self, identity: Identity, draft: Draft, place: Path) -> None:
@@ -264,10 +264,9 @@ class Store:
         self._publish(manifest, draft.path)
 
     def _publish(self, manifest: Manifest, draft: Path, manifest_only: bool = False) -> None:
-        """Gives a draft without manifest its place, here and in the remote store.
+        """Writes the manifest of a draft and publishes it, locally and in the remote store.
 
-        An artifact that is there and sound stays: another maker was first, and every reader is to
-        see the same one.
+        An existing sound artifact of another process is kept, so that all readers see the same one.
         """
         ref = manifest.ref
         place = self._folder(ref)
@@ -279,12 +278,12 @@ class Store:
                 published = self.remote.upload(manifest, draft, replace=is_damaged)
             if published is None:
                 if absent(place, self.manifest(ref)):
-                    shutil.rmtree(place, ignore_errors=True)  # A manifest of before, or a part.
+                    shutil.rmtree(place, ignore_errors=True)  # An older manifest, or a partial one.
                 return
             manifest = published
         write_atomically(draft / MANIFEST, document_of(manifest))
         if place.exists() and not self._is_whole_here(ref):
-            # Only what a crash or a hand has damaged is replaced, never a whole artifact.
+            # Only damaged artifacts are replaced.
             shutil.rmtree(place, ignore_errors=True)
         give_name(draft, place)
 
@@ -314,14 +313,14 @@ class Store:
         return folder
 
     def _set_aside(self, ref: ArtifactRef) -> str:
-        """Moves a damaged artifact out of the way; returns where to, as the end of a sentence."""
+        """Quarantines a damaged artifact; returns its new path, as the end of a sentence."""
         place = self.local / SET_ASIDE / f"{ref.kind}-{ref.fingerprint}-{uuid.uuid4().hex[:8]}"
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._folder(ref).rename(place)
         except OSError as error:
             return f"; it could not be set aside ({error})"
-        os.utime(place)  # It is kept for some days from now.
+        os.utime(place)  # The retention period starts now.
         return f"; it was set aside as {place}"
 
     def _folder(self, ref: ArtifactRef) -> Path:
@@ -368,7 +367,7 @@ class Store:
         return content
 
     def _fetch(self, remote: RemoteStore, ref: ArtifactRef) -> Manifest:
-        """Fetches what is not here of an artifact; returns the manifest that the files are of."""
+        """Downloads missing files of an artifact; returns their manifest."""
         folder = self._folder(ref)
         content = remote.manifest(ref)
         if content is None:

@@ -1,6 +1,5 @@
-"""Small files that the operating side keeps in a store, beside the artifacts: what was released,
-which dumps were seen. Unlike artifacts they change; unlike workspaces they follow a remote store.
-"""
+"""Notes: small mutable files of a store for operation, such as promotion decisions and seen dumps.
+Unlike work folders they are stored remotely for a remote store."""
 
 import uuid
 
@@ -13,7 +12,7 @@ _STORE_ID = "store-id"
 
 
 def read_note(store: Store, name: str) -> bytes | None:
-    """Returns a note's content, or None where it was never written."""
+    """Returns a note's content, None if it does not exist."""
     if store.remote is not None:
         return store.remote.read(FOLDER, *name.split("/"))
     path = store.local / FOLDER / name
@@ -21,7 +20,7 @@ def read_note(store: Store, name: str) -> bytes | None:
 
 
 def write_note(store: Store, name: str, content: bytes) -> None:
-    """Replaces a note: a reader sees the old content or the new."""
+    """Replaces a note atomically."""
     if store.remote is not None:
         store.remote.write(content, FOLDER, *name.split("/"))
         return
@@ -32,10 +31,10 @@ def write_note(store: Store, name: str, content: bytes) -> None:
 
 
 def create_note(store: Store, name: str, content: bytes) -> None:
-    """Writes a note that is not there yet; of writers at once, on any machine, one succeeds.
+    """Creates a note; of concurrent writers on any machine, one succeeds.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it exists.
     """
     if store.remote is not None:
         store.remote.create(content, FOLDER, *name.split("/"))
@@ -56,14 +55,14 @@ def note_names(store: Store, folder: str) -> list[str]:
 
 
 def delete_note(store: Store, name: str) -> None:
-    """Deletes a note; one that is not there is no error."""
+    """Deletes a note, if it exists."""
     if store.remote is not None:
         store.remote.delete(FOLDER, *name.split("/"))
     (store.local / FOLDER / name).unlink(missing_ok=True)
 
 
 def store_id(store: Store) -> str:
-    """Returns what names this store on every machine, whatever its path there: made once."""
+    """Returns the permanent id of this store, independent of its path."""
     while True:
         known = read_note(store, _STORE_ID)
         if known is not None:

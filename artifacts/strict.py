@@ -1,9 +1,9 @@
-"""The base of what crosses an edge: settings, manifests, messages, results of stages."""
+"""Base model of settings, manifests, messages and stage results."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """A frozen value; a name that it does not know is an error, not something to pass over."""
+    """Frozen model that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

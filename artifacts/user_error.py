@@ -1,8 +1,8 @@
-"""The base of errors that the user's input or settings cause."""
+"""Base of errors caused by the user's input or settings."""
 
 
 class UserError(Exception):
-    """Trying again does not help: the message says what is wrong, and the way out.
+    """A retry does not help; the message has cause and remedy.
 
-    A command that ends with one has exit status 2.
+    Commands end with exit status 2.
     """

@@ -1,7 +1,7 @@
-"""Files that survive a power failure: content reaches the disk before the name does.
+"""Durable file operations: content is on disk before its name.
 
-A file's content and its entry in a folder are written back independently: without an fsync of
-both, a rename may outlive the bytes that it names.
+A file's content and its folder entry are written back independently: without fsync of both, a
+rename may be on disk without the content.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Waits until a file's content, or a folder's entries, are on disk."""
+    """Syncs a file's content, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -19,7 +19,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Waits until every file and folder below ``folder``, and its own entries, are on disk."""
+    """Syncs every file and folder below ``folder``, and its own entries, to disk."""
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
             sync(Path(place, name))
@@ -27,21 +27,21 @@ def sync_tree(folder: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file so that a reader, or a crash, sees the old content or the new."""
+    """Replaces a file atomically, also under a crash."""
     partial = _written_beside(path, content)
     partial.replace(path)
     sync(path.parent)
 
 
 def create_exclusively(path: Path, content: bytes) -> None:
-    """Creates a file with all of its content at once.
+    """Creates a file with its content atomically.
 
     Raises:
-        FileExistsError: another writer was first; its content stays.
+        FileExistsError: the file exists; it is not changed.
     """
     partial = _written_beside(path, content)
     try:
-        # A rename would replace; a link fails where the name is taken, on NFS too.
+        # A rename would replace an existing file; a link fails, on NFS too.
         path.hardlink_to(partial)
     finally:
         partial.unlink()

@@ -1,9 +1,9 @@
-"""Who may read a store: the user that it belongs to, or also a group.
+"""File permissions of a store: owner only, or with a reading group.
 
 Files are 0600 in folders of 0700. With LLM4CDSR_STORE_GROUP, a group's name or number, they are
-0640 in 0750 and of that group, but for ``work`` (logs, credentials, half-made things), which stays
-the user's own. One rule for all files: the process writes by it from its first write on, and a
-store of before is brought under it then.
+0640 in 0750 and of that group, except for ``work`` (logs, credentials, drafts), which stays
+private. The process applies the rule to all its writes, and to an existing store at its first
+write.
 """
 
 import grp
@@ -17,11 +17,11 @@ from artifacts.user_error import UserError
 
 GROUP_VARIABLE = "LLM4CDSR_STORE_GROUP"
 OWN = "work"
-"""The folder of a store that no group may enter."""
+"""Folder of a store without group access."""
 FOLDERS = frozenset({OWN, ".trash", "ledger", "operation", "pointers", "set-aside", *Kind})
 
 SECRET = "secret.key"
-"""A file of this name is the user's own, wherever it is."""
+"""Name of files without group access in any folder."""
 
 _given_umask: int | None = None
 _seen: set[tuple[str, int | None]] = set()
@@ -30,13 +30,13 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class UnknownGroupError(UserError):
-    """LLM4CDSR_STORE_GROUP names no group of this machine, or one that this user is not in."""
+    """LLM4CDSR_STORE_GROUP is unknown on this machine, or the user is not a member."""
 
 
 def keep_private(root: Path) -> None:
-    """Has this process write by the rule, and brings a store under it that is not yet.
+    """Applies the rule to this process and to an existing store.
 
-    Nothing is changed but the store's own folders, and ``root`` where it holds nothing else.
+    Changes the store's own folders only, and ``root`` if it contains nothing else.
 
     Raises:
         UnknownGroupError.
@@ -67,7 +67,7 @@ def keep_private(root: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Brings files under the rule that a library has given permissions of its own."""
+    """Applies the rule to files written by libraries."""
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
@@ -75,7 +75,7 @@ def settle(folder: Path) -> None:
 
 
 def share_as_usual(path: Path) -> None:
-    """Gives a file that was asked for elsewhere the permissions that its user's umask says."""
+    """Applies the user's umask to a file requested outside of the store."""
     if _given_umask is not None:
         path.chmod(0o666 & ~_given_umask)
 
@@ -101,7 +101,7 @@ def _is_under_rule(root: Path, group: int | None) -> bool:
 
 
 def _bring_under_rule(top: Path, group: int | None, *, deep: bool) -> None:
-    """The folder itself last: a process that dies in between leaves one that is looked at again."""
+    """The folder itself is changed last, so that an interrupted change is repeated."""
     for place, folders, names in os.walk(top, topdown=False) if deep else ():
         for path in (Path(place, name) for name in (*names, *folders)):
             if not path.is_symlink():
@@ -118,7 +118,7 @@ def _set(path: Path, group: int | None) -> None:
             return
         if found.st_gid != group:
             os.chown(path, -1, group)
-        # Of a folder with this bit, what is made in it has its group.
+        # With this bit, new files inherit the folder's group.
         path.chmod(0o2750 if is_folder else 0o640)
     except FileNotFoundError:
-        """Another process has done with it."""
+        """Deleted by another process."""

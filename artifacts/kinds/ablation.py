@@ -1,11 +1,11 @@
-"""What an ablation measured: one row a part of the model and group of held-out events."""
+"""The ablation artifact: one row per model part and group of held-out events."""
 
 import polars as pl
 
 ABLATION = "ablation.parquet"
 
 FEWEST = 30
-"""Fewer events than this have no figure: an interval over them would say nothing."""
+"""Minimum events of a group with figures."""
 
 ALL_EVENTS = "all events"
 
@@ -21,5 +21,5 @@ ABLATION_SCHEMA = pl.Schema(
         "high": pl.Float64,
     }
 )
-"""``with`` and ``without`` the part are NDCG@10, ``low`` and ``high`` the ends of the 95 % interval
-of their ``difference``; all are null where there are too few ``events``."""
+"""``with`` and ``without`` the part are NDCG@10, ``low`` and ``high`` the 95 % interval of their
+``difference``; all are null for too few ``events``."""

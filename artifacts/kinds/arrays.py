@@ -1,4 +1,4 @@
-"""Arrays beside tables: named tensors in one safetensors file of an artifact."""
+"""Named arrays in a safetensors file of an artifact."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ _LETTERS = {"f": "F", "i": "I", "u": "U"}
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays; each keeps its shape and type.
+    """Writes named arrays with their shapes and dtypes.
 
-    The bytes are those of `safetensors.numpy.save_file`, which holds a copy of all arrays.
+    Output is identical to `safetensors.numpy.save_file`, without its copy of all arrays.
     """
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, object] = {}

@@ -1,5 +1,5 @@
-"""The clusters artifact, which interest each item belongs to, and the cluster names artifact, what
-the language model calls each for people to read."""
+"""The clusters artifact (cluster of each item) and the cluster names artifact (names by the
+LLM)."""
 
 from pathlib import Path
 
@@ -53,14 +53,14 @@ def write_cluster_names(folder: Path, names: pl.DataFrame, failures: pl.DataFram
 
 
 def read_cluster_names(store: Store, ref: ArtifactRef) -> dict[int, str]:
-    """Returns the names there are, by cluster; raises `ArtifactMissingError`."""
+    """Returns the names by cluster; raises `ArtifactMissingError`."""
     return dict(pl.read_parquet(store.path(ref) / _NAMES_FILE, glob=False).iter_rows())
 
 
 def central_titles(data: Dataset, clusters: pl.DataFrame, most: int) -> pl.DataFrame:
     """Returns ``cluster, titles`` by cluster: its `most` central distinct titles, nearest first.
 
-    A cluster of items without titles has no row.
+    Clusters without titles have no row.
     """
     titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.TITLE).drop_nulls()
     return (

@@ -1,4 +1,4 @@
-"""The crossing answers artifact: what people who choose some items look for in another domain.
+"""The crossing answers artifact: preferences in another domain of users of some items, by the LLM.
 
 Dimensions: Q questions, V items, D domains.
 """
@@ -25,8 +25,8 @@ QUESTION_SCHEMA = pl.Schema(
         ANSWER: pl.String,
     }
 )
-"""A question is about the items that one cluster has in the domain ``source``, or about one item
-of them alone; ``domain`` is the asked one. ``answer`` is null where there is none."""
+"""A question refers to the items of one cluster in the domain ``source``, or to a single item of
+them; ``domain`` is the target domain. ``answer`` is null if there is none."""
 
 _ANSWERS_FILE = "answers.parquet"
 _FAILURES_FILE = "failures.parquet"
@@ -35,7 +35,7 @@ _VECTORS_FILE = "vectors.safetensors"
 
 @dataclass(frozen=True)
 class CrossingAnswers:
-    """Embedded answers, and which of them each item leads to.
+    """Embedded answers, and the answer of each item.
 
     Attributes:
         vectors: float32 (Q + 1, width) embedded answers; row 0, and those without an answer, are 0.

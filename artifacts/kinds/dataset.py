@@ -1,7 +1,7 @@
 """The dataset artifact: users, items, and every user's time-ordered sequence.
 
 Sequences are in CSR form: the events of user ``u`` are rows ``offsets[u]:offsets[u + 1]`` of
-``events.arrow``, which is mapped into memory and read without copying (DESIGN, decision 5).
+``events.arrow``, which is memory-mapped without copying (DESIGN, decision 5).
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ EVENTS = "events.arrow"
 DROPPED = "dropped.parquet"
 QUARANTINE = "quarantine.parquet"
 ACCOUNTS = "accounts.parquet"
-"""Which rows of which file of the dump were kept, and where the others went."""
+"""Counts of kept, dropped and quarantined rows per input file."""
 
 EVENT_SCHEMA = {col.ITEM_INDEX: pl.Int32, col.TIMESTAMP: pl.Int64, col.SPLIT: pl.Int8}
 
 
 class Split(IntEnum):
-    """Which part of the protocol an event belongs to (METHOD 6).
+    """Split of an event (METHOD 6).
 
-    The cold ones are all events of a domain that is withheld whole from its user (METHOD 9).
+    COLD marks are all events of a user's withheld domain (METHOD 9).
     """
 
     TRAIN = 0
@@ -66,25 +66,25 @@ class Dataset:
 
     @property
     def user_of_event(self) -> np.ndarray:
-        """Returns int64 (events,): the user index of every event."""
+        """Returns the user index of every event, int64 (events,)."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     @property
     def domain_of_event(self) -> np.ndarray:
-        """Returns int64 (events,): the number of each event's domain."""
+        """Returns the domain number of every event, int64 (events,)."""
         return np.searchsorted(self.domain_starts, self.item_indices, side="left") - 1
 
     def in_domain(self) -> np.ndarray:
-        """Returns bool (users, domains): where each user has an event."""
+        """Returns whether each user has an event in each domain, bool (users, domains)."""
         active = np.zeros((len(self.offsets) - 1, len(self.domains)), bool)
         active[self.user_of_event, self.domain_of_event] = True
         return active
 
     def train_events(self, first: int = 0, end: int | None = None) -> pl.DataFrame:
-        """Returns the only events that prompts, clusters and training may see (METHOD 3).
+        """Returns the training events, the only ones for prompts, clusters and training (METHOD 3).
 
-        Columns ``user_index, item_index, timestamp``, each user's rows in time order; of the users
-        ``first .. end - 1``, of all without an ``end``.
+        Columns ``user_index, item_index, timestamp``, in time order per user; of users ``first ..
+        end - 1``, of all without ``end``.
         """
         offsets = self.offsets[first : None if end is None else end + 1]
         rows = slice(offsets[0], offsets[-1])
@@ -103,7 +103,7 @@ class Dataset:
 def write_dataset(
     folder: Path, users: pl.DataFrame, items: pl.DataFrame, events: pl.DataFrame
 ) -> None:
-    """Writes the three tables of a dataset; ``events`` are sorted by user, then by time."""
+    """Writes the three tables of a dataset; ``events`` must be sorted by user and time."""
     users.write_parquet(folder / USERS)
     items.write_parquet(folder / ITEMS)
     table = events.select(list(EVENT_SCHEMA)).cast(pl.Schema(EVENT_SCHEMA)).rechunk()

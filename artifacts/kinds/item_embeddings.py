@@ -1,4 +1,4 @@
-"""The item embeddings artifact: one vector an item, and how it came to it."""
+"""The item embeddings artifact: one vector per item, with its status."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,7 @@ _VECTORS_FILE = "vectors.safetensors"
 
 
 class EmbeddingStatus(StrEnum):
-    """Where a vector is from; all but ``EMBEDDED`` stand at the mean of their domain."""
+    """Origin of a vector; all except ``EMBEDDED`` are the mean of their domain."""
 
     EMBEDDED = "embedded"
     NO_TEXT = "no text"
@@ -40,7 +40,7 @@ def write_item_embeddings(folder: Path, vectors: np.ndarray, status: pl.DataFram
 
 
 def read_item_embeddings(store: Store, ref: ArtifactRef) -> ItemEmbeddings:
-    """Raises `ArtifactMissingError`."""
+    """Returns the item embeddings; raises `ArtifactMissingError`."""
     folder = store.path(ref)
     status = pl.read_parquet(folder / _ITEMS_FILE, glob=False)[STATUS]
     return ItemEmbeddings(

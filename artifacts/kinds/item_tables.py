@@ -1,4 +1,4 @@
-"""The item tables artifact: the model's item sides, the projections behind them, an index."""
+"""The item tables artifact: global and local table, their projections, and a search index."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ _INDEX_FILE = "items.faiss"
 @dataclass(frozen=True)
 class StoredItemTables:
     """``global_table`` float32 (items + 1, k) and ``local_table`` float32 (items + 1, h), in
-    item-index order with zeros in row 0. ``projections`` maps "global" and "local.<domain>"
-    each to a ``.mean`` (width,) and ``.components`` (k or h, width): ``(e - mean) @ componentsᵀ``
-    places a new item's embedding ``e``."""
+    item-index order with zeros in row 0. ``projections`` has for "global" and "local.<domain>" a
+    ``.mean`` (width,) and ``.components`` (k or h, width): ``(e - mean) @ componentsᵀ`` projects a
+    new item's embedding ``e``."""
 
     global_table: np.ndarray
     local_table: np.ndarray
@@ -41,7 +41,7 @@ def write_item_tables(folder: Path, tables: StoredItemTables, vectors: np.ndarra
 
 
 def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
-    """Raises `ArtifactMissingError`."""
+    """Returns the item tables; raises `ArtifactMissingError`."""
     folder = store.path(ref)
     tables = read_arrays(folder / _TABLES_FILE)
     projections = read_arrays(folder / _PROJECTIONS_FILE)
@@ -49,7 +49,8 @@ def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
 
 
 def read_item_index(store: Store, ref: ArtifactRef) -> "faiss.Index":
-    """Returns the index over L2-normalised embeddings: ids are item indices, scores cosines."""
+    """Returns the search index of L2-normalised embeddings: ids are item indices, scores are
+    cosines."""
     import faiss
 
     return faiss.read_index(str(store.path(ref) / _INDEX_FILE))

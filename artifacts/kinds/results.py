@@ -1,4 +1,4 @@
-"""What a training leaves: learning curve, candidates, metrics, ranks, recommendations."""
+"""Result tables: learning curve, candidates, metrics, ranks, recommendations."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ _CANDIDATES_FILE, _ITEMS = "candidates.safetensors", "items"
 FULL, SAMPLED, COLD_DOMAIN = "full", "sampled", "cold domain"
 
 OUR_MODEL = "llm4cdsr"
-"""Beside the baselines, in the column ``model``."""
-"""Rankings of a held-out event: among every item of its domain, or among candidates; and of the
-items of a domain that was withheld whole (METHOD 9)."""
+"""Name of the model in the column ``model``, beside the baselines."""
+"""Rankings of a held-out event: among all items of its domain, or among candidates; and of a
+withheld domain (METHOD 9)."""
 
 ALL = "all"
-"""The domain of figures over all domains, and the group of everyone."""
+"""Names of the domain and the group of overall figures."""
 
 METRIC_SCHEMA = pl.Schema(
     {
@@ -39,9 +39,9 @@ METRIC_SCHEMA = pl.Schema(
         "targets": pl.Int64,
     }
 )
-"""One number a row; ``value`` is a fraction, ``targets`` how many held-out events it is over, null
-and 0 where none of the held-out events can be measured. In
-rows of `COLD_DOMAIN` these are users, ``domain`` is the withheld one, ``group`` the direction."""
+"""One metric per row; ``value`` is a fraction over ``targets`` held-out events; null and 0 if no
+event can be measured. In rows of `COLD_DOMAIN` ``targets`` are users, ``domain`` is the withheld
+one, ``group`` the direction."""
 
 RECOMMENDATION_SCHEMA = pl.Schema(
     {
@@ -53,18 +53,18 @@ RECOMMENDATION_SCHEMA = pl.Schema(
         col.SCORE: pl.Float32,
     }
 )
-"""One recommended item a row; rank 1 is best."""
+"""One recommended item per row; rank 1 is the best."""
 
 
 OVERALL = "overall"
 
 QuotedFigures = dict[str, dict[str, dict[str, dict[str, float | None]]]]
-"""Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10; of withheld domains all
+"""Model, then ranking, then `OVERALL` or a domain, then NDCG@10 and HR@10; for withheld domains all
 metrics."""
 
 
 def quoted_figures(metrics: pl.DataFrame, group: str = ALL) -> QuotedFigures:
-    """Returns the figures that are quoted, from a table of `METRIC_SCHEMA`: nested, as JSON."""
+    """Returns the headline figures of a table of `METRIC_SCHEMA`, nested for JSON."""
     is_quoted = pl.col("metric").is_in(["NDCG@10", "HR@10"]) | (pl.col("ranking") == COLD_DOMAIN)
     rows = metrics.filter((pl.col("group") == group) & is_quoted)
     found: QuotedFigures = {}
@@ -81,7 +81,7 @@ def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
 
 
 def write_candidates(folder: Path, items: np.ndarray) -> None:
-    """Writes item indices (test events, candidates), 0 where a user has fewer items left."""
+    """Writes item indices (test events, candidates), padded with 0."""
     write_arrays(folder / _CANDIDATES_FILE, {_ITEMS: items.astype(np.int32)})
 
 

@@ -1,4 +1,4 @@
-"""The user profiles artifact: texts, the interests they came from, and their vectors."""
+"""The user profiles artifact: texts, partial interests, vectors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def write_user_profiles(folder: Path, made: UserProfiles) -> None:
 
 
 def write_profile_vectors(folder: Path, vectors: np.ndarray, has_profile: np.ndarray) -> None:
-    """Writes the part that training reads."""
+    """Writes vectors and mask, the input of training."""
     write_arrays(folder / VECTORS_FILE, {"vectors": vectors, "has_profile": has_profile})
 
 
@@ -59,7 +59,7 @@ def read_profile_vectors(store: Store, ref: ArtifactRef) -> tuple[np.ndarray, np
 
 
 def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
-    """Raises `ArtifactMissingError`."""
+    """Returns the profiles; raises `ArtifactMissingError`."""
     folder = store.path(ref)
     arrays = read_arrays(folder / VECTORS_FILE)
     return UserProfiles(

@@ -1,4 +1,4 @@
-"""One LLM answer as the ledger keeps it, and the key that makes two questions the same."""
+"""Answers in the ledger, and their keys."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from artifacts.fingerprint import canonical_json, sha256_of
 
 
 class Role(StrEnum):
-    """What an endpoint is asked for; each role has a part of the ledger of its own."""
+    """Role of an endpoint; each role has its own ledger."""
 
     CHAT = "chat"
     EMBEDDING = "embedding"
@@ -27,8 +27,8 @@ class Role(StrEnum):
 class Answer:
     """A completion (``text``) or an embedding (``vector``, float32 (width,)).
 
-    ``finish_reason`` is the server's word, "length" where the text was cut. Token counts are
-    the server's; of a batch of embeddings each text gets its share.
+    ``finish_reason`` is the server's, "length" for a truncated text. Token counts are the server's;
+    those of an embedding batch are divided among its texts.
     """
 
     key: str
@@ -77,13 +77,14 @@ MODEL = "model"
 ANSWERED_AT = "answered_at"
 
 PART_SCHEMA = pl.Schema({**ANSWER_SCHEMA, MODEL: pl.String, ANSWERED_AT: pl.Datetime("ms", "UTC")})
-"""What the ledger keeps of an answer: beside it, who gave it and when (null where unknown)."""
+"""Columns of an answer, with its model and time (null if unknown)."""
 
 
 def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) -> str:
-    """Returns the ledger's key: equal questions to the same model are asked once (DESIGN 2).
+    """Returns the ledger's key of a prompt; equal prompts to the same model have one key (DESIGN
+    2).
 
-    It holds no user, item or run, so whoever needs the same prompt shares its answer.
+    It does not include user, item or run, so equal prompts share an answer.
     """
     return sha256_of([model, parameters, prompt])
 
@@ -91,7 +92,7 @@ def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) 
 def answer_keys(
     model: str, parameters: dict[str, JsonValue], prompts: Iterable[JsonValue]
 ) -> list[str]:
-    """Returns the `answer_key` of each prompt; what they share is made canonical once."""
+    """Returns the `answer_key` of each prompt; common parts are canonicalised once."""
     shared = f"[{canonical_json(model)},{canonical_json(parameters)},"
     return [
         hashlib.sha256(f"{shared}{canonical_json(prompt)}]".encode()).hexdigest()
@@ -100,11 +101,11 @@ def answer_keys(
 
 
 def journal_line(answer: Answer, model: str | None = None, at: int | None = None) -> bytes:
-    """Returns one line of a journal, its newline included: a torn line has none.
+    """Returns a line of a journal with its newline; a truncated line has none.
 
     ``at``: milliseconds since 1970 UTC.
     """
-    # Not by making a `_Line` first, which takes longer than all the rest.
+    # Without a `_Line` object, which would dominate the time.
     line = {
         "key": answer.key,
         "text": None if answer.text is None else _storable(answer.text),
@@ -117,16 +118,17 @@ def journal_line(answer: Answer, model: str | None = None, at: int | None = None
     written = to_json(line)
     if answer.vector is None:
         return written + b"\n"
-    # Beside the JSON writer, which would search two thousand letters for what it must escape.
+    # Bypasses the JSON writer, which would scan the vector's text for characters to escape.
     vector = pybase64.b64encode(_vector_bytes(answer.vector))
     return b'%s,"vector":"%s"}\n' % (written[:-1], vector)
 
 
 def parse_journal(content: bytes) -> pl.DataFrame:
-    """Returns the whole lines of a journal, columns `PART_SCHEMA`, without a crash's torn last one.
+    """Returns the complete lines of a journal, columns `PART_SCHEMA`, without a truncated last
+    line.
 
     Raises:
-        pydantic.ValidationError: a whole line is not an answer, so the file is damaged.
+        pydantic.ValidationError: a complete line is not an answer; the file is damaged.
     """
     whole = content[: content.rfind(b"\n") + 1].splitlines()
     lines = [_Line.model_validate_json(line) for line in whole]
@@ -144,7 +146,7 @@ def parse_journal(content: bytes) -> pl.DataFrame:
 
 
 def part_of(answers: list[tuple[Answer, int]], model: str | None) -> pl.DataFrame:
-    """Returns one model's answers, each with its time, as `parse_journal` would read their lines.
+    """Returns one model's answers with their times, as `parse_journal` would.
 
     Times are milliseconds since 1970 UTC.
     """
@@ -178,7 +180,8 @@ def _part(columns: dict[str, list]) -> pl.DataFrame:
 
 
 def _storable(text: str) -> str:
-    """Half an emoji, which JSON can say and UTF-8 cannot, becomes the replacement character."""
+    """Replaces unpaired surrogates, which JSON allows and UTF-8 does not, by the replacement
+    character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -1,7 +1,7 @@
-"""Takes turns with other runs on the same store: each question is asked by one of them.
+"""Coordination with other runs on the same store: each prompt is sent by one of them.
 
-A run asks what nobody else is asking, waits for those who ask the rest, and then asks what they
-left unanswered (they failed, or were killed).
+A run sends the unclaimed prompts, waits for the runs with claims on the others, and then sends the
+prompts that these left unanswered (failed or killed).
 """
 
 import logging
@@ -21,14 +21,14 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class Question(NamedTuple):
-    """What is the same for all prompts of a table; part of their keys, and kept with them."""
+    """Common part of the prompts of a table; included in their keys and stored with them."""
 
     model: str
     parameters: dict[str, JsonValue]
 
 
 class Turns(NamedTuple, Generic[Outcome]):
-    """``asked``: the prompts that this run sent. ``outcomes``: what ``ask`` returned for them."""
+    """``asked``: the prompts sent by this run. ``outcomes``: the results of ``ask``."""
 
     asked: int
     outcomes: list[Outcome]
@@ -42,11 +42,10 @@ def ask_in_turns(
     ask: Callable[[pl.DataFrame], list[Outcome]],
     on_poll: Callable[[], None],
 ) -> Turns[Outcome]:
-    """Has every one of distinct ``key, prompt`` asked that the ledger lacks, once in all runs.
+    """Ensures that each missing ``key, prompt`` is sent once by one of the runs.
 
-    ``ask`` is called with a table of prompts that are this run's alone, and returns when their
-    answers are in the ledger. ``on_poll`` is called while another run is waited for; what it
-    raises ends the wait.
+    ``ask`` gets a table of prompts claimed by this run, and returns when their answers are in the
+    ledger. ``on_poll`` is called while waiting for another run; an error in it ends the wait.
     """
     outcomes: list[Outcome] = []
     asked, left = 0, prompts

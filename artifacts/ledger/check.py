@@ -1,8 +1,8 @@
-"""Is every answer of a ledger still what was paid for? And what to do where it is not.
+"""Verification of a ledger.
 
-Trouble is what would lose or falsify an answer. Traces of killed processes (an abandoned
-journal, a half-written file) are named too; they cost nothing and the next run, or
-`artifacts.ledger.repair`, clears them.
+Trouble is damage that loses or falsifies answers. Traces of killed processes (an abandoned journal,
+a partial file) are reported as well; the next run or `artifacts.ledger.repair` removes them without
+loss.
 """
 
 import json
@@ -33,7 +33,7 @@ _KEY_FORM = r"^[0-9a-f]{64}$"
 
 @dataclass
 class LedgerCheck:
-    """What was found; ``trouble`` and ``traces`` are sentences for a person."""
+    """Result of a verification; ``trouble`` and ``traces`` are sentences."""
 
     answers: int = 0
     questions: int = 0
@@ -47,7 +47,7 @@ class LedgerCheck:
 
 
 def verify(ledger: Ledger) -> LedgerCheck:
-    """Reads everything: pages against their checksums, answers, keys, journals."""
+    """Checks all pages against checksums, all answers, keys and journals."""
     verdict = LedgerCheck()
     with ledger.reading():
         for part in ledger.parts():
@@ -65,7 +65,7 @@ def verify(ledger: Ledger) -> LedgerCheck:
 
 
 def repeated_keys(ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Yields ``key, len`` of keys with more than one answer, a slice of all keys at a time."""
+    """Yields ``key, len`` of keys with several answers, by slices of the key space."""
     with ledger.reading() as parts:
         rows = parts.select(pl.len()).collect().item()
         slices = rows // KEYS_AT_ONCE + 1
@@ -91,14 +91,14 @@ def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
 
 
 def read_batches(part: Path) -> Iterator[pl.DataFrame]:
-    """Yields the rows of a part; raises where a page is not what its checksum says."""
+    """Yields the rows of a part; raises for a page with a wrong checksum."""
     with pq.ParquetFile(part, page_checksum_verification=True) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             yield pl.DataFrame(pa.Table.from_batches([batch]))
 
 
 def is_sound(rows: pl.DataFrame, role: Role) -> pl.Series:
-    """Returns which rows are answers: a key, and a text or a finite vector that is not zero."""
+    """Returns the mask of valid answers: a key, and a text or a finite non-zero vector."""
     has_key = rows[col.KEY].str.contains(_KEY_FORM).fill_null(value=False)
     if role is Role.CHAT:
         return has_key & (rows["text"].str.len_bytes() > 0).fill_null(value=False)
@@ -113,7 +113,8 @@ def _is_vector(vector: bytes | None) -> bool:
 
 
 def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
-    """A key that is not the hash of its question would give someone another one's answer."""
+    """Checks keys against the hashes of their prompts: a wrong key would return another prompt's
+    answer."""
     for path in sorted(ledger.folder.glob("questions-*.parquet")):
         try:
             wrong = 0
@@ -123,7 +124,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
             if wrong:
                 raise ValueError(f"{wrong} questions under another key than their own")
         except FileNotFoundError:
-            continue  # A compaction has merged it.
+            continue  # Merged by a compaction.
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             verdict.damaged_questions.append(path)
             verdict.trouble.append(
@@ -144,7 +145,7 @@ def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
     for path in sorted(ledger.folder.glob("journal-*.jsonl")):
         with if_abandoned(path) as is_left:
             if not is_left:
-                continue  # Its writer is at it, or has done with it.
+                continue  # In use or finished by its writer.
             content = path.read_bytes()
         try:
             held = parse_journal(content).height
@@ -162,10 +163,10 @@ def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
 
 
 def _check_leftovers(ledger: Ledger, verdict: LedgerCheck) -> None:
-    """Only old ones: a young one may be under somebody's pen."""
+    """Reports old files only: a recent one may still be being written."""
     young = time.time() - STALE_SECONDS
     for path in sorted([*ledger.folder.glob("*.tmp"), *ledger.folder.glob("*.new")]):
-        # What a compaction has merged is its own to finish or to drop.
+        # Merged files belong to a compaction.
         if not path.name.startswith(MERGED) and path.stat().st_mtime < young:
             verdict.stale.append(path)
             verdict.traces.append(f"{path.name} was left by a killed process")

@@ -1,10 +1,9 @@
-"""Who asks what now: two runs on one store never ask the same question at the same time.
+"""Claims on prompts: two runs on one store never send the same prompt at the same time.
 
-Before it asks, a run writes its questions into a claim and locks that file (``flock``) until it
-is done. Another run leaves those questions out, asks its others, and comes back when the claim
-has ended: most are answered by then. There is no expiry to set and nothing to clean up, because
-the system lets go of the lock when a process dies, however it dies. A claim that has ended stays
-as the record of what was asked.
+Before sending, a run writes its prompts to a claim file and holds its lock (``flock``) until they
+are answered. Other runs skip these prompts, send theirs, and continue when the claim has ended. No
+expiry is needed, because the operating system releases the lock of a dead process. An ended claim
+stays as the record of sent prompts.
 """
 
 import json
@@ -38,9 +37,9 @@ _CLAIMS_LOCK = ".claims.lock"
 
 
 class Claims:
-    """The questions that this run asks, until its block ends; by then they must be answered.
+    """The prompts claimed by this run until the end of its block, when they must be answered.
 
-    ``theirs`` are those (``key, prompt``) that were left to other runs.
+    ``theirs`` are the prompts (``key, prompt``) claimed by other runs.
     """
 
     def __init__(
@@ -59,15 +58,15 @@ class Claims:
         self._shared: list[str] = []
 
     def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
-        """Returns those of distinct ``key, prompt`` without an answer that nobody else asks."""
+        """Claims and returns the unanswered ``key, prompt`` without a claim of another run."""
         ledger = self._ledger
         if ledger.shared is not None:
-            # An unchanged run finds everything here, and does not look into the store.
+            # An unchanged run finds all answers locally, without access to the remote store.
             if ledger.missing(prompts[col.KEY]).is_empty():
                 return prompts.clear()
             ledger.refresh()
         with locked(ledger.folder / _CLAIMS_LOCK), _turn(ledger, self._on_wait):
-            # Claims first, then answers: a claim that ends in between has its answers sealed.
+            # Claims are read before answers: a claim that ends in between has sealed its answers.
             claimed = _keys_claimed(ledger)
             ledger.refresh()
             missing = ledger.missing(prompts[col.KEY]).to_frame()
@@ -95,7 +94,7 @@ class Claims:
 
 
 def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]) -> None:
-    """Returns when no other run is asking any of these; ``on_poll`` may raise to end the wait."""
+    """Waits until no other run has claims on these; ``on_poll`` may raise to end the wait."""
     asked = keys.to_frame(col.KEY)
     while asked.join(_keys_claimed(ledger), on=col.KEY, how="semi").height:
         on_poll()
@@ -103,7 +102,7 @@ def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]
 
 
 def questions(ledger: Ledger) -> pl.LazyFrame:
-    """Returns everything that was recorded as asked, `QUESTION_SCHEMA`; a key may stand twice."""
+    """Returns all recorded prompts, `QUESTION_SCHEMA`; keys may be repeated."""
     paths = sorted(ledger.folder.glob("questions-*.parquet"))
     if not paths:
         return pl.LazyFrame(schema=QUESTION_SCHEMA)
@@ -111,7 +110,7 @@ def questions(ledger: Ledger) -> pl.LazyFrame:
 
 
 class _Held:
-    """A claim of this process: a locked file of questions."""
+    """A claim of this process: a locked file of prompts."""
 
     def __init__(
         self, ledger: Ledger, mine: pl.DataFrame, model: str, parameters: dict[str, JsonValue]
@@ -126,7 +125,7 @@ class _Held:
         )
         rows.cast(QUESTION_SCHEMA).write_parquet(unseen)
         sync(unseen)
-        # Locked before it bears the name that others look for, as a journal is.
+        # Locked before it is renamed to the name that others search, as a journal.
         self._file = opened_locked(unseen)
         unseen.rename(self._path)
 
@@ -136,7 +135,7 @@ class _Held:
 
 
 def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
-    """Returns the keys of living claims; those of the dead become records on the way."""
+    """Returns the keys of active claims; claims of dead processes become records."""
     living = [_keys_if_living(path) for path in sorted(ledger.folder.glob("claim-*.parquet"))]
     if ledger.shared is not None:
         living.append(ledger.shared.keys_claimed())
@@ -145,7 +144,7 @@ def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
 
 @contextmanager
 def _turn(ledger: Ledger, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Lets one machine claim at a time, which sees what those before it have claimed."""
+    """Serialises claims of machines, so that each sees all earlier claims."""
     if ledger.shared is None:
         yield
         return
@@ -162,7 +161,7 @@ def _keys_if_living(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, columns=[col.KEY], glob=False)
     except FileNotFoundError:
-        return nothing  # It ended while we looked.
+        return nothing  # Ended during the scan.
 
 
 def _retire(path: Path) -> None:

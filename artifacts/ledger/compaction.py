@@ -1,9 +1,8 @@
-"""Many small parts of a ledger become few large ones, while runs write and read beside.
+"""Compaction of small ledger parts into large ones, safe beside running readers and writers.
 
-A merged part takes the place of its oldest source, so parts still sort by age and a key that
-stands twice keeps the same answer. What is to be swapped is noted before (`_Plan`): a process
-that dies in between leaves a plan that the next compaction finishes, and until then readers see
-some answers twice, which they are made for.
+A merged part has the age of its oldest source, so the order of parts and the answer of a repeated
+key do not change. The swap is recorded first (`_Plan`): after a crash the next compaction completes
+it; until then readers may see answers twice, which they tolerate.
 """
 
 import fcntl
@@ -25,12 +24,12 @@ from artifacts.ledger.ledger import SWAP_LOCK, Ledger
 from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20
-"""What a merged part grows to; parts over half of it are left as they are."""
+"""Target size of merged parts; parts over half of it are not merged."""
 
 ROW_GROUP = 16_384
 
 MERGED = ".merged-"
-"""How the name of a merged file begins that has not taken its place yet."""
+"""Prefix of merged files before the swap."""
 
 _COMPACTION_LOCK = ".compaction.lock"
 _PLAN = ".compaction.json"
@@ -39,7 +38,7 @@ _SCHEMAS = {"part": PART_SCHEMA, "questions": QUESTION_SCHEMA}
 
 @dataclass(frozen=True)
 class Compacted:
-    """Files before and after, and how many rows stood twice in files that were merged."""
+    """Files before and after, and duplicate rows of merged files."""
 
     files_before: int
     files_after: int
@@ -47,7 +46,7 @@ class Compacted:
 
 
 class _Plan(Strict):
-    """A swap that is decided: the merged file is whole, its sources may go."""
+    """A recorded swap: the merged file is complete, its sources may be deleted."""
 
     merged: str
     target: str
@@ -55,10 +54,10 @@ class _Plan(Strict):
 
 
 def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
-    """Merges small parts and small records of questions; a second call finds nothing to do.
+    """Merges small parts and small prompt records; idempotent.
 
     Raises:
-        pyarrow.ArrowInvalid, OSError: a part cannot be read; nothing was changed for it.
+        pyarrow.ArrowInvalid, OSError: a part cannot be read; it is not changed.
     """
     ledger.recover()
     with nobody_compacts(ledger):
@@ -73,17 +72,17 @@ def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
 
 @contextmanager
 def nobody_compacts(ledger: Ledger) -> Iterator[None]:
-    """Keeps compactions away for a block; what a dead one has left is finished or removed."""
+    """Excludes compactions during a block; completes or removes the remains of a dead one."""
     with locked(ledger.folder / _COMPACTION_LOCK, fcntl.LOCK_EX):
         finish_swap(ledger)
         for pattern in (f"{MERGED}*.tmp", f".{_PLAN}.*.tmp"):
             for leftover in ledger.folder.glob(pattern):
-                leftover.unlink()  # Of a compaction that died before it had a plan.
+                leftover.unlink()  # Left by a compaction that died before recording its plan.
         yield
 
 
 def finish_swap(ledger: Ledger) -> None:
-    """Carries out a plan that stands written; each step may already have been done."""
+    """Executes a recorded plan; steps are idempotent."""
     plan_file = ledger.folder / _PLAN
     if not plan_file.exists():
         return
@@ -102,7 +101,7 @@ def _files(ledger: Ledger, kind: str) -> list[Path]:
 
 
 def _small_neighbours(paths: list[Path], part_bytes: int) -> Iterator[list[Path]]:
-    """Yields runs of files next to each other by age that together stay below a part's size."""
+    """Yields groups of files adjacent in age with a total below the target size."""
     group: list[Path] = []
     size = 0
     for path in paths:
@@ -120,7 +119,8 @@ def _small_neighbours(paths: list[Path], part_bytes: int) -> Iterator[list[Path]
 
 
 def _merge(ledger: Ledger, kind: str, sources: list[Path]) -> int:
-    """Merges files in order of age; of rows with one key the oldest stays. Returns the others."""
+    """Merges files in order of age, keeping the oldest row per key; returns the number of
+    duplicates."""
     merged = ledger.folder / f"{MERGED}{sources[0].stem}.tmp"
     dropped = _write_merged(sources, merged, _SCHEMAS[kind])
     sync(merged)
@@ -146,7 +146,7 @@ def _write_merged(sources: list[Path], merged: Path, schema: pl.Schema) -> int:
 
 
 def _batches(sources: list[Path], schema: pl.Schema) -> Iterator[pl.DataFrame]:
-    """Yields the rows of files in order, about `ROW_GROUP` at a time, however small the files."""
+    """Yields the rows of files in order, in blocks of about `ROW_GROUP`."""
     waiting: list[pl.DataFrame] = []
     for source in sources:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
@@ -160,7 +160,7 @@ def _batches(sources: list[Path], schema: pl.Schema) -> Iterator[pl.DataFrame]:
 
 
 def _as(table: pa.Table, schema: pl.Schema) -> pl.DataFrame:
-    """Returns a table with the columns of a schema; one that its file lacks is null."""
+    """Returns a table with the columns of a schema; missing ones are null."""
     rows = pl.DataFrame(table)
     absent = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in rows]
     return rows.with_columns(absent).select(list(schema)).cast(schema)

@@ -1,4 +1,4 @@
-"""What a ledger holds: in numbers, and as a file that other programs read."""
+"""Statistics and export of a ledger."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ CUT = "cut"
 
 
 class UnknownFormError(UserError, ValueError):
-    """An export was asked for in a form that is not written."""
+    """Unsupported format of an export."""
 
 
 @dataclass(frozen=True)
 class LedgerStats:
     """``models``: ``model, answers, cut, prompt_tokens, completion_tokens, first, last``.
 
-    ``bytes`` are those of all files; ``journals`` count those not sealed yet.
+    ``bytes``: of all files; ``journals``: number of unsealed journals.
     """
 
     models: pl.DataFrame
@@ -43,7 +43,7 @@ class LedgerStats:
 
 
 def stats_of(ledger: Ledger) -> LedgerStats:
-    """Returns the numbers of one role; answers in open journals are not counted."""
+    """Returns the statistics of one role, without answers in open journals."""
     with ledger.reading() as parts:
         models = (
             parts.group_by(MODEL)
@@ -67,14 +67,14 @@ def stats_of(ledger: Ledger) -> LedgerStats:
 
 
 def export(ledger: Ledger, target: Path) -> int:
-    """Writes every answer once, with its question where it was recorded; returns how many.
+    """Writes every answer once, with its prompt if recorded; returns their number.
 
     Columns ``key, model, parameters, prompt``, then ``text`` or ``vector`` (a list of float32),
-    ``finish_reason, prompt_tokens, completion_tokens, answered_at``. The form is that of the
-    target's ending: .parquet or .jsonl.
+    ``finish_reason, prompt_tokens, completion_tokens, answered_at``. The target's suffix selects
+    the format: .parquet or .jsonl.
 
     Raises:
-        UnknownFormError: it ends otherwise.
+        UnknownFormError: another suffix.
     """
     writers = {".parquet": _parquet, ".jsonl": _json_lines}
     if target.suffix not in writers:
@@ -96,7 +96,7 @@ def export(ledger: Ledger, target: Path) -> int:
 
 
 def _tables(ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """A part at a time, so that memory stays at one part's answers."""
+    """Yields one part at a time, to limit memory."""
     with ledger.reading():
         repeated = pl.concat([pl.DataFrame({col.KEY: []}, {col.KEY: pl.String}), *_keys(ledger)])
         seen = repeated.clear()
@@ -134,7 +134,7 @@ def _readable(rows: pl.DataFrame, role: Role) -> pl.DataFrame:
 
 
 def _lists(vectors: pl.Series) -> pl.Series:
-    """Returns packed float32 as lists; models of different widths may stand in one part."""
+    """Returns packed float32 as lists; widths may differ within a part."""
     ends = (vectors.bin.size() // 4).cum_sum().to_numpy()
     offsets = pa.array(np.concatenate([[0], ends]).astype(np.int64))
     numbers = pa.array(np.frombuffer(b"".join(vectors.to_list()), dtype="<f4"))

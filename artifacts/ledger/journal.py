@@ -1,9 +1,8 @@
-"""A journal of answers: each is written as it arrives, and sealed into a part at the end.
+"""Journals: append-only files of answers, sealed into Parquet parts.
 
-A killed process loses nothing that it has appended, a power failure at most the last second's
-answers. Who writes a journal holds its lock (``flock``), which the system lets go of when the
-process dies, however it dies: a journal that can be locked is abandoned, and may be sealed by
-anyone.
+A killed process loses no appended answer, a power failure at most the last second's. The writer
+holds the file's lock (``flock``), which the operating system releases when the process dies: a
+journal with a free lock is abandoned and may be sealed by any process.
 """
 
 import fcntl
@@ -24,25 +23,25 @@ from artifacts.ledger.answers import VECTOR, Answer, journal_line, parse_journal
 FLUSH_EVERY_SECONDS = 1.0
 
 OUTBOX = "outbox"
-"""Folder of links to parts that are still to go to a remote store, where the ledger has one."""
+"""Folder of links to parts that are not yet uploaded to a remote store."""
 
 
 class JournalDamagedError(RuntimeError):
-    """A whole line of a journal is not an answer, so the disk or a hand has changed it."""
+    """A complete line of a journal is not an answer; the file was damaged."""
 
 
 class Journal:
     """An append-only file of one model's answers, locked by its writer. One thread appends; another
-    may flush, so that the first need not wait for the disk."""
+    may flush, so that appending does not wait for the disk."""
 
     def __init__(self, path: Path, model: str | None = None) -> None:
         self.path = path
         self._model = model
         self._written: list[tuple[Answer, int]] = []
-        # Locked before it bears the name that `Ledger.recover` looks for: otherwise another run
-        # could seal and unlink it in between, and every later answer would go nowhere.
+        # Locked before it is renamed to the name that `Ledger.recover` searches: otherwise another
+        # run could seal and unlink it, and later answers would be lost.
         unseen = path.with_name(f".{path.name}.new")
-        # Unbuffered: an answer that waits in this process's memory is paid again after a kill.
+        # Unbuffered: answers in a buffer would be lost on a kill, and paid for again.
         self._file = unseen.open("a+b", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         unseen.rename(path)
@@ -50,10 +49,10 @@ class Journal:
         self._flushed_at = time.monotonic()
 
     def append(self, *answers: Answer) -> None:
-        """Writes answers at one go. Waits for the disk where that was a second ago or more."""
+        """Appends answers in one write. Syncs if the last sync was at least a second ago."""
         now = time.time_ns() // 1_000_000
         lines = memoryview(b"".join(journal_line(answer, self._model, now) for answer in answers))
-        while lines:  # A disk that is nearly full may take a part; the rest then says why.
+        while lines:  # A nearly full disk may take a part of it.
             lines = lines[self._file.write(lines) :]
         self._written += [(answer, now) for answer in answers]
         self._unflushed += len(answers)
@@ -61,7 +60,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Waits until everything appended is on disk."""
+        """Syncs all appended answers to disk."""
         if self._unflushed:
             self._unflushed = 0
             os.fsync(self._file.fileno())
@@ -77,23 +76,23 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.flush()
-        # What was written is still in memory; to read it back would cost more than to write it.
+        # The answers are still in memory; parsing them again would cost more than writing.
         _replace_by_part(self.path, part_of(self._written, self._model))
         self._file.close()
 
 
 def seal_if_abandoned(path: Path) -> int:
-    """Seals a journal whose writer is dead; returns how many answers it held.
+    """Seals a journal of a dead writer; returns its number of answers.
 
     Raises:
-        JournalDamagedError: a whole line of it is no answer.
+        JournalDamagedError: a complete line is not an answer.
     """
     with if_abandoned(path) as is_mine:
         return seal(path) if is_mine else 0
 
 
 def seal(path: Path) -> int:
-    """Turns a journal into a part of the same name: sealing twice gives one part, not two."""
+    """Converts a journal to a part of the same name, so sealing twice makes one part."""
     try:
         answers = parse_journal(path.read_bytes())
     except ValidationError as error:
@@ -106,11 +105,11 @@ def seal(path: Path) -> int:
 
 
 def write_part(answers: pl.DataFrame, path: Path) -> None:
-    """Writes answers with a checksum a page, and waits until they are on disk."""
-    # Vectors are noise to a compressor: it would find a tenth, for most of the time this takes.
+    """Writes answers with page checksums and syncs them to disk."""
+    # Vectors are hardly compressible: compression would save a tenth and take most of the time.
     others = [name for name in answers.columns if name != VECTOR]
     compression = {**dict.fromkeys(others, "zstd"), VECTOR: "none"}
-    # pyarrow has no annotations, and a default of one kind does not say that columns may be named.
+    # pyarrow has no annotations; the default's type does not show that columns may be named.
     pq.write_table(
         answers.to_arrow(),
         path,
@@ -129,12 +128,12 @@ def _replace_by_part(path: Path, answers: pl.DataFrame) -> None:
         write_part(answers, partial)
         _link_to_outbox(partial, part.name)
         partial.replace(part)
-        sync(part.parent)  # The part must bear its name before the journal's is gone.
+        sync(part.parent)  # The part must be renamed before the journal is deleted.
     path.unlink()
 
 
 def link(source: Path, target: Path) -> None:
-    """Gives a file another name, or a copy where the file system has no links."""
+    """Creates a hard link, or a copy if the file system has no links."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -142,7 +141,8 @@ def link(source: Path, target: Path) -> None:
 
 
 def _link_to_outbox(sealed: Path, name: str) -> None:
-    """Before the part has its name: a process that dies in between seals, and links, once more."""
+    """Links a part to the outbox before it is renamed: after a crash in between, sealing is
+    repeated."""
     outbox = sealed.parent / OUTBOX
     if outbox.is_dir():
         (outbox / name).unlink(missing_ok=True)

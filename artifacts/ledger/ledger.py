@@ -1,4 +1,4 @@
-"""The ledger of LLM answers: what was paid for once is never asked again (DESIGN, decision 2).
+"""The ledger of LLM answers (DESIGN, decision 2).
 
 ``root/ledger/<role>/`` holds
 
@@ -9,7 +9,7 @@
 ``questions-*.parquet``  what was asked, so that keys can be checked and answers exported
 =======================  ==========================================================================
 
-Two runs on one store never seal each other's journals nor ask each other's questions.
+Concurrent runs on one store never seal each other's journals or send each other's prompts.
 """
 
 import fcntl
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 FLOAT_BYTES = 4
 
 SWAP_LOCK = ".parts.lock"
-"""Shared by who reads parts; exclusive for the moment in which compaction replaces some."""
+"""Lock of parts: shared for readers, exclusive for replacement by compaction."""
 
 logger = logging.getLogger("llm4cdsr")
 
 
 class Ledger:
-    """The answers of one role under a store's local root."""
+    """The ledger of one role under a store's local root."""
 
     def __init__(self, root: Path, role: Role) -> None:
         self.role = role
@@ -49,35 +49,35 @@ class Ledger:
         self.folder = root / "ledger" / role
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shared: SharedLedger | None = None
-        """What it shares with other machines; `artifacts.ledger.shared.open_ledger` sets it."""
+        """Connection to the remote store's ledger; set by `artifacts.ledger.shared.open_ledger`."""
 
     @property
     def place(self) -> str:
-        """Where the answers lie, as words for a message."""
+        """Location of the answers, for messages."""
         return f"{self.folder} and {self.shared.url}" if self.shared else str(self.folder)
 
     def journal(self, model: str | None = None) -> Journal:
-        """Returns a new journal of a model's answers; sealed into a part when its block ends."""
+        """Returns a new journal of a model's answers; sealed at the end of its block."""
         return Journal(self.folder / f"journal-{aged_name()}.jsonl", model)
 
     def recover(self) -> int:
-        """Seals the journals that dead processes left; returns how many answers they held.
+        """Seals the journals of dead processes; returns their number of answers.
 
         Raises:
-            JournalDamagedError: one of them holds something else than answers.
+            JournalDamagedError: a line is not an answer.
         """
         return sum(seal_if_abandoned(path) for path in sorted(self.folder.glob("journal-*.jsonl")))
 
     def refresh(self) -> None:
-        """Fetches what other machines have answered; a local ledger has nothing to fetch."""
+        """Downloads answers of other machines; no effect for a local ledger."""
         if self.shared is not None and (fetched := self.shared.pull()):
             logger.info("%s: %d parts of other machines' answers fetched", self.role, fetched)
 
     def missing(self, keys: pl.Series) -> pl.Series:
-        """Returns the distinct keys that have no answer yet, in their first order.
+        """Returns the distinct keys without an answer, in order of first occurrence.
 
-        Memory follows the keys asked for, not the answers held: an anti-join would put every
-        held key into its hash table.
+        Memory is proportional to the given keys, not to the ledger: an anti-join would build a hash
+        table of all its keys.
         """
         asked = pl.DataFrame({col.KEY: keys.unique(maintain_order=True)})
         with self.reading() as parts:
@@ -86,10 +86,10 @@ class Ledger:
         return asked.join(found, on=col.KEY, how="anti", maintain_order="left")[col.KEY]
 
     def answers(self, keys: pl.Series) -> pl.DataFrame:
-        """Returns the held answers to these keys, one row a key, columns `ANSWER_SCHEMA`.
+        """Returns the answers of these keys, one row per key, columns `ANSWER_SCHEMA`.
 
-        Should two runs have asked the same at once, the answer of the part whose name sorts
-        first counts for everyone, so that every reader sees the same one.
+        If a key has several answers, the one in the first part by name is returned, so that all
+        readers see the same one.
         """
         asked = pl.LazyFrame({col.KEY: keys.unique()})
         with self.reading() as parts:
@@ -98,9 +98,9 @@ class Ledger:
         return found.unique(col.KEY, keep="first", maintain_order=True)
 
     def width(self, keys: pl.Series) -> int | None:
-        """Returns how many numbers the vectors have that answer these keys; None where none does.
+        """Returns the width of the vectors of these keys, None without answers.
 
-        Vectors are read of one part at most: all that are held may not fit into memory.
+        Reads vectors of one part at most, to limit memory.
         """
         asked = pl.LazyFrame({col.KEY: keys})
         with self.reading():
@@ -120,21 +120,21 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[pl.LazyFrame]:
-        """Gives all sealed answers, lazily, columns `PART_SCHEMA`, oldest part first.
+        """Yields all sealed answers as a lazy frame, columns `PART_SCHEMA`, oldest part first.
 
-        Collect inside the block: until it ends, no part is replaced.
+        Collect inside the block, during which no part is replaced.
         """
         with locked(self.folder / SWAP_LOCK, fcntl.LOCK_SH):
             yield scan_parts(self.parts())
 
 
 def scan_parts(paths: list[Path]) -> pl.LazyFrame:
-    """Returns parts as one lazy table; those written before a column existed lack its values."""
+    """Returns parts as one lazy frame; columns missing in old parts are null."""
     if not paths:
         return pl.LazyFrame(schema=PART_SCHEMA)
     return pl.scan_parquet(paths, glob=False, schema=PART_SCHEMA, missing_columns="insert")
 
 
 def aged_name() -> str:
-    """Returns a name that no other process makes, and that sorts after every earlier one."""
+    """Returns a unique name that sorts after all earlier ones."""
     return f"{time.time_ns():016x}-{uuid.uuid4().hex[:12]}"

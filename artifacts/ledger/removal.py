@@ -1,4 +1,4 @@
-"""Takes questions and their answers out of a ledger, whatever file they are in."""
+"""Removal of prompts and their answers from all files of a ledger."""
 
 import fcntl
 import json
@@ -16,10 +16,10 @@ from artifacts.ledger.repair import SET_ASIDE
 
 
 def remove(ledger: Ledger, keys: pl.Series) -> int:
-    """Removes keys from sealed parts, records of questions and requests of batches; returns how
-    many rows went. Files that were set aside as damaged are deleted where there is a key.
+    """Removes keys from sealed parts, prompt records and batch requests; returns the number of
+    removed rows. Quarantined damaged files are deleted if there is a key.
 
-    Journals must be sealed (`Ledger.recover`), and nobody may be asking these keys.
+    Journals must be sealed (`Ledger.recover`), and no run may be sending these keys.
     """
     if keys.is_empty():
         return 0

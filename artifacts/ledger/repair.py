@@ -1,4 +1,4 @@
-"""Mends a ledger: keeps every answer that can be read, and sets aside the files it came from."""
+"""Repair of a ledger: keeps readable answers and quarantines damaged files."""
 
 import fcntl
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ SET_ASIDE = "set-aside"
 
 
 def repair(ledger: Ledger) -> list[str]:
-    """Mends what `verify` names, without losing a good answer; returns what was done.
+    """Repairs the faults reported by `verify` without losing valid answers; returns sentences about
+    the changes.
 
-    Damaged files are kept in `SET_ASIDE`; every answer of theirs that can be read goes
-    into a part of its own.
+    Damaged files are kept in `SET_ASIDE`; their readable answers are written to new parts.
     """
     verdict = verify(ledger)
     done = [_mend_part(ledger, part) for part in verdict.damaged_parts]

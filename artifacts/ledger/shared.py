@@ -1,4 +1,4 @@
-"""The ledger in a remote store: what one machine has paid for, no other one pays for again.
+"""The ledger in a remote store, shared by all machines.
 
 ``<store>/ledger/<role>/`` holds
 
@@ -8,9 +8,9 @@
 ``turn/``                         which machine may claim now: see `artifacts.remote.remote_lease`
 ================================  ================================================================
 
-Each machine keeps its local ledger, which is all that the asking reads and writes. A part that is
-sealed there is linked into ``outbox`` and goes to the store within ten seconds, at the latest
-when the stage ends; parts of other machines are fetched before something is asked.
+Requests read and write the machine's local ledger only. Sealed parts are linked into ``outbox`` and
+uploaded within ten seconds, at the latest at the end of the stage; parts of other machines are
+downloaded before prompts are sent.
 """
 
 import hashlib
@@ -39,21 +39,21 @@ from artifacts.user_error import UserError
 _PART = re.compile(r"part-[0-9a-f]{16}-([0-9a-f]{64})\.parquet")
 _CLAIM = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}-[0-9a-f]{32}")
 _SHARED_PARTS = "shared-parts.txt"
-"""Names of the store's parts whose answers are here, also under other names or merged."""
+"""Names of remote parts whose answers are in the local ledger, possibly merged."""
 _LOCK = ".shared.lock"
 _CACHE_NAME = ".cache-name"
 _FETCHES = 6
-"""Times that a part is fetched before it counts as damaged; they take three seconds."""
+"""Download attempts before a part is considered damaged; they take three seconds."""
 
 logger = logging.getLogger("llm4cdsr")
 
 
 class SharedPartDamagedError(UserError, RuntimeError):
-    """An object of the store's ledger is not what its name says; the message names it."""
+    """An object of the remote ledger does not match the digest in its name."""
 
 
 def open_ledger(store: Store, role: Role) -> Ledger:
-    """Returns the ledger of a store, shared with other machines where the store is remote."""
+    """Returns the ledger of a store, shared with other machines if the store is remote."""
     ledger = Ledger(store.local, role)
     if store.remote is not None:
         ledger.shared = SharedLedger(store.remote, role, ledger.folder)
@@ -61,7 +61,7 @@ def open_ledger(store: Store, role: Role) -> Ledger:
 
 
 class SharedLedger:
-    """The store's part of a ledger, as the machine with the local ledger `folder` uses it."""
+    """The remote side of a ledger, for the machine with the local ledger `folder`."""
 
     def __init__(self, remote: RemoteStore, role: Role, folder: Path) -> None:
         self._remote, self._place, self._folder = remote, ("ledger", str(role)), folder
@@ -83,7 +83,7 @@ class SharedLedger:
         return "/".join((self._remote.url.rstrip("/"), *self._place))
 
     def push(self) -> int:
-        """Uploads the parts that were sealed here; returns how many."""
+        """Uploads locally sealed parts; returns their number."""
         with locked(self._folder / _LOCK):
             waiting = sorted(self._outbox.glob("part-*.parquet"))
             for part in waiting:
@@ -96,10 +96,10 @@ class SharedLedger:
         return len(waiting)
 
     def pull(self) -> int:
-        """Fetches the parts that are not here; returns how many.
+        """Downloads missing parts; returns their number.
 
         Raises:
-            SharedPartDamagedError: one has other content than was written.
+            SharedPartDamagedError: a part does not match its digest.
         """
         with locked(self._folder / _LOCK):
             known = set(self._noted())
@@ -112,7 +112,7 @@ class SharedLedger:
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Shows other machines that this one lives, and uploads parts, while the block runs."""
+        """Sends heartbeats and uploads parts during the block."""
 
         def beat(content: bytes) -> None:
             for name in list(self._own):
@@ -126,14 +126,11 @@ class SharedLedger:
                 self.push()
 
     def turn(self) -> RemoteLease:
-        """Returns the lease under which claims are read and made."""
+        """Returns the lease for reading and making claims."""
         return RemoteLease(self._remote, *self._place, "turn")
 
     def claim(self, keys: pl.Series) -> str:
-        """Tells other machines that this one asks these; returns the claim's name.
-
-        Call it in one's `turn`.
-        """
+        """Publishes a claim on keys; returns its name. Call it within `turn`."""
         name = f"{aged_name()}-{self._cache}"
         sink = pa.BufferOutputStream()
         binary = keys.str.decode("hex").alias(col.KEY).to_frame()
@@ -144,16 +141,16 @@ class SharedLedger:
         return name
 
     def release(self, name: str) -> None:
-        """Ends a claim, once its answers are in the store."""
+        """Ends a claim after its answers are uploaded."""
         self.push()
         self._own.discard(name)
         self._forget(name)
 
     def keys_claimed(self) -> pl.DataFrame:
-        """Returns the keys that other machines are asking now; claims of dead ones are deleted.
+        """Returns the keys claimed by other machines; deletes claims of dead machines.
 
-        Claims of this machine are left out: its local ones say the same, and say it sooner when a
-        process has died.
+        Claims of this machine are omitted, because its local claims are equal and react faster to
+        dead processes.
         """
         names = [name.removesuffix(".parquet") for name in self._remote.names(*self._claims)]
         found = [pl.DataFrame(schema={col.KEY: pl.String})]
@@ -171,7 +168,7 @@ class SharedLedger:
         if claim not in self._read:
             content = self._remote.read(*self._claims, f"{claim}.parquet")
             if content is None:
-                return pl.DataFrame(schema={col.KEY: pl.String})  # It has ended meanwhile.
+                return pl.DataFrame(schema={col.KEY: pl.String})  # Ended in the meantime.
             keys = pl.DataFrame(pq.read_table(pa.BufferReader(content)))
             self._read[claim] = keys.select(pl.col(col.KEY).bin.encode("hex"))
         return self._read[claim]
@@ -188,7 +185,7 @@ class SharedLedger:
                 if _sha256(partial) == _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
                     partial.replace(self._folder / name)
                     return
-                # Where objects are not written at once, another machine may be writing it.
+                # Without atomic object writes, another machine may be writing it.
                 time.sleep(0.05 * 2**attempt)
             raise SharedPartDamagedError(
                 f"{self.url}/{name} has other content than was written; bring it back from a "
@@ -198,7 +195,7 @@ class SharedLedger:
             partial.unlink(missing_ok=True)
 
     def _link_all_parts(self) -> None:
-        """Puts a ledger that was local so far into the outbox."""
+        """Links all parts of a formerly local ledger into the outbox."""
         filling = self._outbox.with_name(f".{OUTBOX}.{uuid.uuid4().hex[:8]}")
         filling.mkdir()
         for part in self._folder.glob("part-*.parquet"):

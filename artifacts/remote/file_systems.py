@@ -1,4 +1,4 @@
-"""The file system behind a folder or an fsspec URL, or one line that says what it needs."""
+"""File systems of folders and fsspec URLs."""
 
 import fsspec
 
@@ -7,14 +7,14 @@ from artifacts.user_error import UserError
 
 
 class MissingFileSystemError(UserError):
-    """A URL whose protocol is not known, or whose package is not installed."""
+    """The protocol of a URL is unknown, or its package is not installed."""
 
 
 def file_system_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Returns the file system of a URL, and the path in it.
 
     Raises:
-        MissingFileSystemError: its package is not installed, or nobody knows its protocol.
+        MissingFileSystemError: its package is not installed, or its protocol is unknown.
     """
     try:
         return fsspec.core.url_to_fs(with_credentials(url))

@@ -1,11 +1,11 @@
-"""One at a time among machines that share a store: a lease of objects, written on condition.
+"""Mutual exclusion of machines on a remote store by conditional writes.
 
-A lease is taken by creating the object of the next number (``If-None-Match`` on S3), which of
-several takers one can. Its holder changes another object every few seconds. Who sees no change for
-`LEASE_SECONDS`, by its own clock, takes the next number: clocks of machines need not agree.
-
-A holder that stood still for longer than that, and goes on, is not alone: what a lease guards must
-bear that (answers are paid twice, of two makers one wins), and is never wrong for it.
+A lease is acquired by creating the object of the next number (``If-None-Match`` on S3), which
+succeeds for one machine. Its holder changes a heartbeat object every few seconds. A machine that
+sees no change for `LEASE_SECONDS`, by its own clock, acquires the next number, so clocks need not
+be synchronised. A holder that resumes after a longer suspension is not exclusive: guarded
+operations must tolerate this (an answer is paid for twice, one of two makers wins) and remain
+correct.
 """
 
 import logging
@@ -29,13 +29,13 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class Liveness:
-    """Whether something still changes that its owner changes while it lives."""
+    """Detection of missing heartbeats."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[bytes | None, float]] = {}
 
     def is_alive(self, name: str, beat: bytes | None) -> bool:
-        """Returns False once ``beat`` has been the same for `LEASE_SECONDS`."""
+        """Returns False if ``beat`` has not changed for `LEASE_SECONDS`."""
         now = time.monotonic()
         before, since = self._seen.get(name, (b"never seen", now))
         if before != beat:
@@ -45,7 +45,7 @@ class Liveness:
 
 
 class RemoteLease:
-    """The right to a place in a store; one holder at a time."""
+    """An exclusive lease on a name in a store."""
 
     def __init__(self, remote: RemoteStore, *place: str) -> None:
         self._remote, self._place = remote, place
@@ -53,9 +53,9 @@ class RemoteLease:
 
     @contextmanager
     def held(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Waits for the lease and holds it while the block runs.
+        """Waits for the lease and holds it during the block.
 
-        ``on_wait`` is called before each further try; what it raises ends the wait.
+        ``on_wait`` is called before each retry; an error in it ends the wait.
         """
         while (number := self._taken()) is None:
             on_wait()
@@ -67,7 +67,7 @@ class RemoteLease:
             self._write(b"", number, _ENDED)
 
     def _taken(self) -> int | None:
-        """Returns the number under which this process holds the lease now, None while it cannot."""
+        """Tries to acquire the lease; returns its number, None if it is held."""
         before = self._objects()
         last = max(before, default=0)
         if last and _ENDED not in before[last]:
@@ -80,14 +80,16 @@ class RemoteLease:
         except FileExistsError:
             return None
         if max(self._objects(), default=0) != mine:
-            return None  # It was long ago that we looked: others had the number, and are further.
-        for number in set(before) - {last}:  # The last one decides, those before are not needed.
+            return None  # The listing was outdated: other machines have used this number.
+        for number in set(before) - {
+            last
+        }:  # Only the last object counts; earlier ones are deleted.
             for kind in before[number]:
                 self._remote.delete(*self._place, _name(number, kind))
         return mine
 
     def _objects(self) -> dict[int, set[str]]:
-        """Returns which objects there are of each number."""
+        """Returns the objects by number."""
         found: dict[int, set[str]] = {}
         for name in self._remote.names(*self._place):
             if parts := _NAME.fullmatch(name):
@@ -101,9 +103,9 @@ class RemoteLease:
 
 @contextmanager
 def beating(beat: Callable[[bytes], None]) -> Iterator[None]:
-    """Calls ``beat`` with new bytes at once and every `BEAT_SECONDS`, while the block runs.
+    """Calls ``beat`` with new bytes immediately and every `BEAT_SECONDS` during the block.
 
-    A beat that fails is tried again at the next; the first one's error rises.
+    A failed heartbeat is retried at the next interval; an error of the first one is raised.
     """
     ended = threading.Event()
     beat(uuid.uuid4().bytes)

@@ -1,8 +1,8 @@
 """The remote side of a store: artifacts, pointers and notes under an fsspec URL.
 
-An artifact's files lie in a folder of their own upload, its manifest beside that folder and
-written last, on condition that there is none: of two makers one is the first, and no reader ever
-gets one's weights and the other's settings. Every fetched file is held against its digest.
+An artifact's files are in a folder of their upload; the manifest beside it is written last, if none
+exists: of two makers one wins, and readers never combine files of both. Downloaded files are
+checked against their digests.
 """
 
 import uuid
@@ -20,14 +20,14 @@ SET_ASIDE = "set-aside"
 
 
 class RemoteStore:
-    """Artifacts under a URL; reads and writes whole objects."""
+    """Access to the objects of a store under a URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._files, self._root = file_system_of(url)
 
     def read(self, *parts: str) -> bytes | None:
-        """Returns an object's content, None where there is none."""
+        """Returns an object's content, None if it does not exist."""
         self._files.invalidate_cache()
         try:
             return cast(bytes, self._files.cat_file(self._path(*parts)))
@@ -40,10 +40,10 @@ class RemoteStore:
         self._files.pipe_file(self._path(*parts), content)
 
     def create(self, content: bytes, *parts: str) -> None:
-        """Writes an object on condition that there is none (``If-None-Match`` on S3).
+        """Creates an object conditionally (``If-None-Match`` on S3).
 
         Raises:
-            FileExistsError: there is one.
+            FileExistsError: it exists.
         """
         self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
         path = self._path(*parts)
@@ -62,15 +62,15 @@ class RemoteStore:
         self._files.get_file(self._path(*parts), str(target))
 
     def delete(self, *parts: str) -> None:
-        """Deletes an object or all below a folder; what is not there is no error."""
+        """Deletes an object or all objects below a folder, if they exist."""
         path = self._path(*parts)
         self._files.invalidate_cache()
-        # Not by `rm`: it takes a name with brackets for a pattern.
+        # `rm` would interpret brackets in names as patterns.
         for found in self._files.find(path):
             self._files.rm_file(found)
 
     def names(self, *parts: str) -> list[str]:
-        """Returns the names below a folder, sorted; none where it is not there."""
+        """Returns the sorted names below a folder; empty if it does not exist."""
         self._files.invalidate_cache()
         path = self._path(*parts)
         try:
@@ -80,15 +80,15 @@ class RemoteStore:
         return sorted(PurePosixPath(entry).name for entry in entries)
 
     def fingerprints(self, kind: Kind) -> list[str]:
-        """Returns the names of the artifacts of a kind, whole or not."""
+        """Returns the names of the artifacts of a kind, including incomplete ones."""
         return [name for name in self.names(kind) if not name.startswith(".")]
 
     def manifest(self, ref: ArtifactRef) -> bytes | None:
-        """Returns a manifest's content without fetching the artifact."""
+        """Returns a manifest's content without downloading the artifact."""
         return self.read(ref.kind, ref.fingerprint, MANIFEST)
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Returns whether all files are there in their sizes; their content is not read."""
+        """Returns whether all files exist with their sizes; contents are not read."""
         self._files.invalidate_cache()
         for name, stored in manifest.files.items():
             try:
@@ -100,9 +100,10 @@ class RemoteStore:
         return True
 
     def upload(self, manifest: Manifest, folder: Path, *, replace: bool) -> Manifest | None:
-        """Uploads an artifact's files, then its manifest; returns that, with its upload's name.
+        """Uploads an artifact's files, then its manifest; returns the manifest with the upload's
+        name.
 
-        None where another maker's manifest came first; with ``replace`` it makes way.
+        None if another maker's manifest exists; ``replace`` overwrites it.
         """
         named = manifest.model_copy(update={"upload": f"files-{uuid.uuid4().hex[:12]}"})
         for name in manifest.files:
@@ -118,11 +119,11 @@ class RemoteStore:
         return named
 
     def fetch(self, manifest: Manifest, folder: Path) -> None:
-        """Fetches an artifact's files into a folder, each once its digest is that of the manifest.
+        """Downloads an artifact's files into a folder, after checking their digests.
 
         Raises:
-            ArtifactCorruptError: a file is gone or has other content; the remote artifact is
-                set aside.
+            ArtifactCorruptError: a file is missing or does not match; the remote artifact is
+                quarantined.
         """
         for name, stored in manifest.files.items():
             target = folder / name
@@ -140,7 +141,7 @@ class RemoteStore:
                 partial.unlink(missing_ok=True)
 
     def set_aside(self, ref: ArtifactRef) -> None:
-        """Moves a manifest away, so that the artifact counts as not made."""
+        """Moves a manifest away, so that the artifact is treated as missing."""
         content = self.manifest(ref)
         if content is not None:
             self.write(content, SET_ASIDE, f"{ref.kind}-{ref.fingerprint}.json")

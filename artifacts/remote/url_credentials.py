@@ -1,18 +1,18 @@
-"""Names, passwords and keys in URLs: shown nowhere, and put back where a URL is opened.
+"""Credentials in URLs: removed from all output, and restored to open a URL.
 
-A URL is taken apart where it comes in (an option, a variable, a dump's configuration); what goes
-into parameters, artifacts, logs and messages is what `put_aside` returns. The rest stays in the
-memory of the process. A process that did not take the URL apart itself cannot open it.
+Each URL is split at its input (option, variable, dump configuration); parameters, artifacts, logs
+and messages contain the result of `put_aside`. The credentials stay in the memory of the process;
+other processes cannot open the URL.
 """
 
 import re
 from urllib.parse import urlsplit, urlunsplit
 
 CREDENTIAL = re.compile(r"key|token|secret|sig|passw|pwd|auth|credential", re.IGNORECASE)
-"""Found in the name of a query's field whose value is a credential."""
+"""Parts of names of query fields with credentials."""
 
 HIDDEN = "…"
-"""In place of a query's credential."""
+"""Replacement of a query's credential."""
 
 _USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#'\"<>]*@")
 _FIELD = re.compile(r"(?P<name>[?&][^=&\s'\"<>]*=)(?P<value>[^&\s'\"<>#]+)")
@@ -21,7 +21,7 @@ _kept: dict[str, str] = {}
 
 
 def without_credentials(text: str) -> str:
-    """Returns a text, a URL or one that holds URLs, without the credentials of its URLs."""
+    """Returns a text without the credentials of the URLs in it."""
     if "://" not in text:
         return text
     return _FIELD.sub(_hidden, _USER.sub(r"\g<scheme>", text))
@@ -34,7 +34,7 @@ def shown_url(url: str) -> str:
 
 
 def put_aside(url: str) -> str:
-    """Returns a URL without its credentials, and keeps them for `with_credentials`."""
+    """Returns a URL without its credentials, which are kept for `with_credentials`."""
     shown = without_credentials(url)
     if shown != url:
         _kept[shown] = url
@@ -42,7 +42,7 @@ def put_aside(url: str) -> str:
 
 
 def with_credentials(url: str) -> str:
-    """Returns a URL, or one below it, as `put_aside` was given it."""
+    """Returns a URL, or one below it, with the credentials given to `put_aside`."""
     if url in _kept:
         return _kept[url]
     for shown, given in _kept.items():

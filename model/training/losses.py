@@ -56,7 +56,7 @@ def disagreement(left: Tensor, right: Tensor) -> Tensor:
 
 
 def contrastive_loss(left: Tensor, right: Tensor, targets: Literal["soft", "identity"]) -> Tensor:
-    """Symmetric contrastive loss between B paired vectors; the other pairs are the negatives.
+    """Returns the symmetric contrastive loss of B paired vectors, with other pairs as negatives.
 
     Soft targets are the similarities within each side; gradients flow through them, as in the
     released code. 0 for fewer than two pairs.
