@@ -17,7 +17,16 @@ import polars as pl
 import torch
 import typer
 from embedded_dump import (
+    BaselinesOnly,
     Embedded,
+    EmbeddedBy,
+    FiguresFile,
+    Interactions,
+    Items,
+    KeptStore,
+    Preset,
+    Threads,
+    TrainingDevice,
     dump_of,
     embedded_items,
     ingested,
@@ -49,8 +58,8 @@ OURS, TOGETHER = "llm4cdsr", "together"
 
 
 def main(
-    interactions: Annotated[Path, typer.Option(help="File of interactions.")],
-    items: Annotated[Path, typer.Option(help="File that describes the items.")],
+    interactions: Interactions,
+    items: Items,
     seeds: Annotated[str, typer.Option(help="Each draws a split: 0,1,2.")] = "0",
     max_single_domain_users: Annotated[
         int | None, typer.Option(min=0, help="Keep a sample of the users of one domain.")
@@ -60,23 +69,15 @@ def main(
     on_validation: Annotated[
         bool, typer.Option(help="Measure the cold validation users, for choosing settings.")
     ] = False,
-    preset: Annotated[str, typer.Option(help="Model preset.")] = "large",
+    preset: Preset = "large",
     replaced: Replaced = None,
-    baselines_only: Annotated[
-        bool, typer.Option("--baselines-only", help="Train no model, embed nothing.")
-    ] = False,
-    refreshed: Annotated[
-        str | None, typer.Option(help="Store whose latest refresh has the items' embeddings.")
-    ] = None,
+    baselines_only: BaselinesOnly = False,
+    refreshed: EmbeddedBy = None,
     provider: WhoAnswers = None,
-    store: Annotated[
-        str | None, typer.Option(help="Keep embeddings here; a temporary folder by default.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")] = "cpu",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    store: KeptStore = None,
+    threads: Threads = 1,
+    device: TrainingDevice = "cpu",
+    json_file: FiguresFile = None,
 ) -> None:
     """Split, fit, rank; print one table a direction."""
     terminal.show_logs(verbose=False)

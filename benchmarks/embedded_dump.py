@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,22 @@ from tasks.llm.settings.llm_config import LlmConfig
 from tasks.project import ProjectConfig, project_vectors
 
 Made = TypeVar("Made")
+
+Interactions = Annotated[Path, typer.Option(help="File of interactions.")]
+Items = Annotated[Path, typer.Option(help="File that describes the items.")]
+Preset = Annotated[str, typer.Option(help="Model preset.")]
+BaselinesOnly = Annotated[
+    bool, typer.Option("--baselines-only", help="Train no model, embed nothing.")
+]
+EmbeddedBy = Annotated[
+    str | None, typer.Option(help="Store whose latest refresh has the items' embeddings.")
+]
+KeptStore = Annotated[
+    str | None, typer.Option(help="Keep embeddings here; a temporary folder by default.")
+]
+Threads = Annotated[int, typer.Option(min=1)]
+TrainingDevice = Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")]
+FiguresFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
 class Embedded(NamedTuple):

@@ -12,13 +12,29 @@ import json
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
-from embedded_dump import dump_of, embedded_items, ingested, kept_folder, show, tables_of, timed
+from embedded_dump import (
+    BaselinesOnly,
+    EmbeddedBy,
+    FiguresFile,
+    Interactions,
+    Items,
+    KeptStore,
+    Preset,
+    Threads,
+    TrainingDevice,
+    dump_of,
+    embedded_items,
+    ingested,
+    kept_folder,
+    show,
+    tables_of,
+    timed,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -46,16 +62,14 @@ class Order(StrEnum):
 
 
 def main(
-    interactions: Annotated[Path, typer.Option(help="File of interactions.")],
-    items: Annotated[Path, typer.Option(help="File that describes the items.")],
+    interactions: Interactions,
+    items: Items,
     order: Annotated[Order, typer.Option(help="Of each user's training events.")] = Order.SHUFFLED,
     seeds: Annotated[str, typer.Option(help="Of training; each shuffles anew: 0,1,2.")] = "0",
-    preset: Annotated[str, typer.Option(help="Model preset.")] = "large",
+    preset: Preset = "large",
     replaced: Replaced = None,
     rivals: Annotated[str, typer.Option(help="Baselines, by name.")] = RIVALS,
-    baselines_only: Annotated[
-        bool, typer.Option("--baselines-only", help="Train no model, embed nothing.")
-    ] = False,
+    baselines_only: BaselinesOnly = False,
     test_events: Annotated[
         int | None, typer.Option(min=1, help="A seeded sample of the test events.")
     ] = None,
@@ -63,18 +77,12 @@ def main(
         bool,
         typer.Option(help="Rank validation events, fit on training events: to choose settings."),
     ] = False,
-    refreshed: Annotated[
-        str | None, typer.Option(help="Store whose latest refresh has the items' embeddings.")
-    ] = None,
+    refreshed: EmbeddedBy = None,
     provider: WhoAnswers = None,
-    store: Annotated[
-        str | None, typer.Option(help="Keep embeddings here; a temporary folder by default.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")] = "cpu",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    store: KeptStore = None,
+    threads: Threads = 1,
+    device: TrainingDevice = "cpu",
+    json_file: FiguresFile = None,
 ) -> None:
     """Fit, rank, print one table."""
     terminal.show_logs(verbose=False)

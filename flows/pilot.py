@@ -4,7 +4,6 @@ from prefect import flow
 
 from artifacts.bundles import parts_of
 from artifacts.store import Store
-from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.server.run_parameters import refuse_other_places
@@ -14,20 +13,16 @@ from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
-from tasks.frame.stage import StageResult
+from tasks.frame.stage import StageResult, StageResults
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.train import TrainingConfig
 
 
-class PilotResult(Strict):
+class PilotResult(StageResults):
     """A refresh with a sample of profiles, and its ablation."""
 
     refreshed: Refreshed
     ablation: StageResult
-
-    @property
-    def stages(self) -> tuple[StageResult, ...]:
-        return (*self.refreshed.stages, self.ablation)
 
 
 @flow(

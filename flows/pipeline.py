@@ -3,7 +3,6 @@
 from prefect import flow
 
 from artifacts.store import Store
-from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, is_for, skipped
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
@@ -13,19 +12,15 @@ from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
-from tasks.frame.stage import StageResult
+from tasks.frame.stage import StageResults
 from tasks.llm.settings.llm_config import LlmConfig
 
 
-class PipelineResult(Strict):
+class PipelineResult(StageResults):
     """Results of refresh and retrain."""
 
     refreshed: Refreshed
     release: Release
-
-    @property
-    def stages(self) -> tuple[StageResult, ...]:
-        return (*self.refreshed.stages, *self.release.stages)
 
 
 @flow(

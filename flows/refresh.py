@@ -25,7 +25,7 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.dump.sources.dump_watch import dump_to_read
 from tasks.dump.sources.source_files import folder_name
 from tasks.embed import embed_items
-from tasks.frame.stage import LlmUsage, StageResult
+from tasks.frame.stage import LlmUsage, StageResult, StageResults
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
@@ -48,7 +48,7 @@ class RefreshConfig(Strict):
     tables: ProjectConfig = ProjectConfig()
 
 
-class Refreshed(Strict):
+class Refreshed(StageResults):
     """Artifacts of a refresh; ``ref`` is the bundle that retraining reads.
 
     ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
@@ -65,18 +65,6 @@ class Refreshed(Strict):
     names: StageResult | None
     crossings: StageResult | None
     tables: StageResult
-
-    @property
-    def stages(self) -> tuple[StageResult, ...]:
-        asked = [stage for stage in (self.names, self.crossings) if stage is not None]
-        return (
-            self.dataset,
-            self.embeddings,
-            self.clusters,
-            self.profiles,
-            *asked,
-            self.tables,
-        )
 
 
 def _is_of_its_own() -> bool:

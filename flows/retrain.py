@@ -14,7 +14,7 @@ from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.stories import tell_release
 from tasks.alerts.webhook import tell_webhook
 from tasks.evaluate import EvaluationConfig, evaluate
-from tasks.frame.stage import StageResult
+from tasks.frame.stage import StageResult, StageResults
 from tasks.promote import PromotionConfig, judge_release
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import hold, promote
@@ -38,7 +38,7 @@ class RetrainConfig(Strict):
     promotion: PromotionConfig = PromotionConfig()
 
 
-class Release(Strict):
+class Release(StageResults):
     """A release: ``ref`` is the bundle of its artifacts, ``verdict`` the promotion decision; the
     other fields are its stages."""
 
@@ -49,11 +49,6 @@ class Release(Strict):
     ablation: StageResult | None
     recommendations: StageResult
     report: StageResult
-
-    @property
-    def stages(self) -> tuple[StageResult, ...]:
-        measured = () if self.ablation is None else (self.ablation,)
-        return (self.model, self.metrics, *measured, self.recommendations, self.report)
 
 
 @flow(

@@ -1,4 +1,4 @@
-"""Stage 5, vectors to item tables: PCA for the two sides of the model, FAISS for search.
+"""Stage 5, vectors to item tables: PCA for the two sides of the model.
 
 The global table keeps the one space of all domains; each domain's local table is the PCA of
 its own items to the model's width (METHOD 1). The projections are stored too, so that an item
@@ -63,13 +63,13 @@ def make_tables(
     config: ProjectConfig,
     draft: Draft,
 ) -> None:
-    """Fills a draft with tables, projections and the search index."""
+    """Fills a draft with tables and projections."""
     read = read_item_embeddings(store, embeddings)
     data = read_dataset(store, dataset)
     tables = project_vectors(
         read.vectors, read.is_embedded, data.domains, data.domain_starts, config
     )
-    write_item_tables(draft.path, tables, read.vectors)
+    write_item_tables(draft.path, tables)
     draft.counts.update(
         {
             "items": len(read.vectors) - 1,

@@ -1,8 +1,7 @@
-"""The item tables artifact: global and local table, their projections, and a search index."""
+"""The item tables artifact: the model's item sides, and the projections behind them."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,12 +9,8 @@ from artifacts.kinds.arrays import read_arrays, write_arrays
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 
-if TYPE_CHECKING:
-    import faiss
-
 _TABLES_FILE = "tables.safetensors"
 _PROJECTIONS_FILE = "projections.safetensors"
-_INDEX_FILE = "items.faiss"
 
 
 @dataclass(frozen=True)
@@ -30,14 +25,10 @@ class StoredItemTables:
     projections: dict[str, np.ndarray]
 
 
-def write_item_tables(folder: Path, tables: StoredItemTables, vectors: np.ndarray) -> None:
-    """Writes the tables, and an index of the embeddings ``vectors`` (items + 1, width)."""
-    import faiss
-
+def write_item_tables(folder: Path, tables: StoredItemTables) -> None:
     arrays = {"global_table": tables.global_table, "local_table": tables.local_table}
     write_arrays(folder / _TABLES_FILE, arrays)
     write_arrays(folder / _PROJECTIONS_FILE, tables.projections)
-    faiss.write_index(_search_index(vectors), str(folder / _INDEX_FILE))
 
 
 def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
@@ -46,21 +37,3 @@ def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
     tables = read_arrays(folder / _TABLES_FILE)
     projections = read_arrays(folder / _PROJECTIONS_FILE)
     return StoredItemTables(tables["global_table"], tables["local_table"], projections)
-
-
-def read_item_index(store: Store, ref: ArtifactRef) -> "faiss.Index":
-    """Returns the search index of L2-normalised embeddings: ids are item indices, scores are
-    cosines."""
-    import faiss
-
-    return faiss.read_index(str(store.path(ref) / _INDEX_FILE))
-
-
-def _search_index(vectors: np.ndarray) -> "faiss.Index":
-    import faiss
-
-    normalised = vectors[1:].copy()
-    faiss.normalize_L2(normalised)
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(normalised, np.arange(1, len(vectors), dtype=np.int64))  # pyright: ignore[reportCallIssue]
-    return index

@@ -1,8 +1,8 @@
 """Compaction of small ledger parts into large ones, safe beside running readers and writers.
 
-A merged part has the age of its oldest source, so the order of parts and the answer of a repeated
-key do not change. The swap is recorded first (`_Plan`): after a crash the next compaction completes
-it; until then readers may see answers twice, which they tolerate.
+A merged part replaces its oldest source before the other sources are deleted. Parts therefore still
+sort by age, and a key that occurs twice keeps the same answer. A process that is killed in between
+leaves some answers twice, which readers allow and the next compaction merges.
 """
 
 import fcntl
@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
-from artifacts.files.durable import sync, write_atomically
+from artifacts.files.durable import sync
 from artifacts.files.ownership import locked
 from artifacts.ledger.answers import PART_SCHEMA
 from artifacts.ledger.claims import QUESTION_SCHEMA
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
-from artifacts.strict import Strict
 
 PART_BYTES = 256 << 20
 """Target size of merged parts; parts over half of it are not merged."""
@@ -32,7 +31,9 @@ MERGED = ".merged-"
 """Prefix of merged files before the swap."""
 
 _COMPACTION_LOCK = ".compaction.lock"
-_PLAN = ".compaction.json"
+_EARLIER_PLAN = ".compaction.json"
+"""Written by earlier versions before they deleted sources; the sources are merged again."""
+
 _SCHEMAS = {"part": PART_SCHEMA, "questions": QUESTION_SCHEMA}
 
 
@@ -43,14 +44,6 @@ class Compacted:
     files_before: int
     files_after: int
     duplicates_dropped: int
-
-
-class _Plan(Strict):
-    """A recorded swap: the merged file is complete, its sources may be deleted."""
-
-    merged: str
-    target: str
-    sources: tuple[str, ...]
 
 
 def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
@@ -72,28 +65,12 @@ def compact(ledger: Ledger, part_bytes: int = PART_BYTES) -> Compacted:
 
 @contextmanager
 def nobody_compacts(ledger: Ledger) -> Iterator[None]:
-    """Excludes compactions during a block; completes or removes the remains of a dead one."""
+    """Excludes compactions during a block; deletes files that a killed one has left."""
     with locked(ledger.folder / _COMPACTION_LOCK, fcntl.LOCK_EX):
-        finish_swap(ledger)
-        for pattern in (f"{MERGED}*.tmp", f".{_PLAN}.*.tmp"):
+        for pattern in (f"{MERGED}*.tmp", f"*{_EARLIER_PLAN}*"):
             for leftover in ledger.folder.glob(pattern):
-                leftover.unlink()  # Left by a compaction that died before recording its plan.
+                leftover.unlink()
         yield
-
-
-def finish_swap(ledger: Ledger) -> None:
-    """Executes a recorded plan; steps are idempotent."""
-    plan_file = ledger.folder / _PLAN
-    if not plan_file.exists():
-        return
-    plan = _Plan.model_validate_json(plan_file.read_bytes())
-    with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
-        merged = ledger.folder / plan.merged
-        if merged.exists():
-            merged.replace(ledger.folder / plan.target)
-        for source in plan.sources:
-            (ledger.folder / source).unlink(missing_ok=True)
-        plan_file.unlink()
 
 
 def _files(ledger: Ledger, kind: str) -> list[Path]:
@@ -124,10 +101,12 @@ def _merge(ledger: Ledger, kind: str, sources: list[Path]) -> int:
     merged = ledger.folder / f"{MERGED}{sources[0].stem}.tmp"
     dropped = _write_merged(sources, merged, _SCHEMAS[kind])
     sync(merged)
-    target, *others = (source.name for source in sources)
-    plan = _Plan(merged=merged.name, target=target, sources=tuple(others))
-    write_atomically(ledger.folder / _PLAN, plan.model_dump_json().encode())
-    finish_swap(ledger)
+    oldest, *others = sources
+    with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
+        merged.replace(oldest)
+        sync(ledger.folder)  # The merged rows are on disk before their sources go.
+        for source in others:
+            source.unlink()
     return dropped
 
 

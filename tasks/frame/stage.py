@@ -53,6 +53,21 @@ class StageResult(Strict):
     usage: LlmUsage = LlmUsage()
 
 
+class StageResults(Strict):
+    """Base of what a flow returns: fields that hold results of stages, or of other flows."""
+
+    @property
+    def stages(self) -> tuple[StageResult, ...]:
+        """The stages of all fields, in the order of the fields."""
+        found: list[StageResult] = []
+        for _, value in self:
+            if isinstance(value, StageResult):
+                found.append(value)
+            elif isinstance(value, StageResults):
+                found += value.stages
+        return tuple(found)
+
+
 def run_stage(
     store: Store, stage: str, identity: Identity, make: Callable[[Draft], None]
 ) -> StageResult:

@@ -55,7 +55,6 @@ WRITERS: dict[Kind, Callable[[Path], None]] = {
     Kind.ITEM_TABLES: lambda folder: write_item_tables(
         folder,
         StoredItemTables(np.ones((4, 2)), np.ones((4, 3)), {"global.mean": np.ones(2)}),
-        np.ones((4, 6), np.float32),
     ),
     Kind.MODEL: a_card,
     Kind.REPORT: lambda folder: (folder / "report.html").write_text("<p>ok</p>") and None,

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -90,14 +89,6 @@ def test_items_without_an_embedding_shape_no_projection_but_have_a_place(store: 
         tables.projections["global.mean"], vectors[own].mean(axis=0), atol=1e-6
     )
     assert tables.global_table[12].any()
-
-
-def test_the_index_answers_item_indices_and_finds_an_item_at_itself(store: Store) -> None:
-    _, vectors, folder = tables_of(store, 14, 9, ProjectConfig())
-    index = faiss.read_index(str(folder / "items.faiss"))
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    _, found = index.search(unit[1:], 1)
-    assert found[:, 0].tolist() == list(range(1, 24))
 
 
 def test_the_same_inputs_give_the_same_tables(store: Store, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts.files.private_files import share_as_usual
-from artifacts.kinds.ablation import ABLATION
+from artifacts.kinds.ablation import AblationRow, read_ablation
 from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.kinds.results import METRICS, RANKS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
@@ -48,20 +48,6 @@ class LlmFacts(Strict):
     unpriced: int
 
 
-class AblationDifference(Strict):
-    """NDCG@10 of one group of held-out events with and without a part of the model, and the 95 %
-    interval of the difference; None for too few events."""
-
-    part: str
-    group: str
-    events: int
-    with_part: float | None
-    without: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-
-
 class RunSummary(Strict):
     """``metrics``: model -> ``full`` or ``sampled`` -> ``overall`` or a domain -> metric -> value;
     of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
@@ -80,7 +66,7 @@ class RunSummary(Strict):
     first_in_domain: QuotedFigures
     left_out: int
     lead: BaselineLead | None
-    ablation: list[AblationDifference]
+    ablation: tuple[AblationRow, ...]
     seconds: dict[str, float]
     artifacts: dict[str, str]
     notes: list[str]
@@ -100,7 +86,7 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
         lead=baseline_lead(read_table(store, by_name["evaluate"].ref, RANKS))
         if "evaluate" in by_name
         else None,
-        ablation=_ablation(store, by_name),
+        ablation=read_ablation(store, by_name["ablate"].ref) if "ablate" in by_name else (),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
         notes=sorted({note for stage in stages for note in stage.notes}),
@@ -129,13 +115,6 @@ def _dataset_facts(store: Store, stages: dict[str, StageResult]) -> DatasetSumma
         quarantined=read_table(store, ingested.ref, QUARANTINE).height,
         items_without_text=None if embedded is None else int(embedded.counts["without_text"]),
     )
-
-
-def _ablation(store: Store, stages: dict[str, StageResult]) -> list[AblationDifference]:
-    if "ablate" not in stages:
-        return []
-    rows = read_table(store, stages["ablate"].ref, ABLATION).rename({"with": "with_part"})
-    return [AblationDifference.model_validate(row) for row in rows.iter_rows(named=True)]
 
 
 def _by_domain(data: Dataset, active: np.ndarray) -> dict[str, DomainSummary]:

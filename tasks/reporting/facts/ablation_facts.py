@@ -1,24 +1,20 @@
 """Reads an ablation for the report."""
 
-from artifacts.kinds.ablation import ABLATION
+from artifacts.kinds.ablation import ABLATION, read_ablation
 from artifacts.kinds.results import read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.ablation.findings import findings
-from tasks.reporting.facts.content import AblationFacts, AblationRow
+from tasks.reporting.facts.content import AblationFacts
 
 
 def ablation_facts(store: Store, ref: ArtifactRef) -> AblationFacts:
     """Returns the rows and sentences of an ablation; the notes alone where nothing was measured."""
     table = read_table(store, ref, ABLATION)
     manifest = store.manifest(ref)
-    rows = tuple(
-        AblationRow(part, group, events, with_part, without, None if gap is None else (gap, *ends))
-        for part, group, events, with_part, without, gap, *ends in table.iter_rows()
-    )
     return AblationFacts(
         users=int(manifest.counts["users"]),
         of_users=int(manifest.counts["of_users"]),
-        rows=rows,
+        rows=read_ablation(store, ref),
         findings=tuple(findings(table)) or tuple(manifest.notes),
     )

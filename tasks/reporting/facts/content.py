@@ -10,6 +10,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from artifacts.kinds.ablation import AblationRow
 from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.drift import Drift
 
@@ -231,22 +232,6 @@ class ColdDomainTable:
     users: int
     metrics: tuple[str, ...]
     rows: tuple[ColdDomainRow, ...]
-
-
-@dataclass(frozen=True)
-class AblationRow:
-    """What one part of the model brings to one group of held-out events.
-
-    `with_part` and `without` are NDCG@10, `difference` has the ends of its 95 % interval; None
-    where there are too few events.
-    """
-
-    part: str
-    group: str
-    events: int
-    with_part: float | None
-    without: float | None
-    difference: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)

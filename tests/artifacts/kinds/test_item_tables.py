@@ -1,4 +1,4 @@
-"""Arrays and the search index of item tables come back as they were written."""
+"""Arrays of item tables come back as they were written."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import pytest
 
 from artifacts.kinds.item_tables import (
     StoredItemTables,
-    read_item_index,
     read_item_tables,
     write_item_tables,
 )
@@ -46,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 def ref(store: Store) -> ArtifactRef:
     made = identity(Kind.ITEM_TABLES, {}, {})
     with store.create(made) as draft:
-        write_item_tables(draft.path, tables(), vectors())
+        write_item_tables(draft.path, tables())
     return made.ref
 
 
@@ -57,17 +56,6 @@ def test_tables_come_back_bit_for_bit(store: Store, ref: ArtifactRef) -> None:
     assert read.projections.keys() == written.projections.keys()
     for name, array in written.projections.items():
         np.testing.assert_array_equal(read.projections[name], array)
-
-
-def test_the_index_knows_items_by_their_index_and_scores_cosines(
-    store: Store, ref: ArtifactRef
-) -> None:
-    index = read_item_index(store, ref)
-    assert index.ntotal == ITEMS, "padding is no item"
-    unit = vectors()[1:] / np.linalg.norm(vectors()[1:], axis=1, keepdims=True)
-    scores, found = index.search(unit, ITEMS)  # pyright: ignore[reportCallIssue]
-    assert found[:, 0].tolist() == list(range(1, ITEMS + 1))
-    np.testing.assert_allclose(scores, np.sort(unit @ unit.T, axis=1)[:, ::-1], atol=1e-6)
 
 
 def test_profiles_come_back_as_they_were_written(store: Store) -> None:

@@ -145,7 +145,6 @@ def dying(work):
     return step
 
 Path.unlink, Path.replace = dying(Path.unlink), dying(Path.replace)
-compaction.write_atomically = dying(compaction.write_atomically)
 compaction.compact(Ledger(Path(sys.argv[1]), Role.CHAT))
 """
 

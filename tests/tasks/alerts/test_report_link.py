@@ -1,11 +1,11 @@
-"""A promoted release leaves a link to the served report among the artifacts; a held one does not."""
+"""A promoted release links to the served report among the artifacts; a held one does not."""
 
 import pytest
 from prefect import flow
 
 from artifacts.store import Store
 from tasks.alerts import stories
-from tests.tasks.alerts.test_stories import VERDICT, release
+from tests.tasks.alerts.told_release import VERDICT, release
 
 
 @pytest.mark.parametrize("promoted", [True, False])

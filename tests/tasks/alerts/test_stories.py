@@ -1,14 +1,11 @@
 """What a run says of itself: facts, what changed, what was paid for, and the verdict first."""
 
-import polars as pl
-
 from artifacts.bundles import tie
-from artifacts.kinds.results import METRIC_SCHEMA, METRICS, REPORT
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.alerts.stories import metric_rows, refresh_story, release_story, usage_rows
 from tasks.frame.stage import LlmUsage, StageResult
-from tasks.promoting.verdict import Verdict
+from tests.tasks.alerts.told_release import VERDICT, release
 
 
 def dataset(store: Store, users: int) -> ArtifactRef:
@@ -28,31 +25,6 @@ def stage(name: str, ref: ArtifactRef, usage: LlmUsage | None = None, **counts: 
         notes=[],
         usage=usage or LlmUsage(),
     )
-
-
-def release(store: Store, ndcg: float) -> ArtifactRef:
-    metrics = identity(Kind.METRICS, {"ndcg": ndcg}, {})
-    rows = [
-        (model, "full", "all", "all", "NDCG@10", value, 9)
-        for model, value in (("llm4cdsr", ndcg), ("popularity", 0.05))
-    ]
-    with store.create(metrics) as draft:
-        table = pl.DataFrame(rows, schema=METRIC_SCHEMA, orient="row")
-        table.write_parquet(draft.path / METRICS)
-    report = identity(Kind.REPORT, {"ndcg": ndcg}, {})
-    with store.create(report) as draft:
-        (draft.path / REPORT).write_text("<html>")
-    return tie(store, Kind.RELEASE, {"metrics": metrics.ref, "report": report.ref})
-
-
-VERDICT = Verdict(
-    promoted=True,
-    reasons=(),
-    basis="validation events of one split",
-    served_ndcg=0.20,
-    candidate_ndcg=0.22,
-    user_coverage=1.0,
-)
 
 
 def test_a_refresh_tells_what_changed_since_the_last_dump(store: Store) -> None:
