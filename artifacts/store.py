@@ -150,7 +150,7 @@ class Store:
         """
         note_use(self.local, str(ref))
         try:
-            manifest = self._manifest(ref)
+            manifest = self._relisted_manifest(ref)
         except ArtifactMissingError:
             return False
         except ArtifactNewerError as error:
@@ -162,6 +162,8 @@ class Store:
         gone = absent(self._folder(ref), manifest)
         fault = None if gone else fault_of(self._folder(ref), manifest)
         if not gone and fault is None:
+            if self.remote is not None:
+                self._publish_again(self.remote, manifest)
             return True
         if fault is not None:
             logger.warning("%s%s", fault, self._set_aside(ref))
@@ -291,7 +293,7 @@ class Store:
         folder = self._folder(ref)
         note_use(self.local, str(ref))
         try:
-            manifest = self._manifest(ref)
+            manifest = self._relisted_manifest(ref)
         except ArtifactNewerError:
             raise
         except ArtifactCorruptError as error:
@@ -358,6 +360,21 @@ class Store:
             content = self._fetched_manifest(ref, path)
         return parse_manifest(content, ref, str(path))
 
+    def _relisted_manifest(self, ref: ArtifactRef) -> Manifest:
+        """As `_manifest`, also of an artifact that another machine found nothing to need."""
+        try:
+            return self._manifest(ref)
+        except ArtifactMissingError:
+            if self.remote is None or not self.remote.relist(ref):
+                raise
+            return self._manifest(ref)
+
+    def _publish_again(self, remote: RemoteStore, manifest: Manifest) -> None:
+        """What is made from a copy of this machine must find its parents in the store, too: another
+        machine may have deleted them there."""
+        if remote.manifest(manifest.ref) is None and not remote.relist(manifest.ref):
+            remote.upload(manifest, self._folder(manifest.ref), replace=False)
+
     def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
         content = self.remote.manifest(ref) if self.remote is not None else None
         if content is None:
@@ -370,6 +387,8 @@ class Store:
         """Downloads missing files of an artifact; returns their manifest."""
         folder = self._folder(ref)
         content = remote.manifest(ref)
+        if content is None and remote.relist(ref):
+            content = remote.manifest(ref)
         if content is None:
             raise ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")
         manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")

@@ -6,17 +6,23 @@ checked against their digests.
 """
 
 import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from fsspec.implementations.local import LocalFileSystem
 
 from artifacts.files.durable import create_exclusively
-from artifacts.integrity import ArtifactCorruptError, sums_of, way_out
+from artifacts.integrity import ArtifactCorruptError, parse_manifest, sums_of, way_out
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
 from artifacts.remote.file_systems import file_system_of
 
 SET_ASIDE = "set-aside"
+UNLISTED = "unlisted"
+"""Where manifests of artifacts lie that nothing needs: each counts as not made, and is listed again
+when somebody looks for it while its files are there."""
 
 
 class RemoteStore:
@@ -147,12 +153,70 @@ class RemoteStore:
             self.write(content, SET_ASIDE, f"{ref.kind}-{ref.fingerprint}.json")
             self.delete(ref.kind, ref.fingerprint, MANIFEST)
 
+    def unlist(self, ref: ArtifactRef) -> None:
+        """Takes a manifest out of its place, so that the artifact counts as not made."""
+        content = self.manifest(ref)
+        if content is not None:
+            self.write(content, UNLISTED, _note_of(ref))
+            self.delete(ref.kind, ref.fingerprint, MANIFEST)
+
+    def relist(self, ref: ArtifactRef) -> bool:
+        """Puts the manifest of an unlisted artifact back; returns whether there was one."""
+        content = self.read(UNLISTED, _note_of(ref))
+        if content is None:
+            return False
+        with suppress(FileExistsError):  # Somebody has made it meanwhile.
+            self.create(content, ref.kind, ref.fingerprint, MANIFEST)
+        self.delete(UNLISTED, _note_of(ref))
+        return True
+
+    def orphans(self, ref: ArtifactRef) -> "Orphans | None":
+        """Returns the objects of an artifact that its manifest does not name, None without any:
+        of makers that were killed or came second, and of an unlisted artifact."""
+        self._files.invalidate_cache()
+        folder = self._path(ref.kind, ref.fingerprint)
+        content = self.manifest(ref)
+        own = parse_manifest(content, ref, folder).upload if content is not None else None
+        if own == "":
+            return None  # Its files lie beside its manifest.
+        found = cast(dict[str, dict[str, int]], self._files.find(folder, detail=True))
+        kept = {f"{folder}/{MANIFEST}", *(path for path in found if f"{folder}/{own}/" in path)}
+        paths = [path for path in found if path not in kept]
+        if not paths:
+            return None
+        note = self._path(UNLISTED, _note_of(ref))
+        aged = [*paths, *([note] if self._files.exists(note) else [])]
+        changed = max(self._files.modified(path) for path in aged)
+        return Orphans(ref, paths, sum(int(found[path]["size"]) for path in paths), changed)
+
+    def delete_orphans(self, orphans: "Orphans") -> None:
+        """Deletes them, and the note of an unlisted artifact: first that, so that nobody lists it
+        again without its files."""
+        self.delete(UNLISTED, _note_of(orphans.ref))
+        for path in orphans.paths:
+            with suppress(FileNotFoundError):
+                self._files.rm_file(path)
+
     def _damaged(self, manifest: Manifest, fault: str) -> ArtifactCorruptError:
         self.set_aside(manifest.ref)
         return ArtifactCorruptError(f"{fault}; it was set aside: {way_out(manifest.kind)}")
 
     def _path(self, *parts: str) -> str:
         return str(PurePosixPath(self._root, *parts))
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """Objects that no manifest names; ``changed`` is when the newest of them was written."""
+
+    ref: ArtifactRef
+    paths: list[str]
+    bytes: int
+    changed: datetime
+
+
+def _note_of(ref: ArtifactRef) -> str:
+    return f"{ref.kind}-{ref.fingerprint}.json"
 
 
 def _place(manifest: Manifest) -> tuple[str, ...]:

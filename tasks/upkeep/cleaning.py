@@ -15,6 +15,7 @@ from artifacts.leases import cleaning, used_now
 from artifacts.store import Store
 from tasks.promoting.decisions import archive
 from tasks.upkeep.needed import Keep, needed
+from tasks.upkeep.remote_cleaning import RemoteWaste, clean_remotely, wasted_remotely
 from tasks.upkeep.waste import TRASH, Waste, leftovers, wasted_artifacts
 
 KEPT_DECISIONS = 20
@@ -27,14 +28,19 @@ class Cleaned:
 
     waste: Sequence[Waste]
     runs: int
+    remote: Sequence[RemoteWaste] = ()
 
     @property
     def files(self) -> int:
-        return sum(each.files for each in self.waste)
+        return sum(each.files for each in self._deleted)
 
     @property
     def bytes(self) -> int:
-        return sum(each.bytes for each in self.waste)
+        return sum(each.bytes for each in self._deleted)
+
+    @property
+    def _deleted(self) -> list[Waste | RemoteWaste]:
+        return [*self.waste, *(each for each in self.remote if each.orphans is not None)]
 
     @property
     def sentence(self) -> str:
@@ -43,14 +49,15 @@ class Cleaned:
     def by_kind(self) -> dict[str, tuple[int, int, int]]:
         """Returns places, files and bytes of each kind."""
         found: dict[str, tuple[int, int, int]] = {}
-        for each in self.waste:
+        for each in (*self.waste, *self.remote):
             places, files, size = found.get(each.kind, (0, 0, 0))
             found[each.kind] = (places + 1, files + each.files, size + each.bytes)
         return found
 
 
 def clean(store: Store, keep: Keep, *, dry_run: bool = False) -> Cleaned:
-    """Deletes what nothing needs, or only says what that is; of a remote store its local copies.
+    """Deletes what nothing needs, or only says what that is; of a remote store the copies of this
+    machine at once, and its objects some days after nothing needs them (`remote_cleaning`).
 
     Raises:
         HistoryDamagedError, ArtifactCorruptError: decisions or a pointer are unreadable; nothing
@@ -58,14 +65,20 @@ def clean(store: Store, keep: Keep, *, dry_run: bool = False) -> Cleaned:
     """
     with cleaning(store.local):
         runs, used = used_now(store.local)
-        wasted = wasted_artifacts(store, needed(store, keep, used))
+        kept = needed(store, keep, used)
+        wasted = wasted_artifacts(store, kept)
         wasted += leftovers(store, keep, runs=runs)
         if not dry_run:
             _throw_away(store, wasted)
+    remotely: list[RemoteWaste] = []
+    if store.remote is not None:
+        remotely = wasted_remotely(store, store.remote, kept, keep)
+        if not dry_run:
+            clean_remotely(store.remote, remotely)
     if not dry_run:
         shutil.rmtree(store.local / TRASH, ignore_errors=True)
         archive(store, KEPT_DECISIONS)
-    return Cleaned(wasted, runs)
+    return Cleaned(wasted, runs, remotely)
 
 
 def _throw_away(store: Store, wasted: Sequence[Waste]) -> None:

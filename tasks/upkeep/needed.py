@@ -94,7 +94,9 @@ def with_parents(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
 
 
 def _pointed(store: Store) -> list[ArtifactRef]:
-    names = [path.stem for path in (store.local / POINTERS).glob("[!.]*.json")]
+    names = {path.stem for path in (store.local / POINTERS).glob("[!.]*.json")}
+    if store.remote is not None:
+        names.update(name.removesuffix(".json") for name in store.remote.names(POINTERS))
     return [ref for ref in map(store.pointed, names) if ref is not None]
 
 

@@ -103,13 +103,17 @@ def gc_command(
 ) -> None:
     """Delete artifacts that no release, refresh, run or unfinished training needs.
 
-    The ledger is never changed. For a remote store, only copies on this machine are deleted.
+    The ledger is never changed. Of a remote store, copies on this machine are deleted at once, and
+    objects once nothing has needed their artifact for `--days`.
     """
     opened = _opened(store)
     cleaned = clean(opened, Keep(keep, days), dry_run=dry_run)
     if dry_run:
         for each in cleaned.waste:
             line = f"{each.kind}: {each.path} ({each.bytes:,} bytes): {each.why}"
+            terminal.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        for each in cleaned.remote:
+            line = f"{each.kind}: {each.ref} ({each.bytes:,} bytes): {each.why}"
             terminal.out.print(line, markup=False, highlight=False, soft_wrap=True)
     terminal.out.print(_cleaned_table(cleaned, "would be deleted" if dry_run else "deleted"))
     if cleaned.runs:

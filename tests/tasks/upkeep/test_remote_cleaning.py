@@ -1,0 +1,114 @@
+"""Cleaning a remote store keeps what is needed, also for machines that nobody here knows of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+from tasks.promoting.decisions import serving_release
+from tasks.promoting.releases import require_sound
+from tasks.upkeep.cleaning import clean
+from tasks.upkeep.needed import Keep
+from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.tasks.upkeep.kept_store import everything, release, require_whole
+
+AT_ONCE = Keep(releases=1, days=0)
+
+
+@pytest.fixture(params=KINDS)
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with remote_root(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return machines(root, tmp_path, monkeypatch)
+
+
+def objects(root: str, ref: ArtifactRef) -> list[str]:
+    """Returns the objects of an artifact."""
+    files, place = fsspec.core.url_to_fs(root)
+    files.invalidate_cache()
+    return files.find(f"{place}/{ref.kind}/{ref.fingerprint}")
+
+
+def test_what_is_needed_stays_for_every_machine_and_the_rest_goes(
+    machine: Machine, root: str
+) -> None:
+    old, *_, served = [release(machine("maker"), number) for number in range(4)]
+    before = objects(root, old)
+    assert clean(machine("maker"), Keep(releases=1)).remote == []  # Somebody may be using it.
+    told = clean(machine("maker"), AT_ONCE, dry_run=True)
+    assert objects(root, old) == before
+    assert old in [each.ref for each in told.remote]
+    clean(machine("maker"), AT_ONCE)
+    assert old not in everything(machine("another"))
+    clean(machine("maker"), AT_ONCE)
+    assert objects(root, old) == []
+    fresh = machine("third")
+    assert serving_release(fresh) == served
+    require_sound(fresh, served)
+    require_whole(fresh)
+    assert clean(machine("maker"), AT_ONCE).remote == []
+
+
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_what_somebody_looks_for_or_opens_is_listed_again(machine: Machine, root: str) -> None:
+    old, *_ = [release(machine("maker"), number) for number in range(4)]
+    opened = machine("reader")
+    parts = opened.manifest(old).parents
+    clean(machine("maker"), AT_ONCE)
+    assert opened.path(parts["model"]).is_dir()
+    assert machine("another").holds(parts["metrics"])
+    clean(machine("maker"), Keep(releases=1))
+    for role in ("model", "metrics"):
+        machine("third").verify(parts[role])
+
+
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_a_copy_whose_object_was_deleted_is_published_again(machine: Machine, root: str) -> None:
+    old, *_ = [release(machine("maker"), number) for number in range(4)]
+    model = machine("holder").manifest(old).parents["model"]
+    machine("holder").path(model)
+    for _ in range(2):
+        clean(machine("maker"), AT_ONCE)
+    assert objects(root, model) == []
+    assert machine("holder").holds(model)
+    machine("third").verify(model)
+
+
+@pytest.mark.parametrize("root", ["memory", "file"], indirect=True)
+def test_uploads_of_killed_makers_go_and_younger_ones_stay(machine: Machine, root: str) -> None:
+    release(machine("maker"), 0)
+    files, place = fsspec.core.url_to_fs(root)
+    dead = identity(Kind.MODEL, {"of": "a killed maker"}, {}).ref
+    files.makedirs(f"{place}/{dead.kind}/{dead.fingerprint}/files-0", exist_ok=True)
+    files.pipe_file(f"{place}/{dead.kind}/{dead.fingerprint}/files-0/weights", b"half")
+    clean(machine("maker"), Keep(releases=1))
+    assert len(objects(root, dead)) == 1
+    clean(machine("maker"), AT_ONCE)
+    assert objects(root, dead) == []
+    require_whole(machine("third"))
+
+
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_an_artifact_that_is_made_again_while_unlisted_keeps_its_new_files(
+    machine: Machine, root: str
+) -> None:
+    made = identity(Kind.MODEL, {"n": 1}, {})
+
+    def make(store: Store, content: bytes) -> None:
+        with store.create(made) as draft:
+            (draft.path / "weights").write_bytes(content)
+
+    release(machine("maker"), 0)
+    make(machine("maker"), b"first")
+    clean(machine("maker"), AT_ONCE)
+    make(machine("another"), b"second")
+    clean(machine("maker"), Keep(releases=1))
+    assert (machine("third").path(made.ref) / "weights").read_bytes() in (b"first", b"second")
+    machine("third").verify(made.ref)
