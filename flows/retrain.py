@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from artifacts.bundles import ABLATION, latest_refresh, parts_of, tie
+from artifacts.bundles import ABLATION, CROSSINGS, latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -94,7 +94,14 @@ def retrain(
     source = parts_of(opened, refreshed or latest_refresh(opened))
     dataset = source["dataset"]
 
-    model = train(dataset, source["tables"], source["profiles"], config.training, root)
+    model = train(
+        dataset,
+        source["tables"],
+        source["profiles"],
+        config.training,
+        root,
+        source.get(CROSSINGS),
+    )
     device = config.training.device
     metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
     ablation = None

@@ -35,6 +35,7 @@ class ModelCard(BaseModel):
     global_width: int
     profile_width: int | None
     memory_entries: int = 0
+    crossing_answers: int = 0
 
 
 def save_model(
@@ -42,6 +43,7 @@ def save_model(
 ) -> None:
     """Writes `weights.safetensors` (tables included), then `config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
+    votes = None if model.bridge is None else model.bridge.votes
     card = ModelCard(
         config=config,
         domain_names=domain_names,
@@ -49,6 +51,7 @@ def save_model(
         global_width=model.global_table.shape[1],
         profile_width=model.profile_width,
         memory_entries=0 if model.memory is None else len(model.memory.items),
+        crossing_answers=0 if votes is None else len(votes.answers),
     )
     write_tensors(folder / WEIGHTS_FILE, dict(model.state_dict()), {})
     _replace(folder / CONFIG_FILE, card.model_dump_json(indent=2).encode())
@@ -77,6 +80,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
         card.config.model,
         card.profile_width,
         card.memory_entries,
+        card.crossing_answers,
     )
     try:
         tensors, _ = read_tensors(folder / WEIGHTS_FILE)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Self
@@ -33,7 +33,12 @@ from model.training.processes import Team, alone
 from model.training.table_memory import MIB, table_memory
 from model.training.trainer import FitResult, fit
 from tasks.frame.epoch_progress import EpochProgress
-from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
+from tasks.frame.model_inputs import (
+    load_crossings,
+    load_profiles,
+    load_sequences,
+    load_tables,
+)
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result
 from tasks.frame.unfinished_training import checkpoints_of, note_sources
@@ -86,9 +91,10 @@ def train(
     profiles: ArtifactRef,
     config: TrainingConfig,
     store_root: str,
+    crossings: ArtifactRef | None = None,
 ) -> StageResult:
     """Returns the fitted model. A killed run resumes from its last whole epoch."""
-    sources = TrainingSources(dataset=dataset, tables=tables, profiles=profiles)
+    sources = TrainingSources(dataset, tables, profiles, crossings)
     return train_together(sources, config, store_root, alone(config.device))
 
 
@@ -99,6 +105,11 @@ class TrainingSources:
     dataset: ArtifactRef
     tables: ArtifactRef
     profiles: ArtifactRef
+    crossings: ArtifactRef | None = None
+
+    def parents(self) -> dict[str, ArtifactRef]:
+        """Returns the artifacts that there are, by role."""
+        return {role: ref for role, ref in vars(self).items() if ref is not None}
 
 
 def train_together(
@@ -111,7 +122,7 @@ def train_together(
     """
     store = Store(store_root)
     resolved = config.resolved()
-    wanted = identity(Kind.MODEL, resolved, asdict(sources))
+    wanted = identity(Kind.MODEL, resolved, sources.parents())
     workspace = checkpoints_of(wanted.fingerprint)
 
     def make(draft: Draft) -> None:
@@ -126,6 +137,9 @@ def train_together(
         curve.write_parquet(draft.path / LEARNING_CURVE)
         draft.notes.extend(_inherited_notes(store, sources.tables, sources.profiles))
         draft.counts.update(_facts(fitted, is_measured=not unmeasured))
+        if sources.crossings is not None:
+            votes = fitted.model.bridge and fitted.model.bridge.votes
+            draft.counts["crossing_weight"] = float(votes.weight) if votes else 0.0
         if unmeasured:
             draft.notes.append(
                 f"{unmeasured:,} of {len(validation):,} validation events have too few candidates "
@@ -196,6 +210,7 @@ def _fitted(
             tables,
             resolved,
             profiles=load_profiles(store, sources.profiles),
+            crossings=load_crossings(store, sources.crossings, sources.tables),
             checkpoint_folder=checkpoints,
             on_epoch=None if bar is None else EpochProgress(bar),
             team=team,

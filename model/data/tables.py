@@ -39,6 +39,22 @@ class ItemTables:
 
 
 @dataclass(frozen=True)
+class AnswerVectors:
+    """Embedded answers of a language model across domains, in the space of the global table."""
+
+    vectors: NDArray[np.float32]  # (A, k) row 0 is no answer and all zeros
+    answer_of: NDArray[np.int32]  # (D, |V| + 1) each item's answer towards a domain; 0: none
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or not np.isfinite(self.vectors).all():
+            raise InvalidTablesError(f"answers of shape {self.vectors.shape} must be finite")
+        if self.answer_of.max(initial=0) >= max(len(self.vectors), 1):
+            raise InvalidTablesError(
+                f"item {int(self.answer_of.max(initial=0))} of {len(self.vectors)} answers"
+            )
+
+
+@dataclass(frozen=True)
 class ProfileVectors:
     """Embedded user profiles, by user index; rows without a profile are ignored (METHOD 3)."""
 

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from model.config import ModelConfig
 from model.data.sequences import IntArray
+from model.network.crossing_votes import CrossingVotes
 
 TEXT_WIDTH = 64
 """Number of principal components of the item texts used as features beside the factors."""
@@ -52,7 +53,9 @@ class DomainBridge(nn.Module):
     """Item features, a linear map from features to a state for each target domain, and item
     vectors."""
 
-    def __init__(self, domain_starts: IntArray, config: ModelConfig) -> None:
+    def __init__(
+        self, domain_starts: IntArray, config: ModelConfig, crossing_answers: int = 0
+    ) -> None:
         super().__init__()
         self.domain_starts = np.asarray(domain_starts, np.int64)
         rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
@@ -69,10 +72,16 @@ class DomainBridge(nn.Module):
         # The last column is an item's log popularity.
         self.register_buffer("vectors", torch.zeros(rows, STATE_WIDTH + 1))
         self.register_buffer("is_fitted", torch.zeros(()))
+        self.votes = CrossingVotes(rows, domains, crossing_answers) if crossing_answers else None
 
     @property
     def domain_count(self) -> int:
         return len(self.domain_starts) - 1
+
+    @property
+    def width(self) -> int:
+        """Numbers that a state has here: R + 1, and the votes'."""
+        return self.vectors.shape[1] + (0 if self.votes is None else self.votes.vectors.shape[1])
 
     def with_catalogue(
         self, domain_starts: IntArray, sources: IntArray, previous: IntArray
@@ -91,6 +100,7 @@ class DomainBridge(nn.Module):
         grown.register_buffer("vectors", _rows(self.vectors, previous))
         grown.register_buffer("maps", self.maps.clone())
         grown.register_buffer("is_fitted", self.is_fitted.clone())
+        grown.votes = self.votes and self.votes.with_catalogue(sources, previous)
         return grown
 
     def history_features(self, items: Tensor, domain: int) -> Tensor:
@@ -103,21 +113,23 @@ class DomainBridge(nn.Module):
         parts = []
         for source in range(self.domain_count):
             if source == domain:
-                parts.append(self.features.new_zeros(len(items), self.features.shape[1]))
+                parts.append(self.features.new_zeros(items.shape[0], self.features.shape[1]))
                 continue
             low, high = self.domain_starts[source : source + 2].tolist()
             inside = ((items > low) & (items <= high)).unsqueeze(-1)
             summed = (F.embedding(items, self.features) * inside).sum(1)  # (K, W)
             kinds = summed.split(self.widths, dim=1)
             parts += [F.normalize(kind, dim=1, eps=SMALLEST) for kind in kinds]
-        parts.append(self.features.new_ones(len(items), 1))
+        parts.append(self.features.new_ones(items.shape[0], 1))
         return torch.cat(parts, dim=1)
 
     def states(self, items: Tensor, domain: int) -> Tensor:
         """Returns weighted states (K, R + 1) for `domain` after histories (K, T)."""
         predicted = self.history_features(items, domain) @ self.maps[domain]
-        popularity = predicted.new_full((len(items), 1), POPULARITY_WEIGHT)
+        popularity = predicted.new_full((items.shape[0], 1), POPULARITY_WEIGHT)
         found = torch.cat((PREDICTION_WEIGHT * predicted, popularity), dim=1)
+        if self.votes is not None:
+            found = torch.cat((found, self.votes.states(items, domain)), dim=1)
         return found * (self.is_fitted * self.unit)
 
     def extended(self, states: Tensor, items: Tensor, is_cold: Tensor, domain: int) -> Tensor:
@@ -127,13 +139,16 @@ class DomainBridge(nn.Module):
         The bridge adds zeros unless `is_cold` (K,).
         """
         rows = is_cold.nonzero()[:, 0]
-        bridged = states.new_zeros(len(states), self.vectors.shape[1])
+        bridged = states.new_zeros(len(states), self.width)
         bridged[rows] = self.states(items[rows], domain)
         return torch.cat((states, bridged), dim=1)
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Returns the item side of the bridge's score, (..., R + 1)."""
-        return F.embedding(items, self.vectors)
+        own = F.embedding(items, self.vectors)
+        if self.votes is None:
+            return own
+        return torch.cat((own, F.embedding(items, self.votes.vectors)), dim=-1)
 
 
 def _rows(table: Tensor, old: IntArray) -> Tensor:

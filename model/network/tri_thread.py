@@ -92,6 +92,7 @@ class TriThread(nn.Module):
         config: ModelConfig,
         profile_width: int | None = None,
         memory_entries: int = 0,
+        crossing_answers: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -128,7 +129,7 @@ class TriThread(nn.Module):
             else None
         )
         self.bridge = (
-            DomainBridge(self.domain_starts, config)
+            DomainBridge(self.domain_starts, config, crossing_answers)
             if config.bridge_factors and self.domain_count > 1
             else None
         )

@@ -23,11 +23,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.config import ModelInputError, TriThreadConfig
 from model.data.batches import batch_count, bucketed_users
 from model.data.sequences import VALIDATION, IntArray, Sequences
-from model.data.tables import ItemTables, ProfileVectors
+from model.data.tables import AnswerVectors, ItemTables, ProfileVectors
 from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
 from model.scoring.new_items import with_unmet_items
 from model.training.bridge_fit import fit_bridge
+from model.training.crossing_fit import add_votes, fitted_weight
 from model.training.large_catalogues import for_catalogue
 from model.training.memory_fit import remember
 from model.training.micro_batches import shares
@@ -76,6 +77,7 @@ def fit(
     on_epoch: Callable[[EpochReport], None] | None = None,
     team: Team | None = None,
     compiled: bool = False,
+    crossings: AnswerVectors | None = None,
 ) -> FitResult:
     """Trains on the training events and selects the epoch on the validation events; test events are
     not read.
@@ -95,6 +97,9 @@ def fit(
     found = _finish(search, checkpoint_folder, on_epoch)
     remember(found.model, sequences, config.train.seed)
     fit_bridge(found.model, sequences, config.train.seed)
+    weight = fitted_weight(found.model, sequences, crossings)
+    if crossings is not None and weight:
+        add_votes(found.model, crossings, weight)
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return _for_every_item(found, tables, search)
     best, history, stopped, memory = found.best, found.history, found.stopped, found.model.memory
@@ -109,6 +114,8 @@ def fit(
         refitted.model.memory = memory
         memory.learn(everything.training())
     fit_bridge(refitted.model, everything, config.train.seed)
+    if crossings is not None and weight:
+        add_votes(refitted.model, crossings, weight)
     whole = FitResult(refitted.model, best, history + refitted.history, stopped)
     return _for_every_item(whole, tables, second)
 

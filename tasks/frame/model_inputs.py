@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from artifacts.kinds.crossing_answers import read_crossing_answers
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_tables import read_item_tables
 from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.sequences import Sequences
-from model.data.tables import ItemTables, ProfileVectors
+from model.data.tables import AnswerVectors, ItemTables, ProfileVectors
 
 
 def sequences_of(data: Dataset) -> Sequences:
@@ -37,3 +38,20 @@ def load_profiles(store: Store, profiles: ArtifactRef) -> ProfileVectors | None:
     """Returns the embedded profiles, or None where no user has one."""
     vectors, has_profile = read_profile_vectors(store, profiles)
     return ProfileVectors(vectors, has_profile) if has_profile.any() else None
+
+
+def load_crossings(
+    store: Store, crossings: ArtifactRef | None, tables: ArtifactRef
+) -> AnswerVectors | None:
+    """Returns the answers across domains in the space of the global table, None without any."""
+    if crossings is None:
+        return None
+    stored = read_crossing_answers(store, crossings)
+    if not stored.answer_of.any():
+        return None
+    places = read_item_tables(store, tables).projections
+    width = len(places["global.components"])
+    vectors = np.zeros((len(stored.vectors), width), np.float32)
+    told = np.unique(stored.answer_of[stored.answer_of > 0])
+    vectors[told] = (stored.vectors[told] - places["global.mean"]) @ places["global.components"].T
+    return AnswerVectors(vectors, stored.answer_of)

@@ -15,7 +15,11 @@ from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from model.checkpoint import save_model
 from model.config import TriThreadConfig
+from model.data.sequences import Sequences
+from model.data.tables import AnswerVectors
 from model.network.tri_thread import TriThread
+from model.training.bridge_fit import fit_bridge
+from model.training.crossing_fit import add_votes
 from prompts.render import Language, prompt_version
 from tasks.embed import item_texts
 from tasks.frame.model_inputs import load_tables, sequences_of
@@ -30,15 +34,22 @@ PROFILES = {"ada": "Likes coffee.\nAnd yoga."}
 
 
 def small_release(
-    store: Store, seed: int = 3, scoring: str = "dot", shop: SmallShop | None = None
+    store: Store,
+    seed: int = 3,
+    scoring: str = "dot",
+    shop: SmallShop | None = None,
+    bridged: bool = False,
 ) -> ArtifactRef:
-    """Makes a release, a new one for every seed, and lets the store serve it."""
+    """Makes a release, a new one for every seed, and lets the store serve it.
+
+    ``bridged``: the model has a bridge between domains, and votes of answers across them.
+    """
     dataset = (shop or SmallShop()).ingested(store)
     embeddings = _embeddings(store, dataset)
     tables = project_items.fn(dataset, embeddings, ProjectConfig(hidden=HIDDEN), store.root).ref
     parts = {"dataset": dataset, "embeddings": embeddings, "tables": tables}
     parts["profiles"] = _profiles(store, dataset)
-    parts["model"] = _model(store, dataset, tables, seed, scoring)
+    parts["model"] = _model(store, dataset, tables, seed, scoring, bridged)
     return bundle(store, Kind.RELEASE, SERVING, parts)
 
 
@@ -89,7 +100,12 @@ def _profiles(store: Store, dataset: ArtifactRef) -> ArtifactRef:
 
 
 def _model(
-    store: Store, dataset: ArtifactRef, tables: ArtifactRef, seed: int, scoring: str
+    store: Store,
+    dataset: ArtifactRef,
+    tables: ArtifactRef,
+    seed: int,
+    scoring: str,
+    bridged: bool,
 ) -> ArtifactRef:
     config = TriThreadConfig.model_validate(
         {
@@ -101,6 +117,7 @@ def _model(
                 "members": 2,
                 "memory_events": 3,
                 "memory_neighbours": 4,
+                "bridge_factors": 2 if bridged else 0,
             }
         }
     )
@@ -109,7 +126,21 @@ def _model(
     model = TriThread(load_tables(store, tables), sequences.domain_starts, config.model)
     assert model.memory is not None
     model.memory.learn(sequences)
+    if bridged:
+        fit_bridge(model, sequences, seed)
+        add_votes(model, _answers(sequences, model.global_table.shape[1]), 3.0)
     made = identity(Kind.MODEL, {"seed": seed, "scoring": scoring}, {"tables": tables})
     with store.create(made) as draft:
         save_model(draft.path, model, config, sequences.domain_names)
     return made.ref
+
+
+def _answers(sequences: Sequences, width: int) -> AnswerVectors:
+    """An answer of its own for each item, towards every domain but its own."""
+    items = np.arange(1, sequences.item_count + 1)
+    answer_of = np.zeros((sequences.domain_count, len(items) + 1), np.int32)
+    for domain, row in enumerate(answer_of):
+        row[1:] = np.where(sequences.domain_of(items) == domain, 0, items)
+    vectors = np.random.default_rng(2).normal(size=(len(items) + 1, width)).astype(np.float32)
+    vectors[0] = 0
+    return AnswerVectors(vectors, answer_of)

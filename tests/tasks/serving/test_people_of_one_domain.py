@@ -39,11 +39,17 @@ Lists = dict[str, list[tuple[str, float]]]
 """Item ids and scores by user, best first."""
 
 
-@pytest.fixture(params=["dot", "cosine"])
+@pytest.fixture(params=["dot", "cosine", "votes"])
 def release(store: Store, request: pytest.FixtureRequest) -> OpenRelease:
     shop = SmallShop(events=(*EVENTS, *FAY, *GUS, *HAL))
-    small_release(store, scoring=request.param, shop=shop)
-    return open_release(store)
+    if request.param == "votes":
+        small_release(store, scoring="cosine", shop=shop, bridged=True)
+    else:
+        small_release(store, scoring=request.param, shop=shop)
+    opened = open_release(store)
+    bridge = opened.model.bridge
+    assert (bridge is not None and bridge.votes is not None) == (request.param == "votes")
+    return opened
 
 
 @pytest.fixture

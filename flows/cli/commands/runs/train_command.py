@@ -57,7 +57,7 @@ def train(
 
 
 def _trained(config: "TrainingConfig", root: str, everyone: "Team") -> "StageResult":
-    from artifacts.bundles import latest_refresh, parts_of
+    from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
     from artifacts.leases import in_use
     from artifacts.store import Store
     from tasks.train import TrainingSources, train_together
@@ -65,5 +65,7 @@ def _trained(config: "TrainingConfig", root: str, everyone: "Team") -> "StageRes
     opened = Store(root)
     with in_use(opened.local):
         parts = parts_of(opened, latest_refresh(opened))
-        sources = TrainingSources(parts["dataset"], parts["tables"], parts["profiles"])
+        sources = TrainingSources(
+            parts["dataset"], parts["tables"], parts["profiles"], parts.get(CROSSINGS)
+        )
         return train_together(sources, config, root, everyone)
