@@ -29,10 +29,10 @@ TEXT_WIDTH = 64
 """Number of principal components of the item texts used as features beside the factors."""
 STATE_WIDTH = 64
 """Width of the predicted state; the 192 factors are reduced to the leading directions."""
-PREDICTION_WEIGHT, POPULARITY_WEIGHT = 10.0, 1.0
+PREDICTION_WEIGHT, POPULARITY_WEIGHT = 30.0, 10.0
 """Weights of the prediction (scores with standard deviation 1) and of an item's log count, relative
-to the threads' scores. Selected on cold validation users, where the weight of the threads between 0
-and 1 made no difference (docs/log.md)."""
+to the threads' scores. Selected on cold validation users, where the threads' scores change nothing
+on a sparse shop and lower the quality on a dense one (docs/log.md)."""
 SMALLEST = 1e-9
 
 

@@ -23,8 +23,10 @@ from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_rang
 from model.network.domain_bridge import STATE_WIDTH, TEXT_WIDTH, DomainBridge, factor_widths
 from model.network.tri_thread import TriThread
 
-RIDGE = 50.0
-"""Ridge penalty, for features of unit length."""
+RIDGES = (5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+"""Candidate ridge penalties, for features of unit length."""
+ITEMS_PER_FACTOR, FEWEST_FACTORS = 20, 8
+"""Limits of the number of factors of a small domain (docs/log.md)."""
 REGULARIZATION, ITERATIONS = 1.0, 10
 BLOCK_USERS = 256
 
@@ -56,11 +58,10 @@ def fit_bridge(model: TriThread, sequences: Sequences, seed: int) -> None:
         vectors = torch.zeros(high - low, STATE_WIDTH)
         bridge.maps[domain] = 0
         if len(users):
-            gram, moments = _sums(bridge, training, users, domain, target.users)
-            ridge = RIDGE * torch.eye(len(gram), dtype=torch.float64)
-            ridge[-1, -1] = 1e-3  # the mean over users is not penalised
-            mapped = torch.linalg.solve(gram + ridge, moments)  # (features, N)
-            state_map, vectors = _reduced(mapped, gram / len(users), target.items.double())
+            sums = _sums(bridge, training, users, domain, target.users)
+            items = target.items.double()
+            mapped = _regressed(sums, items.T @ items)  # (features, N)
+            state_map, vectors = _reduced(mapped, sums.features / len(users), items)
             bridge.maps[domain] = state_map.float()
         bridge.vectors[low + 1 : high + 1] = torch.cat(
             (vectors.float(), target.log_counts[:, None]), 1
@@ -74,19 +75,21 @@ def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _D
     users, items = training.event_users[own], training.items[own] - low - 1
     choices = Choices.of_pairs(users, items, training.user_count)
     item_parts, user_parts, feature_parts = [], [], []
-    for number, factors in enumerate(factor_widths(model.config)):
+    for number, width in enumerate(factor_widths(model.config)):
         als = AlsConfig(
-            factors,
+            min(width, max(FEWEST_FACTORS, (high - low) // ITEMS_PER_FACTOR)),
             regularization=REGULARIZATION,
             iterations=ITERATIONS,
             seed=seed * 1000 + domain * 10 + number,
         )
         found = item_factors(choices, high - low, als)
-        gram = found.T @ found + REGULARIZATION * torch.eye(factors)
-        item_parts.append(found)
-        user_parts.append(F.normalize(solved(choices, found, als), dim=1, eps=1e-9))
+        gram = found.T @ found + REGULARIZATION * torch.eye(als.factors)
+        unused = (0, width - als.factors)
+        item_parts.append(F.pad(found, unused))
+        users_of_unit = F.normalize(solved(choices, found, als), dim=1, eps=1e-9)
+        user_parts.append(F.pad(users_of_unit, unused))
         # First-order approximation of users' factors: a sum over the events of a history.
-        feature_parts.append(torch.linalg.solve(gram, found.T).T)
+        feature_parts.append(F.pad(torch.linalg.solve(gram, found.T).T, unused))
     counts = torch.from_numpy(np.bincount(items, minlength=high - low)).float()
     texts = model.global_table[low + 1 : high + 1, :TEXT_WIDTH].cpu()
     texts = F.pad(texts - texts.mean(0), (0, TEXT_WIDTH - texts.shape[1]))
@@ -98,19 +101,53 @@ def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _D
     )
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the users of the regression, float64."""
+
+    features: Tensor  # (W, W) features times features
+    moments: Tensor  # (W, N) features times factors
+    factors: Tensor  # (N, N) factors times factors
+    users: int
+
+
 def _sums(
     bridge: DomainBridge, training: Sequences, users: IntArray, domain: int, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Returns the sums over users of features × features and features × factors, float64."""
-    width = bridge.maps.shape[1]
+) -> _Sums:
+    width, factors = bridge.maps.shape[1], targets.shape[1]
     gram = torch.zeros(width, width, dtype=torch.float64)
-    moments = torch.zeros(width, targets.shape[1], dtype=torch.float64)
+    moments = torch.zeros(width, factors, dtype=torch.float64)
+    squares = torch.zeros(factors, factors, dtype=torch.float64)
     for block in np.array_split(users, -(-len(users) // BLOCK_USERS)):
         histories = _padded(training.prefixes_of_users(block)).to(bridge.features.device)
         found = bridge.history_features(histories, domain).cpu().double()
+        wanted = targets[torch.from_numpy(block)].double()
         gram += found.T @ found
-        moments += found.T @ targets[torch.from_numpy(block)].double()
-    return gram, moments
+        moments += found.T @ wanted
+        squares += wanted.T @ wanted
+    return _Sums(gram, moments, squares, len(users))
+
+
+def _regressed(sums: _Sums, metric: Tensor) -> Tensor:
+    """Returns the regression weights (W, N) with the ridge of least cross-validated error.
+
+    Generalised cross-validation (Golub, Heath, Wahba, Technometrics 1979) estimates the error for
+    users left out from sums alone. `metric` (N, N) weighs errors of factors by those of scores.
+    """
+    best, least = None, float("inf")
+    for ridge in RIDGES:
+        penalty = ridge * torch.eye(len(sums.features), dtype=torch.float64)
+        penalty[-1, -1] = 1e-3  # the mean over users is not penalised
+        inverse = torch.linalg.inv(sums.features + penalty)
+        mapped = inverse @ sums.moments  # (W, N)
+        explained = mapped.T @ sums.moments
+        residual = sums.factors - explained - explained.T + mapped.T @ sums.features @ mapped
+        freedom = float((inverse * sums.features).sum()) / sums.users
+        error = float((residual * metric).sum()) / max(1 - freedom, 1e-9) ** 2
+        if best is None or error < least:
+            best, least = mapped, error
+    assert best is not None
+    return best
 
 
 def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
