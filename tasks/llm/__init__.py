@@ -1,1 +1,1 @@
-"""Asking LLM endpoints: each prompt of a stage is answered once and kept."""
+"""LLM requests: each prompt of a stage is answered once and stored in the ledger."""

@@ -1,9 +1,8 @@
-"""Gets answers for a table of prompts: ledger first, then the endpoint, shard by shard.
+"""Answers for a table of prompts: from the ledger, else from the endpoint, shard by shard.
 
-Equal prompts are asked once, whoever needs them. What the ledger lacks is spooled to a file
-and spread over shards; each shard is one Prefect task run that writes its answers to the
-ledger as they arrive (DESIGN, decisions 2 and 3). Kill it at any moment: a rerun pays only
-for the answers that were in flight.
+Equal prompts are sent once. Unanswered prompts are spooled to a file and divided into shards; each
+shard is one Prefect task run that appends answers to the ledger as they arrive (DESIGN, decisions 2
+and 3). After a kill, a rerun pays only for answers that were in flight.
 """
 
 import json
@@ -39,14 +38,13 @@ from tasks.llm.settings.request_fields import chat_fields
 from tasks.llm.shards.shard import AnswerLimits, ShardOutcome
 
 PIECE_ROWS = 65_536
-"""Prompts that are looked up, spooled and asked together: what memory a stage needs for them
-does not grow with their number."""
+"""Prompts per piece, which are looked up, spooled and sent together, to bound a stage's memory."""
 
 PIECES_OF_SHARDS = 8
-"""Shards that a piece holds at least, so that several run at once however large they are."""
+"""Minimum shards per piece, so that several run concurrently."""
 
 LOOKUPS = 32
-"""Times that a stage's answers are looked up at most; each time as many rows are in memory."""
+"""Maximum look-ups of a stage's answers, each for an equal part of the rows."""
 
 FAILURE_SCHEMA = pl.Schema({col.KEY: pl.String, col.REASON: pl.String})
 
@@ -54,40 +52,40 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class TooManyFailuresError(RuntimeError):
-    """More prompts of a stage failed than the configuration allows."""
+    """The share of failed prompts of a stage exceeds the configured limit."""
 
 
 class MixedVectorsError(RuntimeError):
-    """The ledger holds vectors of different lengths under one model's name."""
+    """The ledger has vectors of different widths for one model name."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of a table of prompts: ``keys`` are distinct; ``failures`` key and reason."""
+    """Result for a table of prompts: ``keys`` are distinct; ``failures`` has key and reason."""
 
     ledger: Ledger
     keys: KeysMet
     failures: pl.DataFrame
     usage: LlmUsage
     lengths: set[int] = field(default_factory=set)
-    """Bytes of the vectors that were looked up."""
+    """Bytes of the vectors found in the ledger."""
 
     @cached_property
     def answers(self) -> pl.DataFrame:
-        """One row a key that has an answer (`ANSWER_SCHEMA`), read when first asked for."""
+        """Answers, one row per answered key (`ANSWER_SCHEMA`), read on first access."""
         return self.answers_to(self.keys.series())
 
     @property
     def lookup_rows(self) -> int:
-        """How many answers are best looked up at a time: each look goes through the whole ledger,
-        so there are at most `LOOKUPS` of them, or as few as blocks of `PIECE_ROWS` need."""
+        """Returns the number of answers per look-up. Each look-up scans the ledger, so there are at
+        most `LOOKUPS`, or fewer with blocks of `PIECE_ROWS`."""
         return max(PIECE_ROWS, len(self.keys) // LOOKUPS)
 
     def answers_to(self, keys: pl.Series) -> pl.DataFrame:
-        """Returns the answers to some of the keys, one row a key that has one.
+        """Returns the answers of some keys, one row per answered key.
 
         Raises:
-            MixedVectorsError: they came from different models of one name.
+            MixedVectorsError: they come from different models with one name.
         """
         found = self.ledger.answers(keys)
         self.lengths.update(found["vector"].bin.size().drop_nulls().unique())
@@ -101,7 +99,7 @@ class Answered:
 
 
 def chat_keys(prompts: list[ChatPrompt], endpoint: Endpoint, max_tokens: int) -> pl.DataFrame:
-    """Returns ``key, prompt`` of questions; the limit of the answer is part of the question."""
+    """Returns ``key, prompt`` of chat prompts; the token limit is part of the key."""
     parameters = chat_fields(max_tokens, endpoint.parameters)
     documents = [prompt.model_dump() for prompt in prompts]
     keys = answer_keys(endpoint.model, parameters, documents)
@@ -125,14 +123,15 @@ def answer_all(
     max_tokens: int = 0,
     max_words: int | None = None,
 ) -> Answered:
-    """Returns the answers to a table of ``key, prompt``, paying only for what is new.
+    """Returns the answers to a table of ``key, prompt``, paying only for prompts that are not in
+    the ledger.
 
-    A large stage hands its table over in pieces, of which one at a time is held in memory.
+    Large stages pass an iterator of tables, of which one is in memory at a time.
 
     Raises:
-        EndpointRefusedError, EndpointDownError: nothing more could be asked; what came is kept.
-        BudgetReachedError: the run may spend no more; what came is kept.
-        WaitingInBatchError: some were sent in a batch that ``config`` would not collect.
+        EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
+            BudgetReachedError: the budget is reached; answers are kept. WaitingInBatchError: some
+            prompts are in a batch that ``config`` would not collect.
         TooManyFailuresError: more than ``config.max_failed_share`` of the distinct prompts failed.
     """
     ledger = open_ledger(store, role)
@@ -145,7 +144,7 @@ def answer_all(
     tally = _Tally()
 
     def ask(mine: pl.DataFrame) -> list[ShardOutcome]:
-        # Who asks is imported when something is missing: an unchanged run asks nobody.
+        # The client is imported only if prompts are missing.
         if role is Role.EMBEDDING and tally.width is None:
             tally.width = ledger.width(tally.recent)
         limits = AnswerLimits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
@@ -178,14 +177,14 @@ def answer_all(
                 raise type(error)(f"{label}: {error}. {spent}") from None
             tally.add(asked, outcomes)
             _stop_over_budget(label, tally, endpoint)
-    # In one order, in whichever the answers came.
+    # Sorted, independent of the order of answers.
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row").sort(col.KEY)
     _refuse_too_many(label, failures, len(tally.keys), config)
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
 
 def outcome_of(failures: pl.DataFrame) -> str:
-    """Returns the outcome part of an identity: complete, or which prompts are missing."""
+    """Returns the outcome part of an identity: complete, or the hash of missing prompts."""
     if failures.is_empty():
         return COMPLETE
     return f"without-{fingerprint_of(sorted(failures[col.KEY].to_list()))}"
@@ -193,11 +192,11 @@ def outcome_of(failures: pl.DataFrame) -> str:
 
 @dataclass
 class _Tally:
-    """What came of the pieces so far."""
+    """Sums over the pieces."""
 
     keys: KeysMet = field(default_factory=KeysMet)
     recent: pl.Series = field(default_factory=lambda: pl.Series(col.KEY, [], pl.String))
-    """Keys of this piece and the last: what of them is answered tells how long vectors are."""
+    """Keys of this piece and the last, from whose answers the width of vectors is known."""
     prompts: int = 0
     asked: int = 0
     outcomes: list[ShardOutcome] = field(default_factory=list)
@@ -205,7 +204,7 @@ class _Tally:
     _last: int = 0
 
     def count(self, piece: pl.DataFrame) -> pl.DataFrame:
-        """Counts a piece in; returns its prompts that no earlier one equals."""
+        """Adds a piece; returns its prompts that are not in earlier pieces."""
         fresh = self.keys.add(piece)
         self.recent = pl.concat([self.recent.tail(self._last), fresh[col.KEY]])
         self._last = fresh.height
@@ -237,9 +236,9 @@ class _Tally:
 def _pieces(
     prompts: pl.DataFrame | Iterable[pl.DataFrame], config: LlmConfig
 ) -> Generator[pl.DataFrame]:
-    """Pieces of which each keeps all shards busy; the next one is planned while one is asked.
+    """Yields pieces large enough for all shards; the next one is prepared while one is sent.
 
-    Batches are waited for up to a day, so as many as may wait at once are one piece.
+    Batches take up to a day, so a piece has the maximum number of concurrent batches.
     """
     batch = config.batch
     several = PIECES_OF_SHARDS * config.shard_size
@@ -256,11 +255,11 @@ def _pieces(
 
 
 def _spent(ledger: Ledger, prompts: pl.DataFrame, endpoint: Endpoint) -> str:
-    """What an asking that ended early has brought and cost, in a sentence."""
+    """Returns a sentence about answers and cost of an aborted stage."""
     kept = prompts.height - len(ledger.missing(prompts[col.KEY]))
     text = f"{kept:,} of these {prompts.height:,} prompts have their answers, which are kept"
     spent = endpoint.spending.spent
-    if not spent.requests:  # Or in other processes, which count for themselves.
+    if not spent.requests:  # Or in other processes, which have their own counts.
         return text
     tokens = spent.prompt_tokens + spent.completion_tokens
     return f"{text}; this run has paid {spent.requests:,} answers, {tokens:,} tokens{_usd(spent)}"
@@ -271,7 +270,8 @@ def _usd(spent: Cost) -> str:
 
 
 def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
-    """Raises `BudgetReachedError` where a limit ended the asking: what is missing, the way on."""
+    """Raises `BudgetReachedError` if a limit ended the stage, with the missing prompts and the
+    remedy."""
     limit = next((outcome.over_budget for outcome in tally.outcomes if outcome.over_budget), None)
     if limit is None:
         return
@@ -287,7 +287,7 @@ def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
 
 
 def common_reasons(reasons: pl.Series) -> str:
-    """Returns the three commonest reasons with their numbers, for a message."""
+    """Returns the three most frequent reasons with their counts, for a message."""
     common = reasons.value_counts(sort=True).head(3).rows()
     return "; ".join(f"{count} × {reason}" for reason, count in common)
 

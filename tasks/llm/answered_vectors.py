@@ -1,4 +1,4 @@
-"""Answers that are vectors, put into the rows that asked for them, a block at a time."""
+"""Assignment of answered vectors to rows, in blocks."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ from tasks.llm.answer_all import Answered
 def vectors_by_row(
     answered: Answered, asked: Iterable[pl.DataFrame], index: str, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float32 (height, width) with a vector in each row that asked and was answered, zeros
-    elsewhere, and bool (height,) which those are.
+    """Returns vectors, float32 (height, width), with zeros for unanswered rows, and the mask of
+    answered rows, bool (height,).
 
     ``asked``: blocks of ``index`` (the row) and ``key``. Without any answer the width is 0.
     """

@@ -1,7 +1,6 @@
-"""The distinct keys of a stage so far, on disk: a stage of ten million prompts holds none of them.
+"""Set of a stage's keys on disk, for stages with millions of prompts.
 
-In memory they would take 80 bytes each, and twice that whenever a piece of prompts is compared
-with them: the only thing of such a stage that grew with the number of its prompts.
+In memory they would take 80 bytes each, and twice that during comparisons.
 """
 
 import sqlite3
@@ -11,15 +10,15 @@ import polars as pl
 from artifacts import columns as col
 
 CACHE_KIB = 2048
-"""What the database may hold of itself in memory; the system caches the rest of its file."""
+"""Cache size of the database; the operating system caches the rest of its file."""
 
 
 class KeysMet:
-    """A set of keys; the system deletes its file as the process ends, however it ends."""
+    """A set of keys; the operating system deletes its file when the process ends."""
 
     def __init__(self) -> None:
-        # Without a name the database is a temporary file that nobody else can see. It is asked by
-        # one thread at a time, of which a flow may have several.
+        # Without a name the database is a private temporary file. It is used by one thread at a
+        # time.
         self._database = sqlite3.connect("", check_same_thread=False)
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute("PRAGMA journal_mode = OFF")
@@ -31,11 +30,11 @@ class KeysMet:
         return self._count
 
     def add(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Returns the first row of each key (``col.KEY``, hexadecimal) that was not met before."""
+        """Adds keys; returns the first row of each new key (``col.KEY``, hexadecimal)."""
         keys = [bytes.fromhex(key) for key in rows[col.KEY]]
         self._pieces += 1
         before = self._database.total_changes
-        # In order, which takes half the time.
+        # Sorted, which halves the time.
         mine = [(key, self._pieces) for key in sorted(keys)]
         self._database.executemany("INSERT OR IGNORE INTO met VALUES (?, ?)", mine)
         self._database.commit()
@@ -56,5 +55,5 @@ class KeysMet:
         return pl.Series(col.KEY, [key for (key,) in found], pl.String)
 
     def _piece_of(self, key: bytes) -> int:
-        """Which piece was the first to have the key."""
+        """Returns the first piece with the key."""
         return self._database.execute("SELECT piece FROM met WHERE key = ?", (key,)).fetchone()[0]

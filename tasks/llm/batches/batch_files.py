@@ -1,7 +1,7 @@
-"""The JSONL files of a batch: what is asked goes into one, what came back stands in another.
+"""JSONL files of a batch: requests and results.
 
-One line a prompt; its ``custom_id`` is the ledger's key. OpenAI's Batch API and ``vllm
-run-batch`` read and write the same form.
+One line per prompt; ``custom_id`` is the ledger's key. OpenAI's Batch API and ``vllm run-batch``
+use the same format.
 """
 
 import json
@@ -37,7 +37,7 @@ logger = logging.getLogger("llm4cdsr")
 
 @dataclass(frozen=True)
 class RetryLater:
-    """A prompt that failed in a way that passes; ``reason`` counts when it is the last try."""
+    """A temporary failure of a prompt; ``reason`` is recorded after the last attempt."""
 
     key: str
     reason: str
@@ -45,7 +45,7 @@ class RetryLater:
 
 @dataclass(frozen=True)
 class BatchHeader:
-    """What is the same in all lines of a file. ``parameters`` as in the ledger's key."""
+    """Common fields of all lines of a file. ``parameters`` as in the ledger's key."""
 
     role: Role
     model: str
@@ -53,7 +53,7 @@ class BatchHeader:
 
 
 class _Loose(BaseModel):
-    # The server's own fields come and go with its version; ours are what we read.
+    # Unknown fields of the server are ignored.
     model_config = ConfigDict(extra="ignore")
 
 
@@ -76,7 +76,7 @@ class _ResultLine(_Loose):
 def chunks_of(
     prompts: pl.DataFrame, asked: BatchHeader, max_lines: int, max_bytes: int
 ) -> Iterator[list[bytes]]:
-    """Yields the lines of each file: as many prompts as its two limits allow."""
+    """Yields the lines of each file, within the limits of prompts and bytes."""
     lines: list[bytes] = []
     size = 0
     for key, prompt in prompts.select(col.KEY, PROMPT).iter_rows():
@@ -91,7 +91,7 @@ def chunks_of(
 
 
 def keys_in(requests: Path) -> list[str]:
-    """Returns the keys that a file of requests asks for."""
+    """Returns the keys of a request file."""
     with requests.open("rb") as file:
         return [json.loads(line)["custom_id"] for line in file]
 
@@ -99,9 +99,9 @@ def keys_in(requests: Path) -> list[str]:
 def results_in(
     path: Path, role: Role, expected: VectorWidth
 ) -> Iterator[Answer | Failure | RetryLater]:
-    """Yields what became of each prompt of an output or error file.
+    """Yields the result of each prompt in an output or error file.
 
-    A line that names no prompt is passed over: whose it was then counts as not answered.
+    Lines without a key are skipped, so their prompts remain unanswered.
     """
     with path.open("rb") as file:
         for line in file:

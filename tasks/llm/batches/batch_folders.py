@@ -1,6 +1,6 @@
-"""Files of prompts on their way through a batch: what a run needs to go on after a kill.
+"""Folders of batches: the state to resume a batch after a kill.
 
-Each has a folder under ``ledger/<role>/batches`` until its answers are in the ledger.
+Each batch has a folder under ``ledger/<role>/batches`` until its answers are in the ledger.
 """
 
 import fcntl
@@ -29,17 +29,17 @@ REQUESTS = "requests.jsonl"
 JOURNAL_ANSWERS = 2_000
 
 NOBODY = "nobody"
-"""In place of a URL: of whoever asks one by one."""
+"""In place of a URL, for runs without batches."""
 
 _RECORD = "batch.json"
 
 
 class WaitingInBatchError(UserError, RuntimeError):
-    """Prompts were sent in a batch already, whose answers this run would not collect."""
+    """Prompts are in a batch whose answers this run would not collect."""
 
 
 class BatchRecord(Strict):
-    """What is known of one file of prompts; None until that step is done."""
+    """State of one batch; fields are None until their step is done."""
 
     model: str
     base_url: str | None
@@ -49,7 +49,7 @@ class BatchRecord(Strict):
 
 @dataclass
 class Collected:
-    """What came back of a batch. ``again``: to be sent once more; ``reason`` by key."""
+    """Results of a batch. ``again``: prompts to resend, with ``reason`` by key."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -58,7 +58,7 @@ class Collected:
 
 
 class BatchFolder:
-    """One file of prompts on disk, under ``ledger/<role>/batches``."""
+    """A batch on disk, under ``ledger/<role>/batches``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class BatchFolder:
         return BatchRecord.model_validate_json((self.path / _RECORD).read_bytes())
 
     def note(self, record: BatchRecord) -> BatchRecord:
-        """Makes a step's result last; returns it."""
+        """Stores the result of a step durably; returns it."""
         write_atomically(self.path / _RECORD, record.model_dump_json().encode())
         return record
 
@@ -80,22 +80,22 @@ class BatchFolder:
 
     @property
     def counts(self) -> bool:
-        """Whether it is whole, and nobody has dropped it."""
+        """Whether the folder is complete and not dropped."""
         return (self.path / _RECORD).exists()
 
     def drop(self) -> None:
-        """Deletes it; a kill in between leaves files that count for nobody."""
+        """Deletes the folder; a kill in between leaves files that are ignored."""
         (self.path / _RECORD).unlink()
         shutil.rmtree(self.path)
 
 
 def batch_folders(ledger: Ledger) -> list[BatchFolder]:
-    """Returns the files of prompts that are not collected yet, oldest first."""
+    """Returns the uncollected batches, oldest first."""
     return [BatchFolder(path.parent) for path in sorted(ledger.folder.glob(f"batches/*/{_RECORD}"))]
 
 
 def new_folder(ledger: Ledger, lines: Iterable[bytes], record: BatchRecord) -> BatchFolder:
-    """Writes requests to a folder of their own; it counts when its record is there."""
+    """Writes requests to a new folder, which is valid once its record exists."""
     folder = BatchFolder(ledger.folder / "batches" / aged_name())
     folder.path.mkdir(parents=True)
     with folder.requests.open("wb") as file:
@@ -108,10 +108,10 @@ def new_folder(ledger: Ledger, lines: Iterable[bytes], record: BatchRecord) -> B
 def left_by_others(
     ledger: Ledger, prompts: pl.DataFrame, base_url: str | None
 ) -> Iterator[list[BatchFolder]]:
-    """Gives the files, left by killed runs, that ask one of these prompts at the same URL.
+    """Yields batches of killed runs with some of these prompts at the same URL.
 
-    Whoever has claimed a prompt may take up its batch; two runs that claim different prompts of
-    one batch take it up one after the other.
+    A run with a claim on a prompt may collect its batch; runs with claims on different prompts of a
+    batch collect it one after the other.
     """
     with ExitStack() as locks:
         taken = []
@@ -125,13 +125,13 @@ def left_by_others(
 def refuse_to_pay_twice(
     label: str, ledger: Ledger, prompts: pl.DataFrame, collected: str | None = NOBODY
 ) -> None:
-    """Raises `WaitingInBatchError` for prompts of a batch that this run won't collect.
+    """Raises `WaitingInBatchError` for prompts in a batch that this run would not collect.
 
-    ``collected`` is the URL whose batches it does collect; None is OpenAI's own.
+    ``collected`` is the URL whose batches it collects; None is OpenAI's.
     """
 
     def is_left(record: BatchRecord) -> bool:
-        # Once its file is uploaded, a batch may have been made whose id a kill kept from us.
+        # After the upload of its file, a batch may exist whose id was lost by a kill.
         return record.input_file_id is not None and record.base_url != collected
 
     found = list(_asking(ledger, prompts, is_left))
@@ -151,14 +151,14 @@ def refuse_to_pay_twice(
 def _asking(
     ledger: Ledger, prompts: pl.DataFrame, is_wanted: Callable[[BatchRecord], bool]
 ) -> Iterator[tuple[BatchFolder, BatchRecord, int]]:
-    """Yields the files that ask some of these prompts, and how many of them."""
+    """Yields the batches with some of these prompts, and their number."""
     keys = set(prompts[col.KEY])
     for folder in batch_folders(ledger):
         try:
             record = folder.record()
             count = len(keys.intersection(folder.keys())) if is_wanted(record) else 0
         except FileNotFoundError:
-            continue  # Another run has collected it meanwhile.
+            continue  # Collected by another run in the meantime.
         if count:
             yield folder, record, count
 
@@ -170,10 +170,10 @@ def collect(
     outputs: Iterable[Path],
     limits: AnswerLimits,
 ) -> Collected:
-    """Keeps what files of results hold; a key that they lack is to be asked again.
+    """Stores the results of files in the ledger; missing keys are to be resent.
 
-    What the ledger has already, from a collection that was killed, is not kept twice. An answer of
-    more words than asked for is kept and marked; a batch is no place to ask again.
+    Answers already in the ledger, from an interrupted collection, are not stored again. An answer
+    with too many words is stored and flagged, without a second request.
     """
     keys = pl.Series(col.KEY, folder.keys(), pl.String)
     open_keys = set(ledger.missing(keys))
@@ -202,7 +202,7 @@ def collect(
 def _journaled(
     ledger: Ledger, model: str, results: Iterator[Answer | Failure | RetryLater]
 ) -> Iterator[Answer | Failure | RetryLater]:
-    """Passes results on; answers are on disk, in parts of a bounded size, when it ends."""
+    """Yields results; at its end, answers are on disk, in parts of bounded size."""
     result = next(results, None)
     while result is not None:
         with ledger.journal(model) as journal:

@@ -1,7 +1,7 @@
-"""Has prompts answered in batches, by an endpoint's Batch API or by ``vllm run-batch``.
+"""Answers prompts in batches, by an endpoint's Batch API or ``vllm run-batch``.
 
-A batch that expires leaves its answers; what it lacks goes into the next one. A prompt that is
-refused fails with its reason, as one that is asked alone does.
+Answers of an expired batch are kept, its other prompts are resent in the next one. A refused prompt
+fails with its reason, as in a single request.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,13 +45,13 @@ def ask_in_batches(
     endpoint: Endpoint,
     log: Path,
 ) -> ShardOutcome:
-    """Returns what became of ``key, prompt``; answers are in the ledger when it returns.
+    """Returns the results of ``key, prompt``; answers are then in the ledger.
 
-    The endpoint's URL is asked for only where the Batch API is used; ``log`` is written by vLLM.
+    The endpoint is started only for the Batch API; ``log`` is vLLM's log file.
 
     Raises:
-        WaitingInBatchError: a batch that this run would not collect asks some of them.
-        EndpointRefusedError, BatchRefusedError, VllmBatchError: what was answered is kept.
+        WaitingInBatchError: some prompts are in a batch that this run would not collect.
+            EndpointRefusedError, BatchRefusedError, VllmBatchError: answers are kept.
     """
     total = Collected()
     left = prompts
@@ -99,7 +99,7 @@ def _round(
     base_url: str | None,
     finish: Collect,
 ) -> Collected:
-    """Collects what killed runs had submitted, then submits and collects what that lacks."""
+    """Collects batches of killed runs, then submits and collects the remaining prompts."""
     with left_by_others(ledger, prompts, base_url) as folders:
         old = finish(folders)
     held = ledger.missing(prompts[col.KEY])

@@ -1,9 +1,8 @@
-"""Asks prompts through an endpoint's Batch API: half the price, an answer within a day.
+"""OpenAI's Batch API: half the price, answers within a day.
 
-What a rerun needs is on disk before anything is waited for (`batch_folders`): first the
-requests, then the id of the uploaded file, then that of the batch. After a kill the next run
-that wants one of these prompts goes on waiting for the same batch. Answers pass the same checks,
-and enter the ledger under the same keys, as those that are asked one by one.
+The state is on disk before each wait (`batch_folders`): requests, id of the uploaded file, id of
+the batch. After a kill the next run with one of these prompts waits for the same batch. Answers
+pass the same checks and have the same ledger keys as those of single requests.
 """
 
 import logging
@@ -29,10 +28,10 @@ from tasks.llm.settings.urls import shown_url
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3
 LISTED_BATCHES = 500
-"""How far back a batch is looked for whose creation got no answer."""
+"""Maximum age of a batch that is searched after a creation without a response."""
 
 _QUEUE_FULL = "token_limit_exceeded"
-"""The server holds as many queued tokens of this account as it takes; later it takes more."""
+"""Error codes of a full queue of the account, which empties over time."""
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -40,7 +39,7 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class BatchRefusedError(RuntimeError):
-    """The Batch API does not take or does not finish a batch."""
+    """The Batch API refused or did not finish a batch."""
 
 
 class BatchApi:
@@ -52,7 +51,7 @@ class BatchApi:
         self._config = config
 
     def submit(self, folder: BatchFolder) -> str:
-        """Returns the id of a file's batch, uploaded and created where that is not done yet.
+        """Returns the id of a file's batch; uploads the file and creates the batch if necessary.
 
         Raises:
             EndpointRefusedError, BatchRefusedError.
@@ -64,7 +63,7 @@ class BatchApi:
                 record = folder.note(record.model_copy(update={"input_file_id": uploaded.id}))
                 created = None
             else:
-                created = self._find(folder)  # It may have been created just before a kill.
+                created = self._find(folder)  # The batch may have been created before a kill.
             if record.batch_id is None:
                 batch = created or self._create(folder, str(record.input_file_id))
                 record = folder.note(record.model_copy(update={"batch_id": batch.id}))
@@ -72,12 +71,12 @@ class BatchApi:
         return str(record.batch_id)
 
     def look(self, batch_id: str) -> Batch:
-        """Returns the state of a batch; a passing fault is tried again by the client."""
+        """Returns the state of a batch; the client retries temporary errors."""
         with self._refusals():
             return self._client.batches.retrieve(batch_id)
 
     def fetch(self, folder: BatchFolder, batch: Batch) -> list[Path]:
-        """Downloads the files of results that a batch has."""
+        """Downloads the result files of a batch."""
         outputs = []
         for name in (batch.output_file_id, batch.error_file_id):
             if not name:
@@ -92,7 +91,7 @@ class BatchApi:
         return outputs
 
     def tidy(self, batch: Batch) -> None:
-        """Deletes the batch's files at the server: prompts are a customer's data."""
+        """Deletes the batch's files on the server, because prompts contain customer data."""
         for name in (batch.input_file_id, batch.output_file_id, batch.error_file_id):
             if not name:
                 continue
@@ -103,7 +102,8 @@ class BatchApi:
                 logger.warning("the file %s stays at the server: %s", name, said)
 
     def _create(self, folder: BatchFolder, file_id: str) -> Batch:
-        """A lost answer may hide a batch that was created: it is looked for before the next try."""
+        """Creates a batch; after a lost response, an existing batch is searched before the
+        retry."""
         once = self._client.with_options(max_retries=0)
         for last in (False,) * (CREATE_TRIES - 1) + (True,):
             try:
@@ -132,7 +132,8 @@ class BatchApi:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Tells of what the server did instead; its own error may quote the key, and goes."""
+        """Converts errors of the client; the original error is dropped, because it may quote the
+        key."""
         try:
             yield
         except (openai.APIError, httpx2.HTTPError) as error:
@@ -162,9 +163,9 @@ def ended_batches(
     config: BatchConfig,
     on_progress: Callable[[int], None],
 ) -> Iterator[tuple[BatchFolder, Batch]]:
-    """Submits files, a bounded number at a time, and yields each when its batch has ended.
+    """Submits a bounded number of files at a time; yields each when its batch has ended.
 
-    ``on_progress`` is told how many prompts of the batches in flight are answered.
+    ``on_progress`` gets the number of answered prompts of active batches.
 
     Raises:
         EndpointRefusedError, BatchRefusedError.
@@ -192,10 +193,10 @@ def ended_batches(
 
 
 def require_useful(batch: Batch, folder: BatchFolder) -> None:
-    """Raises `BatchRefusedError` for a batch that failed as a whole, or that somebody cancelled."""
+    """Raises `BatchRefusedError` for a failed or cancelled batch."""
     if batch.status not in ("failed", "cancelled"):
         return
-    folder.drop()  # What it lacks is sent anew by the next run.
+    folder.drop()  # Missing prompts are resent by the next run.
     if batch.status == "cancelled":
         raise BatchRefusedError(
             f"the batch {batch.id} was cancelled; its answers so far are kept. Run again to ask "
@@ -210,7 +211,7 @@ def require_useful(batch: Batch, folder: BatchFolder) -> None:
 
 
 def _said(error: Exception, key: str) -> str:
-    """The words of an error; a server may quote the key, which goes no further."""
+    """Returns the message of an error, with the key masked."""
     words = str(error) if key == NO_KEY else str(error).replace(key, "[key]")
     return one_line(words, REASON_CHARACTERS)
 
@@ -220,7 +221,7 @@ def _error_codes(batch: Batch) -> set[str | None]:
 
 
 def _wait(seconds: float) -> None:
-    """Sleeps in small steps, so that an interrupt ends it."""
+    """Sleeps in small steps, to react to interrupts."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         raise_if_stopped()

@@ -1,4 +1,4 @@
-"""Has a file of prompts answered by ``vllm run-batch``: a model on this machine, no server."""
+"""``vllm run-batch``: answers a file of prompts with a local model, without a server."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from tasks.llm.settings.batch_config import BatchConfig, BatchStart
 from tasks.system.guarded_process import GuardedProcess
 
 VLLM = "vllm run-batch"
-"""Stands in a file's record where the Batch API's files have their URL."""
+"""In the record of a batch, in place of the URL of the Batch API."""
 
 POLL_SECONDS = 0.5
 STOP_GRACE_SECONDS = 10.0
@@ -23,13 +23,13 @@ class VllmBatchError(RuntimeError):
 
 
 def vllm_results(folder: BatchFolder) -> Path:
-    """Returns where the results of a file of prompts are, or will be."""
+    """Returns the path of the results of a file of prompts."""
     return folder.path / "0.results.jsonl"
 
 
 def vllm_batch_start(asked: BatchHeader, config: BatchConfig) -> BatchStart:
-    """Returns how the configured command answers for a role's model; prompts name it as the
-    ledger's keys do."""
+    """Returns the configured command for a role's model; requests use the model name of ledger
+    keys."""
     is_chat = asked.role is Role.CHAT
     weights = config.vllm_chat_weights if is_chat else config.vllm_embedding_weights
     further = config.vllm_chat_arguments if is_chat else config.vllm_embedding_arguments
@@ -38,10 +38,11 @@ def vllm_batch_start(asked: BatchHeader, config: BatchConfig) -> BatchStart:
 
 
 def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: BatchHeader, log: Path) -> None:
-    """Waits until the results of a folder are written; the process ends with us, also by a kill.
+    """Runs the command for a folder and waits for its results; the process ends with this one, also
+    by a kill.
 
     Raises:
-        VllmBatchError: it ended without them.
+        VllmBatchError: the command ended without results.
         AskingStoppedError: the run was interrupted.
     """
     partial = folder.path / "partial.jsonl"

@@ -1,9 +1,9 @@
-"""Asks a model many questions: bounded concurrency, checked answers, none lost, none in vain.
+"""Sends many prompts to a model, with bounded concurrency and checked answers.
 
-Each worker repeats one thing: take a job, send it once, see what came of it. What an answer
-without a result leads to is said in `tasks.llm.client.failures.retries`; what ends the asking of
-all is raised, after the requests in flight have come back. A budget that is used up ends the asking
-without an error: see `tasks.llm.settings.budget`.
+Each worker repeatedly takes a job, sends it once, and handles the response.
+`tasks.llm.client.failures.retries` decides on failures; an error that concerns all prompts is
+raised after the requests in flight have ended. A reached budget ends the loop without an error: see
+`tasks.llm.settings.budget`.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ from tasks.system.proxies import proxy_for
 
 STOP_POLL_SECONDS = 0.2
 LAST_ANSWERS_SECONDS = 30.0
-"""After an error that ends the asking: time for answers in flight, which are paid for."""
+"""Seconds to wait for answers in flight, which are paid for, after a fatal error."""
 
 Give = Callable[[list[Outcome]], None]
-"""Takes what one request brought, on the asking loop: it must be quick."""
+"""Callback with the outcomes of one request, on the event loop: it must be fast."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the asking cost, and why it ended before all was asked, if it did."""
+    """Cost of the requests, and the reason of an early end, if any."""
 
     paid: Cost
     over_budget: str | None
@@ -60,12 +60,12 @@ def complete(
     spending: Spending | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
-    """Asks every question; ``on_outcomes`` is given each outcome once, in the order of arrival.
+    """Sends every chat prompt; ``on_outcomes`` gets each outcome once, in the order of arrival.
 
-    It is called on the asking loop; ``on_wait`` now and then in this thread.
+    It is called on the event loop; ``on_wait`` is called periodically in this thread.
 
     Raises:
-        EndpointRefusedError, EndpointDownError: the outcomes that arrived before were handed out.
+        EndpointRefusedError, EndpointDownError: earlier outcomes were passed on.
     """
     jobs = (ChatJob(Origin(1), request=request) for request in requests)
     return _ask_all(lambda dialect: jobs, spec, on_outcomes, spending, on_wait)
@@ -79,10 +79,10 @@ def embed(
     spending: Spending | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Asked:
-    """Embeds every text, at most ``spec.batch_size`` a request; otherwise as `complete`.
+    """Embeds every text, at most ``spec.batch_size`` per request; otherwise as `complete`.
 
-    Vectors of another length than ``width`` are bad answers; where it is None, the first
-    vectors that come set it, or the ``dimensions`` that the request names.
+    Vectors of another width than ``width`` are invalid; if it is None, the first vectors or the
+    request's ``dimensions`` set it.
     """
     wanted = spec.parameters.get("dimensions")
     expected = VectorWidth(width)
@@ -98,7 +98,7 @@ def embed(
 
 
 def require_server(spec: EndpointSpec) -> None:
-    """Raises `EndpointDownError` at once where nothing listens: not after a pause of minutes."""
+    """Raises `EndpointDownError` immediately if no server listens."""
     said: list[str] = []
     for url in spec.urls:
         if url is None:
@@ -120,7 +120,7 @@ def require_server(spec: EndpointSpec) -> None:
 
 
 class _Asking:
-    """One shard's asking."""
+    """Requests of one shard."""
 
     def __init__(self, servers: Servers, queue: JobQueue, purse: Purse, give: Give) -> None:
         self.over_budget: str | None = None
@@ -131,7 +131,7 @@ class _Asking:
         self._give = give
 
     async def work(self, number: int) -> None:
-        """One of the workers."""
+        """Loop of one worker."""
         while await self._queue.wait():
             async with self._servers.slots:
                 turn = await self._servers.admit()
@@ -146,7 +146,7 @@ class _Asking:
                     self._servers.leave(turn)
 
     def end(self) -> None:
-        """Gives what is known of the jobs that were begun."""
+        """Passes on the partial outcomes of unfinished jobs."""
         self._queue.close()
         for job in self._queue.unfinished():
             if outcomes := job.unfinished():
@@ -159,7 +159,7 @@ class _Asking:
             self._queue.done(job)
 
     async def _attempted(self, turn: Turn, job: Job) -> Attempt | None:
-        """None where the budget does not allow it."""
+        """Sends a job; None if the budget does not allow it."""
         try:
             reserved = self._purse.reserve(*job.size)
         except BudgetReachedError as limit:
@@ -239,7 +239,7 @@ def _ask_all(
 
 
 async def _unless_stopped(workers: list[asyncio.Task[None]]) -> None:
-    """Returns when all have ended; raises the first error, or `AskingStoppedError`."""
+    """Waits for all workers; raises the first error, or `AskingStoppedError`."""
     pending = set(workers)
     while pending:
         raise_if_stopped()

@@ -1,9 +1,8 @@
-"""The one event loop of this process that talks to endpoints, in a thread of its own.
+"""The event loop of all requests of this process, in its own thread.
 
-Shards run in several threads. They share this loop, and with it connections, limits and the
-knowledge of who is down. What an answer brings is kept on the loop, before its worker asks
-again: so no more is lost by a kill than was in flight, and no thread is woken for an answer,
-which costs more than to write it down.
+Shards run in several threads and share this loop with its connections, limits and server states.
+Answers are written on the loop before the worker sends again: a kill loses only answers in flight,
+and no thread is woken per answer, which would cost more than writing it.
 """
 
 import asyncio
@@ -17,10 +16,10 @@ WAIT_SECONDS = 0.2
 
 
 def run(work: Coroutine[None, None, None], on_wait: Callable[[], None]) -> None:
-    """Runs ``work`` on the loop to its end, and raises its error.
+    """Runs ``work`` on the loop; returns its result or raises its error.
 
-    ``on_wait`` is called in the calling thread, now and then and once at the end: for what may
-    take longer than the loop can stand still.
+    ``on_wait`` is called in the calling thread periodically and at the end, for operations that
+    would block the loop.
     """
     running = asyncio.run_coroutine_threadsafe(work, _running_loop())
     try:
@@ -35,7 +34,7 @@ def run(work: Coroutine[None, None, None], on_wait: Callable[[], None]) -> None:
 
 @contextmanager
 def held(context: AbstractAsyncContextManager[object]) -> Iterator[None]:
-    """Holds something of the loop's open while the block of this thread runs."""
+    """Keeps a resource of the loop open during a block of this thread."""
     _call(context.__aenter__())
     try:
         yield
@@ -51,7 +50,9 @@ _owner = 0
 def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _owner
     with _guard:
-        if _loop is None or _owner != os.getpid():  # A fork has the loop but not its thread.
+        if (
+            _loop is None or _owner != os.getpid()
+        ):  # A forked process has the loop but not its thread.
             _loop, _owner = asyncio.new_event_loop(), os.getpid()
             threading.Thread(target=_loop.run_forever, name="asking", daemon=True).start()
         return _loop

@@ -1,7 +1,7 @@
-"""What is to be asked next: what waits for another try, parts of what was taken apart, fresh jobs.
+"""Queue of jobs: retries, parts of bisected jobs, new jobs.
 
-A job that waits for its next try holds up no other: the workers go on with fresh ones, and their
-answers show that the server is well.
+A job waiting for its retry does not block others: workers continue with new ones, whose answers
+show that the server works.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from tasks.llm.client.jobs import EmbeddingJob, Job
 
 WAITING_JOBS = 32
-"""So many may wait for another try beside those in flight; then no fresh one is begun."""
+"""Maximum jobs waiting for a retry, beside those in flight, before no new one is started."""
 
 
 class JobQueue:
-    """The jobs of one shard. Belongs to the asking loop.
+    """Jobs of one shard. Use on the event loop only.
 
-    ``fitted`` takes a job apart that the servers are known not to take as it is.
+    ``fitted`` splits a job that exceeds known limits of the servers.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class JobQueue:
         self._waiting: list[asyncio.Future[None]] = []
 
     async def wait(self) -> bool:
-        """Returns True when a job may be there to take; False when there will be none."""
+        """Waits; returns True if a job may be available, False if none will be."""
         while not self._is_closed:
             due = self._later[0][0] if self._later else None
             if self._ready or self._has_fresh() or (due is not None and due <= time.monotonic()):
@@ -48,9 +48,9 @@ class JobQueue:
         return False
 
     def take(self, *, is_trial: bool = False) -> Job | None:
-        """Returns a job to send now, `done` with afterwards; None where there is none just now.
+        """Returns a job to send, to be ended by `done`; None if none is available.
 
-        A trial of a server that is down is a fresh job, of a single text, where there is one.
+        A trial of a server that is down uses a new job with a single text, if available.
         """
         if self._is_closed:
             return None
@@ -67,27 +67,27 @@ class JobQueue:
         return first
 
     def done(self, job: Job) -> None:
-        """Ends what `take` began."""
+        """Ends a job of `take`."""
         self._taken.discard(job)
         self._wake()
 
     def again(self, job: Job, seconds: float) -> None:
-        """Takes a job back, to be asked after so many seconds."""
+        """Requeues a job with a delay in seconds."""
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._numbers), job))
         self._wake()
 
     def first(self, jobs: Iterable[Job]) -> None:
-        """Takes jobs that go before all others, in this order."""
+        """Puts jobs at the head of the queue, in this order."""
         self._ready.extendleft(reversed(list(jobs)))
         self._wake()
 
     def close(self) -> None:
-        """Gives out no more."""
+        """Closes the queue."""
         self._is_closed = True
         self._wake()
 
     def unfinished(self) -> list[Job]:
-        """Returns what was begun and has no outcome."""
+        """Returns the started jobs without an outcome."""
         return [*self._ready, *(job for *_, job in self._later), *self._taken]
 
     def _has_fresh(self) -> bool:

@@ -1,7 +1,7 @@
-"""What is asked at once, on its way to an outcome: one question, or a batch of texts.
+"""Jobs: one chat prompt or a batch of texts, with its state.
 
-A batch without a result is taken apart until the offending text is isolated. All parts share an
-`Origin`, so that what one text causes is counted as one cause.
+A failed batch is bisected until the offending text is isolated. All parts share an `Origin`, so
+that failures caused by one text are counted once.
 """
 
 from abc import ABC, abstractmethod
@@ -32,7 +32,7 @@ SHORTER = "Say it again, in the same language, in at most {words} words."
 
 @dataclass(frozen=True)
 class Failure:
-    """A prompt without a usable answer, and why."""
+    """A prompt without a usable answer, with the reason."""
 
     key: str
     reason: str
@@ -40,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question; ``key`` is the ledger's. An answer of more than ``max_words`` is asked for
+    """One chat prompt; ``key`` is the ledger's. An answer of more than ``max_words`` is requested
     once more."""
 
     key: str
@@ -61,7 +61,7 @@ Outcome = Answer | Failure
 
 
 class Size(NamedTuple):
-    """The tokens that a request has at most."""
+    """Maximum tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -69,11 +69,8 @@ class Size(NamedTuple):
 
 @dataclass(eq=False)
 class Origin:
-    """What a job was part of at first.
-
-    ``refused_at``: the smallest number of texts that was refused together; ``is_certain``: by the
-    server's word, not by an error that may have passed.
-    """
+    """Original job of bisected parts. ``refused_at``: smallest refused number of texts;
+    ``is_certain``: refused explicitly, not by a possibly temporary error."""
 
     texts: int
     first_fault_at: float | None = None
@@ -83,10 +80,10 @@ class Origin:
     _answered: int = 0
 
     def took(self, texts: int, answered: int) -> int | None:
-        """Counts a request that succeeded.
+        """Counts a successful request.
 
-        Returns how many texts the servers take at once, where all are answered by now, and were
-        refused only as long as they were more.
+        Returns the maximum number of texts of the servers, if all texts are answered and were
+        refused only in larger batches.
         """
         self._taken_at = max(self._taken_at, texts)
         self._answered += answered
@@ -98,11 +95,8 @@ class Origin:
 
 @dataclass(eq=False)
 class Job(ABC):
-    """One request to be, with what it has been through.
-
-    ``failed``, ``bad`` and ``busy`` count its faults by kind; ``changes`` are tried on it and not
-    yet known to help.
-    """
+    """A request with its history. ``failed``, ``bad`` and ``busy`` count faults by kind;
+    ``changes`` are unconfirmed adaptations."""
 
     origin: Origin
     changes: frozenset[RequestChange] = frozenset()
@@ -115,37 +109,37 @@ class Job(ABC):
     @property
     @abstractmethod
     def texts(self) -> int:
-        """How many texts the request holds."""
+        """Number of texts."""
 
     @property
     @abstractmethod
     def size(self) -> Size:
-        """What it may take."""
+        """Maximum tokens."""
 
     @abstractmethod
     def body(self, model: str, fields: Body) -> Body:
-        """The request's body as it is usually written; ``fields`` are those that are configured."""
+        """Returns the default body of the request; ``fields`` are configured ones."""
 
     @abstractmethod
     def sent(self, body: Body) -> Sent:
-        """What of a body may be blamed."""
+        """Returns the properties of a body for fault classification."""
 
     @abstractmethod
     def read(self, reply: JsonValue) -> tuple[list[Outcome], "list[Job]"]:
-        """Returns outcomes, and what is still to be asked; raises `BadAnswerError`."""
+        """Returns outcomes and follow-up jobs; raises `BadAnswerError`."""
 
     @abstractmethod
     def failures(self, reason: str) -> list[Outcome]:
-        """What becomes of it where nothing helps."""
+        """Returns the outcomes of a final failure."""
 
     def unfinished(self) -> list[Outcome]:
-        """What is known already where the asking ends early."""
+        """Returns the partial outcomes at an early end."""
         return []
 
 
 @dataclass(eq=False)
 class ChatJob(Job):
-    """A question; with a ``draft``, the question for a shorter answer than that."""
+    """A chat prompt; with a ``draft``, the request for a shorter answer."""
 
     route: ClassVar[str] = CHAT_ROUTE
 
@@ -174,7 +168,7 @@ class ChatJob(Job):
         return Sent(body, isinstance(first, dict) and first.get("role") == SYSTEM)
 
     def read(self, reply: JsonValue) -> tuple[list[Outcome], list[Job]]:
-        """An answer that stays too long is kept, and marked."""
+        """An answer that remains too long is kept and flagged."""
         answer = checked_text(self.request.key, reply)
         if self.draft is not None:
             return [self._shorter_of(self.draft, answer)], []
@@ -186,7 +180,7 @@ class ChatJob(Job):
         return self.unfinished() or [Failure(self.request.key, reason)]
 
     def unfinished(self) -> list[Outcome]:
-        """The long answer came, and is paid for."""
+        """The long answer is kept, because it is paid for."""
         return [] if self.draft is None else [replace(self.draft, finish_reason=TOO_LONG)]
 
     def _messages(self) -> tuple[Message, ...]:
@@ -234,7 +228,7 @@ class EmbeddingJob(Job):
         return Sent(body, texts=self.texts)
 
     def read(self, reply: JsonValue) -> tuple[list[Outcome], list[Job]]:
-        """A text without a usable vector among good ones is asked for again, alone."""
+        """Texts without a valid vector are resent separately."""
         keys = [request.key for request in self.requests]
         found = checked_vectors(keys, reply, self.expected)
         good: list[Outcome] = [outcome for outcome in found if isinstance(outcome, Answer)]
@@ -249,35 +243,35 @@ class EmbeddingJob(Job):
         return [Failure(request.key, reason) for request in self.requests]
 
     def part(self, requests: Sequence[EmbeddingRequest], bad: int = 0) -> "EmbeddingJob":
-        """Some of its texts as a request of their own."""
+        """Returns a job with some of the texts."""
         return EmbeddingJob(
             self.origin, self.changes, bad=bad, requests=requests, expected=self.expected
         )
 
     def in_parts_of(self, texts: int) -> "list[EmbeddingJob]":
-        """All of its texts, so many a request."""
+        """Returns jobs with all texts, `size` per request."""
         starts = range(0, self.texts, texts)
         return [self.part(self.requests[start : start + texts]) for start in starts]
 
     def apart(self, alone: Callable[[EmbeddingRequest], bool]) -> "list[EmbeddingJob]":
-        """Those texts alone, the others together behind them."""
+        """Returns jobs with each of those texts alone, then one with the others."""
         single = [self.part([request]) for request in self.requests if alone(request)]
         rest = [request for request in self.requests if not alone(request)]
         return [*single, *([self.part(rest)] if rest else [])]
 
     def shortest_apart(self) -> "list[EmbeddingJob]":
-        """The shortest text alone, which is the least likely to be refused, and the others."""
+        """Returns the shortest text, the least likely to be refused, and the others."""
         least = min(self.requests, key=lambda request: len(request.text))
         return self.apart(lambda request: request is least)
 
     def longest_apart(self) -> "list[EmbeddingJob]":
-        """The longest text alone, and the others."""
+        """Returns the longest text, and the others."""
         most = max(self.requests, key=lambda request: len(request.text.encode()))
         return self.apart(lambda request: request is most)
 
 
 def control_job(role: Role) -> Job:
-    """Returns the least that a model can be asked; its answer is no prompt's, and is not kept."""
+    """Returns a minimal request, whose answer is not stored."""
     if role is Role.CHAT:
         prompt = ChatPrompt(messages=(Message(role="user", content="Hello"),))
         return ChatJob(Origin(1), request=ChatRequest("", prompt, max_tokens=16))

@@ -1,1 +1,1 @@
-"""LLM providers: OpenAI-compatible URLs, the local vLLM pair, the dummy."""
+"""LLM providers: OpenAI-compatible URLs, local vLLM servers, the dummy."""

@@ -1,4 +1,4 @@
-"""Where the texts of a run are sent, and from where the address and the key come."""
+"""Destinations of a run's texts, with the origins of address and key."""
 
 import os
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ OPENAI_URL_VARIABLE = "OPENAI_BASE_URL"
 
 @dataclass(frozen=True)
 class Destination:
-    """What is told of one role; ``is_mixed``: the key of the environment goes to a server that
-    the file ``.env`` of the working folder names."""
+    """Destination of one role; ``is_mixed``: a key of the environment is sent to a server named by
+    the ``.env`` of the working folder."""
 
     text: str
     is_mixed: bool = False
 
 
 def destination(role: Role, config: LlmConfig, provider: Provider) -> Destination:
-    """Returns where the texts of a role are sent."""
+    """Returns the destination of a role's texts."""
     what = "Chat prompts" if role is Role.CHAT else "Texts to embed"
     if provider is Provider.LOCAL:
         return Destination(f"{what} go to the local vLLM pair of this machine.")
@@ -41,7 +41,7 @@ def destination(role: Role, config: LlmConfig, provider: Provider) -> Destinatio
         named = None if url is None else origin_of(variable)
     else:
         where = ", ".join(shown_url(url.strip()) for url in own.split(","))
-        # A run may bring a configuration of its own.
+        # A run may have its own configuration.
         named = origin_of(variable) if os.environ.get(variable) == own else "the run's parameters"
         if named == "the run's parameters":
             variable = "base_url"
@@ -52,7 +52,7 @@ def destination(role: Role, config: LlmConfig, provider: Provider) -> Destinatio
 
 
 def _key(config: LlmConfig, own: str | None) -> tuple[str, str | None]:
-    """What is told of the key, and where it comes from."""
+    """Returns a text about the key and its origin."""
     if config.api_key_secret is not None:
         return f"key: the Prefect Secret block {config.api_key_secret}", "Prefect"
     variable = OPENAI_KEY_VARIABLE if own is None else OWN_KEY_VARIABLE

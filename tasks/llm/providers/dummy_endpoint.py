@@ -1,8 +1,8 @@
-"""A deterministic stand-in for an LLM server, so that every flow runs without a key or a model.
+"""Deterministic dummy of an LLM server, for flows without a key or a model.
 
-It speaks the OpenAI HTTP API. Embeddings are sums of hashed words, word starts and
-trigrams: texts that share words are near each other, which is all that clustering and a
-demo need. Chat answers are put together from the prompt's own words and say so.
+It implements the OpenAI HTTP API. Embeddings are sums of hashed words, prefixes and trigrams, so
+texts with common words are similar, which suffices for clustering and a demo. Chat answers are
+composed of words of the prompt and marked as dummy.
 """
 
 import base64
@@ -41,26 +41,26 @@ _ENGLISH_STOPWORDS = (
     "that the their them then there these they this to up us use was we were what when which who "
     "why will with you your each all any also both"
 )
-# Words that prompt templates repeat for every item or user: left in, they would make all
-# prompts of one template near-identical.
+# Words that prompt templates repeat in every prompt, which would make embeddings near-identical.
 _TEMPLATE_WORDS = (
     "attribute attributes brand categories category customer description descriptions domain "
     "feature features following item items name price title titles unknown user word words"
 )
-# Its own phrases: answers come back in later prompts, where they say nothing about anyone.
+# The dummy's own phrases, which occur in later prompts without information.
 _OWN_WORDS = "above interested interests"
 _STOPWORDS = frozenset(f"{_ENGLISH_STOPWORDS} {_TEMPLATE_WORDS} {_OWN_WORDS}".split(" "))
 _WORD_WEIGHT, _START_WEIGHT, _TRIGRAM_WEIGHT = 1.0, 0.6, 0.5
 _START_LENGTH = 5
-# Prompts open with the title and end in prose: the word at this position weighs half of the
-# first. On the demo's catalogue, K-means then finds interests instead of turns of phrase.
+# Prompts begin with the title and end in prose, so weights decay: the word at this position has
+# half the weight of the first. On the demo's catalogue, K-means then finds interests rather than
+# phrases.
 _EARLY_WORDS = 10
 _WORDS_NAMED = 8
 _CONTROL_SECONDS = 10.0
 
 
 class UnusableRequestError(ValueError):
-    """A request that the OpenAI API would refuse; carries the HTTP status and error code."""
+    """A request that the OpenAI API would refuse, with HTTP status and error code."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
         super().__init__(message)
@@ -69,8 +69,7 @@ class UnusableRequestError(ValueError):
 
 
 class _ApiModel(BaseModel):
-    # Clients send fields that change nothing here (temperature, user, seed): the real API
-    # accepts them, so a stand-in must.
+    # Fields without effect here (temperature, user, seed) are accepted, as by the real API.
     model_config = ConfigDict(extra="ignore")
 
 
@@ -107,7 +106,7 @@ class ChatBody(_ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class DummyServer:
-    """A running server; `base_url` is what an OpenAI client takes."""
+    """A running server; `base_url` is for OpenAI clients."""
 
     host: str
     port: int
@@ -118,7 +117,7 @@ class DummyServer:
 
 
 def embed_texts(texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors, (texts, 384) float32; a text has the same vector in every process and batch.
+    """Returns unit vectors, float32 (texts, 384); equal texts have equal vectors in all processes.
 
     Raises UnusableRequestError if a text is blank.
     """
@@ -135,10 +134,10 @@ def embed_texts(texts: Sequence[str]) -> np.ndarray:
 def write_answer(
     prompt: str, max_tokens: int | None = None
 ) -> tuple[str, Literal["stop", "length"]]:
-    """The answer to a user message, with the reason why it ended, cut after `max_tokens`.
+    """Returns the answer to a user message and its finish reason, truncated to `max_tokens`.
 
-    The words are taken from the prompt's list entries (lines with a bullet or a number)
-    where it has any, since the rest is instruction.
+    Words come from the prompt's list entries (lines with a bullet or number), if any, because the
+    rest is instructions.
     """
     source = "\n".join(_LIST_ENTRY.findall(prompt)) or prompt
     words = [word for word in _words(source) if _is_content(word)]
@@ -153,7 +152,7 @@ def write_answer(
 
 
 def build_app() -> FastAPI:
-    """The app with `/health`, `/v1/models`, `/v1/embeddings` and `/v1/chat/completions`."""
+    """Returns the app with `/health`, `/v1/models`, `/v1/embeddings` and `/v1/chat/completions`."""
     app = FastAPI(title="LLM4CDSR dummy endpoint", openapi_url=None)
     numbers = itertools.count(1)
 
@@ -215,13 +214,13 @@ def build_app() -> FastAPI:
 
 
 def serve(host: str, port: int) -> None:
-    """Serve until interrupted, with uvicorn's own log lines."""
+    """Serves until interrupted, with uvicorn's log lines."""
     uvicorn.run(build_app(), host=host, port=port, ws="none")
 
 
 @contextlib.contextmanager
 def running_dummy_endpoint(port: int = 0) -> Iterator[DummyServer]:
-    """The endpoint on a thread of this process and a real socket; port 0 takes a free one.
+    """Runs the endpoint in a thread on a real socket; port 0 selects a free one.
 
     Raises OSError if the port is taken.
     """
@@ -233,9 +232,9 @@ def running_dummy_endpoint(port: int = 0) -> Iterator[DummyServer]:
 def running_app(
     app: FastAPI, port: int = 0, protocol: type[H11Protocol] = H11Protocol
 ) -> Iterator[DummyServer]:
-    """Any app on a thread and a real socket of 127.0.0.1, stopped on leaving.
+    """Runs an app in a thread on a socket of 127.0.0.1 during the block.
 
-    Answers still under way are given a second, then cut. Raises OSError if the port is taken.
+    Open responses have one second to finish. Raises OSError if the port is taken.
     """
     config = uvicorn.Config(
         app,
@@ -249,10 +248,10 @@ def running_app(
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", port))
     with listener:
-        # asyncio sets this only on sockets that name their protocol, which create_server's do
-        # not; without it every answer waits 40 ms for the client's delayed acknowledgement.
+        # TCP_NODELAY, which asyncio does not set on sockets of create_server; without it every
+        # response waits 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Clients may connect from here on: the kernel queues them until uvicorn accepts.
+        # Clients may connect now: the kernel queues them until uvicorn accepts.
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -264,7 +263,7 @@ def running_app(
 
 def _text_vector(text: str) -> np.ndarray:
     words = _words(text)
-    # A text of stopwords or signs alone still needs a direction of its own.
+    # A text of stop words or punctuation only also needs a vector.
     counted = [word for word in words if _is_content(word)] or words or [text]
     weights: defaultdict[str, float] = defaultdict(float)
     for position, word in enumerate(counted):
@@ -289,7 +288,7 @@ def _word_vector(word: str) -> np.ndarray:
 
 @lru_cache(maxsize=65_536)
 def _signs(feature: str) -> np.ndarray:
-    """(384,) of -1 and 1: one bit of the digest a dimension."""
+    """Returns (384,) of -1 and 1: one bit of the digest per dimension."""
     digest = hashlib.blake2b(feature.encode(), digest_size=DIMENSIONS // 8).digest()
     return np.unpackbits(np.frombuffer(digest, dtype=np.uint8)) * 2.0 - 1.0
 

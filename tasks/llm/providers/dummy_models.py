@@ -1,4 +1,4 @@
-"""What the dummy endpoint calls its models: known to a run also where nothing is asked."""
+"""Model names of the dummy, available without importing it."""
 
 CHAT_MODEL = "dummy-chat"
 EMBEDDING_MODEL = "dummy-embedding"

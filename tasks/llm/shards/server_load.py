@@ -1,6 +1,6 @@
-"""What vLLM servers say of themselves while a stage asks them, behind the stage's bar.
+"""Load of vLLM servers, shown beside a stage's progress bar.
 
-Other servers have no such ``/metrics``: they are asked once, and nothing is shown.
+Other servers have no such ``/metrics``; they are queried once, and nothing is shown.
 """
 
 import threading
@@ -24,7 +24,7 @@ TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 
 @dataclass(frozen=True)
 class ServerLoad:
-    """Requests in work and in the queue; tokens read and written since the server started."""
+    """Running and queued requests; input and output tokens since the server's start."""
 
     running: int
     waiting: int
@@ -40,11 +40,11 @@ class ServerLoad:
 
 @contextmanager
 def load_shown(spec: EndpointSpec, bar: Progress) -> Iterator[None]:
-    """Shows the servers' load behind the bar while the block runs."""
+    """Shows the servers' load beside the progress bar during the block."""
     roots = [url.removesuffix("/v1") for url in spec.urls if url is not None]
     ended = threading.Event()
-    # Prefect keeps its settings in the context. A thread without it would tell the bar to another
-    # API: Prefect starts a server for it, which takes more than the asking.
+    # Prefect keeps its settings in the context. In a thread without it, Prefect would start another
+    # server for the progress updates.
     poll = threading.Thread(target=copy_context().run, args=(_poll, roots, bar, ended), daemon=True)
     poll.start()
     try:
@@ -55,7 +55,7 @@ def load_shown(spec: EndpointSpec, bar: Progress) -> Iterator[None]:
 
 
 def parse_load(text: str) -> ServerLoad | None:
-    """Returns the load that a ``/metrics`` page tells; None where it is not vLLM's."""
+    """Returns the load in a ``/metrics`` page, None if it is not vLLM's."""
     values: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -67,8 +67,10 @@ def parse_load(text: str) -> ServerLoad | None:
 
 
 def note_of(load: ServerLoad, earlier: ServerLoad, seconds: float) -> str:
-    """Returns the load in a few words, with the tokens a second since ``earlier``."""
-    rate = max(0, load.tokens - earlier.tokens) / seconds  # A server that restarted counts anew.
+    """Returns the load as a short text, with tokens per second since ``earlier``."""
+    rate = (
+        max(0, load.tokens - earlier.tokens) / seconds
+    )  # A restarted server has reset its counters.
     return f"{load.running} running, {load.waiting} waiting, {rate:,.0f} tokens/s"
 
 
@@ -76,7 +78,7 @@ def _poll(roots: list[str], bar: Progress, ended: threading.Event) -> None:
     earlier, at = _load(roots), time.monotonic()
     while earlier is not None and not ended.wait(POLL_SECONDS):
         if (load := _load(roots)) is None:
-            continue  # Down for the moment: the endpoint's breaker says so.
+            continue  # Temporarily down; the circuit breaker reports it.
         now = time.monotonic()
         bar.advance(0, note_of(load, earlier, now - at))
         earlier, at = load, now

@@ -1,16 +1,16 @@
-"""A shard of prompts, and what came of it: what travels between a stage and who asks for it."""
+"""Shards of prompts and their outcomes, as data for worker processes."""
 
 from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
 from tasks.llm.settings.llm_config import EndpointSpec
 
 SHARDS_IN_FLIGHT = 2
-"""Shards that run at once and share the endpoint's slots: while one waits for its last answers
-the other keeps the server busy. Flows size their task runner by it."""
+"""Concurrent shards, which share the endpoint's slots: while one waits for its last answers, the
+other keeps the server busy. Flows size their task runner by it."""
 
 
 class AnswerLimits(Strict):
-    """What an answer must keep to; of a completion tokens and words, of a vector its width."""
+    """Limits of answers: tokens and words of completions, width of vectors."""
 
     max_tokens: int
     max_words: int | None
@@ -18,7 +18,7 @@ class AnswerLimits(Strict):
 
 
 class Shard(Strict):
-    """A slice of spooled prompts, and where and how to ask them. Travels to workers as data."""
+    """A slice of spooled prompts with the endpoint and its parameters, serialised to workers."""
 
     label: str
     number: int
@@ -35,10 +35,8 @@ class Shard(Strict):
 
 
 class ShardOutcome(Strict):
-    """What was paid, and the prompts that failed as ``(key, reason)``.
-
-    ``over_budget`` says which limit ended the shard before all was asked, if one did.
-    """
+    """Cost and failed prompts as ``(key, reason)``. ``over_budget``: the limit that ended the shard
+    early, if any."""
 
     prompt_tokens: int
     completion_tokens: int

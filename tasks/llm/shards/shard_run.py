@@ -1,6 +1,6 @@
-"""Has prompts asked shard by shard: each is one Prefect task run with bounded concurrency inside.
+"""Runs shards of prompts, each as one Prefect task run with bounded concurrency.
 
-Prompts are spooled to a file, of which a shard reads its slice, in whatever process it runs.
+Prompts are spooled to a file; a shard reads its slice, in any process.
 """
 
 import gc
@@ -39,19 +39,19 @@ from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AnswerLimits, Shard, ShardO
 
 
 class OtherShardError(RuntimeError):
-    """A shard was not begun, because another one of its stage had failed."""
+    """A shard was not started, because another one of its stage had failed."""
 
 
 @contextmanager
 def connected(spec: EndpointSpec) -> Iterator[None]:
-    """Keeps connections, and what is known of servers that are down, while the block asks shards.
+    """Keeps connections and server states open during the block.
 
     Raises:
-        EndpointDownError: no server is there.
+        EndpointDownError: no server is reachable.
     """
     require_server(spec)
-    # What is loaded by now is a million objects. To look through them for garbage again and again,
-    # while answers come and go, would take a fifth of this process's time.
+    # About a million objects are loaded; repeated garbage collection of them would take a fifth of
+    # this process's time.
     gc.freeze()
     try:
         with event_loop.held(open_servers(spec, api_key(spec))):
@@ -69,10 +69,11 @@ def ask_in_shards(
     store: Store,
     limits: AnswerLimits,
 ) -> list[ShardOutcome]:
-    """Returns what came of ``key, prompt`` (`missing`), a shard each; answers are in the ledger.
+    """Returns the outcomes of ``key, prompt`` (`missing`), one per shard; answers are in the
+    ledger.
 
     Raises:
-        EndpointRefusedError, EndpointDownError: nothing more could be asked; what came is kept.
+        EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
     """
     spec = endpoint.spec()
     starts = range(0, missing.height, config.shard_size)
@@ -98,14 +99,14 @@ def ask_in_shards(
             )
             for number, start in enumerate(starts, start=1)
         ]
-        # Also those that go on beside one that failed: what they are told is paid for.
+        # Waits for shards beside a failed one as well, because their answers are paid for.
         return _whole(_outcomes(shards))
 
 
 def _outcomes(shards: list[Shard]) -> list[ShardOutcome | BaseException]:
     if FlowRunContext.get() is not None or not has_given_up():
         return answer_shard.map(shards).result(raise_on_failure=False)  # pyright: ignore[reportReturnType]
-    # A run without its Prefect server has no flow, whose task runner would take the shards.
+    # A run that lost its Prefect server has no flow with a task runner.
     with ThreadPoolExecutor(SHARDS_IN_FLIGHT) as pool:
         begun = [pool.submit(copy_context().run, answer_shard.fn, shard) for shard in shards]
         return [each.exception() or each.result() for each in begun]
@@ -113,16 +114,16 @@ def _outcomes(shards: list[Shard]) -> list[ShardOutcome | BaseException]:
 
 @contextmanager
 def _spooled(prompts: pl.DataFrame, folder: Path, shard_size: int) -> Iterator[Path]:
-    """Gives a file of the prompts, locked (``flock``) while the block runs; it is gone afterwards,
-    and so are those that killed processes left, whose locks went with them."""
+    """Yields a file of the prompts, locked (``flock``) during the block and deleted afterwards,
+    together with unlocked files of killed processes."""
     for left in folder.glob("*.parquet"):
         with if_abandoned(left) as is_mine:
             if is_mine:
                 left.unlink(missing_ok=True)
     spool = folder / f"{uuid.uuid4().hex}.parquet"
-    # Locked before it bears the name that others look for, as a journal is.
+    # Locked before it is renamed to the name that others search, as a journal.
     unseen = spool.with_suffix(".new")
-    # Row groups of a shard's size: who reads one shard decodes no other.
+    # Row groups of a shard's size, so that a shard decodes its own rows only.
     prompts.write_parquet(unseen, row_group_size=shard_size)
     with opened_locked(unseen):
         unseen.rename(spool)
@@ -139,19 +140,19 @@ def _shard_name() -> str:
 
 @task(name="answer shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 def answer_shard(shard: Shard) -> ShardOutcome:
-    """Asks one shard's prompts and keeps every answer in the ledger as it arrives."""
+    """Sends one shard's prompts and appends every answer to the ledger as it arrives."""
     if not Path(shard.spool).exists():
         raise OtherShardError(f"{shard.label}: not asked, because another shard has failed")
     try:
         return _answered(shard)
     except BaseException:
-        # Those that have not begun, in whatever process, must not go on asking.
+        # Stops shards that have not started, in all processes.
         Path(shard.spool).unlink(missing_ok=True)
         raise
 
 
 def _whole(outcomes: list[ShardOutcome | BaseException]) -> list[ShardOutcome]:
-    """Raises the error that ended the first shard by itself; else returns all."""
+    """Raises the error of the first failed shard; else returns all outcomes."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     for error in sorted(errors, key=lambda error: isinstance(error, OtherShardError)):
         raise error
@@ -176,7 +177,7 @@ def _answered(shard: Shard) -> ShardOutcome:
 
         def show() -> None:
             nonlocal shown
-            journal.flush()  # Here, because the asking loop would stand still meanwhile.
+            journal.flush()  # In this thread, because it would block the event loop.
             arrived = answered + len(failures)
             progress.advance(shard.progress_token, arrived - shown)
             shown = arrived
@@ -198,8 +199,8 @@ def _answered(shard: Shard) -> ShardOutcome:
 
 
 def _probe_first(rows: pl.DataFrame, prompts: int) -> pl.DataFrame:
-    """The first prompts of a stage show whether any can be answered: they are drawn evenly from the
-    shard, so that a stretch of bad ones does not pass for all."""
+    """Orders the probe prompts first: they are spread evenly over the shard, so that consecutive
+    bad prompts are not taken for all."""
     number = pl.int_range(pl.len())
     step = max(1, rows.height // prompts)
     return rows.sort((number % step != 0).cast(pl.Int8), maintain_order=True)

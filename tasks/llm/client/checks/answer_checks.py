@@ -1,5 +1,4 @@
-"""Is a text what was asked for? What is not goes no further than here, least of all into the
-ledger, where it would stay."""
+"""Validation of completions before they enter the ledger."""
 
 import math
 import re
@@ -13,10 +12,10 @@ from tasks.llm.client.checks.answer_shapes import completion_in
 from tasks.llm.client.checks.reasoning import UnfinishedReasoningError, without_reasoning
 
 TOO_LONG = "too_long"
-"""The ``finish_reason`` of an answer that stayed longer than asked for: kept, and marked."""
+"""``finish_reason`` that flags an answer over the word limit."""
 
 MOST_TOKENS = 2**40
-"""More is no count."""
+"""Maximum plausible token count."""
 
 _COUNTS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
@@ -24,10 +23,10 @@ _TEXT_PARTS = frozenset({"text", "output_text", "message", None})
 
 
 class BadAnswerError(ValueError):
-    """The server answered, but not with what was asked for.
+    """The response is invalid.
 
-    ``may_pass``: another try may bring a good answer. ``vectors``: how many came where
-    another number was asked for. ``of_all``: every text of a batch alike, so none is to blame.
+    ``may_pass``: a retry may succeed. ``vectors``: wrong number of returned vectors. ``of_all``:
+    the error concerns the whole batch, not one text.
     """
 
     def __init__(
@@ -45,14 +44,14 @@ class BadAnswerError(ValueError):
 
 
 class Usage(NamedTuple):
-    """The tokens that a server counted; 0 where it counted none."""
+    """Token counts of a server; 0 without counts."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
 def usage_of(body: JsonValue) -> Usage:
-    """Returns the tokens that an answer counts, in whichever form of a number."""
+    """Returns the token counts of a response, for all number formats."""
     usage = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(usage, dict):
         return Usage(0, 0)
@@ -60,10 +59,10 @@ def usage_of(body: JsonValue) -> Usage:
 
 
 def checked_text(key: str, body: JsonValue) -> Answer:
-    """Returns the answer of a completion, given the JSON data of its body.
+    """Returns the answer in the JSON body of a completion.
 
     Raises:
-        BadAnswerError: it has no text, or none that follows its reasoning.
+        BadAnswerError: no text, or no text after the reasoning.
     """
     completion = completion_in(body)
     if completion is None:
@@ -90,18 +89,18 @@ def checked_text(key: str, body: JsonValue) -> Answer:
 
 
 def words_in(text: str) -> int:
-    """Returns the words of a text; of Chinese and Japanese each character counts as one."""
+    """Returns the number of words; in Chinese and Japanese each character counts."""
     return len(_HAN_OR_KANA.sub(" x ", text).split())
 
 
 def is_within(answer: Answer, max_words: int | None) -> bool:
-    """Whether an answer keeps to a limit of words. One that was cut is marked as that already."""
+    """Returns whether an answer is within a word limit. Truncated answers have their own flag."""
     cut = answer.finish_reason == "length"
     return cut or max_words is None or words_in(answer.text or "") <= max_words
 
 
 def marked(answer: Answer, max_words: int | None) -> Answer:
-    """Returns an answer that says of itself whether it is longer than asked for."""
+    """Returns an answer flagged if it exceeds the word limit."""
     if is_within(answer, max_words):
         return answer
     return replace(answer, finish_reason=TOO_LONG)
@@ -117,7 +116,7 @@ def _only_reasoning(finish: str) -> BadAnswerError:
 
 
 def _joined(content: JsonValue) -> str:
-    """The text of an answer; where it comes in parts, of those that are no reasoning."""
+    """Returns the text of an answer; joins its parts without reasoning."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):

@@ -1,8 +1,8 @@
-"""Finds the text or the vectors in a JSON answer: OpenAI's shape first, then its usual neighbours.
+"""Extraction of text or vectors from JSON responses: OpenAI's format first, then others.
 
-Servers behind a gateway answer in their own shape although they are asked in OpenAI's: completions
-(`choices[].text`), streams of one chunk (`delta`), Ollama, Anthropic, Gemini, the Responses API,
-Text Generation Inference, Cohere, and wrappers such as `{"result": …}`.
+Servers behind a gateway may respond in their own format: completions (`choices[].text`), streams of
+one chunk (`delta`), Ollama, Anthropic, Gemini, the Responses API, Text Generation Inference,
+Cohere, and wrappers such as `{"result": …}`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _TEXTS = ("generated_text", "output_text", "text", "content", "response", "outpu
 _PLAIN = frozenset({"generated_text", "output_text"})
 _FINISHES = ("finish_reason", "stop_reason", "done_reason", "finishReason", "stop_type", "status")
 _MARKS = frozenset({*_FINISHES, "usage", "done", "stop"} - {"status"})
-"""A text without one of them beside it may be anything: `{"response": "queued"}`."""
+"""Fields that must accompany a text, because `{"response": "queued"}` is not an answer."""
 
 _CUT = frozenset({"max_tokens", "max_output_tokens", "limit", "incomplete"})
 _VECTORS = ("embedding", "values", "vector")
@@ -24,8 +24,8 @@ _DEEPEST = 3
 
 
 class Completion(NamedTuple):
-    """One completion. ``content`` is a text or parts of it; ``finish`` is "unknown" where no reason
-    is given, and "length" for every word that means a cut."""
+    """One completion. ``content`` is a text or parts of it; ``finish`` is "unknown" without a
+    reason, and "length" for all words for truncation."""
 
     message: Mapping[str, JsonValue]
     content: JsonValue
@@ -33,14 +33,14 @@ class Completion(NamedTuple):
 
 
 class SentVector(NamedTuple):
-    """One vector as it was sent, and its place in the server's words (None where it has none)."""
+    """One vector as sent, with its index (None without one)."""
 
     embedding: JsonValue
     place: JsonValue
 
 
 def completion_in(body: JsonValue) -> Completion | None:
-    """Returns the first completion of an answer; None where it has the shape of none."""
+    """Returns the first completion of a response; None for an unknown format."""
     for _ in range(_DEEPEST):
         if isinstance(body, list):
             body = _first_said(body)
@@ -60,7 +60,7 @@ def completion_in(body: JsonValue) -> Completion | None:
 
 
 def entries_in(body: JsonValue) -> Sequence[SentVector] | None:
-    """Returns the vectors of an answer as they came; None where it has the shape of none."""
+    """Returns the vectors of a response as sent; None for an unknown format."""
     for _ in range(_DEEPEST):
         if isinstance(body, list):
             return [_entry(entry) for entry in body]

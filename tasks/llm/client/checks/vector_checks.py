@@ -1,4 +1,4 @@
-"""Are vectors what was asked for? Each is checked, so that one that is not spoils no other."""
+"""Validation of embedding vectors, each separately."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ from tasks.llm.client.checks.answer_shapes import SentVector, entries_in
 FLOAT_BYTES, DOUBLE_BYTES = 4, 8
 LEAST_DOUBLES = 32
 TINY, HUGE = 1e-12, 1e8
-"""Coordinates of a text's vector lie between, or are 0."""
+"""Plausible range of non-zero coordinates."""
 
 MOST_PLAUSIBLE = 0.75
-"""Of float64 read as float32, half of every other number lies outside, or more."""
+"""Share of implausible numbers that indicates float64 read as float32."""
 
 _NO_VECTOR = "a vector is neither base64 nor a list of numbers"
 
 
 class BadVector(NamedTuple):
-    """One text of a batch without a usable vector, among others that have theirs."""
+    """One text of a batch without a valid vector."""
 
     key: str
     reason: str
@@ -33,16 +33,16 @@ class BadVector(NamedTuple):
 
 @dataclass
 class VectorWidth:
-    """The length that all vectors of one model have; a replica with another model shows here.
+    """Width of all vectors of a model; detects replicas with another model.
 
-    ``is_asked_for``: the request names it (``dimensions``).
+    ``is_asked_for``: set by the request (``dimensions``).
     """
 
     value: int | None
     is_asked_for: bool = False
 
     def wrong(self, width: int) -> str:
-        """Says that vectors of another length came."""
+        """Returns the message about vectors of another width."""
         if self.is_asked_for:
             return f"vectors of {width} numbers came back where `dimensions` asks for {self.value}"
         return (
@@ -54,14 +54,14 @@ class VectorWidth:
 def checked_vectors(
     keys: list[str], body: JsonValue, expected: VectorWidth
 ) -> list[Answer | BadVector]:
-    """Returns the outcome of each key, in the order of the keys, whatever the order of the reply.
+    """Returns the outcome of each key, in the order of the keys.
 
-    ``body`` is the JSON data of the reply. The first good vectors set the width where none is
+    ``body`` is the JSON data of the response. The first valid vectors set the width if none is
     expected.
 
     Raises:
-        BadAnswerError: too many or too few vectors, none that is usable, or of unlike widths
-            where none is expected.
+        BadAnswerError: wrong number of vectors, no valid one, or different widths without an
+            expected one.
     """
     found = entries_in(body)
     if found is None:
@@ -75,8 +75,8 @@ def checked_vectors(
 
 
 def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
-    """The vectors by their index, which may count from 1; in the order of the reply where no entry
-    has an index, or each 0."""
+    """Returns the vectors by index, which may start at 1; in the order of the response without
+    indices or if all are 0."""
     if len(entries) != texts:
         raise BadAnswerError(
             f"{len(entries)} vectors came back for {texts} texts", vectors=len(entries)
@@ -105,7 +105,7 @@ def _index(index: JsonValue) -> int | None:
 
 
 def _vectors(entries: list[JsonValue]) -> np.ndarray | None:
-    """All vectors (texts, width) where every one of them is usable, and all are equally long."""
+    """Returns all vectors (texts, width) if all are valid and of equal width."""
     try:
         encoded = [_vector_bytes(entry) for entry in entries]
     except BadAnswerError:
@@ -149,7 +149,7 @@ def _one_by_one(
 
 
 def _answers(keys: list[str], vectors: Iterable[np.ndarray | None], tokens: Usage) -> list[Answer]:
-    """One a text, each with its share of the tokens."""
+    """Returns one answer per text, with its share of the tokens."""
     shares = np.diff(np.linspace(0, tokens.prompt_tokens, len(keys) + 1).astype(int)).tolist()
     return [
         Answer(key, None, vector, "stop", share, 0)
@@ -169,12 +169,12 @@ def _vector(entry: JsonValue) -> np.ndarray:
 
 
 def _vector_bytes(encoded: JsonValue) -> bytes:
-    """Servers answer base64 when asked for it; those that know only lists are understood too."""
+    """Returns the bytes of a vector sent as base64 or as a list."""
     try:
         if isinstance(encoded, str):
             return pybase64.b64decode(encoded, validate=True)
         if isinstance(encoded, list):
-            with np.errstate(over="ignore"):  # Too large a number is not finite.
+            with np.errstate(over="ignore"):  # Too large numbers become infinite.
                 return _flat(np.asarray(encoded, np.float64)).astype("<f4").tobytes()
     except (ValueError, TypeError) as error:
         raise BadAnswerError(_NO_VECTOR) from error
@@ -182,8 +182,8 @@ def _vector_bytes(encoded: JsonValue) -> bytes:
 
 
 def _numbers(encoded: bytes) -> np.ndarray:
-    """The numbers of base64: float32, as OpenAI sends them, or float64. Where the bytes are those
-    of float64, every other float32 is made of the last bits of a number: of any magnitude."""
+    """Returns the numbers in base64: float32, as sent by OpenAI, or float64. Read as float32,
+    float64 bytes have arbitrary magnitudes in every other number."""
     single = np.frombuffer(encoded, "<f4")
     if single.size < LEAST_DOUBLES or single.size % 2:
         return single

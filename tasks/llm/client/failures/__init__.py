@@ -1,1 +1,1 @@
-"""What of a failed request is repeated, and whose fault it is."""
+"""Classification of failed requests, and retries."""

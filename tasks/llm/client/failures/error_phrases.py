@@ -1,4 +1,4 @@
-"""How servers word their refusals, in lower case: codes first, then sentences."""
+"""Phrases in servers' error messages, in lower case: codes, then sentences."""
 
 import re
 

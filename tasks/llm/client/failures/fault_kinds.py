@@ -1,7 +1,7 @@
-"""Says of every answer without a result whose fault it is: the prompt's, the server's, everybody's.
+"""Classification of failed requests: fault of the prompt, of the server, or of the configuration.
 
-Status, content type and the server's own words decide; a status of 200 hides no error. What can be
-mended (a field that is refused, a batch that is too large) has a kind of its own.
+Based on status, content type and error message; errors with status 200 are recognised. Correctable
+faults (a refused field, a too large batch) have their own kinds.
 """
 
 import re
@@ -22,14 +22,14 @@ from tasks.llm.client.failures.unusual_json import unusual_json
 
 REASON_CHARACTERS = 300
 READ_CHARACTERS = 4096
-"""Of what a server says; the rest is no explanation."""
+"""Maximum length of a quoted error message."""
 
 SYSTEM = "system"
-"""Stands for the role of the first message among the fields that a server may refuse."""
+"""Name of the system role among the fields that a server may refuse."""
 
 
 class FaultKind(Enum):
-    """Whose fault it is, and so what helps."""
+    """Kind of a fault, which determines the reaction."""
 
     PROMPT = "refused"
     TOO_LONG = "the prompt is longer than the model reads"
@@ -51,25 +51,24 @@ class FaultKind(Enum):
 REFUSALS = frozenset(
     {FaultKind.KEY, FaultKind.FORBIDDEN, FaultKind.CREDIT, FaultKind.MODEL, FaultKind.NO_API}
 )
-"""Every other prompt would meet these too."""
+"""Faults that concern all prompts."""
 
 DOUBTFUL = frozenset({FaultKind.FORBIDDEN, FaultKind.NO_API})
-"""Of a server that has answered before, these may be about one prompt: a firewall reads along."""
+"""Faults that may concern one prompt after earlier answers, for example by a firewall."""
 
 PASSING = frozenset(
     {FaultKind.BUSY, FaultKind.SERVER, FaultKind.TIMEOUT, FaultKind.CUT, FaultKind.UNREACHABLE}
 )
-"""The same request may succeed later."""
+"""Temporary faults."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a request has no result. ``words`` are the server's, in one line.
+    """Cause of a failed request. ``words``: the server's message in one line.
 
-    ``retry_after``: seconds that the server asks for. ``field``: which one it refuses. ``limit``:
-    how many texts it takes, where it says so. ``may_pass``: another try of the same may succeed.
-    ``of_all``: every text of the batch alike, so that no single one is to blame. ``is_short``:
-    another number of vectors came than of texts.
+    ``retry_after``: seconds requested by the server. ``field``: the refused field. ``limit``:
+    maximum texts, if stated. ``may_pass``: a retry may succeed. ``of_all``: the fault concerns the
+    whole batch, not one text. ``is_short``: wrong number of vectors.
     """
 
     kind: FaultKind
@@ -83,7 +82,7 @@ class Fault:
 
 
 class HttpReply(NamedTuple):
-    """One HTTP response. ``retry_after`` is its header as it came, in seconds or as a date."""
+    """One HTTP response. ``retry_after`` is the raw header, in seconds or as a date."""
 
     status: int
     content: bytes
@@ -92,7 +91,8 @@ class HttpReply(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What a request held: the names of its fields, whether a system's message, how many texts."""
+    """Properties of a request: names of its fields, presence of a system message, number of
+    texts."""
 
     fields: Collection[str]
     has_system: bool = False
@@ -100,9 +100,9 @@ class Sent(NamedTuple):
 
 
 def read_reply(reply: HttpReply, sent: Sent) -> JsonValue | Fault:
-    """Returns the JSON data of a good response; else whose fault it is."""
+    """Returns the JSON data of a valid response, else the fault."""
     try:
-        # No string comes twice but the names of fields: a cache of all takes longer.
+        # Only names of fields are repeated, so a cache of all strings would be slower.
         body: JsonValue = from_json(reply.content, cache_strings="keys")
     except ValueError as error:
         unusual = unusual_json(reply.content)
@@ -116,21 +116,21 @@ def read_reply(reply: HttpReply, sent: Sent) -> JsonValue | Fault:
 
 
 def fault_of(reply: HttpReply, error: ServerError, sent: Sent) -> Fault:
-    """Returns whose fault an error is."""
+    """Returns the fault of an exception."""
     status = _meant(reply.status, error)
     words = f"HTTP {reply.status}: {error.words[:READ_CHARACTERS]}"
     said = " ".join((error.words[:READ_CHARACTERS], *error.names)).lower()
     seconds = seconds_of(reply.retry_after)
     kind, field, limit = _kind(status, said, error, sent)
     if kind is FaultKind.SERVER and seconds is not None:
-        kind = FaultKind.BUSY  # It lives, and says when to come back.
+        kind = FaultKind.BUSY  # The server is up and states a delay.
     may_pass = kind in PASSING or kind is FaultKind.BAD_ANSWER
     words = one_line(words, REASON_CHARACTERS)
     return Fault(kind, words, seconds, field, limit, may_pass)
 
 
 def seconds_of(retry_after: str | None) -> float | None:
-    """Returns the seconds that a Retry-After header asks for; None where it asks for none."""
+    """Returns the seconds of a Retry-After header, None without one."""
     if not retry_after:
         return None
     try:
@@ -144,7 +144,7 @@ def seconds_of(retry_after: str | None) -> float | None:
 
 
 def _meant(status: int, error: ServerError) -> int | None:
-    """The status of a response, or the one in its body where that says more."""
+    """Returns the status of a response, or a more specific one in its body."""
     if status < 400:
         return error.named_status
     inner = error.status
@@ -198,7 +198,7 @@ def _kind_of_status(status: int | None, said: str) -> FaultKind:
 
 
 def _kind_of_words(said: str) -> FaultKind:
-    """Of an error that comes without any status."""
+    """Returns the kind of an error without a status, by its message."""
     for phrase, kind in (
         (phrases.KEY, FaultKind.KEY),
         (phrases.MODEL, FaultKind.MODEL),
@@ -210,7 +210,7 @@ def _kind_of_words(said: str) -> FaultKind:
 
 
 def _refused_field(said: str, named: str | None, sent: Sent) -> str | None:
-    """The field of the request that an error blames; `SYSTEM` for the role of a message."""
+    """Returns the refused field of the request; `SYSTEM` for the role of a message."""
     is_role = named is not None and _ROLE.fullmatch(named)
     if sent.has_system and (is_role or phrases.NO_SYSTEM_ROLE.search(said)):
         return SYSTEM
@@ -230,7 +230,7 @@ def _refused_field(said: str, named: str | None, sent: Sent) -> str | None:
 
 
 def _limit_in(said: str, texts: int) -> int | None:
-    """The number of texts that a server says it takes: the largest below what was sent."""
+    """Returns the stated maximum number of texts: the largest number below the sent one."""
     numbers = [int(number) for number in re.findall(r"\d+", said) if len(number) < 7]
     return max((number for number in numbers if 0 < number < texts), default=None)
 

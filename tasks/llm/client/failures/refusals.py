@@ -1,4 +1,4 @@
-"""What is raised where asking on is of no use: in words that say what to do."""
+"""Errors that end all requests, with remedies."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from tasks.llm.settings.llm_config import EndpointSpec
 
 
 class EndpointRefusedError(RuntimeError):
-    """The endpoint refuses everything: wrong key, no such model, no credit, a field of ours."""
+    """The endpoint refuses all requests: wrong key, unknown model, no credit, refused field."""
 
 
 def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedError:
-    """Returns what to raise for a fault that would fail every prompt alike."""
+    """Returns the exception for a fault that concerns all prompts."""
     said = f"It said: {fault.words}"
     match fault.kind:
         case FaultKind.CREDIT:
@@ -45,7 +45,7 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedErro
 
 
 def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
-    """Returns what to raise where not one of the first requests had a usable answer."""
+    """Returns the exception if none of the first requests had a usable answer."""
     kinds = Counter((fault.kind, fault.words) for fault in met)
     (kind, words), most = kinds.most_common(1)[0]
     asked = kinds.total()
@@ -65,7 +65,7 @@ def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
 
 
 def key_of(spec: EndpointSpec) -> str:
-    """Where the key comes from, in words."""
+    """Returns the origin of the key as text."""
     if spec.key_secret:
         return f"the Prefect Secret block {spec.key_secret}"
     return spec.key_variable or "the key"

@@ -1,16 +1,13 @@
-"""What is repeated, how, and why: the one place that says so.
+"""Retry policy of failed requests.
 
-| fault | what happens |
-|---|---|
-| a field is refused | repeated without it, or with it written otherwise; kept if that helps |
-| too many texts | sent in parts, and never so many again |
-| a text too long for the model | asked alone; alone it fails |
-| refused (400) | a batch is bisected until the offending text is isolated; alone it fails |
-| no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
-| 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
-| 429 | repeated for as long as an outage is waited for |
-| nobody there | repeated, and costs no try: the server's breaker decides |
-| key, credit, model, URL | ends the asking (`tasks.llm.client.servers.lanes`) |
+| fault | reaction | |---|---| | a field is refused | repeated without it, or with it written
+otherwise; kept if that helps | | too many texts | sent in parts, and never so many again | | a text
+too long for the model | asked alone; alone it fails | | refused (400) | a batch is bisected until
+the offending text is isolated; alone it fails | | no usable answer | a batch is bisected; alone
+three tries, or one if cut in its reasoning | | 5xx, timeout, connection cut | once more, then a
+batch is bisected; alone ``max_retries`` more | | 429 | repeated for as long as an outage is waited
+for | | nobody there | repeated, and costs no try: the server's breaker decides | | key, credit,
+model, URL | ends the asking (`tasks.llm.client.servers.lanes`) |
 
 While a server is down, no try is counted.
 """
@@ -28,32 +25,32 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 
 BAD_ANSWER_TRIES = 3
-"""A malformed answer is often a passing fault of a proxy; a third one in a row is not."""
+"""Attempts after malformed answers, which are often temporary faults of a proxy."""
 
 BATCH_TRIES = 2
-"""Of a batch of texts that meets server errors, before it is bisected."""
+"""Attempts of a batch with server errors, before it is bisected."""
 
 REFUSED_TRIES = 3
-"""Of a prompt that is refused as if all were, while others are answered."""
+"""Attempts of a prompt with a general refusal while other prompts are answered."""
 
 
 @dataclass(frozen=True)
 class Again:
-    """The same job, after so many seconds."""
+    """Retry of the job after a delay in seconds."""
 
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Its parts, in this order."""
+    """Replacement of the job by its parts, in this order."""
 
     jobs: Sequence[Job]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing helps."""
+    """Final failure."""
 
     reason: str
 
@@ -64,9 +61,9 @@ Step = Again | Parts | Failed
 def next_step(
     job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect, now: float, *, is_down: bool
 ) -> Step:
-    """Returns what to do with a job that has met a fault.
+    """Returns the reaction to a fault of a job.
 
-    ``is_down``: the server is known to be down, so that the fault says nothing of the job.
+    ``is_down``: the server is down, so the fault is not counted for the job.
     """
     origin = job.origin
     if origin.first_fault_at is None:
@@ -102,7 +99,7 @@ def next_step(
 
 
 def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
-    """Returns a job in parts that the servers are known to take."""
+    """Returns a job in parts within the known limits of the servers."""
     if not isinstance(job, EmbeddingJob) or job.texts == 1:
         return (job,)
     if (limit := dialect.batch_limit) is not None and job.texts > limit:
@@ -114,7 +111,7 @@ def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
 
 
 def reason_of(fault: Fault) -> str:
-    """Returns why one prompt has no answer, in words for the quarantine table."""
+    """Returns the reason of a failed prompt, for the quarantine table."""
     match fault.kind:
         case FaultKind.BAD_ANSWER:
             return fault.words
@@ -156,7 +153,8 @@ def _without_the_longest(job: Job, fault: Fault, dialect: Dialect) -> Step:
         length = len(job.requests[0].text.encode())
         dialect.long_bytes = min(length, dialect.long_bytes or length)
         return Failed(reason_of(fault))
-    # Once, because the longest is the likeliest; where many are too long halves are quicker.
+    # Only once, because the longest text is the likeliest cause; if many are too long, bisecting is
+    # faster.
     if job.texts == job.origin.texts:
         return Parts(job.longest_apart())
     return Parts(job.in_parts_of(-(-job.texts // 2)))
@@ -165,7 +163,7 @@ def _without_the_longest(job: Job, fault: Fault, dialect: Dialect) -> Step:
 def _bisected(job: Job, fault: Fault, dialect: Dialect) -> Step:
     if not isinstance(job, EmbeddingJob) or job.texts == 1:
         return Failed(reason_of(fault))
-    if fault.kind is not FaultKind.BAD_ANSWER:  # A malformed answer passes; a refusal has a cause.
+    if fault.kind is not FaultKind.BAD_ANSWER:  # Malformed answers are temporary; refusals are not.
         origin = job.origin
         origin.refused_at = min(job.texts, origin.refused_at or job.texts)
         origin.is_certain = origin.is_certain or not fault.may_pass
@@ -192,7 +190,7 @@ def _busy(job: Job, fault: Fault, spec: EndpointSpec, now: float) -> Step:
 
 
 def _wait(count: int, fault: Fault) -> float:
-    """Doubles with each failure; the upper half is drawn, so that many do not come back at once."""
+    """Returns the delay: exponential backoff with jitter in its upper half."""
     longest = min(FIRST_WAIT_SECONDS * 2 ** (count - 1), LONGEST_WAIT_SECONDS)
     asked = min(fault.retry_after or 0.0, LONGEST_WAIT_SECONDS)
     return max(random.uniform(longest / 2, longest), asked)

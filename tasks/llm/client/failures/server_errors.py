@@ -1,8 +1,8 @@
-"""Reads the error that a server reports, in whichever of the usual forms it does.
+"""Parsing of error responses in common formats.
 
 OpenAI's ``{"error": {…}}`` also arrives as a text (TEI, Ollama), in a list (Gemini), in a choice
 (OpenRouter), or with the fields at the top (Mistral, DashScope, Azure); FastAPI reports ``detail``.
-All of them come with status 200 too.
+All of them also occur with status 200.
 """
 
 from collections.abc import Mapping
@@ -44,11 +44,8 @@ _NAMED_STATUS = {
 
 
 class ServerError(NamedTuple):
-    """An error in the server's words.
-
-    ``status`` is the number in the body (None where it has none); ``names`` are its codes and types
-    in lower case; ``field`` is the field of the request that it blames.
-    """
+    """A server's error. ``status``: number in the body (None without one); ``names``: codes and
+    types in lower case; ``field``: refused field of the request."""
 
     words: str
     status: int | None
@@ -57,14 +54,14 @@ class ServerError(NamedTuple):
 
     @property
     def named_status(self) -> int | None:
-        """The status that the body has in numbers or else in words."""
+        """Returns the status in the body, as a number or by its name."""
         if self.status is not None:
             return self.status
         return next((_NAMED_STATUS[name] for name in self.names if name in _NAMED_STATUS), None)
 
 
 def error_in(body: JsonValue) -> ServerError | None:
-    """Returns the error that a JSON body reports; None where it reports none."""
+    """Returns the error in a JSON body, None without one."""
     if isinstance(body, list):
         return error_in(body[0]) if body and isinstance(body[0], dict) else None
     if not isinstance(body, dict):
@@ -79,7 +76,7 @@ def error_in(body: JsonValue) -> ServerError | None:
     if body.get("object") == "error" or any(
         name in body and not (name == "message" and isinstance(body[name], dict))
         for name in ("message", "msg", "detail")
-    ):  # A message with parts is an answer (Ollama's own shape).
+    ):  # A message with parts is an answer (Ollama's format).
         return _error_of(body, {})
     return None
 
@@ -114,7 +111,7 @@ def _error_of(error: JsonValue, around: Mapping[str, JsonValue]) -> ServerError:
 
 
 def _invalid_field(detail: Mapping[str, JsonValue]) -> ServerError:
-    """FastAPI's report of a field that is not valid."""
+    """Returns the invalid field in FastAPI's error format."""
     location = detail.get("loc")
     path = [str(part) for part in location] if isinstance(location, list) else []
     path = path[1:] if path[:1] == ["body"] else path
@@ -123,7 +120,7 @@ def _invalid_field(detail: Mapping[str, JsonValue]) -> ServerError:
 
 
 def _upstream_words(error: Mapping[str, JsonValue]) -> str | None:
-    """What the provider behind a router said."""
+    """Returns the error message of the provider behind a router."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     return raw if isinstance(raw, str) else None

@@ -1,7 +1,7 @@
-"""Reads JSON that is not plain UTF-8: a byte order mark, UTF-16, and streams that nobody asked for.
+"""Parsing of unusual JSON: byte-order marks, UTF-16, unrequested streams.
 
-A stream (`text/event-stream`) holds an answer that is paid for: its parts are joined. One that ends
-without a reason to have finished was cut, and is no answer.
+A stream (`text/event-stream`) contains a paid answer, whose parts are joined. A stream without a
+finish reason is truncated and invalid.
 """
 
 from json import detect_encoding
@@ -13,7 +13,7 @@ _EVENT, _DONE = "data:", "[DONE]"
 
 
 def unusual_json(content: bytes) -> JsonValue | None:
-    """Returns the JSON data of a body that is no plain JSON; None where it holds none."""
+    """Returns the JSON data of an unusual body, None without any."""
     try:
         text = content.decode(detect_encoding(content)).lstrip("\ufeff").strip()
     except UnicodeDecodeError:
@@ -26,7 +26,7 @@ def unusual_json(content: bytes) -> JsonValue | None:
 
 
 def _joined(events: list[JsonValue]) -> JsonValue | None:
-    """One completion of all its parts; an error among them is the answer."""
+    """Returns one completion of all parts, or the error among them."""
     said: dict[str, list[str]] = {}
     finish: JsonValue = None
     usage: JsonValue = None

@@ -1,24 +1,23 @@
-"""Is a server down? Then nobody else asks it until one trial request comes through.
+"""Circuit breaker of a server: after failures, only trial requests until one succeeds.
 
-Closed: everyone may ask. It opens when nobody is there, or when requests of several origins failed
-in a row and none succeeded in between. An origin that failed while others were answered is suspect:
-what it causes says nothing of the server, however often it is tried. Open: after a pause one
-request is let through as a trial; its success closes the breaker, its failure doubles the pause.
-After a trial that was answered with an error, a control is wanted instead: a request that nothing
-is wrong with.
+Closed: all requests are sent. It opens if the server is unreachable, or if requests of several
+origins failed in a row. An origin that failed while others succeeded is suspect: its failures are
+not counted for the server. Open: after a pause one trial request is sent; success closes the
+breaker, failure doubles the pause. After a trial with an error response, the next trial is a
+control: a minimal valid request.
 
-A rate limit is no outage: everybody stays away for as long as the server asks, or for a pause that
-doubles while nothing succeeds. Times are seconds of any clock that the caller reads.
+A rate limit is not an outage: requests pause for the requested time, or with exponential backoff.
+Times are seconds of the caller's clock.
 """
 
 from dataclasses import dataclass, field
 
 FAILED_ORIGINS = 5
-"""So many failed in a row: at 30 % failures that happens once in 400 by chance, and then costs
-`FIRST_PAUSE`."""
+"""Consecutive failures that open the breaker: at 30 % failures this happens once in 400 requests by
+chance, and costs `FIRST_PAUSE`."""
 
 FAILED_AT_FIRST = 2
-"""As long as nothing ever succeeded, so many requests of whatever origin say the same."""
+"""The same before the first success, for requests of any origin."""
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
@@ -47,16 +46,16 @@ class Breaker:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether it is down, or limits the rate, and nothing has succeeded since."""
+        """Whether the server is down or limits the rate, without a later success."""
         return self.is_open or self._limit_pause > 0.0
 
     @property
     def wants_control(self) -> bool:
-        """Whether the next trial is to be a request that nothing is wrong with."""
+        """Whether the next trial is to be a control request."""
         return self.is_open and self._has_failed_trial and not self._is_deserted
 
     def wait(self, now: float) -> float | None:
-        """Returns seconds until a request may be sent, 0 for now; None while a trial is out."""
+        """Returns seconds until the next request, 0 for now; None during a trial."""
         if now < self._stays_away_until:
             return self._stays_away_until - now
         if not self.is_open:
@@ -64,18 +63,18 @@ class Breaker:
         return None if self._trial is not None else max(0.0, self._trial_at - now)
 
     def begin(self, request: int) -> None:
-        """A request is sent, `wait` having said 0."""
+        """Registers a sent request, after `wait` returned 0."""
         if self.is_open:
             self._trial = request
 
     def abandon(self, request: int) -> None:
-        """A request ended without word of the server, as when a run is stopped."""
+        """Registers a request that ended without a response, for example by a stop."""
         if self._trial == request:
             self._trial = None
 
     def succeeded(self, sent_at: float, now: float) -> None:
-        """The server answered a request of ``sent_at``, be it with a refusal. What was sent before
-        the breaker opened tells nothing of now."""
+        """Registers a response, including refusals, to a request of ``sent_at``. Responses to
+        requests sent before the breaker opened are ignored."""
         if self.is_open and sent_at < self._opened_at:
             return
         self.is_open = self._has_failed_trial = False
@@ -87,9 +86,9 @@ class Breaker:
         self._failing.clear()
 
     def rate_limited(self, sent_at: float, now: float, seconds: float | None) -> bool:
-        """The server lives, and wants to be left alone, for ``seconds`` where it says so.
+        """Registers a rate limit, with the requested ``seconds`` if stated.
 
-        Returns whether this is news: other requests of the same moment met the same limit.
+        Returns whether it is new: concurrent requests get the same limit.
         """
         self.is_open = False
         self._trial = None
@@ -104,7 +103,7 @@ class Breaker:
         return is_news
 
     def failed(self, origin: int, request: int, now: float, *, nobody_there: bool) -> None:
-        """A request failed in a way that may be the server's fault; ``origin`` is what it is of."""
+        """Registers a failure that may be the server's fault; ``origin`` is the request's."""
         self._trouble(now)
         self._failing.add(request if self.succeeded_at is None else origin)
         self._is_deserted = nobody_there
@@ -123,7 +122,7 @@ class Breaker:
             self._trial_at = now + self._pause
 
     def is_suspect(self, first_fault_at: float | None) -> bool:
-        """Whether an origin failed before others were answered."""
+        """Returns whether an origin failed while others were answered."""
         if first_fault_at is None or self.succeeded_at is None:
             return False
         return self.succeeded_at > first_fault_at

@@ -1,8 +1,8 @@
-"""What a model's servers were found to take of our requests: learnt once, kept for the run.
+"""Adaptation of requests to a model's servers, learned from refusals and kept for the run.
 
-A field that is refused is left out, renamed or written otherwise, and the request repeated. What
-then succeeds holds for all later requests. None of it is part of a ledger's key: the question is
-the same, and whoever has its answer need not pay again.
+A refused field is removed, renamed or rewritten, and the request repeated. A successful change
+applies to all later requests. Changes are not part of the ledger's keys, because the prompt is the
+same.
 """
 
 import logging
@@ -18,13 +18,13 @@ Body = dict[str, JsonValue]
 MAX_TOKENS, MAX_COMPLETION_TOKENS = "max_tokens", "max_completion_tokens"
 
 OPTIONAL = frozenset({"temperature", "encoding_format", "dimensions"})
-"""Fields of ours that may be left out; others change what is asked, or are the user's own."""
+"""Fields that may be removed; others change the answer or were configured."""
 
 logger = logging.getLogger("llm4cdsr")
 
 
 class RequestChange(NamedTuple):
-    """One departure from the usual request: a field, and how it is written instead."""
+    """One change of the default request: a field and its replacement."""
 
     field: str
     how: str
@@ -36,10 +36,10 @@ TEXT_INPUT = RequestChange("input", "one text a request, not in a list")
 
 
 class Dialect:
-    """What is known of one model's servers. Belongs to the asking loop.
+    """Known properties of a model's servers. Use on the event loop only.
 
-    ``batch_limit``: texts a request. ``long_bytes``: a text of so many bytes was too long, and
-    would spoil the others' request. ``is_proven``: a request has succeeded.
+    ``batch_limit``: texts per request. ``long_bytes``: bytes of a text that was too long.
+    ``is_proven``: a request has succeeded.
     """
 
     def __init__(self) -> None:
@@ -53,20 +53,20 @@ class Dialect:
 
     @property
     def is_searching(self) -> bool:
-        """Whether batches came back short, and it is not known yet how many texts do not."""
+        """Whether batches returned too few vectors and the limit is not known yet."""
         return bool(self._short) and self.batch_limit is None
 
     def learn(self, changes: Collection[RequestChange], model: str) -> None:
-        """Keeps what made a request succeed."""
+        """Stores the changes of a successful request."""
         for change in changes:
             if change not in self.changes:
                 logger.info("%s takes no %s: %s from now on", model, change.field, change.how)
         self.changes = self.changes.union(changes)
 
     def limit_batch(self, texts: int, model: str, *, is_certain: bool = True) -> None:
-        """Keeps how many texts a request may hold; the smallest number that was learnt counts.
+        """Stores a maximum number of texts; the smallest one applies.
 
-        What server errors hint at must be seen twice: they may have passed by themselves.
+        Limits suggested by server errors must occur twice, because these may be temporary.
         """
         self._hints += 1
         if not is_certain and self._hints < 2:
@@ -76,16 +76,16 @@ class Dialect:
             self.batch_limit = texts
 
     def came_short(self, keys: Collection[str], model: str) -> None:
-        """Notes a batch that came back with another number of vectors.
+        """Registers a batch with a wrong number of vectors.
 
-        One dropped text is that text's fault. Two batches that share no text, of sizes that
-        never came back whole, are the server's way with batches.
+        One dropped text is the fault of the text. Two disjoint batches, of sizes that never
+        succeeded, show a limit of the server.
         """
         self._short.append(frozenset(keys))
         self._limit_to_whole(model)
 
     def came_whole(self, texts: int, model: str) -> None:
-        """Notes a batch that came back with a vector for each text."""
+        """Registers a batch with a vector for each text."""
         if texts > self._whole:
             self._whole = texts
         if self._short:
@@ -101,9 +101,9 @@ class Dialect:
 
 
 def change_for(field: str, fixed: Collection[str], texts: int) -> RequestChange | None:
-    """Returns how a refused field may be written instead; None where there is no way.
+    """Returns the replacement of a refused field, None without one.
 
-    ``fixed``: fields that were configured, which are not left out.
+    ``fixed``: configured fields, which are not removed.
     """
     if field == SYSTEM:
         return NO_SYSTEM
@@ -117,7 +117,7 @@ def change_for(field: str, fixed: Collection[str], texts: int) -> RequestChange 
 
 
 def written(body: Body, changes: Collection[RequestChange]) -> Body:
-    """Returns a request's body with the changes made."""
+    """Returns a request's body with the changes applied."""
     if not changes:
         return body
     body = dict(body)

@@ -1,10 +1,11 @@
-"""The URLs of one model as one endpoint: the least busy of those that may be asked is asked next.
+"""Load balancing over the URLs of one model.
 
-A lane is one URL with its connections and its breaker. While no lane is up the run pauses: no
-prompt loses a try by it. All shards of the process share lanes and limits, on the asking loop.
+A lane is one URL with its connections and circuit breaker; the least busy available lane gets the
+next request. While no lane is up, requests pause without using up attempts. All shards of the
+process share lanes and limits, on the event loop.
 
-The first requests of a stage are a probe: a handful in flight until one succeeds. Where none of
-`PROBE_REQUESTS` does, the stage ends with the reason that most of them met.
+The first requests of a stage are a probe: a few in flight until one succeeds. If none of
+`PROBE_REQUESTS` succeeds, the stage ends with the most frequent reason.
 """
 
 import asyncio
@@ -40,10 +41,11 @@ from tasks.llm.settings.urls import shown_url
 PROBE_REQUESTS = 20
 PROBE_IN_FLIGHT = 4
 FIRST_SUCCESS_SECONDS = 120.0
-"""How long a stage waits for servers of which none has answered it yet, at most."""
+"""Maximum wait of a stage in seconds before the first answer."""
 
 STRANGE_REFUSALS = 5
-"""So many in a row, by servers that have answered before: the key is revoked, or the model gone."""
+"""Consecutive refusals by servers that answered before: the key was revoked, or the model
+removed."""
 
 LONGEST_POLL_SECONDS = 0.25
 TOLD_EVERY_SECONDS = 60.0
@@ -53,7 +55,7 @@ logger = logging.getLogger("llm4cdsr")
 
 @dataclass(eq=False)
 class Lane:
-    """One URL. ``capacity``: requests in flight that it is trusted with; rate limits halve it."""
+    """One URL. ``capacity``: maximum requests in flight; halved by rate limits."""
 
     name: str
     transport: Transport
@@ -68,9 +70,9 @@ class Lane:
 
 
 class Turn(NamedTuple):
-    """Leave to send one request. A trial is the only one that a server gets while it is down.
+    """Permission to send one request. A trial is the only request to a server that is down.
 
-    ``wants_control``: it is to be a request that nothing is wrong with.
+    ``wants_control``: the trial is to be a control request.
     """
 
     lane: Lane
@@ -80,11 +82,8 @@ class Turn(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What came of one request.
-
-    ``tokens`` is None where nothing was answered, and so nothing paid. ``is_down``: a fault says
-    nothing of the job, because its server is down or left out.
-    """
+    """Result of one request. ``tokens`` is None without an answer, hence without cost. ``is_down``:
+    the fault is not counted for the job, because its server is down or excluded."""
 
     tokens: Usage | None
     outcomes: list[Outcome]
@@ -94,7 +93,7 @@ class Attempt(NamedTuple):
 
 
 class Servers:
-    """The lanes of one model while they are open. Belongs to the asking loop."""
+    """Open lanes of one model. Use on the event loop only."""
 
     def __init__(
         self, spec: EndpointSpec, key: SecretStr, limits: RateLimits, dialect: Dialect
@@ -119,9 +118,7 @@ class Servers:
         ]
 
     async def admit(self) -> Turn:
-        """Returns the turn at the least busy lane that may be asked, once there is one.
-
-        `leave` it afterwards.
+        """Waits for the least busy available lane; returns its permission, to be ended by `leave`.
 
         Raises:
             EndpointDownError, EndpointRefusedError: as `attempt`, also for another request.
@@ -136,7 +133,7 @@ class Servers:
         return Turn(lane, number, lane.breaker.is_open, lane.breaker.wants_control)
 
     def leave(self, turn: Turn) -> None:
-        """Ends what `admit` began."""
+        """Ends a permission of `admit`."""
         turn.lane.pending -= 1
         turn.lane.breaker.abandon(turn.number)
         if self._waiting:
@@ -151,8 +148,8 @@ class Servers:
         """Sends a job's request once.
 
         Raises:
-            EndpointDownError: no server has answered for too long.
-            EndpointRefusedError: every other prompt would be refused alike.
+            EndpointDownError: no server has responded for too long. EndpointRefusedError: all
+                prompts would be refused.
         """
         changes = self.dialect.changes | job.changes if job.changes else self.dialect.changes
         body = written(job.body(self.spec.model, self._fields), changes)
@@ -175,7 +172,7 @@ class Servers:
         return Attempt(tokens, outcomes, jobs)
 
     def _end(self, error: Exception) -> NoReturn:
-        """Ends the asking of all shards."""
+        """Ends the requests of all shards with an error."""
         self._ended = error
         self._wake(len(self._waiting))
         raise error
@@ -199,15 +196,15 @@ class Servers:
         return best
 
     def _probe_width(self) -> int:
-        """One, until it is known how the model wants to be asked: what is learnt, is learnt once.
-        Batches hold a handful of texts each, and one that is refused is taken apart alone."""
+        """Returns the number of concurrent probe requests: one while adaptations are unknown, so
+        that each is learned once. Probe batches have few texts each."""
         is_known = self.dialect.is_proven or any(
             fault.kind is not FaultKind.FIELD for fault in self._met
         )
         return PROBE_IN_FLIGHT if is_known and self.spec.role is Role.CHAT else 1
 
     async def _change(self) -> None:
-        """Returns when another request may be possible."""
+        """Waits until another request may be possible."""
         now = time.monotonic()
         waits = [lane.breaker.wait(now) for lane in self._lanes if lane.refused is None]
         soonest = min((wait for wait in waits if wait), default=0.0)
@@ -248,7 +245,7 @@ class Servers:
             self._wake(len(self._waiting))
 
     def _lives(self, lane: Lane, sent_at: float) -> None:
-        """The server answered, be it with a refusal."""
+        """Registers a response of the server, including refusals."""
         was_open, since, now = lane.breaker.is_open, lane.breaker.troubled_since, time.monotonic()
         lane.breaker.succeeded(sent_at, now)
         if was_open and not lane.breaker.is_open and since is not None:
@@ -257,9 +254,9 @@ class Servers:
     def _fault(
         self, turn: Turn, job: Job, fault: Fault, sent_at: float, tokens: Usage | None = None
     ) -> Attempt:
-        """Notes a fault of a request; raises what ends the asking."""
+        """Registers a fault of a request; raises an error that concerns all prompts."""
         lane = turn.lane
-        if self._secret != NO_KEY:  # A server may quote the key: it goes no further.
+        if self._secret != NO_KEY:  # The message may quote the key, which is masked.
             fault = replace(fault, words=fault.words.replace(self._secret, "[key]"))
         lane.said = fault.words
         is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
@@ -276,13 +273,13 @@ class Servers:
         return Attempt(tokens, [], [], fault, is_down)
 
     def _is_refusal(self, fault: Fault, job: Job) -> bool:
-        """A field that was configured, and is refused, is refused to every prompt."""
+        """Returns whether a configured field is refused, which concerns all prompts."""
         if fault.kind is not FaultKind.FIELD or fault.field not in self.spec.fixed_fields:
             return fault.kind in REFUSALS
         return change_for(fault.field, self.spec.fixed_fields, job.texts) is None
 
     def _refused(self, lane: Lane, job: Job, fault: Fault) -> None:
-        """Leaves a lane out; ends the asking where it was the last."""
+        """Excludes a lane; ends all requests if it was the last."""
         if lane.has_answered and fault.kind in DOUBTFUL:
             lane.strange.add(id(job.origin))
             if len(lane.strange) < STRANGE_REFUSALS:
@@ -320,7 +317,7 @@ class Servers:
         self._give_up_in_time(now, 0.0)
 
     def _count(self, fault: Fault) -> None:
-        """Ends a stage in which nothing has succeeded, when the probe is used up."""
+        """Ends a stage after an unsuccessful probe."""
         if self._has_succeeded:
             return
         self._met.append(fault)
@@ -329,8 +326,8 @@ class Servers:
         self._wake(len(self._waiting))
 
     def _give_up_in_time(self, now: float, soonest: float) -> None:
-        """Raises `EndpointDownError` where every lane is in trouble for too long, or asks us
-        to stay away for longer than an outage is waited for."""
+        """Raises `EndpointDownError` if all lanes are down for too long, or request a longer pause
+        than the outage limit."""
         limit = patience = self.spec.outage_seconds
         if not self._has_succeeded:
             patience = min(limit, FIRST_SUCCESS_SECONDS)

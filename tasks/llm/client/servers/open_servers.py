@@ -1,4 +1,4 @@
-"""Opens the servers of a model once for all shards that ask them at the same time."""
+"""Shared connections to the servers of a model for concurrent shards."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from tasks.llm.settings.llm_config import EndpointSpec
 
 @asynccontextmanager
 async def open_servers(spec: EndpointSpec, key: SecretStr) -> AsyncIterator[Servers]:
-    """Gives the servers of a model; whoever opens them while they are open shares them."""
+    """Yields the servers of a model, shared with concurrent users."""
     name = spec.model_dump_json()
     if (shared := _open.get(name)) is None:
         known = _known.setdefault(
@@ -39,8 +39,7 @@ class _Shared:
 
 @dataclass
 class _Known:
-    """Outlives the connections: a minute is a minute, and a model's ways stay its ways, also where
-    one stage ends and the next begins."""
+    """State that outlives connections: rate limits and dialects persist across stages."""
 
     limits: RateLimits
     dialect: Dialect = field(default_factory=Dialect)
@@ -51,5 +50,5 @@ _known: dict[str, _Known] = {}
 
 
 def forget() -> None:
-    """Ends what is known of all servers, as the end of a run does."""
+    """Clears the state of all servers, at the end of a run."""
     _known.clear()

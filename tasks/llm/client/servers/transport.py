@@ -1,4 +1,4 @@
-"""Sends requests to one URL: key, proxy, redirects within the origin, nothing else repeated."""
+"""HTTP requests to one URL, with key, proxy and redirects within the origin; without retries."""
 
 from types import TracebackType
 
@@ -11,13 +11,13 @@ from tasks.system.proxies import proxy_for
 
 MOST_REDIRECTS = 3
 MOST_BYTES = 512 * 2**20
-"""Of one response: a thousand vectors of the widest model, as a list of numbers, take a tenth."""
+"""Maximum bytes of one response; a thousand vectors of the widest model as lists take a tenth."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Transport:
-    """The connections to one URL. Belongs to one event loop.
+    """Connections to one URL. Use on one event loop only.
 
     Raises:
         UnusableProxyError: a proxy variable applies to the URL and cannot be used.
@@ -27,7 +27,7 @@ class Transport:
         self._url = url
         proxy = proxy_for(address(url, ""))
         self._http = httpx2.AsyncHTTPTransport(
-            # As many at once as are asked for: who limits them is the caller.
+            # Unlimited here; the caller limits concurrency.
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             proxy=None if proxy is None else httpx2.Proxy(proxy),
         )
@@ -41,7 +41,7 @@ class Transport:
         self._addresses: dict[str, tuple[httpx2.URL, httpx2.Headers]] = {}
 
     async def post(self, route: str, body: object) -> HttpReply | Fault:
-        """Returns the response to a JSON body, or why there is none."""
+        """Returns the response to a JSON body, or the fault."""
         content = to_json(body)
         try:
             return await self._followed(route, content)
@@ -68,7 +68,7 @@ class Transport:
         await self.close()
 
     async def _followed(self, route: str, content: bytes) -> HttpReply | Fault:
-        """Redirects keep method and body, and are remembered: the next request goes there."""
+        """Follows redirects with method and body; later requests use the new URL."""
         if route not in self._addresses:
             self._remember(route, httpx2.URL(address(self._url, route)))
         for _ in range(MOST_REDIRECTS):
@@ -120,7 +120,8 @@ def _seconds(milliseconds: str) -> str | None:
 
 
 def is_same_origin(url: httpx2.URL, target: httpx2.URL) -> bool:
-    """From http to https of one host, on the usual ports, the key is only better protected."""
+    """Returns whether a redirect stays within the origin; http to https on the default ports of one
+    host is included."""
     if url.host != target.host:
         return False
     if (url.scheme, url.port) == (target.scheme, target.port):
