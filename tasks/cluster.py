@@ -86,7 +86,9 @@ def make_clusters(
     read = read_item_embeddings(store, embeddings)
     vectors = read.vectors[1:]
     if kept is None:
-        centroids = _fitted(vectors[read.is_embedded[1:]], config)
+        own = read.is_embedded[1:]
+        # A copy of all vectors only where some do not count.
+        centroids = _fitted(vectors if own.all() else vectors[own], config)
     else:
         centroids = read_centroids(store, kept)
     from sklearn.metrics import pairwise_distances_argmin_min

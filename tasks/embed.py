@@ -5,6 +5,7 @@ flag; no item is dropped.
 """
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,9 @@ from tasks.llm.answered_vectors import vectors_by_row
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
+SLICE_ITEMS = 16_384
+"""Items whose prompts are rendered at a time."""
+
 
 class NothingEmbeddedError(UserError, RuntimeError):
     """A domain has no item with an embedding, so its other items have no mean to stand on."""
@@ -52,13 +56,13 @@ def embed_items(
     if found := store.find(wanted):
         return stage_result(store, "embed items", found, started, reused=True)
     items = read_dataset(store, dataset).items
-    texts = item_texts(items, config.language)
-    asked = texts.filter(pl.col(PROMPT) != "")
-    keyed = asked.select(col.ITEM_INDEX).hstack(embedding_keys(asked[PROMPT].to_list(), endpoint))
-    _refuse_mute_domains(items, keyed)
-    answered = answer_all(
-        "embed items", Role.EMBEDDING, keyed.select(col.KEY, PROMPT), endpoint, config, store
-    )
+    _refuse_mute_domains(items, config.language)
+    planned = [
+        pl.DataFrame(schema={col.ITEM_INDEX: items.schema[col.ITEM_INDEX], col.KEY: pl.String})
+    ]
+    asked = _questions(items, endpoint, config.language, planned)
+    answered = answer_all("embed items", Role.EMBEDDING, asked, endpoint, config, store)
+    keyed = pl.concat(planned)
     status = _item_status(items, keyed, answered)
     made = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
     if store.find(made) is None:
@@ -100,11 +104,25 @@ def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
     return items.select(col.ITEM_INDEX).with_columns(pl.Series(PROMPT, prompts, pl.String))
 
 
-def _refuse_mute_domains(items: pl.DataFrame, keyed: pl.DataFrame) -> None:
+def _questions(
+    items: pl.DataFrame, endpoint: Endpoint, language: Language, planned: list[pl.DataFrame]
+) -> Iterator[pl.DataFrame]:
+    """Yields ``key, prompt`` of items with a text, a slice at a time.
+
+    Their ``item_index, key`` are appended to ``planned``.
+    """
+    for some in items.iter_slices(SLICE_ITEMS):
+        texts = item_texts(some, language).filter(pl.col(PROMPT) != "")
+        keyed = embedding_keys(texts[PROMPT].to_list(), endpoint)
+        planned.append(texts.select(col.ITEM_INDEX).with_columns(keyed[col.KEY]))
+        yield keyed
+
+
+def _refuse_mute_domains(items: pl.DataFrame, language: Language) -> None:
     """Raises `NothingEmbeddedError` for a domain without any text, before others are paid."""
-    told = items.join(keyed, on=col.ITEM_INDEX, how="semi")[col.DOMAIN].cast(pl.String)
-    for domain in items[col.DOMAIN].cast(pl.String).unique(maintain_order=True):
-        if domain not in told:
+    for (domain,), own in items.group_by(col.DOMAIN, maintain_order=True):
+        slices = own.iter_slices(SLICE_ITEMS)
+        if not any((item_texts(some, language)[PROMPT] != "").any() for some in slices):
             raise NothingEmbeddedError(
                 f"no item of the domain {domain} has a usable text; give --items a file with its "
                 "titles"
@@ -142,6 +160,8 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
     for (domain,), rows in status.group_by(col.DOMAIN, maintain_order=True):
         embedded = rows.filter(is_embedded)[col.ITEM_INDEX].to_numpy()
         others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
+        if len(embedded) and not len(others):
+            continue  # A mean takes a copy of the domain's vectors.
         if not len(embedded):
             raise NothingEmbeddedError(
                 f"no item of the domain {domain} could be embedded: {_reasons(rows[col.REASON])}"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FIT_ITEMS = 200_000
 """PCA is fitted on at most this many items, drawn by a seed; all are projected."""
 
+BLOCK_ITEMS = 65_536
+"""Items whose projected vectors are copied at a time."""
+
 
 class ProjectConfig(Strict):
     """Widths of the item tables."""
@@ -91,26 +94,27 @@ def project_vectors(
     Only items with an embedding of their own shape the projections; all are projected.
     """
     k = min(config.global_width, vectors.shape[1], len(vectors) - 2)
-    pca = _fit(vectors[is_embedded], k, config.seed)
+    pca = _fit(vectors, is_embedded, k, config.seed)
     global_table = np.zeros((len(vectors), k), np.float32)
-    global_table[1:] = _project(pca, vectors[1:], k)
+    _project(pca, vectors[1:], global_table[1:])
     projections = _arrays("global", pca)
 
     local_table = np.zeros((len(vectors), config.hidden), np.float32)
     for domain, low, high in zip(domains, domain_starts[:-1], domain_starts[1:], strict=True):
         rows = slice(low + 1, high + 1)
-        pca = _fit(vectors[rows][is_embedded[rows]], config.hidden, config.seed)
-        local_table[rows] = _project(pca, vectors[rows], config.hidden)
+        pca = _fit(vectors[rows], is_embedded[rows], config.hidden, config.seed)
+        _project(pca, vectors[rows], local_table[rows])
         projections |= _arrays(f"local.{domain}", pca)
     return StoredItemTables(global_table, local_table, projections)
 
 
-def _fit(vectors: np.ndarray, width: int, seed: int) -> "PCA":
+def _fit(vectors: np.ndarray, is_embedded: np.ndarray, width: int, seed: int) -> "PCA":
     from sklearn.decomposition import PCA
 
-    chosen = vectors
-    if len(vectors) > FIT_ITEMS:
-        chosen = np.random.default_rng(seed).choice(vectors, FIT_ITEMS, replace=False)
+    rows = np.flatnonzero(is_embedded)
+    if len(rows) > FIT_ITEMS:
+        rows = rows[np.random.default_rng(seed).choice(len(rows), FIT_ITEMS, replace=False)]
+    chosen = vectors[rows]
     # Exact, and seconds where a full SVD takes minutes: items outnumber embedding dimensions.
     solver = "covariance_eigh" if len(chosen) > chosen.shape[1] else "full"
     # Vectors without variance (a single item, equal texts) have shares of variance of 0/0, which
@@ -119,11 +123,11 @@ def _fit(vectors: np.ndarray, width: int, seed: int) -> "PCA":
         return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
 
 
-def _project(pca: "PCA", vectors: np.ndarray, width: int) -> np.ndarray:
-    """Returns (rows, width); columns beyond what the data can fill stay zero."""
-    projected = np.zeros((len(vectors), width), np.float32)
-    projected[:, : pca.n_components_] = pca.transform(vectors)
-    return projected
+def _project(pca: "PCA", vectors: np.ndarray, into: np.ndarray) -> None:
+    """Fills rows of a table block by block; columns beyond what the data can fill stay zero."""
+    for begin in range(0, len(vectors), BLOCK_ITEMS):
+        block = vectors[begin : begin + BLOCK_ITEMS]
+        into[begin : begin + len(block), : pca.n_components_] = pca.transform(block)
 
 
 def _arrays(name: str, pca: "PCA") -> dict[str, np.ndarray]:

@@ -37,3 +37,27 @@ def _kind(dtype: np.dtype) -> str:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads every array of a file written by `write_arrays`."""
     return load_file(path)
+
+
+def map_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Maps every array of a file written by `write_arrays`: the system reads pages as they are
+    used, and may drop them again. What is written into an array stays with this process."""
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(begin - 8))
+    return {
+        name: _mapped(path, _dtype(of["dtype"]), tuple(of["shape"]), begin + of["data_offsets"][0])
+        for name, of in header.items()
+    }
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
+    if 0 in shape:  # Nothing to map.
+        return np.zeros(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, "c", offset, shape))
+
+
+def _dtype(kind: str) -> np.dtype:
+    if kind == "BOOL":
+        return np.dtype(bool)
+    return np.dtype(f"{kind[0].lower()}{int(kind[1:]) // 8}")

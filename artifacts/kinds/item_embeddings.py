@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from artifacts.kinds.arrays import read_arrays, write_arrays
+from artifacts.kinds.arrays import map_arrays, write_arrays
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 
@@ -27,7 +27,8 @@ class EmbeddingStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ItemEmbeddings:
-    """``vectors`` float32 (items + 1, width), row 0 zeros; ``is_embedded`` bool (items + 1,)."""
+    """``vectors`` float32 (items + 1, width), row 0 zeros, mapped from the artifact's file;
+    ``is_embedded`` bool (items + 1,)."""
 
     vectors: np.ndarray
     is_embedded: np.ndarray
@@ -44,6 +45,6 @@ def read_item_embeddings(store: Store, ref: ArtifactRef) -> ItemEmbeddings:
     folder = store.path(ref)
     status = pl.read_parquet(folder / _ITEMS_FILE, glob=False)[STATUS]
     return ItemEmbeddings(
-        vectors=read_arrays(folder / _VECTORS_FILE)["vectors"],
+        vectors=map_arrays(folder / _VECTORS_FILE)["vectors"],
         is_embedded=np.concatenate([[False], (status == EmbeddingStatus.EMBEDDED).to_numpy()]),
     )

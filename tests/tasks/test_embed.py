@@ -1,6 +1,7 @@
 """Items to vectors: nobody is dropped, nothing is paid twice, failures are tried again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -161,3 +162,22 @@ def test_equal_texts_share_one_answer(store: Store) -> None:
     assert made.usage.merged == 6
     vectors = read_item_embeddings(store, made.ref).vectors
     np.testing.assert_allclose(vectors[1:], np.tile(vectors[1], (9, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("items", [1, 4])
+def test_slices_of_any_size_give_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: int
+) -> None:
+    made = []
+    for size in (16_384, items):
+        monkeypatch.setattr(embed_stage, "SLICE_ITEMS", size)
+        store = Store(tmp_path / str(size))
+        dataset = SmallShop().ingested(store)
+        with faulty_endpoint(FaultPlan(refuse="Yoga")) as server:
+            result = embedded(store, dataset, embedding_at(server.base_url))
+            assert server.requests_to(EMBEDDINGS) > 0
+        folder = store.path(result.ref)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        files.pop("manifest.json")
+        made.append((files, result.counts, result.usage.prompts, result.usage.failed))
+    assert made[0] == made[1]

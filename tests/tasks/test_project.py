@@ -1,5 +1,6 @@
 """Item tables: what is stored is enough to place an item that comes later."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+import tasks.project
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_tables import StoredItemTables, read_item_tables
 from artifacts.store import Store
-from tasks.project import ProjectConfig, project_items
+from tasks.project import ProjectConfig, project_items, project_vectors
 from tests.tasks.shops.small_shop import SmallShop, stored_embeddings
 
 WIDTH = 6
@@ -112,3 +114,40 @@ def test_a_domain_of_equal_texts_has_a_place_all_the_same(store: Store) -> None:
     tables = read_item_tables(store, made.ref)
     assert np.isfinite(tables.local_table).all()
     assert np.isfinite(tables.global_table).all()
+
+
+@pytest.mark.parametrize("items", [1, 4, 5])
+def test_tables_do_not_depend_on_how_many_items_are_projected_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: int
+) -> None:
+    config = ProjectConfig(global_width=4, hidden=3)
+    whole, _, _ = tables_of(Store(tmp_path / "whole"), 14, 9, config, missing=(2, 20))
+    monkeypatch.setattr(tasks.project, "BLOCK_ITEMS", items)
+    found, _, _ = tables_of(Store(tmp_path / "blocks"), 14, 9, config, missing=(2, 20))
+    np.testing.assert_allclose(found.global_table, whole.global_table, atol=1e-6)
+    np.testing.assert_allclose(found.local_table, whole.local_table, atol=1e-6)
+
+
+def test_projections_of_many_items_are_fitted_on_a_sample_and_take_one_table_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks.project, "FIT_ITEMS", 500)
+    monkeypatch.setattr(tasks.project, "BLOCK_ITEMS", 500)
+    items, width = 20_000, 32
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(items + 1, width)).astype(np.float32)
+    is_embedded = rng.random(items + 1) < 0.9
+    is_embedded[0] = False
+    config = ProjectConfig(global_width=width, hidden=8)
+    PCA(2).fit(vectors[:50])  # What scikit-learn imports late is no memory of the tables.
+    tracemalloc.start()
+    try:
+        starts = np.array([0, items // 2, items])
+        made = project_vectors(vectors, is_embedded, ("a", "b"), starts, config)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.3 * (made.global_table.nbytes + made.local_table.nbytes)
+    # As numpy draws from the rows themselves.
+    own = np.random.default_rng(config.seed).choice(vectors[is_embedded], 500, replace=False)
+    np.testing.assert_allclose(made.projections["global.mean"], own.mean(axis=0), atol=1e-6)
