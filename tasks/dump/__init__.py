@@ -1,1 +1,1 @@
-"""From files of any shop to events and items: readers, forms, columns, sieve, splits, presets."""
+"""From input files to events and items: readers, formats, columns, filters, splits, presets."""

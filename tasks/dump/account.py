@@ -1,7 +1,7 @@
-"""What became of every row of every file of a dump: kept, dropped by a named rule, or set aside.
+"""Accounts of every row of every input file: kept, dropped by a named rule, or quarantined.
 
-The file says how many rows it has; what ingest made of them is counted on its own. At the end the
-two must be equal, or nothing is kept.
+Rows in the file and rows processed by ingest are counted independently; no dataset is stored if
+they differ.
 """
 
 from collections import Counter
@@ -25,23 +25,19 @@ ACCOUNT_SCHEMA = pl.Schema(
         "gone": pl.Int64,
     }
 )
-"""A file and a rule a row; a file of which nothing went has one row without a rule.
-
-``lines`` are null where a file's form knows none: else they are header, blank, rows, and those
-that ``continue`` a row over several lines.
-"""
+"""One row per file and rule; a file without dropped rows has one row without a rule. ``lines`` are
+null for formats without lines, else header, blank, rows, and lines that ``continue`` a multi-line
+row."""
 
 
 class LostRowsError(RuntimeError):
-    """Rows of a file that are neither kept nor counted as gone: a fault of ours, never a dump's."""
+    """Rows of a file are neither kept nor counted as dropped: a defect of the program."""
 
 
 @dataclass
 class FileAccount:
-    """One file: its rows as the file tells them, and where they went.
-
-    ``gone`` counts rows by rule, ``set_aside`` those of them that could not be used.
-    """
+    """Account of one file. ``gone`` counts dropped rows by rule, ``set_aside`` the quarantined ones
+    among them."""
 
     file: str
     holds: str
@@ -55,12 +51,12 @@ class FileAccount:
         return self.set_aside + self.dropped
 
     def drop(self, rule: str, rows: int) -> None:
-        """Counts rows that were kept so far and now go by a rule."""
+        """Counts kept rows that a rule drops."""
         self.kept -= rows
         self.dropped[rule] += rows
 
     def require_balance(self) -> None:
-        """Raises `LostRowsError` where a row, or a line, of the file is not accounted for."""
+        """Raises `LostRowsError` for an unaccounted row or line of the file."""
         rows = self.tally.records - self.kept - sum(self.gone.values())
         for what, missing in (("rows", rows), ("lines", self.tally.missing_lines)):
             if missing:

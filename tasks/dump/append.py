@@ -1,7 +1,7 @@
-"""Adds a dump to the dataset of the last refresh: an event that both hold counts once.
+"""Merge of a dump with the dataset of the last refresh; common events count once.
 
-Equal is what has the same user, item and second. The earlier dataset keeps seconds, so its events
-stand before new ones of the same second.
+Events with equal user, item and second are equal. The earlier dataset has a resolution of seconds,
+so its events precede new ones of the same second.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ ALREADY_THERE = "already in the dataset"
 
 
 class NothingNewError(Exception):
-    """The dump holds nothing that the dataset lacks."""
+    """The dump has no new data."""
 
 
 @dataclass(frozen=True)
 class Histories:
-    """The kept events by user, and whose and of what they are.
+    """Kept events by user, with users and items.
 
     Attributes:
         users: ``user_index, user_id, events``. items: as `Dataset.items`.
@@ -53,8 +53,8 @@ def previous_dataset(store: Store) -> ArtifactRef | None:
 
 
 def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
-    """Returns the previous events, then those of the dump that are new, and how many were not;
-    the files' accounts count these."""
+    """Returns the previous events followed by new ones of the dump, and the number of repeated
+    ones, which are counted in the files' accounts."""
     user_ids = pl.concat([previous.users[col.USER_ID], events.user_ids]).unique().sort()
     earlier_keys = previous.items.select(ITEM_KEY)
     keys = pl.concat([earlier_keys, events.item_keys]).unique().sort(ITEM_KEY)
@@ -100,17 +100,14 @@ def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
 
 
 def described_by_both(previous: Dataset, described: pl.DataFrame) -> pl.DataFrame:
-    """Returns what is known of all items; where both describe one, the new words count."""
+    """Returns the metadata of all items; new metadata take precedence."""
     earlier = previous.items.select(list(ITEM_SCHEMA)).join(described, on=ITEM_KEY, how="anti")
     return pl.concat([described.select(list(ITEM_SCHEMA)), earlier])
 
 
 def changes(previous: Dataset, now: Histories, is_new: NDArray[np.bool_]) -> dict[str, int]:
-    """Returns what the dump added.
-
-    ``profiles_to_change`` are the users whose training events are not those of before: they are
-    all that the profiler asks about anew, as long as the items keep their clusters.
-    """
+    """Returns the counts of changes. ``profiles_to_change``: users with changed training events,
+    whose profiles are requested again if items keep their clusters."""
     return {
         "events_before": len(previous.item_indices),
         "new_events": int(np.count_nonzero(is_new)),
@@ -121,7 +118,7 @@ def changes(previous: Dataset, now: Histories, is_new: NDArray[np.bool_]) -> dic
 
 
 def users_training_on_others(previous: Dataset, now: Histories) -> NDArray[np.bool_]:
-    """Marks the users of ``now`` (users,) whose training events differ from those of before."""
+    """Returns the mask of users (users,) with changed training events."""
     count = now.users.height
     train = now.splits == Split.TRAIN
     users = np.repeat(np.arange(count), np.diff(now.offsets))[train]
@@ -142,7 +139,7 @@ def users_training_on_others(previous: Dataset, now: Histories) -> NDArray[np.bo
 
 
 def _places(texts: pl.Series, among: pl.Series, absent: int = 0) -> NDArray[np.uint32]:
-    """Returns the place of every text in a series of distinct ones."""
+    """Returns the index of every text in a series of distinct ones."""
     order = pl.DataFrame({"text": among}).with_row_index("place")
     found = pl.DataFrame({"text": texts}).join(order, "text", "left", maintain_order="left")
     return found["place"].fill_null(absent).cast(pl.UInt32).to_numpy()

@@ -1,4 +1,4 @@
-"""Which dump to read and what of it to keep: the settings of ingest."""
+"""Settings of ingest: input files, filters, split."""
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -16,14 +16,14 @@ ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
 
 
 class Repeats(StrEnum):
-    """What counts when a user chose an item more than once (METHOD 7.17)."""
+    """Handling of repeated items of a user (METHOD 7.17)."""
 
     KEEP = "keep"
     FIRST = "first"
 
 
 class Ties(StrEnum):
-    """In which order a user's events of one moment stand (METHOD 7.16)."""
+    """Order of a user's events of equal time (METHOD 7.16)."""
 
     DUMP = "dump"
     SHUFFLE = "shuffle"
@@ -37,15 +37,15 @@ class CatalogueScope(StrEnum):
 
 
 class LeaveOneOut(Strict):
-    """A user's last event tests, the one before validates (METHOD 6)."""
+    """Leave-one-out: a user's last event is test, the one before validation (METHOD 6)."""
 
     kind: Literal["leave-one-out"] = "leave-one-out"
 
 
 class ByTime(Strict):
-    """Everyone trains on what was before one moment: nothing is learnt from the future.
+    """Split by time: training before one time for all users, without data from the future.
 
-    Where a moment is not given, it is the one that leaves the share of events after it.
+    A time that is not set is chosen by the share of later events.
     """
 
     kind: Literal["time"] = "time"
@@ -74,7 +74,7 @@ class ByTime(Strict):
 
 
 class ByUser(Strict):
-    """Some users are held out whole: how well strangers are served."""
+    """Split by user: all events of some users are held out."""
 
     kind: Literal["users"] = "users"
     validation_share: float = Field(default=0.1, gt=0, lt=1, description="Of all users.")
@@ -88,16 +88,15 @@ class ByUser(Strict):
 
 
 class ColdDomain(Strict):
-    """From some users of several domains one whole domain is withheld: how well people are served
-    in a domain where they have no history (METHOD 9). Of the other users the last event validates.
-    """
+    """Cold domain: all events in one domain of some cross-domain users are withheld (METHOD 9). The
+    last event of the other users is validation."""
 
     kind: Literal["cold-domain"] = "cold-domain"
     test_share: float = Field(
-        default=0.15, gt=0, lt=1, description="Of the users of several domains: cold test."
+        default=0.15, gt=0, lt=1, description="Share of cross-domain users: cold test."
     )
     validation_share: float = Field(
-        default=0.1, ge=0, lt=1, description="Of the users of several domains: cold validation."
+        default=0.1, ge=0, lt=1, description="Share of cross-domain users: cold validation."
     )
 
     @model_validator(mode="after")
@@ -113,17 +112,17 @@ Protocol = Annotated[LeaveOneOut | ByTime | ByUser | ColdDomain, Field(discrimin
 
 
 class Source(Strict):
-    """The files of one domain, or of several where the files have a column that names it."""
+    """The files of one domain, or of several domains with a domain column."""
 
     interactions: Paths = Field(description="Interactions; see `DumpConfig.interactions`.")
-    items: Paths | None = Field(default=None, description="What describes the items, alike.")
+    items: Paths | None = Field(default=None, description="Item files, likewise.")
     domain: str | None = Field(
-        default=None, description="The domain of all rows; from the column 'domain' where None."
+        default=None, description="Domain of all rows; by default the column 'domain'."
     )
     form: Form = Field(
         default=Form.TABLE,
-        description="'amazon-2018', 'amazon-2023', 'douban', or a 'table' with columns of our "
-        "names or of those in `columns`.",
+        description="'amazon-2018', 'amazon-2023', 'douban', or a 'table' with standard column "
+        "names or those in `columns`.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -132,32 +131,32 @@ class Source(Strict):
 
 
 class DumpConfig(Strict):
-    """Which dump to read, and what of it to keep."""
+    """Input files and filters."""
 
     interactions: Paths | None = Field(
         default=None,
-        description="File with user_id, item_id, domain and timestamp (seconds, or milli- or "
-        "microseconds, since 1970, a date type, or dates as text; UTC where no zone is named): "
-        "Parquet, CSV or JSON, the latter two also .gz or .zst. Also several files, a folder of "
-        "them, a pattern such as events/*.csv, or URLs; docs/dumps.md says what is read.",
+        description="File with user_id, item_id, domain and timestamp (seconds, milli- or "
+        "microseconds since 1970, a date type, or dates as text; UTC without a zone): "
+        "Parquet, CSV or JSON, the latter two also .gz or .zst. Also several files, a "
+        "folder, a pattern such as events/*.csv, or URLs; see docs/dumps.md.",
     )
     items: Paths | None = Field(
         default=None,
-        description="The same with item_id, domain, title and what else is known: brand, "
-        "categories, price, description. Items without a row take part without text.",
+        description="File with item_id, domain, title, and optional brand, categories, price, "
+        "description, in the same formats. Items without a row are used without text.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Names in the files that differ from ours, as {'reviewerID': 'user_id'}.",
     )
     sources: tuple[Source, ...] = Field(
-        default=(), description="In place of the three above: files by domain, in a public form."
+        default=(), description="In place of the three above: files by domain, in a public format."
     )
     domains: tuple[str, ...] | None = Field(
         default=None, description="Keep only these domains; all by default."
     )
-    since: date | None = Field(default=None, description="First day of events that are kept, UTC.")
-    until: date | None = Field(default=None, description="Last day of events that are kept, UTC.")
+    since: date | None = Field(default=None, description="First day of events, UTC.")
+    until: date | None = Field(default=None, description="Last day of events, UTC.")
     max_users: int | None = Field(
         default=None, ge=1, description="Keep a seeded sample of this many users; all by default."
     )
@@ -168,12 +167,12 @@ class DumpConfig(Strict):
         default=1,
         ge=1,
         description="Keep events of items with at least this many events (>=). With the catalogue "
-        "'all' such items stay in it: they can be recommended by their text.",
+        "'all', items below the limit can still be recommended by their text.",
     )
     catalogue: CatalogueScope = Field(
         default=CatalogueScope.ALL,
-        description="'all' described items can be recommended, or only those 'bought' in an event "
-        "that is kept.",
+        description="Recommendable items: 'all' described ones, or only those 'bought' in a kept "
+        "event.",
     )
     repeats: Repeats = Field(
         default=Repeats.KEEP,
@@ -181,20 +180,20 @@ class DumpConfig(Strict):
     )
     ties: Ties | None = Field(
         default=None,
-        description="Events of one moment: in the order of the 'dump', or in a seeded 'shuffle' "
-        "that depends on user and items alone. By default the dump's order for one file of "
-        "interactions, and shuffled for several: a file a domain says nothing about the order "
-        "between domains.",
+        description="Order of events of equal time: as in the 'dump', or a seeded 'shuffle' that "
+        "depends on user and items only. By default the dump's order for one file of "
+        "interactions, shuffled for several, because separate files per domain have no "
+        "order between domains.",
     )
     split: Protocol = Field(
         default=LeaveOneOut(), description="Which events are held out for validation and test."
     )
     mode: Mode = Field(
         default=Mode.FULL,
-        description="'full': the dump is everything. 'append': it is added to the dataset of the "
-        "last refresh, an event that both hold counting once.",
+        description="'full': the dump replaces earlier data. 'append': it is merged with the "
+        "dataset of the last refresh; common events count once.",
     )
-    seed: int = Field(default=0, description="Chooses sampled and held-out users, orders ties.")
+    seed: int = Field(default=0, description="Seed of sampled users, held-out users and tie order.")
 
     @model_validator(mode="after")
     def _one_way_to_name_files(self) -> Self:
@@ -208,16 +207,16 @@ class DumpConfig(Strict):
 
     @property
     def files(self) -> tuple[Source, ...]:
-        """The files to read, whichever way they were named."""
+        """Returns the input files of all options."""
         if self.interactions is None:
             return self.sources
         return (Source(interactions=self.interactions, items=self.items, columns=self.columns),)
 
     def tie_order(self, files: int) -> Ties:
-        """Returns how ties are ordered in a dump of so many files of interactions."""
+        """Returns the order of ties for a number of interaction files."""
         return self.ties or (Ties.SHUFFLE if files > 1 else Ties.DUMP)
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Returns a moment with its zone, UTC where it names none."""
+    """Returns a time with its zone, by default UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,7 +1,6 @@
-"""From a dump to the tables of a dataset: read, filter, order, index, split (METHOD 6).
+"""From input files to the tables of a dataset: read, filter, order, index, split (METHOD 6).
 
-Nothing is lost without a count: the rows of every file are kept, dropped by a named rule, or set
-aside, and that is checked before anything is written.
+Every row is kept, dropped by a named rule, or quarantined; the sums are checked before writing.
 """
 
 from collections.abc import Callable
@@ -34,13 +33,13 @@ OnStep = Callable[[str], None]
 _MOST_REASONS = 3
 
 _DOMINANT_EVENTS, _DOMINANT_SHARE, _DOMINANT_LEAD = 20, 0.02, 3
-"""Of one user: events, their share of all, and how many times those of the next one."""
+"""Thresholds of a dominant user: events, share of all events, ratio to the next user."""
 
 
 @dataclass(frozen=True)
 class MadeDataset:
-    """All that a dataset artifact holds, and ``is_repaired``: whether an older version would have
-    read the files otherwise."""
+    """Content of a dataset artifact; ``is_repaired``: whether an older version would read the files
+    differently."""
 
     histories: Histories
     dropped: dict[str, int]
@@ -74,14 +73,14 @@ def made_from(
     on_step: OnStep = lambda step: None,
     forgotten: AreForgotten = nobody,
 ) -> MadeDataset:
-    """Returns the dataset of a dump, added to a previous one where that is given.
+    """Returns the dataset of a dump, merged with a previous one if given.
 
-    ``forgotten`` says of ids who must not be in it. ``on_step`` is told the name of each step when
-    it is done.
+    ``forgotten`` tests ids for forgotten users. ``on_step`` is called with the name of each
+    finished step.
 
     Raises:
         UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
-        LostRowsError: a fault of this program.
+        LostRowsError: a defect of the program.
     """
     quarantine = Quarantine(forgotten)
     for source in dump.files:
@@ -208,7 +207,7 @@ def _facts(
 
 
 def _users_in_several_domains(made: Histories) -> int:
-    """Counts users whose events are not all of the domain of their first one."""
+    """Returns the number of users with events in several domains."""
     domains = _domains(made.items, made.item_indices)
     first = np.repeat(domains[made.offsets[:-1]], np.diff(made.offsets))
     users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
@@ -216,7 +215,7 @@ def _users_in_several_domains(made: Histories) -> int:
 
 
 def _domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Returns the number of each event's domain; items are grouped by domain, numbered from 1."""
+    """Returns the domain number of each event."""
     sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
     return np.searchsorted(np.cumsum(sizes), indices, side="left")
 
@@ -245,7 +244,7 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
 
 
 def _dominant_user(users: pl.DataFrame) -> list[str]:
-    """One id far ahead of all others is often that of everybody without one."""
+    """Returns the user with far more events than others, often a placeholder of anonymous users."""
     first, *others = users.sort("events", descending=True).head(2).iter_rows(named=True)
     events = int(users["events"].sum())
     least = max(_DOMINANT_EVENTS, _DOMINANT_SHARE * events)
@@ -279,7 +278,7 @@ def _lonely_domains(counts: dict[str, int | float]) -> list[str]:
 
 
 def _set_aside(quarantine: Quarantine) -> str:
-    """Returns the most frequent reasons for which rows were set aside, as the end of a sentence."""
+    """Returns the most frequent reasons of quarantined rows, as the end of a sentence."""
     most = [
         f"{why} ({rows:,} of {source})"
         for (source, why), rows in quarantine.counts.most_common(_MOST_REASONS)

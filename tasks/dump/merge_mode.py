@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """What becomes of the data of the last refresh."""
+    """Handling of the data of the last refresh."""
 
     FULL = "full"
     APPEND = "append"

@@ -1,6 +1,6 @@
-"""Named data sets: which raw files, which window and cores, which prompts and training settings.
+"""Named data sets: raw files, period and cores, prompts and training settings.
 
-One TOML file a data set, in `tasks/dump/datasets` or anywhere else; two domains or more.
+One TOML file per data set, in `tasks/dump/datasets` or another folder; at least two domains.
 """
 
 import tomllib
@@ -18,35 +18,35 @@ PRESETS = Path(__file__).parent / "datasets"
 
 
 class UnknownDatasetError(UserError, ValueError):
-    """No data set has that name, or its file says something else than a data set."""
+    """Unknown data set, or an invalid file."""
 
 
 class RawFilesMissingError(UserError, ValueError):
-    """The folder of raw files lacks some that the data set needs."""
+    """Raw files of the data set are missing in the folder."""
 
 
 class DomainFiles(Strict):
-    """The raw files of one domain, by the names under which they are published."""
+    """Raw files of one domain, by published names."""
 
-    name: str = Field(min_length=1, description="What the domain is called from here on.")
-    interactions: str = Field(description="File of interactions; zipped or not, both are found.")
-    items: str | None = Field(default=None, description="File that describes the items.")
+    name: str = Field(min_length=1, description="Name of the domain.")
+    interactions: str = Field(description="File of interactions, compressed or not.")
+    items: str | None = Field(default=None, description="File of items.")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Their names of columns to ours, where the form's differ."
+        default_factory=dict, description="Mapping of column names that differ from the format's."
     )
 
 
 class TrainingSettings(Strict):
-    """How the paper trained on it, or how you want to."""
+    """Training settings of the paper, or your own."""
 
     preset: str = Field(default="best", description="A preset of the model.")
     overrides: dict[str, dict[str, JsonValue]] = Field(
-        default_factory=dict, description="As of `TrainingConfig.overrides`."
+        default_factory=dict, description="As `TrainingConfig.overrides`."
     )
 
 
 class ExpectedCounts(Strict):
-    """What others found with the same settings; None where it is not known for certain."""
+    """Published counts with the same settings; None if uncertain."""
 
     users: int | None = None
     items: int | None = None
@@ -58,7 +58,7 @@ class DatasetPreset(Strict):
 
     title: str
     about: str = Field(description="One line for the list.")
-    source: str = Field(description="Where the raw files can be had, in words.")
+    source: str = Field(description="Source of the raw files, as text.")
     form: Form
     language: str = Field(default="en", description="Prompt set: en or zh.")
     domains: tuple[DomainFiles, ...] = Field(min_length=2)
@@ -74,16 +74,16 @@ class DatasetPreset(Strict):
     expected: ExpectedCounts = ExpectedCounts()
 
     def raw_files(self) -> tuple[str, ...]:
-        """Returns the names of all files that the data set is made from."""
+        """Returns the names of all raw files."""
         return tuple(
             name for domain in self.domains for name in (domain.interactions, domain.items) if name
         )
 
     def dump_settings(self, raw: Path) -> dict[str, object]:
-        """Returns what `DumpConfig` takes, the files found in a folder.
+        """Returns the arguments of `DumpConfig`, with the files of a folder.
 
         Raises:
-            RawFilesMissingError: naming all that are not there.
+            RawFilesMissingError: lists all missing files.
         """
         found = {name: _found(raw, name) for name in self.raw_files()}
         missing = [name for name, path in found.items() if path is None]
@@ -128,12 +128,12 @@ def load_dataset_preset(name: str) -> DatasetPreset:
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Returns the names of the data sets that ship."""
+    """Returns the names of the built-in data sets."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
 
 
 def dataset_text(name: str) -> str:
-    """Returns a shipped data set's file as it is written; raises `UnknownDatasetError`."""
+    """Returns the text of a built-in data set's file; raises `UnknownDatasetError`."""
     load_dataset_preset(name)
     return (PRESETS / f"{name}.toml").read_text("utf-8")
 

@@ -1,6 +1,6 @@
-"""Reads the files of one source as one table in our form; each file's rows are accounted for.
+"""Reading of a source's files as one normalised table, with accounts of all rows.
 
-The form of a column is that of the whole source: its files come from one export.
+The format of a column is detected over the whole source.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import Paths, SourceFile, paths_of, source_files
 
 NOT_CLOSED = "a quotation mark not closed"
-"""In an id or a domain, which begins with it."""
+"""Prefix of an id or domain with an unclosed quotation mark."""
 
 _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 _REASONS = 3
@@ -33,10 +33,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class SourceKind:
-    """What the files of a source hold: ``interactions`` or ``items``.
-
-    ``names``: the files' columns to ours. ``needed`` must be there, ``wanted`` may.
-    """
+    """Content of a source: ``interactions`` or ``items``. ``names``: mapping of columns;
+    ``needed``: required, ``wanted``: optional columns."""
 
     holds: str
     open_table: Callable[[str], Table]
@@ -47,7 +45,7 @@ class SourceKind:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch in our form: rows to be judged, and those that could not be parsed."""
+    """A normalised batch: parsed rows and unparsable rows."""
 
     account: FileAccount
     rows: pl.DataFrame
@@ -56,10 +54,7 @@ class Rows:
 
 @dataclass
 class Reading:
-    """What is told of a source, beside its rows.
-
-    ``is_repaired``: an older version read it otherwise, or not at all.
-    """
+    """Accounts and notes of a source. ``is_repaired``: an older version reads it differently."""
 
     accounts: list[FileAccount] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,7 +74,7 @@ class _Opened:
 
 
 class SourceReader:
-    """The files of one source that hold one kind of rows."""
+    """Reader of the files of one source and kind."""
 
     def __init__(self, source: Source, paths: Paths, kind: SourceKind) -> None:
         self.kind = kind
@@ -93,7 +88,7 @@ class SourceReader:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Our columns that at least one of the files has."""
+        """Returns the standard columns in at least one file."""
         found = {name for opened in self._files for name in opened.columns.chosen.values()}
         return frozenset(found if self._domain is None else found | {col.DOMAIN})
 
@@ -102,14 +97,14 @@ class SourceReader:
         fields: Mapping[str, FieldReader],
         one_pass: Callable[[Iterator[Rows], Fields], Result],
     ) -> tuple[Result, Reading]:
-        """Returns what `one_pass` made of all rows, and what is told of them.
+        """Returns the result of `one_pass` over all rows, with accounts and notes.
 
         Args:
-            fields: readers that have seen nothing, by our names.
-            one_pass: takes all batches; it may be called again, and must then start anew.
+            fields: new field readers by standard name. one_pass: consumes all batches; may be
+            called again, and must then restart.
 
         Raises:
-            UnreadableDumpError: a file cannot be read, or none of a column's values is usable.
+            UnreadableDumpError: a file cannot be read, or a column has no usable value.
         """
         accounts: list[FileAccount] = []
 
@@ -155,7 +150,7 @@ class SourceReader:
                 raise UnreadableDumpError(f"{self.path}: the column {self._theirs(name)} {fault}")
 
     def refuse_nothing_usable(self, accounts: list[FileAccount], usable: int) -> None:
-        """Raises `UnreadableDumpError` where every row of the source was set aside."""
+        """Raises `UnreadableDumpError` if all rows of the source were quarantined."""
         rows = sum(account.tally.records for account in accounts)
         if usable or not rows:
             return
@@ -184,12 +179,12 @@ class SourceReader:
 
     @property
     def path_name(self) -> str:
-        """What to call the source in a note."""
+        """Returns the name of the source for notes."""
         first = self._files[0].file.name
         return first if self._is_one else f"{first} and {len(self._files) - 1} more"
 
     def name_of(self, account: FileAccount) -> str:
-        """What the quarantine calls the source of rows."""
+        """Returns the name of the source in the quarantine."""
         whose = self.kind.holds if self._domain is None else f"{self.kind.holds} of {self._domain}"
         return whose if self._is_one else f"{whose} ({account.file})"
 
@@ -200,7 +195,7 @@ class SourceReader:
 def usable_rows(
     batch: Rows, rules: Mapping[str, pl.Expr], quarantine: Quarantine, name: str
 ) -> pl.DataFrame:
-    """Returns the rows of a batch that break no rule; the others are set aside and counted."""
+    """Returns the valid rows of a batch; quarantines and counts the others."""
     usable, bad = parted(batch.rows, rules)
     bad = pl.concat([batch.broken, bad], how="diagonal").sort(ROW)
     quarantine.add(name, bad)
@@ -220,7 +215,7 @@ def _opened(file: SourceFile, kind: SourceKind) -> _Opened:
 def _without_unclosed(
     rows: pl.DataFrame, repaired: tuple[int, ...]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sets rows aside in which a quotation mark that nothing closes stands before an id."""
+    """Quarantines rows with an unclosed quotation mark before an id."""
     names = [name for name in _IDS if name in rows.columns]
     if not repaired:
         return rows, pl.DataFrame(schema={ROW: pl.Int64, col.REASON: pl.String})

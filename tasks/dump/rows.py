@@ -1,4 +1,4 @@
-"""Rows that are set aside: counted by source and reason, the first ones kept to be looked at."""
+"""Quarantine of rows: counts by source and reason, and the first rows."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,20 +22,20 @@ QUARANTINE_SCHEMA = pl.Schema(
 )
 
 QUARANTINE_ROWS = 1_000_000
-"""Kept to be looked at; all are counted."""
+"""Maximum stored rows; all are counted."""
 
 
 AreForgotten = Callable[[pl.Series], pl.Series]
-"""Says of ids who must not be kept, as booleans."""
+"""Tests ids for forgotten users; returns booleans."""
 
 
 def nobody(user_ids: pl.Series) -> pl.Series:
-    """Of a store that has forgotten nobody."""
+    """Returns False for all ids."""
     return pl.repeat(False, len(user_ids), eager=True)
 
 
 class Quarantine:
-    """Rows that cannot be used: counted by source and reason, the first ones kept."""
+    """Unusable rows: counts by source and reason, and the first rows."""
 
     def __init__(self, forgotten: AreForgotten = nobody) -> None:
         self._forgotten = forgotten
@@ -44,7 +44,7 @@ class Quarantine:
         self._rows = 0
 
     def add(self, source: str, rows: pl.DataFrame) -> None:
-        """Takes rows of `QUARANTINE_SCHEMA`; columns that they lack are null."""
+        """Adds rows of `QUARANTINE_SCHEMA`; missing columns are null."""
         if rows.is_empty():
             return
         for reason, count in rows[col.REASON].value_counts().iter_rows():
@@ -63,21 +63,21 @@ class Quarantine:
         self._rows += named.height
 
     def absorb(self, other: "Quarantine") -> None:
-        """Takes over what another one holds."""
+        """Adds the content of another quarantine."""
         self.counts += other.counts
         for rows in other._kept:
             self._kept.append(rows.head(QUARANTINE_ROWS - self._rows))
             self._rows += self._kept[-1].height
 
     def table(self) -> pl.DataFrame:
-        """Returns the kept rows (`QUARANTINE_SCHEMA`)."""
+        """Returns the stored rows (`QUARANTINE_SCHEMA`)."""
         kept = pl.concat([pl.DataFrame(schema=QUARANTINE_SCHEMA), *self._kept])
         kept = kept.filter(~self._forgotten(kept[col.USER_ID]))
         return kept.sort(SOURCE, ROW, maintain_order=True)
 
 
 def parted(rows: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns the rows that break no rule, and the others with the first rule they break."""
+    """Returns the valid rows, and the others with the first violated rule."""
     reason = pl.coalesce(pl.when(broken).then(pl.lit(name)) for name, broken in rules.items())
     judged = rows.with_columns(reason.alias(col.REASON))
     is_good = judged[col.REASON].is_null()

@@ -1,4 +1,4 @@
-"""Can a model be made from a dataset at all? Asked before anything is paid for."""
+"""Check that a dataset suffices for a model, before paid requests."""
 
 import numpy as np
 import polars as pl
@@ -11,11 +11,11 @@ from tasks.dump.sources.files import UnreadableDumpError
 
 
 class NothingToTrainOnError(UnreadableDumpError):
-    """No model can be made from the dump: no history to learn an order from, or no text."""
+    """The dump does not suffice for a model: no history with two events, or no text."""
 
 
 def require_trainable(data: Dataset) -> None:
-    """Raises `NothingToTrainOnError` where training or embedding would end with nothing."""
+    """Raises `NothingToTrainOnError` if training or embedding would have no input."""
     _require_histories(data)
     for number, domain in enumerate(data.domains):
         items = data.items.slice(
@@ -46,7 +46,7 @@ def _require_histories(data: Dataset) -> None:
 
 
 def _has_usable_text(items: pl.DataFrame) -> bool:
-    """Whether a text is left of any item when what no prompt shows is taken away."""
+    """Returns whether any item has text after removing characters that prompts omit."""
     told = items.filter(has_text())
     fields = (col.TITLE, col.BRAND, col.DESCRIPTION)
     return any(

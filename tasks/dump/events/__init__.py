@@ -1,1 +1,1 @@
-"""From interactions as they are written to ordered, numbered and split events."""
+"""From raw interactions to ordered, indexed and split events."""

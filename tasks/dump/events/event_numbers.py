@@ -1,4 +1,4 @@
-"""Events as they come, ids numbered in the order in which they are met."""
+"""Events in input order, with ids numbered by first occurrence."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,21 +15,17 @@ from tasks.dump.events.text_order import text_order
 _SHARDS = 256
 
 _BETWEEN = "\x1f"
-"""Stands between domain and item id; ids hold no control characters."""
+"""Separator of domain and item id; ids contain no control characters."""
 
 
 @dataclass(frozen=True)
 class RawEvents:
     """All usable events in the order of the dump, ids as numbers.
 
-    Attributes:
-        users: uint32 (events,), rows of ``user_ids``.
-        items: uint32 (events,), rows of ``item_keys``.
-        times: int64 (events,), microseconds since 1970 UTC.
-        user_ids: all users, sorted.
-        item_keys: ``domain, item_id`` of all items, sorted.
-        sources: where events are from, in their order, and up to which event (exclusive); None is
-            the dataset that the dump is added to.
+    Attributes: users: uint32 (events,), rows of ``user_ids``. items: uint32 (events,), rows of
+        ``item_keys``. times: int64 (events,), microseconds since 1970 UTC. user_ids: all users,
+        sorted. item_keys: ``domain, item_id`` of all items, sorted. sources: origins of events in
+        order, with their last event (exclusive); None is the merged dataset.
     """
 
     users: NDArray[np.uint32]
@@ -41,12 +37,12 @@ class RawEvents:
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """Returns (sources,): behind the last event of each."""
+        """Returns the end (exclusive) of each source, (sources,)."""
         return np.array([end for _, end in self.sources], np.int64)
 
 
 class EventNumbers:
-    """Takes events batch by batch and gives them as numbers."""
+    """Collects batches of events and converts their ids to numbers."""
 
     def __init__(self) -> None:
         self._users = _Numbering()
@@ -62,16 +58,16 @@ class EventNumbers:
         self._accounts.append(account)
 
     def mark(self) -> int:
-        """Returns where `go_back` goes back to."""
+        """Returns a mark for `go_back`."""
         return len(self._times)
 
     def go_back(self, mark: int) -> None:
-        """Forgets the events since a mark; ids that they alone had have no event then."""
+        """Discards the events since a mark; their ids may remain without events."""
         for parts in (self._times, self._accounts, self._users.codes, self._items.codes):
             del parts[mark:]
 
     def events(self) -> RawEvents:
-        """Returns all events; to be called once, the parts are let go."""
+        """Returns all events; call once, because the parts are freed."""
         users, user_ids = self._users.sorted()
         items, keys = self._items.sorted()
         parts = pl.DataFrame({"key": keys}).select(
@@ -93,21 +89,21 @@ class EventNumbers:
 
 
 class _Numbering:
-    """Texts to numbers: Polars' categories, of which each text is kept once.
+    """Text-to-number mapping by Polars categories.
 
-    Texts are dealt to shards by their hash, each with categories of its own: what looks up one
-    shard's texts of a batch then stays in the processor's cache, however many texts there are.
+    Texts are sharded by hash, each shard with its own categories, so that look-ups of a batch stay
+    in the processor's cache.
     """
 
     def __init__(self) -> None:
         self._types = [
             pl.Categorical(pl.Categories.random(physical=pl.UInt32)) for _ in range(_SHARDS)
         ]
-        # Polars forgets categories that no series uses, and with them what the numbers mean.
+        # Keeps categories alive, because Polars drops unused ones.
         self._in_use = [pl.Series([], dtype=kind) for kind in self._types]
         self._sizes = np.zeros(_SHARDS, np.int64)
         self.codes: list[NDArray[np.uint32]] = []
-        """Of each batch: the numbers of its texts."""
+        """Numbers of the texts of each batch."""
 
     def add(self, texts: pl.Series) -> None:
         shards = (texts.hash() % _SHARDS).cast(pl.UInt16).to_numpy()
@@ -125,10 +121,10 @@ class _Numbering:
         self.codes.append(codes)
 
     def sorted(self) -> tuple[NDArray[np.uint32], pl.Series]:
-        """Returns the number of every text in the order of all texts, and that order."""
+        """Returns the rank of every text in sorted order, and that order."""
         codes = np.concatenate([np.empty(0, np.uint32), *self.codes])
         self.codes = []
-        # Categories are numbered from 0 as they are met, so a shard's are all below its size.
+        # Categories are numbered consecutively from 0.
         places = [np.arange(size, dtype=np.uint32) for size in self._sizes]
         texts = pl.concat(
             pl.Series(mine).cat.to(kind).cast(pl.String)

@@ -1,7 +1,6 @@
-"""Reads the interactions of a dump, batch by batch, into three arrays of numbers.
+"""Reading of interactions in batches, into three integer arrays.
 
-Ids become numbers as they are met, so that what memory holds of an event is 16 bytes, whatever
-its ids look like and however large the files are.
+Ids are numbered on reading, so an event takes 16 bytes of memory.
 """
 
 from collections import Counter
@@ -31,19 +30,19 @@ OUTSIDE_WINDOW = "outside the window"
 
 
 class UndeclaredDomainError(UserError, ValueError):
-    """A domain was asked for that has no event in the dump."""
+    """A requested domain has no event in the dump."""
 
 
 @dataclass(frozen=True)
 class ReadEvents:
-    """What reading gave: events, what is told of the files, and which of them each event is of."""
+    """Result of reading: events, accounts and notes of the files, and the file of each event."""
 
     events: RawEvents
     told: Reading
 
 
 def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
-    """Reads the interactions of all files; unusable rows go to the quarantine.
+    """Reads the interactions of all files; unusable rows are quarantined.
 
     Raises:
         UnreadableDumpError, UndeclaredDomainError.
@@ -74,7 +73,7 @@ class _FoundEvents:
 
 
 def event_reader(source: Source) -> SourceReader:
-    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
+    """Opens the files of a source and reads their headers; raises `UnreadableDumpError`."""
     needed = [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]
     if source.domain is None:
         needed.append(col.DOMAIN)
@@ -94,7 +93,7 @@ def _fields() -> dict[str, FieldReader]:
 
 
 class _EventPass:
-    """Takes all batches of a source; called again, it forgets those of the pass before."""
+    """Consumes all batches of a source; a second pass discards the first."""
 
     def __init__(self, reader: SourceReader, config: DumpConfig, numbers: EventNumbers) -> None:
         self._reader = reader
@@ -104,7 +103,7 @@ class _EventPass:
         self._latest = int((datetime.now(UTC) + timedelta(days=1)).timestamp()) * SECOND
 
     def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundEvents:
-        from tasks.frame.progress import LOG_EVERY_SECONDS  # It loads Prefect.
+        from tasks.frame.progress import LOG_EVERY_SECONDS  # Imports Prefect.
 
         self._numbers.go_back(self._start)
         found = _FoundEvents()
@@ -146,7 +145,7 @@ def _rules(latest: int, *, is_dated: bool) -> Mapping[str, pl.Expr]:
 
 
 def _chosen(rows: pl.DataFrame, config: DumpConfig, batch: Rows) -> pl.DataFrame:
-    """Returns the rows of the asked domains and days, the others counted."""
+    """Returns the rows of the selected domains and days; counts the others."""
     day = 86_400 * SECOND
     rules: dict[str, pl.Expr] = {}
     if config.domains is not None:

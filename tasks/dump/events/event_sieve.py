@@ -1,6 +1,6 @@
-"""Orders the events of a dump by user and time, and drops some by named rules.
+"""Ordering of events by user and time, and filters by named rules.
 
-Every rule counts what it drops: events in = events kept + events dropped.
+Every rule counts its dropped events: events in = events kept + events dropped.
 """
 
 import hashlib
@@ -26,14 +26,13 @@ USER_CORE = "user below its core"
 
 _BUCKET_EVENTS = 1 << 16
 _MOST_BUCKETS = 1 << 16
-"""What 16 bits can tell apart."""
+"""Number of values of 16 bits."""
 
 
 class Sieve:
     """Events by user, then time, then the order of ties; see `RawEvents` for the arrays.
 
-    ``sources`` (events,) says which of `RawEvents.sources` each event is of; what rules drop of
-    them is counted in their accounts.
+    ``sources`` (events,): index into `RawEvents.sources`, for the accounts of dropped events.
     """
 
     def __init__(self, events: RawEvents, order: NDArray[np.intp]) -> None:
@@ -49,11 +48,11 @@ class Sieve:
 
     @property
     def is_new(self) -> NDArray[np.bool_]:
-        """Returns (events,): those of the dump, not of the dataset it is added to."""
+        """Returns the mask of events of the dump (not of the merged dataset), (events,)."""
         return np.array([account is not None for account in self._accounts])[self.sources]
 
     def keep(self, rule: str, mask: NDArray[np.bool_]) -> None:
-        """Keeps the events where ``mask`` holds; the others are counted under ``rule``."""
+        """Keeps the events of ``mask``; counts the others under ``rule``."""
         gone = len(mask) - int(np.count_nonzero(mask))
         self.dropped[rule] = self.dropped.get(rule, 0) + gone
         if gone:
@@ -66,7 +65,7 @@ class Sieve:
 
 
 def sifted(events: RawEvents, config: DumpConfig, forgotten: AreForgotten = nobody) -> Sieve:
-    """Returns the ordered events that the settings keep, of people who are not forgotten."""
+    """Returns the ordered and filtered events, without forgotten users."""
     files = sum(account is not None for account, _ in events.sources)
     sieve = Sieve(events, ordered(events, config.tie_order(files), config.seed))
     if (gone := forgotten(events.user_ids).to_numpy()).any():
@@ -81,17 +80,17 @@ def sifted(events: RawEvents, config: DumpConfig, forgotten: AreForgotten = nobo
 
 
 def ordered(events: RawEvents, ties: Ties, seed: int) -> NDArray[np.intp]:
-    """Returns the places of all events by user, time, and then as the ties' rule says."""
+    """Returns the order of all events by user, time and tie rule."""
     if ties is Ties.DUMP:
         return by_user(events.users, (events.times,))
     return by_user(events.users, (shuffled_key(events, seed), events.times))
 
 
 def by_user(users: NDArray[np.uint32], keys: Sequence[NDArray]) -> NDArray[np.intp]:
-    """Returns what ``np.lexsort((*keys, users))`` does, in time that grows as the events do.
+    """Returns ``np.lexsort((*keys, users))`` in linear time.
 
-    Events are dealt to buckets of neighbouring users first, and each bucket is sorted where it
-    fits the processor's cache: twice as fast for ten million events.
+    Events are bucketed by user ranges, and each bucket is sorted in the processor's cache: twice as
+    fast for ten million events.
     """
     count = min(1 + len(users) // _BUCKET_EVENTS, _MOST_BUCKETS)
     width = 1 + int(users.max(initial=0)) // count
@@ -105,10 +104,10 @@ def by_user(users: NDArray[np.uint32], keys: Sequence[NDArray]) -> NDArray[np.in
 
 
 def shuffled_key(events: RawEvents, seed: int) -> NDArray[np.uint64]:
-    """Returns a random number an event, drawn from the seed, its user, item and time alone.
+    """Returns a random number per event from the seed, user, item and time.
 
-    Neither the order of rows nor who else is in the dump changes it. It depends on the user, so
-    no item comes before another one for everybody.
+    It is independent of the order of rows and of other users. It depends on the user, so the order
+    of two items differs between users.
     """
     users = _hashes(events.user_ids.to_list(), f"{seed}:user")[events.users]
     names = events.item_keys.select(pl.concat_str(col.DOMAIN, col.ITEM_ID, separator="\x1f"))
@@ -117,7 +116,7 @@ def shuffled_key(events: RawEvents, seed: int) -> NDArray[np.uint64]:
 
 
 def repeats_of_moment(sieve: Sieve) -> NDArray[np.bool_]:
-    """Marks every event that its user had before at the same moment with the same item."""
+    """Returns the mask of events that repeat user, time and item of an earlier one."""
     same = np.zeros(len(sieve), bool)
     same[1:] = (sieve.users[1:] == sieve.users[:-1]) & (sieve.times[1:] == sieve.times[:-1])
     in_tie = same.copy()
@@ -142,13 +141,14 @@ def _sampled(user_ids: pl.Series, config: DumpConfig) -> NDArray[np.bool_]:
 
 
 def users_in_drawn_order(user_ids: pl.Series, seed: int) -> NDArray[np.intp]:
-    """Places of users by a seeded hash of their id: a larger sample contains a smaller one."""
+    """Returns users in the order of a seeded hash of their id, so larger samples contain smaller
+    ones."""
     draw = [hashlib.sha256(f"{seed}:{user}".encode()).hexdigest() for user in user_ids]
     return pl.Series(draw, dtype=pl.String).arg_sort().to_numpy().astype(np.intp)
 
 
 def _keep_cores(sieve: Sieve, config: DumpConfig) -> None:
-    """Drops until both cores hold: dropping an item can leave a user short, and the reverse."""
+    """Drops events until both cores hold."""
     before = -1
     while len(sieve) != before:
         before = len(sieve)
@@ -159,8 +159,8 @@ def _keep_cores(sieve: Sieve, config: DumpConfig) -> None:
 
 
 def _has(owners: NDArray[np.uint32], core: int) -> NDArray[np.bool_]:
-    """Marks the events of those who have enough of them."""
-    # What is looked up for every event is a byte an owner: that fits the cache.
+    """Returns the mask of events of owners with enough events."""
+    # A byte per owner is looked up for every event, which fits the cache.
     return (np.bincount(owners, minlength=1) >= core)[owners]
 
 
@@ -173,7 +173,7 @@ def _hashes(texts: list[str], salt: str) -> NDArray[np.uint64]:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spreads every bit over all bits: the finalizer of splitmix64."""
+    """Returns the splitmix64 finalizer of the values."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Marks the events of a dataset as training, validation or test, by the protocol asked for."""
+"""Assignment of events to training, validation and test by the configured protocol."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from tasks.dump.fields.times import SECOND
 
 
 class NothingHeldOutError(UserError, ValueError):
-    """A split leaves nothing to train on, or nothing to test."""
+    """A split has no training events or no test events."""
 
 
 def split_events(
@@ -35,15 +35,12 @@ def split_events(
     user_ids: pl.Series,
     seed: int,
 ) -> tuple[SplitArray, list[str]]:
-    """Returns a mark an event, and what a reader of the figures must know of them.
+    """Returns one mark per event, and notes about the split.
 
     Args:
-        protocol: which events are held out.
-        offsets: (users + 1,), the events of each user.
-        times: (events,) microseconds.
-        domains: (events,) the number of each event's domain.
-        user_ids: (users,).
-        seed: draws the users that are held out.
+        protocol: which events are held out. offsets: (users + 1,), the events of each user. times:
+        (events,) microseconds. domains: (events,) the number of each event's domain. user_ids:
+        (users,). seed: seed of held-out users.
 
     Raises:
         NothingHeldOutError.
@@ -136,15 +133,15 @@ def _cold_domain(
 
 
 def _events_by_domain(offsets: NDArray[np.int64], domains: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts (users, domains) events."""
+    """Returns the number of events by user and domain, (users, domains)."""
     users, width = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), int(domains.max()) + 1
     cells = np.bincount(users * width + domains, minlength=(len(offsets) - 1) * width)
     return cells.reshape(-1, width)
 
 
 def _drawn_domain(present: NDArray[np.int64], user: str, seed: int) -> int:
-    """Returns one of a user's domains by a seeded hash of the user's id: who else is there, and
-    what was bought, changes nothing."""
+    """Returns one of a user's domains by a seeded hash of the user's id, independent of other users
+    and of items."""
     digest = hashlib.sha256(f"{seed}:cold domain:{user}".encode()).digest()
     return int(present[int.from_bytes(digest[:8], "big") % len(present)])
 

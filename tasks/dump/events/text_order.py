@@ -1,8 +1,8 @@
-"""The order of many texts by their bytes, found by comparing numbers.
+"""Sort order of many texts by integer keys.
 
-Comparing two texts fetches both from memory; for millions of ids in no order that is most of what
-sorting them costs. Eight bytes of an id as one number tell nearly all ids apart, and processors
-sort numbers quickly; only ids alike in those eight are compared as texts.
+For millions of unordered ids, random memory access dominates the cost of comparing texts. Eight
+bytes of an id as one integer distinguish nearly all ids and sort fast; only ids with equal integers
+are compared as texts.
 """
 
 from itertools import takewhile
@@ -17,8 +17,7 @@ _KEY_BYTES = 8
 
 def text_order(texts: pl.Series) -> NDArray[np.int64]:
     """Returns the places (n,) of ``texts`` in ascending order of their bytes, like Polars' own
-    ``arg_sort``. No text may be null or hold the character of code 0; equal texts come in no
-    particular order."""
+    ``arg_sort``. Texts must not be null or contain NUL; the order of equal texts is unspecified."""
     if texts.len() < 2:
         return np.arange(texts.len())
     keys = _keys(texts, _common_prefix(texts))
@@ -26,21 +25,21 @@ def text_order(texts: pl.Series) -> NDArray[np.int64]:
     alike = np.flatnonzero(np.diff(keys[order]) == 0)
     if len(alike):
         slots = np.union1d(alike, alike + 1)
-        # Keys rise along the slots, and so do the texts: sorting these alone puts each in its own.
+        # Keys and texts ascend together, so sorting these texts suffices.
         tied = order[slots]
         order[slots] = tied[texts.gather(tied).arg_sort().to_numpy()]
     return order
 
 
 def _common_prefix(texts: pl.Series) -> int:
-    """Bytes that all of the texts begin with: those of the first and the last of them."""
+    """Returns the length of the common prefix, from the first and the last text."""
     least, most = str(texts.min()).encode(), str(texts.max()).encode()
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(least, most, strict=False))
     return sum(1 for _ in alike)
 
 
 def _keys(texts: pl.Series, skipped: int) -> NDArray[np.uint64]:
-    """Eight bytes after the first ``skipped`` as big-endian numbers, zeros behind a text's end."""
+    """Returns eight bytes after the first ``skipped`` as big-endian integers, padded with zeros."""
     flat = texts.to_arrow().cast(pa.large_binary())
     _, offsets, data = flat.buffers()
     bounds = np.frombuffer(offsets, np.int64)[flat.offset : flat.offset + len(flat) + 1]

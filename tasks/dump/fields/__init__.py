@@ -1,1 +1,1 @@
-"""The fields of a dump brought to one form each: ids, times, prices, lists, words for nothing."""
+"""Normalisation of fields: ids, times, prices, lists, null words."""

@@ -1,7 +1,7 @@
-"""What every field of a dump has: values of a column in, one form out, decided by all of them.
+"""Protocol of field readers: the format of a column is detected over all its values.
 
-A reader decides after the first values that it sees and goes on looking. Where the whole column
-then turns out to have another form, the source is read once more, by fresh readers of that form.
+A reader decides on the first values and keeps counting. If the whole column has another format, the
+source is read again by new readers of that format.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,48 +10,48 @@ from typing import Protocol, Self, TypeVar
 import polars as pl
 
 MOST_PASSES = 3
-"""A unit of times, and then whether they are dates, may each take one more."""
+"""Maximum passes: the unit of times and their being dates may each need another."""
 
 
 class FieldReader(Protocol):
-    """Reads one column of a source, batch after batch."""
+    """Reads one column of a source in batches."""
 
     def read(self, values: pl.Series) -> pl.Series:
-        """Returns values in our form, null where one cannot be used."""
+        """Returns normalised values, null for unusable ones."""
         ...
 
     def is_settled(self) -> bool:
-        """Whether all values were read in the form that the whole column has."""
+        """Returns whether all values were read in the format of the whole column."""
         ...
 
     def fresh(self) -> Self:
-        """Returns a reader of that form that has seen nothing."""
+        """Returns a new reader for the detected format."""
         ...
 
     def notes(self) -> list[str]:
-        """Returns what a user should know of how the column was read."""
+        """Returns notes about the interpretation of the column."""
         ...
 
     def is_repaired(self) -> bool:
-        """Whether values were read otherwise than they are written: data and the name of what is
-        made from it then differ from those of versions that took them as they stand."""
+        """Returns whether values were reinterpreted, which changes the data and identity in
+        comparison with older versions."""
         ...
 
     def fault(self) -> str | None:
-        """Returns why the column cannot be used, with a value of it; None where it can."""
+        """Returns the reason of an unusable column with an example, None if it is usable."""
         ...
 
 
 Fields = Mapping[str, FieldReader]
-"""Readers by our name of the column."""
+"""Readers by standard column name."""
 
 Result = TypeVar("Result")
 
 
 def read_in_one_form(fields: Fields, one_pass: Callable[[Fields], Result]) -> tuple[Result, Fields]:
-    """Reads a source until every column was read in the form that all of it has.
+    """Reads a source until every column was read in its format.
 
-    Returns what the last pass gave, and the readers that it used.
+    Returns the result of the last pass and its readers.
     """
     for _ in range(MOST_PASSES):
         result = one_pass(fields)

@@ -1,10 +1,7 @@
-"""Ids and names of domains as text. Leading zeros stay where the file has them as text.
-
-What nobody meant goes: blanks and byte-order marks around an id, and ``.0`` where a whole column
-has it, because a column of numbers with gaps is written as floats. Ids that a spreadsheet has
-rounded (``1.00123E+15``) are no ids any more, and one with a control character is none: without
-the character it could be another person's.
-"""
+"""Ids and names of domains as text. Leading zeros of text are kept. Blanks and byte-order marks
+around an id are stripped, and ``.0`` if a whole column has it, because number columns with gaps are
+written as floats. Ids rounded by a spreadsheet (``1.00123E+15``) and ids with control characters
+are invalid; stripping the latter could yield another user's id."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +11,7 @@ import polars as pl
 from tasks.dump.fields.null_words import null_pattern, words_of
 
 _CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
-"""A JSON list or object where an id should be."""
+"""A JSON list or object in place of an id."""
 
 _CONTROL = r"[\x00-\x1f\x7f]"
 _INVISIBLE = r"[\x{FEFF}\x{200B}]"
@@ -23,7 +20,7 @@ _ROUNDED = r"^-?\d(?:(?:\.\d+)?[eE]\+|[.,]\d+[eE])\d+$"
 _WHOLE_FLOAT = r"^-?\d+\.0+$"
 
 EXACT_FLOATS = 2.0**53
-"""Whole numbers up to here are told apart by a float."""
+"""Largest integer that floats represent exactly."""
 
 
 @dataclass
@@ -32,7 +29,7 @@ class IdField:
 
     name: str
     strips_floats: bool | None = None
-    """Whether ``.0`` goes; None until the first values are seen."""
+    """Whether ``.0`` is stripped; None before the first values."""
 
     _values: int = 0
     _floats: int = 0
@@ -123,7 +120,7 @@ class IdField:
             self._shown.setdefault("rounded", rounded[0])
 
     def _look_for_floats(self, values: pl.Series) -> None:
-        """Counts ids that end in ``.0``, as long as all may still do."""
+        """Counts ids that end in ``.0``, until one does not."""
         known = len(values) - values.null_count()
         if known and self._floats == self._values:
             floats = values.str.contains(_WHOLE_FLOAT)
@@ -140,5 +137,5 @@ class IdField:
 
 
 def identifiers(values: pl.Series) -> pl.Series:
-    """Returns ids as text, null where there is none, by what these values alone say."""
+    """Returns ids as text, null if missing, based on these values only."""
     return IdField(values.name).read(values)

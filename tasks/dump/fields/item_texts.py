@@ -1,6 +1,6 @@
-"""What describes an item: texts, and categories as a list of texts.
+"""Item metadata: texts, and categories as lists of texts.
 
-A column in which nearly all values are lists that were written as text is a column of lists.
+A column with nearly all values lists written as text is a column of lists.
 """
 
 from collections import Counter
@@ -13,13 +13,13 @@ from tasks.dump.fields.null_words import null_pattern
 from tasks.dump.fields.text_lists import BRACKETED, is_object, listed, quoted_list
 
 LONGEST_TEXT = 2_000
-"""Characters kept of an item's text: far more than a prompt takes, far less than 100 KB."""
+"""Maximum characters of an item's text, more than prompts use."""
 
 LIST_SHARE = 0.9
-"""Of a column's values: so many lists make all of it a column of lists."""
+"""Minimum share of lists in a column of lists."""
 
 TRIED = 1_000
-"""Values of a batch that tell whether a column holds lists or objects."""
+"""Values per batch that are inspected for lists or objects."""
 
 _SHOWN = 60
 
@@ -33,12 +33,12 @@ class TextShape:
     lists: int = 0
     objects: int = 0
     quoted: int = 0
-    """Lists in quotation marks among texts of another form."""
+    """Lists of quoted texts among other texts."""
     words: Counter[str] = field(default_factory=Counter)
     shown: dict[str, str] = field(default_factory=dict)
 
     def see(self, values: pl.Series) -> pl.Series:
-        """Looks at texts, and returns them with null for words that mean nothing."""
+        """Inspects texts; returns them with null for null words."""
         is_word = values.str.contains(null_pattern(self.name)).fill_null(value=False)
         if is_word.any():
             self.words.update(dict(values.filter(is_word).value_counts().iter_rows()))
@@ -86,7 +86,7 @@ class TextShape:
 
 @dataclass
 class _ShapedField:
-    """What a column of texts and one of lists share: the shape of its texts, seen while reading."""
+    """Common part of columns of texts and of lists: detection of their format."""
 
     name: str
     is_list: bool | None = None
@@ -96,7 +96,7 @@ class _ShapedField:
         self.shape = TextShape(self.name)
 
     def _seen(self, values: pl.Series) -> pl.Series:
-        """Returns the texts; the first ones decide whether they are lists written as text."""
+        """Returns the texts; the first batch decides whether they are lists written as text."""
         texts = self.shape.see(values.cast(pl.String))
         if self.is_list is None and self.shape.values:
             self.is_list = self.shape.are_lists()
@@ -119,10 +119,10 @@ class _ShapedField:
 
 
 class TextField(_ShapedField):
-    """Reads a column of texts; a text in paragraphs, as some shops export it, becomes one."""
+    """Reads a column of texts; lists of paragraphs are joined."""
 
     def read(self, values: pl.Series) -> pl.Series:
-        """Returns texts, cut; null where nothing is left."""
+        """Returns truncated texts, null if empty."""
         if isinstance(values.dtype, pl.List):
             texts = _flat(values).list.join(" ", ignore_nulls=True)
         else:
@@ -138,7 +138,7 @@ class ListField(_ShapedField):
     """Reads a column of lists: lists, lists of paths, lists as text, or text split at ``|``."""
 
     def read(self, values: pl.Series) -> pl.Series:
-        """Returns lists of texts, none of them empty."""
+        """Returns lists of non-empty texts."""
         if isinstance(values.dtype, pl.List):
             lists = _flat(values)
         else:
@@ -154,7 +154,7 @@ class ListField(_ShapedField):
         return lists.list.eval(kept).alias(self.name)
 
     def _split(self, texts: pl.Series) -> pl.Series:
-        """Texts at ``|``, but for the lists among them that show by their marks what they are."""
+        """Splits texts at ``|``, except lists of quoted texts."""
         lists = texts.str.split("|")
         places = texts.str.contains(BRACKETED).fill_null(value=False).arg_true()
         found = {place: quoted_list(texts[place]) for place in places}
@@ -170,7 +170,7 @@ class ListField(_ShapedField):
 
 
 def _flat(values: pl.Series) -> pl.Series:
-    """Lists of texts, from lists of anything."""
+    """Returns lists of texts from nested lists."""
     while isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.List):
         values = values.list.eval(pl.element().explode())
     return values.cast(pl.List(pl.String))

@@ -1,6 +1,6 @@
-"""Words with which exports say that there is no value.
+"""Words for missing values in exports.
 
-They are taken as they are written: ``Nan`` is a name and ``NAN`` a brand of milk.
+Case-sensitive: ``Nan`` is a name and ``NAN`` a brand of milk.
 """
 
 import re
@@ -39,14 +39,14 @@ NULL_WORDS = (
 """Of pandas, R, Postgres, MySQL, Hive, Excel, Python, Ruby and JavaScript."""
 
 _ALSO_NAMES = {col.DOMAIN: ("NA",)}
-"""North America, say."""
+"""May mean North America."""
 
 
 def words_of(field: str) -> tuple[str, ...]:
-    """Returns the words that mean nothing in a field."""
+    """Returns the null words of a field."""
     return tuple(word for word in NULL_WORDS if word not in _ALSO_NAMES.get(field, ()))
 
 
 def null_pattern(field: str) -> str:
-    """Returns the pattern of a text that is one of these words, for Polars."""
+    """Returns a Polars pattern that matches these words."""
     return rf"^(?:{'|'.join(re.escape(word) for word in words_of(field))})$"

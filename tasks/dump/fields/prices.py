@@ -1,7 +1,7 @@
-"""A column of prices as numbers: decimal points and commas told apart by the column as a whole.
+"""Prices as numbers, with the decimal separator detected over the whole column.
 
-``12,99 €`` and ``1.234,56`` say by themselves that the comma is decimal. ``1.234`` does not: it
-follows the others, and where none of them tells it is no price. Nothing is guessed from a currency.
+In ``12,99 €`` and ``1.234,56`` the comma is decimal. ``1.234`` is ambiguous: it is read as the
+other prices, and is missing if these do not decide. Currencies are not used.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ _PRICE = (
     rf"(?:{_SPACE}*(?:-|–|to|bis|~){_SPACE}*(?:{_MONEY}{_SPACE}*)?{_AMOUNT})?"
     rf"(?:{_SPACE}*{_MONEY})?{_SPACE}*$"
 )
-"""Of a range, its lower end."""
+"""Pattern of ranges, whose lower end is used."""
 
 _SPACED = r"^[+-]?\d{1,3}(?:['’\x{A0}\x{202F} ]\d{3})+(?:[.,]\d+)?$"
 _EXPONENT = r"^\d+(?:\.\d+)?[eE][+-]?\d+$"
@@ -39,7 +39,7 @@ _SHOWN = 40
 
 
 class _Mark(StrEnum):
-    """What the marks of an amount say by themselves."""
+    """Information in the separators of an amount."""
 
     NONE = "whole number"
     POINT = "decimal point"
@@ -58,13 +58,13 @@ _FORMS = {
     ),
     _Mark.COMMA: r"^[+-]?(?:\d*,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$",
 }
-"""The first that an amount has counts."""
+"""The first match applies."""
 
 
 @dataclass
 class PriceField:
-    """Reads a column of prices; ``is_comma`` says what a mark before three digits is there: True
-    where the comma is decimal, None where nothing tells."""
+    """Reads a column of prices; ``is_comma``: whether the comma is decimal in ambiguous prices,
+    None if undecided."""
 
     is_comma: bool | None = None
     is_fixed: bool = False
@@ -75,10 +75,10 @@ class PriceField:
     _negative: int = 0
     _has_other_forms: bool = False
     _used: set[bool | None] = field(default_factory=set)
-    """What marks before three digits were taken for."""
+    """Interpretation of separators before three digits."""
 
     def read(self, values: pl.Series) -> pl.Series:
-        """Returns prices (Float64), null where a value is none."""
+        """Returns prices (Float64), null for other values."""
         if values.dtype.is_nested():
             self._leave_out(
                 values.filter(values.is_not_null()).cast(pl.List(pl.String), strict=False)
@@ -159,7 +159,7 @@ class PriceField:
         return pl.DataFrame({"amount": amounts}).select(found.alias("mark")).to_series()
 
     def _written(self) -> pl.Expr:
-        """Amounts with a decimal point and nothing between thousands."""
+        """Returns amounts with a decimal point and without thousands separators."""
         amount, mark = pl.col("amount"), pl.col("mark")
         by_point = amount.str.replace_all(",", "", literal=True)
         by_comma = amount.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)

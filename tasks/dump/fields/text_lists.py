@@ -1,4 +1,5 @@
-"""Lists that an export wrote as text (JSON, Python, NumPy, R, Postgres, DuckDB); none is run."""
+"""Parsing of lists written as text (JSON, Python, NumPy, R, Postgres, DuckDB), without
+evaluation."""
 
 import csv
 import io
@@ -10,16 +11,16 @@ from itertools import pairwise
 from tasks.dump.readers.json_values import literal, parsed
 
 _NAMES = ("name", "title", "label", "value")
-"""Where an object in a list says what it is."""
+"""Fields of objects in lists that contain their name."""
 
 _SCALA = "List|Set|Array|WrappedArray|ArrayBuffer"
 _PYTHON = "set|frozenset|array|list|tuple"
 
 BRACKETED = rf"(?s)^\s*(?:\[.*\]|\{{.*\}}|\(.*\)|(?:c|{_SCALA}|{_PYTHON})\(.*\)|\"\[.*\]\")\s*$"
-"""A text that may be such a list, for Polars."""
+"""Polars pattern of texts that may be lists."""
 
 _CALLED = re.compile(rf"(?s)(?:{_SCALA})\((.*)\)")
-"""As Scala and Spark show a list."""
+"""Lists as printed by Scala and Spark."""
 
 _OF_PYTHON = re.compile(rf"(?s)(?:{_PYTHON})\(([\[{{(].*[\]}})])(?:,\s*dtype=[^()]*)?\)")
 
@@ -29,7 +30,7 @@ _OF_TOKENIZE = (tokenize.TokenError, IndentationError, SyntaxError)
 
 
 def listed(text: str) -> list[str] | None:
-    """Returns the texts of a list, None where the text is no list."""
+    """Returns the texts of a list, None if the text is not a list."""
     text = text.strip()
     if text.startswith("c(") and text.endswith(")"):
         return _strings(text[1:])
@@ -38,7 +39,7 @@ def listed(text: str) -> list[str] | None:
     if of_python := _OF_PYTHON.fullmatch(text):
         return listed(of_python[1])
     if text.startswith('"['):
-        inner = parsed(text)  # A list that was written as text twice.
+        inner = parsed(text)  # A list serialised twice.
         return listed(inner) if isinstance(inner, str) else None
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
@@ -53,13 +54,12 @@ def listed(text: str) -> list[str] | None:
 
 
 def quoted_list(text: str) -> list[str] | None:
-    """Returns the texts of a list whose texts are in quotation marks, None where it is no such
-    list: by itself it says that it is one."""
+    """Returns the texts of a list of quoted texts, None otherwise; such lists are unambiguous."""
     return listed(text) if _QUOTED.match(text) else None
 
 
 def is_object(text: str) -> bool:
-    """Whether a text is an object with named fields."""
+    """Returns whether a text is an object with named fields."""
     found = parsed(text) if text.lstrip().startswith("{") else None
     return isinstance(found, dict) and bool(found)
 
@@ -73,7 +73,7 @@ def _as_json(text: str) -> list[object] | dict[str, object] | None:
 
 
 def _as_literal(text: str) -> list[object] | dict[str, object] | None:
-    """A Python literal, unless NumPy wrote it: strings side by side would become one."""
+    """Parses a Python literal, but not NumPy's format, whose adjacent strings would be joined."""
     found = literal(text)
     if isinstance(found, dict):
         return found
@@ -97,7 +97,7 @@ def _has_strings_side_by_side(text: str) -> bool:
 
 
 def _strings(text: str) -> list[str] | None:
-    """The strings of a text that holds nothing else but brackets and commas."""
+    """Returns the strings of a text that otherwise contains brackets and commas only."""
     tokens = _tokens(text)
     strings = [token.string for token in tokens if token.type == tokenize.STRING]
     marks = {token.string for token in tokens if token.type != tokenize.STRING}
@@ -108,7 +108,7 @@ def _strings(text: str) -> list[str] | None:
 
 
 def _separated(inner: str) -> list[str] | None:
-    """What Postgres and DuckDB write: texts between commas, in marks where they hold one."""
+    """Parses lists of Postgres and DuckDB: comma-separated texts, quoted if necessary."""
     if not inner.strip():
         return []
     try:

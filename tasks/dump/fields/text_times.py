@@ -1,6 +1,6 @@
-"""Times as text: ISO 8601 and its neighbours, days with slashes or dots, names of months.
+"""Parsing of times as text: ISO 8601 and variants, dates with slashes or dots, names of months.
 
-Every form is a pattern with named groups; what the groups hold becomes one moment in one place.
+Every format is a pattern with named groups, which are converted to times in one place.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ _SHORT_YEAR = r"(?P<year>\d{4}|\d{2})"
 
 
 class TextForm(StrEnum):
-    """In which order a text names year, month and day."""
+    """Order of year, month and day in a text."""
 
     ISO = "iso"
     COMPACT = "compact"
@@ -58,7 +58,7 @@ PATTERNS: dict[TextForm, str] = {
     ),
     TextForm.AMAZON: rf"^{_MONTH} {_DAY}, {_YEAR}$",
 }
-"""The first that matches counts. A two-digit year below 69 is of this century, as in POSIX."""
+"""The first match applies. Two-digit years below 69 are in this century, as in POSIX."""
 
 _MONTHS = {
     name: number
@@ -70,7 +70,7 @@ _MINUTE = 60_000_000
 
 
 def forms_of(texts: pl.Series) -> pl.Series:
-    """Returns the form of every text (String, a `TextForm`); null stays null."""
+    """Returns the format of every text (String, a `TextForm`); null for null."""
     rows = pl.DataFrame({"text": texts.str.strip_chars()}).with_row_index("place")
     left, found = rows.drop_nulls("text"), []
     for form, pattern in PATTERNS.items():
@@ -84,15 +84,15 @@ def forms_of(texts: pl.Series) -> pl.Series:
 
 
 def days_named(texts: pl.Series) -> pl.DataFrame:
-    """Returns ``first, other`` of texts with slashes: the two numbers before the year."""
+    """Returns ``first, other``, the two numbers before the year of texts with slashes."""
     parts = texts.str.strip_chars().str.extract_groups(PATTERNS[TextForm.SLASHES])
     return parts.struct.unnest().select(pl.col("first", "other").cast(pl.Int32))
 
 
 def moments_of(texts: pl.Series, form: TextForm, *, day_first: bool) -> pl.Series:
-    """Returns texts of one form as microseconds since 1970 UTC, null where there is no such day.
+    """Returns texts of one format as microseconds since 1970 UTC, null for invalid dates.
 
-    A time without a zone is UTC.
+    Times without a zone are UTC.
     """
     groups = texts.str.strip_chars().str.extract_groups(PATTERNS[form]).struct.unnest()
     day, month = _day(form, day_first), _month(form, day_first)
@@ -133,7 +133,7 @@ def _month(form: TextForm, day_first: bool) -> pl.Expr:
 
 
 def _hour(groups: pl.DataFrame) -> pl.Expr:
-    """The hour of 24; one of a half day is 12 or less."""
+    """Returns the 24-hour value of an hour with AM or PM."""
     if "hour" not in groups.columns:
         return pl.lit(0)
     hour = pl.col("hour").cast(pl.Int32).fill_null(0)
@@ -145,7 +145,7 @@ def _hour(groups: pl.DataFrame) -> pl.Expr:
 
 
 def _offset(groups: pl.DataFrame) -> pl.Expr:
-    """Microseconds that a zone is ahead of UTC."""
+    """Returns the UTC offset in microseconds."""
     if "zone" not in groups.columns:
         return pl.lit(0)
     digits = pl.col("zone").str.replace_all(":", "", literal=True)

@@ -1,8 +1,7 @@
-"""A column of times as moments: what its numbers count, and which way round its days are.
+"""Normalisation of times: detection of units and of the order of day and month.
 
-The whole column decides: a unit by the size of most numbers, days that are written
-as one number, day before month where a day above twelve shows it. A column that says nothing
-plausible is refused with a value of it, before any event is read in a wrong order.
+Detected over the whole column: the unit by the size of most numbers, compact dates, and the order
+of day and month by days above twelve. An implausible column is refused with an example.
 """
 
 from collections import Counter
@@ -15,17 +14,17 @@ import polars as pl
 from tasks.dump.fields.text_times import TextForm, days_named, forms_of, moments_of
 
 SECOND = 1_000_000
-"""Microseconds: inside, timestamps keep what sub-second order a dump has."""
+"""Internal resolution in microseconds, to keep sub-second order."""
 
 DATED = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * SECOND
-"""In a file of dates after this, a time of zero or less means that nobody knew the time."""
+"""If a file's dates are after this, times of zero or less are missing."""
 
 SURE_SHARE = 0.99
-"""Of a column's values: so many of one kind decide what all of them are."""
+"""Share of values that decides the format of a column."""
 
 
 class Unit(StrEnum):
-    """What a number in a column of times counts, or how it writes a day."""
+    """Unit of numeric times, or format of compact dates."""
 
     SECONDS = "seconds since 1970"
     MILLISECONDS = "milliseconds since 1970"
@@ -49,14 +48,14 @@ _SIZES = {
     Unit.MICROSECONDS: 1e17,
     Unit.NANOSECONDS: float("inf"),
 }
-"""Below which a number counts that since 1970."""
+"""Upper limit of numbers of each unit since 1970."""
 
 _SINCE = {
     Unit.TICKS: (10, 62_135_596_800),
     Unit.FILETIME: (10, 11_644_473_600),
     Unit.WEBKIT: (1, 11_644_473_600),
 }
-"""Counts a microsecond, and the seconds that the count begins before 1970."""
+"""Ticks per microsecond, and seconds of the epoch before 1970."""
 
 _COMPACT = {
     Unit.COMPACT: (8, "%Y%m%d"),
@@ -71,21 +70,20 @@ _USUAL_TEXT = (
 _FIRST_COMPACT, _LAST_COMPACT = 19_000_101, 21_001_232
 _DAY = 86_400
 _EXCEL_1970 = 25_569
-_LARGEST_SECOND = 253_402_300_799  # The last one of the year 9999.
+_LARGEST_SECOND = 253_402_300_799  # End of the year 9999.
 _YEAR_1970 = 365 * _DAY
 _FIRST_DAY = 20 * 365 + 5  # 1990-01-01, from 1970 on.
 _SMALL = 1_000
 _FEW_SECONDS = 60
 _MANY = 100
 _DENSE = 5
-"""Events a second, over all of a dump, that no shop has."""
+"""Implausible number of events per second over a dump."""
 _LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True)
 class TimeForm:
-    """How the times of a column are to be read; ``is_dated``: after 1980, so that zero is no
-    time."""
+    """Format of a column of times; ``is_dated``: after 1980, so zero is missing."""
 
     unit: Unit = Unit.SECONDS
     day_first: bool = False
@@ -94,7 +92,7 @@ class TimeForm:
 
 @dataclass
 class TimeField:
-    """Reads a column of times; ``form`` is None until the first values are seen."""
+    """Reads a column of times; ``form`` is None before the first values."""
 
     form: TimeForm | None = None
 
@@ -114,7 +112,7 @@ class TimeField:
     _span: tuple[int, int] | None = None
 
     def read(self, values: pl.Series) -> pl.Series:
-        """Returns microseconds since 1970 UTC, null where a value is no time."""
+        """Returns microseconds since 1970 UTC, null for other values."""
         self.values += len(values) - values.null_count()
         if values.dtype == pl.String and values.str.contains(r"^\s|\s$").any():
             self._has_blanks = True
@@ -139,7 +137,7 @@ class TimeField:
         return TimeField(self.found())
 
     def found(self) -> TimeForm:
-        """Returns the form that all values seen so far have."""
+        """Returns the format of all values so far."""
         return TimeForm(
             self._unit(),
             day_first=self.day_first > self.month_first,
@@ -148,12 +146,12 @@ class TimeField:
 
     @property
     def is_dated(self) -> bool:
-        """Whether times of zero or less are unknown ones."""
+        """Returns whether times of zero or less are missing."""
         return (self.form or self.found()).is_dated
 
     @property
     def is_order(self) -> bool:
-        """Whether the numbers are small ones that are no dates, and order events all the same."""
+        """Returns whether the numbers are small order numbers instead of dates."""
         return self._is_in_1970() and self._begins_near_zero()
 
     def is_repaired(self) -> bool:
@@ -161,7 +159,7 @@ class TimeField:
         return is_counted or self._has_other_texts or self._has_blanks
 
     def fault(self) -> str | None:
-        """Returns why the column cannot be read, with a value of it; None where it can."""
+        """Returns the reason of an unreadable column with an example, None if it is readable."""
         if not self.values:
             return "is empty in all rows"
         if not self.moments:
@@ -188,7 +186,7 @@ class TimeField:
         return self._fault_of_span()
 
     def notes(self) -> list[str]:
-        """Returns what was decided otherwise than for seconds, dates and ISO texts."""
+        """Returns notes about formats other than seconds, dates and ISO texts."""
         form, said = self.found(), []
         if self.numbers and form.unit not in _SIZES:
             said.append(f"numbers such as {self.shown['number']!r} are read as {form.unit.value}")
@@ -299,7 +297,7 @@ class TimeField:
         return high < _SMALL or 2 * low <= high
 
     def _fault_of_span(self) -> str | None:
-        """Times far denser than people act are those of an export, or of a mistaken unit."""
+        """Returns a fault for implausibly dense times: those of an export, or a wrong unit."""
         if self._span is None or self.dated < max(_MANY, SURE_SHARE * self.moments):
             return None
         low, high = self._span
@@ -319,7 +317,7 @@ _WAY = "write dates as 2020-09-14 12:26:40, or as seconds since 1970"
 
 
 def moments_in(values: pl.Series, form: TimeForm) -> pl.Series:
-    """Returns times as microseconds since 1970 UTC: from dates, texts, or numbers of a unit."""
+    """Returns times as microseconds since 1970 UTC, from dates, texts, or numbers of a unit."""
     name = values.name
     if values.dtype.is_temporal():
         return values.cast(pl.Datetime("us")).dt.epoch("us").alias(name)
@@ -358,7 +356,7 @@ def _number_of(column: pl.Expr, unit: Unit) -> pl.Expr:
         case Unit.DAYS | Unit.EXCEL_DAYS:
             since = number - (_EXCEL_1970 if unit is Unit.EXCEL_DAYS else 0)
             within = pl.when(since.abs() * _DAY <= _LARGEST_SECOND)
-            # Excel's days are floats: a millisecond is what they hold.
+            # Excel's days are floats with a resolution of a millisecond.
             moment = within.then(
                 (since * _DAY * 1_000).round().cast(pl.Int64, strict=False) * 1_000
             )
@@ -376,7 +374,7 @@ def _compact_moment(whole: pl.Expr, unit: Unit) -> pl.Expr:
 
 
 def _compact_days(numbers: pl.Series, length: int) -> int:
-    """How many numbers of so many digits are whole and begin with a day of the calendar."""
+    """Returns the number of integers of given length that begin with a valid date."""
     whole = numbers.filter(numbers == numbers.floor())
     tens = 10.0 ** (length - 8)
     day = (whole / tens).floor()

@@ -1,1 +1,1 @@
-"""From items as a shop describes them to the catalogue of a dataset."""
+"""From item files to the catalogue of a dataset."""

@@ -1,4 +1,4 @@
-"""The catalogue of a dataset: all items that can be recommended, indexed by domain."""
+"""The catalogue of a dataset: all recommendable items, indexed by domain."""
 
 import numpy as np
 import polars as pl
@@ -12,8 +12,8 @@ from tasks.dump.dump_config import ITEM_KEY
 TITLE_CHARACTERS = 300
 
 _UNCLEAN = r"[&<\p{C}\P{age:14.0}]|[\p{Z}--\x20]|\x20\x20|^\x20|\x20$"
-"""What `one_line` may change in a title that is short enough. Python 3.11 knows Unicode 14: what
-came later is a letter to Polars' newer tables and nothing to its."""
+"""Pattern of short titles that `one_line` may change. Python 3.11 has Unicode 14, Polars newer
+tables, so later characters are included."""
 
 
 class TooFewDomainsError(UserError, ValueError):
@@ -21,9 +21,9 @@ class TooFewDomainsError(UserError, ValueError):
 
 
 def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
-    """Returns all items that were bought or described, with what describes them.
+    """Returns all bought or described items with their metadata.
 
-    Items of a domain lie side by side from index 1 on (DESIGN, decision 5).
+    Items are contiguous by domain, from index 1 (DESIGN, decision 5).
 
     Args:
         bought: ``domain, item_id`` of items with an event.
@@ -44,7 +44,7 @@ def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
 
 
 def clean_titles(titles: pl.Series) -> pl.Series:
-    """Returns titles as `one_line` makes them; only those that it would change pass through it."""
+    """Returns titles cleaned by `one_line`, which is applied to affected titles only."""
     unclean = titles.str.contains(_UNCLEAN) | (titles.str.len_chars() > TITLE_CHARACTERS)
     places = unclean.fill_null(value=False).arg_true()
     cleaned = [one_line(title, TITLE_CHARACTERS) or None for title in titles.gather(places)]
@@ -52,7 +52,7 @@ def clean_titles(titles: pl.Series) -> pl.Series:
 
 
 def index_of(keys: pl.DataFrame, items: pl.DataFrame) -> NDArray[np.int32]:
-    """Returns the item index of every row of ``domain, item_id``; 0 where there is none."""
+    """Returns the item index of every row of ``domain, item_id``; 0 for unknown items."""
     found = keys.join(
         items.select(*ITEM_KEY, col.ITEM_INDEX), ITEM_KEY, "left", maintain_order="left"
     )
@@ -60,7 +60,7 @@ def index_of(keys: pl.DataFrame, items: pl.DataFrame) -> NDArray[np.int32]:
 
 
 def has_text() -> pl.Expr:
-    """Whether anything says what an item is."""
+    """Returns whether an item has any text."""
     return pl.any_horizontal(
         pl.col(col.TITLE, col.BRAND, col.DESCRIPTION).is_not_null(),
         pl.col(col.CATEGORIES).list.len() > 0,

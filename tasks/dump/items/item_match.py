@@ -1,7 +1,7 @@
-"""Do the items of the events and those of the descriptions meet? Counted from both sides.
+"""Check of the overlap between item ids of events and of item files.
 
-Where next to none meet, ids or domains are written in two ways; nothing that is made from such a
-dump is worth a request, so it is refused with the change that would make them meet.
+Almost no overlap shows that ids or domains are written differently; such a dump is refused, with
+the change that would make them match.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.sources.files import UnreadableDumpError
 
 NEXT_TO_NONE = 0.02
-"""Of the smaller side: so few that meet are none."""
+"""Maximum share of the smaller side that counts as no overlap."""
 
 FEWEST = 3
-"""Items of the smaller side that can tell."""
+"""Minimum items of the smaller side for the check."""
 
 WORTH_TELLING = 0.1
-"""Of the bought items: so many without a description are told, and why, if it shows."""
+"""Share of bought items without metadata that is reported."""
 
 _SHOWN = 3
 
@@ -55,7 +55,7 @@ ID_CHANGES: Mapping[str, Change] = {
         .str.replace(r"^0+(.)", "$1")
     ),
 }
-"""What may differ between two ways to write one id: what goes, and how."""
+"""Possible differences between two spellings of an id."""
 
 _DOMAIN: Change = lambda names: (  # noqa: E731 - a change like the others
     names.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]", "")
@@ -63,12 +63,12 @@ _DOMAIN: Change = lambda names: (  # noqa: E731 - a change like the others
 
 
 class ItemsDoNotMeetError(UnreadableDumpError):
-    """Next to no item of the events is described, or the reverse."""
+    """Almost no item of the events is in the item files, or the reverse."""
 
 
 @dataclass(frozen=True)
 class ItemMatch:
-    """How many items were bought, are described, and are both."""
+    """Numbers of bought items, described items, and both."""
 
     bought: int
     described: int
@@ -77,11 +77,11 @@ class ItemMatch:
 
 
 def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
-    """Returns how events and descriptions meet; raises `ItemsDoNotMeetError`.
+    """Returns the overlap of events and item files; raises `ItemsDoNotMeetError`.
 
     Args:
-        bought: ``domain, item_id`` of all items with an event.
-        described: the same of all items with a description; none where the dump has no such file.
+        bought: ``domain, item_id`` of all items with an event. described: the same of all items in
+        item files; empty without such files.
     """
     met = bought.join(described, on=ITEM_KEY, how="semi").height
     if described.is_empty():
@@ -123,7 +123,7 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
 
 
 def _require_one_spelling(domain: str, mine: pl.DataFrame, described: pl.DataFrame) -> None:
-    """Raises where the events write one domain in two ways, of which one is described."""
+    """Raises if the events have two spellings of a domain, of which one is in the item files."""
     names = described[col.DOMAIN].unique().sort()
     alike = names.filter(_plain_names(names) == _plain_names(pl.Series([domain]))[0])
     for other in alike:
@@ -159,7 +159,8 @@ def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> s
 
 
 def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
-    """What would make items meet, as the end of a sentence; nothing where no change does."""
+    """Returns the change that would make items match, as the end of a sentence; empty if none
+    does."""
     best, found, example = 0, "", ""
     for what, change in ID_CHANGES.items():
         one, other = _changed(mine, change), _changed(theirs, change)

@@ -1,4 +1,4 @@
-"""Reads what a dump says of its items: one row an item, text as the shop wrote it, cut."""
+"""Reading of item files: one row per item, with raw, truncated texts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +35,8 @@ _FILE, _ROW = "file", "row"
 
 @dataclass(frozen=True)
 class ReadItems:
-    """What reading gave: items (`ITEM_SCHEMA`), the first description of each; the keys
-    ``domain, item_id`` of all that the files describe; what is told of the files."""
+    """Result of reading: items (`ITEM_SCHEMA`, first row of each), keys ``domain, item_id`` of all
+    items in the files, and notes."""
 
     items: pl.DataFrame
     described: pl.DataFrame
@@ -46,12 +46,11 @@ class ReadItems:
 def read_items(
     config: DumpConfig, quarantine: Quarantine, only: pl.DataFrame | None = None
 ) -> ReadItems:
-    """Returns the described items, and what is told of the files.
+    """Returns the items with accounts and notes of the files.
 
     Args:
-        config: the dump.
-        quarantine: where unusable rows go.
-        only: ``domain, item_id`` to which descriptions are limited while reading.
+        config: the dump. quarantine: receives unusable rows. only: ``domain, item_id`` of the items
+        to read.
 
     Raises:
         UnreadableDumpError.
@@ -86,7 +85,7 @@ def read_items(
 
 
 def item_fields() -> dict[str, FieldReader]:
-    """Returns readers of all columns of items, by our names."""
+    """Returns the field readers of item columns by standard name."""
     return {
         **{name: IdField(name) for name in ITEM_KEY},
         **{name: TextField(name) for name in (col.TITLE, col.BRAND, col.DESCRIPTION)},
@@ -96,7 +95,7 @@ def item_fields() -> dict[str, FieldReader]:
 
 
 def item_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """Returns rows with all columns of `ITEM_SCHEMA`, null where they had none."""
+    """Returns rows with all columns of `ITEM_SCHEMA`, null if missing."""
     return rows.with_columns(
         pl.lit(None, dtype).alias(name) if name not in rows.columns else pl.col(name).cast(dtype)
         for name, dtype in ITEM_SCHEMA.items()
@@ -112,7 +111,7 @@ class _FoundItems:
 
 
 class _ItemPass:
-    """Takes all batches of a source; ``first`` is the place of its first account."""
+    """Consumes all batches of a source; ``first`` is the index of its first account."""
 
     def __init__(
         self, reader: SourceReader, config: DumpConfig, only: pl.DataFrame | None, first: int
@@ -161,7 +160,7 @@ _RULES: Mapping[str, pl.Expr] = {
 
 
 def item_reader(source: Source) -> SourceReader:
-    """Opens the files of a source as far as their headers; raises `UnreadableDumpError`."""
+    """Opens the files of a source and reads their headers; raises `UnreadableDumpError`."""
     assert source.items is not None
     kind = SourceKind(
         holds="items",

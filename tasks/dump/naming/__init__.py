@@ -1,1 +1,1 @@
-"""Which file and column of a dump is which: published forms, headers, likely names."""
+"""Identification of files and columns: public formats, headers, likely names."""

@@ -1,4 +1,4 @@
-"""Which columns of a file are which of ours."""
+"""Mapping of a file's columns to standard names."""
 
 import re
 from collections import Counter
@@ -13,19 +13,19 @@ from tasks.dump.sources.files import UnreadableDumpError
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """``chosen``: the file's columns (keys) as ours (values). ``guessed``: those of them that are
-    ours but for capitals, blanks and hyphens."""
+    """``chosen``: file columns (keys) and standard names (values). ``guessed``: those that differ
+    in case, blanks and hyphens only."""
 
     chosen: dict[str, str]
     guessed: dict[str, str]
 
     def theirs(self, ours: str) -> str:
-        """Returns the file's name of one of our columns."""
+        """Returns the file's name of a standard column."""
         return next((name for name, mine in self.chosen.items() if mine == ours), ours)
 
 
 class AbsentColumnError(UnreadableDumpError):
-    """A file lacks columns; ``renamed`` are options that rename those that likely are these."""
+    """A file lacks columns; ``renamed``: options that map the likely columns."""
 
     def __init__(
         self, path: str, absent: list[str], names: tuple[str, ...], free: tuple[str, ...]
@@ -55,18 +55,15 @@ def named_columns(
     needed: Iterable[str],
     wanted: Iterable[str],
 ) -> NamedColumns:
-    """Returns which of the file's columns are read as which of ours.
+    """Returns the mapping of the file's columns.
 
     Args:
-        path: of the file, for messages.
-        table: the file.
-        names: the file's names to ours, where they differ.
-        needed: our columns that the file must have.
-        wanted: our columns that are read where it has them.
+        path: of the file, for messages. table: the file. names: configured mapping to standard
+        names. needed: required columns. wanted: optional columns.
 
     Raises:
-        UnreadableDumpError: a needed column is not there, two columns would be the same, or the
-            table has none.
+        UnreadableDumpError: a required column is missing, two columns would be equal, or the table
+            has none.
     """
     if not table.names:
         raise UnreadableDumpError(
@@ -104,7 +101,7 @@ def named_columns(
 
 
 def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
-    """Raises `UnreadableDumpError` where a column that was named is in none of the files."""
+    """Raises `UnreadableDumpError` if a configured column is in none of the files."""
     files = list(files)
     unknown = [name for name in named if not any(name in table.names for _, table in files)]
     if unknown:
@@ -115,12 +112,12 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
 
 
 def plain_name(name: str) -> str:
-    """Returns a name without what does not tell names apart: capitals, blanks, hyphens."""
+    """Returns a name without case, blanks and hyphens."""
     return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    """Names as they can be shown: a file that is no table may give thousands, of any length."""
+    """Returns a bounded list of names for messages."""
     shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in names[:20]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more else "")

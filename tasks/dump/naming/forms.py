@@ -1,7 +1,6 @@
-"""The forms in which shops and research groups publish: which file form, which names, which units.
+"""Public formats: file format, column names, units.
 
-A form says how a file's columns are called and how an item's fields become ours; everything after
-that is the same for all.
+A format defines the column names and the conversion of item fields; all later steps are common.
 """
 
 import re
@@ -18,7 +17,7 @@ from tasks.dump.sources.files import UnreadableDumpError, form_of
 
 
 class Form(StrEnum):
-    """What a dump's files look like."""
+    """Format of a dump's files."""
 
     TABLE = "table"
     AMAZON_2018 = "amazon-2018"
@@ -41,7 +40,7 @@ INTERACTION_NAMES: Mapping[Form, Mapping[str, str]] = {
         "time": col.TIMESTAMP,
     },
 }
-"""Their column to ours; a column that is missing here has our name already."""
+"""Mapping of columns to standard names; other columns have them already."""
 
 ITEM_NAMES: Mapping[Form, Mapping[str, str]] = {
     Form.TABLE: {},
@@ -82,10 +81,10 @@ _OTHER_FORMS = {
     ".sqlite": "export the table as CSV",
     ".duckdb": "export the table as Parquet",
 }
-"""Endings that are often met, and what to do."""
+"""Common unsupported suffixes, with remedies."""
 
 _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
-"""Some titles of the 2018 release are pieces of the page's program."""
+"""Some titles of the 2018 release contain JavaScript."""
 
 
 def open_interactions(path: str, form: Form) -> Table:
@@ -105,7 +104,7 @@ def open_items(path: str, form: Form) -> Table:
 
 
 def amazon_2018_item(raw: RawObject) -> RawObject:
-    """Brings an object of a 2014 or 2018 metadata file to our fields."""
+    """Converts an object of a 2014 or 2018 metadata file to standard fields."""
     title = raw.get("title")
     if isinstance(title, str) and _SCRIPT_DEBRIS.search(title):
         title = None
@@ -120,7 +119,7 @@ def amazon_2018_item(raw: RawObject) -> RawObject:
 
 
 def amazon_2023_item(raw: RawObject) -> RawObject:
-    """Brings an object of a 2023 metadata file to our fields; ``store`` names the brand."""
+    """Converts an object of a 2023 metadata file to standard fields; ``store`` is the brand."""
     details = raw.get("details")
     brand = details.get("Brand") if isinstance(details, dict) else None
     main = raw.get("main_category")

@@ -1,4 +1,4 @@
-"""The names of all columns of a dump, looked at before anything is read, started or asked."""
+"""Validation of all column names before other work."""
 
 from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.events.event_reader import event_reader
@@ -9,10 +9,10 @@ from tasks.dump.sources.source_files import paths_of, source_files
 
 
 def require_columns(dump: DumpConfig) -> None:
-    """Opens all files as far as their headers; those elsewhere are fetched first, and not here.
+    """Reads the headers of all local files; remote files are checked after their download.
 
     Raises:
-        UnreadableDumpError: a file is missing, of another form, or lacks a column.
+        UnreadableDumpError: a file is missing, of another format, or lacks a column.
     """
     for source in dump.files:
         given = [paths for paths in (source.interactions, source.items) if paths is not None]
@@ -25,7 +25,7 @@ def require_columns(dump: DumpConfig) -> None:
 
 
 def require_named_columns(source: Source) -> None:
-    """Raises `UnreadableDumpError` where a column that was renamed is in none of the files."""
+    """Raises `UnreadableDumpError` if a mapped column is in none of the files."""
     if not source.columns:
         return
     files = [

@@ -1,4 +1,4 @@
-"""Which of a file's columns is likely meant, where one of ours is not there by name."""
+"""Suggestions for missing columns."""
 
 import re
 from collections.abc import Iterable
@@ -33,8 +33,7 @@ _LEAST_ALIKE = 0.8
 
 
 def likely_column(ours: str, theirs: Iterable[str]) -> str | None:
-    """Returns the one of a file's columns that is likely meant by one of ours, None where none or
-    several are."""
+    """Returns the column of a file that likely is a standard column, None for none or several."""
     plain = {_plain(name): name for name in theirs if _plain(name)}
     words = _WORDS.get(ours, "").split()
     for word in words:

@@ -1,4 +1,4 @@
-"""Which of some files hold events and which describe items, by their headers."""
+"""Classification of files as interactions or items, by their headers."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,10 +15,10 @@ def sorted_files(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the paths of interactions and those of items.
 
-    A file with a user is one of interactions, or with a column that looks like one and no title.
+    A file with a user column is one of interactions, or with a similar column and no title.
 
     Raises:
-        UnreadableDumpError: a file cannot be read, or none holds events.
+        UnreadableDumpError: a file cannot be read, or none has events.
     """
     events, items = [], []
     for path in paths:

@@ -1,1 +1,1 @@
-"""Tables of a dump, read in batches: separated values, JSON, Parquet; every record is counted."""
+"""Readers of tables in batches: CSV, JSON, Parquet; every record is counted."""

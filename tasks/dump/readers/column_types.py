@@ -1,7 +1,7 @@
-"""Typed columns as the few types that the fields of a dump are made from.
+"""Conversion of typed columns to the types of field readers.
 
-Whatever a warehouse writes becomes text, a number, a moment or a list of texts, or is refused by
-its name and type. No type reaches Polars that it does not know: some would end the process.
+Types are converted to text, number, time or list of texts, or refused with name and type. Unknown
+types are never passed to Polars, because some would end the process.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,13 +38,13 @@ _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 
 
 class _Unfit(ValueError):
-    """A column has a type that its field cannot be made from."""
+    """The type of a column is unsupported for its field."""
 
 
 def plain_columns(
     table: pa.Table, columns: Mapping[str, str], path: str
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Returns the columns under our names, and which rows hold text that is no UTF-8.
+    """Returns the columns by standard name, and the mask of rows with text that is not UTF-8.
 
     Args:
         table: with the file's names.
@@ -52,7 +52,7 @@ def plain_columns(
         path: of the file, for messages.
 
     Raises:
-        UnreadableDumpError: a column's type is not one that its field can have; it names both.
+        UnreadableDumpError: unsupported type of a column; the message has both.
     """
     garbled = np.zeros(table.num_rows, bool)
     found = {}
@@ -84,7 +84,7 @@ def _plain(values: pa.ChunkedArray, ours: str) -> tuple[pa.ChunkedArray, NDArray
 
 
 def _without_encoding(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values by themselves: no dictionary, no runs, no type of an extension."""
+    """Returns plain values without dictionary, run-end or extension types."""
     kind = values.type
     if isinstance(kind, pa.UuidType):
         return pa.chunked_array([pa.array(map(_uuid, values.to_pylist()), pa.large_string())])

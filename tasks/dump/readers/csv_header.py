@@ -1,4 +1,4 @@
-"""The header of a file of separated values: the names of its columns and how its fields part."""
+"""Header of a CSV file: column names and separator."""
 
 import re
 from dataclasses import dataclass
@@ -9,30 +9,24 @@ from tasks.dump.readers.csv_shape import LINE_END, RecordShape, plain_records
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, readable
 
 SEPARATORS = ",;\t|\x01"
-"""In a .csv the one that its header has most of; the last is Hive's."""
+"""Candidates of separators; the most frequent one in the header is used. The last is Hive's."""
 
 ESCAPES_TRIED = 500
-"""Lines with a backslash before a quotation mark that tell what it means in a file."""
+"""Lines with a backslash before a quotation mark that are inspected for its meaning."""
 
 _START_BYTES = 1 << 20
 
 _ESCAPING_LINE = re.compile(rb'(?<![^\r\n])[^\r\n]*?\\"')
 
 _EXCEL_HINT = re.compile(rb"sep=(.)", re.IGNORECASE)
-"""A line with which Excel is told the separator."""
+"""Excel's line that sets the separator."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """How a file begins.
-
-    Attributes:
-        names: of the columns, blanks around them removed.
-        shape: what the records behind it have in common, separator and escape included.
-        length: bytes before the first record.
-        lines: lines of the header itself.
-        blank: empty lines before it.
-    """
+    """Header of a file. Attributes: names: of the columns, blanks around them removed. shape:
+    format of the records, with separator and escape. length: bytes before the first record. lines:
+    lines of the header itself. blank: empty lines before it."""
 
     names: tuple[str, ...]
     shape: RecordShape
@@ -42,11 +36,10 @@ class Header:
 
 
 def read_header(path: str, separator: str | None = None) -> Header:
-    """Returns the header of a file; raises `UnreadableDumpError` where it has none.
+    """Returns the header of a file; raises `UnreadableDumpError` without one.
 
     Args:
-        path: of the file.
-        separator: None where the header is to tell it.
+        path: of the file. separator: None to detect it.
     """
     with readable(path), Utf8File(path) as file:
         start = b""
@@ -79,8 +72,8 @@ def read_header(path: str, separator: str | None = None) -> Header:
 
 
 def _with_unnamed(names: tuple[str, ...], start: bytes, quoting: Quoting) -> tuple[str, ...]:
-    """The names, with one for a column that all records have and the header does not name: an empty
-    one behind a last separator, or the numbers of rows before the first, as R writes them."""
+    """Returns the names, with an additional one for an unnamed column of all records: empty after a
+    trailing separator, or R's row numbers."""
     if plain_records(start, quoting, len(names)):
         return names
     records = plain_records(start, quoting, len(names) + 1)
@@ -112,8 +105,8 @@ def _name(field: bytes, path: str) -> str:
 
 
 def _is_backslash(start: bytes, quoting: Quoting, width: int) -> bool:
-    """Whether more lines have as many fields as the header where a backslash escapes a mark, as
-    Spark and MySQL write it, than where it is a character like others."""
+    """Returns whether more lines match the header's number of fields with a backslash as escape
+    (Spark, MySQL) than without."""
     escaped = Quoting(quoting.separator, backslash=True)
     places = (match.start() for match in _ESCAPING_LINE.finditer(start))
     fits = {True: 0, False: 0}

@@ -1,4 +1,4 @@
-"""How one record of separated values is written: its fields, and the marks around them."""
+"""Quoting of a CSV record."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ BACKSLASH = ord("\\")
 
 @dataclass(frozen=True)
 class Quoting:
-    """How fields are separated and how a quotation mark inside a quoted field is written."""
+    """Separator, and escape of quotation marks in quoted fields."""
 
     separator: bytes
     backslash: bool = False
 
     def fields_of(self, line: bytes, width: int) -> list[bytes] | None:
-        """Returns the fields of one line (rule 2), None where it has not ``width`` of them."""
+        """Returns the fields of one line (rule 2), None if there are not ``width``."""
         for fields in (self._leniently(line), line.split(self.separator)):
             if len(fields) == width:
                 return fields
         return None
 
     def strictly(self, data: bytes, start: int, stop: int) -> "StrictRecord":
-        """Reads the record at ``start`` as rule 1 says."""
+        """Reads the record at ``start`` by rule 1."""
         fields: list[bytes] = []
         place = start
         while True:
@@ -42,12 +42,12 @@ class Quoting:
             place += 1
 
     def written(self, fields: list[bytes]) -> bytes:
-        """Returns a record as one that every parser reads alike."""
+        """Returns a record with unambiguous quoting."""
         quoted = (b'"' + value.replace(b'"', b'""') + b'"' for value in fields)
         return self.separator.join(quoted) + b"\n"
 
     def _closing(self, data: bytes, place: int, stop: int) -> int:
-        """The first mark that is not escaped, -1 where there is none before ``stop``."""
+        """Returns the first unescaped mark before ``stop``, -1 without one."""
         while (mark := data.find(b'"', place, stop)) >= 0:
             if self.backslash and _is_escaped(data, mark, place):
                 place = mark + 1
@@ -83,7 +83,7 @@ class Quoting:
             place = end + 1
 
     def _lenient_closing(self, line: bytes, opening: int) -> int:
-        """The next mark before a separator or the end, though others stand between."""
+        """Returns the next mark before a separator or the end, skipping others."""
         place = opening + 1
         while (mark := self._closing(line, place, len(line))) >= 0:
             if line[mark + 1 : mark + 2] in (b"", self.separator):
@@ -94,9 +94,9 @@ class Quoting:
 
 @dataclass(frozen=True)
 class StrictRecord:
-    """What strict reading found: the fields and where they end; None where quoting is broken.
+    """Result of strict reading: fields and their end; None for broken quoting.
 
-    ``is_closed``: False where the bytes ended inside a quoted field.
+    ``is_closed``: False if the bytes end inside a quoted field.
     """
 
     fields: list[bytes] | None
@@ -105,7 +105,7 @@ class StrictRecord:
 
 
 def _is_escaped(data: bytes, mark: int, start: int) -> bool:
-    """Whether an odd number of backslashes stands before a mark."""
+    """Returns whether an odd number of backslashes precedes a mark."""
     place = mark
     while place > start and data[place - 1] == BACKSLASH:
         place -= 1

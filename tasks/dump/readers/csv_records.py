@@ -1,17 +1,16 @@
-"""Finds the records of separated values in bytes, so that no quotation mark can hide a line.
+"""Detection of CSV records that is robust against unclosed quotation marks.
 
-A parser that trusts every opening mark reads all lines up to the next mark as one value. Here a
-line whose quoting is plain is passed on as it is; any other line is looked at by itself:
+Common parsers read all lines from an unclosed mark to the next mark as one value. Here lines with
+unambiguous quoting are passed on; others are inspected:
 
-1. A field in quotation marks that closes before a separator or a line end is quoted, and may hold
-   line ends. Where it spans lines of which nearly each is a record by itself (`RecordShape`: as
-   many fields as the header, and those of the form that their columns have), its mark is text.
-2. Otherwise the mark closes at the last place on its line that leaves as many fields as the header
-   has, or it is text.
-3. A line that has another number of fields whichever way it is read is broken: it alone.
+1. A field that closes before a separator or a line end is quoted, and may contain line ends. If it
+spans lines that are nearly all records by themselves (`RecordShape`: the header's number of fields,
+in the columns' formats), its mark is text.
+2. Otherwise the mark closes at the last position on its line that yields the header's number of
+fields, or it is text.
+3. A line with a wrong number of fields under all readings is broken.
 
-Records that are read by rules 1 and 2 are written anew with plain quoting, so the parser behind
-cannot read them in another way.
+Records of rules 1 and 2 are rewritten with unambiguous quoting for the parser.
 """
 
 from collections.abc import Iterator
@@ -27,24 +26,23 @@ from tasks.dump.sources.files import LONGEST_LINE, UnreadableDumpError, Utf8File
 QUOTE, LF, CR = ord('"'), ord("\n"), ord("\r")
 
 LONGEST_QUOTED = 1 << 22
-"""Bytes after which a quotation mark that nothing closes counts as text: 4 MiB."""
+"""Bytes after which an unclosed quotation mark is treated as text: 4 MiB."""
 
 JUDGED_LINES = 200
-"""Lines of a quoted field that are looked at to tell records from text."""
+"""Lines of a quoted field that are inspected."""
 
 RECORD_SHARE = 0.9
-"""Of a quoted field's lines: so many that are records by themselves make its mark text."""
+"""Share of a quoted field's lines that are records, above which its mark is text."""
 
 
 @dataclass
 class RecordBlock:
     """Some records of a file, in its order.
 
-    Attributes:
-        content: the records that a parser can take, one after the other, plainly quoted.
-        places: int64 (records of ``content``,): the place of each among all of the file.
-        broken: place and reason of each record that has another number of fields.
-        repaired: places of records with a quotation mark that is read as text.
+    Attributes: content: valid records, unambiguously quoted. places: int64 (records of
+        ``content``,): the place of each among all of the file. broken: place and reason of records
+        with a wrong number of fields. repaired: places of records with a quotation mark read as
+        text.
     """
 
     content: bytes
@@ -55,7 +53,7 @@ class RecordBlock:
 
 @dataclass
 class RecordCounts:
-    """How the lines of a file became records, kept up to date while blocks are taken."""
+    """Counts of lines and records, updated while reading blocks."""
 
     records: int = 0
     blank: int = 0
@@ -65,7 +63,7 @@ class RecordCounts:
 
 @dataclass
 class Records:
-    """The records of a stream of lines that comes after its header."""
+    """Records of a stream of lines after the header."""
 
     file: Utf8File
     path: str
@@ -73,7 +71,7 @@ class Records:
     counts: RecordCounts = field(default_factory=RecordCounts)
 
     def blocks(self) -> Iterator[RecordBlock]:
-        """Gives all records; raises `UnreadableDumpError` where a line has no end."""
+        """Yields all records; raises `UnreadableDumpError` for a line without end."""
         rest = b""
         for block in blocks_of_lines(self.file, self.path):
             data = rest + block
@@ -88,7 +86,7 @@ class Records:
             yield self._scan(rest, is_last=True)[0]
 
     def _scan(self, data: bytes, *, is_last: bool) -> tuple[RecordBlock, int]:
-        """Returns the records of whole lines, and how many bytes they took."""
+        """Returns the records of complete lines and their bytes."""
         lines = _Lines.of(data)
         to_judge = self._lines_to_judge(lines)
         pieces: list[bytes] = []
@@ -122,7 +120,7 @@ class Records:
         return RecordBlock(b"".join(pieces), np.concatenate(places), broken, repaired), taken
 
     def _plain(self, lines: "_Lines", begin: int, end: int) -> NDArray[np.int64]:
-        """Counts lines that are a record each, or blank, and returns the records' places."""
+        """Counts plain and blank lines; returns the places of records."""
         blank = int(np.count_nonzero(lines.is_blank[begin:end]))
         first = self.counts.records
         self.counts.blank += blank
@@ -130,8 +128,7 @@ class Records:
         return np.arange(first, self.counts.records)
 
     def _lines_to_judge(self, lines: "_Lines") -> NDArray[np.intp]:
-        """The lines that are no plain record: of another number of fields, or with a quotation mark
-        that neither plainly opens nor plainly closes."""
+        """Returns the lines to inspect: with a wrong number of fields or ambiguous quoting."""
         content = lines.content
         separators = np.flatnonzero(content == self.shape.quoting.separator[0])
         line_of = np.searchsorted(lines.ends, separators)
@@ -141,7 +138,7 @@ class Records:
             line_of_mark = np.searchsorted(lines.ends, marks)
             first = np.searchsorted(line_of_mark, np.arange(len(lines)))
             before = np.searchsorted(marks, separators) - first[line_of]
-            line_of = line_of[before % 2 == 0]  # Between an opening and a closing mark is text.
+            line_of = line_of[before % 2 == 0]  # Text between an opening and a closing mark.
             self._mark_odd_quoting(lines, marks, line_of_mark, first, is_odd)
         fields = np.bincount(line_of, minlength=len(lines)) + 1
         return np.flatnonzero(is_odd | ((fields != self.shape.width) & ~lines.is_blank))
@@ -154,13 +151,13 @@ class Records:
         first: NDArray[np.intp],
         is_odd: NDArray[np.bool_],
     ) -> None:
-        """Marks lines with a quotation mark that a parser could take in two ways.
+        """Returns the mask of lines with an ambiguous quotation mark.
 
         ``line_of`` (marks,) is each mark's line, ``first`` (lines,) each line's first mark.
         """
         content, separator = lines.content, self.shape.quoting.separator[0]
         is_opening = (np.arange(len(marks)) - first[line_of]) % 2 == 0
-        before = content[marks - 1]  # Of the first byte that is the last one, and does not count.
+        before = content[marks - 1]  # Wraps around at the first byte, which is irrelevant.
         after = np.append(content, LF)[marks + 1]
         opens = (marks == lines.starts[line_of]) | (before == separator) | (before == QUOTE)
         closes = (marks + 1 == lines.stops[line_of]) | (after == separator) | (after == QUOTE)
@@ -173,8 +170,8 @@ class Records:
     def _judged(
         self, data: bytes, lines: "_Lines", line: int, *, is_last: bool
     ) -> tuple[list[bytes], int, bool] | None:
-        """Returns the fields of the record that begins at a line, the line after it, and whether a
-        mark is text in it; None where more bytes are needed to tell."""
+        """Returns the fields of the record at a line, the next line, and whether a mark is text;
+        None if more bytes are needed."""
         start = lines.begin(line)
         quoting, width = self.shape.quoting, self.shape.width
         strict = quoting.strictly(data, start, len(data))
@@ -183,7 +180,7 @@ class Records:
             if last == line or not self._are_records(data, lines, line, last + 1):
                 return strict.fields, last + 1, False
         elif not strict.is_closed and not is_last and len(data) - start < LONGEST_QUOTED:
-            # The mark may close in what was not read yet, unless records come after it.
+            # The mark may close in later bytes, unless records follow it.
             seen = min(len(lines), line + JUDGED_LINES)
             if seen - line < JUDGED_LINES or not self._are_records(data, lines, line, seen):
                 return None
@@ -194,7 +191,7 @@ class Records:
         return fields or content.split(quoting.separator), line + 1, False
 
     def _are_records(self, data: bytes, lines: "_Lines", begin: int, end: int) -> bool:
-        """Whether nearly each of some lines is a record by itself."""
+        """Returns whether nearly all lines are records by themselves."""
         end = min(end, begin + JUDGED_LINES)
         alike = sum(
             self.shape.is_record(data[lines.begin(line) : lines.stop(line)])
@@ -205,7 +202,7 @@ class Records:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Where the lines of a block begin and end.
+    """Lines of a block.
 
     Attributes:
         content: uint8, the block. starts: of each line. stops: behind its last byte.
@@ -242,12 +239,12 @@ class _Lines:
         return len(self.starts)
 
     def begin(self, line: int) -> int:
-        """Where a line begins; that of the line behind the last is the end of the block."""
+        """Returns the start of a line; for the line after the last, the end of the block."""
         return int(self.starts[line]) if line < len(self.starts) else len(self.content)
 
     def stop(self, line: int) -> int:
         return int(self.stops[line])
 
     def at(self, place: int) -> int:
-        """The line that a byte, or the end of the block, belongs to."""
+        """Returns the line of a byte, or of the end of the block."""
         return min(int(np.searchsorted(self.ends, place, side="left")), len(self.starts) - 1)

@@ -1,4 +1,4 @@
-"""What the records of one file have in common, so that a line can be told from a line of text."""
+"""Common format of a file's records, to distinguish records from lines of text."""
 
 import re
 from collections import Counter
@@ -9,11 +9,11 @@ from tasks.dump.readers.csv_quoting import Quoting
 SAMPLED_LINES = 1_000
 
 FEW = 8
-"""So many forms of a column tell a record; more tell nothing."""
+"""Maximum formats of a column that is used for the distinction."""
 
 USUAL_SHARE = 0.98
 TIMES_SEEN = 4
-"""On average, before a form counts as usual."""
+"""Minimum average occurrences of a usual format."""
 
 LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -22,11 +22,10 @@ _RUNS = ((re.compile(rb"[0-9]+"), b"9"), (re.compile(rb"[A-Za-z]+"), b"a"))
 
 @dataclass(frozen=True)
 class RecordShape:
-    """How many fields records have, and the usual forms of those columns that have few.
+    """Number of fields, and usual formats of columns with few formats.
 
-    A form is a value with its runs of digits and letters as one sign each: an id and a time have
-    one or a few. A column of free text has many, and is not looked at. ``usual`` is None where no
-    record could tell.
+    A format is a value with runs of digits and letters reduced to one character each: ids and times
+    have few, free text has many and is ignored. ``usual`` is None without records.
     """
 
     quoting: Quoting
@@ -35,7 +34,7 @@ class RecordShape:
 
     @classmethod
     def of(cls, records: list[list[bytes]], quoting: Quoting, width: int) -> "RecordShape":
-        """Learns from records of one line each; see `plain_records`."""
+        """Returns the shape of single-line records; see `plain_records`."""
         if not records:
             return cls(quoting, width, None)
         usual = {}
@@ -47,7 +46,7 @@ class RecordShape:
         return cls(quoting, width, usual)
 
     def is_record(self, line: bytes) -> bool:
-        """Whether a line by itself is like the others; one field with a mark may be like none."""
+        """Returns whether a line is a record; one field with a mark may differ."""
         if self.usual is None:
             return False
         fields = self.quoting.fields_of(line, self.width)
@@ -60,10 +59,8 @@ class RecordShape:
 
 
 def plain_records(start: bytes, quoting: Quoting, width: int) -> list[list[bytes]]:
-    """Returns the fields of the first records that have one line and as many fields as the header.
-
-    Lines inside a quoted field are passed over, whatever they look like.
-    """
+    """Returns the fields of the first single-line records with the header's number of fields. Lines
+    inside quoted fields are skipped."""
     records: list[list[bytes]] = []
     place = 0
     while place < len(start) and len(records) < SAMPLED_LINES:

@@ -1,4 +1,4 @@
-"""CSV and TSV: every value as text, rows with too many or too few fields set aside one by one."""
+"""CSV and TSV reader: all values as text; rows with a wrong number of fields are quarantined."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -17,9 +17,9 @@ HEADER_AGAIN = "the header once more"
 
 
 class CsvTable:
-    """A file of separated values, gzipped or not, as a `Table`. Its first line names the columns.
+    """A CSV file, compressed or not, as a `Table`. Its first line names the columns.
 
-    The separator of a .csv is the one of ``, ; tab |`` that its header has most of.
+    The separator of a .csv is the most frequent of ``, ; tab |`` in its header.
     """
 
     def __init__(self, path: str, separator: str | None = None) -> None:
@@ -73,7 +73,7 @@ class CsvTable:
         )
 
     def _parsed(self, content: bytes, columns: Mapping[str, str]) -> pa.Table:
-        """Returns the asked columns as bytes."""
+        """Returns the selected columns as bytes."""
         if not content.strip(b"\r\n"):
             return pa.table({name: pa.array([], pa.binary()) for name in columns})
         numbers = [str(place) for place in range(len(self.names))]
@@ -86,8 +86,8 @@ class CsvTable:
                 delimiter=self._header.shape.quoting.separator.decode("latin-1"),
                 newlines_in_values=True,
             ),
-            # Ids keep their leading zeros only as text; numbers are cast where needed. As bytes
-            # first: one row that is not UTF-8 must not cost the others.
+            # Text keeps leading zeros of ids; numbers are cast later. Bytes first, so that a row
+            # that is not UTF-8 does not affect others.
             convert_options=pc.ConvertOptions(
                 column_types=dict.fromkeys(numbers, pa.binary()),
                 include_columns=[numbers[self.names.index(name)] for name in columns],
@@ -99,7 +99,7 @@ class CsvTable:
 
 
 class LostRecordsError(RuntimeError):
-    """The parser gave another number of records than there are: a fault of ours, never a dump's."""
+    """The parser returned a wrong number of records: a defect of the program."""
 
     def __init__(self, path: str, records: int, rows: int) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
-"""JSON: an object a line, one array, or objects over several lines.
+"""JSON reader: one object per line, one array, or multi-line objects.
 
-A line that is no object is set aside without the others. A block of lines is parsed at once; only
-a block that holds a broken line is read line by line.
+Invalid lines are quarantined individually. Lines are parsed in blocks; a block with a broken line
+is parsed line by line.
 """
 
 import io
@@ -24,22 +24,22 @@ from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 
 FIRST_LINES = 10_000
-"""Looked at for the names of columns: any one line may lack a column, but not all of them."""
+"""Lines inspected for column names, because single lines may lack columns."""
 
 VALUES_AT_ONCE = 50_000
 
 SINGLE_VALUES = (col.ITEM_ID, col.DOMAIN, col.PRICE)
-"""Columns of ours that never hold lists: a list in one row must not make lists of the others."""
+"""Columns without lists, so that a list in one row does not convert the others."""
 
 Reshape = Callable[[RawObject], RawObject]
 
 
 class JsonTable:
-    """A file of JSON, gzipped or not, as a `Table`; every value as text.
+    """A JSON file, compressed or not, as a `Table` with all values as text.
 
-    With ``reshape`` each object is first brought to other names and values, and lists stay lists
-    of texts (but not of `SINGLE_VALUES`): for items, whose fields are nested. A line may also be a
-    Python literal, as in dumps of old scrapers; it is parsed, never run.
+    ``reshape`` converts each object first and keeps lists of texts (except in `SINGLE_VALUES`), for
+    nested item fields. Lines may be Python literals, as in dumps of old scrapers; they are parsed,
+    never evaluated.
     """
 
     def __init__(self, path: str, reshape: Reshape | None = None) -> None:
@@ -115,14 +115,14 @@ class JsonTable:
 
 
 def _lines(block: bytes) -> list[bytes]:
-    """The lines of a block; a JSON text cannot hold a line end by itself."""
+    """Returns the lines of a block; JSON strings contain no raw line ends."""
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return block.removesuffix(b"\n").split(b"\n")
 
 
 def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFrame | None:
-    """Returns the columns of some lines, None where one of them cannot be parsed."""
+    """Returns the columns of some lines, None if one cannot be parsed."""
     content = b"\n".join(lines)
     if not lines or b'"$' in content:  # MongoDB's types, see `_unwrapped`.
         return None
@@ -139,7 +139,7 @@ def _object(line: bytes) -> Found:
 
 
 def _refuse_rows_inside(path: str, only: RawObject) -> None:
-    """Raises `UnreadableDumpError` for a file of one object that holds the rows in its fields."""
+    """Raises `UnreadableDumpError` for a file of one object that contains the rows."""
     lists = {
         name: len(value)
         for name, value in only.items()
@@ -160,7 +160,7 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
 
 
 def _is_of_columns(only: RawObject) -> bool:
-    """Whether an object holds a table by its columns, as pandas writes it by default."""
+    """Returns whether an object is a table by columns, pandas' default."""
     values = list(only.values())
     lengths = {len(value) for value in values if isinstance(value, list)}
     is_lists = all(isinstance(value, list) for value in values) and len(lengths) == 1
@@ -170,9 +170,9 @@ def _is_of_columns(only: RawObject) -> bool:
 
 
 def _column(values: list[object], *, flat: bool, amounts: bool) -> pl.Series:
-    """Returns values as text, or as lists of texts where any of them is a list."""
+    """Returns values as text, or as lists of texts if any is a list."""
     if amounts:
-        # So many decimals that the point cannot be taken for one between thousands.
+        # Enough decimals to distinguish the point from a thousands separator.
         values = [f"{value:.6f}" if isinstance(value, float) else value for value in values]
     if flat or not any(isinstance(value, list) for value in values):
         return pl.Series([_text(value) for value in values], dtype=pl.String)
@@ -188,13 +188,14 @@ def _text(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 12.0 is the id 12, as in a whole block that is parsed at once.
+        value = int(value)  # 12.0 is the id 12, as in blocks.
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode()  # Half a surrogate pair is no character.
+    return text.encode("utf-8", "replace").decode()  # An unpaired surrogate is not a character.
 
 
 def _unwrapped(value: object) -> object:
-    """MongoDB's types: ``{"$oid": "…"}`` is the text, ``{"$date": {"$numberLong": "…"}}`` too."""
+    """Returns the values of MongoDB's types such as ``{"$oid": "…"}`` and ``{"$date":
+    {"$numberLong": "…"}}``."""
     while isinstance(value, dict) and len(value) == 1:
         ((name, inner),) = value.items()
         if not name.startswith("$"):

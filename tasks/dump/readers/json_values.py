@@ -1,6 +1,6 @@
-"""JSON values one after the other: of an array, or of objects over several lines.
+"""Streaming of JSON values from an array or from multi-line objects.
 
-A file passes through in blocks; what is held is a block and a value.
+A file is read in blocks; memory holds one block and one value.
 """
 
 import ast
@@ -16,11 +16,11 @@ NOT_AN_OBJECT = "not a JSON object"
 
 
 LONGEST_LITERAL = 1 << 26
-"""Characters of an array of Python literals, which can only be parsed as a whole."""
+"""Maximum characters of an array of Python literals, which is parsed as a whole."""
 
 RawObject = dict[str, object]
 Found = tuple[RawObject | None, str]
-"""An object, or why there is none in its place."""
+"""An object, or the reason of its absence."""
 
 _BETWEEN = " \t\r\n,[]"
 _SHOWN = 60
@@ -28,8 +28,8 @@ _DECODER = json.JSONDecoder()
 
 
 def is_one_object_a_line(start: bytes) -> bool:
-    """Whether a file that begins so has lines of objects; else it is one array, or its objects go
-    over several lines."""
+    """Returns whether a file has one object per line, by its beginning; else it is an array or has
+    multi-line objects."""
     text = start.decode("utf-8", "replace").lstrip()
     first, _, others = text.partition("\n")
     if isinstance(parsed(first), dict):
@@ -45,10 +45,10 @@ def is_one_object_a_line(start: bytes) -> bool:
 
 
 def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
-    """Gives the objects of an array, or of a stream of values.
+    """Yields the objects of an array, or of a stream of values.
 
     Raises:
-        UnreadableDumpError: where the text is no JSON from some place on, or ends in the middle.
+        UnreadableDumpError: invalid or truncated JSON.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, place, passed, is_first, is_whole = "", 0, 0, True, False
@@ -70,7 +70,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
                         _broken(path, text, place, passed, error, is_whole)
                     ) from None
             else:
-                # A number at the end of a block may go on in the next.
+                # A number at the end of a block may continue in the next.
                 if is_whole or end < len(text):
                     yield _found(value, text[place:end])
                     place, is_first = end, False
@@ -88,7 +88,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
 
 
 def parsed(text: str | bytes) -> object:
-    """Returns a JSON value or a Python literal, None where it is neither. Nothing is run."""
+    """Returns a JSON value or a Python literal, None otherwise; without evaluation."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -96,11 +96,11 @@ def parsed(text: str | bytes) -> object:
 
 
 def literal(text: str | bytes) -> object:
-    """Returns a Python literal, None where it is none. Nothing is run."""
+    """Returns a Python literal, None otherwise; without evaluation."""
     try:
         source = text.decode() if isinstance(text, bytes) else text
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Escapes in other people's literals.
+            warnings.simplefilter("ignore")  # Invalid escapes in literals.
             return ast.literal_eval(source.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
@@ -118,7 +118,7 @@ def _found(value: object, text: str) -> Found:
     if not text.isascii():
         try:
             text.encode()
-        except UnicodeEncodeError:  # Bytes that were no UTF-8.
+        except UnicodeEncodeError:  # Bytes that are not UTF-8.
             return None, NOT_UTF8
     return value, ""
 
@@ -126,7 +126,7 @@ def _found(value: object, text: str) -> Found:
 def _literals(
     file: Utf8File, decoder: codecs.IncrementalDecoder, text: str, error: json.JSONDecodeError
 ) -> list[object] | None:
-    """The values of an array of Python literals, None where the file is none."""
+    """Returns the values of an array of Python literals, None otherwise."""
     if not text.lstrip().startswith("[") or _may_go_on(error, text):
         return None
     while len(text) <= LONGEST_LITERAL and (block := file.read(BLOCK_BYTES)):
@@ -136,7 +136,7 @@ def _literals(
 
 
 def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
-    """Whether a value is not wrong but not whole: the text may just end here."""
+    """Returns whether a value is a valid prefix."""
     return error.msg.startswith("Unterminated string") or error.pos >= len(text) - 16
 
 

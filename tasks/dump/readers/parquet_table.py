@@ -1,4 +1,4 @@
-"""Parquet, a few row groups at a time."""
+"""Parquet reader, by groups of rows."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.dump.sources.size_limits import batch_rows
 _START = 4096
 
 BATCH_ROWS = 1 << 21
-"""Large, as every batch of a large dump fetches all known ids into the cache once more."""
+"""Large, because every batch loads all known ids into the cache."""
 
 
 class ParquetTable:
@@ -46,7 +46,7 @@ class ParquetTable:
 
 
 def _refuse_other(path: str) -> None:
-    """Raises `UnreadableDumpError` for a file that is named like Parquet and is none."""
+    """Raises `UnreadableDumpError` for a file that is not Parquet."""
     with Path(path).open("rb") as file:
         start = file.read(_START)
     if start.startswith(b"PAR"):  # Encrypted files begin with PARE.

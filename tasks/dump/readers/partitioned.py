@@ -1,4 +1,4 @@
-"""A table whose folders name columns, as Hive and Spark write it: ``domain=food/part-0.csv``."""
+"""Tables with Hive partitions: ``domain=food/part-0.csv``."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +8,7 @@ from tasks.dump.readers.table import Batch, Table, Tally
 
 
 class PartitionedTable:
-    """A `Table` with a column more for each that its folders name, unless the file has it."""
+    """A `Table` with an additional column per partition, unless the file has it."""
 
     def __init__(self, table: Table, partition: Mapping[str, str | None]) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""What every reader of a dump's table gives: its columns' names, then its rows in batches."""
+"""Protocol of table readers: column names, then rows in batches."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import polars as pl
 from artifacts import columns as col
 
 ROW = "row"
-"""The place of a row in its file: 0 is the first after the header."""
+"""Row number in its file: 0 is the first after the header."""
 
 BROKEN_SCHEMA = pl.Schema({ROW: pl.Int64, col.REASON: pl.String})
 
@@ -18,9 +18,9 @@ BROKEN_SCHEMA = pl.Schema({ROW: pl.Int64, col.REASON: pl.String})
 class Batch:
     """Some rows of a table in the file's order.
 
-    ``rows`` has `ROW` and the asked columns that the file has, values as found (text where the
-    file has no types). ``broken`` has `BROKEN_SCHEMA`: rows that could not be parsed at all.
-    ``repaired`` are the places of rows in which a quotation mark that nothing closes is text.
+    ``rows``: `ROW` and the selected columns, with raw values (text for formats without types).
+    ``broken``: unparsable rows (`BROKEN_SCHEMA`). ``repaired``: places of rows with an unclosed
+    quotation mark read as text.
     """
 
     rows: pl.DataFrame
@@ -30,14 +30,11 @@ class Batch:
 
 @dataclass
 class Tally:
-    """What a file holds, counted while it is read; complete when the last batch was taken.
+    """Counts of a file, complete after the last batch.
 
-    Attributes:
-        records: the file's rows, those that cannot be parsed included.
-        lines: line ends counted in the file's bytes, None where its form knows no lines.
-        header, blank: lines that are no records.
-        continued: lines of records beyond their first.
-        said: what was read otherwise than it is written, one sentence each.
+    Attributes: records: rows of the file, including unparsable ones. lines: line ends in the file's
+        bytes, None for formats without lines. header, blank: lines without records. continued:
+        further lines of multi-line records. said: sentences about reinterpretations.
     """
 
     records: int = 0
@@ -49,7 +46,7 @@ class Tally:
 
     @property
     def missing_lines(self) -> int:
-        """Lines of the file that are neither a record's nor known not to be one: 0 always."""
+        """Returns the number of unaccounted lines, which must be 0."""
         if self.lines is None:
             return 0
         return self.lines - self.header - self.blank - self.records - self.continued
@@ -59,15 +56,15 @@ class Table(Protocol):
     """A file of rows, read in batches."""
 
     names: tuple[str, ...]
-    """The columns found, under the file's names."""
+    """Columns by the file's names."""
 
     @property
     def tally(self) -> Tally:
-        """Returns what the last pass of `batches` counted."""
+        """Returns the counts of the last pass of `batches`."""
         ...
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Gives the file's columns (keys), renamed to the values. Raises `UnreadableDumpError`."""
+        """Yields the file's columns (keys), renamed to the values. Raises `UnreadableDumpError`."""
         ...
 
 
@@ -77,5 +74,5 @@ def broken_rows(places: list[int], reasons: list[str]) -> pl.DataFrame:
 
 
 def numbered(rows: pl.DataFrame, first: int) -> pl.DataFrame:
-    """Returns rows with their place, where none between them was broken."""
+    """Returns rows with their numbers, if none between them is broken."""
     return rows.with_columns(pl.int_range(first, first + rows.height, dtype=pl.Int64).alias(ROW))

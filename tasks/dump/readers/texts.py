@@ -1,4 +1,4 @@
-"""Columns of bytes as text; rows that are no UTF-8 are told, not guessed at."""
+"""Decoding of byte columns; rows that are not UTF-8 are reported."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ NOT_UTF8 = "not UTF-8"
 
 
 def as_texts(table: pa.Table) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """Returns columns of bytes as text, and which rows are not UTF-8 (null there)."""
+    """Returns columns as text, and the mask of rows that are not UTF-8 (null)."""
     garbled = np.zeros(table.num_rows, bool)
     columns = []
     for values in table.columns:
@@ -23,7 +23,7 @@ def as_texts(table: pa.Table) -> tuple[pa.Table, NDArray[np.bool_]]:
 
 
 def decoded_text(value: bytes | None) -> str | None:
-    """Returns bytes as text, None where they are no UTF-8."""
+    """Returns bytes as text, None if they are not UTF-8."""
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:

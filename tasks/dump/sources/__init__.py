@@ -1,1 +1,1 @@
-"""Where the files of a dump are, and how they are opened."""
+"""Location and opening of input files."""

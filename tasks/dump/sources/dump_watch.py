@@ -1,12 +1,10 @@
-"""Sees when a complete new dump lies in a folder, local or on any fsspec URL.
+"""Detection of complete new dumps in a folder or fsspec URL.
 
-A dump is a folder that holds one ``interactions.*`` and one ``items.*`` file; the watched folder
-itself may be one, or hold one a sub-folder. It is complete when it holds a file ``_SUCCESS``, or
-when names, sizes and times of its files were the same in an earlier look, at least
-``settle_seconds`` ago: a file that is still being copied grows, and waits for the next look.
-What a dump *is* is its content: the same bytes under another name or day are no new dump.
-A folder that cannot be looked into, or holds no regular files, waits with its reason; the others
-go on.
+A dump is a folder with one ``interactions.*`` and one ``items.*`` file: the watched folder itself
+or a subfolder. It is complete if it contains a file ``_SUCCESS``, or if names, sizes and times of
+its files are unchanged since a scan at least ``settle_seconds`` ago. Dumps are identified by
+content: equal bytes under another name or date are not a new dump. An unreadable folder, or one
+without regular files, waits with a reason; others are processed.
 """
 
 import hashlib
@@ -37,25 +35,25 @@ ROLES = ("interactions", "items")
 FORMS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 
 SETTLE_SECONDS = 30.0
-"""A dump without `SUCCESS` is complete when its files stayed as they are for so long."""
+"""Seconds without changes after which a dump without `SUCCESS` is complete."""
 
 _READ_BYTES = 1 << 20
 
 
 class NoDumpFolderError(FileNotFoundError):
-    """The folder to watch is not there."""
+    """The watched folder does not exist."""
 
 
 class NoDumpError(LookupError):
-    """A folder was asked for its dump and holds none."""
+    """The folder has no complete dump."""
 
 
 class WatchMemoryError(UserError):
-    """What earlier looks left cannot be read: nobody knows which dumps were announced."""
+    """The state of earlier scans is unreadable, so announced dumps are unknown."""
 
 
 class LandedDump(Strict):
-    """A complete dump: its folder and files as they are opened, and the hash of its content."""
+    """A complete dump: folder, files, and hash of its content."""
 
     folder: str
     interactions: str
@@ -68,7 +66,7 @@ class LandedDump(Strict):
 
 
 class Sighting(Strict):
-    """A dump as it was when its files last changed; ``checksum`` once it was complete."""
+    """State of a dump at its last change; ``checksum`` once it was complete."""
 
     signature: str
     since: float
@@ -76,7 +74,7 @@ class Sighting(Strict):
 
 
 class WatchMemory(Strict):
-    """What a watched folder looked like, and which contents were announced."""
+    """State of a watched folder: sightings and announced contents."""
 
     sightings: dict[str, Sighting] = Field(default_factory=dict)
     announced: tuple[str, ...] = ()
@@ -84,7 +82,7 @@ class WatchMemory(Strict):
 
 @dataclass
 class Look:
-    """What one look found: complete new dumps, and why other folders are not (yet) dumps."""
+    """Result of a scan: complete new dumps, and reasons of waiting folders."""
 
     landed: list[LandedDump] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
@@ -93,7 +91,8 @@ class Look:
 
 
 def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: float) -> Look:
-    """Looks once; ``now`` is in seconds. Announcing what landed is the caller's, with `announced`.
+    """Scans once; ``now`` is in seconds. The caller announces new dumps and records them by
+    `announced`.
 
     Raises:
         NoDumpFolderError.
@@ -130,16 +129,15 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
 
 
 def announced(memory: WatchMemory, dump: LandedDump) -> WatchMemory:
-    """Returns the memory of a folder whose dump needs no other announcement."""
+    """Returns the state with a dump recorded as announced."""
     return memory.model_copy(update={"announced": (*memory.announced, dump.checksum)})
 
 
 def dump_in(folder: str, before: float = math.inf, within: str | None = None) -> LandedDump:
-    """Returns the dump that a folder holds, or the newest one in its sub-folders.
+    """Returns the dump of a folder, or the newest one in its subfolders.
 
-    One that was written to after ``before``, in seconds since 1970, may still be copied: it only
-    counts with a `SUCCESS` beside it. Links may lead to where ``within`` is, if that holds the
-    folder; else to the folder itself.
+    A dump changed after ``before`` (seconds since 1970) is accepted only with `SUCCESS`. Links may
+    point into ``within`` if it contains the folder, else into the folder.
 
     Raises:
         NoDumpFolderError, NoDumpError.
@@ -182,10 +180,10 @@ def dump_in(folder: str, before: float = math.inf, within: str | None = None) ->
 
 
 def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> DumpConfig:
-    """Returns a dump's configuration with the files of a folder, where one is to be read.
+    """Returns a dump configuration with the files of a folder, if one is to be read.
 
-    Without a ``folder`` the files of ``dump`` stand; without either, the newest complete dump of
-    the ``default`` folder is read.
+    Without a ``folder`` the files of ``dump`` are used; without either, the newest complete dump in
+    ``default``.
 
     Raises:
         NoDumpFolderError, NoDumpError.
@@ -199,7 +197,7 @@ def dump_to_read(dump: DumpConfig | None, folder: str | None, default: str) -> D
 
 
 def read_memory(store: Store, folder: str) -> WatchMemory:
-    """Returns what earlier looks into a folder left; raises `WatchMemoryError`."""
+    """Returns the stored state of a folder; raises `WatchMemoryError`."""
     name = _memory_name(folder)
     note = read_note(store, name)
     if note is None:
@@ -215,7 +213,7 @@ def read_memory(store: Store, folder: str) -> WatchMemory:
 
 
 def write_memory(store: Store, folder: str, memory: WatchMemory) -> None:
-    """Keeps what the next look starts from."""
+    """Stores the state for the next scan."""
     write_note(store, _memory_name(folder), memory.model_dump_json(indent=1).encode())
 
 
@@ -243,9 +241,9 @@ def _candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
 def _dump_files(
     filesystem: fsspec.AbstractFileSystem, path: str, root: str
 ) -> tuple[dict[str, str], str | None]:
-    """Returns a folder's files by name, none where they are no dump, and why that is so.
+    """Returns a folder's dump files by name, empty if it is not a dump, and the reason.
 
-    Folders that nobody took for a dump have no reason.
+    Folders without dump files have no reason.
     """
     try:
         is_local = isinstance(filesystem, LocalFileSystem)
@@ -276,7 +274,7 @@ def _files(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
 
 
 def _named(files: dict[str, str]) -> list[str]:
-    """Returns the names that are a dump's files; a copy's temporary name is none of them."""
+    """Returns the names of dump files, without temporary names of copies."""
     forms = (*FORMS, *(f"{form}{end}" for form in FORMS for end in COMPRESSED))
     wanted = {f"{role}{form}" for role in ROLES for form in forms}
     return sorted(name for name in files if name in wanted)
@@ -308,7 +306,7 @@ def _sighting(
 
 
 def _checksum(filesystem: fsspec.AbstractFileSystem, files: dict[str, str]) -> str:
-    """Returns the hash of the content of both files; their form counts, their place does not."""
+    """Returns the hash of the content and format of both files, independent of their path."""
     digest = hashlib.sha256()
     for name in _named(files):
         digest.update(f"{name}\n".encode())

@@ -1,6 +1,6 @@
-"""Opens a dump's text files as bytes of UTF-8, counts their lines, and names what is wrong.
+"""Text files as UTF-8 bytes, with line counts and error messages.
 
-Nothing is read whole: a gzip of any size passes through a few blocks of memory.
+Files are streamed in blocks.
 """
 
 import codecs
@@ -18,10 +18,10 @@ from artifacts.user_error import UserError
 from tasks.dump.sources.size_limits import LimitedFile
 
 BLOCK_BYTES = 1 << 24
-"""Read at a time: 16 MiB, some 100,000 lines."""
+"""Block size: 16 MiB, about 100,000 lines."""
 
 LONGEST_LINE = 1 << 28
-"""A file without a line end in 256 MiB is no table of lines."""
+"""Maximum line length; a file without a line end in 256 MiB is refused."""
 
 COMPRESSED = (".gz", ".zst")
 
@@ -43,11 +43,11 @@ OTHER_CONTENT = {
     b"<html": "a web page, as a download without login gives: fetch the file again",
     b"<?xml": "XML: export it as Parquet, CSV or JSON lines",
 }
-"""What some files begin with that are named like text."""
+"""Signatures of binary files with text names."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, whose mark it begins with.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, because its mark has the same prefix.
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -56,12 +56,12 @@ _LONGEST_START = 64
 
 
 class UnreadableDumpError(UserError, ValueError):
-    """A dump's file is missing, damaged, of an unknown form, or lacks a column."""
+    """An input file is missing, damaged, of an unknown format, or lacks a column."""
 
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turns what libraries raise about a damaged file into `UnreadableDumpError`."""
+    """Converts errors of libraries about damaged files to `UnreadableDumpError`."""
     try:
         yield
     except EOFError as error:
@@ -80,15 +80,14 @@ def readable(path: str) -> Iterator[None]:
 
 
 class Utf8File:
-    """A text file's bytes as UTF-8: unzipped, without a byte-order mark.
+    """A text file's bytes as UTF-8: decompressed, without a byte-order mark.
 
-    UTF-16 and UTF-32 are known by their mark, or by the zero bytes of an ASCII header; other
-    encodings cannot be told apart, so their lines are judged one by one by the reader that parses
-    them. ``lines`` counts the line ends (LF, CR LF or CR) of all bytes read so far, and a last
-    line without one: no parser has a say in it.
+    UTF-16 and UTF-32 are detected by their mark or by the zero bytes of an ASCII header; lines in
+    other encodings are validated by the parsing reader. ``lines`` counts the line ends (LF, CR LF
+    or CR) of all bytes read so far, and an unterminated last line, independent of parsers.
 
     Raises:
-        UnreadableDumpError: the file is empty, or of another form than text.
+        UnreadableDumpError: the file is empty or not text.
     """
 
     def __init__(self, path: str) -> None:
@@ -117,8 +116,8 @@ class Utf8File:
         return self._ends + (self._last not in (b"", b"\n", b"\r"))
 
     def read(self, size: int) -> bytes:
-        """Returns some bytes, none only at the end. Half a surrogate pair becomes bytes that are
-        no UTF-8, so that its row is seen to be broken."""
+        """Returns bytes, empty at the end only. Unpaired surrogates become invalid UTF-8, so that
+        their row is detected as broken."""
         while block := self._file.read(size):
             if self._decoder is not None:
                 block = self._decoder.decode(block).encode("utf-8", "surrogatepass")
@@ -146,12 +145,11 @@ class Utf8File:
 
 
 def blocks_of_lines(file: Utf8File, path: str) -> Iterator[bytes]:
-    """Gives a file in blocks that end where lines end (LF, CR LF or CR); raises
-    `UnreadableDumpError`."""
+    """Yields a file in blocks of complete lines (LF, CR LF or CR); raises `UnreadableDumpError`."""
     rest = b""
     while block := file.read(BLOCK_BYTES):
         rest += block
-        # A CR at the very end may be the first half of CR LF.
+        # A CR at the end of a block may be part of CR LF.
         end = max(rest.rfind(b"\n"), rest.rfind(b"\r", 0, len(rest) - 1)) + 1
         if end:
             yield rest[:end]
@@ -165,13 +163,13 @@ def blocks_of_lines(file: Utf8File, path: str) -> Iterator[bytes]:
 
 
 def form_of(path: str) -> str:
-    """Returns a file's name in lower case without the ending of its compression."""
+    """Returns a file's name in lower case without its compression suffix."""
     name = path.lower()
     return next((name.removesuffix(end) for end in COMPRESSED if name.endswith(end)), name)
 
 
 def _encoding(start: bytes) -> tuple[str, bytes]:
-    """The encoding of a file that begins so, and its mark."""
+    """Returns the encoding of a file and its mark, by its beginning."""
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding, mark

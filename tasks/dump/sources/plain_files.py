@@ -1,6 +1,6 @@
-"""Which files of a dumps folder may be opened: regular ones, whatever else lies there.
+"""Restriction of a dumps folder to regular files.
 
-A pipe or a device would never end, a link may point at what its owner did not mean to hand in.
+Pipes and devices may be endless, and links may expose other files.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 LINKS_VARIABLE = "LLM4CDSR_DUMP_LINKS"
 ANYWHERE = "anywhere"
-"""The value of the variable with which links may leave the dumps folder."""
+"""Value of the variable that allows links out of the dumps folder."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -22,17 +22,17 @@ _KINDS = (
 
 
 def folder_fault(folder: Path, root: Path) -> str | None:
-    """Returns why a folder below ``root`` is not looked into, None where it is."""
+    """Returns the reason for skipping a folder below ``root``, None if it is scanned."""
     return _link_fault(folder, root, stat.S_ISDIR, "folder")
 
 
 def file_fault(path: Path, root: Path) -> str | None:
-    """Returns why a file below ``root`` is not opened, None where it is regular."""
+    """Returns the reason for refusing a file below ``root``, None if it is regular."""
     return _link_fault(path, root, stat.S_ISREG, "file")
 
 
 def sub_folders(root: Path) -> Iterator[Path]:
-    """Yields what lies in a folder and is, or leads to, a folder."""
+    """Yields subfolders and links to folders."""
     with os.scandir(root) as entries:
         found = sorted(entry.path for entry in entries if _may_be_folder(entry))
     yield from map(Path, found)
@@ -52,13 +52,13 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def _link_fault(
     path: Path, root: Path, is_wanted: Callable[[int], bool], wanted: str
 ) -> str | None:
-    """``is_wanted`` is of `stat`; a link counts as what it leads to, if that lies in ``root``."""
+    """``is_wanted`` is a predicate of `stat`; links are resolved if their target is in ``root``."""
     try:
         found = path.lstat()
         is_link = stat.S_ISLNK(found.st_mode)
         if is_link:
             found = path.stat()
-    except OSError as error:  # Dangling, a loop, or not to be entered.
+    except OSError as error:  # Dangling, a loop, or not accessible.
         return f"{path.name} cannot be opened ({error.strerror})"
     if not is_wanted(found.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")

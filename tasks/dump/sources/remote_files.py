@@ -1,4 +1,4 @@
-"""Brings the files of URLs (``s3://…``, ``https://…``) to this machine, unless they are here."""
+"""Download of files of URLs (``s3://…``, ``https://…``), with a cache."""
 
 import json
 import shutil
@@ -19,16 +19,16 @@ from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import Paths, paths_of
 
 _FACTS = ".files.json"
-"""Beside the copies: what the files were when they were copied."""
+"""Metadata of the files at the time of the copy."""
 
 
 def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
-    """Returns a dump whose files all lie on this machine.
+    """Returns a dump with local files only.
 
-    A file is copied once, and again when its size or its mark of change is another.
+    Files are copied again if their size or modification mark changed.
 
     Raises:
-        UnreadableDumpError: it cannot be fetched; the message shows no secret of the URL.
+        UnreadableDumpError: the download failed; the message has no credentials of the URL.
     """
     if dump.sources:
         sources = [_local_source(source, store) for source in dump.sources]
@@ -69,7 +69,7 @@ def _fetched(url: str, store: Store) -> str:
 
 
 def _name(path: str) -> str:
-    """A path in a storage as a copy is named: that of HTTP is a URL, whose query is no name."""
+    """Returns the name of the copy of a remote path; without the query of an HTTP URL."""
     return shown_url(path) if path.startswith(("http://", "https://")) else path
 
 
@@ -80,7 +80,7 @@ def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[s
     listed = filesystem.glob(root) if is_pattern else filesystem.find(root)
     found = sorted(str(path) for path in listed if filesystem.isfile(path))
     if not found and root.startswith(("http://", "https://")):
-        filesystem.info(root)  # Says why: refused, unreachable or not there.
+        filesystem.info(root)  # States the cause: refused, unreachable or missing.
     if not found:
         _require_answer(filesystem, root)
         raise UnreadableDumpError(
@@ -90,7 +90,7 @@ def _found(filesystem: fsspec.AbstractFileSystem, root: str, url: str) -> list[s
 
 
 def _require_answer(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
-    """Raises why a server does not answer, which a look for a file hides."""
+    """Raises the cause of a failed request, which a listing hides."""
     try:
         filesystem.info(root)
     except FileNotFoundError as error:
@@ -99,7 +99,7 @@ def _require_answer(filesystem: fsspec.AbstractFileSystem, root: str) -> None:
 
 
 def _fixed(root: str) -> str:
-    """The folder below which a pattern, or the folder itself, may hold files."""
+    """Returns the fixed folder of a pattern."""
     fixed = PurePosixPath()
     for part in PurePosixPath(root).parts:
         if any(mark in part for mark in "*?["):
@@ -140,7 +140,7 @@ def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
 
 @contextmanager
 def _told(url: str) -> Iterator[None]:
-    """Every storage raises errors of its own; a user is told what it says in one line."""
+    """Returns the message of a storage's error in one line."""
     shown = shown_url(url)
     protocol = shown.partition("://")[0]
     try:

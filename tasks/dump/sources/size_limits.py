@@ -1,7 +1,6 @@
-"""Limits for what a dump's files unpack to: 24 KB must not become gigabytes of memory.
+"""Limits of decompressed sizes, against decompression bombs.
 
-A limit by ratio finds a file that was made to swell, a limit in all one that would never end. What
-unpacks to less than `FREE_BYTES` is never refused by its ratio.
+A ratio limit and a total limit. The ratio is not applied below `FREE_BYTES`.
 """
 
 import io
@@ -18,25 +17,25 @@ from artifacts.user_error import UserError
 
 RATIO_VARIABLE, SIZE_VARIABLE = "LLM4CDSR_DUMP_MAX_RATIO", "LLM4CDSR_DUMP_MAX_GB"
 MAX_RATIO, MAX_GB = 200.0, 1_000.0
-"""Tables of text unpack to five to thirty times their size."""
+"""Text tables decompress to five to thirty times their size."""
 
 FREE_BYTES = 1 << 28
 BATCH_BYTES = 1 << 30
 LEAST_ROWS = 1 << 10
 
 _WIDTH = 8
-"""Bytes of a value that is no text; of an event more is kept."""
+"""Bytes of a non-text value."""
 
 _SAFE_BYTES = 1 << 26
-"""Of a column of a row group: what cannot be more needs no closer look."""
+"""Upper bound of a column of a row group below which no closer check is needed."""
 
 
 class UnpackedSizeError(UserError):
-    """A file of a dump unpacks to more than the machine's limits allow."""
+    """The decompressed size of a file exceeds the machine's limits."""
 
 
 class UnpackedSize:
-    """Counts what a file unpacks to."""
+    """Counts decompressed bytes of a file."""
 
     def __init__(self, path: str) -> None:
         self._path, self._size = path, Path(path).stat().st_size
@@ -80,13 +79,13 @@ class LimitedFile(io.RawIOBase):
 
 
 def batch_rows(path: str, columns: Iterable[str], most: int) -> int:
-    """Returns how many rows of a Parquet file may be read at once into `BATCH_BYTES`.
+    """Returns the number of rows of a Parquet file that fit into `BATCH_BYTES`.
 
-    Texts that repeat are kept once in the file and once a row in memory, which its own sizes do
-    not tell: where one of a column's texts could be much, their lengths are added up.
+    Repeated texts are stored once in the file but per row in memory, so the file's sizes are
+    insufficient: for columns with long texts, lengths are summed.
 
     Raises:
-        UnpackedSizeError: all rows together are beyond the limits.
+        UnpackedSizeError: the total exceeds the limits.
     """
     wanted, unpacked, heaviest = set(columns), UnpackedSize(path), 0.0
     with pq.ParquetFile(path) as file:
@@ -109,7 +108,8 @@ def batch_rows(path: str, columns: Iterable[str], most: int) -> int:
 
 
 def _unpacked_bytes(path: str, file: pq.ParquetFile, group: int, number: int) -> int:
-    """An upper bound for a column of a row group; the true size where that may be much."""
+    """Returns an upper bound for a column of a row group, or its exact size if the bound is
+    large."""
     chunk = file.metadata.row_group(group).column(number)
     if chunk.physical_type != "BYTE_ARRAY":
         return chunk.num_values * _WIDTH
@@ -121,7 +121,7 @@ def _unpacked_bytes(path: str, file: pq.ParquetFile, group: int, number: int) ->
 
 
 def _longest_text(path: str, group: int, column: str) -> int:
-    """Of the texts that are kept once, read with the first row."""
+    """Returns the longest text of the dictionary, read with the first row."""
     with pq.ParquetFile(path, read_dictionary=[column]) as file:
         first = next(file.iter_batches(1, row_groups=[group], columns=[column]), None)
     if first is None or not isinstance(texts := _innermost(first.column(0)), pa.DictionaryArray):
@@ -143,7 +143,7 @@ def _text_bytes(path: str, group: int, column: str) -> int:
 
 
 def _lengths(texts: pa.Array) -> pl.Series:
-    """The length of each text, or value of bytes, in bytes."""
+    """Returns the length of each value in bytes."""
     series = _series(texts)
     lengths = (
         series.bin.size() if series.dtype == pl.Binary else series.cast(pl.String).str.len_bytes()
@@ -156,7 +156,7 @@ def _series(values: pa.Array) -> pl.Series:
 
 
 def _innermost(values: pa.Array) -> pa.Array:
-    """Returns the texts of a column that was read for one of its leaves alone."""
+    """Returns the texts of a column that was read for one leaf."""
     while pa.types.is_nested(values.type):
         inner = values.field(0) if pa.types.is_struct(values.type) else values.flatten()
         values = inner

@@ -1,4 +1,4 @@
-"""Which files a source is: one, several, a pattern, or a folder as Spark and Hive write it."""
+"""Expansion of a source to files: one, several, a pattern, or a Spark or Hive folder."""
 
 import os
 from collections import Counter
@@ -20,10 +20,10 @@ def _put_aside(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 Paths = Annotated[str | tuple[str, ...], AfterValidator(_put_aside)]
-"""One path, pattern, folder or URL, or several."""
+"""One or several paths, patterns, folders or URLs."""
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""The value of a partition in which Hive and Spark keep the rows without one."""
+"""Hive's and Spark's partition value for null."""
 
 _LAKES = {
     "_delta_log": "a Delta table, whose folder also holds rows that were deleted",
@@ -36,11 +36,8 @@ _LAKES = {
 class SourceFile:
     """One file of a source.
 
-    Attributes:
-        path: where it lies.
-        name: what it is called in accounts: its path below the folder that was named.
-        partition: columns that its folders name (``domain=food``), for all of its rows; None
-            where they name no value.
+    Attributes: path: its path. name: its name in accounts, relative to the given folder. partition:
+        columns of its folders (``domain=food``), for all rows; None for null.
     """
 
     path: str
@@ -54,10 +51,10 @@ def paths_of(paths: Paths) -> tuple[str, ...]:
 
 
 def source_files(paths: Paths) -> tuple[SourceFile, ...]:
-    """Returns the files of a source, those of a folder or pattern in the order of their paths.
+    """Returns the files of a source; those of a folder or pattern are sorted.
 
     Raises:
-        UnreadableDumpError: there is no such file, or the folder holds something else than a table.
+        UnreadableDumpError: no such file, or the folder contains other files than a table.
     """
     found = [file for path in paths_of(paths) for file in _files(path)]
     places = Counter(os.path.realpath(file.path) for file in found)
@@ -70,20 +67,20 @@ def source_files(paths: Paths) -> tuple[SourceFile, ...]:
 
 
 def absolute(paths: Paths) -> Paths:
-    """Returns paths that hold in any folder; URLs stay. Raises `UnreadableDumpError`."""
+    """Returns absolute paths; URLs are unchanged. Raises `UnreadableDumpError`."""
     found = tuple(path if "://" in path else _absolute(path) for path in paths_of(paths))
     return found[0] if len(found) == 1 else found
 
 
 def folder_name(paths: Paths) -> str:
-    """Returns what the folder is called that the first of some paths lies in."""
+    """Returns the name of the folder of the first path."""
     first = paths_of(paths)[0]
     return (PurePosixPath(first) if "://" in first else Path(first).absolute()).parent.name
 
 
 def _absolute(path: str) -> str:
     if not Path(path).exists():
-        _files(path)  # Names what is wrong, before anything else is done.
+        _files(path)  # Reports the fault before other work.
         return str(Path(path).absolute())
     return str(Path(path).resolve())
 
@@ -129,7 +126,7 @@ def _in_folder(folder: Path) -> Iterator[SourceFile]:
 
 
 def _is_data(folder: Path, file: Path) -> bool:
-    """Neither a sign of the writer's own, nor a part without a byte, as Spark leaves them."""
+    """Returns whether a file is data: not a marker and not an empty part of Spark."""
     parts = file.relative_to(folder).parts
     return not any(part.startswith((".", "_")) for part in parts) and file.stat().st_size > 0
 
