@@ -1,1 +1,1 @@
-"""What operators are told: events, alerts and messages to a webhook."""
+"""Events, Prefect artifacts and webhook messages for operators."""

@@ -1,8 +1,7 @@
-"""What the flows tell the Prefect server, so that deployments can be triggered by it.
+"""Events of flows on the Prefect server, which trigger deployments.
 
-`prefect.yaml` names these events in its triggers. An event is delivered before the function
-returns: whoever notes that something was announced does so afterwards, and a process that dies
-in between announces it once more.
+`prefect.yaml` has the triggers. An event is delivered before the function returns; callers record
+it afterwards, so a process that dies in between sends it again.
 """
 
 from prefect.events import emit_event
@@ -21,8 +20,7 @@ _DELIVERY_SECONDS = DEADLINE_SECONDS
 
 
 def announce_dump(store: Store, dump: LandedDump) -> None:
-    """Says that a complete new dump is there: its folder, files and checksum, and which store
-    has not seen it."""
+    """Emits the event of a complete new dump: folder, files, checksum, and the store."""
     resource = {
         "prefect.resource.id": f"llm4cdsr.dump.{dump.checksum[:16]}",
         "prefect.resource.name": dump.name,
@@ -36,7 +34,7 @@ def announce_dump(store: Store, dump: LandedDump) -> None:
 
 
 def announce_refresh(store: Store, refreshed: ArtifactRef, name: str) -> None:
-    """Says that a refresh made something in a store that no model has been trained on."""
+    """Emits the event of a refresh with artifacts that no model was trained on."""
     resource = {
         "prefect.resource.id": f"llm4cdsr.refresh.{refreshed.fingerprint}",
         "prefect.resource.name": name,

@@ -1,7 +1,7 @@
-"""Tells the webhook of runs that cannot tell of their own end: their machine died.
+"""Webhook messages for runs whose machine died.
 
-A state hook runs in the process of its run, and that is gone. The automation of
-`flows/automations.yaml` marks such runs; the next look into the dumps folder tells of them.
+State hooks run in the process of the run, which is dead. The automation of `flows/automations.yaml`
+marks such runs; the next dump scan sends the message.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,22 +16,22 @@ from artifacts.strict import Strict
 from tasks.alerts.webhook import tell, webhook_url
 
 GONE = "the run's process is gone"
-"""How the automation's message begins. Of other crashes the worker tells."""
+"""Prefix of the automation's message. Other crashes are reported by the worker."""
 
 NOTE = "gone-runs.json"
 REMEMBERED = timedelta(days=1)
 
 
 class ToldRuns(Strict):
-    """The runs of the last day that the webhook was told of."""
+    """Reported runs of the last day."""
 
     ids: frozenset[str] = frozenset()
 
 
 def tell_of_gone_runs(store: Store) -> list[str]:
-    """Tells the webhook, if there is one, of each gone run once; returns their names.
+    """Reports each dead run once to the webhook, if configured; returns their names.
 
-    What it does not take, the next look tells of again.
+    Refused messages are sent again by the next scan.
     """
     if webhook_url() is None:
         return []

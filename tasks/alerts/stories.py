@@ -1,7 +1,7 @@
-"""What a finished run says of itself in the Prefect UI: Markdown and table artifacts.
+"""Summaries of finished runs in the Prefect UI: Markdown and table artifacts.
 
-A story is told to someone who was asleep: what the data was, what changed since the last time,
-what was paid for, how good the model is against the last one, and whether it is served.
+They show the data, changes since the last run, cost, quality against the last model, and the
+promotion decision.
 """
 
 from prefect.artifacts import (
@@ -49,7 +49,7 @@ Row = dict[str, str]
 def tell_refresh(
     store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None, *, changed: bool
 ) -> None:
-    """Leaves a refresh's story in the UI; ``before`` is the refresh that was the latest."""
+    """Writes the summary of a refresh to the UI; ``before`` is the previous refresh."""
     if FlowRunContext.get() is None:
         return
     story = refresh_story(store, stages, before, changed=changed)
@@ -76,8 +76,8 @@ def tell_release(
     stages: tuple[StageResult, ...],
     serve_url: str,
 ) -> None:
-    """Leaves a retraining's story in the UI; ``before`` is the release that was in use. The
-    service at ``serve_url`` shows the report of a model that is served."""
+    """Writes the summary of a retraining to the UI; ``before`` is the previously served release.
+    The service at ``serve_url`` has the report of a served model."""
     if FlowRunContext.get() is None:
         return
     rows = metric_rows(store, release, before)
@@ -106,7 +106,7 @@ def tell_release(
 def refresh_story(
     store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None, *, changed: bool
 ) -> str:
-    """Returns Markdown: data, what changed since the last refresh, prompts paid for."""
+    """Returns Markdown: data, changes since the last refresh, paid prompts."""
     opening = (
         "Something is new: a model is to be trained on it."
         if changed
@@ -135,7 +135,7 @@ def release_story(
     verdict: Verdict,
     stages: tuple[StageResult, ...],
 ) -> str:
-    """Returns Markdown: the verdict, the metrics against the last model, the report's place."""
+    """Returns Markdown: verdict, metrics against the last model, path of the report."""
     report = store.path(parts_of(store, release)["report"]) / REPORT
     parts = ["# Retrain", _verdict_text(release, before, verdict)]
     if rows := metric_rows(store, release, before):
@@ -156,7 +156,7 @@ def release_story(
 def data_rows(
     store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None
 ) -> list[Row]:
-    """Returns one row a fact of the dataset: now, in the last refresh, the change."""
+    """Returns a table of counts of the dataset: now, in the last refresh, change."""
     now = next((stage.counts for stage in stages if stage.stage == "ingest"), {})
     last = _counts_of_part(store, before, "dataset")
     return [
@@ -172,7 +172,7 @@ def data_rows(
 
 
 def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
-    """Returns one row a stage: reused or made, seconds, what it counted."""
+    """Returns a table of stages: reused or made, seconds, counts."""
     return [
         {
             "stage": stage.stage,
@@ -180,7 +180,7 @@ def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
             "facts": ", ".join(
                 f"{name.replace('_', ' ')} {_number(value)}"
                 for name, value in stage.counts.items()
-                if "@" not in name  # Quality has a table of its own.
+                if "@" not in name  # Metrics have their own table.
             ),
         }
         for stage in stages
@@ -188,14 +188,14 @@ def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
 
 
 def usage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
-    """Returns one row a stage that needed answers, and their sum."""
+    """Returns a table of stages with prompts, and their sum."""
     used = [(stage.stage, stage.usage) for stage in stages if stage.usage.prompts]
     total = sum((usage for _, usage in used), start=LlmUsage())
     return [_usage_row(stage, usage) for stage, usage in [*used, ("all", total)]]
 
 
 def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) -> list[Row]:
-    """Returns one row a domain and metric: new, last, change, strongest baseline."""
+    """Returns a table by domain and metric: new, last, change, strongest baseline."""
     new = _headline(store, release)
     last = {} if before is None or before == release else _headline(store, before)
     rows = []
@@ -276,7 +276,7 @@ def _usage_row(stage: str, usage: LlmUsage) -> Row:
 
 
 def _dollars(usage: LlmUsage) -> str:
-    """Local models cost nothing and have no price: that must not read as a bill of zero."""
+    """Returns the cost as text; empty for local models without a price."""
     if usage.requests and usage.unpriced >= usage.requests:
         return "no price known"
     return f"{usage.usd:,.2f}" + (" and unpriced prompts" if usage.unpriced else "")

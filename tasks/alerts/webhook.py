@@ -1,8 +1,8 @@
-"""Tells a URL of yours how a run ended: one JSON document a run, in a form that chat tools show.
+"""Webhook messages about the end of runs, in JSON for chat tools.
 
-The URL is a secret (those of chat tools hold their key in the path): it comes from
-``LLM4CDSR_WEBHOOK_URL`` or the Prefect Secret block ``llm4cdsr-webhook-url``, and no log, state
-or artifact ever holds it. A webhook that does not answer never changes how a run ends.
+The URL is a secret (chat tools have their key in the path): it comes from ``LLM4CDSR_WEBHOOK_URL``
+or the Prefect Secret block ``llm4cdsr-webhook-url``, and is in no log, state or artifact. A failing
+webhook does not change the end of a run.
 """
 
 import logging
@@ -27,18 +27,18 @@ TRIES = 3
 logger = logging.getLogger("llm4cdsr")
 
 AnyFlow = Flow[..., Any]  # pyright: ignore[reportExplicitAny]
-"""Prefect hands a hook the flow whose run ended, of whatever signature."""
+"""Prefect passes the flow of the run, with any signature, to a hook."""
 
 
 def tell_webhook(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """A state hook of flows: posts how the run ended."""
+    """State hook of flows: posts the end of the run."""
     tell(flow.name, flow_run, state)
 
 
 def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
-    """Posts how a run of a flow ended; returns False where the webhook could not be told.
+    """Posts the end of a flow run; returns False if the webhook failed.
 
-    Runs inside another run are not told of.
+    Subflow runs are not reported.
     """
     if flow_run.parent_task_run_id is not None:
         return True
@@ -57,14 +57,14 @@ def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
                 answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
                 answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # Its text may hold the URL.
+        # Its text may contain the URL.
         logger.warning("the webhook could not be told: %s", type(error).__name__)
         return False
     return True
 
 
 def post_test(url: SecretStr) -> str | None:
-    """Posts a message of the usual form; returns why it was not taken, without the URL."""
+    """Posts a test message; returns the reason of a failure without the URL, None on success."""
     name = "a test of the webhook"
     document = {
         "text": f"{name}: Completed. Messages of runs arrive here.",
@@ -86,7 +86,7 @@ def post_test(url: SecretStr) -> str | None:
 
 
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:
-    """Returns what is posted; ``text`` is what Slack, Mattermost and their like show."""
+    """Returns the posted document; Slack, Mattermost and similar tools show ``text``."""
     message = without_credentials((state.message or "").partition("\n")[0])
     link = f"{ui_url()}/runs/flow-run/{flow_run.id}"
     text = f"{flow_run.name}: {state.name}. {message} {link}".replace("  ", " ")
@@ -103,16 +103,16 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
 
 
 def ui_url() -> str:
-    """Returns where the Prefect UI is, as far as the settings tell."""
+    """Returns the address of the Prefect UI in the settings."""
     configured = PREFECT_UI_URL.value() or PREFECT_API_URL.value() or ""
     return without_credentials(str(configured)).removesuffix("/").removesuffix("/api")
 
 
 def webhook_url() -> SecretStr | None:
-    """Returns the URL to tell, or None where none is configured."""
+    """Returns the webhook's URL, None if none is configured."""
     if url := os.environ.get(WEBHOOK_VARIABLE):
         return SecretStr(url)
     try:
         return SecretStr(str(cast(Secret[str], Secret.load(WEBHOOK_SECRET)).get()))
-    except ValueError:  # There is no such block.
+    except ValueError:  # The block does not exist.
         return None

@@ -1,1 +1,1 @@
-"""Which model is served: healthy lists, rematches, verdicts, the history of releases."""
+"""Promotion of releases: guards, model comparison, verdicts, decisions."""

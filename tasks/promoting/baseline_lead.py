@@ -1,6 +1,6 @@
-"""Is the model better than the strongest baseline, or could chance explain it?
+"""Significance of the difference between the model and the strongest baseline.
 
-Both rank the same held-out events; users are what is resampled, as events of one user are alike.
+Both rank the same held-out events; users are resampled, because events of one user are correlated.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from artifacts.strict import Strict
 from model.scoring.bootstrap import paired_bootstrap
 
 FEWEST = 100
-"""Events with fewer than this tell nothing on which a release should depend."""
+"""Minimum number of events for a decision."""
 
 _MANY_USERS, _DRAWS, _DRAWS_OF_MANY = 20_000, 2_000, 400
 
 
 class BaselineLead(Strict):
-    """NDCG@10 by full ranking of our model and of the strongest baseline over the same events.
+    """NDCG@10 by full ranking of the model and of the strongest baseline over the same events.
 
-    ``low`` and ``high`` bound the 95 % interval of the difference, ours less the baseline's.
+    ``low`` and ``high``: 95 % interval of the difference, model minus baseline.
     """
 
     baseline: str
@@ -38,7 +38,7 @@ class BaselineLead(Strict):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the baseline is better beyond chance."""
+        """Whether the baseline is significantly better."""
         return self.is_judged and self.high < 0
 
     @property
@@ -47,7 +47,7 @@ class BaselineLead(Strict):
 
     @property
     def sentence(self) -> str:
-        """What was found, as a sentence without its full stop."""
+        """Returns the result as a sentence without a full stop."""
         if not self.is_judged:
             return (
                 f"too few held-out events to judge the model against baselines: {self.events:,}, "
@@ -67,8 +67,8 @@ class BaselineLead(Strict):
 
 
 def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
-    """Returns the lead over the baseline of highest NDCG@10; None where nothing was ranked fully,
-    or no baseline.
+    """Returns the lead over the baseline with the highest NDCG@10; None without full ranking or
+    baseline.
 
     ``ranks`` is the table of `artifacts.kinds.results.RANKS`.
     """
@@ -80,7 +80,7 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
     baseline = max(sorted(gains), key=lambda model: float(gains[model].mean()))
     users = rows.filter(model=OUR_MODEL)[col.USER_INDEX].to_numpy()
     _, first, sizes = np.unique(users, return_index=True, return_counts=True)
-    # So that the mean over users is that over events.
+    # Weights by events, so that the mean is over events.
     mine, other = (
         np.add.reduceat(found, first) / sizes.mean() for found in (ours, gains[baseline])
     )
@@ -97,8 +97,11 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
 
 
 def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
-    """NDCG@10 of each event, expected over the order of ties."""
-    from model.scoring.ranking import Ranks, expected_gains  # PyTorch: who shows a lead needs none.
+    """Returns NDCG@10 of each event, as expectation over ties."""
+    from model.scoring.ranking import (
+        Ranks,
+        expected_gains,
+    )  # Imports PyTorch, which showing a lead does not need.
 
     users, greater, equal, candidates = (
         rows[name].cast(pl.Int64).to_numpy()

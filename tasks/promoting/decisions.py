@@ -1,9 +1,9 @@
-"""Decisions about releases: each is written once, and what is served follows from them.
+"""Promotion decisions, from which the served release follows.
 
-``operation/decisions/<number>.json`` in the store. A decision is written on condition that its
-number is free: of writers at once, on any machine, one gets it and the other looks again and takes
-the next. The pointer ``serving`` is derived from the decisions, for those who read it by hand;
-`archive` collects old decisions in one file.
+``operation/decisions/<number>.json`` in the store. A decision is created conditionally under the
+next number: of concurrent writers on any machine, one succeeds and the other retries with the next
+number. The pointer ``serving`` is derived from the decisions, for manual inspection; `archive`
+merges old decisions to one file.
 """
 
 import json
@@ -28,22 +28,22 @@ from artifacts.strict import Strict
 
 DECISIONS = "decisions"
 BEFORE = "releases.jsonl"
-"""The history of a store of before decisions were numbered."""
+"""File of unnumbered decisions of old stores."""
 
 _UNTIL = "until-"
-"""How the name of an archive begins; the number of its last decision follows."""
+"""Prefix of archives, followed by the number of the last decision."""
 
 
 class HistoryDamagedError(RuntimeError):
-    """A decision cannot be read, or is not what was written."""
+    """A decision cannot be read or does not match its digest."""
 
 
 class _ArchivedMeanwhileError(Exception):
-    """What was listed is gone: it stands in a newer archive."""
+    """A listed decision was moved to a newer archive."""
 
 
 class Decision(StrEnum):
-    """What was done with a release."""
+    """Kind of a decision."""
 
     PROMOTED = "promoted"
     HELD = "held"
@@ -51,9 +51,9 @@ class Decision(StrEnum):
 
 
 class Entry(Strict):
-    """One decision; ``at`` is UTC, ``reason`` a sentence, ``parts`` what the release was made of.
+    """One decision; ``at`` is UTC, ``reason`` a sentence, ``parts`` the artifacts of the release.
 
-    ``number`` is 0, ``digest`` None and ``parts`` empty in those of before they were numbered.
+    In unnumbered decisions ``number`` is 0, ``digest`` None and ``parts`` empty.
     """
 
     at: datetime
@@ -73,7 +73,7 @@ def history(store: Store) -> tuple[Entry, ...]:
     """Returns every decision, oldest first.
 
     Raises:
-        HistoryDamagedError: one cannot be read; the message names its file and the way out.
+        HistoryDamagedError: a decision cannot be read; the message has file and remedy.
     """
     while True:
         try:
@@ -84,11 +84,11 @@ def history(store: Store) -> tuple[Entry, ...]:
 
 
 def serving_release(store: Store) -> ArtifactRef | None:
-    """Returns the release in use, None before the first.
+    """Returns the served release, None before the first.
 
     Raises:
-        HistoryDamagedError, ArtifactCorruptError: decisions, or the pointer of a store that is
-            older than they are, cannot be read.
+        HistoryDamagedError, ArtifactCorruptError: decisions, or the pointer of an old store, cannot
+            be read.
     """
     while True:
         try:
@@ -103,9 +103,9 @@ def decide(
     reason: str,
     choose: Callable[[], tuple[ArtifactRef, dict[str, ArtifactRef]]],
 ) -> ArtifactRef:
-    """Writes a decision about the release that ``choose`` returns with its parts, and returns it.
+    """Writes and returns a decision on the release that ``choose`` returns with its parts.
 
-    ``choose`` is asked again where another decision came first.
+    ``choose`` is called again if another decision was written first.
     """
     _begin(store)
     while True:
@@ -129,7 +129,7 @@ def decide(
 
 
 def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
-    """Returns the releases that a roll-back can walk down, the one in use last."""
+    """Returns the releases for rollback, the served one last."""
     stack: list[ArtifactRef] = []
     for entry in entries:
         if entry.decision is Decision.ROLLED_BACK_TO and entry.release in stack:
@@ -141,10 +141,10 @@ def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
 
 
 def archive(store: Store, keep: int) -> int:
-    """Collects all but the newest ``keep`` decisions in one file; returns how many.
+    """Merges all except the newest ``keep`` decisions to one file; returns their number.
 
-    Safe beside writers, readers and others that do the same, and when it is killed: an archive is
-    written once, whole, and readers pass over decisions that it holds.
+    Safe beside writers, readers and concurrent archiving, and under kill: an archive is written
+    atomically, and readers skip decisions in it.
     """
     entries = history(store)
     archives, names = _names(store)
@@ -176,7 +176,7 @@ def _serving(store: Store) -> ArtifactRef | None:
 
 
 def _begin(store: Store) -> None:
-    """A store of before numbered decisions serves what its pointer names: that is the first."""
+    """Writes the pointer's release of an old store as the first decision."""
     if _last_number(store):
         return
     served = store.pointed(SERVING)
@@ -192,11 +192,12 @@ def _begin(store: Store) -> None:
     try:
         create_note(store, f"{DECISIONS}/{1:08d}.json", _document(first))
     except FileExistsError:
-        return  # Another writer has begun it.
+        return  # Written by another process.
 
 
 def _derive_pointer(store: Store) -> None:
-    """Of writers at once the last one to write looks again, so it writes the newest decision."""
+    """Updates the pointer; rereads decisions, so that the last of concurrent writers sets the
+    newest."""
     while (serving := serving_release(store)) is not None:
         store.point(SERVING, serving)
         if serving_release(store) == serving:
@@ -204,7 +205,7 @@ def _derive_pointer(store: Store) -> None:
 
 
 def _names(store: Store) -> tuple[list[str], list[str]]:
-    """Returns the names of archives, and of decisions that the newest of them lacks, by age."""
+    """Returns the names of archives, and of decisions after the newest one, by age."""
     names = [name for name in note_names(store, DECISIONS) if _number(name)]
     archives = [name for name in names if name.startswith(_UNTIL)]
     last = _number(archives[-1]) if archives else 0
@@ -218,7 +219,7 @@ def _last_number(store: Store) -> int:
 
 
 def _number(name: str) -> int:
-    """Returns a decision's number, an archive's last one, 0 of any other file."""
+    """Returns the number of a decision, or the last one of an archive, else 0."""
     stem = name.removeprefix(_UNTIL).partition(".")[0]
     return int(stem) if stem.isdigit() else 0
 
@@ -241,7 +242,7 @@ def _archived(store: Store) -> tuple[list[Entry], list[str]]:
 
 
 def _read(store: Store, name: str) -> Entry:
-    """Returns a decision. One of a remote store is fetched once."""
+    """Returns a decision; remote ones are downloaded once."""
     path = store.local / FOLDER / DECISIONS / name
     if store.remote is not None and path.exists():
         try:

@@ -1,7 +1,7 @@
-"""Signs that recommendations are healthy beyond their accuracy, and limits a release must keep.
+"""Quality guards: properties of recommendations beyond accuracy, with limits.
 
-`recommendation_counts` is stored with the recommendations; `guard_violations` reads those counts
-alone, so that whoever promotes a release needs no table.
+`recommendation_counts` is stored with the recommendations; `guard_violations` reads these counts
+only, so promotion needs no table.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from artifacts.kinds.dataset import Dataset, Split
 from artifacts.strict import Strict
 
 POPULAR_FRACTION = 0.1
-"""The most bought tenth of all items are the popular ones."""
+"""Share of items that are considered popular."""
 
 USERS_WITHOUT, DUPLICATES = "users_without", "duplicates"
 ROWS, ITEMS = "rows", "items"
@@ -30,33 +30,36 @@ _ITEM = [col.DOMAIN, col.ITEM_ID]
 
 
 class GuardThresholds(Strict):
-    """What the counts of recommendations may be at worst."""
+    """Limits of the counts of recommendations."""
 
     min_served_share: float = Field(
-        default=0.99, ge=0, le=1, description="Of users, those with at least one recommendation."
+        default=0.99,
+        ge=0,
+        le=1,
+        description="Minimum share of users with an event who have a recommendation.",
     )
     min_coverage: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="Of the items that the recommended places could hold (all of them, or as many "
-        "as there are places), those in at least one list: 200 users cannot reach a million.",
+        description="Minimum share of distinct recommended items, of all items or of the number of "
+        "recommendations if smaller.",
     )
     max_popular_share: float = Field(
         default=0.95,
         ge=0,
         le=1,
-        description="Of recommended places, those held by the most bought tenth of items.",
+        description="Maximum share of recommendations from the most popular tenth of items.",
     )
     max_duplicates: int = Field(
-        default=0, ge=0, description="Rows that repeat an item in one user's list."
+        default=0, ge=0, description="Maximum number of duplicate items within lists."
     )
 
 
 def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str, int | float]:
     """Returns the counts of a table of recommendations (`RECOMMENDATION_SCHEMA`).
 
-    Shares are of all items, of all users with an event, and of all recommended places.
+    Shares are of all items, all users with an event, and all recommendations.
     """
     counted = RecommendationCounts(data)
     counted.add(recommended)
@@ -64,7 +67,7 @@ def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str,
 
 
 class RecommendationCounts:
-    """`recommendation_counts` of a table that comes in blocks, each of other users."""
+    """`recommendation_counts` of a table in blocks of distinct users."""
 
     def __init__(self, data: Dataset) -> None:
         bought = times_bought(data)
@@ -79,20 +82,20 @@ class RecommendationCounts:
         self._known = 0
 
     def each(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yields the blocks as they are, counting each in."""
+        """Yields the blocks unchanged and counts them."""
         for block in blocks:
             self.add(block)
             yield block
 
     def add(self, recommended: pl.DataFrame) -> None:
-        """Counts the rows of some users in."""
+        """Adds the rows of some users."""
         rows = recommended.select(col.USER_ID, pl.col(_ITEM).cast(pl.String))
         self._rows += rows.height
         self._users += rows[col.USER_ID].n_unique()
         self._popular_rows += rows.join(self._popular, on=_ITEM, how="semi").height
         self._distinct += rows.n_unique()
         self._items.append(rows.select(_ITEM).unique())
-        # Merged when they have doubled, so that neither they nor the merging grow with the blocks.
+        # Merged when they have doubled, to bound memory and time.
         if sum(items.height for items in self._items) > 2 * self._known:
             self._items = [pl.concat(self._items).unique()]
             self._known = self._items[0].height
@@ -116,7 +119,7 @@ class RecommendationCounts:
 def guard_violations(
     counts: Mapping[str, int | float], thresholds: GuardThresholds
 ) -> tuple[str, ...]:
-    """Returns one sentence a broken limit; a count that is missing breaks its limit."""
+    """Returns one sentence per violated limit; a missing count violates its limit."""
     limits = (
         (SERVED_SHARE, counts.get(SERVED_SHARE), thresholds.min_served_share, "at least"),
         (REACHED_SHARE, _reached_share(counts), thresholds.min_coverage, "at least"),
@@ -133,20 +136,21 @@ def guard_violations(
 
 
 def _reached_share(counts: Mapping[str, int | float]) -> float | None:
-    """Items in a list, of all items or of as many as there are places, whichever are fewer."""
+    """Returns the share of recommended items, of all items or of the number of recommendations if
+    smaller."""
     if not {ROWS, ITEMS, COVERAGE} <= counts.keys():
         return None
     return max(counts[COVERAGE], counts[ITEMS] / max(1, counts[ROWS]))
 
 
 def times_bought(data: Dataset) -> np.ndarray:
-    """Returns int64 (items + 1,): training events of each item."""
+    """Returns the training events of each item, int64 (items + 1,)."""
     events = data.item_indices[data.splits == Split.TRAIN]
     return np.bincount(events, minlength=data.items.height + 1)
 
 
 def popular_items(data: Dataset, bought: np.ndarray) -> pl.DataFrame:
-    """Returns ``item_index, domain, item_id`` of the most bought items."""
+    """Returns ``item_index, domain, item_id`` of the most popular items."""
     count = max(1, int(POPULAR_FRACTION * data.items.height))
     order = np.argsort(-bought[1:], kind="stable")[:count]
     return data.items.select(col.ITEM_INDEX, col.DOMAIN, col.ITEM_ID)[order]

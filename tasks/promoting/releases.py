@@ -1,4 +1,4 @@
-"""Serving a release, holding one back, going back to the one before."""
+"""Promotion, hold and rollback of releases."""
 
 import polars as pl
 
@@ -15,15 +15,15 @@ FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"
 
 
 class NoSuchReleaseError(UserError, LookupError):
-    """There is no release to serve: none by that name, or none before the one in use."""
+    """No release of that name, or none before the served one."""
 
 
 class UnsoundReleaseError(RuntimeError):
-    """A release lacks an artifact, or has a damaged one, or lists without scores."""
+    """A release has missing or damaged artifacts, or non-finite scores."""
 
 
 def promote(store: Store, release: ArtifactRef, reason: str) -> None:
-    """Serves a release from now on, once all that it is made of is there and sound.
+    """Serves a release after checking all its artifacts.
 
     Raises:
         UnsoundReleaseError.
@@ -33,17 +33,16 @@ def promote(store: Store, release: ArtifactRef, reason: str) -> None:
 
 
 def hold(store: Store, release: ArtifactRef, reason: str) -> None:
-    """Notes that a release was made and is not served."""
+    """Records a release as held."""
     parts = parts_of(store, release)
     decide(store, Decision.HELD, reason, lambda: (release, parts))
 
 
 def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
-    """Serves the release before the one in use, and returns it.
+    """Serves and returns the previously served release.
 
     Raises:
-        NoSuchReleaseError: there was none before.
-        UnsoundReleaseError: it is gone or damaged.
+        NoSuchReleaseError: there is none. UnsoundReleaseError: it is missing or damaged.
     """
 
     def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:
@@ -60,10 +59,10 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
 
 
 def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
-    """Returns the parts of a release, every file of which has been read against its SHA-256.
+    """Returns the artifacts of a release after checking the SHA-256 of every file.
 
     Raises:
-        UnsoundReleaseError: one is gone or damaged, or a score of its lists is no finite number.
+        UnsoundReleaseError: an artifact is missing or damaged, or a score is not finite.
     """
     try:
         parts = parts_of(store, release)
@@ -104,7 +103,7 @@ def was_decided(store: Store, parts: dict[str, ArtifactRef]) -> bool:
         release = ArtifactRef(kind=Kind.RELEASE, fingerprint=fingerprint)
         try:
             whole = known or parts_of(store, release)
-        except ArtifactError:  # Deleted since: it says nothing any more.
+        except ArtifactError:  # Deleted in the meantime.
             continue
         if parts.items() <= whole.items():
             return True

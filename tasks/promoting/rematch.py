@@ -1,9 +1,9 @@
-"""Two models asked about the same held-out events, where their recorded figures are of others.
+"""Comparison of two models on the same held-out events.
 
-A model of yesterday's dump and one of today's were validated on different events, or one of them
-on a sample: figures that say nothing about each other. So the served model gets today's catalogue
-(METHOD 8: known items keep their rows, new ones take after the known item of nearest text) and both
-rank the same events: events that neither has trained on.
+Recorded metrics of models of different dumps, or on a sample, are not comparable. The served model
+is therefore extended to the new catalogue (METHOD 8: known items keep their rows, new ones inherit
+from the nearest known item by text), and both models rank the same events, on which neither was
+trained.
 """
 
 from dataclasses import dataclass
@@ -29,18 +29,18 @@ from model.scoring.ranking import rank_all, ranking_metrics
 from tasks.frame.model_inputs import sequences_of
 
 LEAST_KNOWN_SHARE = 0.5
-"""Of the new catalogue: a served model that knows less of it belongs to another shop."""
+"""Minimum share of the new catalogue that the served model knows."""
 
 Parts = dict[str, ArtifactRef]
-"""A release's artifacts by role, as `artifacts.bundles.parts_of` gives them."""
+"""A release's artifacts by role, as returned by `artifacts.bundles.parts_of`."""
 
 
 class NotComparableError(RuntimeError):
-    """The served model cannot be asked about the new data; the message says why."""
+    """The served model cannot rank the new data; the message has the reason."""
 
 
 class CatalogueMismatchError(NotComparableError):
-    """The served model is of other domains or other items: it could not serve the new data."""
+    """The served model has other domains or items, so it cannot serve the new data."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,13 @@ class Rematch:
 def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> Rematch:
     """Ranks the candidate's held-out events by both models, by full ranking.
 
-    The events are the candidate's validation events, or its test events where it was refitted on
-    the former; those that the served model has trained on are left out. Of more than
-    ``max_events`` a seeded sample is taken.
+    The events are the candidate's validation events, or its test events if it was refitted on the
+    former, without training events of the served model; at most a seeded sample of ``max_events``.
 
     Raises:
-        CatalogueMismatchError: the served model knows other domains, or less than half of the
-            items.
-        NotComparableError: other embeddings, an artifact that is gone, a model of an older
-            version, or no event to ask about.
+        CatalogueMismatchError: the served model has other domains, or fewer than half of the items.
+            NotComparableError: other embeddings, a missing artifact, a model of an older version,
+            or no event.
     """
     try:
         data, before = (read_dataset(store, parts["dataset"]) for parts in (candidate, served))
@@ -95,7 +93,7 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
 
 
 def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
-    """Returns int64 (items + 1,): each item's index in the served catalogue, 0 where new."""
+    """Returns each item's index in the served catalogue, int64 (items + 1,); 0 for new items."""
     if data.domains != before.domains:
         raise CatalogueMismatchError(
             f"the served model is of the domains {', '.join(before.domains)}, "
@@ -152,7 +150,7 @@ def _project(
 
 
 def _unseen(data: Dataset, before: Dataset, card: ModelCard, split: int) -> Prefixes:
-    """Returns the events of a split that the served model has not trained on."""
+    """Returns the events of a split that are not training events of the served model."""
     learnt = {Split.TRAIN, Split.VALIDATION} if card.config.train.refit else {Split.TRAIN}
     old = _events(before).filter(pl.col(col.SPLIT).is_in([int(part) for part in learnt]))
     key = [col.USER_ID, col.DOMAIN, col.ITEM_ID, col.TIMESTAMP]
@@ -163,8 +161,8 @@ def _unseen(data: Dataset, before: Dataset, card: ModelCard, split: int) -> Pref
 
 
 def _events(data: Dataset) -> pl.DataFrame:
-    """Returns ``row, split, user_id, domain, item_id, timestamp`` of every event that is in some
-    prefix: none of a withheld domain."""
+    """Returns ``row, split, user_id, domain, item_id, timestamp`` of all events outside of withheld
+    domains."""
     events = pl.DataFrame(
         {
             col.SPLIT: data.splits,

@@ -7,8 +7,8 @@ from tasks.promoting.baseline_lead import BaselineLead
 
 
 class Verdict(Strict):
-    """What the gate found. ``reasons`` are those against it, and empty where it may be served.
-    ``lead`` is that over the strongest baseline, None where none was evaluated."""
+    """Verdict of the promotion gate. ``reasons`` against serving; empty if the model may be served.
+    ``lead``: over the strongest baseline, None without one."""
 
     promoted: bool
     reasons: tuple[str, ...]
@@ -20,7 +20,7 @@ class Verdict(Strict):
 
     @property
     def summary(self) -> str:
-        """One line for a state's message, the history and the terminal."""
+        """Returns one line for the run's state, the decision and the terminal."""
         if not self.promoted:
             return "; ".join(self.reasons)
         if self.served_ndcg is None or self.candidate_ndcg is None:

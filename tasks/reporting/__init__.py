@@ -1,1 +1,1 @@
-"""What a report shows, and how it looks."""
+"""The HTML report and the model card."""

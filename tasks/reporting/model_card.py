@@ -1,6 +1,6 @@
-"""Writes the model card of a release: what the model is, was made from, achieves, and is not for.
+"""The model card of a release: description, data, metrics, limits.
 
-The front matter is that of Hugging Face's model cards, so that a registry can read it.
+The front matter follows Hugging Face's model cards.
 """
 
 from tasks.reporting.facts.content import AblationFacts, MetricInterval, ReportContent
@@ -15,7 +15,7 @@ tags: [recommendation, sequential-recommendation, cross-domain]
 
 
 def render_model_card(content: ReportContent) -> str:
-    """Returns Markdown of the facts that the report shows."""
+    """Returns the report's facts as Markdown."""
     sections = (
         FRONT_MATTER,
         f"# {_cell(content.title)}",
@@ -130,7 +130,7 @@ def _interval(values: tuple[float, float, float], *, signed: bool = False) -> st
 
 
 def _cell(text: str) -> str:
-    """One line of plain text: Markdown and HTML in a name are shown, not obeyed."""
+    """Returns one line of plain text, with Markdown and HTML escaped."""
     shown = " ".join(text.split()).replace("\\", "\\\\")
     for mark in "`|*_[]<>#":
         shown = shown.replace(mark, f"\\{mark}")

@@ -1,8 +1,7 @@
-"""Render a run's report as one HTML file that loads nothing from anywhere.
+"""Rendering of the report as one self-contained HTML file.
 
-Charts are inline SVG. Script and styles are inlined, and a content security policy lets only this
-script run, by hash: were an outside text ever to slip through unescaped, a browser would still not
-run it.
+Charts are inline SVG. Script and styles are inlined, and a content security policy allows only this
+script, by hash, so that unescaped text would not be executed.
 """
 
 import base64
@@ -133,7 +132,7 @@ def _margin(content: ReportContent, found: tuple[Headline, ...]) -> str | None:
     if not found or not found[0].metric.startswith("HR"):
         return None
     if not _only_last_events(content):
-        return None  # Events of one user are alike; the intervals over users stand below.
+        return None  # Events of one user are correlated; intervals over users are shown below.
     return f"±{hit_ratio_margin(found[0].ours, found[0].targets) * 100:.1f} percentage points"
 
 

@@ -1,6 +1,6 @@
-"""The report's plots: facts in, a figure of the page out.
+"""The report's plots.
 
-Titles of items come from outside; `markupsafe` escapes whatever is put into a figure.
+Item titles are untrusted; `markupsafe` escapes all values in figures.
 """
 
 import math
@@ -29,19 +29,17 @@ from tasks.reporting.svg_chart import (
 )
 
 MAX_MAP_POINTS = 1500
-"""More items than this are sampled: the page stays light and the map quick on a phone."""
+"""Maximum items on the map; more are sampled."""
 MAX_BARS = 40
 TITLE_CHARACTERS = 90
 MOST_DOMAINS = 5
-"""In a chart with two lines each."""
+"""Maximum domains in a chart with two lines each."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, and what it shows in words.
-
-    `colourings` names what its colours may stand for (empty where there is nothing to switch).
-    """
+    """A figure and its description. `colourings`: selectable meanings of colours (empty without a
+    choice)."""
 
     name: str
     figure: Markup
@@ -85,7 +83,7 @@ def learning_plot(curve: pl.DataFrame) -> Plot | None:
         )
         if line.points
     ]
-    # Two panels: loss and ranking metrics have no scale in common.
+    # Two panels, because loss and metrics have different scales.
     figure = Markup("")
     if quality:
         figure += line_chart(quality, "epoch", "HR and NDCG", 200)
@@ -119,7 +117,7 @@ def models_plot(intervals: Sequence[MetricInterval]) -> Plot | None:
 
 
 def releases_plot(figures: Sequence[ReleaseFigure]) -> Plot | None:
-    """Returns NDCG@10 over releases in the order of their making, or None of fewer than two."""
+    """Returns NDCG@10 over releases by creation time, or None for fewer than two."""
     if len(figures) < 2:
         return None
     points = [(float(place), figure.ndcg) for place, figure in enumerate(figures, 1)]
@@ -143,7 +141,7 @@ def releases_plot(figures: Sequence[ReleaseFigure]) -> Plot | None:
 
 
 def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
-    """Returns the share of events that the most bought items have, or None without events."""
+    """Returns the share of events of the most popular items, or None without events."""
     if not domains:
         return None
     lines = [
@@ -165,7 +163,7 @@ def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
 
 
 def drift_plot(drift: Drift) -> Plot | None:
-    """Returns events over time before and now, the domains with most events; None without any."""
+    """Returns events over time before and now, of the largest domains; None without events."""
     busiest = sorted(drift.volumes, key=lambda volume: -sum(volume.now))[:MOST_DOMAINS]
     if not busiest:
         return None
@@ -199,7 +197,7 @@ def drift_plot(drift: Drift) -> Plot | None:
 
 
 def answers_plot(rows: Sequence[DayOfAnswers]) -> Plot | None:
-    """Returns tokens by day and role, or None of fewer than two days."""
+    """Returns tokens by day and role, or None for fewer than two days."""
     days = sorted({row.day for row in rows})
     if len(days) < 2:
         return None
@@ -225,7 +223,7 @@ def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
     total = points.height
     if total > MAX_MAP_POINTS:
         points = points.sample(MAX_MAP_POINTS, seed=0)
-    # From all items, not from the sample: colours must agree with the page's other parts.
+    # From all items, so that colours agree with other parts of the page.
     numbers = {
         colouring: {
             value: number
@@ -266,7 +264,7 @@ def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
 
 
 def domain_colours(names: Iterable[str]) -> dict[str, int]:
-    """Returns the number in the palette of each domain: the one that it has on the item map."""
+    """Returns the palette number of each domain, as on the item map."""
     return {name: i % PALETTE for i, name in enumerate(sorted(set(names)))}
 
 

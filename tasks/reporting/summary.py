@@ -1,7 +1,6 @@
-"""Say in three sentences and a few large numbers what a run achieved.
+"""Summary of a run: three sentences and a few key numbers.
 
-The sentences are computed, so they are as sober as the numbers: a model that lies behind a
-baseline is said to lie behind.
+Sentences are computed from the metrics, also for a model that is worse than a baseline.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tasks.reporting.facts.metrics import Headline, format_gain, format_score, h
 
 @dataclass(frozen=True)
 class KeyNumber:
-    """One of the large numbers under the summary, with its unit and what is better."""
+    """A key number with its unit and direction."""
 
     value: str
     label: str
@@ -22,7 +21,7 @@ class KeyNumber:
 
 
 def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tuple[str, str, str]:
-    """Return the page's opening: accuracy, the strongest baseline, and what it was made from."""
+    """Returns the opening sentences: accuracy, strongest baseline, data."""
     if not found and content.cold_domain:
         accuracy, rivals = _cold_sentences(content)
     elif not found and content.left_out:
@@ -47,7 +46,7 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
 
 
 def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[KeyNumber]:
-    """Return the large numbers that this content has, the most important first."""
+    """Returns the available key numbers, the most important first."""
     numbers = [_lead_tile(content.lead)] if content.lead else []
     numbers += [
         KeyNumber(format_score(h.metric, h.ours), h.metric, "full ranking; higher is better")
@@ -84,7 +83,7 @@ def _lead_tile(lead: BaselineLead) -> KeyNumber:
 
 
 def total_usage(usage: tuple[StageUsage, ...]) -> StageUsage | None:
-    """Return the sum over all stages, or None where no stage used a language model."""
+    """Returns the sum over all stages, None if no stage used an LLM."""
     if not usage:
         return None
     return StageUsage(
@@ -121,7 +120,7 @@ def _accuracy_sentence(model: str, head: Headline, asked: HeldOut) -> str:
 
 
 def _cold_sentences(content: ReportContent) -> tuple[str, str]:
-    """The same two where whole domains were withheld and nothing else was: who hits anything."""
+    """Returns the first two sentences for data with withheld domains only."""
     table = content.cold_domain[0]
     (ours,) = (row for row in table.rows if row.leads is None)
     accuracy = (
@@ -151,7 +150,7 @@ def _rival(head: Headline, asked: HeldOut) -> str:
         margin = hit_ratio_margin(head.ours, head.targets) * 100
         note = f", where sampling alone moves such a share by about ±{margin:.1f} points"
         if not asked.is_last_events:
-            note = ""  # Events of one user are alike: the margin would be too small.
+            note = ""  # Events of one user are correlated, so the margin would be too small.
     else:
         size, note = f"{abs(gap):.3f}", ""
     side = "ahead of" if gap >= 0 else "behind"

@@ -1,7 +1,7 @@
-"""Charts as HTML and inline SVG: no script, light and dark by the page's own colours.
+"""Charts as HTML and inline SVG without scripts, in the page's colours.
 
-Positions are percentages and the height is fixed, so that a chart fills any width while its words
-keep their size. Every mark carries a `title`, which browsers show on hover and readers announce.
+Positions are percentages and the height is fixed, so charts scale in width with constant text size.
+Every mark has a `title` for hover and screen readers.
 """
 
 import math
@@ -22,7 +22,7 @@ STEPS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True)
 class Line:
-    """A series of (x, y); `colour` numbers the palette. `words` are those of each point's title."""
+    """A series of (x, y); `colour`: index in the palette. `words`: titles of points."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """From `start` to `stop` on the x axis, as high as `height`."""
+    """A bar from `start` to `stop` on the x axis with `height`."""
 
     start: float
     stop: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the low and high end of its 95 % interval; `ours` is drawn in our colour."""
+    """A value with its 95 % interval; `ours` is highlighted."""
 
     label: str
     value: float
@@ -104,7 +104,7 @@ def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220
 
 
 def interval_chart(rows: Sequence[Interval]) -> Markup:
-    """Returns one bar a row with its interval as a whisker, and the value in words beside it."""
+    """Returns one bar per row with its interval as a whisker and the value as text."""
     top = axis_top(max(row.high for row in rows))
     drawn = [
         Markup(
@@ -136,7 +136,7 @@ def legend(entries: Sequence[tuple[str, int]], kind: str = "") -> Markup:
 
 
 def axis_top(highest: float) -> float:
-    """Returns the end of an axis from 0 that holds a value: a round number of few digits."""
+    """Returns the upper end of an axis for a value: a round number."""
     if not highest > 0 or not math.isfinite(highest):
         return 1.0
     unit = 10 ** math.floor(math.log10(highest))

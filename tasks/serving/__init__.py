@@ -1,1 +1,1 @@
-"""Using what was trained: in Python, over HTTP, as files, as a graph."""
+"""Use of a release: in Python, over HTTP, as files, as a graph."""

@@ -1,4 +1,4 @@
-"""The service: recommendations over HTTP, and a page to try them in a browser.
+"""The HTTP service: recommendations and a web page.
 
 Started by ``llm4cdsr serve-recs``, or by any ASGI server:
 ``LLM4CDSR_STORE=artifacts/data uvicorn --factory tasks.serving.app:from_environment``.
@@ -27,7 +27,7 @@ from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
 from tasks.system.dot_env import read_dot_env
 
 Refresh = Callable[[Recommender], Recommender | None]
-"""Returns a newer release where there is one; called now and then, in a thread."""
+"""Callable that returns a newer release if any; called periodically in a thread."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -43,11 +43,9 @@ def create_app(
     """Returns the service over a recommender.
 
     Args:
-        recommender: of the release that is served at first.
-        limits: of one request.
-        refresh: lets the service follow newer releases; looked at every `refresh_seconds`.
-        hosts: names, beside addresses, that requests may ask for.
-        token: that requests must show, where there is one.
+        recommender: of the initial release. limits: of one request. refresh: returns newer
+        releases; called every `refresh_seconds`. hosts: accepted host names beside IP addresses.
+        token: required bearer token, if any.
     """
     limits = limits or Limits()
     service, registry = Service(recommender, limits), CollectorRegistry()
@@ -64,11 +62,11 @@ def create_app(
     app = FastAPI(
         title="llm4cdsr",
         summary="Next-item recommendations across domains.",
-        docs_url=None,  # FastAPI's viewers load themselves from elsewhere; ours is a page.
+        docs_url=None,  # FastAPI's viewers load scripts from other hosts; ours is self-contained.
         redoc_url=None,
         lifespan=lifespan,
     )
-    # The last one is the outermost.
+    # The last middleware is the outermost.
     app.add_middleware(BodyLimit, most=limits.max_body_bytes)
     app.add_middleware(
         TimeLimit, body_seconds=limits.body_seconds, answer_seconds=limits.answer_seconds
@@ -88,7 +86,7 @@ def create_app(
 
 
 def from_environment() -> FastAPI:
-    """Returns the service of LLM4CDSR_STORE, following its releases: for ASGI servers."""
+    """Returns the service of LLM4CDSR_STORE, which follows its releases; for ASGI servers."""
     read_dot_env()
     store = os.environ.get("LLM4CDSR_STORE", "artifacts/data")
     return create_app(
@@ -100,7 +98,7 @@ def from_environment() -> FastAPI:
 
 
 def newer_release_of(store: str) -> Refresh:
-    """Returns a `Refresh` that loads what the store serves as soon as that changes."""
+    """Returns a `Refresh` that loads the served release when it changes."""
 
     def refresh(current: Recommender) -> Recommender | None:
         return None if current.is_latest(store) else Recommender.load(store)
@@ -131,15 +129,15 @@ def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
 
 
 def _answer_invalid(request: Request, error: Exception) -> Response:
-    """What is wrong and where. Not what was sent: NaN and half a character are no JSON."""
+    """Returns cause and location, without the input, which may not be valid JSON."""
     assert isinstance(error, RequestValidationError)
     faults = [{"loc": fault["loc"], "msg": fault["msg"]} for fault in error.errors()]
-    text = json.dumps({"detail": faults}, allow_nan=False)  # In ASCII, whatever a name holds.
+    text = json.dumps({"detail": faults}, allow_nan=False)  # Escaped to ASCII.
     return Response(text, 422, media_type="application/json")
 
 
 def _answer_unreadable(request: Request, error: Exception) -> Response:
-    """FastAPI's answer to any failure of its JSON parser that is no plain syntax error."""
+    """Response for failures of the JSON parser other than syntax errors."""
     text = "the body cannot be read: it must be JSON in UTF-8, not nested deeper than a few levels"
     return JSONResponse({"detail": text}, 422)
 

@@ -1,4 +1,4 @@
-"""The items that can be served: their names both ways, search by words, and room for new ones."""
+"""The catalogue of a service: look-up of ids and indices, search, new items."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ TEXT_COLUMNS = {
     col.PRICE: pl.Float64,
     col.DESCRIPTION: pl.String,
 }
-"""What may be known of an item beyond its name; the dataset's columns."""
+"""Metadata columns of items."""
 
 
 LEAST_SHARE = 0.6
-"""Of a word's threes of letters, for a text to be found by it."""
+"""Minimum share of a word's trigrams for a match."""
 SHORTEST_MISSPELT = 4
 MOST_THREES = 24
 
 
 class UnknownItemError(LookupError):
-    """No item of that name is in the catalogue."""
+    """The item is not in the catalogue."""
 
 
 class AmbiguousItemError(LookupError):
-    """Several domains have an item of that id, and the domain was not given."""
+    """Several domains have an item of that id, and no domain was given."""
 
 
 class UnknownDomainError(UserError, LookupError):
@@ -42,22 +42,22 @@ class UnknownDomainError(UserError, LookupError):
 
 
 class InvalidItemsError(UserError, ValueError):
-    """A table of new items cannot be taken in as it is."""
+    """Invalid table of new items."""
 
 
 class ItemKey(NamedTuple):
-    """What names an item for good: ids are unique within their domain only."""
+    """Unique key of an item; ids are unique within a domain only."""
 
     domain: str
     item_id: str
 
 
 ItemName = str | ItemKey | tuple[str, str]
-"""An item as a caller names it: its id where only one domain has it, or (domain, id)."""
+"""An item in a call: its id if unique, or (domain, id)."""
 
 
 class Grown(NamedTuple):
-    """A catalogue with more items: `previous` (items + 1,) is each one's old index, 0 if new."""
+    """An extended catalogue: `previous` (items + 1,) is each item's old index, 0 for new items."""
 
     catalogue: "Catalogue"
     previous: IntArray
@@ -80,26 +80,26 @@ class Catalogue:
 
     @cached_property
     def keys(self) -> list[ItemKey]:
-        """The name of each item; position ``i`` is item ``i + 1``."""
+        """Returns the key of each item; position ``i`` is item ``i + 1``."""
         return [ItemKey(*row) for row in self.items.select(col.DOMAIN, col.ITEM_ID).iter_rows()]
 
     @cached_property
     def titles(self) -> list[str | None]:
-        """The title of each item; position ``i`` is item ``i + 1``."""
+        """Returns the title of each item; position ``i`` is item ``i + 1``."""
         return self.items[col.TITLE].to_list()
 
     def domain_number(self, name: str) -> int:
-        """Raises `UnknownDomainError`."""
+        """Returns a domain's number; raises `UnknownDomainError`."""
         if name not in self.domains:
             raise UnknownDomainError(f"no domain {name!r}; there are {', '.join(self.domains)}")
         return self.domains.index(name)
 
     def domain_numbers(self, name: str | None) -> list[int]:
-        """Returns one domain's number, or all where None; raises `UnknownDomainError`."""
+        """Returns the number of a domain in a list, all if None; raises `UnknownDomainError`."""
         return list(range(len(self.domains))) if name is None else [self.domain_number(name)]
 
     def domain_rows(self, domain: int) -> slice:
-        """Rows of `items` that belong to a domain."""
+        """Returns the rows of `items` of a domain."""
         return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))
 
     def index(self, item: ItemName) -> int:
@@ -124,7 +124,7 @@ class Catalogue:
         return np.array([self.index(item) for item in items], np.int64)
 
     def split_known(self, items: Iterable[ItemName]) -> tuple[IntArray, list[ItemName]]:
-        """Returns the indices of the items that are here, and the names of those that are not."""
+        """Returns the indices of known items, and the names of unknown ones."""
         known: list[int] = []
         unknown: list[ItemName] = []
         for item in items:
@@ -135,8 +135,8 @@ class Catalogue:
         return np.array(known, np.int64), unknown
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
-        """Returns items whose title or id holds every word, the most bought first; behind them
-        those that hold most of the letters of the words in threes, as a misspelt word does."""
+        """Returns items whose title or id contains every word, by popularity, followed by items
+        with similar words (trigrams)."""
         inside = np.ones(self.items.height, bool)
         if domain is not None:
             inside[:] = False
@@ -148,8 +148,8 @@ class Catalogue:
         return found[order[:limit]]
 
     def _held_share(self, word: str) -> NDArray[np.float64]:
-        """Of an item's text, 1 where it holds the word, else less than 1: the share of the word's
-        threes of letters that it holds, in a text that has enough of them."""
+        """Returns 1 for texts with the word, else the share of the word's trigrams in the text, if
+        high enough."""
         whole = self._searched.str.contains(word, literal=True).to_numpy().astype(float)
         threes = {word[place : place + 3] for place in range(len(word) - 2)}
         if len(word) < SHORTEST_MISSPELT:
@@ -161,7 +161,7 @@ class Catalogue:
         return np.where(whole > 0, 1.0, 0.99 * held / min(len(threes), MOST_THREES))
 
     def most_popular(self, domain: int) -> IntArray:
-        """Returns the items of a domain, most bought first."""
+        """Returns the items of a domain by popularity."""
         rows = self.domain_rows(domain)
         bought = self.popularity[rows.start + 1 : rows.stop + 1]
         return np.argsort(-bought, kind="stable") + rows.start + 1
@@ -172,10 +172,10 @@ class Catalogue:
         return _checked(items, self.domains).join(mine, on=[col.DOMAIN, col.ITEM_ID], how="anti")
 
     def with_items(self, items: pl.DataFrame) -> Grown:
-        """Returns the catalogue with new rows behind those of their domain.
+        """Returns the catalogue with new rows appended to their domains.
 
         Raises:
-            InvalidItemsError: a row is here already, repeated, or lacks its id or domain.
+            InvalidItemsError: a row is known, repeated, or lacks id or domain.
         """
         new = _checked(items, self.domains)
         if self.unknown(items).height < new.height:
@@ -222,7 +222,7 @@ _WAY_OUT = "; add it with `add_items`, or leave it out"
 
 
 def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
-    """Returns new items in the catalogue's columns, those that are missing filled with nulls."""
+    """Returns new items with the catalogue's columns; missing ones are null."""
     missing = {col.ITEM_ID, col.DOMAIN} - set(items.columns)
     if missing:
         raise InvalidItemsError(

@@ -1,6 +1,6 @@
-"""Embeds the texts of new items as the catalogue's were: same model, same template, same ledger.
+"""Embedding of new items with the catalogue's model, template and ledger.
 
-Outside of a flow: one process, no Prefect run. What the ledger holds is not asked again.
+Runs outside of flows, in one process. Texts in the ledger are not sent again.
 """
 
 import logging
@@ -26,14 +26,14 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class OtherEmbedderError(UserError, ValueError):
-    """The configured model or template is not the one that embedded the catalogue."""
+    """The configured model or template is not the catalogue's."""
 
 
 class LedgerEmbedder:
-    """An `ItemEmbedder` that asks the ledger first, then the endpoint; keeps what it paid for."""
+    """An `ItemEmbedder` that reads the ledger first, then the endpoint, and stores answers."""
 
     def __init__(self, store: Store, endpoint: Endpoint, facts: ReleaseFacts) -> None:
-        """Raises `OtherEmbedderError`: vectors of another model would lie in another space."""
+        """Raises `OtherEmbedderError`, because vectors of different models are not comparable."""
         self._language = Language(str(facts.embedding["language"]))
         mine = {
             "model": endpoint.model,
@@ -50,12 +50,13 @@ class LedgerEmbedder:
         self._endpoint = endpoint
 
     def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
-        """Returns (rows, width); NaN where a text is empty or failed, which the log counts.
+        """Returns vectors (rows, width); NaN for empty or failed texts, which are counted in the
+        log.
 
-        Where there is no vector at all the width is not known, and is 0.
+        The width is 0 without any vector.
 
         Raises:
-            EndpointRefusedError, EndpointDownError: what was answered before is kept.
+            EndpointRefusedError, EndpointDownError: earlier answers are kept.
         """
         numbered = items.with_row_index(col.ITEM_INDEX)
         texts = item_texts(numbered, self._language).filter(pl.col(PROMPT) != "")

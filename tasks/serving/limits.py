@@ -1,4 +1,4 @@
-"""What a request may cost, and how requests are counted: ASGI layers around the service."""
+"""ASGI middleware: request limits and metrics."""
 
 import asyncio
 import time
@@ -16,17 +16,17 @@ LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Limits(Strict):
-    """What one request may ask for."""
+    """Limits of one request."""
 
     max_history: int = Field(default=500, ge=1, description="Items of a history.")
-    max_k: int = Field(default=100, ge=1, description="Items a domain.")
-    max_body_bytes: int = Field(default=262_144, ge=1, description="Of a request.")
-    body_seconds: float = Field(default=10, gt=0, description="For a request's body to arrive.")
-    answer_seconds: float = Field(default=60, gt=0, description="For an answer, body included.")
+    max_k: int = Field(default=100, ge=1, description="Maximum items per domain.")
+    max_body_bytes: int = Field(default=262_144, ge=1, description="Maximum body size in bytes.")
+    body_seconds: float = Field(default=10, gt=0, description="Seconds to receive the body.")
+    answer_seconds: float = Field(default=60, gt=0, description="Seconds to answer, body included.")
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, however its length was announced."""
+    """Responds 413 to a body over the limit, with or without a declared length."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
@@ -54,9 +54,9 @@ class BodyLimit:
 
 
 class TimeLimit:
-    """Ends a request that takes too long: 408 where its body does not arrive, else 503.
+    """Ends slow requests: 408 if the body is late, else 503.
 
-    A client that does not read its answer is disconnected.
+    Clients that do not read the response are disconnected.
     """
 
     def __init__(self, app: ASGIApp, body_seconds: float, answer_seconds: float) -> None:
@@ -97,7 +97,7 @@ class TimeLimit:
 
 
 class RequestMetrics:
-    """Counts requests and their seconds by route and status, for Prometheus."""
+    """Prometheus counters and latencies by route and status."""
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self._app = app
@@ -128,7 +128,7 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, noted)
         finally:
-            # The route's template: a path would make a time series of every user.
+            # The route's template, because paths would make a time series per user.
             route = getattr(scope.get("route"), "path", "other")
             self._requests.labels(route, str(status)).inc()
             self._seconds.labels(route).observe(time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Reads a file of items that are newer than the model, in any form that a dump may have."""
+"""Reading of a file of new items, in all formats of input files."""
 
 import logging
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ logger = logging.getLogger("llm4cdsr")
 
 
 def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
-    """Returns rows fit for `Recommender.add_items`; the log counts those left out, by reason.
+    """Returns rows for `Recommender.add_items`; the log counts skipped ones by reason.
 
     Raises:
         UnreadableDumpError: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
@@ -44,7 +44,7 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _taken(batches: Iterator[Rows], fields: Fields) -> tuple[pl.DataFrame, int]:
-    """All rows (`ITEM_SCHEMA`), and how many could not be read."""
+    """Returns all rows (`ITEM_SCHEMA`), and the number of unreadable ones."""
     parts, broken = [pl.DataFrame(schema=ITEM_SCHEMA)], 0
     for batch in batches:
         parts.append(item_rows(batch.rows).select(list(ITEM_SCHEMA)))

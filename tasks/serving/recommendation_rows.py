@@ -1,4 +1,4 @@
-"""Turns item indices and scores into tables that name users and items."""
+"""Conversion of item indices and scores to tables of users and items."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,12 @@ ITEM_SCHEMA = pl.Schema(
 
 
 def item_rows(catalogue: Catalogue, best: Recommendations) -> pl.DataFrame:
-    """Returns `ITEM_SCHEMA`, list after list; places without an item are left out."""
+    """Returns `ITEM_SCHEMA`, list after list, without empty places."""
     return _named(catalogue, best).select(list(ITEM_SCHEMA))
 
 
 def user_rows(catalogue: Catalogue, best: Recommendations, user_ids: Sequence[str]) -> pl.DataFrame:
-    """Returns `RECOMMENDATION_SCHEMA`; `user_ids` name the rows of `best`."""
+    """Returns `RECOMMENDATION_SCHEMA`; `user_ids` are those of the rows of `best`."""
     rows = np.repeat(np.arange(len(best.items)), (best.items > 0).sum(axis=1))
     names = pl.Series(col.USER_ID, user_ids, pl.String).gather(rows)
     return _named(catalogue, best).with_columns(names).select(list(RECOMMENDATION_SCHEMA))

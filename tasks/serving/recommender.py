@@ -1,11 +1,11 @@
-"""What was trained, as an object to ask: recommendations for any history, similar items, scores.
+"""The Python API of a release: recommendations for any history, similar items, scores.
 
     from llm4cdsr import Recommender
 
     recommender = Recommender.load("artifacts/data")
     recommender.recommend([("food", "B001"), ("kitchen", "B002")], k=10)
 
-It needs neither Prefect nor a language model, and may be asked from several threads.
+It needs neither Prefect nor an LLM, and is thread-safe.
 """
 
 import threading
@@ -35,31 +35,31 @@ from tasks.serving.served_release import (
 from tasks.serving.state import ServingState, Wish, serving_state
 
 MOST_EFFECTS = 20
-"""Items of a history, the latest, whose effect is asked for: each is a pass of the model."""
+"""Number of latest items whose effect is computed, each by one forward pass."""
 
 _ROW = "row"
 
 
 class UnknownUserError(LookupError):
-    """No such user in the dataset that the release was made from."""
+    """The user is not in the release's dataset."""
 
 
 class ItemEmbedder(Protocol):
-    """Turns item texts into vectors, with the model that embedded the catalogue."""
+    """Embeds item texts with the catalogue's model."""
 
     def embed(self, items: pl.DataFrame) -> NDArray[np.float32]:
-        """Vectors (rows, width); a row of NaN for an item without a vector of its own.
+        """Returns vectors (rows, width); NaN for items without a vector.
 
-        Where no item has one, the width may be 0.
+        The width may be 0 without any vector.
         """
         ...
 
 
 class AddedItems(NamedTuple):
-    """What became of the rows given to `Recommender.add_items`.
+    """Counts of the rows given to `Recommender.add_items`.
 
-    Of the `added` ones, those `without_text` stand at the mean of their domain. `known` ones were
-    in the catalogue already and stay as they are.
+    `without_text`: added items with the mean embedding of their domain. `known`: items that are in
+    the catalogue and unchanged.
     """
 
     added: int
@@ -68,11 +68,10 @@ class AddedItems(NamedTuple):
 
 
 class HistoryEffects(NamedTuple):
-    """What items of a history, by index and oldest first, do to the score of one item.
+    """Effects of a history's items, by index and oldest first, on the score of one item.
 
-    ``effects`` are its score less that without them; ``rank`` is its place among the items of its
-    domain that the history lacks, ``ranks_without`` its places where the score is that without
-    each.
+    ``effects``: its score minus the score without each item; ``rank``: among unseen items of its
+    domain; ``ranks_without``: its ranks with the scores without each item.
     """
 
     items: IntArray
@@ -82,7 +81,7 @@ class HistoryEffects(NamedTuple):
 
 
 class Recommender:
-    """A release, ready to be asked. Made by `Recommender.load`."""
+    """A loaded release; create by `Recommender.load`."""
 
     def __init__(self, release: OpenRelease) -> None:
         self.facts: ReleaseFacts = release.facts
@@ -97,24 +96,24 @@ class Recommender:
 
     @classmethod
     def load(cls, store: Store | str | Path, release: str = LATEST) -> Self:
-        """Opens the release in use, or another one by its fingerprint.
+        """Loads the served release, or another one by its fingerprint.
 
         Raises:
-            NothingServedError: the store serves nothing yet, or has no such release.
-            ReleaseDamagedError: one of its files is gone or damaged.
+            NothingServedError: no release is served, or the release does not exist.
+                ReleaseDamagedError: a file is missing or damaged.
         """
         return cls(open_release(store, release))
 
     def is_latest(self, store: Store | str | Path) -> bool:
-        """Returns whether the store still serves the release that this was loaded from, as it was:
-        people may have been forgotten since."""
+        """Returns whether the loaded release is still the served one, without later removals of
+        users."""
         opened = store if isinstance(store, Store) else Store(store)
         same = release_ref(opened) == self.facts.ref
         return same and len(forgettings(opened)) == self._forgettings
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items that can be recommended now, added ones included."""
+        """All recommendable items, including added ones."""
         return self.state.catalogue
 
     def recommend(
@@ -125,25 +124,22 @@ class Recommender:
         exclude_seen: bool = True,
         filter: pl.Expr | None = None,
     ) -> pl.DataFrame:
-        """Returns the best next items after any history, oldest item first.
+        """Returns the top next items after any history (oldest item first).
 
         The columns are ``domain, rank, item_id, title, score`` (`ITEM_SCHEMA`); rank 1 is best.
 
-        A history without any item gets the most bought items of each domain; their score is their
-        share of the domain's events.
+        An empty history gets the most popular items of each domain, with their share of the
+        domain's events as score.
 
         Args:
-            history: item ids, or ``(domain, item id)`` where several domains share an id.
-            domain: where to look; every domain where None.
-            k: items a domain; fewer where the domain has no more.
-            exclude_seen: leave out what is in the history.
-            filter: keep items for which this holds, as ``pl.col("price") < 20``; over the columns
-                of `catalogue.items`.
+            history: item ids, or ``(domain, item id)`` if an id is not unique. domain: of the
+                recommendations; all if None. k: items per domain; fewer if the domain has fewer.
+                exclude_seen: exclude items of the history. filter: condition of items, as
+                ``pl.col("price") < 20``; over the columns of `catalogue.items`.
 
         Raises:
-            UnknownItemError, AmbiguousItemError, UnknownDomainError: the message says what there
-                is.
-            NanScoreError: the model gives scores that are no numbers.
+            UnknownItemError, AmbiguousItemError, UnknownDomainError: the message lists
+                alternatives. NanScoreError: non-finite scores.
         """
         state, wish = self.state, Wish(k, exclude_seen, filter)
         sequences = state.sequences([state.catalogue.indices(history)])
@@ -159,8 +155,8 @@ class Recommender:
         exclude_seen: bool = True,
         filter: pl.Expr | None = None,
     ) -> pl.DataFrame:
-        """Returns `RECOMMENDATION_SCHEMA` for known users, all of them where None, domain after
-        domain and in the order given; else as `recommend`. Raises `UnknownUserError` too."""
+        """Returns `RECOMMENDATION_SCHEMA` for known users (all if None), by domain and in the given
+        order; otherwise as `recommend`. Raises `UnknownUserError` too."""
         chosen = self.user_ids if user_ids is None else list(user_ids)
         users = np.array([self.user_index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
@@ -169,8 +165,8 @@ class Recommender:
         return pl.concat(user_rows(state.catalogue, best, chosen) for best in found.values())
 
     def score(self, history: Iterable[ItemName], items: Iterable[ItemName]) -> NDArray[np.float32]:
-        """Returns the score of each item after the history, (items,). Scores of one domain can be
-        compared with each other, not those of two. Raises as `recommend`."""
+        """Returns the score of each item after the history, (items,). Scores are comparable within
+        a domain only. Raises as `recommend`."""
         state = self.state
         asked = state.catalogue.indices(items)
         sequences = state.sequences([state.catalogue.indices(history)])
@@ -184,8 +180,8 @@ class Recommender:
         return scores
 
     def similar(self, item: ItemName, domain: str | None = None, k: int = 10) -> pl.DataFrame:
-        """Returns the items whose texts are nearest in meaning (`ITEM_SCHEMA`), of one domain or
-        of all; the score is the cosine of the embeddings. Raises as `recommend`."""
+        """Returns the items with the nearest text embeddings (`ITEM_SCHEMA`), of one domain or all;
+        the score is the cosine. Raises as `recommend`."""
         state, index = self.state, self.catalogue.index(item)
         cosines = state.vectors @ state.vectors[index]  # (items + 1,)
         numbers = state.catalogue.domain_numbers(domain)
@@ -197,8 +193,8 @@ class Recommender:
         return item_rows(state.catalogue, ranked)
 
     def effects(self, history: Iterable[ItemName], item: ItemName) -> "HistoryEffects":
-        """Returns what each of the latest items of a history does to the score of an item: the
-        whole model reads the history once more without it. Raises as `recommend`."""
+        """Returns the effect of each of the latest items of a history on the score of an item: the
+        model scores the history without it. Raises as `recommend`."""
         state = self.state
         asked, known = state.catalogue.index(item), state.catalogue.indices(history)
         places = np.arange(len(known))[-MOST_EFFECTS:]
@@ -211,20 +207,19 @@ class Recommender:
         start = int(sequences.domain_starts[number]) + 1
         own = scores[:, asked - start].copy()
         met = known[sequences.domain_of(known) == number] - start
-        scores[:, met] = -np.inf  # A list leaves out what the user has met.
+        scores[:, met] = -np.inf  # Lists exclude seen items.
         ranks = (scores > own[:, None]).sum(axis=1) + 1
         return HistoryEffects(known[places], own[0] - own[1:], int(ranks[0]), ranks[1:])
 
     def users_of(self, domain: str) -> list[str]:
-        """Returns the known users whose every event is in one domain; raises
-        `UnknownDomainError`."""
+        """Returns the known users with events in one domain only; raises `UnknownDomainError`."""
         number = self.catalogue.domain_number(domain)
         only = self._active[:, number] & (self._active.sum(axis=1) == 1)
         return [self.user_ids[user] for user in np.flatnonzero(only).tolist()]
 
     @cached_property
     def _active(self) -> NDArray[np.bool_]:
-        """Where each user has an event, (users, domains)."""
+        """Returns whether each user has an event in each domain, (users, domains)."""
         histories = self.state.histories
         active = np.zeros((len(self.user_ids), len(self.catalogue.domains)), bool)
         users = np.repeat(np.arange(len(self.user_ids)), np.diff(histories.offsets))
@@ -238,7 +233,7 @@ class Recommender:
         return [state.catalogue.keys[i - 1] for i in state.history(self.user_index(user_id))]
 
     def profile(self, user_id: str) -> str | None:
-        """Returns what the language model wrote about a user, if so; raises `UnknownUserError`."""
+        """Returns a user's profile, None without one; raises `UnknownUserError`."""
         return self._profiles.get(self.user_ids[self.user_index(user_id)])
 
     def user_index(self, user_id: str) -> int:
@@ -255,16 +250,15 @@ class Recommender:
         vectors: NDArray[np.floating] | None = None,
         embedder: ItemEmbedder | None = None,
     ) -> AddedItems:
-        """Takes new items into the catalogue, without a retrain and without a restart.
+        """Adds new items to the catalogue without retraining or restart.
 
-        They are scored by their own text and by what the known item of nearest text has come to
-        (`model.scoring.new_items`, METHOD 8). Items that are known already stay as they are.
+        They are scored by their text and by the inherited vectors of the nearest known item
+        (`model.scoring.new_items`, METHOD 8). Known items are unchanged.
 
         Args:
-            items: ``item_id, domain`` and where known the other columns of an items file.
-            vectors: embeddings (rows, width) of the texts, by the model that embedded the
-                catalogue; a row of NaN for an item without text.
-            embedder: asked for the vectors where none are given; see `embed_new_items`.
+            items: ``item_id, domain`` and optionally the other columns of an items file. vectors:
+            text embeddings (rows, width) by the catalogue's model; NaN rows for items without text.
+            embedder: computes the vectors if none are given; see `embed_new_items`.
 
         Raises:
             InvalidItemsError, WrongVectorsError.

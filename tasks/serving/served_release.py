@@ -1,4 +1,4 @@
-"""Opens what is served: model, catalogue, histories and profiles of one release, in memory."""
+"""Loading of a release: model, catalogue, histories and profiles, in memory."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,21 +32,21 @@ from tasks.serving.text_space import TextSpace, text_space
 LATEST = "latest"
 
 READ = ("dataset", "embeddings", "profiles", "tables", "model")
-"""The roles of a release's artifacts that are read to serve it."""
+"""Roles of the artifacts that are read for serving."""
 
 
 class NothingServedError(UserError, LookupError):
-    """The store has no such release."""
+    """The release does not exist, or none is served."""
 
 
 class ReleaseDamagedError(RuntimeError):
-    """An artifact of a release is gone or damaged: nothing of it is served."""
+    """An artifact of the release is missing or damaged."""
 
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """Where a release comes from. `embedding` are the parameters of its item embeddings, `report`
-    is its page, where it has one."""
+    """Origin of a release. `embedding`: parameters of its item embeddings; `report`: its page, if
+    any."""
 
     ref: ArtifactRef
     model: ArtifactRef
@@ -60,11 +60,9 @@ class ReleaseFacts:
 class OpenRelease:
     """A release in memory.
 
-    Attributes:
-        vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
+    Attributes: vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
         last_seen: int64 (users,), seconds since 1970 of the latest event; -1 without events.
-        profiles: what the language model wrote, by user id.
-        forgettings: how often people had been forgotten when it was read.
+        profiles: profile texts by user id. forgettings: number of removals of users at loading.
     """
 
     facts: ReleaseFacts
@@ -80,7 +78,7 @@ class OpenRelease:
 
 
 def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
-    """Returns the release in use, or one by its fingerprint; raises `NothingServedError`."""
+    """Returns the served release, or one by its fingerprint; raises `NothingServedError`."""
     if release == LATEST:
         ref = serving_release(store)
         if ref is None:
@@ -95,7 +93,7 @@ def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
 
 
 def open_release(store: Store | str | Path, release: str = LATEST) -> OpenRelease:
-    """Reads a release whose files are all as they were written, by their SHA-256.
+    """Loads a release after checking the SHA-256 of its files.
 
     Raises:
         NothingServedError, ReleaseDamagedError, model.checkpoint.CheckpointError.
@@ -132,7 +130,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
 
 
 def _report(store: Store, parts: dict[str, ArtifactRef]) -> Path | None:
-    """A release is served without its report where that is gone."""
+    """Returns the report's path, None if it is missing."""
     try:
         return store.path(parts["report"]) / REPORT if "report" in parts else None
     except ArtifactError:

@@ -1,6 +1,6 @@
-"""Catalogue, scorer and histories that belong together, as one value.
+"""Immutable state of a service: catalogue, scorer, histories.
 
-Adding items makes a new value: who holds one sees item indices that stay valid, whatever others do.
+Adding items makes a new state, so item indices of a state remain valid.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for: `k` items a domain, of those for which `filter` holds."""
+    """Options of a request: `k` items per domain, of those that match `filter`."""
 
     k: int = 10
     exclude_seen: bool = True
@@ -46,8 +46,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class ServingState:
-    """`vectors` (items + 1, width) are the texts' embeddings, L2-normalised; `indices` are of the
-    domains too large to score every item."""
+    """`vectors` (items + 1, width) are the texts' embeddings, L2-normalised; `indices`: search
+    indices of large domains."""
 
     catalogue: Catalogue
     scorer: ModelScorer
@@ -58,10 +58,10 @@ class ServingState:
     def best(
         self, sequences: Sequences, users: IntArray, domains: Sequence[int], wish: Wish
     ) -> dict[int, Recommendations]:
-        """Returns the best items of some domains after the histories of some rows of `sequences`.
+        """Returns the top items of some domains after the histories of some rows of `sequences`.
 
-        Where a history is empty these are the most bought items, and the score is their share of
-        the domain's events: about such users the model has no opinion.
+        For empty histories these are the most popular items, with their share of the domain's
+        events as score.
         """
         allowed = {} if wish.filter is None else self._allowed(domains, wish.filter)
         indexed = [domain for domain in domains if domain in self.indices and not allowed]
@@ -79,7 +79,7 @@ class ServingState:
         return {domain: found[domain] for domain in domains}
 
     def sequences(self, histories: Sequence[IntArray]) -> Sequences:
-        """Returns histories by hand as the model reads them."""
+        """Returns given histories in the model's format."""
         starts = self.catalogue.domain_starts.tolist()
         lists = [history.tolist() for history in histories]
         return sequences_from_lists(lists, starts, self.catalogue.domains)
@@ -90,7 +90,7 @@ class ServingState:
         return self.histories.items[offsets[user] : offsets[user + 1]]
 
     def reasons(self, history: IntArray, item: int, count: int = 2) -> list[Reason]:
-        """Returns the items of a history whose texts are nearest to a recommended item's."""
+        """Returns the items of a history with the nearest text embeddings to a recommended item."""
         distinct = np.unique(history)
         cosines = self.vectors[distinct] @ self.vectors[item]
         best = np.argsort(-cosines, kind="stable")[:count]
@@ -99,10 +99,10 @@ class ServingState:
     def with_items(
         self, items: pl.DataFrame, vectors: NDArray[np.float32], space: TextSpace
     ) -> "ServingState":
-        """Returns the state over more items; `vectors` (rows, width) are of the rows' texts."""
+        """Returns the state with added items; `vectors` (rows, width) are their text embeddings."""
         catalogue, previous = self.catalogue.with_items(items)
         new = np.flatnonzero(previous == 0)[1:]
-        # The catalogue groups by domain, so the new rows may stand in another order than `items`.
+        # The catalogue groups by domain, so the order of new rows may differ from `items`.
         place = {key: row for row, key in enumerate(items.select(_KEY).iter_rows())}
         keys = [catalogue.keys[index - 1] for index in new.tolist()]
         placed = vectors[[place[key] for key in keys]]
@@ -110,7 +110,7 @@ class ServingState:
         model = self.scorer.model
         global_table = model.global_table.detach().cpu().numpy()[previous]
         global_table[new] = space.global_rows(placed, global_table.shape[1])
-        # `with_catalogue` finds the local rows itself.
+        # `with_catalogue` computes local rows.
         blank = np.zeros((len(previous), model.config.hidden), np.float32)
         tables = ItemTables(global_table, blank)
         scorer = ModelScorer(with_catalogue(model, tables, catalogue.domain_starts, previous))
@@ -153,7 +153,7 @@ class ServingState:
 
 
 def serving_state(release: OpenRelease) -> ServingState:
-    """Returns the state of a release as it was made."""
+    """Returns the state of a release without added items."""
     scorer = ModelScorer(release.model)
     return ServingState(
         release.catalogue,
@@ -174,7 +174,7 @@ def ann_indices(scorer: ModelScorer) -> dict[int, AnnIndex]:
 
 
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns rows of length 1; a row of zeros stays."""
+    """Returns rows normalised to unit length; zero rows are unchanged."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
 

@@ -1,7 +1,7 @@
-"""Where an item that arrives after training stands: its text's vector, projected as the others'.
+"""Projection of new items' text embeddings into the model's tables.
 
-The projections were stored when the item tables were made, so a new item lands in the same space
-and both threads can score it without a retrain (METHOD 8).
+The projections are stored with the item tables, so both threads can score a new item without
+retraining (METHOD 8).
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,15 @@ from artifacts.kinds.item_embeddings import ItemEmbeddings
 
 
 class WrongVectorsError(ValueError):
-    """The vectors of new items cannot be of the model that embedded the others."""
+    """The vectors of new items do not come from the catalogue's model."""
 
 
 @dataclass(frozen=True)
 class TextSpace:
     """The space of item texts.
 
-    Attributes:
-        projections: those of `artifacts.kinds.item_tables.StoredItemTables`.
-        means: float32 (width,) by domain, where items without text stand.
+    Attributes: projections: those of `artifacts.kinds.item_tables.StoredItemTables`. means: float32
+        (width,) by domain, of items without text.
     """
 
     projections: dict[str, NDArray[np.float32]]
@@ -32,12 +31,13 @@ class TextSpace:
     def complete(
         self, vectors: NDArray[np.float32], domains: list[str]
     ) -> tuple[NDArray[np.float32], int]:
-        """Returns vectors (rows, width) with the domain's mean for rows of NaN, and their number.
+        """Returns vectors (rows, width) with NaN rows replaced by the domain's mean, and their
+        number.
 
-        Vectors of width 0 are rows of NaN: nothing was embedded that could tell the width.
+        Vectors of width 0 are treated as NaN rows.
 
         Raises:
-            WrongVectorsError: another width or number of rows, or an infinite value.
+            WrongVectorsError: wrong width or number of rows, or an infinite value.
         """
         width = len(self.projections["global.mean"])
         if vectors.shape == (len(domains), 0):
@@ -62,7 +62,7 @@ class TextSpace:
     def _projected(
         self, name: str, vectors: NDArray[np.float32], width: int
     ) -> NDArray[np.float32]:
-        """Columns beyond what the catalogue could fill stay zero, as in the tables."""
+        """Columns beyond the rank of the catalogue are zero, as in the tables."""
         mean, components = self.projections[f"{name}.mean"], self.projections[f"{name}.components"]
         rows = np.zeros((len(vectors), width), np.float32)
         rows[:, : len(components)] = (vectors - mean) @ components.T

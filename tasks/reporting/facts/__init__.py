@@ -1,1 +1,1 @@
-"""The facts of a report, with no formatting."""
+"""Facts of a report, without formatting."""

@@ -1,4 +1,4 @@
-"""Reads an ablation for the report."""
+"""Facts of an ablation."""
 
 from artifacts.kinds.ablation import ABLATION, read_ablation
 from artifacts.kinds.results import read_table
@@ -9,7 +9,7 @@ from tasks.reporting.facts.content import AblationFacts
 
 
 def ablation_facts(store: Store, ref: ArtifactRef) -> AblationFacts:
-    """Returns the rows and sentences of an ablation; the notes alone where nothing was measured."""
+    """Returns the rows and sentences of an ablation; only notes if nothing was measured."""
     table = read_table(store, ref, ABLATION)
     manifest = store.manifest(ref)
     return AblationFacts(

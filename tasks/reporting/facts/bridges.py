@@ -1,4 +1,4 @@
-"""Pairs of items of different domains that the language model finds alike: where domains meet."""
+"""Pairs of items of different domains with similar embeddings."""
 
 import numpy as np
 import polars as pl
@@ -8,12 +8,12 @@ from artifacts.kinds.dataset import Dataset
 from tasks.reporting.facts.content import Bridge
 
 LOOKED_AT = 3_000
-"""Items drawn by a seed, of which the closest pairs are shown."""
+"""Seeded sample of items, of which the closest pairs are shown."""
 SHOWN = 8
 
 
 def bridges(data: Dataset, vectors: np.ndarray) -> tuple[Bridge, ...]:
-    """Returns the closest pairs across domains, each item in one pair at most."""
+    """Returns the closest pairs across domains, with each item in at most one pair."""
     titled = data.items.filter(pl.col(col.TITLE).is_not_null())
     drawn = titled.sample(min(LOOKED_AT, titled.height), seed=0).sort(col.ITEM_INDEX)
     chosen = vectors[drawn[col.ITEM_INDEX].to_numpy()]

@@ -1,4 +1,4 @@
-"""What changed since the release that is served now: data, quality, and the lists themselves."""
+"""Changes since the served release: data, metrics, recommendations."""
 
 import polars as pl
 
@@ -20,9 +20,10 @@ SHOWN_RANK = 10
 def changes_since_served(
     store: Store, dataset: ArtifactRef, metrics: ArtifactRef, recommendations: ArtifactRef
 ) -> Changes | None:
-    """Returns the comparison with the served release; None for the first one, or the same lists.
+    """Returns the comparison with the served release; None for the first release or equal
+    recommendations.
 
-    None also where an artifact of the served release is gone: there is nothing to compare with.
+    None also if an artifact of the served release is missing.
     """
     served = serving_release(store)
     if served is None:
@@ -62,7 +63,7 @@ def _changes(
 
 
 def _kept(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[float | None, int]:
-    """Of the items recommended to users of both releases, the share that was there before."""
+    """Returns the share of unchanged recommendations of common users."""
     key = [col.USER_ID, col.DOMAIN, col.ITEM_ID]
     old, new = (
         read_table(store, ref, RECOMMENDATIONS).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)

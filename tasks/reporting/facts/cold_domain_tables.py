@@ -1,5 +1,4 @@
-"""What a report says of withheld domains: every model's figures by direction, and how far ours is
-ahead, user by user."""
+"""Metrics of withheld domains by model and direction, with paired differences to the model."""
 
 import polars as pl
 
@@ -19,7 +18,7 @@ ALL_DIRECTIONS = "all directions"
 def cold_domain_tables(
     data: Dataset, ranks: pl.DataFrame, ours: str
 ) -> tuple[ColdDomainTable, ...]:
-    """Returns all directions together first, then each; none without withheld domains.
+    """Returns tables of all directions together, then of each; empty without withheld domains.
 
     `ranks` is the table of `artifacts.results.RANKS`.
     """
@@ -34,7 +33,7 @@ def cold_domain_tables(
     found = []
     for (domain, group), chosen in directions.items():
         if group == ALL and domain != ALL:
-            continue  # The withheld domain from wherever: the directions say more.
+            continue  # The directions are more specific than their sum.
         values = {
             model: [of_model.values[metric][chosen] for metric in METRICS]
             for model, of_model in gains.items()

@@ -1,7 +1,7 @@
-"""What a report tells: plain facts of one run, with no formatting and no store.
+"""Content of a report: facts of one run, without formatting or store.
 
-Frames are checked when the content is made, so that a missing column is named here and not by
-a template. Everything but the first fields may be left out; the page then says so in a sentence.
+Frames are checked on construction, so that a missing column is reported here. All except the first
+fields are optional; the page replaces missing ones by a sentence.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.drift import Drift
 
 ALL = "all"
-"""The value of `domain` and of `group` in a metrics frame that means no restriction."""
+"""Value of `domain` and `group` in a metrics frame for overall metrics."""
 
 LEARNING_COLUMNS = ("epoch", "loss", "validation_ndcg", "validation_hr", "seconds")
 METRIC_COLUMNS = ("model", "ranking", "domain", "group", "metric", "value", "targets")
@@ -24,7 +24,7 @@ LENGTH_COLUMNS = ("length", "users")
 
 
 class ReportColumnsMissingError(ValueError):
-    """A frame handed to the report lacks columns that its section shows."""
+    """A frame lacks columns of its section."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ClusterFacts:
 
 @dataclass(frozen=True)
 class HistoryEvent:
-    """One event of a history; histories run from the oldest event to the latest."""
+    """One event of a history; histories are oldest first."""
 
     domain: str
     title: str
@@ -110,7 +110,7 @@ class HistoryEvent:
 
 @dataclass(frozen=True)
 class PartialPreference:
-    """What the analyzer said about one cluster of a user's history (METHOD 3)."""
+    """Partial interest of one cluster of a user's history (METHOD 3)."""
 
     cluster: str
     text: str
@@ -118,7 +118,7 @@ class PartialPreference:
 
 @dataclass(frozen=True)
 class ProfileExample:
-    """A user as the language model sees them, and what they were recommended.
+    """A user's history, profile and recommendations.
 
     `recommended` maps a domain to titles, best first.
     """
@@ -133,7 +133,7 @@ class ProfileExample:
 
 @dataclass(frozen=True)
 class CrossDomainExample:
-    """A user of one domain only, with recommendations in a domain that is new to them."""
+    """A user of one domain, with recommendations in another domain."""
 
     user_id: str
     history: tuple[HistoryEvent, ...]
@@ -143,7 +143,7 @@ class CrossDomainExample:
 
 @dataclass(frozen=True)
 class ColdItemAudience:
-    """One user to whom a cold item is recommended, at `rank` (1 is best)."""
+    """A user with a cold item in the recommendations, at `rank` (1 is the best)."""
 
     user_id: str
     rank: int
@@ -152,7 +152,7 @@ class ColdItemAudience:
 
 @dataclass(frozen=True)
 class ColdItemExample:
-    """An item that nobody bought, and the users who would see it."""
+    """An item without purchases, and the users to whom it is recommended."""
 
     title: str
     domain: str
@@ -161,7 +161,7 @@ class ColdItemExample:
 
 @dataclass(frozen=True)
 class DomainCoverage:
-    """How much of a domain's catalogue stands in at least one recommendation list."""
+    """Share of a domain's catalogue in at least one recommendation list."""
 
     domain: str
     recommended_items: int
@@ -170,7 +170,7 @@ class DomainCoverage:
 
 @dataclass(frozen=True)
 class Guards:
-    """Signs that recommendations are healthy beyond their accuracy.
+    """Properties of recommendations beyond accuracy.
 
     `popular_slot_share` is the fraction of all recommended places held by the most popular
     `popular_fraction` of items; `popular_event_share` is those items' fraction of the training
@@ -190,14 +190,14 @@ class Guards:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The events that models are asked for, and the users who have one or more of them."""
+    """Numbers of held-out events and of their users."""
 
     events: int
     users: int
 
     @property
     def is_last_events(self) -> bool:
-        """Events are held out from a moment on, so a user's only one is the last."""
+        """Whether events are held out by time."""
         return self.events == self.users
 
 
@@ -246,7 +246,7 @@ class AblationFacts:
 
 @dataclass(frozen=True)
 class Change:
-    """One number before and now; None where the older release did not count it."""
+    """One count before and now; None if the older release lacks it."""
 
     name: str
     before: float | None
@@ -255,7 +255,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs from the release that was served before.
+    """Differences from the previously served release.
 
     `kept_share` is of the places recommended to `common_users`; None without such users.
     """
@@ -292,7 +292,7 @@ class ReleaseFigure:
 
 @dataclass(frozen=True)
 class Transitions:
-    """How often an event in the row's domain was followed by one in the column's."""
+    """Counts of transitions from the row's domain to the column's."""
 
     domains: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
@@ -310,7 +310,7 @@ class DayOfAnswers:
 
 @dataclass(frozen=True)
 class Bridge:
-    """Two items of different domains; `similarity` is the cosine of their embeddings."""
+    """A pair of items of different domains; `similarity` is the cosine of their embeddings."""
 
     domains: tuple[str, str]
     titles: tuple[str, str]
@@ -319,7 +319,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that one report shows.
+    """All content of one report.
 
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as

@@ -1,4 +1,4 @@
-"""How the data differ from those of the served release: what was added, by whom, of what."""
+"""Data drift since the served release: added events by domain, user and item."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
 
 MOST_EVENTS = 5_000_000
-"""Of either dataset; of more, a share of the users is compared."""
+"""Maximum events of a dataset; of larger ones a sample of users is compared."""
 BINS = 24
 HEAD = 0.2
 _EVENT = (col.USER_ID, col.ITEM_ID, col.TIMESTAMP)
@@ -24,7 +24,7 @@ _EVENT = (col.USER_ID, col.ITEM_ID, col.TIMESTAMP)
 
 @dataclass(frozen=True)
 class DomainDrift:
-    """The events that were added to one domain, beside all of its events before.
+    """Added events of one domain, with its earlier events.
 
     Shares are None of no events: `share_before` and `share_added` of the events of all domains,
     `by_new_users` and `on_new_items` of the added events, `head_before` and `head_added` those of
@@ -64,8 +64,8 @@ class Drift:
 
 
 def drift_since_served(store: Store, dataset: ArtifactRef, data: Dataset) -> Drift | None:
-    """Returns how a dataset differs from that of the served release; None of the same data, for a
-    first release, and where the earlier data are gone."""
+    """Returns the drift since the served release; None for equal data, a first release, or missing
+    earlier data."""
     served = serving_release(store)
     if served is None:
         return None
@@ -98,7 +98,7 @@ def drift_between(earlier: Dataset, data: Dataset, since: datetime) -> Drift:
 
 
 def _events(data: Dataset, one_of: int) -> pl.DataFrame:
-    """Users and items as 64-bit digests of their names, which are the same in both datasets."""
+    """Returns users and items as 64-bit digests of their ids, comparable across datasets."""
     users = data.users[col.USER_ID].hash(0).to_numpy()
     items = data.items.select(pl.struct(col.DOMAIN, col.ITEM_ID).hash(0)).to_series().to_numpy()
     frame = pl.DataFrame(

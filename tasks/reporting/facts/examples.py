@@ -1,4 +1,4 @@
-"""Chooses what a report shows of users and items: examples a reader can judge by eye."""
+"""Selection of example users and items."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ EXAMPLES = 4
 SHOWN_HISTORY = 12
 SHOWN_ITEMS = 5
 TYPICAL_HISTORY = (6, 20)
-"""Events of a history that says something and can still be read at a glance."""
+"""Range of lengths of example histories."""
 
 
 def profile_examples(
@@ -60,7 +60,7 @@ def profile_examples(
 
 
 def cross_domain(data: Dataset, recommended: pl.DataFrame) -> tuple[CrossDomainExample, ...]:
-    """Returns users of one domain, with what they are recommended in another."""
+    """Returns users of one domain, with their recommendations in another."""
     in_domain = data.in_domain()
     lengths = np.diff(data.offsets)
     eligible = (in_domain.sum(axis=1) == 1) & (lengths >= TYPICAL_HISTORY[0])
@@ -71,7 +71,7 @@ def cross_domain(data: Dataset, recommended: pl.DataFrame) -> tuple[CrossDomainE
 
 
 def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExample, ...]:
-    """Returns items that nobody bought, and who is recommended them."""
+    """Returns items without purchases, with users to whom they are recommended."""
     bought = np.zeros(data.items.height + 1, bool)
     bought[data.item_indices] = True
     cold = data.items.filter(pl.Series(~bought[1:]) & pl.col(col.TITLE).is_not_null())
@@ -96,7 +96,7 @@ def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExampl
 
 
 def guards(data: Dataset, recommended: pl.DataFrame, index_recall: float | None = None) -> Guards:
-    """Returns coverage of the catalogue, and how much the popular items crowd it."""
+    """Returns catalogue coverage and the share of popular items."""
     counts = recommendation_counts(data, recommended)
     sizes = dict(data.items.group_by(col.DOMAIN).len().iter_rows())
     covered = recommended.group_by(col.DOMAIN).agg(pl.col(col.ITEM_ID).n_unique())
@@ -153,7 +153,7 @@ def _cross_domain_example(
 def _history(
     data: Dataset, user: int, *, seen_by_profile: bool = False
 ) -> tuple[HistoryEvent, ...]:
-    """Returns the latest events, oldest first; only training events where a profile is shown."""
+    """Returns the latest events, oldest first; training events only beside a profile."""
     events = slice(int(data.offsets[user]), int(data.offsets[user + 1]))
     items = data.item_indices[events]
     if seen_by_profile:

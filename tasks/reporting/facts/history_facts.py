@@ -1,4 +1,4 @@
-"""Facts of a report beyond one model: earlier releases, the ledger's days, how events flow."""
+"""Facts beyond one model: earlier releases, answers by day, transitions of events."""
 
 import os
 import platform
@@ -31,8 +31,8 @@ POINTS = 20
 
 
 def releases_until(store: Store, metrics: ArtifactRef, ours: str) -> tuple[ReleaseFigure, ...]:
-    """Returns the latest decided releases and the one of these metrics, by the time of their
-    making; those whose artifacts are gone are left out."""
+    """Returns the latest decided releases and the one of these metrics, by creation time, without
+    releases with missing artifacts."""
     found = []
     for entry in {entry.release: entry for entry in history(store)}.values():
         try:
@@ -52,17 +52,18 @@ def releases_until(store: Store, metrics: ArtifactRef, ours: str) -> tuple[Relea
 
 
 def _figure(store: Store, metrics: ArtifactRef, ours: str) -> float | None:
-    """Our NDCG@10 over all held-out events by full ranking; None where not measured."""
+    """Returns the model's NDCG@10 over all held-out events by full ranking; None if not
+    measured."""
     rows = read_table(store, metrics, METRICS).filter(
         model=ours, ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
     )
-    value = rows["value"][0] if rows.height else None  # Null: no event could be measured.
+    value = rows["value"][0] if rows.height else None  # Null: no event was measurable.
     return None if value is None else float(value)
 
 
 def transitions_of(data: Dataset) -> Transitions | None:
-    """Returns from which domain to which the consecutive training events of users go; None of
-    fewer than two domains."""
+    """Returns the transitions between domains of consecutive training events; None for fewer than
+    two domains."""
     count = len(data.domains)
     if count < 2:
         return None
@@ -75,7 +76,7 @@ def transitions_of(data: Dataset) -> Transitions | None:
 
 
 def concentration_of(data: Dataset) -> tuple[Concentration, ...]:
-    """Returns for each domain with training events how they are spread over its items."""
+    """Returns the concentration of training events over items, by domain."""
     events = data.item_indices[data.splits == Split.TRAIN]
     bought = np.bincount(events, minlength=data.items.height + 1)[1:]
     found = []
@@ -91,7 +92,7 @@ def concentration_of(data: Dataset) -> tuple[Concentration, ...]:
 
 
 def answers_by_day(store: Store) -> tuple[DayOfAnswers, ...]:
-    """Returns what the ledger received, by day and role, the latest days last."""
+    """Returns the ledger's answers by day and role, in chronological order."""
     found = []
     for role in Role:
         with Ledger(store.local, role).reading() as parts:
@@ -110,7 +111,7 @@ def answers_by_day(store: Store) -> tuple[DayOfAnswers, ...]:
 
 
 def origin_of(report: str, parts: dict[str, ArtifactRef]) -> tuple[tuple[str, str], ...]:
-    """Returns by what and where a report was made, as names and texts."""
+    """Returns the origin of a report (artifacts, version, machine), as names and texts."""
     listed = ", ".join(f"{role} {ref.fingerprint}" for role, ref in sorted(parts.items()))
     commit = _commit()
     return (
@@ -123,7 +124,7 @@ def origin_of(report: str, parts: dict[str, ArtifactRef]) -> tuple[tuple[str, st
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that runs; None of an installed package, or without git."""
+    """Returns the commit of the checkout; None for an installed package or without git."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None

@@ -1,8 +1,7 @@
-"""How sure a metric is: 95 % intervals by drawing the users anew, and differences user by user.
+"""95 % intervals of metrics and of paired differences, by bootstrap over users.
 
-A user's events are drawn together: they are more alike than those of two users, and split by time
-or by user there are many of one. Differences are paired: both models are asked for the same events,
-which makes small gains visible that two separate intervals would hide.
+Users are resampled with all their events, which are correlated. Differences are paired over the
+same events, so small gains are detectable.
 """
 
 import numpy as np
@@ -27,7 +26,7 @@ def metric_intervals(ranks: pl.DataFrame, ours: str) -> tuple[MetricInterval, ..
     models = rows["model"].unique(maintain_order=True).to_list()
     if ours not in models:
         return ()
-    events = rows.filter(model=ours)[col.USER_INDEX].to_numpy()  # The same for every model.
+    events = rows.filter(model=ours)[col.USER_INDEX].to_numpy()  # Equal for all models.
     _, first, sizes = np.unique(events, return_index=True, return_counts=True)
     sums = {model: np.add.reduceat(_gains(rows.filter(model=model)), first) for model in models}
     values = {model: total.sum(axis=0) / sizes.sum() for model, total in sums.items()}
@@ -47,13 +46,13 @@ def metric_intervals(ranks: pl.DataFrame, ours: str) -> tuple[MetricInterval, ..
 
 
 def held_out(ranks: pl.DataFrame, ours: str) -> HeldOut | None:
-    """Returns how many events the models were asked for, and of how many users."""
+    """Returns the numbers of held-out events and of their users."""
     users = ranks.filter(ranking="full", model=ours)[col.USER_INDEX]
     return HeldOut(len(users), users.n_unique()) if len(users) else None
 
 
 def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
-    """NDCG@10 and HR@10 of each event, (events, 2), expected over the order of ties."""
+    """Returns NDCG@10 and HR@10 of each event, (events, 2), as expectations over ties."""
     position = np.arange(1, CUTOFF + 1)
     gains = np.stack((1 / np.log2(position + 1), np.ones(CUTOFF)), axis=1)
     total = np.concatenate((np.zeros((1, 2)), np.cumsum(gains, axis=0)))
@@ -63,8 +62,8 @@ def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def _drawn_means(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Means (draws, 2) over the events of users drawn with replacement; every model gets the same
-    draws. ``sums`` (users, 2) are of each user's gains, ``sizes`` (users,) their events."""
+    """Returns means (draws, 2) over the events of resampled users; samples are equal for all
+    models. ``sums`` (users, 2) are of each user's gains, ``sizes`` (users,) their events."""
     rng = np.random.default_rng(SEED)
     blocks = []
     for _ in range(0, DRAWS, _BLOCK):

@@ -1,4 +1,4 @@
-"""What a report calls each cluster of items: its number, and its name or its most central title."""
+"""Labels of clusters: number, and name or most central title."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ LABEL_CHARACTERS = 40
 def cluster_labels(
     data: Dataset, clusters: pl.DataFrame, names: Mapping[int, str]
 ) -> dict[int, str]:
-    """Returns a label of every cluster, as "07 · Moka pots": they sort as their numbers do."""
+    """Returns a label of every cluster, as "07 · Moka pots", sortable by number."""
     central = {cluster: titles[0] for cluster, titles in central_titles(data, clusters, 1).rows()}
     numbers = sorted(clusters[col.CLUSTER].unique().to_list())
     digits = len(str(max(numbers, default=0)))

@@ -1,4 +1,4 @@
-"""Turn a long metrics frame into the comparison tables and the headline of a report."""
+"""Comparison tables and headlines from a metrics frame."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tasks.reporting.facts.content import ALL
 
 NO_VALUE = "–"
 Scores = dict[tuple[str, str, str], float]
-"""(model, domain or group, metric) to value; values that are not numbers are left out."""
+"""Values by (model, domain or group, metric), without missing ones."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Models down, domains or groups across, the metrics below each.
+    """Rows are models, columns are metrics by domain or group.
 
     `columns` pairs each domain or group with its number of targets.
     """
@@ -67,9 +67,9 @@ def metric_table(
     ours: str,
     popularity: str,
 ) -> MetricTable | None:
-    """Return the table of one ranking, or None where the frame has no such rows.
+    """Returns the table of one ranking, None if the frame has no such rows.
 
-    Our model stands first, the others follow by their first metric over all targets.
+    The model is first, others are sorted by their first overall metric.
     """
     other = "group" if across == "domain" else "domain"
     rows = metrics.filter((pl.col("ranking") == ranking) & (pl.col(other) == ALL))
@@ -93,7 +93,7 @@ def metric_table(
 
 
 def headlines(metrics: pl.DataFrame, *, ours: str, popularity: str) -> tuple[Headline, ...]:
-    """Return one headline a metric that our model has, hit ratios first."""
+    """Returns one headline per metric of the model, hit ratios first."""
     rows = metrics.filter(ranking="full", domain=ALL, group=ALL)
     found = []
     for name in _metric_names(rows):
@@ -140,7 +140,7 @@ def _row(
         for name in names:
             text = format_score(name, scores.get((model, column, name)))
             rivals = [scores[key] for m in models if (key := (m, column, name)) in scores]
-            # Compared as shown: of two equal numbers, a reader must not see one as the winner.
+            # Compared as displayed, so that of two equal numbers none is marked as the best.
             best = len(rivals) > 1 and max(rivals) > 0 and text == format_score(name, max(rivals))
             cells.append(MetricCell(text, best))
     gains = (

@@ -1,5 +1,5 @@
-"""Withheld domains in the tables of an evaluation (METHOD 9): one rank a withheld item, one row a
-metric and direction."""
+"""Evaluation of withheld domains (METHOD 9): one rank per withheld item, one row per metric and
+direction."""
 
 import numpy as np
 import polars as pl
@@ -26,8 +26,8 @@ def withheld_items(sequences: Sequences, users: IntArray | None = None) -> Prefi
 def sampled_users(
     sequences: Sequences, most: int | None, seed: int, among: IntArray | None = None
 ) -> IntArray:
-    """Returns the users with a withheld test domain, or those ``among`` them, ascending; a seeded
-    sample where there are more."""
+    """Returns the users with a withheld test domain, or those ``among`` them, ascending; at most a
+    seeded sample."""
     users = np.unique(sequences.prefixes_of_withheld(COLD_TEST).users) if among is None else among
     if most is None or len(users) <= most:
         return users
@@ -49,7 +49,7 @@ def ranked(scorer: Scorer, withheld: Prefixes) -> pl.DataFrame:
 
 
 def gains_of(ranks: pl.DataFrame, withheld: Prefixes) -> ColdGains:
-    """Returns each user's values from what `ranked` gave, rows in the order of `withheld`."""
+    """Returns each user's values from the result of `ranked`, in the order of `withheld`."""
     names = ("greater", "equal", "candidates")
     counts = (ranks[name].cast(pl.Int64).to_numpy() for name in names)
     domains = withheld.sequences.domain_of(withheld.targets)

@@ -1,7 +1,7 @@
-"""Writes the scoring path of a release as a graph that other runtimes can execute.
+"""Export of the scoring path of a release as a graph.
 
-A graph is only kept if it gives the scores that the model gives: it is run on real histories,
-histories of one domain and an empty one, and compared (`ParityError`).
+The graph's scores are compared with the model's on real histories, single-domain histories and an
+empty one (`ParityError`).
 """
 
 import logging
@@ -27,7 +27,7 @@ from tasks.serving.served_release import LATEST, open_release
 
 CARD, ITEMS = "model.json", "items.parquet"
 TOLERANCE = 1e-3
-"""Largest difference of a score; scores span tens, and float32 sums depend on their order."""
+"""Tolerance of scores, whose range is tens and whose float32 sums depend on order."""
 
 PARITY_HISTORIES = 64
 
@@ -36,15 +36,15 @@ Run = Callable[[Tensor], tuple[np.ndarray, ...]]
 
 
 class ParityError(ArithmeticError):
-    """The exported graph gives other scores than the model."""
+    """Scores of the exported graph differ from the model's."""
 
 
 class OnnxMissingError(UserError, RuntimeError):
-    """ONNX was asked for without the packages that write and check it."""
+    """The packages of the ONNX export are not installed."""
 
 
 class ExportedModel(Strict):
-    """`model.json`: what the graph reads and gives. The outputs are one domain each, in order."""
+    """`model.json`: inputs and outputs of the graph, one output per domain in order."""
 
     file: str
     release: str
@@ -100,7 +100,7 @@ def export_model(
 
 
 def largest_difference(run: Run, scorer: ModelScorer, histories: Sequences) -> float:
-    """Returns how far a graph's scores are from the scorer's at most; NaN where one is NaN."""
+    """Returns the largest difference of scores; NaN if one is NaN."""
     padded = _padded(histories, scorer.model.config.max_length)
     found = run(padded)
     prefixes = histories.prefixes_of_users(np.arange(histories.user_count))
@@ -121,7 +121,7 @@ def _write_torch(path: ScoringPath, example: Tensor, file: Path, longest: int) -
 def _write_onnx(path: ScoringPath, example: Tensor, file: Path, longest: int) -> Run:
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
-    # It warns of optional packages that this graph does not use, and of its own internals.
+    # Suppresses warnings about unused optional packages and internals.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,7 +145,7 @@ def _shapes(longest: int) -> tuple[dict[int, torch.export.Dim]]:
 
 
 def _histories_to_check(histories: Sequences) -> Sequences:
-    """Returns real histories: long, short, of one domain, and none at all."""
+    """Returns real histories: long, short, of one domain, and empty."""
     users = np.linspace(0, histories.user_count - 1, PARITY_HISTORIES).astype(int)
     chosen = [
         histories.items[histories.offsets[user] : histories.offsets[user + 1]].tolist()

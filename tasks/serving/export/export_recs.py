@@ -1,7 +1,6 @@
-"""Writes the best items of every user as Parquet or CSV files, one a domain, block by block.
+"""Export of all users' recommendations as Parquet or CSV files, one per domain, in blocks.
 
-A run over millions of users needs the memory of one block. Readers see the old export or the new
-one, never a half.
+Memory is bounded by a block. The folder is replaced atomically.
 """
 
 import shutil
@@ -35,23 +34,23 @@ SUMMARY = "export.json"
 
 
 class NotAnExportError(UserError, ValueError):
-    """The folder to write to holds something else."""
+    """The output folder contains other files."""
 
 
 class ExportConfig(Strict):
-    """What is exported, and for whom."""
+    """Settings of an export."""
 
     k: int = Field(default=20, ge=1, description="Items a user and domain.")
-    exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")
-    domains: tuple[str, ...] | None = Field(default=None, description="All where None.")
+    exclude_seen: bool = Field(default=True, description="Exclude items of the user's history.")
+    domains: tuple[str, ...] | None = Field(default=None, description="Domains; all if None.")
     since: datetime | None = Field(
-        default=None, description="Only users with an event at or after this moment."
+        default=None, description="Only users with an event at or after this time."
     )
     form: TableFormat = Field(default=TableFormat.PARQUET, description="Of the files.")
 
 
 class DomainExport(Strict):
-    """One file. `short_lists` counts users with fewer than k items left; `items` are distinct."""
+    """One file. `short_lists`: users with fewer than k unseen items; `items`: distinct items."""
 
     file: str
     rows: int
@@ -61,7 +60,7 @@ class DomainExport(Strict):
 
 
 class Exported(Strict):
-    """What an export holds: `export.json`. Times are UTC."""
+    """Content of `export.json`. Times are UTC."""
 
     release: str
     created: datetime
@@ -79,10 +78,10 @@ def export_recommendations(
 ) -> Exported:
     """Writes `RECOMMENDATION_SCHEMA` for every user, by user and rank; replaces an older export.
 
-    `on_block` is told the number of users of every block that is done, once for each domain.
+    `on_block` gets the number of users of each finished block and domain.
 
     Raises:
-        NotAnExportError: the folder exists and holds anything but an export.
+        NotAnExportError: the folder exists and is not an export.
         UnknownDomainError: one of the domains is not in the catalogue.
     """
     _require_replaceable(folder)
@@ -128,7 +127,7 @@ def export_recommendations(
 
 
 class _DomainFile:
-    """The file of one domain while it is written, and what is in it so far."""
+    """The file of one domain during writing, with its counts."""
 
     def __init__(self, path: Path, state: ServingState, domain: int, config: ExportConfig) -> None:
         self._state, self._domain, self._k = state, domain, config.k

@@ -1,17 +1,17 @@
-"""The forms of exported files."""
+"""Formats of exported files."""
 
 from enum import StrEnum
 
 
 class TableFormat(StrEnum):
-    """Forms of exported lists; each is the ending of its files."""
+    """Formats of exported lists; the value is the suffix of files."""
 
     PARQUET = "parquet"
     CSV = "csv"
 
 
 class ModelFormat(StrEnum):
-    """Forms of the exported graph."""
+    """Formats of the exported graph."""
 
     TORCH = "torch"
     ONNX = "onnx"

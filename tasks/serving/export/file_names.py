@@ -1,4 +1,4 @@
-"""File names for domains, whose own names may hold anything, at any length."""
+"""Safe file names for arbitrary domain names."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from artifacts.fingerprint import fingerprint_of
 
 LONGEST = 48
-"""Bytes of a file name's readable part: file systems allow 255 in all."""
+"""Maximum bytes of the readable part; file systems allow 255 in total."""
 
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
@@ -17,8 +17,8 @@ _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
 def file_names(names: Sequence[str]) -> list[str]:
     """Returns a safe, short file name for each of distinct names, without an ending.
 
-    A plain name stays as it is. One with other characters, too long a one, and names that differ
-    by case alone get a hash of the true name behind what can be shown of it.
+    Simple names are unchanged. Long names, names with other characters, and names that differ in
+    case only get a hash as suffix.
     """
     folded = Counter(name.casefold() for name in names)
     return [

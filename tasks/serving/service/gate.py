@@ -1,4 +1,4 @@
-"""Who is answered: an ASGI layer in front of the service."""
+"""Access control: ASGI middleware in front of the service."""
 
 import hmac
 import os
@@ -15,9 +15,9 @@ TOKEN_VARIABLE = "LLM4CDSR_SERVE_TOKEN"
 HOSTS_VARIABLE = "LLM4CDSR_SERVE_HOSTS"
 SHORTEST_TOKEN = 16
 OPEN = frozenset({"/", "/docs", "/browse.css", "/browse.js", "/api.css", "/api.js", "/health"})
-"""What needs no token: the pages, which ask for it, and probes."""
+"""Paths without a token: the pages, which ask for it, and probes."""
 ANSWER_HEADERS = {
-    # A page of another site could load an answer as a script or an image and measure it.
+    # Prevents pages of other sites from loading responses as scripts or images.
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -27,14 +27,13 @@ ANSWER_HEADERS = {
 
 
 class WeakTokenError(UserError):
-    """LLM4CDSR_SERVE_TOKEN can be guessed, or no header can hold it."""
+    """LLM4CDSR_SERVE_TOKEN is too short, or invalid in a header."""
 
 
 class Gate:
-    """Refuses other hosts with 421 and, where there is a token, requests without it with 401.
+    """Refuses other hosts with 421 and, if a token is set, requests without it with 401.
 
-    A page of another site whose name was made to resolve to this machine could otherwise read
-    what is served here: its requests name that site as the host. Addresses are always served.
+    The check of the host prevents DNS rebinding by other sites. IP addresses are always accepted.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), token: str | None = None) -> None:
@@ -66,7 +65,7 @@ class Gate:
 
 
 def token_of_environment() -> str | None:
-    """Returns the token that requests must show, None where none is set.
+    """Returns the required token, None if none is set.
 
     Raises:
         WeakTokenError.

@@ -1,4 +1,4 @@
-"""The HTTP server of ``llm4cdsr serve-recs``: uvicorn, with an end to what a client may hold up."""
+"""The HTTP server of ``llm4cdsr serve-recs``: uvicorn with connection limits."""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """``head_seconds``: from a connection, or an answer, to the end of the next request's headers.
-    ``connections``: at once; a further one is closed unheard."""
+    """``head_seconds``: from a connection, or a response, to the end of the next request's headers.
+    ``connections``: maximum number; further ones are closed."""
 
     head_seconds: float = 10.0
     connections: int = 1_000
 
 
 def server_config(app: ASGIApp, limits: ConnectionLimits | None = None) -> uvicorn.Config:
-    """Returns how the service is run; the body and the answer have limits of their own in `app`."""
+    """Returns the server's configuration; `app` limits bodies and response times."""
     return uvicorn.Config(
         app,
         http=protocol_with(limits or ConnectionLimits()),
@@ -34,8 +34,7 @@ def server_config(app: ASGIApp, limits: ConnectionLimits | None = None) -> uvico
 def protocol_with(limits: ConnectionLimits) -> type[asyncio.Protocol]:
     """Returns uvicorn's HTTP protocol with these limits.
 
-    uvicorn waits for headers as long as a client likes to send them: a thousand connections that
-    send a byte a minute would be all that it can hold.
+    uvicorn has no header timeout: a thousand slow connections would block it.
     """
 
     base: Any = AutoHTTPProtocol
@@ -75,7 +74,7 @@ def protocol_with(limits: ConnectionLimits) -> type[asyncio.Protocol]:
                 self.transport.abort()
 
         def _is_idle(self) -> bool:
-            """No request is being read or answered."""
+            """Returns whether no request is being read or answered."""
             return self.cycle is None or self.cycle.response_complete
 
     return LimitedProtocol

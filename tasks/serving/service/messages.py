@@ -1,4 +1,4 @@
-"""What the service reads and says, as JSON: one model a message."""
+"""JSON messages of the service, one model per message."""
 
 from typing import Annotated, Literal
 
@@ -10,23 +10,26 @@ DomainName = Annotated[str, Field(max_length=256)]
 
 
 class ItemId(Strict):
-    """Names an item; without `domain` only where no other domain has that id."""
+    """Key of an item; `domain` is optional for unique ids."""
 
     item_id: str = Field(min_length=1, max_length=256)
     domain: DomainName | None = None
 
 
 class Ask(Strict):
-    """A history, oldest item first, and what is wanted after it."""
+    """A history (oldest item first), and options of its recommendations."""
 
     history: list[ItemId]
     domains: list[DomainName] | None = Field(
-        default=None, description="Where to look; all by default."
+        default=None, description="Domain of the recommendations; by default all."
     )
     k: int = Field(default=10, ge=1, description="Items a domain.")
-    exclude_seen: bool = Field(default=True, description="Leave out what is in the history.")
+    exclude_seen: bool = Field(default=True, description="Exclude items of the history.")
     reasons: int = Field(
-        default=0, ge=0, le=5, description="Nearest items of the history to give with each item."
+        default=0,
+        ge=0,
+        le=5,
+        description="Number of nearest items of the history to return with each item.",
     )
 
 
@@ -46,7 +49,7 @@ class ShownItem(Strict):
 
 
 class CatalogueItem(ShownItem):
-    """An item with what else is known of it."""
+    """An item with its metadata."""
 
     brand: str | None = None
     categories: list[str] = Field(default_factory=list)
@@ -60,7 +63,7 @@ class ReasonItem(ShownItem):
 
 
 class RecommendedItem(CatalogueItem):
-    """Rank 1 is best; scores of one domain can be compared with each other."""
+    """Rank 1 is the best; scores are comparable within a domain."""
 
     rank: int
     score: FiniteFloat
@@ -68,15 +71,15 @@ class RecommendedItem(CatalogueItem):
 
 
 class DomainList(Strict):
-    """The best items of one domain."""
+    """Top items of one domain."""
 
     domain: str
     items: list[RecommendedItem]
 
 
 class Recommended(Strict):
-    """`basis` is "popularity" where no item of the history is known; `unknown_items` are those.
-    `user_id` is whose history it is, None for one that was sent."""
+    """`basis` is "popularity" if no item of the history is known; `unknown_items` lists unknown
+    ones. `user_id`: of the history, None for a sent one."""
 
     release: str
     user_id: str | None = None
@@ -93,23 +96,23 @@ class Scores(Strict):
 
 
 class EffectAsk(Strict):
-    """An item, and the history whose effect on its place is wanted."""
+    """An item, and the history whose effects on its score are requested."""
 
     history: list[ItemId] = Field(min_length=1)
     item: ItemId
 
 
 class Effect(ShownItem):
-    """One item of the history: by how much its removal lowers the score of the item that was asked
-    about, and the item's place in its domain then."""
+    """One item of the history: the decrease of the target item's score without it, and the
+    resulting rank."""
 
     effect: FiniteFloat
     rank_without: int
 
 
 class Effects(Strict):
-    """The model's own answer with and without each of the latest items of a history, those first
-    whose removal lowers the score most. ``rank`` is the place among the domain's other items."""
+    """Scores with and without each of the latest items of a history, by decreasing effect.
+    ``rank``: among the domain's other items."""
 
     release: str
     item: ShownItem
@@ -118,14 +121,14 @@ class Effects(Strict):
 
 
 class SimilarItems(Strict):
-    """Nearest in meaning first; the score is the cosine of the embeddings."""
+    """Nearest text embeddings first; the score is the cosine."""
 
     item: ShownItem
     similar: list[RecommendedItem]
 
 
 class FoundItems(Strict):
-    """Most bought first."""
+    """Items by popularity."""
 
     items: list[ShownItem]
 
@@ -138,7 +141,7 @@ class FoundUsers(Strict):
 
 
 class UserCard(Strict):
-    """A known user: events oldest first, and what the language model wrote about them."""
+    """A known user: events (oldest first) and profile."""
 
     user_id: str
     history: list[ShownItem]
@@ -146,7 +149,7 @@ class UserCard(Strict):
 
 
 class Health(Strict):
-    """What is served, and since when."""
+    """The served release and its loading time."""
 
     status: Literal["ok"]
     release: str

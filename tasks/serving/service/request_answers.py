@@ -1,4 +1,4 @@
-"""From a request to an answer: the recommender in use, its limits, and messages about items."""
+"""Shared parts of routes: recommender, limits, item messages."""
 
 import math
 from typing import TypedDict
@@ -26,7 +26,7 @@ from tasks.serving.state import ServingState
 
 
 class Service:
-    """What the routes share: the recommender in use, its batcher, the limits."""
+    """State of the routes: current recommender, batcher, limits."""
 
     def __init__(self, recommender: Recommender, limits: Limits) -> None:
         self.recommender, self.limits = recommender, limits
@@ -40,7 +40,7 @@ class Service:
         unknown: list[ItemName],
         ask: Ask,
     ) -> Recommended:
-        """Raises `UnknownDomainError`, or HTTPException beyond a limit."""
+        """Returns recommendations; raises `UnknownDomainError`, or HTTPException beyond a limit."""
         if ask.k > self.limits.max_k:
             raise HTTPException(422, f"k is {ask.k}; at most {self.limits.max_k} is allowed")
         names = state.catalogue.domains if ask.domains is None else ask.domains
@@ -55,7 +55,7 @@ class Service:
         )
 
     def known(self, state: ServingState, items: list[ItemId]) -> tuple[IntArray, list[ItemName]]:
-        """Returns indices and unknown names; raises HTTPException for too long a history."""
+        """Returns indices and unknown items; raises HTTPException for a too long history."""
         if len(items) > self.limits.max_history:
             raise HTTPException(
                 422,
@@ -68,7 +68,7 @@ class Service:
 def domain_lists(
     state: ServingState, history: IntArray, picks: Picks, reasons: int
 ) -> list[DomainList]:
-    """Returns the picks by name and title, each with some items of the history as reasons."""
+    """Returns the recommendations with titles and nearest items of the history."""
     return [
         DomainList(
             domain=state.catalogue.domains[number],
@@ -82,7 +82,7 @@ def domain_lists(
 
 
 def shown(state: ServingState, item: int) -> ShownItem:
-    """Returns an item by index as people read it."""
+    """Returns an item's message by index."""
     key = state.catalogue.keys[item - 1]
     title = state.catalogue.titles[item - 1]
     return ShownItem(domain=key.domain, item_id=key.item_id, title=title)
@@ -114,19 +114,19 @@ def known_of(state: ServingState, item: int) -> KnownOfItem:
 
 
 def item_name(item: ItemId) -> ItemName:
-    """Returns the name that the catalogue understands."""
+    """Returns the catalogue's key of an item."""
     return item.item_id if item.domain is None else (item.domain, item.item_id)
 
 
 def item_id_of(name: ItemName) -> ItemId:
-    """The inverse of `item_name`."""
+    """Returns the message of a catalogue key."""
     if isinstance(name, str):
         return ItemId(item_id=name)
     return ItemId(domain=name[0], item_id=name[1])
 
 
 def json_response(message: BaseModel) -> Response:
-    """FastAPI would check a message that is a checked model once more."""
+    """Returns a response without FastAPI's second validation."""
     return Response(message.model_dump_json(), media_type="application/json")
 
 

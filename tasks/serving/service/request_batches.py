@@ -1,8 +1,8 @@
-"""Answers requests that arrive together with one pass of the model.
+"""Batching of concurrent requests into one forward pass.
 
-While one batch is computed in a thread the next one gathers. Eight requests in one pass cost little
-more than one, so those who ask again and again are kept together: a batch waits, for a moment, for
-as many as have just been seen. Who asks alone waits for nobody.
+While one batch is computed in a thread, the next one is collected. Eight requests in one pass cost
+little more than one, so a batch waits briefly for as many requests as the last one had. A single
+client does not wait.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from tasks.serving.state import ServingState, Wish
 
 MOST_AT_ONCE = 32
 GATHERING_SECONDS = 0.002
-"""At most, from the first request of a batch. A pass for one takes several times as long."""
+"""Maximum wait after the first request of a batch, a fraction of a forward pass."""
 
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """A history of item indices in a state, and the domains to look in."""
+    """A history of item indices in a state, and the requested domains."""
 
     state: ServingState
     history: IntArray
@@ -61,7 +61,7 @@ class Batcher:
         self._thread.shutdown()
 
     async def ask(self, job: ScoringJob) -> Picks:
-        """Returns the best items; raises what the model raised."""
+        """Returns the top items; raises the model's error."""
         answer: asyncio.Future[Picks] = asyncio.get_running_loop().create_future()
         await self._queue.put((job, answer))
         return await answer
@@ -74,9 +74,9 @@ class Batcher:
             expected = min(len(batch) + self._queue.qsize(), MOST_AT_ONCE)
 
     async def _gathered(self, expected: int) -> list[_Waiting]:
-        """The next requests: all that wait, and `expected` many if they come soon."""
+        """Returns the waiting requests, up to `expected` after a short wait."""
         batch = [await self._queue.get()]
-        with suppress(TimeoutError):  # Fewer are asking than before.
+        with suppress(TimeoutError):  # Fewer concurrent requests than before.
             async with asyncio.timeout(GATHERING_SECONDS):
                 while len(batch) < expected:
                     batch.append(await self._queue.get())
@@ -92,7 +92,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
             picks = [error] * len(batch)
         for (_, answer), pick in zip(batch, picks, strict=True):
-            if answer.done():  # Its asker has gone.
+            if answer.done():  # The client has disconnected.
                 continue
             if isinstance(pick, Exception):
                 answer.set_exception(pick)
@@ -101,9 +101,9 @@ class Batcher:
 
 
 def answer_jobs(jobs: Sequence[ScoringJob]) -> list[Picks | Exception]:
-    """Returns the picks of each job, or what was raised on the way to them.
+    """Returns the recommendations of each job, or its error.
 
-    Jobs that ask alike of one state share a pass, and its fault; strangers never do.
+    Jobs with equal options on one state share a pass and its error.
     """
     alike: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
     for row, job in enumerate(jobs):

@@ -1,4 +1,4 @@
-"""What the service answers at which address."""
+"""Routes of the service."""
 
 import random
 from collections.abc import Callable
@@ -45,31 +45,31 @@ PAGE_FILES = {
     "/docs": "api.html",
     **{f"/{name}": name for name in ("browse.css", "browse.js", "api.css", "api.js")},
 }
-"""The pages and their files, by address."""
+"""Pages and their files, by path."""
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 CONTENT_POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _decoded(segment: str) -> str:
-    """Raises ValueError for what is no UTF-8."""
+    """Returns decoded text; raises ValueError for invalid UTF-8."""
     return unquote(segment, errors="strict")
 
 
 UserId = Annotated[
     str,
-    AfterValidator(_decoded),  # `WholeSegments` leaves it as it was sent.
+    AfterValidator(_decoded),  # Still percent-encoded by `WholeSegments`.
     PathParameter(description="One segment of the path: percent-encoded, a slash as %2F."),
 ]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def add_recommending(app: FastAPI, service: Service) -> None:
-    """Recommendations, scores and similar items."""
+    """Adds the routes of recommendations, scores and similar items."""
 
     @app.post("/recommendations", response_model=Recommended)
     async def recommend(ask: Ask) -> Response:
-        """The best next items after any history. Items that are not known are left out and
-        named; without any known item, the most bought ones are returned."""
+        """Top next items after any history. Unknown items are skipped and listed; without a known
+        item, the most popular items are returned."""
         recommender = service.recommender
         state = recommender.state
         history, unknown = service.known(state, ask.history)
@@ -83,7 +83,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         exclude_seen: bool = True,
         reasons: Annotated[int, Query(ge=0, le=5)] = 0,
     ) -> Response:
-        """The best next items for a user of the dataset."""
+        """Top next items for a user of the dataset."""
         recommender = service.recommender
         state = recommender.state
         ask = Ask(history=[], domains=domain, k=k, exclude_seen=exclude_seen, reasons=reasons)
@@ -102,8 +102,8 @@ def add_recommending(app: FastAPI, service: Service) -> None:
 
     @app.post("/effects", response_model=Effects)
     def effects(ask: EffectAsk) -> Response:
-        """What each of the latest items of a history does to an item's score and place: the model
-        answers once more without it."""
+        """Effect of each of the latest items of a history on an item's score and rank, by scoring
+        the history without it."""
         recommender = service.recommender
         state = recommender.state
         history, _ = service.known(state, ask.history)
@@ -132,10 +132,10 @@ def add_recommending(app: FastAPI, service: Service) -> None:
     def similar(
         item_id: Annotated[str, Query(min_length=1, max_length=256)],
         domain: Annotated[str | None, Query(max_length=256)] = None,
-        within: Annotated[str | None, Query(description="Look in this domain only.")] = None,
+        within: Annotated[str | None, Query(description="Restrict to this domain.")] = None,
         k: Annotated[int, Query(ge=1, le=service.limits.max_k)] = 10,
     ) -> Response:
-        """The items whose texts are nearest in meaning, also of other domains."""
+        """Items with the nearest text embeddings, in all domains."""
         state = service.recommender.state
         name = item_name(ItemId(item_id=item_id, domain=domain))
         found = service.recommender.similar(name, within, k)
@@ -153,11 +153,12 @@ def add_recommending(app: FastAPI, service: Service) -> None:
 
 
 def add_browsing(app: FastAPI, service: Service) -> None:
-    """The catalogue and its users, and the page that shows them."""
+    """Adds the routes of items, users and the web page."""
 
     @app.get("/items", response_model=FoundItems)
     def items(search: str = "", domain: str | None = None, limit: Limit = 20) -> Response:
-        """Items whose title or id holds every word of the search, misspelt ones behind them."""
+        """Items whose title or id contains every word of the search, then items with similar
+        words."""
         state = service.recommender.state
         found = state.catalogue.search(search[:200], domain, limit)
         return json_response(FoundItems(items=[shown(state, index) for index in found.tolist()]))
@@ -168,10 +169,10 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         limit: Limit = 20,
         any: bool = False,
         only: Annotated[
-            DomainName | None, Query(description="Users with events in this domain alone.")
+            DomainName | None, Query(description="Users with events in this domain only.")
         ] = None,
     ) -> Response:
-        """Known users whose id holds the search; with `any`, some drawn at random."""
+        """Known users whose id contains the search; with `any`, a random sample."""
         recommender = service.recommender
         ids = recommender.user_ids if only is None else recommender.users_of(only)
         if any:
@@ -195,7 +196,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
 
     @app.get("/report", include_in_schema=False)
     def report() -> Response:
-        """The report of the release that is served."""
+        """The report of the served release."""
         path = service.recommender.facts.report
         if path is None or not path.is_file():
             raise HTTPException(404, "the release that is served has no report")
@@ -206,7 +207,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
 
 
 def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -> None:
-    """What is served, and how it does."""
+    """Adds the routes of health and metrics."""
     released = Gauge(
         "llm4cdsr_release_created_seconds",
         "When the served release was made, in seconds since 1970.",
@@ -215,7 +216,7 @@ def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -
 
     @app.get("/health", response_model=Health)
     def health() -> Response:
-        """What is served."""
+        """The served release."""
         facts, catalogue = service.recommender.facts, service.recommender.catalogue
         starts = catalogue.domain_starts
         return json_response(

@@ -1,6 +1,7 @@
-"""Requests as the routes read them: ASGI layers between the server and the application.
+"""ASGI middleware for paths and HEAD requests.
 
-They hand on a copy of the scope, so they stand outside of what reads the route found in it.
+They pass on a copy of the scope, so they must be outside of middleware that reads the matched
+route.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,10 +10,10 @@ USERS = "/users/"
 
 
 class WholeSegments:
-    """Has the routes of users match the path as it was sent, percent signs included.
+    """Matches routes of users on the percent-encoded path.
 
-    Servers decode a path first. `ada%2Frecommendations` would then be `ada/recommendations`, and
-    the card of the one person the recommendations of the other.
+    Servers decode paths first: `ada%2Frecommendations` would become `ada/recommendations`, the
+    route of another user.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -21,7 +22,7 @@ class WholeSegments:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope.get("raw_path"):
             root = scope.get("root_path", "")
-            # Some servers send the query with it.
+            # Some servers include the query.
             sent = scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")
             if sent.removeprefix(root).startswith(USERS):
                 scope = {**scope, "path": sent}
@@ -29,7 +30,7 @@ class WholeSegments:
 
 
 class HeadAsGet:
-    """Answers HEAD like GET; the server sends the headers alone."""
+    """Handles HEAD as GET; the server sends the headers only."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
