@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 FLOAT_BYTES = 4
 
+READ_BYTES = 64 << 20
+"""Size of the parts that are searched at a time; a larger part is searched alone."""
+
 SWAP_LOCK = ".parts.lock"
 """Lock of parts: shared for readers, exclusive for replacement by compaction."""
 
@@ -89,13 +92,17 @@ class Ledger:
         """Returns the answers of these keys, one row per key, columns `ANSWER_SCHEMA`.
 
         If a key has several answers, the one in the first part by name is returned, so that all
-        readers see the same one.
+        readers see the same one. Memory is proportional to the answers and to `READ_BYTES`, not to
+        the ledger.
         """
         asked = pl.LazyFrame({col.KEY: keys.unique()})
-        with self.reading() as parts:
-            held = parts.select(list(ANSWER_SCHEMA))
-            found = held.join(asked, on=col.KEY, how="semi", maintain_order="left").collect()
-        return found.unique(col.KEY, keep="first", maintain_order=True)
+        found = [pl.DataFrame(schema=ANSWER_SCHEMA)]
+        with self.reading():
+            for paths in _read_together(self.parts()):
+                held = scan_parts(paths).select(list(ANSWER_SCHEMA))
+                ours = held.join(asked, on=col.KEY, how="semi", maintain_order="left")
+                found.append(ours.collect())
+        return pl.concat(found).unique(col.KEY, keep="first", maintain_order=True)
 
     def width(self, keys: pl.Series) -> int | None:
         """Returns the width of the vectors of these keys, None without answers.
@@ -126,6 +133,21 @@ class Ledger:
         """
         with locked(self.folder / SWAP_LOCK, fcntl.LOCK_SH):
             yield scan_parts(self.parts())
+
+
+def _read_together(parts: list[Path]) -> Iterator[list[Path]]:
+    """Yields the parts in their order, in groups of at most `READ_BYTES`."""
+    group: list[Path] = []
+    held = 0
+    for path in parts:
+        size = path.stat().st_size
+        if group and held + size > READ_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(path)
+        held += size
+    if group:
+        yield group
 
 
 def scan_parts(paths: list[Path]) -> pl.LazyFrame:

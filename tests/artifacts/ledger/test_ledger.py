@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from artifacts.ledger import ledger as ledger_module
 from artifacts.ledger.answers import (
     ANSWER_SCHEMA,
     Answer,
@@ -191,7 +192,11 @@ def test_sealing_twice_gives_one_part(ledger: Ledger) -> None:
     assert ledger.answers(keys("a")).height == 1
 
 
-def test_a_key_of_two_parts_has_one_answer_the_same_for_all_readers(ledger: Ledger) -> None:
+@pytest.mark.parametrize("read_bytes", [1, 2_500, 64 << 20])
+def test_a_key_of_two_parts_has_one_answer_the_same_for_all_readers(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, read_bytes: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "READ_BYTES", read_bytes)
     for text in ("one", "two", "three"):
         with ledger.journal() as journal:
             journal.append(answer("a", text))
@@ -202,6 +207,31 @@ def test_a_key_of_two_parts_has_one_answer_the_same_for_all_readers(ledger: Ledg
         found = ledger.answers(question)
         assert found.filter(pl.col("key") == "a")["text"].to_list() == [first]
         assert found.height == question.len()
+
+
+@pytest.mark.parametrize("parts_at_a_time", [1, 2, 3, 7])
+def test_no_more_of_the_ledger_is_read_at_a_time_than_fits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, parts_at_a_time: int
+) -> None:
+    names = [f"k{number}" for number in range(7)]
+    for name in names:
+        with ledger.journal() as journal:
+            journal.append(answer(name))
+    sizes = [path.stat().st_size for path in ledger.parts()]
+    fits = parts_at_a_time * max(sizes)
+    monkeypatch.setattr(ledger_module, "READ_BYTES", fits)
+    read: list[list[Path]] = []
+    scan = ledger_module.scan_parts
+    monkeypatch.setattr(
+        ledger_module, "scan_parts", lambda paths: (read.append(paths), scan(paths))[1]
+    )
+    found = ledger.answers(keys(*names[1:], "never asked"))
+    # The first is the lazy table of all parts, of which nothing is collected.
+    groups = read[1:]
+    assert [path for group in groups for path in group] == ledger.parts()
+    assert all(sum(path.stat().st_size for path in group) <= fits for group in groups)
+    assert max(len(group) for group in groups) >= parts_at_a_time
+    assert found["key"].to_list() == names[1:]
 
 
 def test_a_whole_line_that_is_no_answer_is_named_not_dropped(ledger: Ledger) -> None:
