@@ -1,1 +1,1 @@
-"""What runs when: flows, their settings, and the command line."""
+"""Flows, their settings, and the command line."""

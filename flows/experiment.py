@@ -1,4 +1,4 @@
-"""An experiment: what each dataset needs is made once and pinned, then the cells one by one."""
+"""Experiments: artifacts of each dataset are made once and pinned, then cells are measured."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ from tasks.project import ProjectConfig, project_items
 
 
 class PlannedCell(NamedTuple):
-    """A cell, its dataset's artifacts (None before these are made), and whether it is done."""
+    """A cell, its dataset's artifacts (None if not made yet), and whether it is finished."""
 
     cell: Cell
     data: CellData | None
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     grid: Grid
     folder: Path
     pointers: dict[str, str]
-    """By dataset, the pin of what is prepared; its name tells the dump's content."""
+    """Pins of prepared artifacts by dataset; their names contain the hash of the dump."""
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -67,8 +67,8 @@ class Plan(NamedTuple):
 def plan(
     grid: Grid, folder: Path, llm: LlmConfig, store: Store, kept: KeptCells | None = None
 ) -> Plan:
-    """Returns which cells are done, here or in what is kept; reads the dumps' content, makes and
-    asks nothing.
+    """Returns finished and missing cells, in the store or kept; reads the dumps, but makes no
+    artifact and sends no prompt.
 
     Raises:
         FileNotFoundError: a dump's file does not exist.
@@ -91,9 +91,9 @@ def make_missing(
     device: str = "auto",
     kept: KeptCells | None = None,
 ) -> None:
-    """Makes the chosen cells that are missing; `prefect_api` is opened only to prepare data.
+    """Makes the selected missing cells; `prefect_api` is opened only to prepare data.
 
-    A cell that another process is making is left to it. Each is `kept` as soon as it is there.
+    Cells in work by another process are skipped. Each is `kept` when finished.
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
     with in_use(store.local):
@@ -121,7 +121,7 @@ def _make(
 
 
 def keep_finished(planned: Plan, store: Store, kept: KeptCells) -> None:
-    """Adds to what is kept all finished cells, also those made before anything was kept."""
+    """Keeps all finished cells, including earlier ones."""
     for name, pointer in planned.pointers.items():
         cells = [each for each in planned.cells if each.done and each.cell.dataset == name]
         refs = [cell_identity(each.cell, each.data).ref for each in cells if each.data is not None]
@@ -129,8 +129,7 @@ def keep_finished(planned: Plan, store: Store, kept: KeptCells) -> None:
 
 
 def read_dumps(planned: Plan, store: Store) -> None:
-    """Ingests the datasets of finished cells that were taken from elsewhere: who is in which group
-    of users is worked out from the events."""
+    """Ingests the datasets of cells from other machines, whose events define user groups."""
     told = {each.cell.dataset: each.data for each in planned.cells if each.done}
     for entry in planned.grid.datasets:
         data = told.get(entry.name)
@@ -150,9 +149,9 @@ def _made_ready(
     store: Store,
     prefect_api: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, CellData]:
-    """Returns the artifacts of each dataset that is wanted, made where they are not yet.
+    """Returns the artifacts of each requested dataset, made if missing.
 
-    Baselines read events alone: where the artifacts are known, no model is asked for their sake.
+    Baselines need events only, so no LLM is used for them.
     """
     pinned = {each.cell.dataset: each.data for each in wanted if each.data is not None}
     trained = {each.cell.dataset for each in wanted if each.cell.recipe.reads_texts}
@@ -177,7 +176,7 @@ def _made_ready(
 
 
 def _timed(wanted: list[PlannedCell]) -> Iterator[tuple[PlannedCell, str]]:
-    """Gives each cell with a word on how long the rest takes, from the mean of those done."""
+    """Yields each cell with the estimated remaining time."""
     started = time.monotonic()
     for number, each in enumerate(wanted):
         mean = (time.monotonic() - started) / max(number, 1)
@@ -219,8 +218,8 @@ def prepare(
     store: str,
     pointer: str,
 ) -> None:
-    """Makes what all cells of a dataset share, and pins it: later runs of the experiment use the
-    same artifacts, even where a failed prompt could by then be answered."""
+    """Makes and pins the common artifacts of a dataset's cells, so that later runs use the same
+    ones even if failed prompts could be answered by then."""
     opened, settings = Store(store), Settings()
     with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
         dataset = ingest(dump, store).ref
@@ -240,7 +239,7 @@ def prepare(
 
 
 def _pinned(grid: Grid, pointer: str, store: Store) -> CellData | None:
-    """Returns the dataset's artifacts, or None where they were not made yet."""
+    """Returns the dataset's artifacts, None if not made yet."""
     pinned = store.pointed(pointer)
     if pinned is None:
         return None
@@ -258,16 +257,16 @@ def _pinned(grid: Grid, pointer: str, store: Store) -> CellData | None:
 
 
 def _sources(grid: Grid) -> tuple[ProfileSource, ...]:
-    """Profile sources that some cell reads."""
+    """Returns the profile sources of the cells."""
     recipes = [cell.recipe for cell in cells_of(grid)]
     used = {recipe.profiles for recipe in recipes if isinstance(recipe, NeuralRecipe)}
     return tuple(source for source in ProfileSource if source in used - {ProfileSource.NONE})
 
 
 def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> str:
-    """Names what is prepared by the dump's content, what is asked of it, and the models.
+    """Returns the pin's name: hash of the dump's content, settings and models.
 
-    Settings at their default are left out, so that a new one does not make everyone prepare anew.
+    Default settings are excluded, so that new settings keep existing pins valid.
     """
     dump = entry.dump(folder)
     files = [path for paths in (dump.interactions, dump.items) if paths for path in paths_of(paths)]

@@ -51,9 +51,8 @@ class RefreshConfig(Strict):
 class Refreshed(StageResults):
     """Artifacts of a refresh; ``ref`` is the bundle that retraining reads.
 
-    ``changed``: no release was made from these artifacts yet. ``names`` are those of the clusters,
-    and None where nobody was to be profiled. ``crossings`` is None where the language model was not
-    asked across domains.
+    ``changed``: no release was made from these artifacts yet. ``names``: cluster names, None if no
+    user is profiled. ``crossings``: None without cross-domain questions.
     """
 
     ref: ArtifactRef
@@ -105,7 +104,7 @@ def refresh(
 ) -> Refreshed:
     """Ingest, embed, cluster, profile, name, ask across domains, project.
 
-    Each stage is reused where nothing changed.
+    Unchanged stages are reused.
 
     Outside of a pipeline, a refresh with artifacts that no model was trained on emits the event
     ``llm4cdsr.refresh.changed``.

@@ -1,4 +1,4 @@
-"""A flow keeps what it makes and finds in its store while it runs, and cleans up at its end."""
+"""Lease on the store during a flow, and clean-up at its end."""
 
 import inspect
 import logging
@@ -23,8 +23,8 @@ logger = logging.getLogger("llm4cdsr")
 
 
 def uses_store(body: Callable[P, R]) -> Callable[P, R]:
-    """Returns a flow's body that holds a lease on the store of its argument ``store``, and cleans
-    that store at its end, unless it is part of another such flow."""
+    """Decorator of a flow's body: holds a lease on the store of its argument ``store``, and cleans
+    the store at its end, unless nested in another such flow."""
     signature = inspect.signature(body)
 
     @wraps(body)
@@ -32,11 +32,11 @@ def uses_store(body: Callable[P, R]) -> Callable[P, R]:
         arguments = signature.bind(*args, **kwargs).arguments
         given = cast(str | None, arguments.get("store"))
         settings = Settings()
-        # Before anything is written there: an ordered run may name no store but the machine's.
+        # Checked before any write: a restricted run may only use the machine's store.
         refuse_other_places(settings, OPERATING.dumps, given, [])
         store = Store(given or settings.store)
         if not is_for(store, cast(str | None, arguments.get("of_store"))):
-            return body(*args, **kwargs)  # It ends at once, and uses nothing.
+            return body(*args, **kwargs)  # Ends immediately, without using the store.
         with in_use(store.local):
             result = body(*args, **kwargs)
         if not is_in_use_here(store.local):
@@ -47,7 +47,7 @@ def uses_store(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def clean_by_setting(store: Store) -> None:
-    """Cleans a store where ``LLM4CDSR_KEEP_RELEASES`` says so; a failure ends no run."""
+    """Cleans a store if ``LLM4CDSR_KEEP_RELEASES`` is set; failures are logged only."""
     if OPERATING.keep_releases is None:
         return
     try:

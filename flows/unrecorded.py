@@ -1,6 +1,6 @@
-"""A run goes on where its Prefect server went away: its flows are then plain functions.
+"""Continuation of a run without its Prefect server: flows are then plain functions.
 
-Stages keep what they made in the store, so nothing is made or paid for twice.
+Finished stages are in the store, so no work is repeated.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,17 +23,17 @@ _ended: ContextVar[list[object] | None] = ContextVar("ended", default=None)
 
 
 def note_end(value: object) -> None:
-    """Notes what a flow's body came to, before Prefect is told."""
+    """Stores the result of a flow's body before it is reported to Prefect."""
     noted = _ended.get()
     if noted is not None:
         noted.append(value)
 
 
 def call(flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs a flow; where its server is gone, what the flow does and does not record.
+    """Runs a flow; if its server is lost, runs the flow's body unrecorded.
 
     Raises:
-        What the flow's body raises.
+        the error of the flow's body.
     """
     with _noting() as noted:
         try:
@@ -42,11 +42,11 @@ def call(flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             to = link()
             if to is None or not to.given_up:
                 raise
-            if noted:  # The body had ended, and only its end could not be recorded.
+            if noted:  # The body had ended; only the recording failed.
                 return cast(R, noted[-1])
             if (own := _of_the_body(error)) is not None:
                 raise own from None
-        # Tasks open a client each, which would ask the server for its version.
+        # Each task opens a client, which would request the server's version.
         with temporary_settings({PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}):
             return _value(cast(Callable[P, R], flow.fn)(*args, **kwargs))
 
@@ -62,7 +62,7 @@ def _noting() -> Iterator[list[object]]:
 
 
 def _of_the_body(error: BaseException | None) -> BaseException | None:
-    """Returns what a flow's body raised, of an error that has become one of recording it."""
+    """Returns the error of the flow's body in the chain of a recording error."""
     while error is not None and _is_of_recording(error):
         error = error.__context__
     return error
@@ -76,5 +76,5 @@ def _is_of_recording(error: BaseException) -> bool:
 
 
 def _value(given: R) -> R:
-    """Returns the value of a state that a flow gave in its place."""
+    """Returns the value of a state returned by a flow."""
     return cast(R, given.data) if isinstance(given, State) else given

@@ -1,1 +1,1 @@
-"""The prompt templates as files, and the renderer that fills them."""
+"""Prompt templates as files, and their rendering."""

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Language(StrEnum):
-    """The prompt sets that ship; a folder of templates each."""
+    """Available prompt sets; each is a folder of templates."""
 
     ENGLISH = "en"
     CHINESE = "zh"

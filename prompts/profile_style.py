@@ -1,13 +1,13 @@
-"""The styles of user profiles: the paper's description of a person, or words to search with."""
+"""Styles of user profiles: the paper's description of a person, or search terms."""
 
 from enum import StrEnum
 
 
 class ProfileStyle(StrEnum):
-    """Which questions a profile is made of.
+    """Style of profiles.
 
-    The lists of `RETRIEVAL` are joined as they are: a summary costs a question more, and small
-    models lose the words of the titles in it.
+    The lists of `RETRIEVAL` are joined without a summary, which would cost another prompt and lose
+    words of titles with small models.
     """
 
     PAPER = "paper"
@@ -15,10 +15,10 @@ class ProfileStyle(StrEnum):
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates whose answers make a profile, in their order."""
+        """Returns the templates of a profile, in order."""
         return ("analyze", "summarize") if self is ProfileStyle.PAPER else ("analyze_retrieval",)
 
     @property
     def is_summarized(self) -> bool:
-        """Whether the answers about the clusters of a history are summarized by a question."""
+        """Whether partial interests are summarised by another prompt."""
         return len(self.templates) > 1

@@ -1,7 +1,7 @@
-"""Fills the templates of a language, and names each template's content by a version.
+"""Rendering of a language's templates, with versions by content.
 
-Item text is data, not instructions: every inserted text becomes one line without control
-characters, cut to a length, so a hostile title can change nothing but its own line.
+Against prompt injection, every inserted text is one line without control characters and of limited
+length.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from prompts.language import Language
 from prompts.profile_style import ProfileStyle
 
 MAX_TITLES = 15
-"""Latest titles of one cluster that the analyzer sees (METHOD 3)."""
+"""Maximum latest titles of a cluster in the analysis prompt (METHOD 3)."""
 
 
 class ItemText(BaseModel):
-    """What is known of an item; empty or None is unknown."""
+    """Metadata of an item; empty or None is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class ItemText(BaseModel):
 
     @property
     def is_empty(self) -> bool:
-        """True where nothing describes the item: a price alone says nothing of what it is."""
+        """Returns whether an item has no text; a price alone is not sufficient."""
         texts = (self.title, self.brand, *self.categories, self.description)
         return not any(one_line(text, 1) for text in texts if text)
 
@@ -51,7 +51,7 @@ class Message(BaseModel):
 
 
 class ChatPrompt(BaseModel):
-    """A question to the chat model: instructions and examples first, the data last."""
+    """A chat prompt: instructions and examples first, data last."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,35 +59,33 @@ class ChatPrompt(BaseModel):
 
 
 def item_prompt(item: ItemText, language: Language) -> str:
-    """Returns the text that stands for an item; empty when nothing is known of it."""
+    """Returns the text of an item; empty without metadata."""
     return "" if item.is_empty else _render(language, "item", item.model_dump()).strip()
 
 
 def analyze_prompt(
     titles: Sequence[str], language: Language, style: ProfileStyle = ProfileStyle.PAPER
 ) -> ChatPrompt:
-    """Asks what interests the titles of one cluster show; the last `MAX_TITLES` count."""
+    """Returns the analysis prompt of one cluster's titles, limited to the last `MAX_TITLES`."""
     return _chat_prompt(language, style.templates[0], {"titles": list(titles)[-MAX_TITLES:]})
 
 
 def summarize_prompt(interests: Sequence[str], language: Language) -> ChatPrompt:
-    """Asks for one profile from the partial interests of a user (METHOD 3)."""
+    """Returns the summary prompt of a user's partial interests (METHOD 3)."""
     return _chat_prompt(language, "summarize", {"interests": list(interests)})
 
 
 def cross_prompt(
     titles: Sequence[str], source: str, domain: str, sold: Sequence[str], language: Language
 ) -> ChatPrompt:
-    """Asks what people who chose `titles` in the domain `source` look for in `domain`.
-
-    `sold` are titles of the asked domain, which show its words.
-    """
+    """Returns the prompt about preferences in `domain` of users of `titles` in the domain `source`.
+    `sold` are example titles of the target domain."""
     values = {"titles": list(titles), "source": source, "domain": domain, "sold": list(sold)}
     return _chat_prompt(language, "cross", values)
 
 
 def name_cluster_prompt(titles: Sequence[str], language: Language) -> ChatPrompt:
-    """Asks what a shelf with the most central titles of one cluster is called."""
+    """Returns the naming prompt of one cluster, with its most central titles."""
     return _chat_prompt(language, "name_cluster", {"titles": list(titles)})
 
 
@@ -99,11 +97,10 @@ def prompt_version(language: Language, name: str) -> str:
 
 
 def one_line(text: str, max_characters: int) -> str:
-    """Returns text as one line: entities decoded, tags and control characters gone, cut.
+    """Returns text as one line: entities decoded, tags and control characters removed, truncated.
 
-    Invisible characters (soft hyphens, joiners, marks of direction) go without leaving a gap.
-
-    A cut text ends in an ellipsis and is never longer than ``max_characters``.
+    Invisible characters (soft hyphens, joiners, direction marks) are removed. A truncated text ends
+    in an ellipsis, within ``max_characters``.
     """
     plain = _TAG.sub(" ", html.unescape(text))
     visible = "".join(_visible(c) for c in plain)
@@ -125,8 +122,8 @@ def _visible(character: str) -> str:
 def _chat_prompt(
     language: Language, name: str, values: Mapping[str, str | list[str]]
 ) -> ChatPrompt:
-    """A template is a conversation: a line ``### role`` begins each turn. Inserted text stands
-    behind a dash on its line, so it cannot begin one."""
+    """Parses a template: a line ``### role`` begins each turn. Inserted text follows a dash on its
+    line, so it cannot begin a turn."""
     turns = _TURN.split(_render(language, name, values))[1:]
     pairs = zip(turns[::2], turns[1::2], strict=True)
     return ChatPrompt(
@@ -145,7 +142,7 @@ def _environment(language: Language) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_folder(language)),
         undefined=StrictUndefined,
-        autoescape=False,  # Prompts are plain text; `one_line` is what keeps data in its place.
+        autoescape=False,  # Prompts are plain text; `one_line` sanitises data.
         keep_trailing_newline=True,
     )
     environment.filters["line"] = one_line

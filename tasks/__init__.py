@@ -1,4 +1,4 @@
-"""The stages, one module each: a pure function and the thin Prefect task around it.
+"""The stages, one module each: a pure function and a Prefect task.
 
-The rooms below hold what the stages are made of.
+The packages contain the parts of stages.
 """

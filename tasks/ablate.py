@@ -1,7 +1,7 @@
-"""Stage 8, dataset to ablation: what item texts and user profiles bring on this data.
+"""Stage 8, dataset to ablation: contribution of item texts and user profiles on this data.
 
-The model of a release is too dear to be trained three times. On a sample of users a smaller one of
-the same preset is trained with both, without item texts and without user profiles; differences in
+Training the release's model three times would be too expensive. A smaller model of the preset is
+trained on a sample of users with both, without item texts and without user profiles; differences in
 NDCG@10 on events before the test events have 95 % intervals of a paired bootstrap over users.
 """
 
@@ -26,21 +26,23 @@ from tasks.frame.stage import StageResult, run_stage
 
 VARIANTS = 3
 MOST_ITEMS = 300_000
-"""Larger catalogues would take longer to measure than a sample of users is worth."""
+"""Maximum items; larger catalogues would take too long."""
 
 
 class AblationConfig(Strict):
-    """The sample that is measured, and how long its models train."""
+    """Settings of the sample and its training."""
 
     users: int = Field(
-        default=2_000, ge=0, description="Users drawn, profiled ones first; 0: no ablation."
+        default=2_000,
+        ge=0,
+        description="Number of sampled users, profiled ones first; 0 disables the ablation.",
     )
-    epochs: int = Field(default=12, ge=1, description="Most epochs of each variant.")
-    seed: int = Field(default=0, description="Draws users and held-out events.")
+    epochs: int = Field(default=12, ge=1, description="Maximum epochs of each variant.")
+    seed: int = Field(default=0, description="Seed of users and held-out events.")
 
 
 def ablation_training(config: TriThreadConfig, epochs: int) -> TriThreadConfig:
-    """Returns a configuration with one ensemble member, few epochs and no second fit."""
+    """Returns a configuration with one ensemble member, few epochs and no refit."""
     model = config.model.model_copy(update={"members": 1})
     shorter = {
         "max_epochs": min(epochs, config.train.max_epochs),
@@ -66,7 +68,7 @@ def ablate(
     store_root: str,
     device: str = "cpu",
 ) -> StageResult:
-    """Returns the differences (`ABLATION_SCHEMA`), an empty table where none can be measured.
+    """Returns the differences (`ABLATION_SCHEMA`), empty if none can be measured.
 
     Args:
         training: the configuration of the release's model; `ablation_training` shortens it.

@@ -1,9 +1,8 @@
 """Stage 3, items to clusters: K-means over the item embeddings (METHOD 3.1).
 
-Clusters split a user's history into interests, each of which the LLM describes on its own.
-K-means fitted anew on a few more items moves its borders, items change their interest, and
-histories that nobody added to would be asked about again. So centres are kept until enough of
-the catalogue is new; new items join the nearest.
+Clusters split a user's history into interests, each described by the LLM. Refitting K-means for a
+few new items would move items between clusters and change the prompts of unchanged users. Centres
+are therefore kept until enough of the catalogue is new; new items join the nearest centre.
 """
 
 import warnings
@@ -32,24 +31,23 @@ if TYPE_CHECKING:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
 FULL_KMEANS_ITEMS = 50_000
-"""Beyond this many items mini-batches are used: minutes become seconds."""
+"""Number of items above which mini-batch K-means is used."""
 
 CENTROIDS = "centroids"
-"""The role of the clusters, among the parents of others, whose centres those kept."""
+"""Parent role of the clusters whose centres are kept."""
 
 
 class ClusterConfig(Strict):
-    """How items are grouped into interests."""
+    """Settings of item clusters."""
 
-    clusters: int = Field(default=10, ge=1, description="As in the paper.")
-    seed: int = Field(default=0, description="Of K-means (METHOD 7.12).")
+    clusters: int = Field(default=10, ge=1, description="Number of clusters; 10 as in the paper.")
+    seed: int = Field(default=0, description="Seed of K-means (METHOD 7.12).")
     refit_share: float = Field(
         default=0.2,
         ge=0,
         le=1,
-        description="Keep the centres of the last refresh until more than this share of the items "
-        "has changed: else a few new items move other items' interests, and profiles that "
-        "nothing was added to are paid again. 0 fits on every change.",
+        description="Share of changed items above which centres are refitted; refitting changes "
+        "prompts of unchanged users, which are paid again. 0 refits on every change.",
     )
 
 
@@ -78,16 +76,16 @@ def make_clusters(
     draft: Draft,
     kept: ArtifactRef | None = None,
 ) -> None:
-    """Fills a draft with the clusters of item embeddings, around the centres of ``kept`` if given.
+    """Writes the clusters of item embeddings to a draft, around the centres of ``kept`` if given.
 
-    Otherwise the centroids come from items with an embedding of their own: thousands of items
-    that stand at their domain's mean would draw a cluster to themselves.
+    Otherwise centroids are fitted on embedded items only, because many items at the mean of their
+    domain would attract a cluster.
     """
     read = read_item_embeddings(store, embeddings)
     vectors = read.vectors[1:]
     if kept is None:
         own = read.is_embedded[1:]
-        # A copy of all vectors only where some do not count.
+        # Copies vectors only if some are excluded.
         centroids = _fitted(vectors if own.all() else vectors[own], config)
     else:
         centroids = read_centroids(store, kept)
@@ -101,11 +99,10 @@ def make_clusters(
 def kept_centroids(
     store: Store, embeddings: ArtifactRef, parameters: Mapping[str, object], changed_share: float
 ) -> ArtifactRef | None:
-    """Returns the fitted clusters whose centres still hold, or None where they are to be fitted.
+    """Returns the clusters whose centres are kept, None to refit.
 
-    They hold where the latest refresh used the same ``parameters``, the same embedding model and
-    template, and at most ``changed_share`` of both catalogues' items are in one of them only. Where
-    an artifact of that refresh is gone, nothing holds.
+    Kept if the latest refresh used equal ``parameters``, embedding model and template, at most
+    ``changed_share`` of both catalogues' items are in only one of them, and its artifacts exist.
     """
     release = store.pointed(REFRESHED)
     if release is None:
@@ -155,7 +152,7 @@ def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # Fewer distinct texts than clusters: some stay empty, which harms nothing.
+        # With fewer distinct texts than clusters, some are empty, without harm.
         warnings.simplefilter("ignore", ConvergenceWarning)
         kmeans = _kmeans(len(vectors), config).fit(vectors)
     return np.asarray(kmeans.cluster_centers_, np.float32)

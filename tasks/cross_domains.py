@@ -1,9 +1,8 @@
-"""Asks what people who choose the items of a cluster look for in each other domain.
+"""Cross-domain questions to the LLM: preferences in other domains of users of a cluster's items.
 
-What a language model knows and counts do not: the answers, short lists of product types, are
-embedded in the space of the items, where they can be compared with those of the asked domain. The
-number of questions grows with the catalogue, not with the users. A cluster without a usable answer
-stays without one, and no refresh fails for it.
+Answers are short lists of product types, embedded in the space of items and compared with items of
+the target domain. The number of questions grows with the catalogue, not with users. Clusters
+without a usable answer are skipped; they never fail a refresh.
 """
 
 import time
@@ -37,7 +36,7 @@ from tasks.llm.providers.endpoints import Endpoint, Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
 
 TITLES_SHOWN, SOLD_SHOWN = 12, 6
-"""Titles of what was chosen, and of what the asked domain sells, in a question."""
+"""Numbers of titles in a question: of chosen items, and of the target domain."""
 ANSWER_TOKENS, ANSWER_WORDS = 60, 40
 STAGE = "cross domains"
 
@@ -45,20 +44,20 @@ _ROW = "row"
 
 
 class CrossingConfig(Strict):
-    """Whether the language model is asked across domains, and about what."""
+    """Settings of cross-domain questions."""
 
     enabled: bool = Field(
-        default=False, description="Ask a question a cluster and pair of domains."
+        default=False, description="Send a question per cluster and pair of domains."
     )
     items: int = Field(
         default=0,
         ge=0,
-        description="Most bought items of each domain that are asked about by themselves, too.",
+        description="Number of most popular items per domain with their own questions.",
     )
 
 
 class CrossQuestions(NamedTuple):
-    """``source, domain, cluster, item_index, key`` of what is asked; ``key, prompt`` of each."""
+    """``source, domain, cluster, item_index, key`` of questions, and ``key, prompt``."""
 
     placed: pl.DataFrame
     asked: pl.DataFrame
@@ -73,7 +72,7 @@ def cross_domains(
     config: CrossingConfig,
     store_root: str,
 ) -> StageResult:
-    """Returns the embedded answers, asking only for what the ledger lacks.
+    """Returns the embedded answers; sends only questions that are not in the ledger.
 
     Raises:
         EndpointRefusedError, EndpointDownError, BudgetReachedError.
@@ -88,7 +87,7 @@ def cross_domains(
     lenient = llm.model_copy(update={"max_failed_share": 1.0})
     limits = (ANSWER_TOKENS, ANSWER_WORDS)
     answered = answer_all(STAGE, Role.CHAT, asked, endpoints.chat, lenient, store, *limits)
-    # A list is one line; small models go on with questions of their own.
+    # The answer is the first line, because small models continue with further questions.
     listed = pl.col("text").str.strip_chars().str.split("\n").list.first()
     texts = answered.answers.select(col.KEY, listed.alias(ANSWER))
     rows = placed.join(texts, on=col.KEY, how="left", maintain_order="left").drop(col.KEY)
@@ -124,7 +123,8 @@ def crossings_identity(
     llm: LlmConfig,
     config: CrossingConfig,
 ) -> Identity:
-    """What answers depend on: titles, clusters, training events, template, both models, limits."""
+    """Returns the identity of answers: titles, clusters, training events, template, models,
+    limits."""
     parameters = {
         "chat": [endpoints.chat.model, endpoints.chat.parameters],
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
@@ -144,8 +144,7 @@ def cross_questions(
     language: Language,
     config: CrossingConfig,
 ) -> CrossQuestions:
-    """Returns a question for each cluster of a domain's items that has titles, and for each much
-    bought item, towards every other domain."""
+    """Returns a question per cluster with titles and per popular item, for every other domain."""
     central = {
         domain: central_titles(data, _of_domain(clusters, data, number), TITLES_SHOWN)
         for number, domain in enumerate(data.domains)
@@ -173,7 +172,7 @@ def cross_questions(
 
 
 def _range(data: Dataset, domain: int) -> tuple[int, int]:
-    """The first and the last item of a domain."""
+    """Returns the first and the last item of a domain."""
     low, high = data.domain_starts[domain : domain + 2].tolist()
     return low + 1, high
 
@@ -183,14 +182,14 @@ def _of_domain(clusters: pl.DataFrame, data: Dataset, domain: int) -> pl.DataFra
 
 
 def _sold(clusters: pl.DataFrame, central: pl.DataFrame) -> list[str]:
-    """The most central title of each of the largest clusters."""
+    """Returns the most central title of each of the largest clusters."""
     sizes = clusters.group_by(col.CLUSTER).len().sort("len", col.CLUSTER, descending=[True, False])
     largest = sizes.join(central, on=col.CLUSTER, maintain_order="left").head(SOLD_SHOWN)
     return largest[TITLES].list.first().to_list()
 
 
 def _much_bought(data: Dataset, most: int) -> pl.DataFrame:
-    """``item_index, title`` of each domain's items with most training events."""
+    """Returns ``item_index, title`` of each domain's most popular items."""
     titled = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.DOMAIN, col.TITLE)
     counts = data.train_events().group_by(col.ITEM_INDEX).len()
     return (
@@ -206,7 +205,7 @@ def _much_bought(data: Dataset, most: int) -> pl.DataFrame:
 def _answers_of(
     data: Dataset, clusters: pl.DataFrame, rows: pl.DataFrame, is_embedded: np.ndarray
 ) -> np.ndarray:
-    """`CrossingAnswers.answer_of`: an item's own answer goes before that of its cluster."""
+    """Returns `CrossingAnswers.answer_of`: an item's own answer precedes its cluster's."""
     answer_of = np.zeros((len(data.domains), data.items.height + 1), np.int32)
     number_of = {name: number for number, name in enumerate(data.domains)}
     usable = rows.filter(pl.Series(is_embedded[1:]))

@@ -1,7 +1,7 @@
-"""Stage 2, items to vectors: every item's text rendered, embedded, and kept (METHOD 1).
+"""Stage 2, items to vectors: rendering and embedding of every item's text (METHOD 1).
 
-An item without usable text, and one whose embedding failed, gets the mean of its domain and a
-flag; no item is dropped.
+Items without text or with a failed embedding get the mean of their domain and a flag; no item is
+dropped.
 """
 
 import time
@@ -34,18 +34,18 @@ from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
 SLICE_ITEMS = 16_384
-"""Items whose prompts are rendered at a time."""
+"""Items per slice of rendered prompts."""
 
 
 class NothingEmbeddedError(UserError, RuntimeError):
-    """A domain has no item with an embedding, so its other items have no mean to stand on."""
+    """A domain has no embedded item, so there is no mean for its other items."""
 
 
 @task(name="embed items", task_run_name="embed items", cache_policy=NO_CACHE)
 def embed_items(
     dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig, store_root: str
 ) -> StageResult:
-    """Returns the item embeddings of a dataset; asks only for texts that the ledger lacks.
+    """Returns the item embeddings of a dataset; sends only texts that are not in the ledger.
 
     Raises:
         EndpointRefusedError, EndpointDownError, TooManyFailuresError, NothingEmbeddedError.
@@ -75,7 +75,7 @@ def embed_items(
 
 
 def embeddings_identity(dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig) -> Identity:
-    """What item embeddings depend on: the items, the template, the model."""
+    """Returns the identity of item embeddings: items, template, model."""
     parameters = {
         "model": endpoint.model,
         "parameters": endpoint.parameters,
@@ -107,7 +107,7 @@ def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
 def _questions(
     items: pl.DataFrame, endpoint: Endpoint, language: Language, planned: list[pl.DataFrame]
 ) -> Iterator[pl.DataFrame]:
-    """Yields ``key, prompt`` of items with a text, a slice at a time.
+    """Yields ``key, prompt`` of items with a text, in slices.
 
     Their ``item_index, key`` are appended to ``planned``.
     """
@@ -119,7 +119,7 @@ def _questions(
 
 
 def _refuse_mute_domains(items: pl.DataFrame, language: Language) -> None:
-    """Raises `NothingEmbeddedError` for a domain without any text, before others are paid."""
+    """Raises `NothingEmbeddedError` for a domain without text, before paid requests."""
     for (domain,), own in items.group_by(col.DOMAIN, maintain_order=True):
         slices = own.iter_slices(SLICE_ITEMS)
         if not any((item_texts(some, language)[PROMPT] != "").any() for some in slices):
@@ -161,7 +161,7 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
         embedded = rows.filter(is_embedded)[col.ITEM_INDEX].to_numpy()
         others = rows.filter(~is_embedded)[col.ITEM_INDEX].to_numpy()
         if len(embedded) and not len(others):
-            continue  # A mean takes a copy of the domain's vectors.
+            continue  # The mean copies the domain's vectors.
         if not len(embedded):
             raise NothingEmbeddedError(
                 f"no item of the domain {domain} could be embedded: {_reasons(rows[col.REASON])}"
@@ -171,7 +171,7 @@ def _fill_with_domain_means(vectors: np.ndarray, status: pl.DataFrame) -> np.nda
 
 
 def _reasons(reasons: pl.Series) -> str:
-    """The commonest reasons; having no text is one."""
+    """Returns the most frequent reasons, including missing text."""
     return common_reasons(reasons.fill_null("no text")) or "none has text"
 
 

@@ -1,7 +1,7 @@
 """Stage 7, model to metrics: the same held-out events for the model and its baselines (METHOD 6).
 
-Full ranking over the target's whole domain is the honest figure; 100 sampled candidates, drawn
-once from a seed and the same for everyone, are what the paper reports.
+Full ranking over the target's whole domain is the main figure; the paper reports ranking among 100
+sampled candidates, which are fixed by a seed for all models.
 """
 
 import json
@@ -71,8 +71,9 @@ RANK_SCHEMA = pl.Schema(
         "ranking": pl.String,
     }
 )
-"""One held-out event, model and ranking a row: how many candidates scored higher, how many the
-same, of how many. Of a withheld domain each item has a row, a user's first withheld event first."""
+"""One row per held-out event, model and ranking: numbers of candidates with a higher and with an
+equal score, and of all candidates. In withheld domains each item has a row, the first withheld
+event first."""
 
 
 NOTHING_HELD_OUT = (
@@ -82,19 +83,23 @@ NOTHING_HELD_OUT = (
 
 
 class EvaluationConfig(Strict):
-    """How the held-out events are ranked."""
+    """Settings of the evaluation."""
 
-    candidates: int = Field(default=100, ge=1, description="Of the sampled ranking, as the paper.")
+    candidates: int = Field(
+        default=100, ge=1, description="Candidates of the sampled ranking; 100 as in the paper."
+    )
     more_candidates: int | None = Field(
-        default=None, ge=1, description="Of a second sampled ranking, such as 999; none by default."
+        default=None,
+        ge=1,
+        description="Candidates of a second sampled ranking, such as 999; none by default.",
     )
     max_events: int | None = Field(
         default=None,
         ge=1,
-        description="Rank so many held-out events, drawn by the seed: where ranking the whole "
-        "catalogue for every user is too much. All by default.",
+        description="Rank a seeded sample of this many held-out events, if full ranking takes too "
+        "long. By default all.",
     )
-    seed: int = Field(default=0, description="Draws the sampled candidates and events.")
+    seed: int = Field(default=0, description="Seed of sampled candidates and events.")
 
     def sampled_rankings(self) -> dict[str, int]:
         """Returns the number of candidates of each sampled ranking, by the ranking's name."""
@@ -113,18 +118,16 @@ def evaluate(
 ) -> StageResult:
     """Returns metrics (`METRIC_SCHEMA`) of the model and of every baseline, with all ranks.
 
-    The candidates of the sampled rankings are an artifact of the dataset: every model and every
-    run is measured against the same ones. Where no user has the three events that leave-one-out
-    needs, there are no metrics, and a note says so; events that cannot be measured
-    (`model.scoring.measurable`) are left out and counted, and a figure of such events alone is
-    null. Of withheld domains (METHOD 9) all items are
-    ranked, beside baselines of their own. ``device`` is where scores are computed, as in
-    `TrainingConfig`.
+    The candidates of sampled rankings are an artifact of the dataset, equal for all models and
+    runs. If no user has the three events required by leave-one-out, there are no metrics but a
+    note. Unmeasurable events (`model.scoring.measurable`) are excluded and counted; metrics without
+    measurable events are null. In withheld domains (METHOD 9) all items are ranked, with separate
+    baselines. ``device`` is where scores are computed, as in `TrainingConfig`.
     """
     store = Store(store_root)
     left_out = _left_out(store, dataset)
     parameters = config.model_dump(mode="json")
-    if left_out:  # Others keep the name that they had before such events were left out.
+    if left_out:  # Other evaluations keep their identity of older versions.
         parameters["least_candidates"] = measurable.LEAST_CANDIDATES
     wanted = identity(Kind.METRICS, parameters, {"dataset": dataset, "model": model})
 
@@ -132,7 +135,7 @@ def evaluate(
         fitted, card = load_model(store.path(model), alone(device).device)
         sequences = load_sequences(store, dataset)
         if card.config.train.refit:
-            # A model that has learnt the validation events is held against baselines that have too.
+            # A model refitted on validation events is compared with baselines fitted likewise.
             sequences = sequences.with_validation_in_training()
         ours = {OUR_MODEL: ModelScorer(fitted)}
         scorers = {**ours, **baselines(sequences)}
@@ -169,10 +172,10 @@ def evaluate(
 
 
 def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int) -> ArtifactRef:
-    """Returns ``count`` items a test event that its user never met, drawn where they are not yet:
-    what held-out items are ranked against, the same for every model (METHOD 7.12).
+    """Returns ``count`` unseen items per test event, sampled if not stored yet: the candidates of
+    sampled rankings for all models (METHOD 7.12).
 
-    Rows follow the test events in user order. A row depends on seed, user and position alone.
+    Rows are in the order of test events by user. A row depends on seed, user and position only.
     """
     wanted = candidates_identity(dataset, count, seed)
 
@@ -187,13 +190,12 @@ def stored_candidates(store: Store, dataset: ArtifactRef, count: int, seed: int)
 
 
 def candidates_identity(dataset: ArtifactRef, count: int, seed: int) -> Identity:
-    """What drawn candidates depend on: the dataset, how many, and the seed."""
+    """Returns the identity of candidates: dataset, number, seed."""
     return identity(Kind.CANDIDATES, {"count": count, "seed": seed}, {"dataset": dataset})
 
 
 def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:
-    """Returns the places of the held-out events that are ranked, ascending: of those that can be
-    measured."""
+    """Returns the indices of the measurable held-out events to rank, ascending."""
     rng = np.random.default_rng(config.seed)
     prefixes = sequences.prefixes_of_split(TEST)
     places = np.flatnonzero(measurable.is_measurable(prefixes))
@@ -201,21 +203,21 @@ def asked_events(sequences: Sequences, config: EvaluationConfig) -> IntArray:
 
 
 def _measurable_users(sequences: Sequences, config: EvaluationConfig) -> IntArray:
-    """Users whose withheld test domain can be measured, a seeded sample where there are more."""
+    """Returns users with a measurable withheld test domain, at most a seeded sample."""
     withheld = withheld_items(sequences)
     users = np.unique(withheld.users[measurable.is_measurable(withheld)])
     return sampled_users(sequences, config.max_events, config.seed, users)
 
 
 def _held_out(sequences: Sequences) -> IntArray:
-    """The targets of all that is held out, of withheld domains too."""
+    """Returns all held-out targets, including withheld domains."""
     withheld = withheld_items(sequences)
     return np.concatenate((sequences.prefixes_of_split(TEST).targets, withheld.targets))
 
 
 def _left_out(store: Store, dataset: ArtifactRef) -> dict[str, int]:
-    """Held-out events that cannot be measured, by domain; looked for only where a domain is so
-    small that a user may have met nearly all of it."""
+    """Returns the unmeasurable held-out events by domain; checked only for domains of which a user
+    may have seen nearly all items."""
     data = read_dataset(store, dataset)
     longest = int(np.diff(data.offsets).max(initial=0))
     if np.diff(data.domain_starts).min() - 1 - longest >= measurable.LEAST_CANDIDATES:
@@ -242,10 +244,10 @@ def measure(
     candidates: dict[str, IntArray],
     asked: IntArray | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns metrics, and the rank of every held-out event by every scorer.
+    """Returns metrics, and the ranks of every held-out event by every scorer.
 
-    ``candidates`` (test events, candidates) are those of each sampled ranking, by its name;
-    ``asked`` the places of the events that are ranked, all where None.
+    ``candidates`` (test events, candidates): of each sampled ranking, by name; ``asked``: indices
+    of the events to rank, all if None.
     """
     held_out = prefixes = sequences.prefixes_of_split(TEST)
     if asked is not None:
@@ -274,7 +276,7 @@ def measure(
 def _unknown_rows(
     scorers: dict[str, Scorer], rankings: tuple[str, ...], held_out: Prefixes, measured: Prefixes
 ) -> pl.DataFrame:
-    """Null for every figure of domains, or of all, that has held-out events and none measured."""
+    """Returns null rows for domains with held-out events but no measured one."""
     names = held_out.sequences.domain_names
     domain_of = held_out.sequences.domain_of
     some, none = (set(domain_of(rows.targets).tolist()) for rows in (held_out, measured))
@@ -293,8 +295,8 @@ def _unknown_rows(
 def measure_withheld(
     scorers: dict[str, Scorer], sequences: Sequences, users: IntArray | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns the metrics of withheld domains, and the rank of every withheld item by every scorer;
-    of all users with a withheld test domain, or of some."""
+    """Returns the metrics of withheld domains, and the ranks of every withheld item by every
+    scorer, for all users with a withheld test domain or a sample."""
     withheld = withheld_items(sequences, users)
     gains, ranks = {}, []
     with progress("evaluate withheld domains", len(scorers)) as bar:
@@ -311,7 +313,7 @@ def measure_withheld(
 
 
 def cold_headline(metrics: pl.DataFrame) -> dict[str, float]:
-    """Returns what is told of withheld domains, of the model and of EMCDR, all directions."""
+    """Returns the headline of withheld domains: model and EMCDR, all directions."""
     whole = metrics.filter(ranking=COLD_DOMAIN, domain="all", group="all")
     return {
         f"{metric} {model}": round(value, 4)

@@ -1,1 +1,1 @@
-"""The Prefect server of this machine or of one run, and what keeps others out of it."""
+"""The Prefect server of a machine or run, and its protection."""

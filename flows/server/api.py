@@ -1,8 +1,8 @@
-"""Gives a flow a Prefect API: the configured one, or a server of our own for the run's time.
+"""The Prefect API of a flow: the configured one, or a temporary server.
 
-Prefect's temporary server ends with alarming traces when a run is short. A server of our own
-keeps its log in a file, has a UI to watch the run in, and ends with us. Its credential lives in
-the memory and environment of the processes alone, and is shown on a terminal, not in a log.
+Prefect's own temporary server prints tracebacks after short runs. This server logs to a file, has a
+UI, and ends with this process. Its credential is in the memory and environment of the processes
+only, and is printed on a terminal, not in a log.
 """
 
 import logging
@@ -32,22 +32,22 @@ STARTUP_SECONDS = 90
 POLL_SECONDS = 0.2
 STOP_GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 30
-"""How often a run tells a server that stays that it lives, where nothing else is set. Prefect's
-default is longer than the silence after which `flows/automations.yaml` has it marked Crashed."""
+"""Default heartbeat interval of runs on a permanent server. Prefect's default is longer than the
+timeout of `flows/automations.yaml`."""
 
 logger = logging.getLogger("llm4cdsr")
 
 
 class UnusablePrefectUrlError(UserError):
-    """PREFECT_API_URL is no address of an API."""
+    """PREFECT_API_URL is not a valid API address."""
 
 
 def api_url_of(configured: str) -> str:
-    """Returns the URL of the API; ``/api`` is added where the server answers only there.
+    """Returns the URL of the API; ``/api`` is appended if the server responds only there.
 
     Raises:
-        UnusablePrefectUrlError: it is no http address.
-        UnusableProxyError: a proxy variable applies to it and cannot be used.
+        UnusablePrefectUrlError: not an http address. UnusableProxyError: a proxy variable applies
+            to it and is unusable.
     """
     url = configured.strip().rstrip("/")
     if not _is_address(url):
@@ -55,7 +55,7 @@ def api_url_of(configured: str) -> str:
             f"PREFECT_API_URL={url.rpartition('@')[2]} is no address; write http://HOST:4200/api, "
             "or unset it to have a server brought for the run"
         )
-    proxy = proxy_for(url)  # Prefect's own client would go around one that cannot be used.
+    proxy = proxy_for(url)  # Prefect's client would ignore an unusable proxy.
     if "api" in urlsplit(url).path.split("/") or not _is_healthy(f"{url}/api", proxy):
         return url
     shown = shown_url(url)
@@ -72,7 +72,7 @@ def _is_address(url: str) -> bool:
 
 
 def _is_healthy(url: str, proxy: str | None) -> bool:
-    """Whether a Prefect API is there; a page of its UI says nothing in JSON."""
+    """Returns whether a Prefect API responds in JSON, unlike a page of the UI."""
     try:
         reply = httpx.get(f"{url}/health", timeout=5, proxy=proxy, trust_env=False)
         return reply.is_success and reply.json() is True
@@ -82,8 +82,8 @@ def _is_healthy(url: str, proxy: str | None) -> bool:
 
 @contextmanager
 def prefect_api(log: Path) -> Iterator[str]:
-    """Gives the URL of the API that runs are recorded with, or would be: see `tasks.prefect_link`
-    for a server that does not answer."""
+    """Yields the URL of the API that records runs; `tasks.frame.prefect_link` handles unreachable
+    servers."""
     configured = PREFECT_API_URL.value()
     if configured:
         url = api_url_of(configured)
@@ -96,8 +96,8 @@ def prefect_api(log: Path) -> Iterator[str]:
         ):
             yield url
         return
-    # Not Prefect's usual 4200, which is for servers that stay: two runs that start at once would
-    # both find it free, and one would record with the other's server.
+    # Not Prefect's default 4200, which is for permanent servers: two concurrent runs could both
+    # find it free and share a server.
     port, credential = free_port(), new_credential()
     server = GuardedProcess(
         server_command(port),
@@ -109,7 +109,7 @@ def prefect_api(log: Path) -> Iterator[str]:
         url = f"http://{HOST}:{port}/api"
         started = _wait_for(url, server)
         if started:
-            # A log may be read by others; a terminal is its user's.
+            # Logs may be readable by others, a terminal is private.
             login = f", login {credential}" if TERMINAL.is_terminal else ""
             logger.info("Prefect UI while this runs: http://%s:%d%s", HOST, port, login)
         else:
@@ -127,7 +127,7 @@ def prefect_api(log: Path) -> Iterator[str]:
 
 
 def _deliver(link: Link) -> None:
-    """Sends what is still queued, which would otherwise meet a server that is gone."""
+    """Sends queued events before the server stops."""
     if link.gone.is_set():
         return
     APILogWorker.drain_all(timeout=STOP_GRACE_SECONDS)
@@ -135,7 +135,7 @@ def _deliver(link: Link) -> None:
 
 
 def _wait_for(url: str, server: GuardedProcess) -> bool:
-    """Returns whether the server came up."""
+    """Returns whether the server started."""
     began = time.monotonic()
     told = False
     while server.running and (waited := time.monotonic() - began) < STARTUP_SECONDS:

@@ -1,11 +1,9 @@
-"""A Prefect server that answers its own pages and programs that hold its credential, nobody else.
+"""A Prefect server restricted to its own pages and to clients with its credential.
 
-Prefect's authentication covers its API. It does not cover what a browser does in somebody else's
-name: any host name that resolves to this machine is served, a page of any origin may open a
-websocket, and a form may post. `ClosedApp` refuses these before Prefect sees them.
-
-Started as a program, because the settings must be in the environment before Prefect is imported:
-``python -P -m flows.server.closed_app PORT``.
+Prefect's authentication covers its API, but not cross-site requests of a browser: all host names
+are accepted (DNS rebinding), pages of any origin may open websockets, and forms may post.
+`ClosedApp` refuses these before Prefect. It is a separate program, because settings must be in the
+environment before Prefect is imported: ``python -P -m flows.server.closed_app PORT``.
 """
 
 import os
@@ -25,7 +23,7 @@ ORIGINS_VARIABLE = "LLM4CDSR_UI_ORIGINS"
 JSON = "application/json"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 PAGE_HEADERS = {
-    # A page that frames the UI could make its visitor press the UI's buttons.
+    # Prevents clickjacking by framing the UI.
     "Content-Security-Policy": "frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
@@ -34,11 +32,11 @@ PAGE_HEADERS = {
 
 
 class NotAnOriginError(UserError, ValueError):
-    """LLM4CDSR_UI_ORIGINS holds something else than origins."""
+    """LLM4CDSR_UI_ORIGINS has an invalid origin."""
 
 
 class ClosedApp:
-    """Refuses requests that another site makes a browser send; passes on all others.
+    """Refuses cross-site requests; passes on all others.
 
     - Host: this machine's own names with any port (a tunnel may end at another one), and the
       hosts of ``origins``. Else 421: a foreign name that resolves to this machine would make a
@@ -58,7 +56,7 @@ class ClosedApp:
             await self._app(scope, receive, send)
             return
         if refusal := self._refusal(scope):
-            # Starlette sends a response to a websocket's handshake as a refusal of it.
+            # Starlette converts a response to a websocket's handshake to a refusal.
             await refusal(scope, receive, send)
             return
 
@@ -83,7 +81,7 @@ class ClosedApp:
 
 
 def origins_in(environment: Mapping[str, str]) -> list[str]:
-    """Returns the further origins that LLM4CDSR_UI_ORIGINS allows, separated by commas.
+    """Returns the additional origins in LLM4CDSR_UI_ORIGINS (comma-separated).
 
     Raises:
         NotAnOriginError: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
@@ -101,7 +99,7 @@ def origins_in(environment: Mapping[str, str]) -> list[str]:
 
 def server_command(port: int) -> list[str]:
     """Returns the command that starts the server on the loopback interface."""
-    # -P: a folder `flows` where the command is called must not be taken for ours.
+    # -P: prevents the import of a folder `flows` in the working folder.
     return [sys.executable, "-P", "-m", __name__, str(port)]
 
 
@@ -116,7 +114,7 @@ def server_variables(credential: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(
             [f"http://{HOST}:{port}", *origins_in(os.environ)]
         ),
-        # By its default the pages ask 127.0.0.1, another origin than localhost or a proxy.
+        # By default the pages use 127.0.0.1, which differs from localhost or a proxy as an origin.
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -1,9 +1,8 @@
-"""The process of one flow run: Prefect's engine, patient with a server that is away for a while,
-and without results that were stored by somebody.
+"""The process of one flow run: Prefect's engine, tolerant of server outages and without stored
+results.
 
-A state in the API may say that its result lies in a file or at a URL, and which library and
-function reads it. Flows of this package keep no results outside the artifact store, so whatever
-would be read so was planted: by pickle alone it could run anything.
+A state in the API may name a file or URL of its result, and the serializer. Flows of this package
+store results in artifacts only, so such a state is an attack: unpickling could execute code.
 """
 
 import runpy
@@ -20,7 +19,7 @@ class StoredResultRefusedError(RuntimeError):
 
 
 def refuse_stored_results() -> None:
-    """Makes this process read no result that a state of the Prefect API points to."""
+    """Prevents this process from reading results named by states of the Prefect API."""
     for kind in (PickleSerializer, JSONSerializer, CompressedSerializer):
         kind.loads = _refuse
 

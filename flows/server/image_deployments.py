@@ -1,10 +1,9 @@
 """Deployments for images, on a Prefect server: ``python -m flows.server.image_deployments``.
 
-Makes what is missing and brings the rest up to date: work pool ``llm4cdsr`` with the queues ``cpu``
-and ``gpu``, the deployments of ``deploy/prefect.yaml``, the automations of
-``flows/automations.yaml`` (each once, however often it is called). ``PREFECT_API_URL`` and
-``PREFECT_API_AUTH_STRING`` name the server; RETRAIN_QUEUE (``cpu``, its default, or ``gpu``) is the
-queue of what trains.
+Creates or updates the work pool ``llm4cdsr`` with the queues ``cpu`` and ``gpu``, the deployments
+of ``deploy/prefect.yaml``, the automations of ``flows/automations.yaml`` (idempotent).
+``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING`` name the server; RETRAIN_QUEUE (``cpu``, its
+default, or ``gpu``) is the queue of training.
 """
 
 import json
@@ -33,7 +32,7 @@ AUTOMATIONS = REPOSITORY / "flows" / "automations.yaml"
 
 def main(
     pool_type: Annotated[
-        str, typer.Option(help="Of the work pool; kubernetes needs its template as well.")
+        str, typer.Option(help="Type of the work pool; kubernetes also needs a template.")
     ] = MachineWorker.type,
     pool_template: Annotated[
         Path | None, typer.Option(help="Base job template, as deploy/kubernetes-pool.json.")
@@ -42,7 +41,7 @@ def main(
         bool, typer.Option("--bucket", help="Make the bucket of LLM4CDSR_STORE if it is missing.")
     ] = False,
 ) -> None:
-    """Make or update pool, queues, deployments and automations."""
+    """Create or update pool, queues, deployments and automations."""
     queue = os.environ.setdefault(RETRAIN_QUEUE, QUEUES[0])
     if queue not in QUEUES:
         raise SystemExit(f"{RETRAIN_QUEUE}={queue!r} is none of {', '.join(QUEUES)}")
@@ -59,13 +58,13 @@ def main(
 
 
 def make_bucket(store: str) -> None:
-    """Makes the bucket of a store's URL; one that is there stays."""
+    """Creates the bucket of a store's URL, if missing."""
     files, place = fsspec.core.url_to_fs(store)
     files.makedirs(place.split("/")[0], exist_ok=True)
 
 
 def make_pool(client: SyncPrefectClient, pool_type: str, template: dict[str, Any]) -> None:
-    """Makes the work pool and its queues; of a pool that is there the template is replaced."""
+    """Creates the work pool and its queues; replaces the template of an existing pool."""
     try:
         client.read_work_pool(POOL)
         client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
@@ -79,7 +78,7 @@ def make_pool(client: SyncPrefectClient, pool_type: str, template: dict[str, Any
 
 
 def missing_automations(client: SyncPrefectClient) -> list[str]:
-    """Returns which of our automations the server does not have."""
+    """Returns the automations that the server lacks."""
     wanted = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
     names = [automation["name"] for automation in wanted]
     return [name for name in names if not client.read_automations_by_name(name)]

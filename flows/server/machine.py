@@ -1,8 +1,7 @@
-"""One machine that operates everything: Prefect server, work pool, deployments, worker.
+"""Operation of one machine: Prefect server, work pool, deployments, worker.
 
-Both processes outlive the command that starts them. What is needed to stop them again (process
-ids with their start times: an id alone may by then belong to somebody else) lies in the store's
-work folder, with their logs and the server's database.
+Server and worker outlive the command that starts them. Their process ids with start times (ids may
+be reused) are in the store's work folder, with logs and the server's database.
 """
 
 import os
@@ -40,7 +39,7 @@ from flows.server.machine_worker import (
 POOL = "llm4cdsr"
 PREFECT = (sys.executable, "-m", "prefect")
 SERVICES = ("server", "worker")
-# The file as it lies in the package: an installed one has no folder around its packages.
+# The file within the package, because an installation has no checkout folder.
 DEPLOY = ["--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
 DEFAULT_PORT = 4200
 STOP_SECONDS = 30.0
@@ -50,20 +49,19 @@ CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 DUMPS = "LLM4CDSR_DUMPS"
 FOLDERS = ("LLM4CDSR_LOCAL_VLLM", "LLM4CDSR_CACHE")
 INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
-"""A path, or a name that is looked for as every command is."""
+"""A path, or a name searched in PATH."""
 
 _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 600
 
 
 class MachineError(RuntimeError):
-    """The server, the worker or a deployment did not come up; the message names the log."""
+    """The server, the worker or a deployment did not start; the message names the log."""
 
 
 class MachineProcess(Strict):
-    """A process of ours. ``started`` is its start in clock ticks since boot (proc(5)); ``port``
-    and ``dumps`` are the machine's, None in a record of before they were kept. ``closed``: a
-    server that asks for the credential."""
+    """A started process. ``started``: clock ticks since boot (proc(5)); ``port`` and ``dumps``: of
+    the machine, None in old records. ``closed``: a server that requires the credential."""
 
     pid: int
     started: int
@@ -102,23 +100,23 @@ class Machine:
         return kept_credential(self.login_file)
 
     def running(self) -> dict[str, MachineProcess]:
-        """Returns our processes that are alive, by name."""
+        """Returns the running processes by name."""
         found = {name: self._read(name) for name in SERVICES}
         return {name: service for name, service in found.items() if service and _is_alive(service)}
 
     def remembered(self) -> MachineProcess | None:
-        """Returns what was started here last and not stopped by `stop`, alive or dead."""
+        """Returns the processes started last and not stopped by `stop`, alive or dead."""
         found = (self._read(name) for name in SERVICES)
         return next((service for service in found if service), None)
 
     def start(self, dumps: str, look_every: float) -> None:
-        """Starts what is not running, and brings pool, deployments and automations up to date.
+        """Starts missing processes, and updates pool, deployments and automations.
 
         Raises:
             MachineError.
         """
         self._require_same(dumps)
-        # Others on this machine must read neither the login nor the server's database.
+        # Protects the login and the server's database from other users.
         self.folder.chmod(0o700)
         variables = self._environment(dumps)
         if "server" not in self.running():
@@ -133,9 +131,10 @@ class Machine:
             self._launch("worker", worker_command(POOL, socket.gethostname()), variables)
 
     def stop(self) -> list[str]:
-        """Ends worker, then server, with their children; returns the names of what ran.
+        """Stops worker, then server, with their child processes; returns the names of stopped
+        processes.
 
-        Runs in progress end as well, and the next run goes on where they stopped.
+        Active runs end as well, and are resumed by the next run.
         """
         running = self.running()
         for name in reversed(SERVICES):
@@ -145,23 +144,23 @@ class Machine:
         return [name for name in SERVICES if name in running]
 
     def _environment(self, dumps: str) -> dict[str, str]:
-        # The command line keeps Prefect's own lines from the terminal; here they go to a log.
+        # The command line hides Prefect's messages; here they are logged.
         kept = {name: value for name, value in os.environ.items() if name != CONSOLE_LEVEL}
-        # The worker runs in another folder than the caller, whose paths these are.
+        # Paths are relative to the caller, the worker runs in another folder.
         paths = [*FOLDERS, *([INTERPRETER] if "/" in kept.get(INTERPRETER, "") else [])]
         places = {name: str(Path(kept[name]).absolute()) for name in paths if kept.get(name)}
         return {
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
             # In memory, its default, a lease dies with the server, and its place stays taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
-            # Its database would grow with every run.
+            # Bounds the growth of the database.
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{OPERATING.keep_runs_days}D",
             **kept,
             **places,
             **server_variables(self.credential, self.port),
             "PREFECT_API_AUTH_STRING": self.credential,
-            "PWD": str(REPOSITORY),  # `prefect.yaml` has runs work where it lies.
+            "PWD": str(REPOSITORY),  # Runs use the folder of `prefect.yaml`.
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
@@ -179,7 +178,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # It stays when the terminal closes.
+                start_new_session=True,  # Survives the end of the terminal.
             )
         service = MachineProcess(
             pid=process.pid,
@@ -215,7 +214,7 @@ class Machine:
         template = POOL_TEMPLATE
         with self.client() as client:
             if any(pool.name == POOL for pool in client.read_work_pools()):
-                # Its type cannot be changed, and is but a name.
+                # The type is only a name and cannot be changed.
                 client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
                 return
             client.create_work_pool(
@@ -241,7 +240,7 @@ class Machine:
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
-        """Gives a client of the server."""
+        """Yields a client of the server."""
         with (
             temporary_settings(
                 {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: self.credential}
@@ -251,7 +250,7 @@ class Machine:
             yield client
 
     def _require_same(self, dumps: str) -> None:
-        """What runs keeps the port and the folder that it was started with."""
+        """Raises if a running machine has another port or folder."""
         running = self.running()
         server, worker = running.get("server"), running.get("worker")
         if server and server.port not in (None, self.port):
@@ -296,9 +295,9 @@ def _is_alive(service: MachineProcess) -> bool:
 
 
 def _start_of(pid: int) -> int | None:
-    """Returns when a process started; None for one that is gone, or dead and not yet buried."""
+    """Returns the start time of a process; None if it is dead or a zombie."""
     try:
-        # The name may hold anything; after its closing bracket: state, …, start time.
+        # The name is arbitrary; fields after its closing bracket: state, …, start time.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None

@@ -1,9 +1,9 @@
-"""The worker of one machine: it runs the flows of this package, and believes nothing else that the
-Prefect API says of how to run them.
+"""The worker of one machine: it runs the flows of this package only, and ignores execution settings
+of the Prefect API.
 
 Prefect's own process worker takes command, environment, working directory and entry point from job
-variables, work pool and deployment, and runs a deployment's pull steps, in its own process, too,
-for a run's hooks. Whoever may write to the API could so run commands as the operator.
+variables, work pool and deployment, and runs a deployment's pull steps, for hooks also in its own
+process. Write access to the API would therefore allow command execution as the operator.
 
 Started as ``python -P -m flows.server.machine_worker POOL NAME [QUEUE …]``.
 """
@@ -39,38 +39,38 @@ FLOWS = {
     name: f"{REPOSITORY}/flows/{name}.py:{name}"
     for name in ("refresh", "retrain", "pipeline", "watch")
 }
-"""What may run, by the name of its deployment."""
+"""Allowed flows by name of the deployment."""
 
 ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
 DEFAULTS = {
-    # Idle OpenMP threads that spin would starve whatever else runs beside them.
+    # Idle OpenMP threads must not spin, because this starves other processes.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
-    # A stage whose endpoint is down is tried again after 1, 5 and 15 minutes.
+    # Stages with an endpoint that is down are retried after 1, 5 and 15 minutes.
     "LLM4CDSR_STAGE_RETRIES": "3",
     "LLM4CDSR_FLOW_TIMEOUT_HOURS": "24",
-    # Every run says that it lives; one whose machine died is marked Crashed (automations.yaml).
+    # Runs send heartbeats; runs without are marked Crashed (automations.yaml).
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
 }
-"""The environment of a run, where the worker's own says nothing else."""
+"""Default environment of a run; the worker's takes precedence."""
 
-# Runs log to the server. A line into the pipe of a worker that was killed would end a run.
+# Runs log to the server, because writing to the pipe of a killed worker would end a run.
 FIXED = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 COMMAND = [sys.executable, "-P", "-m", "flows.server.flow_run_process"]
 POOL_TEMPLATE = {
-    "job_configuration": {"stream_output": True},  # It may not be empty, and is not read.
+    "job_configuration": {"stream_output": True},  # Required, but not used.
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
-"""A work pool whose jobs have no variables: the API refuses a run or deployment that sets one."""
+"""Job template without variables: the API refuses runs or deployments that set one."""
 
 
 class NotOurFlowError(ValueError):
-    """A run of a deployment that this machine does not have."""
+    """The run's deployment is unknown on this machine."""
 
 
 class MachineJob(ProcessJobConfiguration):
-    """How a run is started: as this file says, whatever job variables and work pool say."""
+    """Start of a run as defined here, independent of job variables and work pool."""
 
     @classmethod
     async def from_template_and_values(
@@ -79,7 +79,7 @@ class MachineJob(ProcessJobConfiguration):
         values: dict[str, Any],
         client: PrefectClient | None = None,
     ) -> Self:
-        """Returns the same for every template and all values."""
+        """Returns the fixed job, ignoring template and values."""
         return cls(env=run_environment(os.environ), working_dir=REPOSITORY)
 
     def prepare_for_flow_run(
@@ -91,7 +91,7 @@ class MachineJob(ProcessJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Names the flow; raises `NotOurFlowError`."""
+        """Selects the flow; raises `NotOurFlowError`."""
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         name = deployment.name if deployment else None
         if name not in FLOWS:
@@ -103,7 +103,7 @@ class MachineJob(ProcessJobConfiguration):
 
 
 class MachineWorker(BaseWorker[MachineJob, ProcessVariables, ProcessWorkerResult]):
-    """Runs the flows of this package, each in a process of its own."""
+    """Runs the flows of this package, each in its own process."""
 
     type = "llm4cdsr"
     job_configuration = MachineJob
@@ -117,7 +117,7 @@ class MachineWorker(BaseWorker[MachineJob, ProcessVariables, ProcessWorkerResult
         configuration: MachineJob,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Runs a flow run to its end; hooks of a run that crashed or was cancelled run here."""
+        """Executes a flow run; hooks of crashed or cancelled runs are executed here."""
         entrypoint = configuration.env[ENTRYPOINT]
         assert entrypoint is not None
 
@@ -144,7 +144,7 @@ class MachineWorker(BaseWorker[MachineJob, ProcessVariables, ProcessWorkerResult
 
 
 class _ProcessId(anyio.abc.TaskStatus[ProcessHandle]):
-    """Tells the worker the process id of a handle."""
+    """Reports the process id of a handle to the worker."""
 
     def __init__(self, worker: anyio.abc.TaskStatus[int] | None) -> None:
         self._worker = worker

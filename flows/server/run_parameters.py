@@ -1,7 +1,7 @@
-"""What whoever orders a run through the Prefect API may decide, and what the machine alone does.
+"""Restriction of the parameters of runs started through the Prefect API.
 
-Where text and keys go, which commands run, and which files are read are settings of the machine's
-environment. A run that the command line starts is its user's, who may decide everything.
+Destinations of text and keys, commands, and files are settings of the machine's environment. Runs
+started on the command line are not restricted.
 """
 
 import os
@@ -21,7 +21,7 @@ from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
 
 ORDERED = "PREFECT__FLOW_RUN_ID"
-"""Every kind of worker sets it in the process of a run."""
+"""Variable that every worker sets in the process of a run."""
 
 FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
     LlmConfig: frozenset(
@@ -38,32 +38,33 @@ FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
             "max_failed_share",
         }
     ),
-    # Further fields of a request may name another server to the one that is asked.
+    # Further request fields could name another server.
     ChatConfig: frozenset(ChatConfig.model_fields) - {"base_url", "model", "parameters"},
     EmbeddingConfig: frozenset(EmbeddingConfig.model_fields) - {"base_url", "model", "parameters"},
     BatchConfig: frozenset(
         {"max_lines", "max_bytes", "in_flight", "rounds", "price_share", "poll_seconds"}
     ),
 }
-"""Fields that a run may decide. A new field of the first and last is the machine's until named."""
+"""Fields that a run may set. New fields of the first and last are machine settings by default."""
 
 Given = TypeVar("Given", bound=Strict)
 
 
 class MachineSettingError(UserError, ValueError):
-    """A run that was ordered through the Prefect API wants what only the machine decides."""
+    """A run started through the Prefect API has a parameter reserved for the machine."""
 
 
 def is_ordered() -> bool:
-    """Returns whether this process runs what somebody ordered through the Prefect API."""
+    """Returns whether this process executes a run started through the Prefect API."""
     return ORDERED in os.environ
 
 
 def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
-    """Returns who answers a run: as given, in an ordered run by the machine's models and servers.
+    """Returns the LLM configuration of a run; a restricted run uses the machine's models and
+    servers.
 
     Raises:
-        MachineSettingError: an ordered run names others.
+        MachineSettingError: a restricted run names others.
     """
     machine = default_llm(settings)
     if given is None or not is_ordered():
@@ -76,7 +77,7 @@ def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
 def refuse_other_places(
     settings: Settings, dumps: str, store: str | None, places: Iterable[str | None]
 ) -> None:
-    """Lets an ordered run read and write in the machine's store and dumps folder only.
+    """Raises if a restricted run uses paths outside of the machine's store and dumps folder.
 
     Raises:
         MachineSettingError.
@@ -96,7 +97,7 @@ def refuse_other_places(
 
 
 def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
-    """Lets an ordered run name artifacts by fingerprints only, never by paths.
+    """Raises if a restricted run names artifacts other than by fingerprint.
 
     Raises:
         MachineSettingError.
@@ -107,8 +108,8 @@ def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
 
 
 def files_of(dump: DumpConfig | None) -> Iterator[str]:
-    """Gives the paths that a dump's configuration names, and then the files that folders and
-    patterns among them stand for: a link may lead elsewhere."""
+    """Yields the paths of a dump's configuration, then the files of folders and patterns among
+    them, because links may point elsewhere."""
     named = [
         path
         for source in (dump.files if dump else ())
@@ -121,8 +122,8 @@ def files_of(dump: DumpConfig | None) -> Iterator[str]:
 
 
 def is_within(place: str, root: str) -> bool:
-    """Returns whether a path or URL is a folder, or lies in it, links resolved."""
-    if "::" in place:  # fsspec reads a chain of file systems.
+    """Returns whether a path or URL is a folder or inside of it, with links resolved."""
+    if "::" in place:  # fsspec supports chained file systems.
         return False
     if "://" in root:
         below = place == root.rstrip("/") or place.startswith(f"{root.rstrip('/')}/")

@@ -1,4 +1,4 @@
-"""Measures the model on a sample against itself without item texts and without user profiles.
+"""Comparison of the model on a sample with variants without item texts or user profiles.
 
 All variants are trained on the same events with the same seed and rank the same held-out events.
 
@@ -30,7 +30,7 @@ CUTOFF = 10
 TEXTS, PROFILES = "item texts", "user profiles"
 
 NEW_TO_DOMAIN = "users new to a domain"
-"""Users of whom a whole domain was withheld: NDCG@10 over all their items in it (METHOD 9)."""
+"""Group of users with a withheld domain: NDCG@10 over all their items in it (METHOD 9)."""
 
 GROUPS = {
     "all": ALL_EVENTS,
@@ -38,12 +38,12 @@ GROUPS = {
     "items unseen in training": "items unseen in training",
     f"short histories (up to {SHORT_HISTORY})": "short histories",
 }
-"""The groups of `metric_groups` that are shown, by their name there."""
+"""Reported groups of `metric_groups`."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one variant of the model is fitted on."""
+    """Training inputs of one variant."""
 
     tables: ItemTables
     profiles: ProfileVectors | None
@@ -90,8 +90,7 @@ def paired_gains(
 ) -> list[PairedGains]:
     """Fits the whole model and each variant; returns their gains by part and group.
 
-    The effect of profiles is measured on users with a profile alone: for the others nothing is
-    asked of the LLM.
+    The effect of profiles is measured on users with a profile only.
     """
     told = on_fitted or (lambda _: None)
     reference = gains(sample, whole, device)
@@ -113,10 +112,10 @@ def table_of(paired: list[PairedGains]) -> pl.DataFrame:
 
 
 def ablated(whole: Inputs, seed: int) -> dict[str, Inputs]:
-    """Returns the variants by the part that each lacks; none without profiles where there are none.
+    """Returns the variants by removed part; without the profile variant if there are no profiles.
 
-    Without texts every item has a trainable vector of its own, and noise stands wherever else its
-    text would be read: in the bridge between domains, and for items that training never met.
+    Without texts every item has a trainable vector, and noise replaces its text in the domain
+    bridge and for cold items.
     """
     by_id = {"global_items": "ids", "local_start": "random", "global_correction": False}
     model = whole.config.model.model_copy(update=by_id)
@@ -129,7 +128,7 @@ def ablated(whole: Inputs, seed: int) -> dict[str, Inputs]:
 
 
 def gains(sample: Sample, inputs: Inputs, device: str) -> Gains:
-    """Fits one variant and returns its NDCG@10, NaN where a row is not of the group."""
+    """Fits one variant; returns its NDCG@10, NaN for rows outside of the group."""
     team = alone(device)
     fitted = fit(sample.sequences, inputs.tables, inputs.config, inputs.profiles, team=team)
     return _gains_of(fitted.model, sample)
@@ -151,7 +150,7 @@ def _gains_of(model: TriThread, sample: Sample) -> Gains:
 def _measured_rows(
     sample: Sample, profiles: ProfileVectors | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Masks over the held-out events and over the users new to a domain."""
+    """Returns masks over held-out events and over users new to a domain."""
     asked = sample.sequences.prefixes_of_split(TEST).users
     new = np.unique(sample.sequences.prefixes_of_withheld(COLD_TEST).users)
     if profiles is None:
@@ -170,7 +169,7 @@ def _row(paired: PairedGains) -> tuple[object, ...]:
 
 
 def _noise_like(tables: ItemTables, seed: int) -> ItemTables:
-    """Random rows as long as those of the texts on average."""
+    """Returns random rows with the mean norm of the texts."""
     rng = np.random.default_rng(seed)
     return ItemTables(_noise(tables.global_table, rng), _noise(tables.local_table, rng))
 

@@ -1,4 +1,4 @@
-"""States in words what an ablation found; chance is named before any gain."""
+"""Findings of an ablation as sentences."""
 
 import polars as pl
 
@@ -6,7 +6,7 @@ from artifacts.kinds.ablation import ALL_EVENTS, FEWEST
 
 
 def findings(ablation: pl.DataFrame) -> list[str]:
-    """Returns one sentence a part of the model, from a table of `ABLATION_SCHEMA`."""
+    """Returns one sentence per part of the model, from a table of `ABLATION_SCHEMA`."""
     parts = ablation["part"].unique(maintain_order=True).to_list()
     return [_finding(part, ablation.filter(part=part)) for part in parts]
 
@@ -31,7 +31,7 @@ def _finding(part: str, rows: pl.DataFrame) -> str:
 
 
 def _groups(rows: pl.DataFrame, lead: str) -> str:
-    """Names the groups whose interval lies above 0 and above the difference on all events."""
+    """Returns the groups with an interval above 0 and above the overall difference."""
     whole = rows.row(by_predicate=pl.col("group") == ALL_EVENTS, named=True)
     least = max(0.0, whole["difference"])
     better = rows.filter((pl.col("group") != ALL_EVENTS) & (pl.col("low") > least))

@@ -1,7 +1,7 @@
-"""Draws the users of an ablation and holds out some of their events.
+"""Sample of users of an ablation, with held-out events.
 
-Only training and validation events are read: the test events stay for the release's own
-evaluation. Of most users the last event is measured; of some a whole domain is withheld.
+Only training and validation events are used. For most users the last event is held out, for some a
+whole domain is withheld.
 
 Dimensions: S sampled users, U users of the dataset.
 """
@@ -24,22 +24,22 @@ from model.data.splits import SHORTEST_TESTED
 from model.data.tables import ProfileVectors
 
 COLD_SHARE = 0.25
-"""Of the sampled users of several domains, the share of whom one domain is withheld."""
+"""Share of sampled cross-domain users with a withheld domain."""
 
 VALIDATION_SHARE = 0.25
-"""Of the other users, the share whose last event chooses the epoch instead of being measured."""
+"""Share of the other users whose last event is used for early stopping."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The sampled histories, and the users they are of."""
+    """Sampled histories and their users."""
 
     sequences: Sequences
     users: IntArray  # (S,) indices in the dataset, ascending
     eligible: int  # users with enough events
 
     def own(self, profiles: ProfileVectors | None) -> ProfileVectors | None:
-        """Returns the rows of the sampled users, None where none of them has a profile."""
+        """Returns the profiles of the sampled users, None without any."""
         if profiles is None or not np.any(profiles.has_profile[self.users]):
             return None
         return ProfileVectors(profiles.vectors[self.users], profiles.has_profile[self.users])
@@ -48,7 +48,7 @@ class Sample:
 def draw_sample(
     sequences: Sequences, most: int, first: NDArray[np.bool_] | None, seed: int
 ) -> Sample:
-    """Returns at most ``most`` users with three or more events before their test events.
+    """Returns at most ``most`` users with at least three events before their test events.
 
     Args:
         sequences: all histories of the dataset.
@@ -75,7 +75,7 @@ def draw_sample(
 
 
 def _held_out(histories: Sequences, rng: np.random.Generator) -> Sequences:
-    """Marks the last event of each user, or all events of one of the user's domains."""
+    """Returns marks of the last event of each user, or of all events in one domain."""
     split = histories.split.copy()
     ends = histories.offsets[1:]
     domains = histories.domain_of(histories.items)

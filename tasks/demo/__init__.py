@@ -1,1 +1,1 @@
-"""A made-up dump of two shops."""
+"""Generated example data of two shops."""

@@ -1,11 +1,9 @@
-"""A believable dump of two shops, made from a seed: what the demo and the tests run on.
+"""Generated data of two shops from a seed, for the demo and tests.
 
-The two files look like a user's own export, blemishes included: missing prices and
-descriptions, HTML entities, events of items that left the catalogue, duplicate rows,
-items that nobody bought, rows in no order. The histories hold what a model can learn:
-interests that drift and show in both shops, best-sellers, and purchases that lead to others. Some
-customers of one shop come to the other at the end, with the same interests: what they choose there
-first is what a model across domains is for.
+The files resemble a real export with defects: missing prices and descriptions, HTML entities,
+events of removed items, duplicate rows, items without purchases, unordered rows. Histories have
+learnable structure: drifting interests common to both shops, popularity, and follow-up purchases.
+Some customers of one shop enter the other at the end, with the same interests.
 """
 
 import hashlib
@@ -24,9 +22,9 @@ _SHORTEST, _LONGEST = 5, 60
 _LENGTH_MU, _LENGTH_SIGMA = 2.37, 0.5  # of the log-normal: a mean of 12 events
 _FOLLOW, _CROSS, _STRAY = 0.55, 0.25, 0.1
 _BOTH, _MOVERS = 0.3, 0.24
-"""Shares of users: customers of both shops, and of one who come to the other at the end."""
+"""Shares of users: customers of both shops, and customers who enter the other shop at the end."""
 _FIRST_VISIT, _MOST_MOVED = 0.7, 3
-"""The share of those with one event in the other shop, the most events there."""
+"""Share of the latter with one event in the other shop, and maximum events there."""
 _REPEAT = 0.02
 _SECOND_FOLLOW_UP = 0.25
 _COLD_SHARE = 0.03
@@ -62,7 +60,7 @@ class DemoDump:
 
 
 class _Shops:
-    """What can be bought, indexed the ways in which a customer chooses."""
+    """Items with indices for sampling."""
 
     def __init__(self, items: list[DemoItem], generator: random.Random) -> None:
         self.by_id = {item.item_id: item for item in items}
@@ -75,7 +73,7 @@ class _Shops:
             if item.topic not in self.topics[item.interest]:
                 self.topics[item.interest].append(item.topic)
         self.cold = cold
-        # Stray purchases take these first, so that no more items stay unsold than are meant to.
+        # Random purchases take these first, to limit the number of unsold items.
         self.unsold = generator.sample(self.sold, len(self.sold))
 
 
@@ -86,13 +84,13 @@ class _Customer:
     user_id: str
     gear_share: float
     moved: int
-    """How many of the last events are in the other shop."""
+    """Number of last events in the other shop."""
     topics: list[str]
     early: list[float]
     late: list[float]
 
     def choose_domain(self, generator: random.Random, left: int) -> str:
-        """The shop of the next event, of which there are ``left``, this one included."""
+        """Returns the shop of the next event; ``left`` events remain, including this one."""
         is_gear = generator.random() < self.gear_share
         return GEAR if is_gear != (left <= self.moved) else BOOKS
 
@@ -107,7 +105,7 @@ class _Customer:
 def write_demo_dump(
     directory: Path, *, seed: int = 7, users: int = 400, items: int = 600
 ) -> DemoDump:
-    """Write `interactions.parquet` and `items.parquet` into the directory, made if missing.
+    """Writes `interactions.parquet` and `items.parquet` into the directory, created if missing.
 
     The same arguments give the same bytes. Domains are `gear` and `books`; about half of
     the users have bought in both. Raises ImpossibleCatalogueSizeError.
@@ -150,7 +148,7 @@ def _history(shops: _Shops, generator: random.Random, user_id: str) -> list[Even
 
 
 def _meet(shops: _Shops, generator: random.Random, user_id: str) -> _Customer:
-    """A customer with one to three interests, some more popular than others."""
+    """Returns a customer with one to three interests of different popularity."""
     kind = generator.random()
     is_both = kind < _BOTH
     gear_share = generator.uniform(0.3, 0.7) if is_both else float(generator.random() < 0.5)
@@ -178,7 +176,7 @@ def _led_to(
     last_here: DemoItem | None,
     previous: DemoItem | None,
 ) -> DemoItem | None:
-    """What an earlier purchase leads to: the next volume, the accessory, the book about it."""
+    """Returns a follow-up of an earlier purchase: next volume, accessory, or related book."""
     crossing = previous is not None and previous.domain != domain
     if crossing and previous is not None and previous.companion and generator.random() < _CROSS:
         return shops.by_id[previous.companion]
@@ -196,7 +194,7 @@ def _choose(
     progress: float,
     owned: set[str],
 ) -> DemoItem:
-    """A best-seller of a topic of interest, or once in a while anything at all."""
+    """Returns a popular item of a topic of interest, or rarely a random item."""
     if generator.random() < _STRAY:
         return _stray(shops, generator, domain)
     shelf = shops.shelves[domain, customer.choose_topic(generator, progress)]
@@ -215,7 +213,7 @@ def _stray(shops: _Shops, generator: random.Random, domain: str) -> DemoItem:
 
 
 def _blemish(events: list[Event], generator: random.Random) -> list[Event]:
-    """Events of items without a row, exact duplicates, and rows in no order."""
+    """Adds events of unknown items and duplicates, and shuffles rows."""
     gone = [f"G0D15C0{number:04d}" for number in range(_GONE_ITEMS)]
     buyers = [event for event in events if event[2] == GEAR]
     strange = [

@@ -1,8 +1,8 @@
-"""The invented goods of the demo's two shops: a gear shop and a book shop.
+"""Generated items of the demo's two shops: gear and books.
 
-Both sell for the same interests (coffee, baking, gardening, …), each of them a few topics,
-written down in `catalogue/*.toml`. A seed chooses brands, lines, prices and a part of
-the books, and derives for every item what people buy after it.
+Both sell for the same interests (coffee, baking, gardening, …), each of them a few topics, written
+down in `catalogue/*.toml`. A seed selects brands, lines, prices and some of the books, and
+determines follow-up items.
 """
 
 import hashlib
@@ -59,22 +59,22 @@ _LAST_NAMES = (
 # fmt: on
 _SMALL_WORDS = frozenset(("a", "and", "at", "for", "in", "of", "the"))
 _PROPER = frozenset(("Italian", "Pilates"))
-# Ranks inside a topic fall off like sales do: the first sells about eight times the tenth.
+# Decay of sales by rank within a topic: the first sells about eight times the tenth.
 _ZIPF_EXPONENT = 0.9
 _ENTITY_SHARE = 0.3
 _NO_DESCRIPTION, _NO_PRICE, _TITLE_ONLY = 0.08, 0.06, 0.012
 
 
 class ImpossibleCatalogueSizeError(ValueError):
-    """So few items that a topic would stay empty, or more than can be told apart."""
+    """Too few items for all topics, or more than can be distinguished."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoItem:
-    """One row of `items.parquet`, and how the item sells.
+    """One row of `items.parquet`, with sales weights.
 
-    `weight` is its relative sale inside its topic and shop; `follow_ups` are the ids of what
-    people buy next in the same shop, `companion` of what they buy in the other one.
+    `weight` is its relative sale inside its topic and shop; `follow_ups`: ids of follow-up items in
+    the same shop; `companion`: in the other one.
     """
 
     item_id: str

@@ -1,4 +1,4 @@
-"""Closer looks as tables: every metric and ranking, groups of users and items, the overlap."""
+"""Detailed tables: all metrics and rankings, groups of users and items, the overlap study."""
 
 import polars as pl
 
@@ -9,11 +9,11 @@ from tasks.experiments.numbers import Numbers, ResultTable, RowKey, row_name, sc
 HIT_RATE = "HR@10"
 ALL_METRICS = tuple(f"{metric}@{cutoff}" for metric in ("NDCG", "HR", "MRR") for cutoff in CUTOFFS)
 GROUP_COLUMNS = 6
-"""Models shown by group: more columns than this cannot be read."""
+"""Maximum models in tables by group."""
 
 
 def metric_tables(numbers: Numbers) -> list[ResultTable]:
-    """All metrics of each ranking; one that draws the whole domain repeats the full ranking."""
+    """Returns all metrics of each ranking, without sampled rankings of whole domains."""
     drawn = sorted({ranking for _, ranking, *_ in numbers.values} - {FULL}, key=int)
     rows = {ranking: _metric_rows(numbers, ranking) for ranking in (FULL, *drawn)}
     same = [ranking for ranking in drawn if rows[ranking] == rows[FULL]]
@@ -55,7 +55,8 @@ def _metric_rows(numbers: Numbers, ranking: str) -> tuple[tuple[str, ...], ...]:
 
 
 def group_table(numbers: Numbers, compare: str) -> ResultTable:
-    """Groups down, models across: the compared one first, then the best of each other model."""
+    """Returns a table of groups by model: the compared one first, then the best variant of each
+    other model."""
     shown: list[RowKey] = [row for row in numbers.rows if row[:2] == (compare, "")]
     for row in numbers.rows:
         if not row[1] and row[0] not in {other[0] for other in shown}:
@@ -85,7 +86,7 @@ def group_table(numbers: Numbers, compare: str) -> ResultTable:
 
 
 def overlap_table(metrics: pl.DataFrame) -> ResultTable:
-    """Returns one row a model and share, empty without an overlap study."""
+    """Returns a table by model and share, empty without an overlap study."""
     means = over_seeds(metrics.filter(pl.col("overlap").is_not_null(), ranking=FULL, domain=ALL))
     rows = []
     for (model, share), part in means.group_by("model", "overlap", maintain_order=True):
@@ -93,7 +94,7 @@ def overlap_table(metrics: pl.DataFrame) -> ResultTable:
         for group in (ALL, BEFORE_THE_CUT):
             for metric in (HEADLINE, HIT_RATE):
                 found = part.filter(group=group, metric=metric).select("mean", "sd").rows()
-                mean, sd = found[0] if found else (None, None)  # A group may be nobody.
+                mean, sd = found[0] if found else (None, None)  # A group may be empty.
                 cells.append(score(mean) if sd is None else f"{score(mean)} ± {score(sd)}")
         rows.append((*cells, str(part["seeds"][0])))
     return ResultTable(

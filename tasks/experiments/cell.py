@@ -1,7 +1,7 @@
-"""One cell of an experiment: fit a model, rank the held-out events, keep the ranks.
+"""One cell of an experiment: training of a model and ranks of the held-out events.
 
-A cell is an artifact. Its identity is the data and the recipe, so that a finished cell is never
-made twice, whichever grid asks for it; a killed one resumes from the trainer's last whole epoch.
+A cell is an artifact, identified by data and recipe, so all grids share finished cells; a killed
+one resumes from its last complete epoch.
 """
 
 import time
@@ -39,7 +39,7 @@ COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")
 
 
 class CellData(NamedTuple):
-    """The artifacts that the cells of one dataset share."""
+    """Common artifacts of a dataset's cells."""
 
     dataset: ArtifactRef
     tables: ArtifactRef
@@ -48,7 +48,7 @@ class CellData(NamedTuple):
 
 
 class _Question(NamedTuple):
-    """The histories to fit on, the held-out events to rank, and whose they were."""
+    """Histories to fit on, held-out events to rank, and their users."""
 
     sequences: Sequences
     prefixes: Prefixes
@@ -58,8 +58,8 @@ class _Question(NamedTuple):
 
 
 def cell_identity(cell: Cell, data: CellData) -> Identity:
-    """What decides a cell's numbers. Fields of the configuration that stand at their default are
-    left out: a new switch, off by default, leaves finished cells valid."""
+    """Returns the identity of a cell. Default fields of the configuration are excluded, so that new
+    switches keep finished cells valid."""
     parents = {"dataset": data.dataset}
     parents |= {f"candidates-{count}": ref for count, ref in data.candidates.items()}
     parameters: dict[str, JsonValue] = {}
@@ -79,7 +79,7 @@ def cell_identity(cell: Cell, data: CellData) -> Identity:
 
 
 def make_cell(store: Store, cell: Cell, data: CellData, device: str = "cpu") -> bool:
-    """Makes a cell where the store lacks it; False where another process is at it just now.
+    """Makes a missing cell; returns False if another process is making it.
 
     ``device`` is where it trains ("cpu", "cuda", "auto") and no part of its identity.
 
@@ -153,7 +153,7 @@ def _baseline(store: Store, recipe: BaselineRecipe, data: CellData, sequences: S
 def _fitted(
     store: Store, cell: Cell, data: CellData, sequences: Sequences, device: str
 ) -> FitResult:
-    """Trains, or goes on training where a killed process stood."""
+    """Trains a model, or resumes the training of a killed process."""
     assert isinstance(cell.recipe, NeuralRecipe)
     config, profiles = cell.recipe.config, data.profiles.get(cell.recipe.profiles)
     with progress(cell.label, config.train.max_epochs) as bar:
@@ -169,7 +169,7 @@ def _fitted(
 
 
 def _training_facts(fitted: FitResult) -> dict[str, int | float]:
-    """Seconds are those of training alone, all processes that worked at it together."""
+    """Returns training facts; seconds are the sum over processes, without validation."""
     was_validated = not np.isnan(fitted.best.validation_ndcg)
     return {
         "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
@@ -195,7 +195,7 @@ def write_ranks(ranks: pl.DataFrame, path: Path) -> None:
 
 
 def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
-    """One held-out event or withheld item a row, in the dataset's order of users."""
+    """Returns one row per held-out event or withheld item, in the dataset's order of users."""
     return pl.DataFrame(
         {
             "ranking": [ranking] * len(asked.users),

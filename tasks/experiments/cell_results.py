@@ -1,6 +1,6 @@
-"""What the finished cells of an experiment say: metrics a cell, means over seeds, comparisons.
+"""Results of finished cells: metrics per cell, means over seeds, comparisons.
 
-Everything is worked out from the stored ranks, so that a new group or metric costs no training.
+Computed from stored ranks, so new groups or metrics need no training.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ ALL = "all"
 HEADLINE = "NDCG@10"
 BEFORE_THE_CUT = "users in several domains before the cut"
 NAMES = ["dataset", "model", "ablation", "saw", "overlap", "seed"]
-"""Columns that name a cell; all but the seed name a row of a table."""
+"""Columns that identify a cell; without the seed, a row of a table."""
 
 CELL_SCHEMA = pl.Schema(
     {
@@ -81,7 +81,7 @@ all events, and in each metric and direction of withheld domains."""
 
 
 class FinishedCell(NamedTuple):
-    """A cell, its artifact, and what it was made from."""
+    """A cell with its artifact and data."""
 
     cell: Cell
     ref: ArtifactRef
@@ -97,7 +97,7 @@ class Results(NamedTuple):
 
 
 class _Masks(NamedTuple):
-    """Who belongs to what among a dataset's test events, (masks, test events)."""
+    """Masks of groups over a dataset's test events, (masks, test events)."""
 
     names: tuple[tuple[str, str], ...]  # domain and group of each mask
     members: np.ndarray
@@ -105,8 +105,8 @@ class _Masks(NamedTuple):
 
 
 def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) -> Results:
-    """Returns the results of finished cells; ``compare`` names the model that others are held
-    against, by dataset. A cell that stands in several grids counts once."""
+    """Returns the results of finished cells; ``compare``: reference model by dataset. Cells of
+    several grids count once."""
     cells = list({(_names(each.cell), each.ref): each for each in cells}.values())
     datasets = {each.data.dataset.fingerprint: each.data.dataset for each in cells}
     withheld = {fingerprint: withheld_of(store, ref) for fingerprint, ref in datasets.items()}
@@ -164,8 +164,7 @@ def _facts(store: Store, ref: ArtifactRef) -> tuple[float, float, int | None, in
 
 
 def _masks(store: Store, dataset: ArtifactRef) -> _Masks:
-    """Groups count validation events as known, since refitted models know them: "unseen" then is
-    unseen by every model."""
+    """Groups treat validation events as seen, because refitted models use them."""
     sequences = load_sequences(store, dataset)
     prefixes = sequences.with_validation_in_training().prefixes_of_split(TEST)
     groups = metric_groups(prefixes)
@@ -214,7 +213,7 @@ def _named(cell: Cell, metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def ranks_of(table: pl.DataFrame) -> Ranks:
-    """Returns the ranks of one ranking as the model room knows them; domains are not needed."""
+    """Returns the ranks of one ranking as `model.scoring.ranking.Ranks`, without domains."""
     names = (col.USER_INDEX, "greater", "equal", "candidates")
     users, *counts = (table[name].cast(pl.Int64).to_numpy() for name in names)
     return Ranks(users, np.zeros_like(users), *counts)
@@ -226,7 +225,7 @@ def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
 
 
 def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:
-    """Gains are averaged over a model's seeds first: a user, not a seed, is what is resampled."""
+    """Gains are averaged over seeds first, because users are resampled, not seeds."""
     by_row: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
     for cell, gain in gains:
         by_row.setdefault((cell.dataset, cell.model, cell.ablation, cell.saw), []).append(gain)

@@ -1,4 +1,4 @@
-"""Cells of a dataset with withheld domains: their metrics by direction, and comparisons of them."""
+"""Metrics by direction, and comparisons, of cells with withheld domains."""
 
 from typing import NamedTuple
 
@@ -16,21 +16,21 @@ from tasks.frame.model_inputs import load_sequences
 from tasks.reporting.facts.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
 
 ColdRow = tuple[str, str, str, str]
-"""Dataset, model, ablation and the events that it saw."""
+"""Dataset, model, ablation and fitted events."""
 
 Compared = tuple[str, str, str, str, None, str, str, float, float, float, float]
 """A row of `COMPARISON_SCHEMA`."""
 
 
 class Withheld(NamedTuple):
-    """What is asked of a dataset's cells."""
+    """Withheld domains of a dataset."""
 
     prefixes: Prefixes
     domain_names: tuple[str, ...]
 
 
 class MeasuredCell(NamedTuple):
-    """A finished cell and the values of its users."""
+    """A finished cell and its values by user."""
 
     cell: Cell
     gains: ColdGains
@@ -38,7 +38,7 @@ class MeasuredCell(NamedTuple):
 
 
 def withheld_of(store: Store, dataset: ArtifactRef) -> Withheld | None:
-    """Returns what was withheld; None for a dataset of another split."""
+    """Returns the withheld domains, None for other splits."""
     sequences = load_sequences(store, dataset)
     prefixes = withheld_items(sequences)
     return Withheld(prefixes, sequences.domain_names) if len(prefixes) else None
@@ -56,9 +56,9 @@ def metrics_of(each: MeasuredCell) -> pl.DataFrame:
 
 
 def cold_comparisons(cells: list[MeasuredCell], compare: dict[str, str]) -> list[Compared]:
-    """Returns how far the compared model is ahead of each other one, by direction and metric.
+    """Returns the difference of the reference model to each other one, by direction and metric.
 
-    Values are averaged over a model's seeds first: a user, not a seed, is what is resampled.
+    Values are averaged over seeds first, because users are resampled, not seeds.
     """
     by_row: dict[ColdRow, list[MeasuredCell]] = {}
     for each in cells:

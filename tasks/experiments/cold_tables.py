@@ -1,4 +1,4 @@
-"""The tables of a dataset with withheld domains: every model by direction, and our lead."""
+"""Tables of withheld domains: models by direction, with differences to the reference model."""
 
 import polars as pl
 
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def cold_tables(results: Results, compare: str) -> tuple[ResultTable, ...]:
-    """Returns all directions together first, then each; none without withheld domains."""
+    """Returns tables of all directions together, then of each; empty without withheld domains."""
     means = over_seeds(results.metrics.filter(ranking=COLD_DOMAIN))
     shown = means.filter((pl.col("group") != ALL) | (pl.col("domain") == ALL))
     groups = shown["group"].unique(maintain_order=True).to_list()

@@ -1,7 +1,6 @@
-"""An experiment as a TOML file: datasets x models x ablations x seeds, each combination a cell.
+"""Grids: TOML files of datasets x models x ablations x seeds; each combination is a cell.
 
-`benchmarks/experiments/` holds examples. Whatever the file names is checked when it is read, so
-that a night's run does not end at a misspelt switch.
+`benchmarks/experiments/` holds examples. All names are checked on reading.
 """
 
 import tomllib
@@ -30,15 +29,15 @@ Overrides = dict[str, dict[str, JsonValue]]
 
 
 class UnreadableGridError(UserError, ValueError):
-    """The file is no TOML; the message names the line."""
+    """The file is not TOML; the message names the line."""
 
 
 class AbsentDumpError(UserError, ValueError):
-    """A file that the grid names is not there."""
+    """A file of the grid is missing."""
 
 
 class ProfileSource(StrEnum):
-    """What user profiles are made of."""
+    """Source of user profiles."""
 
     LLM = "llm"
     TITLES = "titles"
@@ -46,20 +45,20 @@ class ProfileSource(StrEnum):
 
 
 class Saw(StrEnum):
-    """Which events a model was fitted on."""
+    """Events that a model was fitted on."""
 
     TRAIN = "training"
     TRAIN_AND_VALIDATION = "training + validation"
 
 
 class DatasetEntry(Strict):
-    """One dump, and what is made of it before any model."""
+    """One dump and its preparation."""
 
-    name: str = Field(description="What tables and plots call it.")
+    name: str = Field(description="Display name.")
     interactions: str = Field(description="File; relative to the grid's file.")
     items: str = Field(description="File; relative to the grid's file.")
     columns: dict[str, str] = Field(default_factory=dict, description="THEIRS = 'OURS'.")
-    domains: tuple[str, ...] | None = Field(default=None, description="Keep only these.")
+    domains: tuple[str, ...] | None = Field(default=None, description="Keep only these domains.")
     max_users: int | None = Field(default=None, ge=1, description="A seeded sample of users.")
     user_core: int = Field(default=1, ge=1)
     item_core: int = Field(default=1, ge=1)
@@ -69,13 +68,13 @@ class DatasetEntry(Strict):
     split: LeaveOneOut | ColdDomain = Field(
         default=LeaveOneOut(),
         discriminator="kind",
-        description="What is held out: { kind = 'cold-domain', test_share = 0.15 }, say.",
+        description="Split, for example { kind = 'cold-domain', test_share = 0.15 }.",
     )
-    clusters: int = Field(default=10, ge=1, description="Interests that items fall into.")
-    note: str = Field(default="", description="What a reader of its tables should know.")
+    clusters: int = Field(default=10, ge=1, description="Number of item clusters.")
+    note: str = Field(default="", description="Note beside its tables.")
 
     def dump(self, folder: Path) -> DumpConfig:
-        """Returns what to ingest; ``folder`` is where the grid's file lies."""
+        """Returns the dump configuration; ``folder`` is the grid's folder."""
         return DumpConfig(
             interactions=str((folder / self.interactions).resolve()),
             items=str((folder / self.items).resolve()),
@@ -89,14 +88,14 @@ class DatasetEntry(Strict):
 
     @property
     def baselines(self) -> frozenset[str]:
-        """The names of the baselines that its split can be measured with."""
+        """Returns the names of the baselines for its split."""
         if isinstance(self.split, ColdDomain):
             return frozenset({*COLD_BASELINES, TEXT_BRIDGE})
         return frozenset(BASELINES)
 
 
 class Ablation(Strict):
-    """A named change of a model, alone against the whole model."""
+    """A named change of a model, compared with the complete model."""
 
     of: tuple[str, ...] | None = Field(
         default=None, description="Presets it is applied to; the grid's `ablate` by default."
@@ -110,15 +109,17 @@ class Ablation(Strict):
 
 
 class OverlapStudy(Strict):
-    """How quality depends on users seen in several domains (`model.data.overlap`)."""
+    """Study of overlapping users (`model.data.overlap`)."""
 
-    shares: tuple[int, ...] = Field(description="Per cent of those users who keep their link.")
+    shares: tuple[int, ...] = Field(
+        description="Per cent of cross-domain users who keep their link."
+    )
     presets: tuple[str, ...]
-    seed: int = Field(default=0, description="Chooses who loses the link.")
+    seed: int = Field(default=0, description="Seed of unlinked users.")
 
 
 class NeuralRecipe(Strict):
-    """A trained model: the whole configuration, its seed included."""
+    """A trained model: complete configuration with seed."""
 
     kind: Literal["neural"] = "neural"
     config: TriThreadConfig
@@ -144,14 +145,14 @@ class BaselineRecipe(Strict):
 
 
 class OverlapCut(Strict):
-    """Keep the links of this many per cent of the users of several domains."""
+    """Per cent of cross-domain users who keep their link."""
 
     share: int = Field(ge=0, le=100)
     seed: int
 
 
 class Cell(Strict):
-    """One model fitted once on one dataset. Its recipe decides the numbers, its names do not."""
+    """One model fitted once on one dataset, identified by its recipe, not by names."""
 
     dataset: str
     model: str
@@ -168,7 +169,7 @@ class Cell(Strict):
 
     @property
     def label(self) -> str:
-        """Names the cell in logs, and is what `--only` looks into."""
+        """Returns the name of the cell in logs and for `--only`."""
         parts = [self.dataset, self.model]
         parts += [self.ablation] if self.ablation else []
         parts += [f"overlap {self.overlap.share}%"] if self.overlap else []
@@ -178,7 +179,7 @@ class Cell(Strict):
 
 
 class Grid(Strict):
-    """A whole experiment."""
+    """An experiment."""
 
     title: str
     datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
@@ -186,19 +187,17 @@ class Grid(Strict):
     presets: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
     baselines_saw: tuple[Saw, ...] = (Saw.TRAIN, Saw.TRAIN_AND_VALIDATION)
-    ablate: tuple[str, ...] = Field(
-        default=(), description="Presets that every ablation is applied to."
-    )
+    ablate: tuple[str, ...] = Field(default=(), description="Presets for all ablations.")
     ablations: dict[str, Ablation] = Field(default_factory=dict)
     settings: Overrides = Field(
-        default_factory=dict, description="Fields to replace in every preset, to bound its cost."
+        default_factory=dict, description="Overrides of every preset, for example to bound cost."
     )
     candidates: tuple[int, ...] = Field(
         default=(100,),
-        description="Candidates of each sampled ranking; full ranking is always done.",
+        description="Candidates of each sampled ranking, in addition to full ranking.",
     )
     candidate_seed: int = 0
-    compare: str = Field(default="best", description="The model that others are compared with.")
+    compare: str = Field(default="best", description="Reference model of comparisons.")
     overlap: OverlapStudy | None = None
 
     @model_validator(mode="after")
@@ -230,7 +229,7 @@ class Grid(Strict):
 
 
 def read_grid(path: Path) -> Grid:
-    """Raises `UnreadableGridError`, or pydantic's ValidationError that names the field."""
+    """Returns a grid; raises `UnreadableGridError`, or pydantic's ValidationError."""
     try:
         return Grid.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
@@ -238,8 +237,8 @@ def read_grid(path: Path) -> Grid:
 
 
 def cells_of(grid: Grid) -> Iterator[Cell]:
-    """Returns every cell, the cheap ones first and seed by seed, so that an interrupted experiment
-    has something of everything."""
+    """Returns all cells, cheap ones first and by seed, so that an interrupted experiment covers all
+    models."""
     for entry in grid.datasets:
         yield from _baseline_cells(grid, entry)
     for seed in grid.seeds:
@@ -269,7 +268,7 @@ def _neural_cells(grid: Grid, dataset: str, seed: int) -> Iterator[Cell]:
 
 
 def _overlap_cells(grid: Grid, study: OverlapStudy, dataset: str, seed: int) -> Iterator[Cell]:
-    """A profile tells of both domains, so these cells go without."""
+    """Profiles contain both domains, so these cells have none."""
     without = Ablation(train={"beta": 0.0}, profiles=ProfileSource.NONE)
     for preset in study.presets:
         recipe = _neural(grid, preset, without, seed)

@@ -1,10 +1,8 @@
-"""Finished cells in a folder beside their grid, so that hours of work outlive a store.
+"""Finished cells in a folder beside their grid, independent of a store.
 
-A cell costs hours and is a small table of ranks. Kept with the pin that says what it was made from,
-it is found again on any machine: a report needs the dumps then, but no language model, no
-embeddings and no training. Only a cell that is still missing needs those.
-
-Pins are kept as in a store; ranks in `RankTables`, whose cells have the ranked events in common.
+A cell takes hours to make but is a small table of ranks. With the pin of its inputs it can be used
+on any machine: reports need the dumps, but no LLM, embeddings or training. Pins are stored as in a
+store, ranks in `RankTables`, whose cells share the ranked events.
 """
 
 from pathlib import Path
@@ -22,16 +20,16 @@ CUT_SHORT = f"taken from kept cells: ranks beyond place {DEEPEST} are not known"
 
 
 class KeptCells:
-    """A folder of finished cells; the first use may create it."""
+    """A folder of finished cells, created on first use."""
 
     def __init__(self, folder: Path) -> None:
         self._pins = Store(folder)
         self._tables = RankTables(folder)
 
     def take(self, store: Store, pointer: str) -> None:
-        """Brings what is kept of one dataset into the store: the pin and the facts of reports.
+        """Copies the pin and report facts of one dataset into the store.
 
-        A pin that the store has by itself stays.
+        An existing pin of the store is kept.
         """
         pinned = self._pins.pointed(pointer)
         if pinned is None or store.pointed(pointer) is not None:
@@ -42,14 +40,14 @@ class KeptCells:
         store.point(pointer, pinned)
 
     def take_cell(self, store: Store, wanted: Identity) -> None:
-        """Brings one finished cell into the store, where it is kept and the store lacks it.
+        """Copies one kept cell into the store, if missing there.
 
         Raises:
             DamagedTableError: the kept table cannot be read.
         """
         if store.find(wanted) is not None:
             return
-        if self._pins.holds(wanted.ref):  # Before there were tables, cells were kept one by one.
+        if self._pins.holds(wanted.ref):  # Older versions kept single cells.
             store.adopt(self._pins, wanted.ref)
             return
         cell = self._tables.find(wanted.fingerprint)
@@ -64,7 +62,7 @@ class KeptCells:
         """Adds finished cells of one dataset.
 
         Raises:
-            DamagedTableError: a kept table cannot be read; it stays as it is.
+            DamagedTableError: a kept table cannot be read; it is not changed.
         """
         pinned = store.pointed(pointer)
         if pinned is None or not cells:
@@ -77,7 +75,7 @@ class KeptCells:
 
 
 def lacking(store: Store, data: CellData) -> list[ArtifactRef]:
-    """Returns what training on a dataset reads and the store does not hold."""
+    """Returns the training inputs of a dataset that are missing in the store."""
     return [
         ref for ref in (data.dataset, data.tables, *data.profiles.values()) if not store.holds(ref)
     ]
@@ -96,6 +94,6 @@ def _kept(store: Store, ref: ArtifactRef) -> tuple[KeptCell, pl.DataFrame]:
 
 
 def _is_of(cell: KeptCell, wanted: Identity) -> bool:
-    """Whether the whole key agrees: a name alone might be that of another cell."""
+    """Returns whether the complete key matches, because names may be ambiguous."""
     key = Identity(kind=Kind.CELL, parameters=cell.parameters, parents=cell.parents)
     return key == wanted and cell.schema_version == SCHEMA_VERSIONS[Kind.CELL]

@@ -1,4 +1,4 @@
-"""The numbers behind an experiment's tables: means by row; how a row is named and shown."""
+"""Numbers of an experiment's tables: means by row, names and formats."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,12 +14,13 @@ NO_VALUE = "–"
 SAW_BOTH_MARK = "†"
 
 RowKey = tuple[str, str, str]
-"""Model, ablation, and the events it saw."""
+"""Model, ablation, and fitted events."""
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Text cells under a caption; the first column names the row, `best` rows stand out."""
+    """A table of texts with a caption; the first column names the row, `best` rows are
+    highlighted."""
 
     name: str
     caption: str
@@ -29,7 +30,7 @@ class ResultTable:
 
 
 class Numbers(NamedTuple):
-    """One dataset's means by row, ranking, domain, group and metric; and who stands first."""
+    """Means of one dataset by row, ranking, domain, group and metric, with the order of rows."""
 
     values: dict[tuple[RowKey, str, str, str, str], tuple[float, float | None, int]]
     targets: dict[tuple[str, str], int]
@@ -38,7 +39,7 @@ class Numbers(NamedTuple):
 
 
 def row_name(row: RowKey) -> str:
-    """Returns a model's name as tables show it, marked if it saw the validation events too."""
+    """Returns a model's display name, marked if it was fitted on validation events."""
     model, ablation, saw = row
     mark = f" {SAW_BOTH_MARK}" if saw == Saw.TRAIN_AND_VALIDATION else ""
     return f"{model}{': ' + ablation if ablation else ''}{mark}"

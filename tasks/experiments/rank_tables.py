@@ -1,7 +1,7 @@
-"""Ranks of many cells in few Parquet files: one for each list of ranked events.
+"""Ranks of many cells in few Parquet files, one per list of ranked events.
 
-Cells of a dataset rank the same events, so these are written once, and a cell adds two columns of
-small numbers. A file is replaced as a whole: a crash leaves the old one or the new one.
+Cells of a dataset rank the same events, so these are stored once, and each cell adds two columns of
+small integers. Files are replaced atomically.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from artifacts.strict import Strict
 from artifacts.user_error import UserError
 
 DEEPEST = 100
-"""Events ranked below this place are kept as ranked at it: no metric looks so far down."""
+"""Maximum stored rank; deeper ranks do not affect metrics."""
 
 EVENTS = ("ranking", col.USER_INDEX, col.ITEM_INDEX, "candidates")
 GREATER, EQUAL = "greater", "equal"
 CELLS = b"cells"
-"""The entry of a file's metadata that says of which cells its columns are."""
+"""Key of the file's metadata with the cells of its columns."""
 
 _LOCK = ".lock"
 _LEVEL = 15
@@ -41,7 +41,7 @@ class DamagedTableError(UserError):
 
 
 class KeptCell(Strict):
-    """What a cell's manifest says but for its files."""
+    """A cell's manifest without files."""
 
     schema_version: int
     parameters: dict[str, JsonValue]
@@ -61,15 +61,15 @@ class RankTables:
         self._found: dict[str, tuple[Path, KeptCell]] | None = None
 
     def find(self, fingerprint: str) -> KeptCell | None:
-        """Returns a cell's key and counts; None where it is not kept. Raises DamagedTableError."""
+        """Returns a cell's key and counts, None if it is not kept. Raises DamagedTableError."""
         found = self._index().get(fingerprint)
         return None if found is None else found[1]
 
     def ranks(self, fingerprint: str) -> pl.DataFrame:
-        """Returns the ranks of a kept cell as `make_cell` writes them, cut at `DEEPEST`.
+        """Returns the ranks of a kept cell as written by `make_cell`, limited to `DEEPEST`.
 
         Raises:
-            DamagedTableError: the file's content is not what was written.
+            DamagedTableError: the file does not match its digest.
         """
         path, _ = self._index()[fingerprint]
         columns = [f"{fingerprint}.{name}" for name in (GREATER, EQUAL)]
@@ -87,7 +87,7 @@ class RankTables:
         cells: Mapping[str, ArtifactRef],
         read: Callable[[ArtifactRef], tuple[KeptCell, pl.DataFrame]],
     ) -> None:
-        """Adds the cells that are not kept yet; another process may be adding at the same time.
+        """Adds new cells; safe with concurrent processes.
 
         Raises:
             DamagedTableError: a file cannot be read. Nothing is replaced.
@@ -148,7 +148,7 @@ class RankTables:
 
 
 def encoded(table: pa.Table, cells: Mapping[str, KeptCell]) -> bytes:
-    """Returns a file's content: small, since bytes of one order stand together."""
+    """Returns a file's content, compressed by byte-stream splitting."""
     facts = {key: cells[key].model_dump(mode="json") for key in sorted(cells)}
     by_byte = {name: "BYTE_STREAM_SPLIT" for name in table.column_names if "." in name}
     by_step = dict.fromkeys((col.USER_INDEX, col.ITEM_INDEX, "candidates"), "DELTA_BINARY_PACKED")
@@ -161,7 +161,7 @@ def encoded(table: pa.Table, cells: Mapping[str, KeptCell]) -> bytes:
         use_dictionary=["ranking"],  # pyright: ignore[reportArgumentType]
         column_encoding={**by_byte, **by_step},
         write_page_checksum=True,
-        store_schema=False,  # It would hold a second copy of what is said about the cells.
+        store_schema=False,  # It would duplicate the metadata of cells.
     ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({CELLS: json.dumps(facts, separators=(",", ":"))})

@@ -1,4 +1,4 @@
-"""An experiment's results as Markdown, and as one HTML file that loads nothing from anywhere."""
+"""Results of an experiment as Markdown and as one self-contained HTML file."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from tasks.reporting.page import TEMPLATES, csp_hash, page_environment
 
 @dataclass(frozen=True)
 class ExperimentContent:
-    """All that page and Markdown show; every text may come from outside and is escaped."""
+    """Content of page and Markdown; all texts are untrusted and escaped."""
 
     title: str
     command: str
@@ -44,7 +44,7 @@ def render_markdown(content: ExperimentContent) -> str:
 
 
 def render_page(content: ExperimentContent) -> str:
-    """Returns the whole page with its scripts inlined and allowed by hash alone."""
+    """Returns the page with inlined scripts, allowed by hash only."""
     plots = [plot for _, made in content.sections for plot in made]
     plotly = get_plotlyjs() if plots else ""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
@@ -69,5 +69,5 @@ def _markdown_table(table: ResultTable) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A name from a grid or a dump must not break a table or start markup."""
+    """Returns a name without characters that break tables or start markup."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

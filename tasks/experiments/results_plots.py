@@ -1,4 +1,4 @@
-"""The plots of an experiment: models with their spread over seeds, and quality against overlap."""
+"""Plots of an experiment: models with their spread over seeds, and metrics against overlap."""
 
 import json
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ BAR_MARGIN = {"l": 260, "r": 24, "t": 12, "b": 48}
 
 @dataclass(frozen=True)
 class PlotlyFigure:
-    """A figure as JSON that is safe inside a script element, and what it shows in words."""
+    """A figure as JSON that is safe in a script element, with a description."""
 
     name: str
     figure: str
@@ -37,7 +37,7 @@ class PlotlyFigure:
 
 
 def figure_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
-    """Returns a figure without colours of its own for text and grid: the page sets them."""
+    """Returns a figure with text and grid colours of the page."""
     figure.update_layout(
         template="none",
         height=height,
@@ -47,12 +47,12 @@ def figure_json(figure: go.Figure, height: int, margin: dict[str, int]) -> str:
         legend={"orientation": "h", "x": 0},
     )
     text = json.dumps(json.loads(str(figure.to_json())), separators=(",", ":"))
-    # A title may hold '</script>'; with no angle bracket left, it cannot end the element.
+    # Escapes angle brackets, because a title may contain '</script>'.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def plots(results: Results, dataset: str, number: int) -> tuple[PlotlyFigure, ...]:
-    """Returns the plots of one dataset; ``number`` makes their names unique on the page."""
+    """Returns the plots of one dataset; ``number`` makes ids unique on the page."""
     metrics = results.metrics.filter(dataset=dataset, ranking=FULL, metric=HEADLINE)
     overall = over_seeds(metrics.filter(domain=ALL))
     plain = overall.filter(pl.col("overlap").is_null(), group=ALL)

@@ -1,4 +1,4 @@
-"""What an experiment's page and Markdown say beside the numbers: data, settings, caveats."""
+"""Texts of an experiment's page and Markdown: data, settings, caveats."""
 
 import json
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ NOTES = (
 
 
 class FinishedGrid(NamedTuple):
-    """A grid, its cells that are done, and those that are not."""
+    """A grid with its finished and missing cells."""
 
     grid: Grid
     finished: list[FinishedCell]
@@ -37,14 +37,14 @@ class FinishedGrid(NamedTuple):
 
 
 def compared_models(grids: list[FinishedGrid]) -> dict[str, str]:
-    """Returns the model that others are held against, by dataset."""
+    """Returns the reference model by dataset."""
     return {entry.name: each.grid.compare for each in grids for entry in each.grid.datasets}
 
 
 def experiment_content(
     store: Store, grids: list[FinishedGrid], results: Results, title: str, command: str
 ) -> ExperimentContent:
-    """Returns all that is shown; datasets without a finished cell are left out."""
+    """Returns the content, without datasets that have no finished cell."""
     sections = []
     for number, (dataset, compare) in enumerate(compared_models(grids).items()):
         data = [
@@ -99,7 +99,7 @@ def _facts(
 
 
 def _state(each: FinishedGrid, dataset: str) -> str:
-    """What was bounded, and what is missing, in words."""
+    """Returns sentences about bounds and missing cells."""
     if dataset not in {entry.name for entry in each.grid.datasets}:
         return ""
     bounds = "; ".join(
@@ -114,7 +114,7 @@ def _state(each: FinishedGrid, dataset: str) -> str:
 
 
 def _missing(cells: list[Cell], seeds: int) -> list[str]:
-    """Names what is not done yet: rows without any number first, then rows that lack seeds."""
+    """Returns the missing rows, then rows with missing seeds."""
     lacking: dict[str, list[int]] = {}
     without_seeds: set[str] = set()
     for cell in cells:

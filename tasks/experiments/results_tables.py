@@ -1,5 +1,4 @@
-"""The results of an experiment as tables of text, one section a dataset: what both the page and the
-Markdown show."""
+"""Results of an experiment as text tables, one section per dataset."""
 
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from tasks.experiments.numbers import (
 
 @dataclass(frozen=True)
 class DatasetSection:
-    """All tables of one dataset, and sentences on what was measured."""
+    """All tables and notes of one dataset."""
 
     dataset: str
     facts: tuple[str, ...]
@@ -31,7 +30,7 @@ class DatasetSection:
 
 
 def section(results: Results, dataset: str, compare: str, facts: tuple[str, ...]) -> DatasetSection:
-    """Returns the tables of one dataset; those without a number are left out."""
+    """Returns the non-empty tables of one dataset."""
     chosen = Results(*(table.filter(dataset=dataset) for table in results))
     if withheld := cold_tables(chosen, compare):
         return DatasetSection(dataset, facts, withheld)
@@ -102,7 +101,8 @@ def _seed_note(numbers: Numbers) -> str:
 
 
 def _ablations(numbers: Numbers, results: Results) -> ResultTable:
-    """Each ablation beside its whole model, in points of NDCG@10 and HR@10."""
+    """Returns each ablation with its difference to the complete model, in points of NDCG@10 and
+    HR@10."""
     rows = []
     for whole in (row for row in numbers.rows if not row[1]):
         ablated = [row for row in numbers.rows if row[1] and row[0] == whole[0]]

@@ -1,6 +1,6 @@
-"""An ablation of the profiles: a user's latest titles, embedded as they are, no LLM in between.
+"""Ablation of profiles: embeddings of a user's latest titles, without the chat model.
 
-What the chat model adds is what its profiles gain over these. Only training events count.
+The difference shows the contribution of the chat model. Training events only.
 """
 
 import time
@@ -33,7 +33,7 @@ def profile_by_titles(
     llm: LlmConfig,
     store_root: str,
 ) -> StageResult:
-    """Returns profiles of the users who have one in ``like``, so that only the text differs.
+    """Returns profiles of the users with one in ``like``, so that only the text differs.
 
     Raises:
         EndpointRefusedError, EndpointDownError, TooManyFailuresError.

@@ -1,1 +1,1 @@
-"""Removes people from a store: artifacts, ledger, copies of dumps."""
+"""Removal of users from a store: artifacts, ledger, copies of dumps."""

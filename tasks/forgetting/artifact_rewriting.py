@@ -1,7 +1,7 @@
-"""Artifacts without some people: the same artifacts, under the same names, less their rows.
+"""Rewriting of artifacts without the rows of removed users, under the same names.
 
-Users keep their order; who came behind a removed one moves up. All artifacts that count users by a
-dataset's order are rewritten before the dataset, whose order is needed until then.
+Users keep their order and are renumbered. Artifacts with user indices are rewritten before their
+dataset, whose order they need.
 """
 
 import html
@@ -33,7 +33,7 @@ from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 
 OPERATION = "forgettings"
-"""The count of an artifact that says by which forgetting it was last looked through."""
+"""Count of an artifact with the number of the last applied removal."""
 
 REMOVED_PAGE = (
     "<!DOCTYPE html><html lang='en'><meta charset='utf-8'><title>Removed</title>"
@@ -45,7 +45,7 @@ PAGES = frozenset({".html", ".md", ".txt"})
 
 @dataclass
 class Removed:
-    """What was removed, by what it was of, and who was found."""
+    """Counts of removed data by category, and the found users."""
 
     counts: dict[str, int] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class People:
-    """A dataset before it is rewritten, and which of its users (users,) stay."""
+    """A dataset before rewriting, and the mask of remaining users (users,)."""
 
     data: Dataset
     stays: np.ndarray
@@ -67,7 +67,7 @@ class People:
         return self.data.users[col.USER_ID].filter(pl.Series(~self.stays)).to_list()
 
     def renumbered(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Returns a table with ``user_index`` without who goes, by the numbers of after."""
+        """Returns a table without removed users, with renumbered ``user_index``."""
         index = rows[col.USER_INDEX].to_numpy()
         kept = rows.filter(pl.Series(self.stays[index]))
         place = np.cumsum(self.stays) - 1
@@ -76,13 +76,13 @@ class People:
 
 
 def people_of(store: Store, forgotten: Forgotten) -> dict[ArtifactRef, People]:
-    """Returns the datasets in which somebody forgotten is."""
+    """Returns the datasets with forgotten users."""
     found = {}
     for manifest in store.artifacts(Kind.DATASET):
         try:
             data = read_dataset(store, manifest.ref)
         except ArtifactError:
-            continue  # It was set aside, and what is set aside is deleted.
+            continue  # Quarantined artifacts are deleted.
         stays = ~forgotten.holds(data.users[col.USER_ID]).to_numpy()
         if not stays.all():
             found[manifest.ref] = People(data, stays)
@@ -96,19 +96,19 @@ def rewrite_all(
     named: re.Pattern[str] | None,
     operation: int,
 ) -> Removed:
-    """Rewrites every artifact that somebody forgotten is in; returns what was removed.
+    """Rewrites every artifact with forgotten users; returns the removed data.
 
     ``named`` finds their ids in notes and pages.
     """
     removed = Removed(users=gone_from(people))
     for manifest in _datasets_last(store):
         if manifest.counts.get(OPERATION) == operation:
-            continue  # By a forgetting that was killed.
+            continue  # By an interrupted removal.
         parent = people.get(manifest.parents.get("dataset", manifest.ref))
         work = _Rewriting(store, manifest, forgotten, parent, named)
         if work.is_needed():
             if manifest.kind is Kind.CANDIDATES:
-                shutil.rmtree(store.path(manifest.ref))  # Drawn again, by the same seed.
+                shutil.rmtree(store.path(manifest.ref))  # Sampled again with the same seed.
             else:
                 work.rewrite(operation)
             removed.add(manifest.kind.value)
@@ -116,12 +116,12 @@ def rewrite_all(
 
 
 def gone_from(people: dict[ArtifactRef, People]) -> set[str]:
-    """Returns the ids of who goes."""
+    """Returns the removed ids."""
     return {user for each in people.values() for user in each.gone}
 
 
 def names_in_text(users: set[str]) -> re.Pattern[str] | None:
-    """Returns what finds one of these ids as a word of a text."""
+    """Returns a pattern that matches the ids as words."""
     if not users:
         return None
     written = {form for user in users for form in (user, html.escape(user), json.dumps(user)[1:-1])}
@@ -131,7 +131,7 @@ def names_in_text(users: set[str]) -> re.Pattern[str] | None:
 
 @dataclass(frozen=True)
 class _Rewriting:
-    """One artifact; ``people`` where its users are numbered by a dataset that changes."""
+    """Rewriting of one artifact; ``people``: the changed dataset of its user indices, if any."""
 
     store: Store
     manifest: Manifest
@@ -170,7 +170,7 @@ class _Rewriting:
         return [note for note in self.manifest.notes if not (named and named.search(note))]
 
     def _changed(self) -> Iterator[tuple[Path, pl.DataFrame | str]]:
-        """Yields the tables and pages with somebody in them, without them."""
+        """Yields changed tables and pages."""
         folder = self.store.path(self.manifest.ref)
         for name in self.manifest.files:
             path = folder / name
@@ -183,7 +183,7 @@ class _Rewriting:
                 yield path.relative_to(folder), REMOVED_PAGE
 
     def _without(self, name: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """The table itself where nothing changes."""
+        """Returns the table without removed users, or the table itself if unchanged."""
         is_own = self.manifest.kind is Kind.DATASET and name in (USERS, ITEMS)
         if is_own:
             return rows

@@ -1,7 +1,6 @@
-"""Forgets people: their ids go on the list first, then a store loses every trace of them.
+"""Removal of users: ids are listed first, then all their data are deleted from the store.
 
-What a kill interrupts is done again, from the list, by the next forgetting. Nobody may be writing
-to the store meanwhile.
+An interrupted removal is completed by the next one, from the list. No run may write to the store.
 """
 
 import re
@@ -30,7 +29,7 @@ from tasks.forgetting.artifact_rewriting import (
 from tasks.forgetting.person_prompts import keys_about
 
 TRASH = ".trash"
-"""Where cleaning puts artifacts before it deletes them."""
+"""Folder of artifacts before their deletion."""
 
 KEPT_IN_WORK = frozenset({"leases", "logs", "machine"})
 
@@ -42,7 +41,7 @@ NOT_REMOVED = (
     "copies elsewhere: backups, exports, reports and summaries that were written to other places",
     "what LLM providers have kept, and Prefect's database",
 )
-"""What stays, and what to do about it."""
+"""Data that cannot be removed, with remedies."""
 
 
 class StoreInUseError(UserError, RuntimeError):
@@ -50,12 +49,12 @@ class StoreInUseError(UserError, RuntimeError):
 
 
 class RemoteForgettingError(UserError):
-    """The store is remote: other machines hold copies that this one cannot change."""
+    """The store is remote, and other machines have copies."""
 
 
 def forget(store: Store, user_ids: list[str]) -> Removed:
-    """Removes people from a store, and keeps keyed hashes of their ids so that no dump brings
-    them back; returns what was removed. Ids that are nowhere are remembered all the same.
+    """Removes users from a store, and stores keyed hashes of their ids, including unknown ones, for
+    later dumps; returns the removed data.
 
     Raises:
         StoreInUseError, RemoteForgettingError.
@@ -65,7 +64,7 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
             f"{store.root} is a remote store, whose copies on other machines cannot be changed "
             "from here; forget in a store that is a folder"
         )
-    with cleaning(store.local):  # No run begins meanwhile.
+    with cleaning(store.local):  # Blocks new runs.
         _refuse_in_use(store)
         return _forget(store, user_ids)
 
@@ -74,7 +73,7 @@ def _forget(store: Store, user_ids: list[str]) -> Removed:
     store.finish_rewrites()
     forgotten = Forgotten(store)
     if forgotten.any and (late := _apply(store, forgotten, set())).users:
-        log_forgetting(store, 0, late.counts)  # What an earlier one, killed, could not finish.
+        log_forgetting(store, 0, late.counts)  # Completes an interrupted removal.
     forgotten.add(user_ids)
     removed = _apply(store, forgotten, set(user_ids))
     log_forgetting(store, len(set(user_ids)), removed.counts)
@@ -82,7 +81,7 @@ def _forget(store: Store, user_ids: list[str]) -> Removed:
 
 
 def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
-    """Artifacts come last, and of them datasets: until then they say who is to be looked for."""
+    """Applies the list; datasets are rewritten last, because they identify the users' data."""
     people = people_of(store, forgotten)
     named = names_in_text(gone_from(people) | asked_for)
     lines = _without_names(store.local / "work" / "logs", named)
@@ -117,7 +116,7 @@ def _refuse_in_use(store: Store) -> None:
 
 
 def _locks(store: Store) -> Iterator[Path]:
-    """Files that a process without a lease holds while it makes an artifact or asks."""
+    """Returns the lock files of processes that make artifacts or send prompts."""
     for kind in Kind:
         yield from (store.local / kind).glob(f".*{DRAFT_LOCK}")
     for pattern in ("journal-*.jsonl", "claim-*.parquet"):
@@ -125,8 +124,8 @@ def _locks(store: Store) -> Iterator[Path]:
 
 
 def _clear(store: Store) -> int:
-    """Deletes copies of dumps, checkpoints of trainings, spooled rows, drafts of the dead, and what
-    was set aside; returns how many files."""
+    """Deletes copies of dumps, checkpoints, spooled rows, abandoned drafts and quarantined files;
+    returns their number."""
     work = store.local / "work"
     places = [path for path in work.glob("*") if path.name not in KEPT_IN_WORK]
     places += [path for kind in Kind for path in (store.local / kind).glob(".*")]
@@ -143,7 +142,7 @@ def _clear(store: Store) -> int:
 
 
 def _without_names(logs: Path, named: re.Pattern[str] | None) -> int:
-    """Removes the lines of logs that name somebody; returns how many."""
+    """Removes log lines with removed ids; returns their number."""
     if named is None:
         return 0
     gone = 0
@@ -153,7 +152,7 @@ def _without_names(logs: Path, named: re.Pattern[str] | None) -> int:
         lines = path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if not named.search(line.decode("utf-8", "replace"))]
         if len(kept) < len(lines):
-            with path.open("r+b") as file:  # A server may have it open, and goes on at its end.
+            with path.open("r+b") as file:  # Rewritten in place, because a server may have it open.
                 file.write(b"".join(kept))
                 file.truncate()
             gone += len(lines) - len(kept)

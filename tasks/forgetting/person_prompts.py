@@ -1,8 +1,7 @@
-"""The questions of a ledger that were asked about some people and about nobody else.
+"""Prompts in the ledger that concern removed users only.
 
-A question holds titles that a person chose, or what the model wrote about them, and no id. Its
-prompt is rendered again from the artifacts, as the profiler did. One that equals a prompt about
-somebody who stays is theirs as well, and stays.
+Prompts contain titles or partial profiles, but no id. They are rendered again from the artifacts. A
+prompt that is equal to one of a remaining user is kept.
 """
 
 import json
@@ -40,7 +39,7 @@ _SUMMARIES: tuple[Template, ...] = tuple(
 
 
 class _Lists:
-    """Lists of texts about who goes, without those that equal one about who stays."""
+    """Texts of removed users, without texts equal to those of remaining users."""
 
     def __init__(self) -> None:
         self._gone: set[Texts] = set()
@@ -51,10 +50,10 @@ class _Lists:
         return self._gone - self._staying
 
     def add(self, rows: pl.DataFrame, column: str, people: People) -> None:
-        """Takes a table with ``user_index`` and a column of lists of texts."""
+        """Adds a table with ``user_index`` and a column of lists of texts."""
         is_staying = pl.Series(people.stays[rows[col.USER_INDEX].to_numpy()])
         self.add_gone(rows.filter(~is_staying)[column].to_list())
-        # As one text each: of everybody's lists only those are taken into memory that are needed.
+        # As joined texts, to load only the necessary lists.
         joined = pl.col(column).list.join(_SEPARATOR)
         wanted = [_SEPARATOR.join(texts) for texts in self._gone]
         same = rows.filter(is_staying).filter(joined.is_in(wanted))[column]
@@ -65,7 +64,7 @@ class _Lists:
 
 
 def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl.Series]:
-    """Returns the ledger's keys of questions about who goes, by role."""
+    """Returns the ledger keys of removed users' prompts, by role."""
     chat, embedding = Ledger(store.local, Role.CHAT), Ledger(store.local, Role.EMBEDDING)
     asked, embedded = _asked(chat), _asked(embedding)
     titles, interests, profiles = _Lists(), _Lists(), _Lists()
@@ -84,7 +83,7 @@ def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl
             interests.add(by_user, INTEREST, told)
             rows = pl.read_parquet(folder / PROFILES_FILE, glob=False)
             profiles.add(rows.with_columns(pl.concat_list(PROFILE)), PROFILE, told)
-    # What was answered to a run that ended before it wrote an artifact is in the ledger alone.
+    # Answers of a run that ended before writing its artifact are in the ledger only.
     unwritten = list(_answered(chat, asked, histories))
     interests.add_gone(unwritten)
     analyses = _keys(asked, _renderings(_ANALYSES, titles.own))
@@ -102,7 +101,7 @@ def _asked(ledger: Ledger) -> pl.DataFrame:
 
 
 def _clusters_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
-    """Returns the clusterings that the users of a dataset may have been profiled by."""
+    """Returns the clusters that may have been used for a dataset's profiles."""
     embeddings = [
         manifest.ref
         for manifest in store.artifacts(Kind.ITEM_EMBEDDINGS)
@@ -126,7 +125,7 @@ def _profiles_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
 def _answered(
     ledger: Ledger, asked: pl.DataFrame, histories: list[list[list[str]]]
 ) -> Iterator[Texts]:
-    """Yields what each model answered to the titles of each person, an interest after another."""
+    """Yields the answers of each model by person and interest."""
     prompts = {
         (tuple(titles), template): _document(template(titles))
         for history in histories
@@ -155,5 +154,5 @@ def _keys(asked: pl.DataFrame, rendered: list[str]) -> pl.Series:
 
 
 def _document(prompt: ChatPrompt) -> str:
-    """A question as the ledger keeps it."""
+    """Returns a prompt in the ledger's format."""
     return json.dumps(prompt.model_dump(), ensure_ascii=False)

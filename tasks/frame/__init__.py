@@ -1,1 +1,1 @@
-"""What all stages share: a stage's run, progress, and the model's inputs."""
+"""Shared parts of stages: execution, progress, model inputs."""

@@ -1,8 +1,8 @@
-"""Finds likely items of a very large domain without scoring all of them (FAISS).
+"""Approximate search index (FAISS) of very large domains.
 
-The index holds the fused vector of each item, ``[a(v); L_d[v]]``, and is asked with the fused
-state ``[h_global; h_d]`` (METHOD 4): the inner product of the two is the model's dense score. What
-it proposes is scored exactly afterwards, so its errors can only be omissions.
+The index contains the concatenated vector of each item, ``[a(v); L_d[v]]``, and is queried with the
+concatenated state ``[h_global; h_d]`` (METHOD 4): their inner product is the model's dense score.
+Candidates are scored exactly afterwards, so errors are omissions only.
 """
 
 import math
@@ -15,8 +15,8 @@ from model.data.sequences import IntArray
 
 TRAINING_ROWS = 50_000
 LISTS_PER_ROOT = 2
-"""Lists of the inverted file for each square root of the number of items. More would be a little
-faster to ask and take much longer to build."""
+"""Inverted lists per square root of the number of items. More would be slightly faster to query but
+much slower to build."""
 TRAINING_ROUNDS = 10
 PROBED_SHARE, LEAST_PROBED = 0.02, 64
 """Lists looked into: the share of a large domain's, and more of a smaller one's: among 200,000
@@ -24,7 +24,7 @@ items 18 of 894 lists held .961 of the best 20, and 64 hold .986 (benchmarks/ann
 
 
 class AnnIndex:
-    """An inverted file over the vectors of one domain, kept as 8-bit numbers."""
+    """An inverted file over the vectors of one domain, quantised to 8 bits."""
 
     def __init__(self, vectors: NDArray[np.float32], seed: int = 0) -> None:
         """Builds the index of `vectors` (items, width)."""
@@ -44,6 +44,6 @@ class AnnIndex:
         self._index.nprobe = max(LEAST_PROBED, round(PROBED_SHARE * lists))
 
     def columns(self, states: NDArray[np.float32], count: int) -> IntArray:
-        """Returns the rows (R, count) of `vectors` that fit each state best, -1 where none."""
+        """Returns the rows (R, count) of the best `vectors` for each state, padded with -1."""
         found = self._index.search(np.ascontiguousarray(states), count)  # pyright: ignore[reportCallIssue]
         return found[1].astype(np.int64)

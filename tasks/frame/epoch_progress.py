@@ -1,4 +1,4 @@
-"""Shows the epochs of a training as progress: those of the search, then those of the refit."""
+"""Progress of a training in epochs: search, then refit."""
 
 import math
 
@@ -7,11 +7,8 @@ from tasks.frame.progress import Progress
 
 
 class EpochProgress:
-    """Called with every epoch's report.
-
-    A search ends when nothing gets better, so its total is what it may take at most; a refit takes
-    as many epochs as the best of the search.
-    """
+    """Callback for epoch reports. The total of a search is its maximum; a refit takes the best
+    number of epochs."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar

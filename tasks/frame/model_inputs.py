@@ -1,4 +1,4 @@
-"""Turns artifacts into what the model room reads: sequences, tables, profiles."""
+"""Conversion of artifacts to model inputs: sequences, tables, profiles."""
 
 import numpy as np
 
@@ -29,13 +29,13 @@ def load_sequences(store: Store, dataset: ArtifactRef) -> Sequences:
 
 
 def load_tables(store: Store, tables: ArtifactRef) -> ItemTables:
-    """Reads the global table and the starting values of the local ones."""
+    """Reads the global table and the initial local table."""
     stored = read_item_tables(store, tables)
     return ItemTables(stored.global_table, stored.local_table)
 
 
 def load_profiles(store: Store, profiles: ArtifactRef) -> ProfileVectors | None:
-    """Returns the embedded profiles, or None where no user has one."""
+    """Returns the embedded profiles, None without any."""
     vectors, has_profile = read_profile_vectors(store, profiles)
     return ProfileVectors(vectors, has_profile) if has_profile.any() else None
 
@@ -43,7 +43,7 @@ def load_profiles(store: Store, profiles: ArtifactRef) -> ProfileVectors | None:
 def load_crossings(
     store: Store, crossings: ArtifactRef | None, tables: ArtifactRef
 ) -> AnswerVectors | None:
-    """Returns the answers across domains in the space of the global table, None without any."""
+    """Returns the cross-domain answers projected to the global table, None without any."""
     if crossings is None:
         return None
     stored = read_crossing_answers(store, crossings)

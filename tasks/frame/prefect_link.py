@@ -1,10 +1,9 @@
-"""One deadline for everything that a run says to its Prefect server.
+"""Common deadline of all requests of a run to its Prefect server.
 
-Prefect's client retries each request by itself, for a minute and more, one request after the other:
-a server that dies in the middle of a run would hold the run up for many minutes, and end it in the
-end. Here one watch decides for all: a server that gave no sign of life for `DEADLINE_SECONDS` is
-gone. From then on requests fail at once, what is only shown in the UI is left out, and the run goes
-on (`flows.unrecorded`).
+Prefect's client retries each request separately for a minute or more, so a dead server would block
+a run for many minutes and finally fail it. Here a server without a response for `DEADLINE_SECONDS`
+is considered lost: requests fail immediately, UI updates are skipped, and the run continues
+(`flows.unrecorded`).
 """
 
 import asyncio
@@ -30,7 +29,7 @@ DEADLINE_SECONDS = 10.0
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 LOOKS = 3
-"""A process that was stopped and continued has lost time, and not its server."""
+"""Longer gaps mean that the process was suspended."""
 
 LOGS = "/logs/"
 
@@ -41,13 +40,13 @@ logger = logging.getLogger("llm4cdsr")
 
 
 class PrefectGoneError(httpx.ConnectError):
-    """The Prefect server gave no sign of life within the deadline."""
+    """The Prefect server did not respond within the deadline."""
 
 
 class Link:
-    """The way to one Prefect server; ``gone`` is set while it is out of reach.
+    """Connection state of one Prefect server; ``gone`` is set while it is unreachable.
 
-    ``waits``: requests that record how a run goes wait for the server to come back.
+    ``waits``: recording requests wait for the server's return.
     """
 
     def __init__(self, api_url: str, *, waits: bool) -> None:
@@ -57,11 +56,11 @@ class Link:
 
     @property
     def given_up(self) -> bool:
-        """Whether the server is gone and nobody waits for it."""
+        """Whether the server is lost and not awaited."""
         return self.gone.is_set() and not self.waits
 
     def give_up(self) -> None:
-        """Notes, and says, that the server is gone."""
+        """Records and logs the loss of the server."""
         self.gone.set()
         if self.waits:
             so = "what this run has to say there waits"
@@ -71,7 +70,7 @@ class Link:
         logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
 
     def refuse_if_gone(self) -> None:
-        """Raises `PrefectGoneError`, where nobody wants to wait for the server to come back."""
+        """Raises `PrefectGoneError` if the server is lost and not awaited."""
         if self.given_up or (self.gone.is_set() and _is_shown_only.get()):
             raise PrefectGoneError(f"the Prefect server at {self.api_url} does not answer")
 
@@ -82,17 +81,17 @@ _is_shown_only: ContextVar[bool] = ContextVar("is_shown_only", default=False)
 
 
 def link() -> Link | None:
-    """Returns the way to the server that is watched now."""
+    """Returns the connection state of the current server."""
     return _links[-1] if _links else None
 
 
 def _link_to(request: Request) -> Link | None:
-    """Returns the watched way to the server that the request is for; others are as before."""
+    """Returns the connection state for a request, None for other servers."""
     return next((to for to in reversed(_links) if str(request.url).startswith(to.api_url)), None)
 
 
 def has_given_up() -> bool:
-    """Returns whether this process has ever given a server up."""
+    """Returns whether this process has lost a server."""
     return _nothing_more.is_set()
 
 
