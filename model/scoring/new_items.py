@@ -24,6 +24,8 @@ RIDGE = 0.03
 
 BLOCK = 1024
 """New items per block that are compared with all known items of their domain."""
+BLOCK_KNOWN = 16_384
+"""Known items per block: 64 MB of cosines at a time, however large the catalogue is."""
 NEAR = 0.3
 """Minimum cosine of two texts, centred on the domain mean, for inheritance."""
 LEAST_LENGTH = 0.01
@@ -101,15 +103,31 @@ def _sources(grown: TriThread, previous: IntArray) -> IntArray:
         known, new = items[old[items] > 0], items[old[items] == 0]
         if not (len(known) and len(new)):
             continue
-        texts = grown.global_table - grown.global_table[known].mean(0)
+        theirs = grown.global_table[known]
+        mean = theirs.mean(0)
+        theirs -= mean
         # An item without text is at the mean, where its direction is rounding noise.
-        least = LEAST_LENGTH * float(texts[known].norm(dim=1).mean())
-        texts = F.normalize(texts, dim=1, eps=max(least, 1e-12))
+        least = max(LEAST_LENGTH * float(theirs.norm(dim=1).mean()), 1e-12)
+        F.normalize(theirs, dim=1, eps=least, out=theirs)
         for block in new.split(BLOCK):
-            cosine, nearest = (texts[block] @ texts[known].T).max(1)
+            texts = F.normalize(grown.global_table[block] - mean, dim=1, eps=least)
+            cosine, nearest = _nearest(texts, theirs)
             found = torch.where(cosine >= NEAR, old[known[nearest]], 0)
             sources[block.cpu().numpy()] = found.cpu().numpy()
     return sources
+
+
+def _nearest(texts: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest product of each row of (b, k) with rows of (n, k), and that row's number;
+    the first of equal ones. At most `BLOCK` x `BLOCK_KNOWN` products are in memory."""
+    best = torch.full((len(texts),), -torch.inf, dtype=texts.dtype, device=texts.device)
+    place = torch.zeros(len(texts), dtype=torch.int64, device=texts.device)
+    for begin in range(0, len(known), BLOCK_KNOWN):
+        product, row = (texts @ known[begin : begin + BLOCK_KNOWN].T).max(1)
+        is_nearer = product > best
+        best = torch.where(is_nearer, product, best)
+        place = torch.where(is_nearer, row + begin, place)
+    return best, place
 
 
 def _local_rows(

@@ -9,6 +9,7 @@ import torch
 from model.data.sequences import Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.network.tri_thread import TriThread
+from model.scoring import new_items
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
 from tests.model.conftest import Shop
@@ -58,6 +59,33 @@ def test_known_items_score_as_before(model: TriThread, shop: Shop) -> None:
         old = before.score(shop.sequences.prefixes_of_users(users), domain)
         new = after.score(moved(shop).prefixes_of_users(users), domain)
         torch.testing.assert_close(new[:, kept], old, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("new", "known"), [(1, 1), (2, 3), (1024, 4), (3, 16_384)])
+def test_the_nearest_item_is_that_of_all_pairs_however_many_are_compared_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, new: int, known: int
+) -> None:
+    monkeypatch.setattr(new_items, "BLOCK_KNOWN", known)
+    torch.manual_seed(1)
+    texts, theirs = torch.randn(7, 5), torch.randn(11, 5)
+    theirs[9] = theirs[2]  # Equal texts: the first is taken.
+    texts[4] = theirs[2]
+    every = texts @ theirs.T
+    blocks = [new_items._nearest(block, theirs) for block in texts.split(new)]
+    assert torch.cat([place for _, place in blocks]).tolist() == every.argmax(1).tolist()
+    torch.testing.assert_close(torch.cat([best for best, _ in blocks]), every.amax(1))
+    assert torch.cat([place for _, place in blocks])[4] == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_grown_model_does_not_depend_on_the_sizes_of_blocks(
+    model: TriThread, shop: Shop, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    whole = grown(model, shop).state_dict()
+    monkeypatch.setattr(new_items, "BLOCK", size)
+    monkeypatch.setattr(new_items, "BLOCK_KNOWN", size)
+    for name, value in grown(model, shop).state_dict().items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
 
 
 def test_the_model_itself_stays_as_it_was(model: TriThread, shop: Shop) -> None:
