@@ -1,7 +1,7 @@
 """Stage 1, dump to dataset: clean, filter, index, order and split (METHOD 6).
 
-Nothing is lost without a count: rows in = events kept + rows dropped by a named rule. A dump that
-no model can be made from is refused here, before anything is asked.
+All rows are counted: rows in = events kept + rows dropped by a named rule. A dump that does not
+suffice for a model is refused here, before LLM requests.
 """
 
 import time
@@ -36,18 +36,18 @@ from tasks.dump.trainable import require_trainable
 from tasks.frame.stage import StageResult, run_stage, stage_result
 
 PREVIOUS = "previous"
-"""The parent of a dataset that was added to."""
+"""Parent role of the extended dataset."""
 
 TABLES = (USERS, ITEMS, EVENTS)
 
 READING = 2
-"""Part of the name of a dataset whose files versions before this one read otherwise, or not at all.
-Others keep the name that they had."""
+"""Part of the identity of datasets that older versions read differently. Others keep their
+identity."""
 
 
 @task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
 def ingest(dump: DumpConfig, store_root: str) -> StageResult:
-    """Returns the dataset artifact of a dump; where it adds nothing, the one it was to add to.
+    """Returns the dataset artifact of a dump; the extended one if the dump has no new data.
 
     Raises:
         UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
@@ -59,14 +59,14 @@ def ingest(dump: DumpConfig, store_root: str) -> StageResult:
 
 
 def ingested(dump: DumpConfig, store: Store) -> StageResult:
-    """Returns what `ingest` returns, whether a model can be made from it or not."""
+    """As `ingest`, without the check that the data suffice for a model."""
     return _ingested(with_local_files(dump, store), store)
 
 
 def dataset_identity(
     dump: DumpConfig, previous: ArtifactRef | None = None, *, is_repaired: bool = False
 ) -> Identity:
-    """The content of the files counts, not where they lie or what they are called."""
+    """Returns the identity of a dataset, by the content of files, not by paths."""
     files = dump_files(dump)
     parents = {} if previous is None else {PREVIOUS: previous}
     parameters = {"files": [sha256_of_file(Path(file.path)) for file in files], **_settings(dump)}
@@ -94,7 +94,7 @@ def make_dataset(
     previous: Dataset | None = None,
     on_step: OnStep = lambda step: None,
 ) -> None:
-    """Fills a draft with the dataset of a dump; see `made_from`."""
+    """Writes the dataset of a dump to a draft; see `made_from`."""
     made_from(dump, previous, on_step).write(draft)
     on_step("write")
 
@@ -126,8 +126,8 @@ def _ingested(dump: DumpConfig, store: Store) -> StageResult:
 
 
 def _is_of_this_reading(store: Store, known: Identity) -> bool:
-    """Whether a dataset is what these files give today: it has an account of them, or was made by
-    an older version that read them alike."""
+    """Returns whether the current version would read the files equally: the dataset has accounts,
+    or was made by an older version with equal reading."""
     if ACCOUNTS in store.manifest(known.ref).files:
         return True
     return read_note(store, _note_name(known.ref)) is not None
@@ -146,7 +146,7 @@ def _settings(dump: DumpConfig) -> dict[str, object]:
 
 
 def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:
-    """Raises `NothingNewError` where the draft's tables are, byte for byte, those of before."""
+    """Raises `NothingNewError` if the draft's tables equal the previous ones."""
     files = store.manifest(previous).files
     if all(sha256_of_file(draft.path / name) == files[name].sha256 for name in TABLES):
         raise NothingNewError(str(previous))

@@ -1,7 +1,6 @@
-"""Gives each cluster of items a name that people understand, from its most central titles.
+"""Names of item clusters by the LLM, from their most central titles.
 
-The report shows the names; nothing is trained on them. So a cluster that the model finds no name
-for stays without one, and no refresh fails for it.
+The names are shown in the report only. Clusters without a usable name never fail a refresh.
 """
 
 import time
@@ -31,13 +30,13 @@ from tasks.llm.settings.llm_config import LlmConfig
 
 TITLES_SHOWN = 12
 NAME_TOKENS, NAME_WORDS = 24, 12
-"""Limits of an answer; a name that stays longer than the words is cut to its line."""
+"""Limits of an answer; a longer name is cut to its first line."""
 NAME_CHARACTERS = 48
 STAGE = "name clusters"
 
 
 class NameQuestions(NamedTuple):
-    """``cluster, key`` of what is asked, and the ``key, prompt`` of each row."""
+    """``cluster, key`` of the prompts, and ``key, prompt``."""
 
     clusters: pl.DataFrame
     asked: pl.DataFrame
@@ -47,7 +46,7 @@ class NameQuestions(NamedTuple):
 def name_clusters(
     dataset: ArtifactRef, clusters: ArtifactRef, endpoint: Endpoint, llm: LlmConfig, store_root: str
 ) -> StageResult:
-    """Returns the names of the clusters, asking only for what the ledger lacks.
+    """Returns the names of the clusters; sends only prompts that are not in the ledger.
 
     Raises:
         EndpointRefusedError, EndpointDownError, BudgetReachedError.
@@ -74,7 +73,7 @@ def name_clusters(
 def names_identity(
     dataset: ArtifactRef, clusters: ArtifactRef, endpoint: Endpoint, llm: LlmConfig
 ) -> Identity:
-    """What names depend on: titles, clusters, template, model, their limits."""
+    """Returns the identity of names: titles, clusters, template, model, limits."""
     parameters = {
         "chat": [endpoint.model, endpoint.parameters],
         "limits": [TITLES_SHOWN, NAME_TOKENS, NAME_WORDS, NAME_CHARACTERS],
@@ -92,7 +91,7 @@ def name_questions(
     endpoint: Endpoint,
     language: Language,
 ) -> NameQuestions:
-    """Returns what is asked to name the clusters, one prompt a cluster that has titles."""
+    """Returns the naming prompts, one per cluster with titles."""
     data = read_dataset(store, dataset)
     central = central_titles(data, read_clusters(store, clusters), TITLES_SHOWN)
     prompts = [name_cluster_prompt(titles, language) for titles in central[TITLES].to_list()]
@@ -107,6 +106,6 @@ def _names(placed: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _as_name(text: str) -> str:
-    """The first line without quotation marks and full stop."""
+    """Returns the first line without quotation marks and full stop."""
     first = text.strip().split("\n")[0]
     return one_line(first, NAME_CHARACTERS).strip(" .\"'“”「」《》。*#-")

@@ -1,8 +1,7 @@
-"""Stage 4, histories to user profiles: one partial interest a cluster, then a summary (METHOD 3).
+"""Stage 4, histories to user profiles: one partial interest per cluster, then a summary (METHOD 3).
 
-A profile sees only the events that training may see. Every step joins by user id or prompt
-key, never by position (METHOD 7.15); what fails is recorded with its reason and masked, never
-turned into text (METHOD 7.11).
+Profiles use training events only. Every step joins by user id or prompt key, never by position
+(METHOD 7.15); failures are recorded with a reason and masked, never replaced by text (METHOD 7.11).
 """
 
 import time
@@ -45,7 +44,7 @@ from tasks.llm.providers.endpoints import Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
 
 SLICE_USERS = 2_048
-"""Users whose prompts are rendered at a time."""
+"""Users per slice of rendered prompts."""
 SEPARATOR = "; "
 
 _ROWS = {
@@ -59,24 +58,24 @@ _ROWS = {
 
 
 class ProfileConfig(Strict):
-    """Who gets a profile, and of which style."""
+    """Settings of user profiles."""
 
     max_users: int | None = Field(
         default=None,
         ge=0,
-        description="Profile a seeded sample of this many users; all by default. Users without a "
-        "profile train with the alignment term masked.",
+        description="Profile a seeded sample of this many users; all by default. For users without "
+        "a profile the alignment loss is masked.",
     )
-    seed: int = Field(default=0, description="Chooses the sample.")
+    seed: int = Field(default=0, description="Seed of the sample.")
     skip_summary_for_single_cluster: bool = Field(
         default=False,
-        description="Use the analysis of a user with a single interest as the profile, without "
-        "asking for its summary. Saves a call a user; the paper asks.",
+        description="Use the partial interest of users with a single cluster as the profile, "
+        "without a summary prompt. Saves one call per user; the paper summarises.",
     )
     style: ProfileStyle = Field(
         default=ProfileStyle.PAPER,
-        description="'paper' describes the person; 'retrieval' lists product types, brands, uses "
-        "and what is avoided, in the words of the titles.",
+        description="'paper' describes the user; 'retrieval' lists product types, brands, uses and "
+        "avoided features in the words of the titles.",
     )
 
 
@@ -89,7 +88,7 @@ def profile_users(
     config: ProfileConfig,
     store_root: str,
 ) -> StageResult:
-    """Returns the profiles of a dataset's users, asking only for what the ledger lacks.
+    """Returns the profiles of a dataset's users; sends only prompts that are not in the ledger.
 
     Raises:
         EndpointRefusedError, EndpointDownError, TooManyFailuresError.
@@ -117,7 +116,7 @@ def profiles_identity(
     llm: LlmConfig,
     config: ProfileConfig,
 ) -> Identity:
-    """What profiles depend on: histories, clusters, templates, both models, their limits."""
+    """Returns the identity of profiles: histories, clusters, templates, models, limits."""
     parameters = {
         "chat": [endpoints.chat.model, endpoints.chat.parameters],
         "embedding": [endpoints.embedding.model, endpoints.embedding.parameters],
@@ -125,13 +124,13 @@ def profiles_identity(
         "words": [llm.chat.analyze_words, llm.chat.summarize_words],
         "templates": [prompt_version(llm.language, name) for name in config.style.templates],
         "language": llm.language.value,
-        **config.model_dump(exclude={"style"}),  # The templates say it.
+        **config.model_dump(exclude={"style"}),  # Included in the templates.
     }
     return identity(Kind.USER_PROFILES, parameters, {"dataset": dataset, "clusters": clusters})
 
 
 class ProfiledHistories:
-    """What training may see of the users to profile, a slice of them at a time."""
+    """Training events of the users to profile, in slices."""
 
     def __init__(self, data: Dataset, clusters: pl.DataFrame, config: ProfileConfig) -> None:
         self._data = data
@@ -143,7 +142,7 @@ class ProfiledHistories:
         return self._data.users.height
 
     def titles(self) -> Iterator[pl.DataFrame]:
-        """Yields ``user_index, cluster, titles`` as `titles_by_interest`, users in their order."""
+        """Yields ``user_index, cluster, titles`` as `titles_by_interest`, in user order."""
         for events in self._slices():
             titles = _latest_titles(events, self._described)
             if self._chosen is not None:
@@ -170,8 +169,7 @@ class ProfiledHistories:
 def titles_by_interest(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
     """Returns ``user_index, cluster, titles``: the latest distinct titles of each interest.
 
-    Only training events count; at most `MAX_TITLES` a cluster, oldest first. Items without a
-    title say nothing and are left out.
+    Training events only; at most `MAX_TITLES` per cluster, oldest first; without untitled items.
     """
     return _latest_titles(data.train_events(), _described_items(data, clusters))
 
@@ -193,7 +191,7 @@ def _latest_titles(events: pl.DataFrame, described: pl.DataFrame) -> pl.DataFram
 
 
 def _latest_distinct(titles: pl.Expr) -> pl.Expr:
-    """A title chosen again counts where it was chosen last."""
+    """Returns distinct titles at their last occurrence."""
     return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
 
 
@@ -208,7 +206,7 @@ def sampled_users(data: Dataset, titles: pl.DataFrame, config: ProfileConfig) ->
 
 @dataclass
 class _Profiled:
-    """What the stage made, and what it cost."""
+    """Result and cost of the stage."""
 
     interests: RowFile
     profiles: RowFile
@@ -229,7 +227,7 @@ def _profile(
     store: Store,
     files: ExitStack,
 ) -> _Profiled:
-    """Asks for interests, then for summaries, then for vectors. Rows between them wait on disk."""
+    """Requests interests, then summaries, then vectors; intermediate rows are on disk."""
     plan = _PromptPlan(endpoints, llm, config, store, files)
     chat, limits = endpoints.chat, llm.chat
     most = (limits.analyze_tokens, limits.analyze_words)
@@ -256,9 +254,9 @@ def _profile(
 
 
 class _PromptPlan:
-    """The prompts of the three questions, rendered while earlier ones are being answered.
+    """Prompts of the three steps, rendered while earlier ones are answered.
 
-    Of all that grows with the users, only rows on disk are kept; users are in their order in each.
+    Data that grow with users are rows on disk, in user order.
     """
 
     def __init__(
@@ -333,8 +331,8 @@ class _PromptPlan:
 
 
 def joined_interests(interests: Sequence[str]) -> str:
-    """Returns the profile of a style without a summary: each answer's first line, for a list is one
-    line and small models go on with questions of their own."""
+    """Returns the profile of a style without a summary: each answer's first line, because small
+    models continue with further questions."""
     return SEPARATOR.join(text.strip().split("\n")[0] for text in interests)
 
 
@@ -343,7 +341,7 @@ def _without_summary(
 ) -> pl.DataFrame:
     """Returns the profiles that need no summary: ``user_index, profile, cut``.
 
-    A history of one interest counts, not one whose other interests have failed.
+    Only histories with one interest, not those whose other interests failed.
     """
     if not config.style.is_summarized:
         by_user = interests.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST, CUT)
@@ -360,7 +358,7 @@ def _without_summary(
 
 
 def _answered_text(asked: pl.DataFrame, answers: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Joins answers to who asked, by key; rows without an answer are left out."""
+    """Joins answers to rows by key; drops unanswered rows."""
     return asked.join(answers, on=col.KEY, how="inner", maintain_order="left").select(
         pl.exclude(
             col.KEY, "text", "vector", "finish_reason", "prompt_tokens", "completion_tokens"

@@ -1,8 +1,8 @@
 """Stage 5, vectors to item tables: PCA for the two sides of the model.
 
-The global table keeps the one space of all domains; each domain's local table is the PCA of
-its own items to the model's width (METHOD 1). The projections are stored too, so that an item
-that arrives later lands in the same space without a retrain (METHOD 8).
+The global table is a PCA over all domains; each domain's local table is the PCA of its own items to
+the model's width (METHOD 1). Projections are stored, so that new items can be projected without
+retraining (METHOD 8).
 """
 
 from typing import TYPE_CHECKING
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from sklearn.decomposition import PCA
 
 FIT_ITEMS = 200_000
-"""PCA is fitted on at most this many items, drawn by a seed; all are projected."""
+"""Maximum items to fit a PCA, sampled by seed; all items are projected."""
 
 BLOCK_ITEMS = 65_536
-"""Items whose projected vectors are copied at a time."""
+"""Items per block of projection."""
 
 
 class ProjectConfig(Strict):
     """Widths of the item tables."""
 
     global_width: int = Field(
-        default=1024, ge=1, description="Upper limit of k; less where the embeddings are narrower."
+        default=1024, ge=1, description="Maximum of k; less for narrower embeddings."
     )
     hidden: int = Field(default=128, ge=1, description="h, the width of the model.")
-    seed: int = Field(default=0, description="Of the PCA solver.")
+    seed: int = Field(default=0, description="Seed of the PCA solver.")
 
 
 @task(name="project items", task_run_name="project items", cache_policy=NO_CACHE)
@@ -91,7 +91,7 @@ def project_vectors(
 ) -> StoredItemTables:
     """Returns the tables of embeddings (items + 1, width) with their mask (items + 1,).
 
-    Only items with an embedding of their own shape the projections; all are projected.
+    Projections are fitted on embedded items only; all are projected.
     """
     k = min(config.global_width, vectors.shape[1], len(vectors) - 2)
     pca = _fit(vectors, is_embedded, k, config.seed)
@@ -115,16 +115,16 @@ def _fit(vectors: np.ndarray, is_embedded: np.ndarray, width: int, seed: int) ->
     if len(rows) > FIT_ITEMS:
         rows = rows[np.random.default_rng(seed).choice(len(rows), FIT_ITEMS, replace=False)]
     chosen = vectors[rows]
-    # Exact, and seconds where a full SVD takes minutes: items outnumber embedding dimensions.
+    # Exact, and much faster than a full SVD for more items than dimensions.
     solver = "covariance_eigh" if len(chosen) > chosen.shape[1] else "full"
-    # Vectors without variance (a single item, equal texts) have shares of variance of 0/0, which
-    # nothing reads.
+    # Without variance (a single item, equal texts), explained variance ratios are 0/0, which are
+    # not used.
     with np.errstate(invalid="ignore"):
         return PCA(min(width, *chosen.shape), svd_solver=solver).fit(chosen)
 
 
 def _project(pca: "PCA", vectors: np.ndarray, into: np.ndarray) -> None:
-    """Fills rows of a table block by block; columns beyond what the data can fill stay zero."""
+    """Fills rows of a table in blocks; columns beyond the rank of the data are zero."""
     for begin in range(0, len(vectors), BLOCK_ITEMS):
         block = vectors[begin : begin + BLOCK_ITEMS]
         into[begin : begin + len(block), : pca.n_components_] = pca.transform(block)

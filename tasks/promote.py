@@ -1,20 +1,20 @@
-"""May a new model replace the one that is served? A margin on quality, limits for its lists.
+"""Promotion gate: comparison of a new model with the served one, and limits of its lists.
 
-How the two are compared, from the soundest basis to the weakest:
+Comparisons, from the strongest to the weakest basis:
 
-1. One dataset: the validation NDCG@10 of both trainings, ranked alike. Same split, same events.
+1. One dataset: the validation NDCG@10 of both trainings, ranked equally, with the same split and
+events.
 2. The data changed, a training recorded none, or one ranked only a sample of users or items: both
-   models rank the same held-out events of the new data, those that neither trained on
+   models rank the same held-out events of the new data, on which neither was trained
    (`tasks.promoting.rematch`).
-3. The served model cannot be asked about the new data (other embeddings, artifacts gone): the
-   recorded figures if they were ranked alike, with the words that they are of different events.
+3. The served model cannot rank the new data (other embeddings, missing artifacts): the recorded
+figures if they were ranked equally, flagged as measured on different events.
 
-A first model is held where a baseline is better beyond chance (`tasks.promoting.baseline_lead`),
-unless `serve_anyway` is set; of a later one this is told and decides nothing.
+A first model is held if a baseline is significantly better (`tasks.promoting.baseline_lead`),
+unless `serve_anyway` is set; for later models this is reported only.
 
-Nothing is compared where nothing is served, where the served model is of another catalogue, or
-where one of them has no held-out events; then only the lists decide: how many users have one, and
-the limits of `tasks.promoting.quality_guards`.
+No comparison is made without a served model, with a served model of another catalogue, or without
+held-out events; then only user coverage and the limits of `tasks.promoting.quality_guards` decide.
 """
 
 from dataclasses import dataclass
@@ -38,22 +38,21 @@ from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, 
 from tasks.promoting.verdict import Verdict
 
 VALIDATION_NDCG = "validation_ndcg"
-"""Under this name a model's manifest counts the NDCG@10 of its best epoch."""
+"""Name of a manifest's count with the NDCG@10 of the best epoch."""
 
 
 class PromotionConfig(Strict):
-    """When a new model is served without anybody being asked."""
+    """Settings of automatic promotion."""
 
-    gate: bool = Field(default=True, description="False serves whatever was made.")
+    gate: bool = Field(default=True, description="False serves every model.")
     margin: float = Field(
         default=0.05,
         ge=0,
         lt=1,
-        description="How much worse NDCG@10 may be, as a share of the served model's: noise must "
-        "not hold a model back, a fault must.",
+        description="Allowed relative loss of NDCG@10, to tolerate noise.",
     )
     min_user_coverage: float = Field(
-        default=0.95, ge=0, le=1, description="Least share of users with recommendations."
+        default=0.95, ge=0, le=1, description="Minimum share of users with recommendations."
     )
     guards: GuardThresholds = Field(
         default=GuardThresholds(min_served_share=0.95),
@@ -61,16 +60,16 @@ class PromotionConfig(Strict):
     )
     serve_anyway: bool = Field(
         default=False,
-        description="Serve a first model although a baseline is better beyond chance.",
+        description="Serve a first model even if a baseline is significantly better.",
     )
     max_events: int = Field(
-        default=50_000, ge=1, description="Most events that both models rank after a new dump."
+        default=50_000, ge=1, description="Maximum events that both models rank after a new dump."
     )
 
 
 @dataclass(frozen=True)
 class GateComparison:
-    """NDCG@10 of both; None where there is nothing to compare. ``basis`` says what was asked."""
+    """NDCG@10 of both models, None without a comparison. ``basis``: kind of comparison."""
 
     served: float | None
     candidate: float | None
@@ -78,7 +77,7 @@ class GateComparison:
 
     @property
     def change(self) -> float | None:
-        """The candidate's gain as a share of the served model's figure."""
+        """Relative gain of the candidate."""
         if self.served is None or self.candidate is None or not self.served > 0:
             return None
         return self.candidate / self.served - 1
@@ -107,7 +106,7 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
 def compare(
     store: Store, serving: ArtifactRef, candidate: Parts, max_events: int
 ) -> GateComparison:
-    """Compares a candidate's parts with the release in use, on the soundest basis there is."""
+    """Compares a candidate with the served release, on the strongest available basis."""
     try:
         served = parts_of(store, serving)
         old, new = _validation_figures(store, served, candidate)
@@ -132,9 +131,9 @@ def judge(
     broken_guards: tuple[str, ...] = (),
     beaten: BaselineLead | None = None,
 ) -> Verdict:
-    """Applies margin, floor and guards; a verdict for an open gate still tells what was found.
+    """Applies margin, coverage and guards; with an open gate the findings are reported only.
 
-    ``beaten`` holds a model back where its baseline is better beyond chance.
+    ``beaten`` holds a model if a baseline is significantly better.
     """
     against = []
     if beaten is not None and beaten.is_behind:
@@ -184,7 +183,7 @@ def _recorded(old: float | None, new: float | None, why_not_asked: str) -> GateC
 def _validation_figures(
     store: Store, served: Parts, candidate: Parts
 ) -> tuple[float | None, float | None]:
-    """The recorded NDCG@10 of both; none where one was ranked among other items or users."""
+    """Returns the recorded NDCG@10 of both; None if they were ranked among other items or users."""
     old, new = (store.manifest(parts["model"]) for parts in (served, candidate))
     if _validated_on(old) != _validated_on(new):
         return None, None
@@ -192,9 +191,11 @@ def _validation_figures(
 
 
 def _validated_on(model: Manifest) -> tuple[object, ...]:
-    """The settings without which a figure means nothing: 100 candidates make it several times
-    that of full ranking."""
+    """Returns the validation settings that must be equal: sampled candidates raise NDCG@10 several
+    times."""
     train = model.parameters.get("train")
     settings = train if isinstance(train, dict) else {}
     sampled = settings.get("validation_candidates"), settings.get("validation_users")
-    return *sampled, settings.get("seed") if any(sampled) else None  # The seed draws both.
+    return *sampled, settings.get("seed") if any(
+        sampled
+    ) else None  # The seed determines both samples.

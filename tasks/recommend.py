@@ -1,7 +1,7 @@
-"""Stage 8, model to recommendations: the best items of every domain for every user.
+"""Stage 8, model to recommendations: top items of every domain for every user.
 
-Users are read a block at a time. A domain too large to score whole is searched: an index proposes,
-the model's scores rank, and the share of the exact lists that is found so is measured and stated.
+Users are processed in blocks. In large domains, candidates of a search index are scored exactly,
+and the recall against exact lists is measured and reported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,22 +34,22 @@ from tasks.frame.stage import StageResult, run_stage
 from tasks.promoting.quality_guards import INDEX_RECALL, RecommendationCounts
 
 BLOCK_USERS = 8192
-"""Users whose recommendations are in memory at a time."""
+"""Users per block."""
 
 RECALL_USERS = 256
-"""Users, drawn by a seed, for whom a searched domain is scored whole as well."""
+"""Number of sampled users for the recall of the index."""
 
 
 class RecommendationConfig(Strict):
-    """What is recommended."""
+    """Settings of recommendations."""
 
-    per_domain: int = Field(default=10, ge=1, description="Items a user and domain.")
-    exclude_seen: bool = Field(default=True, description="Leave out what the user has met.")
+    per_domain: int = Field(default=10, ge=1, description="Items per user and domain.")
+    exclude_seen: bool = Field(default=True, description="Exclude items of the user's history.")
     exact_up_to: int = Field(
         default=EXACT_UP_TO,
         ge=0,
-        description="Items of a domain up to which every item is scored for every user. Beyond, an "
-        "index proposes candidates, which are then scored exactly.",
+        description="Maximum items of a domain for exhaustive scoring; beyond, candidates of an "
+        "index are scored exactly.",
     )
 
 
@@ -63,8 +63,8 @@ def recommend(
 ) -> StageResult:
     """Returns the recommendations (`RECOMMENDATION_SCHEMA`) after each user's whole history.
 
-    Every user gets items of every domain, also of those in which the user was never active, and
-    every item can be recommended, also one that nobody bought. ``device`` is where scores are
+    Every user gets items of every domain, including domains without events of the user, and every
+    item can be recommended, including items without purchases. ``device`` is where scores are
     computed, as in `TrainingConfig`.
     """
     store = Store(store_root)
@@ -99,8 +99,8 @@ def index_recalls(
     config: RecommendationConfig,
     searched: Mapping[int, CandidateSource],
 ) -> dict[int, float]:
-    """Returns, by searched domain, which share of the items of exact lists the index finds, over a
-    seeded sample of users."""
+    """Returns the recall of the index against exact lists by domain, over a seeded sample of
+    users."""
     sequences = sequences_of(data)
     users = np.flatnonzero(np.diff(data.offsets) > 0)
     if len(users) > RECALL_USERS:
@@ -111,20 +111,21 @@ def index_recalls(
     for domain, index in searched.items():
         found = recommend_among(scorer, index, sequences, users, domain, *wish).items
         wanted = exact[domain].items
-        # Users in rows; equal items of a row are those found. Item 0 fills lists that end early.
+        # Rows are users; item 0 pads short lists.
         hits = (wanted[:, :, None] == found[:, None, :]).any(axis=2) & (wanted > 0)
         recalls[domain] = float(hits.sum() / max(1, (wanted > 0).sum()))
     return recalls
 
 
 def _parameters(config: RecommendationConfig) -> dict[str, object]:
-    """The default limit is left out: lists that were made before there was one keep their name."""
+    """Returns the parameters; the default limit is excluded, so that older lists keep their
+    identity."""
     usual = {"exact_up_to"} if config.exact_up_to == EXACT_UP_TO else set()
     return config.model_dump(exclude=usual)
 
 
 def _indices(scorer: Scorer, config: RecommendationConfig) -> dict[int, CandidateSource]:
-    """An index of each domain that is too large to score whole; only a model can be searched."""
+    """Returns an index of each large domain; for models only."""
     if not isinstance(scorer, ModelScorer):
         return {}
     large = [number for number, of in enumerate(scorer.vectors) if len(of) > config.exact_up_to]
@@ -149,7 +150,7 @@ def _told(
 
 
 def _write(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
-    """Writes block after block: only one is in memory."""
+    """Writes in blocks, to bound memory."""
     oldest = pl.CompatLevel.oldest()
     schema = RECOMMENDATION_SCHEMA.to_frame().to_arrow(compat_level=oldest).schema
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -163,7 +164,7 @@ def _blocks(
     config: RecommendationConfig,
     searched: Mapping[int, CandidateSource],
 ) -> Iterator[pl.DataFrame]:
-    """Gives the table in blocks of users, who are in the order of their ids."""
+    """Yields the table in blocks of users, ordered by id."""
     sequences = sequences_of(data)
     users = data.users.sort(col.USER_ID)[col.USER_INDEX].to_numpy().astype(np.int64)
     users = users[np.diff(data.offsets)[users] > 0]
@@ -184,8 +185,8 @@ def _best_items(
     config: RecommendationConfig,
     searched: Mapping[int, CandidateSource],
 ) -> list[Recommendations]:
-    """Returns the best items of each domain; a model reads a history once for all that it scores
-    whole."""
+    """Returns the top items of each domain; a model reads each history once for all exhaustively
+    scored domains."""
     domains, wish = range(sequences.domain_count), (config.per_domain, config.exclude_seen)
     if not isinstance(scorer, ModelScorer):
         return [best_items(scorer, sequences, users, domain, *wish) for domain in domains]

@@ -1,4 +1,4 @@
-"""Stage 9, artifacts to a report: gathers what one run shows and writes a single HTML file."""
+"""Stage 9, artifacts to a report: one HTML file."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,14 +57,14 @@ from tasks.reporting.model_card import MODEL_CARD, render_model_card
 from tasks.reporting.page import render_report
 
 MAP_ITEMS = 1_500
-"""t-SNE of more takes minutes; a seeded sample shows the same neighbourhoods."""
+"""Maximum items of t-SNE, which takes minutes for more; a seeded sample is used."""
 
 CLUSTER_EXAMPLES = 4
 OUR_MODEL = ReportContent.model_name
 
 
 class ReportSources(Strict):
-    """The artifacts that a report tells of."""
+    """Artifacts of a report."""
 
     dataset: ArtifactRef
     embeddings: ArtifactRef
@@ -81,10 +81,9 @@ class ReportSources(Strict):
 def report(
     sources: ReportSources, name: str, stages: tuple[StageResult, ...], store_root: str
 ) -> StageResult:
-    """Returns the report of a run; ``stages`` give its times and its LLM usage.
+    """Returns the report of a run; ``stages`` have its times and LLM usage.
 
-    A report is made once for the same artifacts: a run that changed nothing keeps the times and
-    the costs of the run that made them.
+    A report is made once for the same artifacts, with times and costs of the run that made them.
     """
     store = Store(store_root)
     given = {role: getattr(sources, role) for role in ReportSources.model_fields}
@@ -103,7 +102,7 @@ def report(
 def report_content(
     store: Store, sources: ReportSources, name: str, stages: tuple[StageResult, ...]
 ) -> ReportContent:
-    """Reads every artifact of a run into plain facts."""
+    """Returns the facts of all artifacts of a run."""
     data = read_dataset(store, sources.dataset)
     profiles = read_user_profiles(store, sources.profiles)
     clusters = read_clusters(store, sources.clusters)
@@ -155,7 +154,7 @@ def report_content(
 
 
 def _shown_metrics(metrics: pl.DataFrame) -> pl.DataFrame | None:
-    """One cutoff: nine columns a domain hide what the two that matter say. None without any."""
+    """Returns the metrics at one cutoff, None without any."""
     if metrics.is_empty():
         return None
     return metrics.filter(pl.col("metric").is_in(["NDCG@10", "HR@10"]))
@@ -227,7 +226,7 @@ def _domain_facts(
 
 
 def _names(store: Store, names: ArtifactRef | None) -> dict[int, str]:
-    """What the model called the clusters; the words of a dummy would name nothing."""
+    """Returns the cluster names, without those of the dummy."""
     if names is None or DUMMY_NOTE in store.manifest(names).notes:
         return {}
     return read_cluster_names(store, names)
@@ -236,7 +235,7 @@ def _names(store: Store, names: ArtifactRef | None) -> dict[int, str]:
 def _item_map(
     data: Dataset, clusters: pl.DataFrame, vectors: np.ndarray, labels: dict[int, str]
 ) -> pl.DataFrame:
-    """Returns x, y of a sample of items: t-SNE, started from PCA so that it is repeatable."""
+    """Returns x, y of a sample of items by t-SNE with a deterministic start from PCA."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -271,7 +270,7 @@ def _item_map(
 def _cluster_facts(
     data: Dataset, clusters: pl.DataFrame, labels: dict[int, str]
 ) -> tuple[ClusterFacts, ...]:
-    """Clusters with their most central titles."""
+    """Returns the clusters with their most central titles."""
     domains = data.items.select(pl.col(col.ITEM_INDEX).cast(pl.Int32), col.DOMAIN)
     placed = clusters.join(domains, on=col.ITEM_INDEX).sort(col.CLUSTER)
     examples = dict(central_titles(data, clusters, CLUSTER_EXAMPLES).iter_rows())

@@ -46,24 +46,26 @@ from tasks.system.memory import machine_memory
 
 
 class TrainingConfig(Strict):
-    """Which preset of the model to fit, and what to change in it."""
+    """Settings of the training: preset and overrides."""
 
     preset: str = Field(
-        default="best", description="A file's name in model/presets; see docs/deviations.md."
+        default="best", description="Preset in model/presets; see docs/deviations.md."
     )
     overrides: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
-        description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
+        description="Overridden fields, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
     )
-    seed: int = Field(default=0, description="Of weights, batches, negatives and dropout.")
+    seed: int = Field(default=0, description="Seed of weights, batches, negatives and dropout.")
     device: str = Field(
         default="auto",
-        description="cpu, cuda, cuda:1, or auto: a GPU where there is one. Like `compiled` and the "
-        "number of processes it changes rounding, not the model: it is no part of its identity.",
+        description="cpu, cuda, cuda:1, or auto (a GPU if present). Like `compiled` and the number "
+        "of processes, it affects rounding only and is not part of the model's "
+        "identity.",
     )
     compiled: bool = Field(
         default=False,
-        description="Compile the threads, for GPUs: on a CPU it takes longer than it ever saves.",
+        description="Compile the threads; for GPUs only, because on a CPU compilation takes longer "
+        "than it saves.",
     )
 
     @model_validator(mode="after")
@@ -75,13 +77,13 @@ class TrainingConfig(Strict):
         return self
 
     def resolved(self) -> TriThreadConfig:
-        """Returns the whole configuration; raises for an unknown preset or field."""
+        """Returns the complete configuration; raises for an unknown preset or field."""
         train = {**self.overrides.get("train", {}), "seed": self.seed}
         return load_preset(self.preset, {**self.overrides, "train": train})
 
 
 class CatalogueTooLargeError(UserError, MemoryError):
-    """The tables of a catalogue take more memory than there is; the message has the sum."""
+    """The item tables exceed the available memory; the message has their size."""
 
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE)
@@ -93,14 +95,14 @@ def train(
     store_root: str,
     crossings: ArtifactRef | None = None,
 ) -> StageResult:
-    """Returns the fitted model. A killed run resumes from its last whole epoch."""
+    """Returns the fitted model. A killed run resumes from its last complete epoch."""
     sources = TrainingSources(dataset, tables, profiles, crossings)
     return train_together(sources, config, store_root, alone(config.device))
 
 
 @dataclass(frozen=True)
 class TrainingSources:
-    """The artifacts that a model is made from."""
+    """Input artifacts of a model."""
 
     dataset: ArtifactRef
     tables: ArtifactRef
@@ -108,17 +110,17 @@ class TrainingSources:
     crossings: ArtifactRef | None = None
 
     def parents(self) -> dict[str, ArtifactRef]:
-        """Returns the artifacts that there are, by role."""
+        """Returns the available artifacts by role."""
         return {role: ref for role, ref in vars(self).items() if ref is not None}
 
 
 def train_together(
     sources: TrainingSources, config: TrainingConfig, store_root: str, team: Team
 ) -> StageResult:
-    """Returns the model that all processes of ``team`` fit; each of them must call this.
+    """Returns the model fitted by all processes of ``team``; each of them must call this.
 
-    The first one looks for the artifact, makes it and reports; the others lend their hands, and
-    then find it.
+    Rank 0 looks up the artifact, makes it and reports; the other ranks join the fit and then reuse
+    it.
     """
     store = Store(store_root)
     resolved = config.resolved()
@@ -151,20 +153,20 @@ def train_together(
         (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
         if team.leads:
             result = run_stage(store, "train", wanted, make)
-            team.wait()  # The others may still be reading the checkpoint of a run that was killed.
+            team.wait()  # Other ranks may still be reading the checkpoint of a killed run.
             store.drop_workspace(workspace)
             return result
     if not is_made:
         _fitted(store, sources, config, team, store.workspace(workspace))
-    team.wait()  # Until the first one has saved it.
+    team.wait()  # Waits until rank 0 has saved it.
     return stage_result(store, "train", wanted.ref, started, reused=bool(is_made))
 
 
 @contextmanager
 def _sole_training(store: Store, wanted: Identity) -> Iterator[None]:
-    """Waits while another run on this store fits the same model, on this machine or another one:
-    one checkpoint has one writer, and the one who waited finds the artifact. A killed process holds
-    nothing, a machine that is gone nothing after a minute."""
+    """Waits while another run on this store, on any machine, fits the same model, because a
+    checkpoint has one writer; the waiting run then reuses the artifact. Locks of killed processes
+    are released immediately, those of dead machines after a minute."""
     waiting = _say_once("train: another run fits this very model; waiting for it")
     lock = FileLock(note_sources(store, wanted) / f"{wanted.fingerprint}.lock")
     try:
@@ -196,7 +198,7 @@ def _say_once(words: str) -> Callable[[], None]:
 def _fitted(
     store: Store, sources: TrainingSources, config: TrainingConfig, team: Team, checkpoints: Path
 ) -> tuple[FitResult, tuple[str, ...]]:
-    """The fitted model and the names of its domains."""
+    """Returns the fitted model and the names of its domains."""
     resolved = config.resolved()
     sequences = load_sequences(store, sources.dataset)
     tables = load_tables(store, sources.tables)
@@ -231,7 +233,7 @@ def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
 def refuse_large_catalogue(
     items: int, global_width: int, config: TrainingConfig, processes: int = 1
 ) -> None:
-    """Raises `CatalogueTooLargeError` where tables of `items` do not fit into this machine."""
+    """Raises `CatalogueTooLargeError` if tables of `items` exceed this machine's memory."""
     memory = table_memory(items, global_width, config.resolved())
     device = alone(config.device).device
     if device.type == "cuda":
@@ -248,8 +250,8 @@ def refuse_large_catalogue(
 
 
 def _learning_curve(fitted: FitResult, *, is_measured: bool) -> pl.DataFrame:
-    """Returns the epochs of the search; a refit has nothing left to be validated on. Figures are
-    null where no validation event can be measured."""
+    """Returns the epochs of the search; a refit has no validation. Metrics are null without
+    measurable validation events."""
     search = [report for report in fitted.history if report.phase == "search"]
     curve = pl.DataFrame(
         {
@@ -265,8 +267,8 @@ def _learning_curve(fitted: FitResult, *, is_measured: bool) -> pl.DataFrame:
 
 
 def _facts(fitted: FitResult, *, is_measured: bool) -> dict[str, int | float]:
-    """Counts of a training; its figure only where all validation events can be measured, as the
-    gate compares it."""
+    """Returns counts of a training; its metric only if all validation events are measurable, as
+    required by the gate."""
     search = [report for report in fitted.history if report.phase == "search"]
     facts: dict[str, int | float] = {"epochs": len(search), "best_epoch": fitted.best.epoch}
     if is_measured and not math.isnan(fitted.best.validation_ndcg):
@@ -278,5 +280,5 @@ def _facts(fitted: FitResult, *, is_measured: bool) -> dict[str, int | float]:
 
 
 def _inherited_notes(store: Store, *parents: ArtifactRef) -> list[str]:
-    """A model made from dummy vectors is a dummy's model: the words go with it."""
+    """Returns the notes of inputs that also apply to the model, such as that of the dummy."""
     return sorted({note for parent in parents for note in store.manifest(parent).notes})

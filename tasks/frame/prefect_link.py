@@ -102,9 +102,9 @@ def is_gone() -> bool:
 
 @contextmanager
 def shown_only() -> Iterator[None]:
-    """For what is only shown in the UI: where the server is gone the block is left, in silence.
+    """Context for UI updates: if the server is lost, the block is left silently.
 
-    All other errors rise.
+    Other errors are raised.
     """
     token = _is_shown_only.set(True)
     try:
@@ -125,7 +125,7 @@ def watched(
     waits: bool,
     gone: bool = False,
 ) -> Iterator[Link]:
-    """Watches the server while the block runs; its clients in this process obey the deadline.
+    """Monitors the server during the block; its clients in this process use the deadline.
 
     Args:
         api_url: of the server.
@@ -154,7 +154,7 @@ def watched(
 
 def _watch(to: Link, alive: Callable[[], bool], over: threading.Event) -> None:
     heard, failed = time.monotonic(), 0
-    patience = DEADLINE_SECONDS - POLL_SECONDS - LOOK_SECONDS  # One more look may take its time.
+    patience = DEADLINE_SECONDS - POLL_SECONDS - LOOK_SECONDS  # The final check may take longer.
     with httpx.Client(timeout=LOOK_SECONDS) as client:
         while not to.given_up and not over.wait(POLL_SECONDS):
             if _answers(client, to.api_url):
@@ -178,7 +178,7 @@ def _answers(client: httpx.Client, api_url: str) -> bool:
 
 
 def _send_nothing_more() -> None:
-    """What is queued would be tried again and again, with a line each, up to the process's end."""
+    """Drops queued events, which would be retried with a log line each until the process's end."""
     _nothing_more.set()
     set_api_log_sink(lambda log: None)
     EventsWorker.set_client_override(NullEventsClient)
@@ -186,7 +186,8 @@ def _send_nothing_more() -> None:
 
 
 def _obey_the_deadline() -> None:
-    """Puts the deadline into both clients of Prefect; requests outside a watch are as before."""
+    """Patches both clients of Prefect with the deadline; requests outside of monitoring are
+    unchanged."""
     if hasattr(PrefectHttpxSyncClient.send, "__wrapped__"):
         return
     PrefectHttpxSyncClient.send = _sync_send(PrefectHttpxSyncClient.send)
@@ -200,7 +201,7 @@ def _sync_send(send: SyncSend) -> SyncSend:
             to.refuse_if_gone()
             answer = _in_a_thread(partial(send, client, request, **given))
             while not answer.done():
-                # One that hangs, or waits to try again, is left alone and ends with the process.
+                # A hanging request is abandoned and ends with the process.
                 to.refuse_if_gone()
                 wait([answer], POLL_SECONDS / 10)
             if not isinstance(answer.exception(), httpx.TransportError):
@@ -212,7 +213,7 @@ def _sync_send(send: SyncSend) -> SyncSend:
 
 
 def _in_a_thread(ask: Callable[[], Response]) -> Future[Response]:
-    """Asks in a thread that nobody waits for; a pool's threads would hold up the process's end."""
+    """Sends in a daemon thread; a pool's threads would delay the process's end."""
     answer: Future[Response] = Future()
 
     def work() -> None:

@@ -1,8 +1,8 @@
-"""How far a stage has come: a bar in the terminal, a progress artifact in the Prefect UI.
+"""Progress of a stage: a bar in the terminal, a progress artifact in the Prefect UI.
 
-A stage opens a `Progress`; whoever works on it (shards in other threads, the trainer's
-callback) calls `advance` by its token. A worker in another process does not know the token,
-and its steps then show when its shard ends.
+A stage opens a `Progress`; its workers (shards in other threads, the trainer's callback) call
+`advance` with its token. The token is unknown in other processes, whose progress is shown at the
+end of a shard.
 """
 
 import logging
@@ -50,14 +50,14 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, steps: int, note: str = "") -> None:
-        """Adds steps done; ``note`` replaces the words behind the bar."""
+        """Adds finished steps; ``note`` replaces the text beside the bar."""
         with self._lock:
             self.done = min(self.done + steps, self.total)
             self.note = note or self.note
             _redraw(self)
 
     def begin_anew(self, total: int) -> None:
-        """Starts counting again, towards another total; the next step shows it."""
+        """Restarts with another total, shown at the next step."""
         with self._lock:
             self.done, self.total, self.note = 0, total, ""
 
@@ -70,7 +70,7 @@ _guard = threading.Lock()
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Progress]:
-    """Shows progress towards ``total`` steps while the block runs."""
+    """Shows progress towards ``total`` steps during the block."""
     state = Progress(label, total)
     if _in_prefect_run():
         with shown_only():
@@ -89,7 +89,7 @@ def progress(label: str, total: int) -> Iterator[Progress]:
 
 
 def advance(token: str, steps: int, note: str = "") -> None:
-    """Advances the progress of a token; a token of another process is left to its owner."""
+    """Advances the progress of a token; no effect for tokens of other processes."""
     if state := _open.get(token):
         state.advance(steps, note)
 

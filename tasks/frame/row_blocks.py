@@ -1,4 +1,4 @@
-"""Tables larger than memory: rows wait in a file, and are read and written a block at a time."""
+"""Tables larger than memory: rows in a temporary file, read and written in blocks."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,14 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP = 131_072
-"""Rows of a row group of a table that is written in blocks."""
+"""Rows per row group."""
 
 
 class RowFile:
-    """Rows of one schema, appended in frames and read back in blocks of whole frames.
-
-    The file has no name: the system deletes it when the process ends, however it ends.
-    """
+    """Rows of one schema, appended as frames and read in blocks of whole frames. The unnamed file
+    is deleted by the operating system when the process ends."""
 
     def __init__(self, schema: pl.Schema, folder: Path) -> None:
         self.schema = schema
@@ -32,7 +30,7 @@ class RowFile:
         self._file.close()
 
     def append(self, rows: pl.DataFrame) -> None:
-        """Writes a frame; its rows stay together when they are read."""
+        """Appends a frame, whose rows stay in one block."""
         if rows.is_empty():
             return
         if self._writer is None:
@@ -42,7 +40,7 @@ class RowFile:
         self.height += rows.height
 
     def blocks(self, rows: int) -> Iterator[pl.DataFrame]:
-        """Yields all rows in their order, at least ``rows`` at a time but for the last block."""
+        """Yields all rows in order, in blocks of at least ``rows`` except the last."""
         if self._writer is None:
             return
         self._writer.close()
@@ -76,7 +74,7 @@ def regrouped(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFram
 
 
 def write_blocks(path: Path, frames: Iterable[pl.DataFrame], schema: pl.Schema) -> None:
-    """Writes frames as one Parquet file whose bytes do not depend on how rows were cut."""
+    """Writes frames as one Parquet file, independent of the sizes of frames."""
     arrow = pl.DataFrame(schema=schema).to_arrow().schema
     with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
         for group in regrouped(frames, ROW_GROUP):

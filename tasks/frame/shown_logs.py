@@ -1,5 +1,4 @@
-"""Log records without the credentials of URLs, whoever writes them: a net below the places where
-URLs come in."""
+"""Removal of URL credentials from all log records, as a second safeguard."""
 
 import logging
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from artifacts.remote.url_credentials import without_credentials
 
 
 def hide_credentials_in_logs() -> None:
-    """Has every record of this process made without them; safe to repeat."""
+    """Removes credentials from every record of this process; idempotent."""
     logging.setLogRecordFactory(_Record)
 
 
@@ -25,7 +24,7 @@ class _Record(logging.LogRecord):
 
 
 def _shown(value: object) -> object:
-    """The value itself where its text holds nothing to hide: formats such as %d need it."""
+    """Returns the value unchanged if its text has no credential, for formats such as %d."""
     if isinstance(value, int | float | None):
         return value
     text = str(value)

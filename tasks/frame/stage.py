@@ -1,7 +1,7 @@
-"""What every stage has in common: look for the artifact, make it if it is not there, report.
+"""Execution of a stage: look up the artifact, make it if missing, report.
 
-A stage whose inputs and parameters are unchanged finds its artifact and returns it
-(DESIGN, decision 1); what travels on is its `StageResult`, never a frame or a tensor.
+A stage with unchanged inputs and parameters returns its existing artifact (DESIGN, decision 1).
+Stages exchange `StageResult`, never frames or tensors.
 """
 
 import logging
@@ -14,16 +14,17 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 
 logger = logging.getLogger("llm4cdsr")
-logger.setLevel(logging.INFO)  # Else a worker's default of WARNING keeps these lines from the UI.
+logger.setLevel(
+    logging.INFO
+)  # Otherwise a worker's default level WARNING hides these lines in the UI.
 
 
 class LlmUsage(Strict):
-    """What a stage asked of an LLM.
+    """LLM usage of a stage.
 
-    ``prompts`` were needed; ``merged`` of them equalled another one; ``reused`` were in the
-    ledger; ``requests`` prompts were sent now, of which ``failed`` came back without a usable
-    answer. Tokens are those of the requests, and so is ``usd``, but for the ``unpriced`` prompts
-    of models whose price is not known.
+    ``prompts``: needed; ``merged``: equal to another one; ``reused``: found in the ledger;
+    ``requests``: sent now; ``failed``: without a usable answer. Tokens and ``usd`` are those of the
+    requests, ``usd`` without the ``unpriced`` prompts of models with unknown price.
     """
 
     prompts: int = 0
@@ -42,7 +43,7 @@ class LlmUsage(Strict):
 
 
 class StageResult(Strict):
-    """One stage's artifact, and how it came about. ``seconds`` are wall-clock."""
+    """A stage's artifact with its origin and usage. ``seconds`` are wall-clock."""
 
     stage: str
     ref: ArtifactRef
@@ -71,7 +72,7 @@ class StageResults(Strict):
 def run_stage(
     store: Store, stage: str, identity: Identity, make: Callable[[Draft], None]
 ) -> StageResult:
-    """Returns the artifact of ``identity``, made by ``make`` where the store lacks it."""
+    """Returns the artifact of ``identity``, made by ``make`` if missing."""
     started = time.monotonic()
     found = store.find(identity)
     if found is None:

@@ -1,4 +1,4 @@
-"""What unfinished trainings are made from: their checkpoints are worth nothing without it."""
+"""Inputs of unfinished trainings, without which their checkpoints are useless."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ from artifacts.store import Store
 
 TRAININGS = "trainings"
 SOURCES = ".sources.json"
-"""How the file beside a training's lock ends that names its sources."""
+"""Suffix of the file with a training's sources, beside its lock."""
 
 
 def note_sources(store: Store, wanted: Identity) -> Path:
-    """Writes down what a model is to be made from; returns the folder of the trainings' locks."""
+    """Records the sources of a training; returns the folder of locks."""
     folder = store.workspace(TRAININGS)
     sources = json.dumps([parent.model_dump() for parent in wanted.parents.values()])
     write_atomically(folder / f"{wanted.fingerprint}{SOURCES}", sources.encode())
@@ -21,12 +21,12 @@ def note_sources(store: Store, wanted: Identity) -> Path:
 
 
 def checkpoints_of(fingerprint: str) -> str:
-    """Returns the name of the workspace that holds a model's checkpoints."""
+    """Returns the name of the work folder of a model's checkpoints."""
     return f"train-{fingerprint}"
 
 
 def unfinished_sources(store: Store) -> list[ArtifactRef]:
-    """Returns what the models are made from of which there are checkpoints and no artifact."""
+    """Returns the sources of models with checkpoints but without an artifact."""
     work, found = store.local / "work", list[ArtifactRef]()
     for path in (work / TRAININGS).glob(f"*{SOURCES}"):
         if (work / checkpoints_of(path.name.removesuffix(SOURCES))).is_dir():

@@ -1,1 +1,1 @@
-"""The machine below: settings in `.env`, ports, processes that end with their parent."""
+"""Operating system: `.env`, ports, proxies, memory, guarded processes."""

@@ -1,4 +1,4 @@
-"""Settings that stand in a file ``.env`` of the folder that a command is run in."""
+"""Settings in a file ``.env`` of the working folder."""
 
 import os
 from pathlib import Path
@@ -8,19 +8,18 @@ PREFIX = "LLM4CDSR_"
 ENVIRONMENT = "the environment"
 
 _of_file: dict[str, tuple[str, Path]] = {}
-"""Variables that the file set: their value and the file."""
+"""Variables set by the file: value and path."""
 
 
 def read_dot_env() -> None:
-    """Gives this process, and those that it starts, the variables of ``.env`` that are ours.
+    """Sets the product's variables of ``.env`` for this process and its children.
 
-    What the environment says itself wins. Keys and the webhook's URL are no settings, and who asks
-    for them looks into the environment alone.
+    The environment takes precedence. Keys and the webhook's URL are read from the environment.
     """
     file = Path(".env")
     if not file.is_file():
         return
-    from dotenv import dotenv_values  # Few commands find such a file, and all start quickly.
+    from dotenv import dotenv_values  # Imported on use, because few commands find such a file.
 
     for name, value in dotenv_values(file, encoding="utf-8").items():
         variable = name.upper()

@@ -1,8 +1,7 @@
-"""A port of this machine that is still free when a server, a minute later, listens on it.
+"""Free ports for servers that start slowly.
 
-The kernel hands ports of its ephemeral range to every connection that anybody opens. A server that
-loads a model before it binds would lose such a port now and then; below that range nobody takes
-one who does not ask for it by number.
+Ports in the kernel's ephemeral range may be taken by any connection before a slow server binds.
+Ports below that range are taken only explicitly.
 """
 
 import random
@@ -17,10 +16,10 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port() -> int:
-    """Returns a port that nothing on this machine's loopback listens on."""
+    """Returns a port without a listener on the loopback interface."""
     highest = min(HIGHEST, _first_ephemeral() - 1)
     if highest >= LOWEST:
-        # Not from a seed: two runs that start together must not try the same ports.
+        # Unseeded, so that concurrent runs try different ports.
         chance = random.SystemRandom()
         for _ in range(TRIES):
             port = chance.randint(LOWEST, highest)

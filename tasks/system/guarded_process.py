@@ -1,10 +1,10 @@
 """A process tree that cannot outlive the program that started it.
 
-This file is both ends. `GuardedProcess` starts this same file as a small guard process, and the
-guard starts the command in a process group that it leads. The guard holds the read end of a pipe
-whose only writer is us: however we end, also by `kill -9`, the pipe closes and the guard ends the
-group. PR_SET_PDEATHSIG would be shorter, but it fires when the starting *thread* ends, which a
-worker thread does long before the program, and it is not passed on to grandchildren.
+`GuardedProcess` starts this file as a guard process, which starts the command in its own process
+group. The guard reads a pipe whose only writer is the program: when the program ends, also by `kill
+-9`, the pipe closes and the guard ends the group. PR_SET_PDEATHSIG would be shorter, but it fires
+when the starting *thread* ends, which a worker thread does long before the program, and it is not
+passed on to grandchildren.
 """
 
 import os
@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _POLL_SECONDS = 0.1
-# How much longer than its own grace the guard may take before it is killed with its group.
+# Additional seconds before the guard is killed with its group.
 _GUARD_SLACK_SECONDS = 5.0
 
 
 class GuardedProcess:
-    """A running command with all its descendants, as long as they stay in its process group.
+    """A running command with its descendants in its process group.
 
-    What they print goes to `log`, which is begun anew. The group gets SIGTERM, then after
-    `grace` seconds SIGKILL.
+    Output is written to `log`, which is truncated first. The group gets SIGTERM, then SIGKILL after
+    `grace` seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GuardedProcess:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us to handle, not for the group
+                start_new_session=True,  # Ctrl-C is handled by the program, not by the group
             )
 
     @property
@@ -48,7 +48,7 @@ class GuardedProcess:
         return self._guard.poll() is None
 
     def stop(self) -> None:
-        """End the whole group and wait until it is gone. A second call does nothing."""
+        """Ends the whole group and waits for its end. Idempotent."""
         pipe = self._guard.stdin
         if pipe is None or pipe.closed:
             return
@@ -62,13 +62,12 @@ class GuardedProcess:
 
 
 def _guard(grace: float, command: list[str]) -> None:
-    """Run `command` until it ends or our parent does, then end everything, ourselves included."""
+    """Runs `command` until it or the parent ends, then ends the group and this process."""
     parent = os.getppid()
-    # A handler and not SIG_IGN: what is ignored stays ignored in the command, too.
+    # A handler instead of SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGTERM, lambda *_: None)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    # The parent's id is looked at as well, because a copy of our parent made by fork() would
-    # keep the pipe open after its death.
+    # The parent's id is checked as well, because a fork of the parent would keep the pipe open.
     while child.poll() is None and os.getppid() == parent:
         readable, _, _ = select.select([sys.stdin], [], [], _POLL_SECONDS)
         if readable:
@@ -87,9 +86,9 @@ def _others_in_group(child: subprocess.Popen[bytes]) -> bool:
     group = os.getpgrp()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name may hold anything; after its closing bracket: state, parent, group.
+            # The name is arbitrary; fields after its closing bracket: state, parent, group.
             fields = status.read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:  # it ended while we looked
+        except OSError:  # ended in the meantime
             continue
         if int(fields[2]) == group and status.parent.name != str(os.getpid()) and fields[0] != "Z":
             return True
@@ -100,7 +99,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
     try:
         os.killpg(group, number)
     except ProcessLookupError:
-        return  # already gone, which is what was wanted
+        return  # already ended
 
 
 if __name__ == "__main__":

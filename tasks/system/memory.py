@@ -1,4 +1,4 @@
-"""How much memory a process may use at most."""
+"""Memory limit of a process."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ _LIMITS = (
 
 
 def machine_memory() -> int:
-    """Returns bytes: the machine's memory, or less where its container has a limit."""
+    """Returns the machine's memory or its container's limit, in bytes."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in _LIMITS:
         try:
             found.append(int(path.read_text()))
-        except (OSError, ValueError):  # No such limit: absent, or "max".
+        except (OSError, ValueError):  # No limit: missing, or "max".
             continue
     return min(found)

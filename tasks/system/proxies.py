@@ -1,7 +1,7 @@
-"""Reads the proxy variables (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) of the environment.
+"""Proxy variables (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) of the environment.
 
-Libraries fail at once where one of them cannot be parsed, even if nothing is sent through it. Here
-such a variable matters only for an address that it applies to; loopback is never proxied.
+Libraries fail for any unparsable variable. Here it matters only for addresses that it applies to;
+loopback is never proxied.
 """
 
 import importlib.util
@@ -17,14 +17,14 @@ _SOCKS = frozenset({"socks5", "socks5h"})
 
 
 class UnusableProxyError(ValueError):
-    """A proxy variable that applies to an address cannot be used."""
+    """A proxy variable that applies to an address is unusable."""
 
 
 def proxy_for(url: str, environment: MutableMapping[str, str] = os.environ) -> str | None:
-    """Returns the URL of the proxy for an address; None where it is reached directly.
+    """Returns the URL of the proxy for an address, None for a direct connection.
 
     Raises:
-        UnusableProxyError: the variable for it is malformed, or of a kind that cannot be used.
+        UnusableProxyError: its variable is malformed or of an unsupported kind.
     """
     target = urlsplit(url)
     if _is_spared(target, environment):
@@ -43,9 +43,9 @@ def proxy_for(url: str, environment: MutableMapping[str, str] = os.environ) -> s
 
 
 def tame_proxy_variables(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Hides from libraries what they would fail on: they read the names in small letters first.
+    """Hides unparsable variables from libraries, which read lower-case names first.
 
-    The variables in capitals keep what was set, for `proxy_for` here and in child processes.
+    Upper-case variables are unchanged, for `proxy_for` here and in child processes.
     """
     is_proxied = False
     for scheme in SCHEMES:
@@ -63,7 +63,7 @@ def tame_proxy_variables(environment: MutableMapping[str, str] = os.environ) -> 
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host's name or address is this machine's own."""
+    """Returns whether a host is a loopback name or address."""
     if not host:
         return False
     if host == "localhost" or host.endswith(".localhost"):
@@ -75,14 +75,14 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _variable(scheme: str, environment: MutableMapping[str, str]) -> tuple[str, str]:
-    """A variable's name and value; small letters win, as everywhere, unless they are empty."""
+    """Returns a variable's name and value; non-empty lower-case variables take precedence."""
     small, capital = f"{scheme}_proxy", f"{scheme.upper()}_PROXY"
     name = small if environment.get(small) else capital
     return name, environment.get(name, "")
 
 
 def _fault(value: str) -> str | None:
-    """Why a proxy's URL cannot be used."""
+    """Returns the fault of a proxy's URL, None if it is usable."""
     if value != value.strip() or any(quote in value for quote in "\"'"):
         return "holds spaces or quotation marks"
     try:
@@ -99,13 +99,13 @@ def _fault(value: str) -> str | None:
 
 
 def _shown(value: str) -> str:
-    """Without the name and password that it may hold."""
+    """Returns the URL without credentials."""
     scheme, separator, rest = value.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _spared_entries(environment: MutableMapping[str, str]) -> Iterator[str]:
-    """The entries of both variables: the one in capitals is as it was set."""
+    """Returns the entries of both variables."""
     said = f"{environment.get('no_proxy', '')},{environment.get('NO_PROXY', '')}"
     yield from dict.fromkeys(said.replace(",", " ").split())
 
@@ -137,7 +137,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
 
 
 def _is_parsed_by_libraries(entry: str) -> bool:
-    """httpx makes a pattern of each entry: of networks and brackets with colons it can't."""
+    """Returns whether httpx can parse an entry; it fails for networks and brackets with colons."""
     if "://" in entry or "[" in entry or "%" in entry:
         return False
     return ":" not in entry or ("/" not in entry and _is_address(entry)) or _has_port(entry)

@@ -1,7 +1,7 @@
-"""Records each release with an MLflow server: parameters, metrics, report, card, model version.
+"""Releases in MLflow: parameters, metrics, report, card, model version.
 
 Needs the extra ``mlflow`` and ``LLM4CDSR_MLFLOW_URI``. The registered model's alias ``serving``
-follows promotion and rollback. A server that does not answer changes nothing about a release.
+follows promotion and rollback. An unreachable server does not affect a release.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ EXPERIMENT = REGISTERED = "llm4cdsr"
 SERVING_ALIAS = "serving"
 RELEASE_TAG, DECISION_TAG = "release", "decision"
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""A server that is down is noticed within a minute, unless the environment says otherwise."""
+"""Default timeouts, which detect a server that is down within a minute."""
 
 LONGEST_PARAMETER = 500
-"""Characters of a value that older MLflow servers accept."""
+"""Maximum characters of a value for older MLflow servers."""
 
 SIGNATURE = {
     "inputs": {"domain": "string", "item_id": "string"},
@@ -47,7 +47,7 @@ logger = logging.getLogger("llm4cdsr")
 def record_release(
     store: Store, release: ArtifactRef, name: str, decision: str, uri: str | None
 ) -> str | None:
-    """Records a release; returns the id of its MLflow run, None where it could not be recorded.
+    """Records a release; returns the id of its MLflow run, None on failure.
 
     Args:
         release: a whole release of ``store``.
@@ -65,7 +65,8 @@ def record_release(
 
 
 def follow_serving(release: ArtifactRef, uri: str | None) -> bool:
-    """Points the alias ``serving`` at a release's version; False where MLflow does not know it."""
+    """Sets the alias ``serving`` to a release's version; returns False if MLflow does not
+    have it."""
     if uri is None:
         return False
     try:
@@ -128,9 +129,9 @@ def _recorded(
 
 
 def _log_signature(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
-    """Writes the ``MLmodel`` file: what goes in and comes out, and how the release is loaded.
+    """Writes the ``MLmodel`` file: signature and loader.
 
-    By hand, as JSON, which is YAML too: the classes of MLflow that write it need pandas.
+    Written as JSON (valid YAML), because MLflow's classes need pandas.
     """
     signature = {name: json.dumps(_columns(kinds)) for name, kinds in SIGNATURE.items()}
     card = {
@@ -178,7 +179,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _allowed(name: str) -> str:
-    """MLflow allows letters, digits and ``_-. /`` in names; a domain may hold anything."""
+    """MLflow allows letters, digits and ``_-. /`` in names; domains are arbitrary."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 

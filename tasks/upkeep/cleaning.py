@@ -1,8 +1,8 @@
-"""Deletes what a store does not need; safe beside runs, and when it is killed.
+"""Deletion of unneeded files of a store; safe beside runs and under kill.
 
-What is deleted is renamed into a trash folder first, children before what they are made from, while
-no run may begin or look for an artifact; then the trash is emptied. A kill leaves whole artifacts
-and trash, which the next cleaning empties.
+Files are first renamed into a trash folder, children before parents, while runs may not start or
+look up artifacts; then the trash is emptied. A kill leaves complete artifacts and trash, which the
+next clean-up empties.
 """
 
 import shutil
@@ -19,12 +19,12 @@ from tasks.upkeep.remote_cleaning import RemoteWaste, clean_remotely, wasted_rem
 from tasks.upkeep.waste import TRASH, Waste, leftovers, wasted_artifacts
 
 KEPT_DECISIONS = 20
-"""Newer decisions are files of their own; older ones are collected in one."""
+"""Number of decisions kept as single files; older ones are merged to one."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was, or would be, deleted; ``runs`` were under way meanwhile."""
+    """Deleted (or deletable) files; ``runs``: number of active runs."""
 
     waste: Sequence[Waste]
     runs: int
@@ -47,7 +47,7 @@ class Cleaned:
         return f"{self.bytes / 1e6:,.1f} MB in {self.files:,} files that nothing needs were deleted"
 
     def by_kind(self) -> dict[str, tuple[int, int, int]]:
-        """Returns places, files and bytes of each kind."""
+        """Returns folders, files and bytes by kind."""
         found: dict[str, tuple[int, int, int]] = {}
         for each in (*self.waste, *self.remote):
             places, files, size = found.get(each.kind, (0, 0, 0))
@@ -56,12 +56,12 @@ class Cleaned:
 
 
 def clean(store: Store, keep: Keep, *, dry_run: bool = False) -> Cleaned:
-    """Deletes what nothing needs, or only says what that is; of a remote store the copies of this
-    machine at once, and its objects some days after nothing needs them (`remote_cleaning`).
+    """Deletes or lists unneeded files; for a remote store local copies immediately, and objects
+    some days later (`remote_cleaning`).
 
     Raises:
-        HistoryDamagedError, ArtifactCorruptError: decisions or a pointer are unreadable; nothing
-            is deleted.
+        HistoryDamagedError, ArtifactCorruptError: decisions or a pointer are unreadable; no file is
+            deleted.
     """
     with cleaning(store.local):
         runs, used = used_now(store.local)
@@ -86,5 +86,5 @@ def _throw_away(store: Store, wasted: Sequence[Waste]) -> None:
     trash.mkdir(exist_ok=True)
     for each in wasted:
         if each.kind != "trash":
-            with suppress(FileNotFoundError):  # Its owner has deleted it meanwhile.
+            with suppress(FileNotFoundError):  # Deleted by its owner in the meantime.
                 each.path.rename(trash / uuid.uuid4().hex)

@@ -1,4 +1,4 @@
-"""Which artifacts of a store are still needed, and by what; everything else may be deleted."""
+"""Needed artifacts of a store with their dependents; all others may be deleted."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,20 +11,16 @@ from tasks.frame.unfinished_training import unfinished_sources
 from tasks.promoting.decisions import history, served_in_turn, serving_release
 
 _CONTAINED = frozenset({(Kind.DATASET, "previous")})
-"""Parents by the child's kind and their role that the child holds whole: a dataset that a dump was
-appended to."""
+"""Parents (by kind of the child and role) that are contained in the child: an extended dataset."""
 
 _OF_NEEDED = (Kind.CANDIDATES, Kind.ABLATION)
-"""Named by no release, and looked for by the next run on the same artifacts."""
+"""Kinds outside of releases that a later run on the same artifacts reuses."""
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept beside what is in use.
-
-    ``releases``: of those served before the one in use, and of the last that were made. ``days``:
-    of what killed runs left, of copies of dumps and of damaged artifacts.
-    """
+    """Retention. ``releases``: numbers of previously served and of last made ones. ``days``: of
+    files of killed runs, copies of dumps and damaged artifacts."""
 
     releases: int = 3
     days: float = 7.0
@@ -35,11 +31,11 @@ class Keep:
 
 
 def needed(store: Store, keep: Keep, used: Iterable[str]) -> dict[ArtifactRef, str]:
-    """Returns every artifact that is needed, and why; ``used`` are the names that runs noted.
+    """Returns every needed artifact with the reason; ``used``: artifacts in use by runs.
 
     Raises:
-        HistoryDamagedError: nobody knows what is served, so nothing may be deleted.
-        ArtifactNewerError: what a newer version made from what is for that version to say.
+        HistoryDamagedError: the served release is unknown, so no file may be deleted.
+            ArtifactNewerError: dependencies of a newer version are unknown.
     """
     found: dict[ArtifactRef, str] = {}
     for reason, refs in _roots(store, keep, used).items():
@@ -56,7 +52,7 @@ def needed(store: Store, keep: Keep, used: Iterable[str]) -> dict[ArtifactRef, s
 def _roots(store: Store, keep: Keep, used: Iterable[str]) -> Mapping[str, list[ArtifactRef]]:
     entries = history(store)
     served = serving_release(store)
-    # Of those served in turn the last is the one in use.
+    # The last one is the served release.
     recent = served_in_turn(entries)[-keep.releases - 1 :]
     recent += list(dict.fromkeys(entry.release for entry in reversed(entries)))[: keep.releases]
     made = [manifest.ref for manifest in store.artifacts(Kind.RELEASE)][-keep.releases :]
@@ -73,7 +69,7 @@ def _roots(store: Store, keep: Keep, used: Iterable[str]) -> Mapping[str, list[A
 
 
 def with_parents(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
-    """Returns an artifact, then all that it is made of; raises `ArtifactNewerError`."""
+    """Returns an artifact and its ancestors; raises `ArtifactNewerError`."""
     found: dict[ArtifactRef, None] = {}
     waiting = [ref]
     while waiting:
@@ -85,7 +81,7 @@ def with_parents(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
             parents = store.manifest(each).parents
         except ArtifactNewerError:
             raise
-        except ArtifactError:  # Gone or damaged: nothing can be made from it.
+        except ArtifactError:  # Missing or damaged.
             continue
         waiting += [
             parent for role, parent in parents.items() if (each.kind, role) not in _CONTAINED

@@ -1,7 +1,7 @@
-"""Deletes from a remote store what nothing needs, beside machines whose runs nobody here knows of.
+"""Deletion of unneeded objects of a remote store, safe beside runs of other machines.
 
-First an artifact is unlisted: it counts as not made, and whoever looks for it or opens it lists it
-again. Its files, and those that killed makers left, are deleted when nobody has for some days.
+An artifact is unlisted first, which treats it as missing; a run that looks it up or opens it lists
+it again. After some days unlisted, its files and those of killed makers are deleted.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,7 +17,7 @@ from tasks.upkeep.needed import Keep
 
 @dataclass(frozen=True)
 class RemoteWaste:
-    """Objects of an artifact that nothing needs; without ``orphans`` it is only to be unlisted."""
+    """Objects of an unneeded artifact; without ``orphans`` it is only unlisted."""
 
     ref: ArtifactRef
     files: int
@@ -33,8 +33,8 @@ class RemoteWaste:
 def wasted_remotely(
     store: Store, remote: RemoteStore, needed: Collection[ArtifactRef], keep: Keep
 ) -> list[RemoteWaste]:
-    """Returns what is to be unlisted, children before what they are made from, and what is to be
-    deleted. Artifacts of the last ``keep.days`` stay: a run of another machine may use them."""
+    """Returns the artifacts to unlist, children before parents, and those to delete. Artifacts of
+    the last ``keep.days`` are kept, because runs of other machines may use them."""
     since = datetime.now(UTC) - timedelta(days=keep.days)
     found = [
         RemoteWaste(
@@ -52,7 +52,7 @@ def wasted_remotely(
 
 
 def clean_remotely(remote: RemoteStore, waste: Collection[RemoteWaste]) -> None:
-    """Unlists and deletes what `wasted_remotely` has found."""
+    """Unlists and deletes the result of `wasted_remotely`."""
     for each in waste:
         if each.orphans is None:
             remote.unlist(each.ref)
@@ -66,7 +66,7 @@ def _old_orphans(remote: RemoteStore, since: datetime) -> Iterator[RemoteWaste]:
             try:
                 orphans = remote.orphans(ArtifactRef(kind=kind, fingerprint=name))
             except ArtifactCorruptError:
-                continue  # Whoever opens it sets it aside.
+                continue  # Quarantined on opening.
             if orphans is not None and orphans.changed < since:
                 why = "no manifest names it"
                 yield RemoteWaste(orphans.ref, len(orphans.paths), orphans.bytes, why, orphans)

@@ -1,4 +1,4 @@
-"""Copies releases between stores, with all that they are made of."""
+"""Copying of releases with their ancestors between stores."""
 
 from artifacts.integrity import ArtifactMissingError
 from artifacts.manifest import ArtifactRef, Kind
@@ -7,15 +7,15 @@ from tasks.upkeep.needed import with_parents
 
 
 def copy(source: Store, target: Store, ref: ArtifactRef) -> int:
-    """Copies an artifact and all that it is made of into another store; returns how many.
+    """Copies an artifact and its ancestors to another store; returns their number.
 
-    What is whole there stays. What is gone from the source is left out, but the artifact itself.
+    Existing artifacts are kept. Missing ancestors are skipped.
 
     Raises:
         ArtifactMissingError, ArtifactCorruptError: it cannot be read.
     """
     found = list(with_parents(source, ref))
-    for each in reversed(found):  # It comes last: what is there is there with all of its parents.
+    for each in reversed(found):  # Copied last, so that an existing artifact has its ancestors.
         try:
             target.adopt(source, each)
         except ArtifactMissingError:
@@ -25,7 +25,7 @@ def copy(source: Store, target: Store, ref: ArtifactRef) -> int:
 
 
 def copy_all(source: Store, target: Store) -> list[ArtifactRef]:
-    """Copies every release of a store, or every artifact where it has no release."""
+    """Copies every release of a store, or every artifact if it has no release."""
     releases = [manifest.ref for manifest in source.artifacts(Kind.RELEASE)]
     every = releases or [manifest.ref for kind in Kind for manifest in source.artifacts(kind)]
     for ref in every:

@@ -1,4 +1,4 @@
-"""What a store's files are, and how much of the disk each kind takes."""
+"""Disk usage of a store by kind."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from artifacts.store import Store
 
 @dataclass
 class Used:
-    """Folders or files right below a kind's place, and all files in them."""
+    """Entries of a kind's folder, and all files in them."""
 
     places: int = 0
     files: int = 0
@@ -17,7 +17,7 @@ class Used:
 
 
 def usage_of(store: Store) -> dict[str, Used]:
-    """Returns what lies in a store on this machine, by artifacts' kinds and other folders."""
+    """Returns the local disk usage of a store by kinds of artifacts and other folders."""
     found: dict[str, Used] = {}
     kinds = set(Kind)
     for top in sorted(store.local.iterdir()) if store.local.is_dir() else ():

@@ -1,4 +1,4 @@
-"""What a store holds that nothing needs: artifacts, and what killed runs and old inputs left."""
+"""Unneeded files of a store: artifacts, and leftovers of killed runs and old inputs."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ _LOG_DAYS = 30.0
 
 @dataclass(frozen=True)
 class Waste:
-    """A file or folder that nothing needs; ``kind`` is an artifact's, or what else it is."""
+    """An unneeded file or folder; ``kind``: of the artifact or leftover."""
 
     kind: str
     path: Path
@@ -32,8 +32,7 @@ class Waste:
 
 
 def wasted_artifacts(store: Store, needed: Iterable[ArtifactRef]) -> list[Waste]:
-    """Returns the artifacts of this machine that are not needed, the youngest first: what is made
-    from others goes before them."""
+    """Returns the unneeded local artifacts, youngest first, so that children precede parents."""
     kept = set(needed)
     found: list[tuple[float, Waste]] = []
     for kind in Kind:
@@ -45,7 +44,7 @@ def wasted_artifacts(store: Store, needed: Iterable[ArtifactRef]) -> list[Waste]
 
 
 def _why_wasted(store: Store, folder: Path, ref: ArtifactRef) -> str | None:
-    if not (folder / MANIFEST).exists():  # Unless it is being fetched.
+    if not (folder / MANIFEST).exists():  # Unless it is being downloaded.
         return "it has no manifest" if _is_older(folder, 1) else None
     try:
         store.manifest(ref)
@@ -57,7 +56,7 @@ def _why_wasted(store: Store, folder: Path, ref: ArtifactRef) -> str | None:
 
 
 def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
-    """Yields what else nothing needs, where ``runs`` hold a lease just now."""
+    """Yields other unneeded files, given the number of active ``runs``."""
     local, work = store.local, store.local / "work"
     dead = "its process is dead"
     for path in (local / TRASH).glob("*"):
@@ -88,7 +87,7 @@ def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
 
 
 def _trainings(store: Store, keep: Keep) -> Iterator[Waste]:
-    """What trainings and cells left that nobody is at: no run holds a lease."""
+    """Yields leftovers of trainings and cells without an active run."""
     work = store.local / "work"
     for prefix, kind in (("train-", Kind.MODEL), ("cell-", Kind.CELL)):
         for path in work.glob(f"{prefix}*"):
@@ -109,7 +108,7 @@ def _of_every_kind(local: Path, pattern: str) -> Iterator[Path]:
 
 
 def _is_older(path: Path, days: float) -> bool:
-    """Whether neither it nor anything below it was written to for so long."""
+    """Returns whether neither it nor its content was written for the given time."""
     newest = 0.0
     for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
         with suppress(FileNotFoundError):
