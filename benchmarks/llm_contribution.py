@@ -1,9 +1,12 @@
 """What item texts and user profiles bring, on several samples of the users of one refresh.
 
 Each seed draws a sample, held-out events and a training of its own; differences are pooled, with
-95 % intervals of a paired bootstrap over the users of all samples (docs/quality.md).
+95 % intervals of a paired bootstrap over the users of all samples (docs/quality.md). With
+`--profiles` and `--crossings` the dataset's own withheld-domain split is measured instead, each
+named artifact against the model without it.
 
     python benchmarks/llm_contribution.py --store artifacts/data --preset single --seeds 0,1,2
+    python benchmarks/llm_contribution.py --store S --profiles retrieval=FINGERPRINT --crossings a=F
 """
 
 import json
@@ -13,6 +16,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from llm_arms import Arms, own_split
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +33,14 @@ def main(
     store: Annotated[str, typer.Option(help="Store whose latest refresh is measured.")],
     preset: Annotated[str, typer.Option(help="Model preset.")] = "single",
     seeds: Annotated[str, typer.Option(help="Each draws a sample: 0,1,2.")] = "0,1,2",
+    profiles_of: Annotated[
+        list[str] | None,
+        typer.Option("--profiles", help="NAME=FINGERPRINT of user profiles; may be repeated."),
+    ] = None,
+    crossings_of: Annotated[
+        list[str] | None,
+        typer.Option("--crossings", help="NAME=FINGERPRINT of crossing answers; likewise."),
+    ] = None,
     users: Annotated[int, typer.Option(min=30, help="Users of each sample.")] = 4_000,
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs of each variant.")] = 12,
     threads: Annotated[int, typer.Option(min=1)] = 1,
@@ -46,15 +58,19 @@ def main(
         load_tables(opened, parts["tables"]),
         load_profiles(opened, parts["profiles"]),
     )
+    arms = Arms.read(opened, parts, profiles_of or [], crossings_of or [])
     found: dict[tuple[str, str], list[PairedGains]] = {}
     pooled = table_of([])
     for seed in (int(text) for text in seeds.split(",")):
         config = ablation_training(load_preset(preset, {"train": {"seed": seed}}), epochs)
         first = None if profiles is None else profiles.has_profile
-        sample = draw_sample(sequences, users, first, seed)
-        for paired in paired_gains(
-            sample, Inputs(tables, sample.own(profiles), config), seed, device
-        ):
+        if arms.are_given:
+            measured = arms.measured(own_split(sequences, seed), tables, config, seed, device)
+        else:
+            sample = draw_sample(sequences, users, first, seed)
+            inputs = Inputs(tables, sample.own(profiles), config)
+            measured = paired_gains(sample, inputs, seed, device)
+        for paired in measured:
             found.setdefault((paired.part, paired.group), []).append(paired)
         pooled = table_of([_pooled(each) for each in found.values()])
         if json_file is not None:  # After each seed: a night may be cut short.

@@ -131,10 +131,11 @@ def gains(sample: Sample, inputs: Inputs, device: str) -> Gains:
     """Fits one variant; returns its NDCG@10, NaN for rows outside of the group."""
     team = alone(device)
     fitted = fit(sample.sequences, inputs.tables, inputs.config, inputs.profiles, team=team)
-    return _gains_of(fitted.model, sample)
+    return gains_of_model(fitted.model, sample)
 
 
-def _gains_of(model: TriThread, sample: Sample) -> Gains:
+def gains_of_model(model: TriThread, sample: Sample) -> Gains:
+    """Returns a fitted model's NDCG@10, NaN where a row is not of the group."""
     scorer = ModelScorer(model)
     asked = sample.sequences.prefixes_of_split(TEST)
     values = expected_gains(rank_all(scorer, asked), (CUTOFF,))["NDCG"][CUTOFF]
