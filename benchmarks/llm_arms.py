@@ -40,7 +40,7 @@ from tasks.ablation.differences import (
 from tasks.ablation.sample import VALIDATION_SHARE, Sample
 from tasks.frame.model_inputs import load_crossings
 
-TRIED_WEIGHTS = (0.5, 1.0, 2.0)
+TRIED_WEIGHTS = (2.0, 6.0)
 """Of the votes beside the fitted weight, which may be 0."""
 
 

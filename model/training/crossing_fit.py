@@ -30,7 +30,7 @@ from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
 from model.scoring.model_scorer import ModelScorer
 
-WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 """Of votes whose standard deviation over answers and items is 1."""
 MOST_USERS, FEWEST_USERS = 4_000, 30
 
