@@ -1,7 +1,7 @@
 """Fit the votes of a language model's answers: scale them, and choose their weight on validation.
 
-The weight is the one with the best NDCG@10 on users whose whole domain is hidden. Where it is not
-better than none with 95 % confidence (paired bootstrap over these users), there are no votes.
+The weight is the one with the best NDCG@10 on users whose whole domain is hidden. Where its gain
+over none is not significant (paired bootstrap over these users), there are no votes.
 
 Dimensions: R questions, V items.
 """
@@ -32,6 +32,7 @@ from model.scoring.model_scorer import ModelScorer
 
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 """Of votes whose standard deviation over answers and items is 1."""
+LEVEL = 0.05
 MOST_USERS, FEWEST_USERS = 4_000, 30
 
 
@@ -56,7 +57,9 @@ def fitted_weight(model: TriThread, sequences: Sequences, answers: AnswerVectors
     model.bridge.votes = None
     best = max(WEIGHTS, key=lambda weight: float(found[weight].mean()))
     (compared,) = paired_bootstrap(found[best], without[:, None])
-    return best if compared.low > 0 else 0.0
+    # Of several weights the best is also the luckiest: the level is divided by their number.
+    is_better = compared.difference > 0 and compared.p_value < LEVEL / len(WEIGHTS)
+    return best if is_better else 0.0
 
 
 def add_votes(model: TriThread, answers: AnswerVectors, weight: float) -> CrossingVotes | None:
