@@ -370,8 +370,8 @@ class Store:
             return self._manifest(ref)
 
     def _publish_again(self, remote: RemoteStore, manifest: Manifest) -> None:
-        """What is made from a copy of this machine must find its parents in the store, too: another
-        machine may have deleted them there."""
+        """Artifacts made from a local copy must find its parents in the store, too: another machine
+        may have deleted them there."""
         if remote.manifest(manifest.ref) is None and not remote.relist(manifest.ref):
             remote.upload(manifest, self._folder(manifest.ref), replace=False)
 

@@ -75,13 +75,10 @@ def retrain(
     state ``Held``.
 
     Args:
-        config: all defaults where None.
-        name: what the report calls the data.
-        refreshed: the refresh to train on; the latest where None.
-        earlier: stages of the same run that the report should tell of.
-        store: where the artifacts are; LLM4CDSR_STORE where None.
-        of_store: of the event that started the run, the store that it is of: of another one it
-            ends at once, as ``Skipped``.
+        config: all defaults where None. name: what the report calls the data. refreshed: the
+        refresh to train on; the latest where None. earlier: earlier stages of the same run, for the
+        report. store: where the artifacts are; LLM4CDSR_STORE where None. of_store: store of the
+        event that started the run; for another store the run ends as ``Skipped``.
     """
     config = config or RetrainConfig()
     settings = Settings()

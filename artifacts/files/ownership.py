@@ -35,7 +35,7 @@ def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 @contextmanager
 def if_abandoned(path: Path) -> Iterator[bool]:
-    """Gives whether the file is there and nobody holds it; it is then held while the block runs.
+    """Yields whether the file exists and is unlocked; it is then locked during the block.
 
     A file that this process may not write is another user's: its owner clears it up.
     """

@@ -41,7 +41,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def map_arrays(path: Path) -> dict[str, np.ndarray]:
     """Maps every array of a file written by `write_arrays`: the system reads pages as they are
-    used, and may drop them again. What is written into an array stays with this process."""
+    used, and may drop them again. Writes to an array are private to this process."""
     with path.open("rb") as file:
         begin = 8 + int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(begin - 8))

@@ -22,7 +22,7 @@ from artifacts.remote.file_systems import file_system_of
 SET_ASIDE = "set-aside"
 UNLISTED = "unlisted"
 """Where manifests of artifacts lie that nothing needs: each counts as not made, and is listed again
-when somebody looks for it while its files are there."""
+when a run looks it up while its files exist."""
 
 
 class RemoteStore:
@@ -190,8 +190,8 @@ class RemoteStore:
         return Orphans(ref, paths, sum(int(found[path]["size"]) for path in paths), changed)
 
     def delete_orphans(self, orphans: "Orphans") -> None:
-        """Deletes them, and the note of an unlisted artifact: first that, so that nobody lists it
-        again without its files."""
+        """Deletes them, and the note of an unlisted artifact: in this order, so that no run lists
+        it again without its files."""
         self.delete(UNLISTED, _note_of(orphans.ref))
         for path in orphans.paths:
             with suppress(FileNotFoundError):

@@ -63,7 +63,7 @@ def fitted_weight(model: TriThread, sequences: Sequences, answers: AnswerVectors
 
 
 def add_votes(model: TriThread, answers: AnswerVectors, weight: float) -> CrossingVotes | None:
-    """Gives a model with a bridge the votes of the answers; returns them."""
+    """Adds the votes of the answers to a model with a bridge; returns them."""
     bridge = model.bridge
     if bridge is None:
         return None

@@ -40,7 +40,7 @@ def metric_tables(numbers: Numbers) -> list[ResultTable]:
 
 
 def _metrics(numbers: Numbers) -> list[tuple[str, str]]:
-    """Every metric of all domains together, and what is usually compared of each one."""
+    """Returns every overall metric, and the usual metrics of each domain."""
     each = [(domain, metric) for domain in numbers.domains for metric in (HEADLINE, HIT_RATE)]
     return [*((ALL, metric) for metric in ALL_METRICS), *(pair for pair in each if pair[0] != ALL)]
 

@@ -57,7 +57,7 @@ class RowFile:
 
 
 def regrouped(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """Yields the rows of frames of any size in frames of ``rows``, the last with what is left."""
+    """Yields the rows of frames of any size in frames of ``rows``, the last one shorter."""
     waiting: list[pl.DataFrame] = []
     height = 0
     for frame in frames:

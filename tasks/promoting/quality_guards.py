@@ -24,7 +24,7 @@ REACHED_SHARE = "reached_share"
 POPULAR_SHARE, POPULAR_EVENT_SHARE = "popular_share", "popular_event_share"
 INDEX_RECALL = "index_recall"
 """Of the items of exact lists, those that a searched domain's lists hold: the lowest of such
-domains. Counted only where an index proposed what was scored."""
+domains. Counted only for domains with an index."""
 
 _ITEM = [col.DOMAIN, col.ITEM_ID]
 

@@ -1,6 +1,5 @@
-"""What the promotion gate found. Apart from the gate, which loads models: a look into the dumps
-folder tells its story every minute and has no use for them.
-"""
+"""The verdict of the promotion gate. Separate from the gate, which imports the model: the dump scan
+runs every minute without it."""
 
 from artifacts.strict import Strict
 from tasks.promoting.baseline_lead import BaselineLead

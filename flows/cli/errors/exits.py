@@ -1,6 +1,6 @@
 """Ends of commands: one message in place of a traceback, and an exit status for scripts.
 
-0: it did what was asked. 130: interrupted. The others are told in `flows.cli.errors.endings`.
+0: success. 130: interrupted. `flows.cli.errors.endings` defines the others.
 """
 
 import os

@@ -53,9 +53,8 @@ class RunSummary(Strict):
     of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
     ``first_in_domain``: the same of held-out events whose user had none in their domain before.
     ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
-    null.
-    ``lead``: that over the strongest baseline, null without one.
-    ``ablation``: what item texts and user profiles bring, measured on a sample of users.
+    null. ``lead``: that over the strongest baseline, null without one. ``ablation``: contribution
+    of item texts and user profiles, measured on a sample of users.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """

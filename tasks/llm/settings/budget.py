@@ -117,7 +117,7 @@ class Spending:
         """Sets aside what a request may cost at most.
 
         Raises:
-            BudgetReachedError: it does not fit beside what is spent and in flight.
+            BudgetReachedError: the reservation exceeds the remaining budget.
         """
         with self._lock:
             after = self._settled + self._reserved + most

@@ -1,10 +1,10 @@
-"""Who answers prompts."""
+"""LLM providers."""
 
 from enum import StrEnum
 
 
 class Provider(StrEnum):
-    """Who answers. ``auto``: configured URLs; else OpenAI where a key is set; else local."""
+    """LLM provider. ``auto``: configured URLs; else OpenAI where a key is set; else local."""
 
     AUTO = "auto"
     LOCAL = "local"

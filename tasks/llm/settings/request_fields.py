@@ -61,15 +61,13 @@ def deciding(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def chat_fields(max_tokens: int, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Returns the fields of a question beside its messages, null where one is to be left out.
-
-    What is configured wins, under either name of the limit of tokens.
-    """
+    """Returns the fields of a question beside its messages, null to remove one. Configured fields
+    take precedence, under either name of the limit of tokens."""
     return {"max_tokens": max_tokens, **fields}
 
 
 def as_sent(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Returns what of the fields a request holds: no null, and one limit of tokens."""
+    """Returns the fields of a request: no null, and one limit of tokens."""
     sent: dict[str, JsonValue] = {}
     sent.update((name, value) for name, value in fields.items() if value is not None)
     if "max_completion_tokens" in sent:

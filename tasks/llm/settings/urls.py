@@ -1,4 +1,4 @@
-"""The address of a route behind a configured URL, and what of a URL may be shown."""
+"""Addresses of routes of a configured URL, and URLs for messages."""
 
 import os
 from urllib.parse import parse_qsl, urlsplit, urlunsplit

@@ -226,7 +226,7 @@ class ColdDomainRow:
 
 @dataclass(frozen=True)
 class ColdDomainTable:
-    """How users are served in a domain that was withheld from them whole; ours stands first."""
+    """Metrics of withheld domains; the model is first."""
 
     direction: str
     users: int

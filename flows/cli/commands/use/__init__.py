@@ -1,1 +1,1 @@
-"""Commands that serve and export what was trained."""
+"""Commands that serve and export releases."""

@@ -1,0 +1,90 @@
+"""Documentation, help texts and docstrings use the field's terms: no phrase that must be decoded."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("artifacts", "flows", "model", "prompts", "tasks")
+WRITTEN_BEFORE = {"log.md", "results.md"}
+"""Dated records and generated tables."""
+
+BANNED = {
+    r"anew": "again",
+    r"comes? to(?= (?:its|the|an?) (?:end|verdict|bytes|same))": "ends, equals",
+    r"takes? after": "inherits from",
+    r"is (?:told|said)": "is reported, is logged",
+    r"let expect": "predicts",
+    r"lend(?:s)? (?:a hand|their hands)": "join",
+    r"under somebody's pen": "being written",
+    r"holds? against|held against": "compares with, is checked against",
+    r"owes? (?:anything )?to": "depends on",
+    r"nobody|somebody": "no user, no process, another user",
+    r"whoever|whatever": "the subject",
+    r"meanwhile": "in the meantime",
+    r"made-up": "generated",
+    r"what came (?:back|of)": "result",
+    r"who (?:asks|answers)": "client, provider",
+    r"stand(?:s)? (?:at|beside|behind|in the way)": "is",
+    r"beyond chance": "significantly",
+    r"let go of|dealt to": "a plain verb",
+}
+"""Phrase to what is written in its place."""
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """Yields the docstrings of a module, also those of fields, and its help texts."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        value = None
+        if isinstance(node, ast.Expr):
+            value = node.value
+        elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
+            value = node.value
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value.value
+
+
+def faults_in(text: str) -> list[str]:
+    """Returns what a text should say otherwise, as 'phrase -> better'."""
+    plain = " ".join(re.sub(r"``[^`]*``|`[^`]*`", "", text).split())
+    found = [
+        (match.group(), better)
+        for phrase, better in BANNED.items()
+        for match in re.finditer(rf"\b(?:{phrase})\b", plain, re.IGNORECASE)
+    ]
+    return [f"{phrase} -> {better}" for phrase, better in found]
+
+
+def pages() -> list[Path]:
+    written = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "AGENTS.md"]
+    return sorted(path for path in written if path.name not in WRITTEN_BEFORE)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_page_is_written_in_plain_terms(page: Path) -> None:
+    code_free = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    assert faults_in(code_free) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_and_help_texts_are_written_in_plain_terms(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {fault}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for text in texts_of(path)
+        for fault in faults_in(text)
+    ]
+    assert found == []
+
+
+def test_the_readme_has_at_most_700_words() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 700
+
+
+def test_a_phrase_is_found_across_lines_and_not_in_code() -> None:
+    assert faults_in("Files are made\n    anew.") == ["anew -> again"]
+    assert faults_in("The function ``anew`` and `begin_anew`.") == []
