@@ -1,4 +1,4 @@
-"""Documentation, help texts and docstrings use the field's terms: no phrase that must be decoded."""
+"""Pages, help texts and docstrings use the field's terms."""
 
 import ast
 import re
@@ -39,11 +39,8 @@ def texts_of(path: Path) -> Iterator[str]:
     """Yields the docstrings of a module, also those of fields, and its help texts."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        value = None
-        if isinstance(node, ast.Expr):
-            value = node.value
-        elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
-            value = node.value
+        is_help = isinstance(node, ast.keyword) and node.arg in ("help", "description")
+        value = node.value if is_help or isinstance(node, ast.Expr) else None
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield value.value
 
