@@ -29,7 +29,7 @@ from model.data.sequences import VALIDATION
 from model.data.tables import ItemTables
 from model.scoring.measurable import unmeasured_by_domain
 from model.training.large_catalogues import changes_for
-from model.training.processes import Team, alone
+from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import MIB, table_memory
 from model.training.trainer import FitResult, fit
 from tasks.frame.epoch_progress import EpochProgress
@@ -115,7 +115,7 @@ class TrainingSources:
 
 
 def train_together(
-    sources: TrainingSources, config: TrainingConfig, store_root: str, team: Team
+    sources: TrainingSources, config: TrainingConfig, store_root: str, team: ProcessGroup
 ) -> StageResult:
     """Returns the model fitted by all processes of ``team``; each of them must call this.
 
@@ -196,7 +196,11 @@ def _say_once(words: str) -> Callable[[], None]:
 
 
 def _fitted(
-    store: Store, sources: TrainingSources, config: TrainingConfig, team: Team, checkpoints: Path
+    store: Store,
+    sources: TrainingSources,
+    config: TrainingConfig,
+    team: ProcessGroup,
+    checkpoints: Path,
 ) -> tuple[FitResult, tuple[str, ...]]:
     """Returns the fitted model and the names of its domains."""
     resolved = config.resolved()
@@ -221,7 +225,7 @@ def _fitted(
     return fitted, sequences.domain_names
 
 
-def _announce(tables: ItemTables, config: TriThreadConfig, team: Team) -> None:
+def _announce(tables: ItemTables, config: TriThreadConfig, team: ProcessGroup) -> None:
     memory = table_memory(tables.item_count, tables.global_table.shape[1], config)
     processes = f"{team.size} processes, each" if team.size > 1 else "one process"
     logger.info("train: %s on %s", processes, team.device)

@@ -32,7 +32,7 @@ INITIAL_STD = 0.02
 
 
 @dataclass(frozen=True)
-class ItemRows:
+class ItemLookup:
     """Global and local vectors of distinct items, looked up once per step.
 
     The only table access of a step: its gradients are non-zero for these n rows only.
@@ -42,10 +42,10 @@ class ItemRows:
     adapted: Tensor  # (n, H) global side, `a(v)`
     local: Tensor  # (n, H)
 
-    def member(self, number: int, hidden: int) -> ItemRows:
+    def member(self, number: int, hidden: int) -> ItemLookup:
         """Returns the rows of one ensemble member, (n, H)."""
         share = slice(number * hidden, (number + 1) * hidden)
-        return ItemRows(self.ids, self.adapted[:, share], self.local[:, share])
+        return ItemLookup(self.ids, self.adapted[:, share], self.local[:, share])
 
     def places(self, items: Tensor) -> Tensor:
         """Returns the row indices of `items` (any shape), which must be in `ids`."""
@@ -164,7 +164,7 @@ class TriThread(nn.Module):
         low, high = self.domain_starts[domain : domain + 2].tolist()
         return torch.arange(low + 1, high + 1, device=self.device)
 
-    def look_up(self, items: Tensor) -> ItemRows:
+    def look_up(self, items: Tensor) -> ItemLookup:
         """Returns local vectors and adapter outputs (METHOD 2) of `items` (any shape, with
         repeats)."""
         ids = torch.unique(items)
@@ -175,9 +175,9 @@ class TriThread(nn.Module):
         )
         if self.correction is not None:
             adapted = adapted + self.correction(ids)
-        return ItemRows(ids, adapted, self.local_table(ids))
+        return ItemLookup(ids, adapted, self.local_table(ids))
 
-    def item_vectors(self, items: Tensor, rows: ItemRows) -> Tensor:
+    def item_vectors(self, items: Tensor, rows: ItemLookup) -> Tensor:
         """Returns the item side of the score, (..., 2MH), global part first."""
         places = rows.places(items)
         parts = []
@@ -187,7 +187,9 @@ class TriThread(nn.Module):
             parts.append(self.comparable(F.embedding(places, rows.local)))
         return torch.cat(parts, dim=-1)
 
-    def states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[list[Tensor], Tensor | None]:
+    def states(
+        self, batch: CrossDomainBatch, rows: ItemLookup
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Returns the states at each domain's queries, (K_d, 2MH), and the members' last global
         states, (M, B, H).
 
@@ -197,7 +199,7 @@ class TriThread(nn.Module):
         return [self.side_by_side(found) for found in states], None if last is None else last
 
     def member_states(
-        self, batch: CrossDomainBatch, rows: ItemRows
+        self, batch: CrossDomainBatch, rows: ItemLookup
     ) -> tuple[list[Tensor], Tensor | None]:
         """Returns `states` by member: (M, K_d, 2H) per domain, and (M, B, H)."""
         read = self._global_states(batch, rows)
@@ -212,7 +214,9 @@ class TriThread(nn.Module):
             states.append(torch.cat(parts, dim=-1))
         return states, None if read is None else read[-1]
 
-    def _global_states(self, batch: CrossDomainBatch, rows: ItemRows) -> tuple[Tensor, ...] | None:
+    def _global_states(
+        self, batch: CrossDomainBatch, rows: ItemLookup
+    ) -> tuple[Tensor, ...] | None:
         """Returns the global thread's states at each domain's queries, (M, K_d, H), and last, (M,
         B, H).
 
@@ -235,7 +239,7 @@ class TriThread(nn.Module):
         split = states.unflatten(-1, (-1, self.config.hidden))  # (M, K, 2, H)
         return split.permute(1, 2, 0, 3).flatten(1) / self.config.members
 
-    def _local_states(self, domain: int, batch: CrossDomainBatch, rows: ItemRows) -> Tensor:
+    def _local_states(self, domain: int, batch: CrossDomainBatch, rows: ItemLookup) -> Tensor:
         items = batch.local_items[domain]
         if not (len(batch.queries[domain]) and len(items)):
             return rows.local.new_zeros(self.config.members, 0, self.config.hidden)
@@ -263,7 +267,7 @@ def _thread(config: ModelConfig) -> Encoder | Members:
     return Encoder(config) if config.members == 1 else Members(config)
 
 
-def _run(thread: nn.Module, items: Tensor, rows: ItemRows, vectors: Tensor) -> Tensor:
+def _run(thread: nn.Module, items: Tensor, rows: ItemLookup, vectors: Tensor) -> Tensor:
     """Runs a thread over items (B, T) with the rows of `vectors`; returns states (M, B * T, H)."""
     states = thread(F.embedding(rows.places(items), vectors), items == 0)
     members = states if states.dim() == 4 else states[None]  # a single Encoder is one member

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from model.data.batches import moved, prefix_batch
 from model.data.sequences import IntArray, Prefixes
 from model.network.transition_memory import Evidence, SparseAddition
-from model.network.tri_thread import ItemRows, TriThread
+from model.network.tri_thread import ItemLookup, TriThread
 from model.scoring.half_precision import HalfProduct, is_fast_here
-from model.scoring.reader import HistoryReader, Moments
+from model.scoring.reader import HistoryReader, HistoryStates
 
 ROUGH_FROM = 2_000
 """Minimum items of a domain for candidate selection in half precision."""
@@ -61,12 +61,12 @@ class ModelScorer:
         return self._dense(moments, domain), self._evidence(moments, domain)
 
     @torch.no_grad()
-    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
+    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> HistoryStates:
         """Returns the states of prefixes for some domains, from one pass of the threads."""
         return self._reader.read(prefixes, domains)
 
     @torch.no_grad()
-    def remembered(self, moments: Moments, domain: int) -> SparseAddition | None:
+    def remembered(self, moments: HistoryStates, domain: int) -> SparseAddition | None:
         """Returns the additions of the transition memory to the scores of a domain, None without
         any."""
         evidence = self._evidence(moments, domain)
@@ -74,7 +74,7 @@ class ModelScorer:
         return None if evidence is None or memory is None else memory.sparse(evidence)
 
     @torch.no_grad()
-    def rough_products(self, moments: Moments, domain: int) -> Tensor:
+    def rough_products(self, moments: HistoryStates, domain: int) -> Tensor:
         """Returns scores (R, I_d) without the memory's additions, accurate to 1 %, for candidate
         selection.
 
@@ -93,16 +93,16 @@ class ModelScorer:
     def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
         """Returns scores (R, C) of items given by column; negative columns count as 0.
 
-        `states` (R, 2H) are those of `Moments`.
+        `states` (R, 2H) are those of `HistoryStates`.
         """
         chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
         vectors = F.embedding(chosen, self.vectors[domain])  # (R, C, 2H)
         return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
 
-    def _dense(self, moments: Moments, domain: int) -> Tensor:
+    def _dense(self, moments: HistoryStates, domain: int) -> Tensor:
         return self.model.scale_scores(moments.states[domain]) @ self.vectors[domain].T
 
-    def _evidence(self, moments: Moments, domain: int) -> Evidence | None:
+    def _evidence(self, moments: HistoryStates, domain: int) -> Evidence | None:
         memory = self.model.memory
         if memory is None or moments.newest is None:
             return None
@@ -113,7 +113,7 @@ class ModelScorer:
         return [HalfProduct(vectors) for vectors in self.vectors]
 
 
-def scoring_vectors(model: TriThread, items: Tensor, rows: ItemRows) -> Tensor:
+def scoring_vectors(model: TriThread, items: Tensor, rows: ItemLookup) -> Tensor:
     """Returns the item side of scores, (..., S): vectors of the threads and, if present, of the
     domain bridge."""
     vectors = model.item_vectors(items, rows)

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from model.data.batches import CrossDomainBatch, prefix_batch
 from model.data.sequences import Prefixes
 from model.network.encoder import Encoder
-from model.network.tri_thread import ItemRows, Members, TriThread
+from model.network.tri_thread import ItemLookup, Members, TriThread
 from model.scoring.last_states import LastStates
 
 
 @dataclass(frozen=True)
-class Moments:
+class HistoryStates:
     """States of R prefixes at their last events."""
 
     states: dict[int, Tensor]  # by domain (R, S), the query side of the score
@@ -30,13 +30,13 @@ class Moments:
 class HistoryReader:
     """Threads of a fitted model, with the weights at construction."""
 
-    def __init__(self, model: TriThread, rows: ItemRows) -> None:
+    def __init__(self, model: TriThread, rows: ItemLookup) -> None:
         """`rows` contain all items, so an item's index is its row."""
         self.model, self.rows = model, rows
         self._global = None if model.global_thread is None else _last_states(model.global_thread)
         self._local = [_last_states(thread) for thread in model.local_threads]
 
-    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> Moments:
+    def read(self, prefixes: Prefixes, domains: Sequence[int]) -> HistoryStates:
         """Returns the states of each prefix for each of the domains (at least one)."""
         model = self.model
         batch = prefix_batch(prefixes, model.config.max_length, domains).to(model.device)
@@ -45,7 +45,7 @@ class HistoryReader:
         newest = None
         if model.memory is not None and not model.memory.is_blank:
             newest = model.memory.newest(batch, batch.queries[domains[0]])
-        return Moments(states, newest)
+        return HistoryStates(states, newest)
 
     def _mixed(self, batch: CrossDomainBatch) -> Tensor | None:
         if self._global is None:

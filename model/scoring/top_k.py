@@ -17,7 +17,7 @@ from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_rang
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
-from model.scoring.reader import Moments
+from model.scoring.reader import HistoryStates
 
 BLOCK_EVENTS = 4096
 """Events per block, padding included, so that one long history does not pad thousands of short
@@ -108,7 +108,7 @@ def recommend_domains(
 
 def _ranked_exactly(
     scorer: ModelScorer,
-    moments: Moments,
+    moments: HistoryStates,
     domain: int,
     rough: Tensor,
     addition: SparseAddition | None,

@@ -16,11 +16,11 @@ from torch import Tensor
 from model.data.batches import CrossDomainBatch, training_batch
 from model.data.sequences import IntArray
 from model.training.objective import Counts, Draws, Objective
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Share:
+class MicroBatch:
     """Arguments of `Objective.loss`."""
 
     batch: CrossDomainBatch
@@ -29,8 +29,8 @@ class Share:
 
 
 def shares(
-    objective: Objective, users: IntArray, team: Team, pieces: int, rng: np.random.Generator
-) -> Iterator[Share]:
+    objective: Objective, users: IntArray, team: ProcessGroup, pieces: int, rng: np.random.Generator
+) -> Iterator[MicroBatch]:
     """Yields this process's `pieces` micro-batches of the batch of `users`; some may be empty.
 
     Each takes every n-th user, because the users of a batch are sorted by length; this balances the
@@ -41,11 +41,11 @@ def shares(
     draws, whole = objective.draw(batch, rng), objective.counts(batch)
     count = team.size * pieces
     if count == 1:
-        yield Share(batch, draws, whole)
+        yield MicroBatch(batch, draws, whole)
         return
     for number in range(team.rank, count, team.size):
         own = training_batch(training, users[number::count], longest)
-        yield Share(own, _part(draws, batch, number, count), whole)
+        yield MicroBatch(own, _part(draws, batch, number, count), whole)
 
 
 def _part(draws: Draws, batch: CrossDomainBatch, number: int, count: int) -> Draws:

@@ -17,7 +17,7 @@ from model.data.batches import CrossDomainBatch, DomainQueries, moved
 from model.data.negatives import UnseenItems, draw_pairs
 from model.data.sequences import Sequences
 from model.data.tables import ProfileVectors
-from model.network.tri_thread import ItemRows, TriThread
+from model.network.tri_thread import ItemLookup, TriThread
 from model.training.losses import (
     binary_loss,
     contrastive_loss,
@@ -25,7 +25,7 @@ from model.training.losses import (
     sampled_candidates,
     softmax_loss,
 )
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Objective:
         training: Sequences,
         config: TrainConfig,
         profiles: ProfileVectors | None = None,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
     ) -> None:
         self.model, self.training, self.config = model, training, config
-        self.team = team or Team()
+        self.team = team or ProcessGroup()
         self.unseen = UnseenItems(training)
         self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
 
@@ -119,7 +119,7 @@ class Objective:
         draws: Draws,
         whole: Counts,
         passes: list[list[Tensor]],
-        rows: ItemRows,
+        rows: ItemLookup,
         number: int,
     ) -> Tensor:
         """Returns the next-item losses of one ensemble member, and the regulariser of its adapter.
@@ -187,7 +187,7 @@ class Objective:
         targets: Tensor,
         negatives: Tensor,
         kept: Tensor,
-        rows: ItemRows,
+        rows: ItemLookup,
     ) -> Tensor:
         """Returns losses (K,) of the states (K, 2H) of one pass, or of two passes with R-Drop."""
         if self.config.loss == "bce":
@@ -214,7 +214,7 @@ class Objective:
         return losses
 
     def _binary_losses(
-        self, states: Tensor, targets: Tensor, negatives: Tensor, rows: ItemRows
+        self, states: Tensor, targets: Tensor, negatives: Tensor, rows: ItemLookup
     ) -> Tensor:
         model = self.model
         wrong = model.item_vectors(negatives, rows)
@@ -224,7 +224,7 @@ class Objective:
         scores = model.scale_scores((states[:, None] * wrong).sum(-1))
         return binary_loss(right, scores, negatives > 0)
 
-    def _regulariser(self, pairs: Tensor, rows: ItemRows) -> Tensor:
+    def _regulariser(self, pairs: Tensor, rows: ItemLookup) -> Tensor:
         """Returns the mean over pairs of domains of the contrastive loss of users active in both
         (METHOD 2)."""
         losses = []
@@ -269,7 +269,7 @@ class Objective:
         return loss - loss.detach() * (1 - 1 / self.team.size)
 
 
-def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemRows) -> Tensor:
+def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemLookup) -> Tensor:
     """Returns the released code's negatives: global part of one draw with the local part of
     another."""
     other = model.item_vectors(negatives.roll(1, dims=0), rows)

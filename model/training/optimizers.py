@@ -12,7 +12,7 @@ from torch.optim import Adam, AdamW, Optimizer, SparseAdam
 
 from model.config import TrainConfig
 from model.network.tri_thread import TriThread
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 
 
 class Optimizers:
@@ -38,7 +38,7 @@ class Optimizers:
             self.members = [_adam(trained, config)]
             self._buffers = [(table, torch.zeros_like(table)) for table in self._tables]
 
-    def step(self, team: Team) -> None:
+    def step(self, team: ProcessGroup) -> None:
         """Updates parameters by the accumulated gradients of all processes, and clears these."""
         team.sum_gradients(self._network)
         for table in self._tables:

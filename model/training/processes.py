@@ -32,7 +32,7 @@ class NoSuchDeviceError(ModelInputError):
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """Process group of one training; `rank` 0 saves and reports."""
 
     rank: int = 0
@@ -155,14 +155,14 @@ class Team:
         return [part[:length] for part, length in zip(received, lengths, strict=True)]
 
 
-def alone(device: str = "auto") -> Team:
+def alone(device: str = "auto") -> ProcessGroup:
     """Returns a group of one process. `auto` selects the first GPU if present. Raises
     NoSuchDeviceError."""
-    return Team(device=_device(device, 0))
+    return ProcessGroup(device=_device(device, 0))
 
 
 @contextmanager
-def team(device: str = "auto") -> Iterator[Team]:
+def team(device: str = "auto") -> Iterator[ProcessGroup]:
     """Returns the process group of `torchrun`; without it, a group of one process.
 
     With GPUs each process uses the one of its local rank and NCCL, else gloo.
@@ -175,7 +175,7 @@ def team(device: str = "auto") -> Iterator[Team]:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), place)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), place)
     finally:
         dist.destroy_process_group()
 

@@ -33,7 +33,7 @@ from model.training.large_catalogues import for_catalogue
 from model.training.memory_fit import remember
 from model.training.micro_batches import shares
 from model.training.objective import Objective
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.training_state import EpochReport, Phase, TrainingState
 from model.training.validation import Validation
 
@@ -75,7 +75,7 @@ def fit(
     profiles: ProfileVectors | None = None,
     checkpoint_folder: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
     compiled: bool = False,
     crossings: AnswerVectors | None = None,
 ) -> FitResult:
@@ -91,7 +91,7 @@ def fit(
     checkpoint of other events or another configuration; a folder is for one set of tables and
     profiles.
     """
-    place = team or Team()
+    place = team or ProcessGroup()
     config = for_catalogue(config, sequences.item_count)
     search = _Run(sequences, tables, config, profiles, place, compiled, scratch=checkpoint_folder)
     found = _finish(search, checkpoint_folder, on_epoch)
@@ -154,7 +154,7 @@ class _Run:
         tables: ItemTables,
         config: TriThreadConfig,
         profiles: ProfileVectors | None,
-        team: Team,
+        team: ProcessGroup,
         compiled: bool = False,
         phase: Phase = "search",
         scratch: Path | None = None,

@@ -24,7 +24,7 @@ from model.checkpoint import (
 from model.config import TrainConfig
 from model.network.tri_thread import TriThread
 from model.training.optimizers import Optimizers
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 
 Phase = Literal["search", "refit"]
 Weights = dict[str, Tensor]
@@ -128,7 +128,7 @@ class TrainingState:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, self._tensors(), self._facts())
 
-    def resume(self, path: Path | None, team: Team) -> None:
+    def resume(self, path: Path | None, team: ProcessGroup) -> None:
         """Resumes all processes from the checkpoint of rank 0, if any.
 
         Disks of other processes are not read. Raises CheckpointError in all processes if the

@@ -19,7 +19,7 @@ from model.scoring.ranking import (
     ranking_metrics,
     sample_candidates,
 )
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 
 CUTOFF = 10
 
@@ -27,7 +27,7 @@ CUTOFF = 10
 class Validation:
     """The validation events, or a seeded sample of `validation_users` of them."""
 
-    def __init__(self, sequences: Sequences, config: TrainConfig, team: Team) -> None:
+    def __init__(self, sequences: Sequences, config: TrainConfig, team: ProcessGroup) -> None:
         self._team = team
         events, rng = sequences.prefixes_of_split(VALIDATION), np.random.default_rng(config.seed)
         chosen = events.select(events.sampled_rows(config.validation_users, rng))

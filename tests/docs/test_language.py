@@ -39,8 +39,12 @@ def texts_of(path: Path) -> Iterator[str]:
     """Yields the docstrings of a module, also those of fields, and its help texts."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        is_help = isinstance(node, ast.keyword) and node.arg in ("help", "description")
-        value = node.value if is_help or isinstance(node, ast.Expr) else None
+        if isinstance(node, ast.Expr):
+            value = node.value
+        elif isinstance(node, ast.keyword):
+            value = node.value if node.arg in ("help", "description") else None
+        else:
+            continue
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield value.value
 

@@ -15,7 +15,7 @@ from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.ranking import rank_all, rank_candidates, rank_sampled, sample_candidates
 from model.scoring.top_k import recommend, recommend_domains
 from model.training.objective import Objective
-from model.training.processes import Team, alone
+from model.training.processes import ProcessGroup, alone
 from model.training.trainer import FitResult, fit
 from tests.model.conftest import Shop
 
@@ -38,7 +38,7 @@ SOFTMAX_TWICE: dict[str, object] = {
 
 def fitted(
     shop: Shop,
-    team: Team,
+    team: ProcessGroup,
     folder: Path | None = None,
     model: dict[str, object] | None = None,
     compiled: bool = False,
@@ -77,9 +77,11 @@ def test_compiled_threads_learn_the_same(
         plain(encoder, dynamic=dynamic, backend="eager")
 
     monkeypatch.setattr(Encoder, "compile", traced)
-    result = fitted(shop, Team(), compiled=True, max_epochs=1)
+    result = fitted(shop, ProcessGroup(), compiled=True, max_epochs=1)
     assert compiled == [True, True, True]
-    assert losses(result) == pytest.approx(losses(fitted(shop, Team(), max_epochs=1)), rel=1e-4)
+    assert losses(result) == pytest.approx(
+        losses(fitted(shop, ProcessGroup(), max_epochs=1)), rel=1e-4
+    )
     save_model(tmp_path, result.model, shop.config(NO_DROPOUT), ("domain0", "domain1"))
     loaded, _ = load_model(tmp_path)
     assert loaded.state_dict().keys() == result.model.state_dict().keys()
@@ -98,7 +100,7 @@ def test_training_attends_without_cudnn_and_leaves_the_callers_choice_alone(
 
     monkeypatch.setattr(Objective, "loss", watched)
     before = torch.backends.cuda.cudnn_sdp_enabled()
-    fitted(shop, Team(), max_epochs=1)
+    fitted(shop, ProcessGroup(), max_epochs=1)
     assert before
     assert set(during) == {False}
     assert torch.backends.cuda.cudnn_sdp_enabled() == before
@@ -114,7 +116,7 @@ def test_a_gpu_learns_what_a_cpu_does(
 ) -> None:
     on_gpu, on_cpu = (
         fitted(shop, team, model=model, table_update=table_update, **train)  # pyright: ignore[reportArgumentType]
-        for team in (alone("cuda"), Team())
+        for team in (alone("cuda"), ProcessGroup())
     )
     assert losses(on_gpu) == pytest.approx(losses(on_cpu), rel=1e-3)
 
@@ -167,7 +169,9 @@ def test_a_run_on_a_gpu_resumes_with_its_dropout_and_average(shop: Shop, tmp_pat
 @needs_gpu
 def test_bfloat16_on_a_gpu_stays_close(shop: Shop) -> None:
     short = fitted(shop, alone("cuda"), precision="bfloat16", max_epochs=1)
-    assert losses(short) == pytest.approx(losses(fitted(shop, Team(), max_epochs=1)), rel=0.05)
+    assert losses(short) == pytest.approx(
+        losses(fitted(shop, ProcessGroup(), max_epochs=1)), rel=0.05
+    )
 
 
 @needs_gpu

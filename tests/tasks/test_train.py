@@ -14,7 +14,7 @@ from artifacts.kinds.results import LEARNING_CURVE, read_table
 from artifacts.manifest import Kind
 from artifacts.remote import remote_lease
 from artifacts.store import Store
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.trainer import EpochReport
 from tasks import train as stage
 from tasks.frame.epoch_progress import EpochProgress
@@ -69,7 +69,7 @@ def killing_after(epochs: int, seen: list[int]) -> Callable[[EpochProgress, Epoc
     return show
 
 
-class Watched(Team):
+class Watched(ProcessGroup):
     """One process that notes which checkpoints are there when it waits for the others."""
 
     def __init__(self, store: Store) -> None:

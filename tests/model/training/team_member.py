@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import write_tensors
-from model.training.processes import Team, team
+from model.training.processes import ProcessGroup, team
 from model.training.trainer import fit
 from tests.model.conftest import small_shop
 
@@ -26,7 +26,9 @@ def main(wanted: Path, folder: Path, disk: Path) -> None:
             _fit(name, train, folder, disk, everyone)
 
 
-def _fit(name: str, train: dict[str, object], folder: Path, disk: Path, everyone: Team) -> None:
+def _fit(
+    name: str, train: dict[str, object], folder: Path, disk: Path, everyone: ProcessGroup
+) -> None:
     shop = small_shop()
     checkpoints = disk / f"{name}.checkpoints"
     config = shop.config({"dropout": 0.0, "blocks": 1}, train)

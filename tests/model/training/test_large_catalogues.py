@@ -8,7 +8,7 @@ import torch
 from model.config import load_preset
 from model.training import large_catalogues
 from model.training.large_catalogues import LARGE_CATALOGUE, changes_for, for_catalogue
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.table_memory import table_memory
 from model.training.trainer import STATE_FILE, fit
 from model.training.training_state import TrainingState
@@ -122,7 +122,7 @@ def test_a_step_touches_only_the_rows_of_its_batch(shop: Shop) -> None:
     table.grad = torch.sparse_coo_tensor(
         torch.tensor([[3]]), torch.ones(1, 8), table.shape, check_invariants=True
     )
-    state.optimizers.step(Team())
+    state.optimizers.step(ProcessGroup())
     state.follow()
     changed = (table.detach() != before).any(1).nonzero().flatten()
     assert changed.tolist() == [3]

@@ -17,7 +17,7 @@ from model.config import TrainConfig
 from model.network.tri_thread import TriThread
 from model.training.micro_batches import shares
 from model.training.objective import Objective
-from model.training.processes import NoSuchDeviceError, Team, alone
+from model.training.processes import NoSuchDeviceError, ProcessGroup, alone
 from model.training.trainer import STATE_FILE, fit
 from tests.model.conftest import PROFILE_WIDTH, Shop
 from tests.model.training.same_fit import (
@@ -158,7 +158,7 @@ def test_the_shares_of_a_batch_add_up_to_its_loss_and_its_gradient(
         total = 0.0
         for rank in range(size):
             rng = np.random.default_rng(8)
-            for share in shares(objective, users, Team(rank, size), micro, rng):
+            for share in shares(objective, users, ProcessGroup(rank, size), micro, rng):
                 loss = objective.loss(share.batch, share.draws, share.whole)
                 if loss.requires_grad:
                     loss.backward()
@@ -180,7 +180,7 @@ def test_micro_batches_compare_a_user_with_those_of_the_same_micro_batch(shop: S
     objective = Objective(model, shop.sequences.training(), config, shop.profiles)
     plain = Objective(model, shop.sequences.training(), config)
     apart = []
-    for share in shares(objective, users, Team(), 2, np.random.default_rng(8)):
+    for share in shares(objective, users, ProcessGroup(), 2, np.random.default_rng(8)):
         both = objective.loss(share.batch, share.draws, share.whole)
         next_item = plain.loss(share.batch, share.draws, share.whole)
         weight = objective.counts(share.batch).profiles / share.whole.profiles
@@ -192,7 +192,7 @@ def test_micro_batches_compare_a_user_with_those_of_the_same_micro_batch(shop: S
 
 
 def test_every_row_belongs_to_exactly_one_process() -> None:
-    rows = [row for rank in range(3) for row in Team(rank, 3).share_of(11)]
+    rows = [row for rank in range(3) for row in ProcessGroup(rank, 3).share_of(11)]
     assert sorted(rows) == list(range(11))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.training.optimizers import Optimizers
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.table_memory import table_memory
 from model.training.training_state import TrainingState
 from tests.model.conftest import WIDTH, Shop
@@ -62,7 +62,7 @@ def step(model: torch.nn.Module, optimizers: Optimizers) -> None:
             parameter.grad = torch.zeros_like(parameter).to_sparse(1)
             if not any(parameter is table for table in optimizers._tables):
                 parameter.grad = parameter.grad.to_dense()
-    optimizers.step(Team())
+    optimizers.step(ProcessGroup())
 
 
 def test_the_line_names_every_part_and_the_sum(shop: Shop) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from model.config import TrainConfig
 from model.training.optimizers import Optimizers
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.trainer import fit
 from model.training.training_state import TrainingState
 from tests.model.conftest import Shop
@@ -23,7 +23,7 @@ def test_decay_shrinks_matrices_by_its_share_and_leaves_biases_and_norms(shop: S
     network = [p for p in model.parameters() if p.requires_grad and id(p) not in tables]
     for parameter in network:
         parameter.grad = torch.zeros_like(parameter)
-    optimizers.step(Team())
+    optimizers.step(ProcessGroup())
     for parameter in network:
         wanted = 2.0 * (1 - 0.1 * 0.3) if parameter.dim() > 1 else 2.0
         torch.testing.assert_close(parameter, torch.full_like(parameter, wanted))

@@ -15,7 +15,7 @@ from model.scoring.ranking import (
     ranking_metrics,
     sample_candidates,
 )
-from model.training.processes import Team
+from model.training.processes import ProcessGroup
 from model.training.trainer import fit
 from model.training.validation import Validation
 from tests.model.conftest import Shop, with_other_items
@@ -55,30 +55,32 @@ def test_a_diverged_model_is_refused_by_candidates_too(shop: Shop) -> None:
 def test_validation_ranks_all_items_unless_told_otherwise(shop: Shop) -> None:
     model, prefixes = shop.model(), shop.sequences.prefixes_of_split(VALIDATION)
     whole = ranking_metrics(rank_all(ModelScorer(model), prefixes), (10,))
-    got = Validation(shop.sequences, shop.config().train, Team()).measure(model)
+    got = Validation(shop.sequences, shop.config().train, ProcessGroup()).measure(model)
     assert got == pytest.approx((whole.ndcg[10], whole.hit_rate[10]))
     train = shop.config(train={"validation_candidates": 2}).train
-    ndcg, hit_rate = Validation(shop.sequences, train, Team()).measure(model)
+    ndcg, hit_rate = Validation(shop.sequences, train, ProcessGroup()).measure(model)
     assert ndcg > whole.ndcg[10]
     assert hit_rate == 1.0  # Of three candidates each is among the best ten.
 
 
 def test_validation_draws_its_users_and_candidates_once(shop: Shop) -> None:
     train = shop.config(train={"validation_users": 5, "validation_candidates": 2}).train
-    validation = Validation(shop.sequences, train, Team())
+    validation = Validation(shop.sequences, train, ProcessGroup())
     assert len(validation) == 5
     model = shop.model()
     assert validation.measure(model) == validation.measure(model)
-    assert validation.measure(model) == Validation(shop.sequences, train, Team()).measure(model)
+    assert validation.measure(model) == Validation(shop.sequences, train, ProcessGroup()).measure(
+        model
+    )
 
 
 def test_the_parts_of_a_team_add_up(shop: Shop) -> None:
     model, train = shop.model(), shop.config().train
-    whole = Validation(shop.sequences, train, Team())
+    whole = Validation(shop.sequences, train, ProcessGroup())
     # Without other processes `sum` would wait for them: each part is measured as if alone.
-    parts = [Validation(shop.sequences, train, Team(rank, 3)) for rank in range(3)]
+    parts = [Validation(shop.sequences, train, ProcessGroup(rank, 3)) for rank in range(3)]
     for part in parts:
-        part._team = Team()
+        part._team = ProcessGroup()
     summed = np.sum([part.measure(model) for part in parts], axis=0)
     assert summed.tolist() == pytest.approx(list(whole.measure(model)))
 
@@ -92,7 +94,7 @@ def test_candidates_choose_the_epoch_when_configured(shop: Shop) -> None:
 def test_without_validation_events_nothing_is_measured(shop: Shop) -> None:
     nothing = replace(shop.sequences, split=np.zeros_like(shop.sequences.split))
     train = shop.config(train={"validation_candidates": 3}).train
-    assert len(Validation(nothing, train, Team())) == 0
+    assert len(Validation(nothing, train, ProcessGroup())) == 0
 
 
 def test_other_test_events_change_no_epochs_figure(shop: Shop) -> None:

@@ -12,7 +12,7 @@ from flows.cli.options import training_options as fit
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
-    from model.training.processes import Team
+    from model.training.processes import ProcessGroup
     from tasks.frame.stage import StageResult
     from tasks.train import TrainingConfig
 
@@ -56,7 +56,7 @@ def train(
             )
 
 
-def _trained(config: "TrainingConfig", root: str, everyone: "Team") -> "StageResult":
+def _trained(config: "TrainingConfig", root: str, everyone: "ProcessGroup") -> "StageResult":
     from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
     from artifacts.leases import in_use
     from artifacts.store import Store
