@@ -25,6 +25,8 @@ BRAND = "brand"
 CATEGORIES = "categories"
 PRICE = "price"
 DESCRIPTION = "description"
+IMAGE = "image"
+"""Where an item's image is; of datasets whose dump says so."""
 
 CLUSTER = "cluster"
 KEY = "key"

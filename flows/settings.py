@@ -90,6 +90,8 @@ ELSEWHERE = (
     "STORE_GROUP",
     "SERVE_TOKEN",
     "SERVE_HOSTS",
+    "SERVE_IMAGES",
+    "SERVE_IMAGE_HOSTS",
     "DUMPS",  # fields of `flows.operating.OperatingSettings`, which is slow to import
     "KEEP_RELEASES",
     "KEEP_RUNS_DAYS",

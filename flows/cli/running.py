@@ -76,6 +76,8 @@ def tell(
         terminal.out.print(line)
     if "evaluate" in by_name and by_name["evaluate"].counts:
         terminal.out.print(*console.metric_tables(store, by_name["evaluate"].ref), sep="\n")
+        for line in console.crossing_fact(store, by_name["evaluate"].ref):
+            terminal.out.print(line)
     if "ablate" in by_name:
         for line in console.facts_of_ablation(store, by_name["ablate"].ref):
             terminal.out.print(line)

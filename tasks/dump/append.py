@@ -19,7 +19,7 @@ from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.events.event_numbers import RawEvents
 from tasks.dump.fields.times import SECOND
 from tasks.dump.items.item_catalogue import index_of
-from tasks.dump.items.item_reader import ITEM_SCHEMA
+from tasks.dump.items.item_reader import ITEM_SCHEMA, item_rows
 
 ALREADY_THERE = "already in the dataset"
 
@@ -101,7 +101,8 @@ def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
 
 def described_by_both(previous: Dataset, described: pl.DataFrame) -> pl.DataFrame:
     """Returns the metadata of all items; new metadata take precedence."""
-    earlier = previous.items.select(list(ITEM_SCHEMA)).join(described, on=ITEM_KEY, how="anti")
+    known = item_rows(previous.items).select(list(ITEM_SCHEMA))
+    earlier = known.join(described, on=ITEM_KEY, how="anti")
     return pl.concat([described.select(list(ITEM_SCHEMA)), earlier])
 
 

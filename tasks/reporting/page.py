@@ -6,6 +6,7 @@ script, by hash, so that unescaped text would not be executed.
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from tasks.reporting.summary import key_numbers, summary_sentences, total_usage
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_TITLE = 140
+_MILLIONS = re.compile(r"(?i)(?<![\d.a-z])(\d+m|0?\.\d+b)(?![a-z])")
 
 
 def render_report(content: ReportContent) -> str:
@@ -52,6 +54,7 @@ def render_report(content: ReportContent) -> str:
     template = page_environment().get_template("report.html.j2")
     return template.render(
         content=content,
+        is_small_model=is_small_model(content.chat_model),
         summary=summary_sentences(content, found),
         key_numbers=key_numbers(content, found),
         tables=_tables(content),
@@ -65,6 +68,11 @@ def render_report(content: ReportContent) -> str:
         page_script=Markup(page_script),
         script_hashes=Markup(csp_hash(page_script)),
     )
+
+
+def is_small_model(name: str | None) -> bool:
+    """Returns whether a model's name says that it has less than a billion parameters."""
+    return bool(_MILLIONS.search(name or ""))
 
 
 def format_duration(seconds: float) -> str:

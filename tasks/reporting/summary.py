@@ -5,9 +5,12 @@ Sentences are computed from the metrics, also for a model that is worse than a b
 
 from dataclasses import dataclass
 
+import polars as pl
+
+from model.scoring.groups import FIRST_IN_DOMAIN
 from model.scoring.measurable import LEAST_CANDIDATES
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead
-from tasks.reporting.facts.content import HeldOut, ReportContent, StageUsage
+from tasks.reporting.facts.content import ALL, HeldOut, ReportContent, StageUsage
 from tasks.reporting.facts.metrics import Headline, format_gain, format_score, hit_ratio_margin
 
 
@@ -55,6 +58,7 @@ def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[Key
     if found and found[0].popularity:
         gain = format_gain(found[0].ours, found[0].popularity)
         numbers.append(KeyNumber(gain, "popularity's " + found[0].metric, "above 1× is better"))
+    numbers += _crossing_tile(content)
     if (guards := content.guards) is not None and guards.coverage:
         shown = sum(c.recommended_items for c in guards.coverage)
         share = shown / max(1, sum(c.items for c in guards.coverage))
@@ -80,6 +84,24 @@ def _lead_tile(lead: BaselineLead) -> KeyNumber:
         else f"with the strongest baseline, {lead.baseline}",
         note,
     )
+
+
+def _crossing_tile(content: ReportContent) -> list[KeyNumber]:
+    """How well people are met who come to a domain that is new to them."""
+    if content.metrics is None:
+        return []
+    rows = content.metrics.filter(
+        ranking="full", domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10"
+    ).filter(pl.col("value").is_not_null())
+    values = dict(rows.select("model", "value").iter_rows())
+    if content.model_name not in values:
+        return []
+    note = f"of {rows['targets'][0]:,} events; full ranking"
+    if content.popularity_name in values:
+        base = format_score("HR@10", values[content.popularity_name])
+        note = f"of {rows['targets'][0]:,} events; popularity {base}"
+    share = format_score("HR@10", values[content.model_name])
+    return [KeyNumber(share, "HR@10 of first events in a domain", note)]
 
 
 def total_usage(usage: tuple[StageUsage, ...]) -> StageUsage | None:

@@ -21,6 +21,7 @@ from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, Unkn
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
 from tasks.serving.recommender import Recommender, UnknownUserError
 from tasks.serving.service.gate import Gate, hosts_of_environment, token_of_environment
+from tasks.serving.service.item_images import ItemImages
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
@@ -39,16 +40,18 @@ def create_app(
     refresh_seconds: float = 30.0,
     hosts: Iterable[str] = (),
     token: str | None = None,
+    images: ItemImages | None = None,
 ) -> FastAPI:
     """Returns the service over a recommender.
 
     Args:
         recommender: of the initial release. limits: of one request. refresh: returns newer
         releases; called every `refresh_seconds`. hosts: accepted host names beside IP addresses.
-        token: required bearer token, if any.
+        token: required bearer token, if any. images: item images to show; none by default.
     """
     limits = limits or Limits()
-    service, registry = Service(recommender, limits), CollectorRegistry()
+    service = Service(recommender, limits, images or ItemImages())
+    registry = CollectorRegistry()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -94,6 +97,7 @@ def from_environment() -> FastAPI:
         refresh=newer_release_of(store),
         hosts=hosts_of_environment(),
         token=token_of_environment(),
+        images=ItemImages.of_environment(),
     )
 
 

@@ -19,6 +19,7 @@ TEXT_COLUMNS = {
     col.CATEGORIES: pl.List(pl.String),
     col.PRICE: pl.Float64,
     col.DESCRIPTION: pl.String,
+    col.IMAGE: pl.String,
 }
 """Metadata columns of items."""
 
@@ -180,7 +181,8 @@ class Catalogue:
         new = _checked(items, self.domains)
         if self.unknown(items).height < new.height:
             raise InvalidItemsError("some of the items are in the catalogue already; see `unknown`")
-        old = self.items.select(pl.int_range(1, pl.len() + 1).alias(_OLD), *_TABLE)
+        number = pl.int_range(1, pl.len() + 1).alias(_OLD)
+        old = self.items.select(number, col.DOMAIN, col.ITEM_ID, *_texts_of(self.items.columns))
         added = new.select(pl.lit(0, pl.Int64).alias(_OLD), *_TABLE)
         parts = [
             part.filter(pl.col(col.DOMAIN) == domain)
@@ -191,8 +193,10 @@ class Catalogue:
         previous = np.concatenate(([0], table[_OLD].to_numpy()))
         index = pl.int_range(1, table.height + 1, dtype=pl.UInt32, eager=True)
         sizes = [int((table[col.DOMAIN] == domain).sum()) for domain in self.domains]
+        no_images = table[col.IMAGE].null_count() == table.height
+        named = [name for name in _TABLE if name != col.IMAGE or not no_images]
         grown = Catalogue(
-            items=table.select(index.alias(col.ITEM_INDEX), *_TABLE),
+            items=table.select(index.alias(col.ITEM_INDEX), *named),
             domains=self.domains,
             domain_starts=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
             popularity=np.where(previous > 0, self.popularity[previous], 0),
@@ -242,10 +246,15 @@ def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
         twice = names.filter(names.is_duplicated())[col.ITEM_ID][0]
         raise InvalidItemsError(f"item {twice!r} stands twice among the new items; leave one out")
     try:
-        texts = [
-            (pl.col(name) if name in items.columns else pl.lit(None)).cast(kind).alias(name)
-            for name, kind in TEXT_COLUMNS.items()
-        ]
-        return items.select(pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String), *texts)
+        keys = pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String)
+        return items.select(keys, *_texts_of(items.columns))
     except pl.exceptions.PolarsError as error:
         raise InvalidItemsError(f"a column of the new items has the wrong type: {error}") from error
+
+
+def _texts_of(columns: Sequence[str]) -> list[pl.Expr]:
+    """All of `TEXT_COLUMNS`, null where a table lacks one."""
+    return [
+        (pl.col(name) if name in columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in TEXT_COLUMNS.items()
+    ]

@@ -11,6 +11,7 @@ from artifacts.kinds.ablation import ABLATION
 from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.baseline_lead import FEWEST
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flows.cli.dry_run import PlannedCalls
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
+OUR_MODEL = "llm4cdsr"
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
@@ -96,6 +98,26 @@ def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
     cold = frame.filter(ranking=COLD_DOMAIN)
     tables = [] if cold.height == frame.height > 0 else [_full_ranking(frame)]
     return tables if cold.is_empty() else [*tables, _cold_domain(cold)]
+
+
+def crossing_fact(store: Store, metrics: ArtifactRef) -> list[str]:
+    """Returns a sentence on held-out events that are their user's first in a domain, where there
+    are any."""
+    rows = (
+        read_table(store, metrics, METRICS)
+        .filter(ranking=FULL, domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10")
+        .drop_nulls("value")
+    )
+    values = dict(rows.select("model", "value").iter_rows())
+    ours = values.pop(OUR_MODEL, None)
+    if ours is None:
+        return []
+    others = ", ".join(f"{model} {value:.2f}" for model, value in values.items())
+    against = f" ({others})" if others else ""
+    return [
+        f"First events in a domain that is new to the user, {rows['targets'][0]:,} of them: "
+        f"HR@10 {ours:.2f}{against}."
+    ]
 
 
 def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:

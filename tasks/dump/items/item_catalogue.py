@@ -40,6 +40,8 @@ def catalogue_of(bought: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
         .sort(ITEM_KEY)
         .with_row_index(col.ITEM_INDEX, offset=1)
     )
+    if col.IMAGE in items.columns and items[col.IMAGE].null_count() == items.height:
+        items = items.drop(col.IMAGE)
     return items.with_columns(clean_titles(items[col.TITLE]))
 
 

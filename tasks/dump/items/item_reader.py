@@ -10,6 +10,7 @@ from artifacts import columns as col
 from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Source
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
+from tasks.dump.fields.images import ImageField
 from tasks.dump.fields.item_texts import ListField, TextField
 from tasks.dump.fields.prices import PriceField
 from tasks.dump.naming.forms import ITEM_NAMES, open_items
@@ -24,6 +25,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
     col.CATEGORIES: pl.List(pl.String()),
     col.PRICE: pl.Float64(),
     col.DESCRIPTION: pl.String(),
+    col.IMAGE: pl.String(),
 }
 
 DESCRIBED_TWICE = "item described more than once"
@@ -91,6 +93,7 @@ def item_fields() -> dict[str, FieldReader]:
         **{name: TextField(name) for name in (col.TITLE, col.BRAND, col.DESCRIPTION)},
         col.CATEGORIES: ListField(col.CATEGORIES),
         col.PRICE: PriceField(),
+        col.IMAGE: ImageField(),
     }
 
 

@@ -72,6 +72,8 @@ def _plain(values: pa.ChunkedArray, ours: str) -> tuple[pa.ChunkedArray, NDArray
     kind = values.type
     if pa.types.is_null(kind):
         return values.cast(pa.large_string()), False
+    if ours == col.IMAGE and _is(kind, _BYTES):
+        return _nothing(values), False
     if _is(kind, _STRINGS) or _is(kind, _BYTES):
         return _text(values)
     if _is(kind, _NUMBERS):
@@ -80,7 +82,16 @@ def _plain(values: pa.ChunkedArray, ours: str) -> tuple[pa.ChunkedArray, NDArray
         return values, False
     if _is(kind, _LISTS) and ours in (col.CATEGORIES, *_TEXTS):
         return values.cast(_list_of_texts(kind)), False
+    if ours == col.IMAGE:  # The images themselves, or lists of something else: no places.
+        is_places = _is(kind, _LISTS) and _is(kind.value_type, _STRINGS)
+        return values.cast(pa.large_list(pa.large_string())) if is_places else _nothing(
+            values
+        ), False
     raise _Unfit
+
+
+def _nothing(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.nulls(len(values), pa.large_string())])
 
 
 def _without_encoding(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -54,6 +54,7 @@ class CatalogueItem(ShownItem):
     brand: str | None = None
     categories: list[str] = Field(default_factory=list)
     price: float | None = None
+    image: str | None = Field(default=None, description="Address, or a path of this service.")
 
 
 class ReasonItem(ShownItem):
@@ -123,14 +124,14 @@ class Effects(Strict):
 class SimilarItems(Strict):
     """Nearest text embeddings first; the score is the cosine."""
 
-    item: ShownItem
+    item: CatalogueItem
     similar: list[RecommendedItem]
 
 
 class FoundItems(Strict):
     """Items by popularity."""
 
-    items: list[ShownItem]
+    items: list[CatalogueItem]
 
 
 class FoundUsers(Strict):
@@ -144,7 +145,7 @@ class UserCard(Strict):
     """A known user: events (oldest first) and profile."""
 
     user_id: str
-    history: list[ShownItem]
+    history: list[CatalogueItem]
     profile: str | None
 
 

@@ -12,6 +12,7 @@ from model.data.sequences import IntArray
 from tasks.serving.catalogue import ItemName
 from tasks.serving.limits import Limits
 from tasks.serving.recommender import Recommender
+from tasks.serving.service.item_images import ItemImages
 from tasks.serving.service.messages import (
     Ask,
     DomainList,
@@ -28,8 +29,8 @@ from tasks.serving.state import ServingState
 class Service:
     """State of the routes: current recommender, batcher, limits."""
 
-    def __init__(self, recommender: Recommender, limits: Limits) -> None:
-        self.recommender, self.limits = recommender, limits
+    def __init__(self, recommender: Recommender, limits: Limits, images: ItemImages) -> None:
+        self.recommender, self.limits, self.images = recommender, limits, images
         self.batcher = Batcher()
 
     async def recommended(
@@ -51,7 +52,7 @@ class Service:
             release=recommender.facts.ref.fingerprint,
             basis="history" if len(history) else "popularity",
             unknown_items=[item_id_of(name) for name in unknown],
-            domains=domain_lists(state, history, picks, ask.reasons),
+            domains=domain_lists(state, history, picks, ask.reasons, self.images),
         )
 
     def known(self, state: ServingState, items: list[ItemId]) -> tuple[IntArray, list[ItemName]]:
@@ -66,14 +67,14 @@ class Service:
 
 
 def domain_lists(
-    state: ServingState, history: IntArray, picks: Picks, reasons: int
+    state: ServingState, history: IntArray, picks: Picks, reasons: int, images: ItemImages
 ) -> list[DomainList]:
     """Returns the recommendations with titles and nearest items of the history."""
     return [
         DomainList(
             domain=state.catalogue.domains[number],
             items=[
-                _recommended(state, history, item, rank, score, reasons)
+                _recommended(state, history, item, rank, score, reasons, images)
                 for rank, (item, score) in enumerate(zip(*picks[number], strict=True), start=1)
             ],
         )
@@ -97,9 +98,10 @@ class KnownOfItem(TypedDict):
     brand: str | None
     categories: list[str]
     price: float | None
+    image: str | None
 
 
-def known_of(state: ServingState, item: int) -> KnownOfItem:
+def known_of(state: ServingState, item: int, images: ItemImages) -> KnownOfItem:
     """Returns the fields of a `CatalogueItem`."""
     key, items = state.catalogue.keys[item - 1], state.catalogue.items
     categories, price = items[col.CATEGORIES][item - 1], items[col.PRICE][item - 1]
@@ -110,7 +112,14 @@ def known_of(state: ServingState, item: int) -> KnownOfItem:
         "brand": items[col.BRAND][item - 1],
         "categories": [] if categories is None else [each for each in categories if each],
         "price": price if price is not None and math.isfinite(price) else None,
+        "image": images.address(key.domain, key.item_id, image_of(state, item)),
     }
+
+
+def image_of(state: ServingState, item: int) -> str | None:
+    """Returns where the dump says that an item's image is."""
+    items = state.catalogue.items
+    return items[col.IMAGE][item - 1] if col.IMAGE in items.columns else None
 
 
 def item_name(item: ItemId) -> ItemName:
@@ -131,11 +140,17 @@ def json_response(message: BaseModel) -> Response:
 
 
 def _recommended(
-    state: ServingState, history: IntArray, item: int, rank: int, score: float, reasons: int
+    state: ServingState,
+    history: IntArray,
+    item: int,
+    rank: int,
+    score: float,
+    reasons: int,
+    images: ItemImages,
 ) -> RecommendedItem:
     near = state.reasons(history, item, reasons) if reasons and len(history) else []
     return RecommendedItem(
-        **known_of(state, item),
+        **known_of(state, item, images),
         rank=rank,
         score=round(score, 4),
         reasons=[

@@ -14,8 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from pydantic import AfterValidator
 
 from artifacts import columns as col
+from tasks.serving.service.item_images import KINDS, MOST_BYTES, ROUTE, ItemImages
 from tasks.serving.service.messages import (
     Ask,
+    CatalogueItem,
     DomainName,
     Effect,
     EffectAsk,
@@ -33,11 +35,13 @@ from tasks.serving.service.messages import (
 )
 from tasks.serving.service.request_answers import (
     Service,
+    image_of,
     item_name,
     json_response,
     known_of,
     shown,
 )
+from tasks.serving.state import ServingState
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {
@@ -46,8 +50,8 @@ PAGE_FILES = {
     **{f"/{name}": name for name in ("browse.css", "browse.js", "api.css", "api.js")},
 }
 """Pages and their files, by path."""
-KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-CONTENT_POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
+PAGE_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+CONTENT_POLICY = "default-src 'self'; img-src {images}; base-uri 'none'; form-action 'none'"
 
 
 def _decoded(segment: str) -> str:
@@ -65,6 +69,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 def add_recommending(app: FastAPI, service: Service) -> None:
     """Adds the routes of recommendations, scores and similar items."""
+    images = service.images
 
     @app.post("/recommendations", response_model=Recommended)
     async def recommend(ask: Ask) -> Response:
@@ -141,19 +146,25 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         found = service.recommender.similar(name, within, k)
         similar_items = [
             RecommendedItem(
-                **known_of(state, state.catalogue.index((d, i))), rank=rank, score=score
+                **known_of(state, state.catalogue.index((d, i)), images),
+                rank=rank,
+                score=score,
             )
             for d, i, rank, score in found.select(
                 col.DOMAIN, col.ITEM_ID, col.RANK, col.SCORE
             ).iter_rows()
         ]
         return json_response(
-            SimilarItems(item=shown(state, state.catalogue.index(name)), similar=similar_items)
+            SimilarItems(
+                item=_catalogue_item(state, state.catalogue.index(name), images),
+                similar=similar_items,
+            )
         )
 
 
 def add_browsing(app: FastAPI, service: Service) -> None:
     """Adds the routes of items, users and the web page."""
+    images = service.images
 
     @app.get("/items", response_model=FoundItems)
     def items(search: str = "", domain: str | None = None, limit: Limit = 20) -> Response:
@@ -161,7 +172,9 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         words."""
         state = service.recommender.state
         found = state.catalogue.search(search[:200], domain, limit)
-        return json_response(FoundItems(items=[shown(state, index) for index in found.tolist()]))
+        return json_response(
+            FoundItems(items=[_catalogue_item(state, index, images) for index in found.tolist()])
+        )
 
     @app.get("/users", response_model=FoundUsers)
     def users(
@@ -189,7 +202,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         history = state.history(recommender.user_index(user_id)).tolist()
         card = UserCard(
             user_id=user_id,
-            history=[shown(state, item) for item in history],
+            history=[_catalogue_item(state, item, images) for item in history],
             profile=recommender.profile(user_id),
         )
         return json_response(card)
@@ -202,8 +215,18 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             raise HTTPException(404, "the release that is served has no report")
         return Response(path.read_bytes(), media_type="text/html; charset=utf-8")
 
+    @app.get(ROUTE, include_in_schema=False)
+    def image(domain: DomainName, item_id: str) -> Response:
+        """The file of an item's image."""
+        state = service.recommender.state
+        item = state.catalogue.index((domain, item_id))
+        file = images.file(image_of(state, item))
+        if file is None or file.stat().st_size > MOST_BYTES:
+            raise HTTPException(404, "this item has no image here")
+        return Response(file.read_bytes(), media_type=KINDS[file.suffix.lower()])
+
     for path, name in PAGE_FILES.items():
-        app.get(path, include_in_schema=False)(_page(name))
+        app.get(path, include_in_schema=False)(_page(name, images))
 
 
 def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -> None:
@@ -242,7 +265,12 @@ def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _page(name: str) -> Callable[[], Response]:
-    content, kind = (TEMPLATES / name).read_bytes(), KINDS[Path(name).suffix]
-    headers = {"Content-Security-Policy": CONTENT_POLICY, "X-Content-Type-Options": "nosniff"}
+def _catalogue_item(state: ServingState, item: int, images: ItemImages) -> CatalogueItem:
+    return CatalogueItem(**known_of(state, item, images))
+
+
+def _page(name: str, images: ItemImages) -> Callable[[], Response]:
+    content, kind = (TEMPLATES / name).read_bytes(), PAGE_KINDS[Path(name).suffix]
+    policy = CONTENT_POLICY.format(images=images.sources)
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
     return lambda: Response(content, media_type=kind, headers=headers)

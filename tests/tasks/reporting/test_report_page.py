@@ -18,7 +18,7 @@ from tasks.reporting.facts.content import (
     Transitions,
 )
 from tasks.reporting.facts.metrics import format_gain, format_score, headlines, metric_table
-from tasks.reporting.page import format_duration, render_report
+from tasks.reporting.page import format_duration, is_small_model, render_report
 from tasks.reporting.plots import MAX_MAP_POINTS, domain_colours, history_plot, item_map_plot
 from tests.tasks.reporting.whole_report import CREATED, METRICS, cold_table, full, scores
 
@@ -350,3 +350,30 @@ def test_withheld_domains_are_shown_with_our_lead_and_told_where_nothing_else_is
         "the lead is -17.0 to -12.0"
     ) in shown
     assert "People of one domain" not in parse(render_report(minimal())).text
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("SmolLM2-135M-Instruct", True),
+        ("Qwen2.5-0.5B-Instruct", True),
+        ("org/tiny-60m", True),
+        ("Qwen2.5-1.5B-Instruct", False),
+        ("Qwen2.5-10.5B", False),
+        ("llama-3.1-70b", False),
+        ("gpt-5-mini", False),
+        (None, False),
+    ],
+)
+def test_a_model_of_less_than_a_billion_parameters_is_told(name: str | None, small: bool) -> None:
+    assert is_small_model(name) is small
+    text = render_report(replace(full(), chat_model=name, dummy=False))
+    assert ("a model of less than a billion parameters" in text) is small
+
+
+def test_how_newcomers_of_a_domain_are_met_is_one_of_the_large_numbers() -> None:
+    first = ("full", "all", "first event in its domain", "HR@10")
+    rows = scores(("llm4cdsr", *first, 0.361, 61), ("popularity", *first, 0.082, 61))
+    text = render_report(replace(full(), metrics=pl.concat([METRICS, rows])))
+    assert "of 61 events; popularity 8.2%" in text
+    assert "of 61 events" not in render_report(full())

@@ -64,6 +64,8 @@ class SmallShop:
 
     events: tuple[Event, ...] = EVENTS
     titles: dict[tuple[str, str], str | None] = field(default_factory=lambda: dict(TITLES))
+    images: dict[str, str] = field(default_factory=dict)
+    """Places of images by item id; without any the dump has no such column."""
 
     def with_event(self, position: int, item: str, domain: str) -> "SmallShop":
         """The same dump, one event changed to another item."""
@@ -87,7 +89,11 @@ class SmallShop:
         pl.DataFrame(self.events, schema=columns, orient="row").write_parquet(folder / "e.parquet")
         items = [(item, domain, title) for (domain, item), title in self.titles.items()]
         schema = {"item_id": pl.String, "domain": pl.String, "title": pl.String}
-        pl.DataFrame(items, schema=schema, orient="row").write_parquet(folder / "i.parquet")
+        table = pl.DataFrame(items, schema=schema, orient="row")
+        if self.images:
+            places = [self.images.get(item) for item in table["item_id"]]
+            table = table.with_columns(pl.Series("image", places, pl.String))
+        table.write_parquet(folder / "i.parquet")
         dump = DumpConfig(interactions=str(folder / "e.parquet"), items=str(folder / "i.parquet"))
         return ingest.fn(dump, store.root).ref
 

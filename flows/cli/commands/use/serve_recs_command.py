@@ -55,6 +55,20 @@ def serve_recs(
     provider: Annotated[
         Provider | None, typer.Option(help="LLM provider for embeddings of new items.")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the files named in the items' column image; "
+            "LLM4CDSR_SERVE_IMAGES by default."
+        ),
+    ] = None,
+    image_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host from which browsers may load item images over https; may be repeated. "
+            "LLM4CDSR_SERVE_IMAGE_HOSTS by default."
+        ),
+    ] = None,
 ) -> None:
     """Serve recommendations over HTTP, with a web page, until Ctrl-C.
 
@@ -76,10 +90,12 @@ def serve_recs(
         token_of_environment,
     )
     from tasks.serving.service.http_server import server_config
+    from tasks.serving.service.item_images import ItemImages
     from tasks.system.host_names import is_this_machine
 
     terminal.show_logs(verbose=False)
     token = token_of_environment()
+    shown_images = ItemImages.of_environment(images, image_host)
     root = store or Settings().store
     add_new = new_items_adder(Store(root), new_items, provider)
     recommender = Recommender.load(root, release)
@@ -99,6 +115,7 @@ def serve_recs(
         follow_seconds,
         hosts_of_environment() if allowed_host is None else [name.lower() for name in allowed_host],
         token,
+        shown_images,
     )
     with socket.create_server((host, port)) as listening:
         name = "localhost" if host == "127.0.0.1" else host

@@ -104,7 +104,7 @@
 
   /* ---- one route ---- */
   function route(path, method, operation, number) {
-    const does = (operation.description || operation.summary || "").replaceAll(/\s+/g, " ");
+    const does = (operation.description || operation.summary || "").replaceAll(/[\s`]+/g, " ").replaceAll(" ,", ",");
     const heading = element("h2", undefined, {}, element("span", method.toUpperCase(), { class: "method" }), path);
     const made = element("details", undefined, { class: "route" }, element("summary", undefined, {}, heading, element("span", does, { class: "does" })));
     const body = operation.requestBody?.content["application/json"].schema;

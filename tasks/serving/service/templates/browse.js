@@ -97,6 +97,7 @@
 
   function card(item, place) {
     const open = button(null, null, () => detail(item), "open");
+    picture(item, open);
     open.append(element("span", place, { class: "place" }), element("span", title(item), { class: "title" }));
     if (item.brand) open.append(element("span", item.brand, { class: "more" }));
     const categories = item.categories || [];
@@ -104,6 +105,35 @@
     const made = element("li", undefined, { class: "card" }, open);
     if (typeof item.price === "number") made.append(element("span", item.price.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 }), { class: "price" }));
     return made;
+  }
+
+  /* Files of this service are fetched when they come near the window, so that the token is sent. */
+  const seen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      load(target).catch(() => target.remove());
+    }
+  }, { rootMargin: "200px" });
+
+  function picture(item, place) {
+    if (!item.image) return;
+    const image = element("img", undefined, { alt: "", class: "picture", referrerpolicy: "no-referrer" });
+    image.addEventListener("error", () => image.remove());
+    image.dataset.from = item.image;
+    place.prepend(image);
+    seen.observe(image);
+  }
+
+  async function load(image) {
+    const from = image.dataset.from;
+    if (from.startsWith("https:")) return image.setAttribute("src", from);
+    const token = sessionStorage.getItem(TOKEN);
+    const reply = await fetch(from, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    if (!reply.ok) throw new Error(reply.statusText);
+    image.src = URL.createObjectURL(await reply.blob());
+    await image.decode();
+    URL.revokeObjectURL(image.src);
   }
 
   function mark(made, before, rank) {
@@ -128,6 +158,7 @@
       change([...now.history, item], `Added ${title(item)}`);
     });
     body.replaceChildren(about, add, why, near);
+    picture(item, body);
     if (!part("detail").open) part("detail").showModal();
     body.parentElement.scrollTop = 0;
     await Promise.all([reasons(item, why), similar(item, near)].map((work) => work.catch((error) => why.append(element("p", error.message, { class: "failed" })))));
