@@ -4,6 +4,7 @@ Flows import Prefect and models PyTorch, which take seconds; ``--help`` and othe
 wait for them.
 """
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -11,7 +12,10 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from flows.cli.output import terminal
+
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+_USAGE_ERROR = typer.BadParameter.__bases__[0]  # Typer does not export it.
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,24 @@ class LazyGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         found = self.listed.get(name or "")
         return name, imported(found) if found else command, rest
+
+    def main(self, *args, standalone_mode=True, **kwargs):  # noqa: ANN001, ANN201
+        """Runs a command; a wrong option is one message that begins with the cause."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            end = super().main(*args, standalone_mode=False, **kwargs)
+        except _USAGE_ERROR as error:
+            if said := error.format_message():  # None where the help was shown instead.
+                terminal.err.print("Not valid:", style="bold red", end=" ")
+                terminal.err.print(said, highlight=False, markup=False)
+                if error.ctx is not None:
+                    terminal.err.print(f"Help: {error.ctx.command_path} -h", highlight=False)
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            terminal.err.print("Aborted.")
+            sys.exit(1)
+        sys.exit(end if isinstance(end, int) else 0)
 
 
 def lazy_group(name: str, help_text: str, commands: dict[str, Listed]) -> typer.Typer:

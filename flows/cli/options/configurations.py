@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from artifacts import columns as col
+from artifacts.ledger.answers import Role
+from artifacts.store import Store
 from flows.cli.options.shared_options import SplitBy
 from flows.settings import Settings, default_llm
 from prompts.language import Language
@@ -27,6 +29,7 @@ from tasks.dump.naming.column_names import AbsentColumnError
 from tasks.dump.naming.headers import require_columns
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
 from tasks.dump.sources.source_files import absolute, folder_name
+from tasks.llm.providers.endpoints import require_usable
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.budget import Budget
 from tasks.llm.settings.llm_config import LlmConfig, Provider
@@ -35,6 +38,17 @@ if TYPE_CHECKING:
     from flows.refresh import RefreshConfig
 
 OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
+
+
+def require_store(root: str) -> None:
+    """Raises where a store cannot be written."""
+    Store(root).workspace("logs")
+
+
+def require_answering(llm: LlmConfig) -> None:
+    """Raises where the configured models cannot be asked: no model's name, no price, no key."""
+    for role, settings in ((Role.CHAT, llm.chat), (Role.EMBEDDING, llm.embedding)):
+        require_usable(role, llm, settings)
 
 
 def dump_config(

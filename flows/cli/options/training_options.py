@@ -94,6 +94,15 @@ def retrain_config(
     )
 
 
+def require_known(preset: str | None, replaced: list[str] | None) -> None:
+    """Raises typer.BadParameter for an unknown preset or a field that no model has: before
+    PyTorch is imported, which takes seconds."""
+    for text in replaced or ():
+        _replacement(text)
+    if preset is not None and preset not in preset_names():
+        raise typer.BadParameter(f"no preset {preset!r}; there are {', '.join(preset_names())}")
+
+
 def training_config(
     preset: str | None,
     epochs: int | None,

@@ -36,6 +36,7 @@ from tasks.llm.settings.llm_config import (
     LlmConfig,
     Provider,
     key_in,
+    no_key,
 )
 from tasks.llm.settings.request_fields import deciding
 
@@ -110,6 +111,15 @@ class Endpoints:
 
     chat: Endpoint
     embedding: Endpoint
+
+
+def require_usable(role: Role, config: LlmConfig, settings: ChatConfig | EmbeddingConfig) -> None:
+    """Raises what `open_endpoints` and the first prompt would: a model, a price or OpenAI's key
+    is missing. A key in a Prefect Secret block is looked at later: that needs Prefect."""
+    provider, settings, model, _ = _chosen(role, config, settings)
+    variable = _key_variable(provider, settings.base_url)
+    if variable == OPENAI_KEY_VARIABLE and config.api_key_secret is None and not key_in(variable):
+        raise no_key(model)
 
 
 UrlOf = Callable[[Role], str | None]
@@ -215,27 +225,8 @@ def _endpoint(
     batches: dict[Provider, Callable[[LocalRole], BatchStart]],
     spending: Spending,
 ) -> Endpoint:
-    provider = resolve_provider(config, settings.base_url)
-    if provider in (Provider.LOCAL, Provider.DUMMY):
-        # Explicitly selected: URLs configured for other providers are ignored.
-        settings = settings.model_copy(update={"base_url": None, "model": None, "parameters": {}})
-    model = settings.model or DEFAULT_MODELS[provider, role]
-    if settings.base_url and not settings.model:
-        variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
-        one = settings.base_url.partition(",")[0].strip()
-        raise IncompleteEndpointError(
-            f"{settings.base_url} is configured without a model: set {variable} to one that "
-            f"GET {one}/models lists"
-        )
+    provider, settings, model, price = _chosen(role, config, settings)
     parameters = _parameters(provider, settings) | settings.parameters
-    is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
-    price = FREE if is_ours else price_of(model, config.prices)
-    if price is None and config.budget.max_usd is not None:
-        raise BudgetNeedsPriceError(
-            f"the price of {model} is not known, so max_usd would not limit it; set "
-            f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
-            "million tokens), or limit max_tokens instead"
-        )
 
     def spec() -> EndpointSpec:
         return EndpointSpec(
@@ -268,6 +259,33 @@ def _endpoint(
         spending,
         in_batches and partial(in_batches, role.value),
     )
+
+
+def _chosen(
+    role: Role, config: LlmConfig, settings: ChatConfig | EmbeddingConfig
+) -> tuple[Provider, ChatConfig | EmbeddingConfig, str, Price | None]:
+    """Who answers, with which settings, which model, at which price."""
+    provider = resolve_provider(config, settings.base_url)
+    if provider in (Provider.LOCAL, Provider.DUMMY):
+        # Explicitly selected: URLs configured for other providers are ignored.
+        settings = settings.model_copy(update={"base_url": None, "model": None, "parameters": {}})
+    model = settings.model or DEFAULT_MODELS[provider, role]
+    if settings.base_url and not settings.model:
+        variable = "LLM4CDSR_CHAT_MODEL" if role is Role.CHAT else "LLM4CDSR_EMBED_MODEL"
+        one = settings.base_url.partition(",")[0].strip()
+        raise IncompleteEndpointError(
+            f"{settings.base_url} is configured without a model: set {variable} to one that "
+            f"GET {one}/models lists"
+        )
+    is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
+    price = FREE if is_ours else price_of(model, config.prices)
+    if price is None and config.budget.max_usd is not None:
+        raise BudgetNeedsPriceError(
+            f"the price of {model} is not known, so max_usd would not limit it; set "
+            f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
+            "million tokens), or limit max_tokens instead"
+        )
+    return provider, settings, model, price
 
 
 def _not_here() -> EndpointSpec:

@@ -198,6 +198,14 @@ def key_in(variable: str) -> str:
     return os.environ.get(variable, "").strip()
 
 
+def no_key(model: str) -> NoApiKeyError:
+    """Returns what to raise where OpenAI's key is missing."""
+    return NoApiKeyError(
+        f"the model {model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect Secret "
+        "block in api_key_secret, or give the base_url of a server of your own"
+    )
+
+
 def api_key(spec: EndpointSpec) -> SecretStr:
     """Returns the key of an endpoint: from its Prefect Secret block or environment variable.
 
@@ -221,8 +229,5 @@ def api_key(spec: EndpointSpec) -> SecretStr:
         return SecretStr(NO_KEY)
     key = key_in(spec.key_variable)
     if not key and spec.key_variable == OPENAI_KEY_VARIABLE:
-        raise NoApiKeyError(
-            f"the model {spec.model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect "
-            "Secret block in api_key_secret, or give the base_url of a server of your own"
-        )
+        raise no_key(spec.model)
     return SecretStr(key or NO_KEY)

@@ -65,7 +65,8 @@ def run(
 
     Runs are recorded by the Prefect API of PREFECT_API_URL, or by a temporary server.
     """
-    wanted = _wanted(read, ask, seed)
+    fit.require_known(train.preset, train.replaced)
+    wanted = _wanted(read, ask, seed, store)
     from flows.cli import running
     from flows.cli.options.configurations import title_of
 
@@ -108,7 +109,7 @@ def refresh_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Build item tables and user profiles from input files; sends only new prompts."""
-    wanted = _wanted(read, ask, seed)
+    wanted = _wanted(read, ask, seed, store)
     from flows.cli import running
 
     if ask.dry_run:
@@ -137,12 +138,15 @@ def retrain_command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Train on the latest refresh: model, recommendations, report, promotion gate."""
-    from flows.cli import running
+    fit.require_known(train.preset, train.replaced)
     from flows.cli.options import configurations as made
     from flows.settings import Settings
 
-    running.refuse_torchrun()
     settings = Settings()
+    made.require_store(store or settings.store)
+    from flows.cli import running
+
+    running.refuse_torchrun()
     training = fit.training_config(
         train.preset, train.epochs, train.replaced, seed, train.device, compiled=train.compiled
     )
@@ -156,12 +160,24 @@ def retrain_command(
     running.tell_release(release, store)
 
 
-def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
+def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) -> _Wanted:
+    """Everything that can be wrong is looked at here, before Prefect or PyTorch is imported."""
     from flows.cli.options import configurations as made
     from flows.settings import Settings
 
     settings = Settings()
     chosen = made.named_dataset(read.dataset, read.raw, read.interactions)
+    llm = made.llm_config(
+        settings,
+        ask.provider,
+        ask.language or (chosen.language if chosen else None),
+        ask.max_usd,
+        ask.max_tokens,
+        ask.max_requests,
+        ask.batch,
+    )
+    if not ask.dry_run:
+        made.require_answering(llm)
     dump = made.dump_config(
         read.interactions,
         read.items,
@@ -178,6 +194,8 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
         read.raw,
     )
     made.require_headers(dump)
+    if not ask.dry_run:
+        made.require_store(store or settings.store)
     from flows.cli import running  # Loads Prefect, so imported after the options are checked.
 
     running.refuse_torchrun()
@@ -187,15 +205,6 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int) -> _Wanted:
         seed,
         read.profile_style,
         _crossing_items(read),
-    )
-    llm = made.llm_config(
-        settings,
-        ask.provider,
-        ask.language or (chosen.language if chosen else None),
-        ask.max_usd,
-        ask.max_tokens,
-        ask.max_requests,
-        ask.batch,
     )
     return _Wanted(settings, chosen, dump, refreshing, llm)
 

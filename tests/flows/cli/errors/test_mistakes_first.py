@@ -20,16 +20,17 @@ HEAVY = ("prefect", "torch", "openai", "sklearn")
 
 
 def run(
-    folder: Path, *arguments: str, heavy: tuple[str, ...] = ()
+    folder: Path, *arguments: str, heavy: tuple[str, ...] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
     store = ("--store", str(folder / "store"))
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(heavy=heavy), "run", *arguments, *store],
+        [sys.executable, "-c", PROGRAM.format(heavy=heavy), "run", *store, *arguments],
         capture_output=True,
         text=True,
         timeout=300,
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "1000", "PYTHONPATH": _ROOT},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "1000", "PYTHONPATH": _ROOT}
+        | variables,
         check=False,
     )
 
@@ -53,23 +54,46 @@ def test_a_wrong_column_ends_at_once_with_the_command_corrected(
     assert "e.csv has no column user_id" in first
     assert "customer looks like user_id" in first
     assert command == (
-        f"llm4cdsr run {' '.join(files)} --provider dummy --store {tmp_path}/store "
+        f"llm4cdsr run --store {tmp_path}/store {' '.join(files)} --provider dummy "
         "--column=customer=user_id"
     )
     assert not (tmp_path / "store").exists()
 
 
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "variables", "said"),
     [
-        (("--preset", "bets"), "bets"),
-        (("--set", "train.max_epoch=3"), "max_epoch"),
+        (("--preset", "bets"), {}, "Not valid: Invalid value: no preset 'bets'; there are best"),
+        (("--set", "train.max_epoch=3"), {}, "Not valid: Invalid value: --set train.max_epoch=3"),
+        (("--provider", "nobody"), {}, "Not valid: Invalid value for '--provider'"),
+        (("--epohcs", "3"), {}, "Not valid: No such option: --epohcs"),
+        (("--provider", "openai"), {}, "Failed: the model gpt-4o-mini needs a key"),
+        ((), {"LLM4CDSR_CHAT_BASE_URL": NOWHERE}, f"Failed: {NOWHERE} is configured without a "),
+        ((), {"LLM4CDSR_EMBED_BASE_URL": NOWHERE}, f"Failed: {NOWHERE} is configured without a "),
+        ((), {"LLM4CDSR_CHAT_BASE_URL": "x:/y"}, "Not valid: LLM4CDSR_CHAT_BASE_URL"),
+        ((), {"LLM4CDSR_CHAT_PARAMETERS": "{x"}, "Not valid: LLM4CDSR_CHAT_PARAMETERS"),
+        (
+            ("--provider", "openai", "--max-usd", "1"),
+            {"OPENAI_API_KEY": "k", "LLM4CDSR_CHAT_MODEL": "unheard-of"},
+            "Failed: the price of unheard-of is not known",
+        ),
+        (("--provider", "dummy", "--store", "nosuch://x"), {}, "Failed: nosuch:// is no protocol"),
     ],
+    ids=str,
 )
-def test_a_wrong_option_is_found_before_a_server_starts(
-    tmp_path: Path, files: tuple[str, ...], arguments: tuple[str, ...], said: str
+def test_a_wrong_setting_is_the_first_line_before_anything_heavy_is_loaded(
+    tmp_path: Path,
+    files: tuple[str, ...],
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    said: str,
 ) -> None:
-    done = run(tmp_path, *files, "--column", "customer=user_id", *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
+    done = run(
+        tmp_path, *files, "--column", "customer=user_id", *arguments, heavy=HEAVY, **variables
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(said)
     assert not (tmp_path / "store").exists()
