@@ -208,7 +208,8 @@ def test_an_empty_store_says_what_to_do(store: Store) -> None:
 
 def test_a_program_that_only_recommends_loads_neither_prefect_nor_an_llm_client() -> None:
     code = (
-        "import sys; from tasks.serving import app, recommender; from tasks.serving.export import export_recs; "
+        "import sys; from tasks.serving import app, recommender; "
+        "from tasks.serving.export import export_recs; "
         "print(sorted({'prefect', 'openai'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
