@@ -161,6 +161,15 @@ def test_the_banner_stands_only_on_a_page_of_the_dummy_endpoint(dummy: bool) -> 
     assert (BANNER in text) == dummy
 
 
+def test_the_recall_of_an_index_is_told_where_one_proposed_what_was_scored() -> None:
+    content = full()
+    assert content.guards is not None
+    assert "Recall of the index" not in render_report(content)
+    searched = replace(content, guards=replace(content.guards, index_recall=0.9871))
+    row = render_report(searched).split("Recall of the index")[1].split("</tr>")[0]
+    assert "98.7" in row
+
+
 def test_every_missing_part_is_named_in_a_sentence() -> None:
     text = parse(render_report(minimal())).text
     for sentence in (
