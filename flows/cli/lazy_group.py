@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
             return super().main(*args, standalone_mode=False, **kwargs)
         try:
             end = super().main(*args, standalone_mode=False, **kwargs)
-        except _USAGE_ERROR as error:
+        except _USAGE_ERROR as error:  # pyright: ignore[reportGeneralTypeIssues]
             if said := error.format_message():  # None where the help was shown instead.
                 terminal.err.print("Not valid:", style="bold red", end=" ")
                 terminal.err.print(said, highlight=False, markup=False)

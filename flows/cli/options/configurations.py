@@ -1,5 +1,6 @@
 """Conversion of command options to the configurations of stages."""
 
+import os
 import shlex
 import sys
 from datetime import datetime
@@ -41,8 +42,14 @@ OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
 
 
 def require_store(root: str) -> None:
-    """Raises where a store cannot be written."""
-    Store(root).workspace("logs")
+    """Raises where nothing can be written to a store: an unknown protocol, a file in its place.
+    Creates nothing."""
+    store = Store(root)
+    place = next(path for path in (store.local, *store.local.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise typer.BadParameter(f"--store {store.root}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"--store {store.root}: {place} cannot be written to")
 
 
 def require_answering(llm: LlmConfig) -> None:

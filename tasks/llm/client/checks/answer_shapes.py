@@ -49,7 +49,7 @@ def completion_in(body: JsonValue) -> Completion | None:
         for name in ("choices", "candidates", "generations", "results"):
             if name in body:
                 choices = body[name]
-                first = choices[0] if isinstance(choices, list) and choices else None
+                first = _first_choice(choices)
                 return _said(first, is_choice=True) if isinstance(first, dict) else None
         if (said := _said(body, is_choice=False)) is not None:
             return said
@@ -76,6 +76,14 @@ def entries_in(body: JsonValue) -> Sequence[SentVector] | None:
             return [_entry(body)]
         body = next((body[name] for name in _WRAPPERS if isinstance(body.get(name), dict)), None)
     return None
+
+
+def _first_choice(choices: JsonValue) -> JsonValue:
+    """The choice of index 0 where several came, in whichever order."""
+    if not isinstance(choices, list) or not choices:
+        return None
+    named = (each for each in choices if isinstance(each, dict) and each.get("index") == 0)
+    return next(named, choices[0])
 
 
 def _said(choice: Mapping[str, JsonValue], *, is_choice: bool) -> Completion | None:

@@ -1,6 +1,5 @@
 """Validation of embedding vectors, each separately."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,7 +100,9 @@ def _index(index: JsonValue) -> int | None:
         return int(index)
     if isinstance(index, bool) or not isinstance(index, int | float):
         return None
-    return int(index) if math.isfinite(index) and index == int(index) else None
+    if isinstance(index, float):
+        return int(index) if index.is_integer() else None
+    return index
 
 
 def _vectors(entries: list[JsonValue]) -> np.ndarray | None:
@@ -176,7 +177,7 @@ def _vector_bytes(encoded: JsonValue) -> bytes:
         if isinstance(encoded, list):
             with np.errstate(over="ignore"):  # Too large numbers become infinite.
                 return _flat(np.asarray(encoded, np.float64)).astype("<f4").tobytes()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadAnswerError(_NO_VECTOR) from error
     raise BadAnswerError(_NO_VECTOR)
 

@@ -80,6 +80,7 @@ NOWHERE = "http://127.0.0.1:9/v1"
             {"OPENAI_API_KEY": "k", "LLM4CDSR_CHAT_MODEL": "unheard-of"},
             "Failed: the price of unheard-of is not known",
         ),
+        (("--provider", "dummy", "--store", "e.csv/x"), {}, "Not valid: Invalid value: --store"),
         (("--provider", "dummy", "--store", "nosuch://x"), {}, "Failed: nosuch:// is no protocol"),
     ],
     ids=str,

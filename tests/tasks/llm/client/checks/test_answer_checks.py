@@ -103,6 +103,7 @@ def test_an_answer_without_a_text_is_refused(
         ({"prompt_tokens": -4, "completion_tokens": float("nan")}, (0, 0)),
         ({"prompt_tokens": float("inf"), "completion_tokens": 10**30}, (0, 0)),
         ({"prompt_tokens": "many"}, (0, 0)),
+        ({"prompt_tokens": 10**400, "completion_tokens": -(10**400)}, (0, 0)),
         ({}, (0, 0)),
         (None, (0, 0)),
         ([], (0, 0)),
@@ -183,3 +184,11 @@ def test_a_cut_answer_is_marked_as_cut_in_whichever_word() -> None:
     for name, word in (("stop_reason", "max_tokens"), ("finishReason", "MAX_TOKENS")):
         choice: JsonValue = {"message": {"content": TEXT}, name: word}
         assert checked_text("k", {"choices": [choice]}).finish_reason == "length"
+
+
+def test_of_several_choices_the_first_by_its_index_is_the_answer() -> None:
+    choices: JsonValue = [
+        {"index": number, "message": {"content": text}, "finish_reason": "stop"}
+        for number, text in ((1, "another"), (0, TEXT))
+    ]
+    assert checked_text("k", {"choices": choices}).text == TEXT

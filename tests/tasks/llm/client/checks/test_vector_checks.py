@@ -142,6 +142,8 @@ def test_a_vector_of_twice_the_width_is_not_taken_for_float64() -> None:
         [0, 2, 4],
         [0, 1, "x"],
         [0, 1, 1.5],
+        [0, 1, 10**400],
+        [0, 1, float("inf")],
     ],
     ids=str,
 )
@@ -163,6 +165,7 @@ BAD = {
     "not a number": numbers(1.0, float("nan")),
     "infinite": numbers(float("inf"), 1.0),
     "too large": [1e300, 1.0],
+    "larger than any float": [10**400, 1.0],
     "null for not a number": [None, 1.0],
     "of another width": numbers(1.0, 2.0, 3.0),
     "no numbers": b"",
