@@ -25,7 +25,8 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.dump.sources.dump_watch import dump_to_read
 from tasks.dump.sources.source_files import folder_name
 from tasks.embed import embed_items
-from tasks.frame.stage import LlmUsage, StageResult, StageResults
+from tasks.frame.run_facts import RunFacts
+from tasks.frame.stage import StageResult, StageResults
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
@@ -184,6 +185,6 @@ def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
 
 
 def _outcome(made: Refreshed) -> str:
-    usage = sum((stage.usage for stage in made.stages), start=LlmUsage())
+    usage = RunFacts(made.stages).usage
     what = "new data to train on" if made.changed else "nothing new since the last training"
     return f"{what}; {usage.requests:,} prompts asked, {usage.reused:,} found in the ledger"

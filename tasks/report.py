@@ -25,6 +25,7 @@ from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
+from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
@@ -121,7 +122,7 @@ def report_content(
         embedding_model=_model_name(profile_parameters["embedding"]),
         settings=_settings(store, sources),
         dataset=_dataset_facts(data, read_table(store, sources.dataset, DROPPED)),
-        llm_usage=tuple(_usage(stage) for stage in stages if stage.usage.prompts),
+        llm_usage=tuple(_usage(stage) for stage in RunFacts(stages).asking),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
         held_out=held_out(ranks, OUR_MODEL),

@@ -25,6 +25,7 @@ from flows.settings import Settings
 from model.launch import is_torchrun
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.presets import ExpectedCounts
+from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import StageResult
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -70,7 +71,7 @@ def tell(
 ) -> None:
     """Prints work, prompts and cost of each stage, metrics, and paths of results."""
     store = Store(root)
-    by_name = {stage.stage: stage for stage in stages}
+    by_name = RunFacts(stages).by_name
     terminal.out.print(console.stage_table(stages))
     for line in console.facts_of(stages):
         terminal.out.print(line)
@@ -107,8 +108,7 @@ def tell_release(release: "Release", store: str | None) -> None:
     ``store`` is the command's option, None if the settings name the store.
     """
     opened = Store(store or Settings().store)
-    by_name = {stage.stage: stage for stage in release.stages}
-    data, lists = parts_of(opened, release.ref)["dataset"], by_name["recommend"].ref
+    data, lists = parts_of(opened, release.ref)["dataset"], release.recommendations.ref
     sample = sample_of(opened, data, lists)
     if sample is not None:
         terminal.out.print(sample)

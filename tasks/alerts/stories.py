@@ -18,6 +18,7 @@ from artifacts.kinds.results import METRICS, REPORT, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.frame.prefect_link import shown_only
+from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.verdict import Verdict
 
@@ -112,12 +113,11 @@ def refresh_story(
         if changed
         else "Nothing is new since a model was last trained: there is nothing to do."
     )
-    notes = sorted({note for stage in stages for note in stage.notes})
     return "\n\n".join(
         [
             "# Refresh",
             opening,
-            *(f"**Note:** {note}." for note in notes),
+            *(f"**Note:** {note}." for note in RunFacts(stages).notes),
             "## Data",
             _markdown_table(data_rows(store, stages, before)),
             "## Stages",
@@ -157,7 +157,7 @@ def data_rows(
     store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None
 ) -> list[Row]:
     """Returns a table of counts of the dataset: now, in the last refresh, change."""
-    now = next((stage.counts for stage in stages if stage.stage == "ingest"), {})
+    now = RunFacts(stages).counts("ingest")
     last = _counts_of_part(store, before, "dataset")
     return [
         {
@@ -189,9 +189,9 @@ def stage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
 
 def usage_rows(stages: tuple[StageResult, ...]) -> list[Row]:
     """Returns a table of stages with prompts, and their sum."""
-    used = [(stage.stage, stage.usage) for stage in stages if stage.usage.prompts]
-    total = sum((usage for _, usage in used), start=LlmUsage())
-    return [_usage_row(stage, usage) for stage, usage in [*used, ("all", total)]]
+    facts = RunFacts(stages)
+    used = [(stage.stage, stage.usage) for stage in facts.asking]
+    return [_usage_row(stage, usage) for stage, usage in [*used, ("all", facts.usage)]]
 
 
 def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) -> list[Row]:

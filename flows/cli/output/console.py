@@ -13,6 +13,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
+from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import LlmUsage, StageResult
 from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict
@@ -33,14 +34,12 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
     table.add_column("stage", no_wrap=True)
     for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens", "USD"):
         table.add_column(name, justify="right")
-    total = LlmUsage()
     for stage in stages:
-        usage, total = stage.usage, total + stage.usage
         took = "reused" if stage.reused else f"{stage.seconds:,.1f}"
-        table.add_row(stage.stage, took, *_usage_cells(usage))
+        table.add_row(stage.stage, took, *_usage_cells(stage.usage))
     table.add_section()
     seconds = f"{sum(stage.seconds for stage in stages):,.1f}"
-    table.add_row("all", seconds, *_usage_cells(total), style="bold")
+    table.add_row("all", seconds, *_usage_cells(RunFacts(stages).usage), style="bold")
     return table
 
 
@@ -182,23 +181,22 @@ def note_line(note: str) -> Text:
 
 def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
     """Returns notes for the user: dropped rows, flagged values, outputs of the dummy."""
-    counts = {stage.stage: stage.counts for stage in stages}
-    notes = sorted({note for stage in stages for note in stage.notes})
-    lines: list[str | Text] = [note_line(note) for note in notes]
-    if data := counts.get("ingest"):
+    facts = RunFacts(stages)
+    lines: list[str | Text] = [note_line(note) for note in facts.notes]
+    if data := facts.counts("ingest"):
         lines.append(
             f"Dataset: {data['users']:,} users ({data['users_in_several_domains']:,} in several "
             f"domains), {data['items']:,} items, {data['events']:,} events; "
             f"{data['rows_dropped']:,} of {data['rows_in']:,} rows dropped by named rules."
         )
-    if embedded := counts.get("embed items"):
+    if embedded := facts.counts("embed items"):
         lines.append(
             f"Items without usable text: {embedded['without_text']:,} of {embedded['items']:,}; "
             f"they stand at the mean of their domain. Embeddings that failed: "
             f"{embedded['failed']:,}."
         )
-    lines += _asked_facts(stages)
-    if profiled := counts.get("profile users"):
+    lines += _asked_facts(facts.usage)
+    if profiled := facts.counts("profile users"):
         lines.append(
             f"Users with a profile: {profiled['with_profile']:,} of {profiled['users']:,}; "
             "the others are learned from their events alone."
@@ -225,9 +223,8 @@ def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
     )
 
 
-def _asked_facts(stages: tuple[StageResult, ...]) -> list[str]:
+def _asked_facts(total: LlmUsage) -> list[str]:
     """Returns sentences about prompts sent and reused in this run."""
-    total = sum((stage.usage for stage in stages), LlmUsage())
     if not total.prompts:
         return []
     cost = "cost unknown" if total.unpriced else f"${total.usd:,.4f}"

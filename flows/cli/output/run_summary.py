@@ -11,7 +11,8 @@ from artifacts.kinds.results import METRICS, RANKS, QuotedFigures, quoted_figure
 from artifacts.store import Store
 from artifacts.strict import Strict
 from model.scoring.groups import FIRST_IN_DOMAIN
-from tasks.frame.stage import LlmUsage, StageResult
+from tasks.frame.run_facts import RunFacts
+from tasks.frame.stage import StageResult
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 
 
@@ -73,22 +74,22 @@ class RunSummary(Strict):
 
 def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
     """Returns the summary of a run's stages; ``dataset`` is None if no dump was read."""
-    by_name = {stage.stage: stage for stage in stages}
+    facts = RunFacts(stages)
+    by_name = facts.by_name
     metrics = read_table(store, by_name["evaluate"].ref, METRICS) if "evaluate" in by_name else None
-    usage = sum((stage.usage for stage in stages), LlmUsage())
     return RunSummary(
         dataset=_dataset_facts(store, by_name) if "ingest" in by_name else None,
-        llm=LlmFacts(**usage.model_dump(include=set(LlmFacts.model_fields))),
+        llm=LlmFacts(**facts.usage.model_dump(include=set(LlmFacts.model_fields))),
         metrics={} if metrics is None else quoted_figures(metrics),
         first_in_domain={} if metrics is None else quoted_figures(metrics, FIRST_IN_DOMAIN),
-        left_out=int(by_name["evaluate"].counts.get("left_out", 0)) if "evaluate" in by_name else 0,
+        left_out=int(facts.counts("evaluate").get("left_out", 0)),
         lead=baseline_lead(read_table(store, by_name["evaluate"].ref, RANKS))
         if "evaluate" in by_name
         else None,
         ablation=read_ablation(store, by_name["ablate"].ref) if "ablate" in by_name else (),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},
-        notes=sorted({note for stage in stages for note in stage.notes}),
+        notes=facts.notes,
     )
 
 
