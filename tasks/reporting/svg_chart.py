@@ -191,6 +191,6 @@ def _whole_ticks(low: float, high: float) -> list[float]:
         return [low]
     unit = 10 ** math.floor(math.log10(span))
     step = next(s * unit for s in (0.2, 0.5, *STEPS) if span / (s * unit) <= TICKS)
-    step = max(step, 1.0) if span > 1 else step
+    step = max(step, 1.0) if span >= 1 else step
     first = math.ceil(low / step) * step
     return [first + n * step for n in range(int((high - first) / step + 1e-9) + 1)]

@@ -54,6 +54,8 @@ class ReleaseFacts:
     notes: tuple[str, ...]
     report: Path | None
     embedding: dict[str, JsonValue]
+    chat_model: str | None = None
+    """What wrote the profiles, by its name."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
             notes=tuple(manifest.notes),
             report=_report(opened, parts),
             embedding=opened.manifest(parts["embeddings"]).parameters,
+            chat_model=_model_name(opened.manifest(parts["profiles"]).parameters.get("chat")),
         ),
         catalogue=Catalogue(data.items, data.domains, data.domain_starts, bought),
         model=load_model(opened.path(parts["model"]))[0],
@@ -127,6 +130,11 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
         forgettings=times,
     )
+
+
+def _model_name(parameter: JsonValue) -> str | None:
+    """The profiles' parameter is a model's name and its request fields."""
+    return str(parameter[0]) if isinstance(parameter, list) and parameter else None
 
 
 def _report(store: Store, parts: dict[str, ArtifactRef]) -> Path | None:

@@ -159,5 +159,6 @@ class Health(Strict):
     users: int
     items: dict[str, int]
     notes: list[str]
+    profiles_by: str | None = None
     max_history: int
     max_k: int

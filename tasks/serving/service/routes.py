@@ -254,6 +254,7 @@ def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -
                     for number, name in enumerate(catalogue.domains)
                 },
                 notes=list(facts.notes),
+                profiles_by=facts.chat_model,
                 max_history=service.limits.max_history,
                 max_k=service.limits.max_k,
             )

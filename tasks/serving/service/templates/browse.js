@@ -219,6 +219,7 @@
     part("clear").hidden = !now.history.length;
     part("profile").hidden = !now.user;
     part("profile").textContent = now.profile || "No profile was written for this user: the events alone count.";
+    if (now.profile && limits.profiles_by) part("profile").append(element("small", `Profile by ${limits.profiles_by}`));
     part("history").replaceChildren(
       ...now.history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
         const made = card(item, item.domain);
@@ -339,7 +340,7 @@
         `Release ${health.release}, made ${new Date(health.created).toLocaleString()}: ` +
         `${counted(health.users, "user")}, ${items.join(", ")}.`;
       part("notes").hidden = !health.notes.length;
-      part("notes").textContent = health.notes.join("; ") + ".";
+      part("notes").textContent = `${health.notes.join("; ").replace(/^./u, (first) => first.toUpperCase())}.`;
       part("item-domain").append(...domains.map((domain) => element("option", domain, { value: domain })));
       part("only").append(...domains.map((domain) => button(`Active only in ${domain}`, null, () => anyone(domain))));
     } catch (error) {
