@@ -41,8 +41,8 @@ class Forgotten:
         key = read_note(store, _KEY)
         if self._hashes and key is None:
             raise ForgottenKeyError(
-                f"{store.root}/{FOLDER}/{_KEY} is gone, and with it who was forgotten: restore it "
-                "from a backup. Without it, dumps would bring these people back"
+                f"{store.root}/{FOLDER}/{_KEY} is missing: restore it from a backup. Without it, "
+                "dumps would add forgotten users again"
             )
         self._key = key or b""
 

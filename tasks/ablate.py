@@ -100,19 +100,20 @@ def _measured(sample: Sample, inputs: Inputs, seed: int, device: str, draft: Dra
     nothing = pl.DataFrame(schema=ABLATION_SCHEMA)
     if (items := sample.sequences.item_count) > MOST_ITEMS:
         draft.notes.append(
-            f"what item texts and user profiles bring is not measured: the catalogue of {items:,} "
-            f"items is over {MOST_ITEMS:,}"
+            f"contribution of item texts and user profiles not measured: the catalogue "
+            f"of {items:,} items is over {MOST_ITEMS:,}"
         )
         return nothing
     if len(sample.users) < FEWEST:
         draft.notes.append(
-            f"what item texts and user profiles bring is not measured: {len(sample.users)} users "
-            f"have three events before their test events, and {FEWEST} are needed"
+            f"contribution of item texts and user profiles not measured: "
+            f"{len(sample.users)} users have three events before their test events, and "
+            f"{FEWEST} are needed"
         )
         return nothing
     try:
         with progress("ablate", VARIANTS) as bar:
             return differences(sample, inputs, seed, device, lambda name: bar.advance(1, name))
     except (NothingToLearnError, DivergedError, NanScoreError) as error:
-        draft.notes.append(f"what item texts and user profiles bring is not measured: {error}")
+        draft.notes.append(f"contribution of item texts and user profiles not measured: {error}")
         return nothing

@@ -129,7 +129,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
             verdict.damaged_questions.append(path)
             verdict.trouble.append(
                 f"{path} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
-                "it is set aside, being a record; no answer is lost with it"
+                "it is a record of prompts and will be set aside; no answer is lost"
             )
 
 

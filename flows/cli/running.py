@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from flows.retrain import Release
 
 RUN_KEEPS = (
-    "Kept: every answer of the language model, every finished stage, the last whole epoch of a "
-    "training. The same command goes on from there and pays for nothing twice."
+    "Kept: all LLM answers, finished stages, and the last complete epoch of a training. Repeat "
+    "the command to resume; no answer is paid for twice."
 )
 
 

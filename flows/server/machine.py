@@ -206,8 +206,8 @@ class Machine:
                 )
         except subprocess.SubprocessError as error:
             raise MachineError(
-                f"`prefect {' '.join(arguments)}` failed; its output is {log}. What was started "
-                "runs on: mend the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
+                f"`prefect {' '.join(arguments)}` failed; its output is {log}. Started "
+                "processes keep running: fix the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
             ) from error
 
     def _create_pool(self) -> None:

@@ -162,8 +162,8 @@ def refuse_unreal(best: NDArray[np.float32]) -> None:
     """
     if np.isnan(best).any() or np.isposinf(best).any():
         raise NanScoreError(
-            "the model gives scores that are no finite numbers; train it again (`llm4cdsr retrain`)"
-            ", or serve the release before it (`llm4cdsr rollback`)"
+            "the model has non-finite scores; train it again (`llm4cdsr retrain`), or serve the "
+            "previous release (`llm4cdsr rollback`)"
         )
 
 

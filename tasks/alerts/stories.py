@@ -145,10 +145,10 @@ def release_story(
             *parts,
             "## Stages",
             _markdown_table(stage_rows(stages)),
-            "## Where things are",
+            "## Paths and commands",
             f"- report: `{report.resolve()}`\n- release: `{release.fingerprint}`\n"
-            "- `llm4cdsr show` prints what is served, `llm4cdsr releases` what was, "
-            "`llm4cdsr rollback` goes back",
+            "- `llm4cdsr show` prints the served release, `llm4cdsr releases` all decisions, "
+            "`llm4cdsr rollback` serves the previous release",
         ]
     )
 

@@ -252,8 +252,8 @@ def _dominant_user(users: pl.DataFrame) -> list[str]:
         return []
     return [
         f"the {col.USER_ID} {first[col.USER_ID]!r} alone has {first['events']:,} of {events:,} "
-        f"events, the next one {others[0]['events']:,}: if it stands for everybody who is not "
-        "known, take its rows out"
+        f"events, the next one {others[0]['events']:,}: if it is a placeholder of "
+        "anonymous users, remove its rows"
     ]
 
 
@@ -261,8 +261,8 @@ def _missing_titles(items: pl.DataFrame) -> list[str]:
     if items[col.TITLE].null_count() < items.height:
         return []
     told = (
-        "no item has a title: nobody gets a profile, and lists show no names. If titles are there "
-        f"under another name, say so: --column THEIR_NAME={col.TITLE}"
+        "no item has a title: no user gets a profile, and lists show no titles. If titles have "
+        f"another column name, map it: --column THEIR_NAME={col.TITLE}"
     )
     logger.warning("ingest: %s", told)
     return [told]

@@ -24,8 +24,8 @@ def require_trainable(data: Dataset) -> None:
         )
         if not _has_usable_text(items):
             raise NothingToTrainOnError(
-                f"no item of the domain {domain} has a usable text, so its items cannot be told "
-                "apart; give --items a file with their titles, or name the column that holds them: "
+                f"no item of the domain {domain} has a usable text, so its items cannot be "
+                "distinguished; give --items a file with their titles, or map the title column: "
                 f"--column THEIR_NAME={col.TITLE}"
             )
 

@@ -78,7 +78,7 @@ def group_table(numbers: Numbers, compare: str) -> ResultTable:
     return ResultTable(
         "groups",
         f"{HEADLINE} by group of users and items, full ranking",
-        "Histories are what stands before the held-out event; head items are the most bought fifth "
+        "Histories are the events before the held-out event; head items are the most popular fifth "
         "of a domain; unseen means neither in training nor in validation events.",
         ("group", "events", *map(row_name, shown)),
         tuple(rows),
@@ -99,10 +99,10 @@ def overlap_table(metrics: pl.DataFrame) -> ResultTable:
         rows.append((*cells, str(part["seeds"][0])))
     return ResultTable(
         "overlap",
-        "How many users of several domains must be known as one person",
-        "The share of these users who keep their link; each of the others becomes one user per "
-        "domain. Every share is measured on the same events: those whose user has met the domain "
-        "before. No user profiles, since they tell of both domains.",
+        "Share of linked users of several domains",
+        "Linked: users of several domains who keep their link; each of the others becomes one user "
+        "per domain. All shares are measured on the same events: those of users with earlier "
+        "events in the domain. No user profiles, because these contain both domains.",
         (
             "model",
             "linked",

@@ -76,8 +76,8 @@ COMPARISON_SCHEMA = pl.Schema(
         "p_value": pl.Float64,
     }
 )
-"""How far the model of `Grid.compare` is ahead, with a 95 % interval: in NDCG@10 by full ranking of
-all events, and in each metric and direction of withheld domains."""
+"""Differences of the model of `Grid.compare` to others, with 95 % intervals: in NDCG@10 by full
+ranking of all events, and in each metric and direction of withheld domains."""
 
 
 class FinishedCell(NamedTuple):

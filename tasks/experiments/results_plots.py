@@ -115,6 +115,6 @@ def _lines(means: pl.DataFrame, name: str) -> PlotlyFigure | None:
     return PlotlyFigure(
         name,
         figure_json(figure, 380, LEGEND_MARGIN),
-        f"{HEADLINE} against the share of users of several domains who are known as one person, "
+        f"{HEADLINE} against the share of linked users of several domains, "
         "on the same held-out events at every share.",
     )

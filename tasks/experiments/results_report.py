@@ -15,16 +15,16 @@ from tasks.experiments.results_plots import plots
 from tasks.experiments.results_tables import section
 
 NOTES = (
-    "Leave-one-out by time, where nothing else is said: each user's last event is the test event "
-    "and the one before it chooses the epoch. The prefix of a test event holds the validation "
-    "event for every model.",
-    "Full ranking: the held-out item against every item of its domain that the user has not met. "
-    "The sampled rankings draw their candidates once, from those same items; ties count half.",
-    f"{SAW_BOTH_MARK} marks models fitted on training and validation events: once validation has "
-    "chosen the number of epochs, they are trained anew on both. Compare them with each other.",
-    "Spread is over the seeds of weights, batches, negatives and dropout; the data and their split "
-    "are the same. Baselines owe nothing to chance.",
-    "Train seconds are wall-clock time on whatever the machine had free, validation not counted.",
+    "Leave-one-out by time, unless stated otherwise: each user's last event is the test event, the "
+    "one before it the validation event. The prefix of a test event includes the validation event "
+    "for every model.",
+    "Full ranking: the held-out item against all unseen items of its domain. Sampled rankings use "
+    "fixed candidates among these items; ties count half.",
+    f"{SAW_BOTH_MARK} marks models fitted on training and validation events: after validation has "
+    "selected the number of epochs, they are trained again on both. Compare them with each other.",
+    "Spread is over the seeds of weights, batches, negatives and dropout, with equal data and "
+    "splits. Baselines are deterministic.",
+    "Train seconds are wall-clock time on shared machines, without validation.",
 )
 
 

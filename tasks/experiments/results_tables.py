@@ -143,9 +143,9 @@ def _comparisons(results: Results, compare: str) -> ResultTable:
     ]
     return ResultTable(
         "comparisons",
-        f"How far {compare} is ahead in {HEADLINE}",
+        f"Difference of {compare} to other models in {HEADLINE}",
         "Paired bootstrap over users, gains averaged over seeds first: a difference between users, "
-        "not between seeds. An interval that holds 0 decides nothing.",
+        "not between seeds. An interval that contains 0 is not significant.",
         ("model", "difference", "95 % interval", "p"),
         tuple(rows),
     )

@@ -260,7 +260,7 @@ def _read(store: Store, name: str) -> Entry:
 
 
 def _parsed(content: bytes, place: str) -> Entry:
-    way_out = "delete it, then `llm4cdsr promote RELEASE` says again what is to be served"
+    way_out = "delete it, then select the served release by `llm4cdsr promote RELEASE`"
     try:
         entry = Entry.model_validate_json(content)
     except ValidationError as error:

@@ -129,7 +129,7 @@ def guard_violations(
     found = []
     for name, value, limit, side in limits:
         if value is None:
-            found.append(f"{name} was not measured; make the recommendations anew")
+            found.append(f"{name} was not measured; make the recommendations again")
         elif value < limit if side == "at least" else value > limit:
             found.append(f"{name} is {value:g}, {side} {limit:g} is required")
     return tuple(found)

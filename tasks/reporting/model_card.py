@@ -99,7 +99,7 @@ def _language_model(ablation: AblationFacts | None) -> str:
         f"Measured with smaller models on a sample of {ablation.users:,} of "
         f"{ablation.of_users:,} users:"
     )
-    return "\n".join(("## What the language model brings", "", measured, "", *found))
+    return "\n".join(("## Contribution of the language model", "", measured, "", *found))
 
 
 def _limits(content: ReportContent) -> str:
@@ -112,7 +112,7 @@ def _limits(content: ReportContent) -> str:
     ]
     if content.dummy:
         lines.insert(
-            0, "- **Made with the stand-in of a language model: for trying out, not for use.**"
+            0, "- **Made with the dummy in place of a language model: for trials, not for use.**"
         )
     return "\n".join(("## Limits", "", *lines))
 

@@ -244,7 +244,7 @@ def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:
         )
     if names.is_duplicated().any():
         twice = names.filter(names.is_duplicated())[col.ITEM_ID][0]
-        raise InvalidItemsError(f"item {twice!r} stands twice among the new items; leave one out")
+        raise InvalidItemsError(f"item {twice!r} occurs twice in the new items; remove one")
     try:
         keys = pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String)
         return items.select(keys, *_texts_of(items.columns))

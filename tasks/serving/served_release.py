@@ -168,5 +168,5 @@ def _last_seen(data: Dataset) -> IntArray:
 
 def _way_to_serve(store: Store) -> str:
     if any(store.artifacts(Kind.RELEASE)):
-        return "`llm4cdsr releases` lists what is held, `llm4cdsr promote RELEASE` serves one of it"
+        return "`llm4cdsr releases` lists held releases, `llm4cdsr promote RELEASE` serves one"
     return "run `llm4cdsr run` first"

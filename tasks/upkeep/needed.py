@@ -45,7 +45,7 @@ def needed(store: Store, keep: Keep, used: Iterable[str]) -> dict[ArtifactRef, s
     for kind in _OF_NEEDED:
         for manifest in store.artifacts(kind):
             if all(parent in found for parent in manifest.parents.values()):
-                found.setdefault(manifest.ref, "made from what is needed")
+                found.setdefault(manifest.ref, "made from needed artifacts")
     return found
 
 

@@ -95,7 +95,7 @@ def _trainings(store: Store, keep: Keep) -> Iterator[Waste]:
             if made.exists():
                 yield _waste("checkpoint", path, "its model is made")
             elif _is_older(path, keep.days):
-                yield _waste("checkpoint", path, f"nobody went on with it for {keep.days:g} days")
+                yield _waste("checkpoint", path, f"not resumed for {keep.days:g} days")
     for path in [*work.glob(f"{TRAININGS}/*"), *work.glob("cells/*.lock")]:
         fingerprint = path.name.removesuffix(SOURCES).removesuffix(".lock")
         if not any((work / f"{prefix}{fingerprint}").exists() for prefix in ("train-", "cell-")):

@@ -62,12 +62,12 @@ def prefect(store: Store) -> Iterator[Finding]:
         dead = [name for name in SERVICES if name not in running]
         if dead:
             found = f"{' and '.join(dead)} of `up` (port {before.port}) died"
-            yield error("prefect", found, "`llm4cdsr up` starts what is not running")
+            yield error("prefect", found, "run `llm4cdsr up`")
         else:
             yield ok("prefect", f"server and worker of `up` run on port {before.port}")
     url = os.environ.get("PREFECT_API_URL")
     if not url:
-        yield ok("prefect", "no PREFECT_API_URL: a run brings a server of its own")
+        yield ok("prefect", "no PREFECT_API_URL: a run starts its own server")
         return
     credential = os.environ.get("PREFECT_API_AUTH_STRING", "")
     auth = httpx.BasicAuth(*credential.split(":", 1)) if ":" in credential else None
@@ -75,7 +75,7 @@ def prefect(store: Store) -> Iterator[Finding]:
     try:
         answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=auth, timeout=SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
-        remedy = "start it, correct PREFECT_API_URL, or unset it: a run then brings its own"
+        remedy = "start it, correct PREFECT_API_URL, or unset it: a run then starts its own server"
         yield error("prefect", f"{shown} does not answer ({type(fault).__name__})", remedy)
         return
     if answer.status_code in (401, 403):
@@ -117,7 +117,7 @@ def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -
         yield error(check, f"{shown} answers, and {variable} {known}", f"set {variable} anew")
     elif answer.is_error:
         found = f"{shown} answers with status {answer.status_code}: it lists no models"
-        yield warning(check, found, "a first prompt will tell: `llm4cdsr run --profile-users 1`")
+        yield warning(check, found, "test it by `llm4cdsr run --profile-users 1`")
     elif model is not None and model not in (listed := _models(answer)):
         found = f"{shown} answers and does not list {model}; it has {', '.join(listed[:5])}"
         yield error(check, found, "correct LLM4CDSR_CHAT_MODEL or LLM4CDSR_EMBED_MODEL")

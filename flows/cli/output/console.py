@@ -192,7 +192,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
     if embedded := facts.counts("embed items"):
         lines.append(
             f"Items without usable text: {embedded['without_text']:,} of {embedded['items']:,}; "
-            f"they stand at the mean of their domain. Embeddings that failed: "
+            f"they have the mean embedding of their domain. Failed embeddings: "
             f"{embedded['failed']:,}."
         )
     lines += _asked_facts(facts.usage)
@@ -218,8 +218,8 @@ def verdict_line(release: ArtifactRef, verdict: Verdict) -> str | Text:
     told = "" if lead is None or lead.sentence in verdict.reasons else f"; {lead.sentence}"
     return Text.assemble(
         ("Held:", "bold yellow"),
-        f" {verdict.summary}{told}. What was served before stays in use; to serve this one all the "
-        f"same: llm4cdsr promote {release.fingerprint}",
+        f" {verdict.summary}{told}. The served release is unchanged; to serve this one: "
+        f"llm4cdsr promote {release.fingerprint}",
     )
 
 

@@ -105,7 +105,7 @@ class PriceField:
             count = sum(self._marks[mark] for mark in either)
             said.append(
                 f"prices that can be read in two ways, {count:,} of them, such as "
-                f"{self._shown[either[0]]!r}, are left out: no other price tells which way is meant"
+                f"{self._shown[either[0]]!r}, are left out: no other price decides the reading"
             )
         if self._unread:
             said.append(

@@ -202,7 +202,7 @@ class TimeField:
             said.append(f"some values, such as {self.shown['unread']!r}, are no times")
         low, high = self._span or (0, 1)
         if low == high and self.moments >= _MANY:
-            said.append("all times are the same: events stand in the order of the file")
+            said.append("all times are equal: events are in the order of the file")
         return said
 
     def _see_moments(self, moments: pl.Series) -> None:

@@ -58,7 +58,7 @@ def run_vllm_batch(folder: BatchFolder, start: BatchStart, asked: BatchHeader, l
         last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
         raise VllmBatchError(
             f"{' '.join(command[:3])} wrote no results for {asked.model} ({last[:200]}); its log "
-            f"is {log}. Is vLLM installed here, and are the weights there? LLM4CDSR_BATCHES names "
-            "both; --provider local brings its own"
+            f"is {log}. Check the installation of vLLM and the weights: LLM4CDSR_BATCHES names "
+            "both; --provider local installs its own"
         )
     partial.replace(vllm_results(folder))

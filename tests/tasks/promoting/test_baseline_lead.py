@@ -57,7 +57,7 @@ def test_like_models_are_not_told_apart() -> None:
     lead = baseline_lead(ranks(**{OUR_MODEL: 2, "rules": 2}))
     assert lead is not None
     assert (lead.is_ahead, lead.is_behind) == (False, False)
-    assert "not told apart" in lead.sentence
+    assert "no significant difference" in lead.sentence
 
 
 def test_few_events_are_not_judged_whatever_they_say() -> None:

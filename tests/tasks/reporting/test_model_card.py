@@ -58,7 +58,7 @@ def test_a_model_without_held_out_events_claims_no_quality() -> None:
 
 def test_the_stand_in_of_a_language_model_is_named_first() -> None:
     limits = render_model_card(replace(CONTENT, dummy=True)).split("## Limits")[1]
-    assert limits.strip().startswith("- **Made with the stand-in")
+    assert limits.strip().startswith("- **Made with the dummy")
 
 
 def test_markdown_and_html_in_names_are_shown_not_obeyed() -> None:

@@ -71,7 +71,7 @@ def test_a_request_ends_where_the_model_gives_no_numbers(
         assert client.get("/health").is_success
     for reply in asked:
         assert reply.status_code == 500
-        assert "no finite numbers" in reply.json()["detail"]
+        assert "non-finite scores" in reply.json()["detail"]
         assert "llm4cdsr rollback" in reply.json()["detail"]
 
 

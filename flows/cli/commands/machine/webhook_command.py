@@ -18,7 +18,7 @@ def test_webhook() -> None:
     if url is None:
         raise typer.BadParameter(
             f"set {WEBHOOK_VARIABLE}, or the Prefect Secret block llm4cdsr-webhook-url of the "
-            "server at PREFECT_API_URL; no webhook is told of anything now"
+            "server at PREFECT_API_URL; no webhook is configured"
         )
     fault = post_test(url)
     if fault is not None:

@@ -23,7 +23,7 @@ EXAMPLES = (
     "then, with the same preset, epochs, seed and --set: llm4cdsr retrain"
 )
 
-TRAINING_KEEPS = "The last whole epoch is kept; the same command goes on from there."
+TRAINING_KEEPS = "The last complete epoch is kept; repeat the command to resume."
 
 
 def train(

@@ -67,7 +67,7 @@ def show_command(name: Named, store: StoreOption = None) -> None:
 
 @store_app.command(
     "verify",
-    epilog="Exit code 0: every file has the content that was written. 1: one has not; it was set "
+    epilog="Exit status 0: every file matches its digest. 1: one does not; its artifact was set "
     "aside, and the next run makes it again.",
 )
 def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:

@@ -126,7 +126,7 @@ def serve_recs(
         )
         if token is None and not is_this_machine(host):
             terminal.err.print(
-                f"No {TOKEN_VARIABLE} is set: whoever reaches this address reads histories and "
-                "profiles."
+                f"No {TOKEN_VARIABLE} is set: every client that reaches this address can read "
+                "histories and profiles."
             )
         uvicorn.Server(server_config(app)).run(sockets=[listening])

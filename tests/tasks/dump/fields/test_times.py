@@ -169,7 +169,7 @@ def test_times_of_an_export_are_no_times_of_events(tmp_path: Path) -> None:
     ):
         of_events(tmp_path, rows)
     same = changed(rows, timestamp=1_600_000_000)
-    assert any("all times are the same" in note for note in of_events(tmp_path, same).notes)
+    assert any("all times are equal" in note for note in of_events(tmp_path, same).notes)
 
 
 def test_later_rows_can_show_what_the_first_ones_were(
