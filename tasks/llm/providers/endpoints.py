@@ -264,7 +264,7 @@ def _endpoint(
 def _chosen(
     role: Role, config: LlmConfig, settings: ChatConfig | EmbeddingConfig
 ) -> tuple[Provider, ChatConfig | EmbeddingConfig, str, Price | None]:
-    """Who answers, with which settings, which model, at which price."""
+    """Returns provider, settings, model and price of an endpoint."""
     provider = resolve_provider(config, settings.base_url)
     if provider in (Provider.LOCAL, Provider.DUMMY):
         # Explicitly selected: URLs configured for other providers are ignored.
