@@ -49,7 +49,7 @@ def test_a_card_has_data_quality_and_what_the_language_model_brings() -> None:
     assert "| popularity | 0.050 (0.040 to 0.060)" in card
     assert "+0.190 (+0.170 to +0.210)" in card
     assert "- Item texts raise quality here." in card
-    assert "stand-in" not in card
+    assert "Made with the dummy" not in card
 
 
 def test_a_model_without_held_out_events_claims_no_quality() -> None:
