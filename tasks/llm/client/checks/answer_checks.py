@@ -17,7 +17,6 @@ TOO_LONG = "too_long"
 MOST_TOKENS = 2**40
 """Maximum plausible token count."""
 
-_COUNTS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _TEXT_PARTS = frozenset({"text", "output_text", "message", None})
 
@@ -55,7 +54,9 @@ def usage_of(body: JsonValue) -> Usage:
     usage = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(usage, dict):
         return Usage(0, 0)
-    return Usage(*(_count(next((usage[n] for n in names if n in usage), 0)) for names in _COUNTS))
+    read = usage.get("prompt_tokens", usage.get("input_tokens"))
+    written = usage.get("completion_tokens", usage.get("output_tokens"))
+    return Usage(_count(read), _count(written))
 
 
 def checked_text(key: str, body: JsonValue) -> Answer:

@@ -82,13 +82,18 @@ def _first_choice(choices: JsonValue) -> JsonValue:
     """The choice of index 0 where several came, in whichever order."""
     if not isinstance(choices, list) or not choices:
         return None
+    first = choices[0]
+    if len(choices) == 1 or (isinstance(first, dict) and first.get("index") == 0):
+        return first
     named = (each for each in choices if isinstance(each, dict) and each.get("index") == 0)
-    return next(named, choices[0])
+    return next(named, first)
 
 
 def _said(choice: Mapping[str, JsonValue], *, is_choice: bool) -> Completion | None:
-    reasons = (choice.get(name) for name in _FINISHES)
-    finish = next((reason for reason in reasons if isinstance(reason, str) and reason), "unknown")
+    finish = choice.get("finish_reason")
+    if not isinstance(finish, str) or not finish:
+        reasons = (choice.get(name) for name in _FINISHES)
+        finish = next((said for said in reasons if isinstance(said, str) and said), "unknown")
     finish = "length" if finish.lower() in _CUT else finish
     for name in _MESSAGES:
         message = choice.get(name)
@@ -122,7 +127,9 @@ def _first_said(found: Sequence[JsonValue]) -> JsonValue:
 def _entry(entry: JsonValue) -> SentVector:
     if not isinstance(entry, dict):
         return SentVector(entry, None)
-    found = next((entry[name] for name in (*_VECTORS, "embeddings") if name in entry), None)
+    found = entry.get("embedding")
+    if found is None:
+        found = next((entry[name] for name in (*_VECTORS, "embeddings") if name in entry), None)
     if isinstance(found, dict):  # Gemini and Vertex
         found = found.get("values")
     return SentVector(found, entry.get("index"))

@@ -83,6 +83,8 @@ def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
     indices = [entry.place for entry in entries]
     if all(index is None for index in indices) or all(index == 0 for index in indices):
         return [entry.embedding for entry in entries]
+    if indices == list(range(texts)):
+        return [entry.embedding for entry in entries]
     numbers = [_index(index) for index in indices]
     found = set(numbers)
     first = next((first for first in (0, 1) if found == set(range(first, first + texts))), None)
@@ -186,7 +188,7 @@ def _numbers(encoded: bytes) -> np.ndarray:
     """Returns the numbers in base64: float32, as sent by OpenAI, or float64. Read as float32,
     float64 bytes have arbitrary magnitudes in every other number."""
     single = np.frombuffer(encoded, "<f4")
-    if single.size < LEAST_DOUBLES or single.size % 2:
+    if single.size < LEAST_DOUBLES or single.size % 2 or np.abs(single).max() < HUGE:
         return single
     magnitude = np.abs(single[::2])
     is_plausible = (magnitude == 0) | ((magnitude > TINY) & (magnitude < HUGE))
