@@ -2,21 +2,37 @@
 
     python benchmarks/crash_matrix.py
     python benchmarks/crash_matrix.py --quick --json crashes.json
+    python benchmarks/crash_matrix.py --fault kill --fault 'disk full' --stage train
 
-A run on a made-up shop with the dummy endpoint is harmed as soon as it says that a stage begins:
-ended by ``SIGKILL``, ``SIGTERM`` or ``SIGINT``, or limited so that no byte can be written, no file
-be opened or no memory be had. The next run, unharmed, must end with the artifacts of a run that
-nothing happened to: the same names, and the same SHA-256 of every file that does not tell of times.
-Exits with 1 where a cell differs.
+A reference run on generated data is made once. A cell begins with a copy of its store without what
+the harmed stage and those after it make, so that a run begins at that stage; the run is harmed a
+random moment after it says that the stage begins, and the next one, unharmed, must end with the
+reference's artifacts: the same names, and the same SHA-256 of every file that does not tell of
+times. Language models are a stand-in behind HTTP; it, and the Prefect server, are reached through
+relays that can be closed. Exits with 1 where a cell differs.
+
+======================  ============================================================================
+kill, terminate, …      a signal
+no byte can be written  a limit on the size of files (`ulimit -f`); others on open files and memory
+disk full               a real file system, filled to its last byte; emptied for the next run
+read-only               a real mount that becomes read-only
+endpoint gone           the language model's port is closed; back for the next run
+Prefect gone            the Prefect server's port is closed
+power loss              the store is on a disk image; when a stage has ended, the image is taken
+                        without what the kernel has not written yet, and the next run gets it
+clock back, ahead       libfaketime: the clock of the run jumps by a day back, or a month ahead
+======================  ============================================================================
 """
 
-import os
-import resource
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -25,88 +41,256 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.demo_runs import STAGES, DemoRuns, demo_machine
+from artifacts.manifest import Kind
+from benchmarks.crash_places import PowerCutDisk, can_mount, fill, made_read_only, small_disk
+from benchmarks.demo_runs import DemoRuns, Run, demo_machine
 from benchmarks.figures import tell
+from benchmarks.preloaded_cli import preloaded_cli
+from benchmarks.process_faults import LIMITS, SIGNALS
+from benchmarks.relay import Relay
+from tasks.llm.providers.dummy_endpoint import build_app, running_app
+from tasks.llm.providers.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
 
-Process = subprocess.Popen[bytes]
-SECONDS = 600.0
+SECONDS = 300.0
+LONGEST_DELAY = 0.5
 QUICK_STAGES = ("embed", "profile", "train")
 QUICK_FAULTS = ("kill", "no byte can be written")
+RUN = ("--verbose", "--epochs", "1", "--preset", "single", "--ablation-users", "40")
 
-
-def _signal(number: int) -> Callable[[Process], None]:
-    return lambda process: process.send_signal(number)
-
-
-def _limit(kind: int, most: Callable[[int], int]) -> Callable[[Process], None]:
-    def set_limit(process: Process) -> None:
-        resource.prlimit(process.pid, kind, (most(process.pid), most(process.pid)))
-
-    return set_limit
-
-
-def _address_space(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    return pages * os.sysconf("SC_PAGE_SIZE") + (1 << 20)
-
-
-FAULTS: dict[str, Callable[[Process], None]] = {
-    "kill": _signal(signal.SIGKILL),
-    "terminate": _signal(signal.SIGTERM),
-    "interrupt": _signal(signal.SIGINT),
-    "no byte can be written": _limit(resource.RLIMIT_FSIZE, lambda pid: 0),
-    "no file can be opened": _limit(resource.RLIMIT_NOFILE, lambda pid: 0),
-    "no memory": _limit(resource.RLIMIT_AS, _address_space),
+STAGES: dict[str, tuple[str, tuple[Kind, ...]]] = {
+    "ingest": ("ingest: working", (Kind.DATASET,)),
+    "embed": ("ingest: unchanged", (Kind.ITEM_EMBEDDINGS,)),
+    "cluster": ("cluster items: working", (Kind.CLUSTERS,)),
+    "profile": ("cluster items: unchanged", (Kind.USER_PROFILES,)),
+    "name clusters": ("profile users: unchanged", (Kind.CLUSTER_NAMES,)),
+    "project": ("project items: working", (Kind.ITEM_TABLES, Kind.REFRESH)),
+    "train": ("train: working", (Kind.MODEL,)),
+    "evaluate": ("evaluate: working", (Kind.CANDIDATES, Kind.METRICS)),
+    "ablate": ("ablate: working", (Kind.ABLATION,)),
+    "recommend": ("recommend: working", (Kind.RECOMMENDATIONS,)),
+    "report": ("report: working", (Kind.REPORT,)),
+    "release": ("report: unchanged", (Kind.RELEASE,)),
 }
+"""What a run logs when a stage begins whose forerunners are found, and what the stage makes."""
+
+ENDED = {
+    "embed": "embed items: done",
+    "profile": "profile users: done",
+    "name clusters": "name clusters: done",
+    "release": "Finished in state",
+}
+"""What a run logs when a stage has ended, where that is not its name and `done`."""
+
+ASKING = ("embed", "profile", "name clusters")
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+JUMPS = {"clock back": "-1d", "clock ahead": "+30d"}
+MOUNTED = ("disk full", "read-only", "power loss")
+FAULTS = (
+    *SIGNALS,
+    *LIMITS,
+    "disk full",
+    "read-only",
+    "endpoint gone",
+    "Prefect gone",
+    "power loss",
+    *JUMPS,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all cells share: the reference run, its checksums, and the relays to the servers."""
+
+    folder: Path
+    reference: DemoRuns
+    wanted: dict[str, str]
+    endpoint: Relay
+    prefect: Relay
+    dice: random.Random
 
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Three stages, two faults.")] = False,
+    stage: Annotated[list[str] | None, typer.Option(help="Only these stages.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Only these faults.")] = None,
+    minutes: Annotated[float, typer.Option(help="No cell begins later than this.")] = 600,
+    seed: Annotated[int, typer.Option()] = 0,
     target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
 ) -> None:
     """Runs every cell and tells what came of it."""
-    figures: dict[str, object] = {}
-    with TemporaryDirectory() as name, demo_machine(Path(name)) as variables:
-        reference = _shop(Path(name) / "reference", variables)
-        reference.finish()
-        wanted = reference.checksums()
-        for stage in QUICK_STAGES if quick else STAGES:
-            for fault in QUICK_FAULTS if quick else FAULTS:
-                cell = _shop(Path(name) / f"{stage} {fault}", variables)
-                ended = _harmed(cell, STAGES[stage], FAULTS[fault])
-                cell.finish()
-                same = cell.checksums() == wanted
-                figures[f"{stage}: {fault}"] = f"{ended}; {'same' if same else 'DIFFERENT'}"
-                print(f"{stage}: {fault}: {figures[f'{stage}: {fault}']}", flush=True)
-    tell({"files compared": len(wanted), **figures}, target)
+    stages = stage or (QUICK_STAGES if quick else tuple(STAGES))
+    faults = fault or (QUICK_FAULTS if quick else FAULTS)
+    began, figures = time.monotonic(), dict[str, object]()
+    with TemporaryDirectory() as name, _bench(Path(name), seed) as bench:
+        impossible = _impossible(bench.folder)
+        for each in faults:
+            for at in stages:
+                if time.monotonic() - began > minutes * 60:
+                    break
+                cell = impossible.get(each) or _cell(bench, at, each)
+                figures[f"{at}: {each}"] = cell
+                print(f"{at}: {each}: {cell}", flush=True)
+    tell({"files compared": len(bench.wanted), **figures}, target)
     if any("DIFFERENT" in str(outcome) for outcome in figures.values()):
         raise typer.Exit(1)
 
 
-def _shop(folder: Path, variables: dict[str, str]) -> DemoRuns:
-    folder.mkdir()
-    shop = DemoRuns(folder, variables)
-    shop.write_dump(seed=3)
-    return shop
+@contextmanager
+def _bench(folder: Path, seed: int) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        variables = stack.enter_context(demo_machine(folder))
+        prefect = stack.enter_context(Relay.to(variables["PREFECT_API_URL"]))
+        answering = stack.enter_context(running_app(build_app()))
+        endpoint = stack.enter_context(Relay.to(f"http://{answering.host}:{answering.port}/v1"))
+        variables |= {
+            "PREFECT_API_URL": prefect.url,
+            "LLM4CDSR_CHAT_BASE_URL": endpoint.url,
+            "LLM4CDSR_CHAT_MODEL": CHAT_MODEL,
+            "LLM4CDSR_EMBED_BASE_URL": endpoint.url,
+            "LLM4CDSR_EMBED_MODEL": EMBEDDING_MODEL,
+            "LLM4CDSR_OUTAGE_MINUTES": "0.05",
+            "COLUMNS": "500",
+        }
+        cli = stack.enter_context(preloaded_cli(variables))
+        (folder / "reference").mkdir()
+        reference = DemoRuns(folder / "reference", variables, cli, provider=())
+        reference.write_dump(seed=3, users=40, items=60)
+        reference.finish(*RUN)
+        wanted = reference.checksums()
+        yield Bench(folder, reference, wanted, endpoint, prefect, random.Random(seed))
 
 
-def _harmed(cell: DemoRuns, begins: str, harm: Callable[[Process], None]) -> str:
-    """Returns how a run ended that was harmed when a stage began."""
-    process = cell.start("--verbose")
+def _impossible(folder: Path) -> dict[str, str]:
+    """Returns the faults that cannot be made here, and why."""
+    found = {}
+    if not can_mount(folder):
+        found = dict.fromkeys(MOUNTED, "not run: nothing can be mounted here")
+    if not FAKETIME.exists():
+        found |= dict.fromkeys(JUMPS, "not run: libfaketime is not installed")
+    return found
+
+
+def _cell(bench: Bench, stage: str, fault: str) -> str:
+    """Returns how the harmed run ended, and whether the next one came to the same bytes."""
+    with TemporaryDirectory(dir=bench.folder) as name, ExitStack() as stack:
+        folder = Path(name)
+        cell = replace(bench.reference, folder=folder)
+        for file in bench.reference.folder.glob("*.parquet"):
+            shutil.copyfile(file, folder / file.name)
+        _copy_until(stage, bench.reference.store.local, folder / "until")
+        cell.store.local.mkdir()
+        harm, mend = _ways(bench, fault, cell, folder / "until", stack)
+        if fault not in MOUNTED:
+            shutil.copytree(folder / "until", cell.store.local, dirs_exist_ok=True)
+        begins = STAGES[stage][0]
+        if fault == "power loss":
+            begins = ENDED.get(stage, begins.replace("working", "done"))
+        ended = _harmed(bench, cell, begins, fault, harm)
+        mend()
+        cell.finish(*RUN)
+        same = cell.checksums() == bench.wanted
+    return f"{ended}; {'same' if same else 'DIFFERENT'}"
+
+
+def _ways(
+    bench: Bench, fault: str, cell: DemoRuns, until: Path, stack: ExitStack
+) -> tuple[Callable[[Run], None], Callable[[], None]]:
+    """Returns how a run is harmed, and how all is made well again before the next."""
+    place = cell.store.local
+    if fault in SIGNALS or fault in LIMITS:
+        return {**SIGNALS, **LIMITS}[fault], lambda: None
+    if fault in JUMPS:
+        clock = cell.folder / "clock"
+        return lambda run: _replace(clock, JUMPS[fault]), lambda: None
+    if fault in ("endpoint gone", "Prefect gone"):
+        relay = bench.endpoint if fault == "endpoint gone" else bench.prefect
+        return lambda run: relay.close(), relay.open
+    if fault == "disk full":
+        stack.enter_context(small_disk(place, until))
+        fillers: list[Path] = []
+        return (
+            lambda run: fillers.append(fill(place)),
+            lambda: [each.unlink() for each in fillers] and None,
+        )
+    if fault == "read-only":
+        shutil.copytree(until, place, dirs_exist_ok=True)
+        mounts = stack.enter_context(ExitStack())
+        return lambda run: mounts.enter_context(made_read_only(place)), mounts.close
+    disk = PowerCutDisk(cell.folder)
+    stack.callback(disk.close)
+    shutil.copytree(until, disk.place / "store")
+    disk.sync()
+    place.rmdir()
+    place.symlink_to(disk.place / "store")
+
+    def cut(run: Run) -> None:
+        run.send_signal(signal.SIGSTOP)
+        disk.cut()
+        run.send_signal(signal.SIGKILL)
+
+    return cut, disk.restart
+
+
+def _harmed(
+    bench: Bench, cell: DemoRuns, begins: str, fault: str, harm: Callable[[Run], None]
+) -> str:
+    """Returns how a run ended that was harmed after it had logged a line."""
+    if fault in JUMPS:
+        clock = cell.folder / "clock"
+        clock.write_text("+0")
+        timed = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        process = replace(cell, cli=None).start(*RUN, **timed)
+    else:
+        process = cell.start(*RUN)
     deadline = time.monotonic() + SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if begins in cell.log.read_text("utf-8", "replace"):
-            harm(process)
-            break
-        time.sleep(0.02)
+    reached = False
+    while process.poll() is None and time.monotonic() < deadline and not reached:
+        reached = begins in cell.log.read_text("utf-8", "replace")
+        time.sleep(0.01)
+    if reached and process.poll() is None:
+        if fault != "power loss":
+            time.sleep(bench.dice.uniform(0, LONGEST_DELAY))
+        harm(process)
     try:
         status = process.wait(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
         return "did not end"
     said = cell.log.read_text("utf-8", "replace")
-    return f"status {status}" + (", a trace" if "Traceback" in said else "")
+    return (
+        f"status {status}"
+        + (", a trace" if "Traceback" in said else "")
+        + ("" if reached else ", not harmed")
+    )
+
+
+def _copy_until(stage: str, store: Path, copy: Path) -> None:
+    """Copies a store without what a stage and those after it have made."""
+    shutil.copytree(store, copy)
+    order = list(STAGES)
+    for later in order[order.index(stage) :]:
+        for kind in STAGES[later][1]:
+            shutil.rmtree(copy / kind, ignore_errors=True)
+    shutil.rmtree(copy / "operation")
+    for pointer in (copy / "pointers").glob("serving*"):
+        pointer.unlink()
+    # A part of the ledger holds what several stages asked: all of it goes.
+    for asking in ASKING:
+        if order.index(stage) <= order.index(asking):
+            role = "embedding" if asking == "embed" else "chat"
+            shutil.rmtree(copy / "ledger" / role, ignore_errors=True)
+
+
+def _replace(file: Path, text: str) -> None:
+    partial = file.with_suffix(".new")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 if __name__ == "__main__":

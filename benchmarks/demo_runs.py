@@ -18,21 +18,7 @@ from tasks.demo.demo_dump import write_demo_dump
 
 ROOT = Path(__file__).parents[1]
 Run = subprocess.Popen[bytes] | PreloadedProcess
-QUICK = ("--provider", "dummy", "--epochs", "2", "--clusters", "4")
-
-STAGES = {
-    "ingest": "ingest: working",
-    "embed": "ingest: done in",
-    "cluster": "cluster items: working",
-    "profile": "cluster items: done in",
-    "name clusters": "profile users: done in",
-    "project": "project items: working",
-    "train": "train: working",
-    "evaluate": "evaluate: working",
-    "recommend": "recommend: working",
-    "report": "report: working",
-}
-"""What a run logs when a stage begins, by the stage."""
+QUICK = ("--epochs", "2", "--clusters", "4")
 
 TOLD_OF_TIMES = frozenset({Kind.REPORT, Kind.RELEASE, Kind.REFRESH})
 """A report tells of seconds; bundles name it."""
@@ -48,6 +34,7 @@ class DemoRuns:
     folder: Path
     variables: dict[str, str]
     cli: PreloadedCli | None = None
+    provider: tuple[str, ...] = ("--provider", "dummy")
 
     @property
     def store(self) -> Store:
@@ -64,8 +51,9 @@ class DemoRuns:
     def start(self, *arguments: str, **variables: str) -> Run:
         """Starts ``llm4cdsr run``; what it says goes to the log."""
         dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
-        command = ("run", *dump, *QUICK, *arguments)
+        command = ("run", *dump, *self.provider, *QUICK, *arguments)
         environment = {**self.variables, "LLM4CDSR_STORE": str(self.store.local), **variables}
+        self.log.write_bytes(b"")  # It can be read at once.
         if self.cli is not None:
             return self.cli.start(command, self.folder, environment, self.log)
         with self.log.open("wb") as output:

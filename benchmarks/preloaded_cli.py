@@ -82,7 +82,7 @@ class PreloadedCli:
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(command) + "\n")
         self._server.stdin.flush()
-        return self._begun.get(timeout=120)
+        return self._begun.get(timeout=600)
 
     def _listen(self) -> None:
         processes: dict[int, PreloadedProcess] = {}

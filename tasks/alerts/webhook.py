@@ -7,6 +7,7 @@ webhook does not change the end of a run.
 
 import logging
 import os
+import re
 from typing import Any, cast
 
 import httpx
@@ -21,6 +22,7 @@ from artifacts.remote.url_credentials import without_credentials
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"
+_ORDERS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
 TIMEOUT_SECONDS = 5.0
 TRIES = 3
 
@@ -91,7 +93,7 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
     link = f"{ui_url()}/runs/flow-run/{flow_run.id}"
     text = f"{flow_run.name}: {state.name}. {message} {link}".replace("  ", " ")
     return {
-        "text": text,
+        "text": without_orders(text),
         "flow": flow_name,
         "run": flow_run.name,
         "run_id": str(flow_run.id),
@@ -100,6 +102,16 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
         "message": message,
         "link": link,
     }
+
+
+def without_orders(text: str) -> str:
+    """Returns a text in which chat tools find no mention and no link with another's words: a folder
+    of a dump named ``<!channel>`` would else call everybody."""
+    return _ORDERS.sub(_harmless, text)
+
+
+def _harmless(found: re.Match[str]) -> str:
+    return "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}" if found[0] == "<" else "@\u200b"
 
 
 def ui_url() -> str:

@@ -2,13 +2,13 @@
 
 import logging
 
-from rich.console import Console
 from rich.logging import RichHandler
 
+from tasks.frame.plain_console import PlainConsole
 from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.frame.stderr_console import TERMINAL
 
-out = Console(markup=False, emoji=False)
+out = PlainConsole()
 err = TERMINAL
 
 

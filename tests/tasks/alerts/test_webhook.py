@@ -20,8 +20,8 @@ def night() -> None:
     """A flow to tell of."""
 
 
-def a_run(parent: uuid.UUID | None = None) -> FlowRun:
-    return FlowRun(flow_id=uuid.uuid4(), name="refresh monday", parent_task_run_id=parent)
+def a_run(parent: uuid.UUID | None = None, name: str = "refresh monday") -> FlowRun:
+    return FlowRun(flow_id=uuid.uuid4(), name=name, parent_task_run_id=parent)
 
 
 def test_a_failure_is_told_with_its_reason_and_a_link(inbox: Inbox) -> None:
@@ -90,3 +90,24 @@ def test_a_test_message_arrives_and_a_refusal_is_told_without_the_url(inbox: Inb
     unreachable = post_test(SecretStr("http://127.0.0.1:9/a-secret"))
     assert unreachable is not None
     assert "secret" not in refused + unreachable
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<!channel>", "<!here|you>", "<@U123>", "<#C1>", "<https://evil.example|the report>"],
+)
+def test_a_name_calls_nobody_and_links_nowhere(name: str) -> None:
+    text = document_of("retrain", a_run(name=f"refresh {name}"), Completed())["text"]
+    assert "<" not in text
+
+
+@pytest.mark.parametrize("name", ["@channel", "@here", "@everyone", "@all"])
+def test_a_name_mentions_no_group(name: str) -> None:
+    text = document_of("retrain", a_run(name=f"refresh {name}"), Completed())["text"]
+    assert name not in text
+    assert name.removeprefix("@") in text
+
+
+def test_texts_that_order_nothing_stay_as_they_are() -> None:
+    text = document_of("retrain", a_run(name="a < b, mail@shop.example"), Completed())["text"]
+    assert "a < b, mail@shop.example" in text

@@ -1,0 +1,39 @@
+"""A console on which other people's text cannot act: it is shown, and nothing else.
+
+Names of domains, titles, paths and answers of servers come from dumps and networks. Rich reads
+``[/red]`` in them as an order, and passes escape sequences on, with which a title could clear the
+screen, change its window's name, or answer in the user's place on some terminals; marks of writing
+direction make a line read otherwise than it is.
+"""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+_KEPT = "\n\t"
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
+_DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SHOWN = {code: "\N{REPLACEMENT CHARACTER}" for code in (*_CONTROLS, *_DIRECTIONS)}
+for _character in _KEPT:
+    del _SHOWN[ord(_character)]
+
+
+class PlainConsole(Console):
+    """A console without markup; characters that would act on a terminal are replaced.
+
+    Style comes as `rich.text.Text` or ``style=``.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yields segments as `Console.render`; its own movements of the cursor stay."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(segment.text.translate(_SHOWN), segment.style)
