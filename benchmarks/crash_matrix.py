@@ -84,6 +84,7 @@ ENDED = {
 ASKING = ("embed", "profile", "name clusters")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 JUMPS = {"clock back": "-1d", "clock ahead": "+30d"}
+FILLER = ".filler"
 MOUNTED = ("disk full", "read-only", "power loss")
 FAULTS = (
     *SIGNALS,
@@ -162,9 +163,9 @@ def _bench(folder: Path, seed: int) -> Iterator[Bench]:
 
 def _impossible(folder: Path) -> dict[str, str]:
     """Returns the faults that cannot be made here, and why."""
-    found = {}
+    found: dict[str, str] = {}
     if not can_mount(folder):
-        found = dict.fromkeys(MOUNTED, "not run: nothing can be mounted here")
+        found |= dict.fromkeys(MOUNTED, "not run: nothing can be mounted here")
     if not FAKETIME.exists():
         found |= dict.fromkeys(JUMPS, "not run: libfaketime is not installed")
     return found
@@ -207,15 +208,16 @@ def _ways(
         return lambda run: relay.close(), relay.open
     if fault == "disk full":
         stack.enter_context(small_disk(place, until))
-        fillers: list[Path] = []
-        return (
-            lambda run: fillers.append(fill(place)),
-            lambda: [each.unlink() for each in fillers] and None,
-        )
+        filler = place / FILLER
+        return lambda run: fill(filler), lambda: filler.unlink(missing_ok=True)
     if fault == "read-only":
         shutil.copytree(until, place, dirs_exist_ok=True)
         mounts = stack.enter_context(ExitStack())
-        return lambda run: mounts.enter_context(made_read_only(place)), mounts.close
+
+        def make_read_only(run: Run) -> None:
+            mounts.enter_context(made_read_only(place))
+
+        return make_read_only, mounts.close
     disk = PowerCutDisk(cell.folder)
     stack.callback(disk.close)
     shutil.copytree(until, disk.place / "store")

@@ -6,7 +6,7 @@ They are mounted, for which the kernel asks for root.
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 IMAGE_MB = 96
@@ -41,15 +41,11 @@ def small_disk(place: Path, content: Path | None = None) -> Iterator[Path]:
         _call("umount", "-l", place)
 
 
-def fill(place: Path) -> Path:
-    """Writes a file until the file system is full; returns it."""
-    filler = place / ".filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            return filler
+def fill(filler: Path) -> None:
+    """Writes a file until its file system is full."""
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
 
 
 @contextmanager
