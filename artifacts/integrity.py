@@ -28,6 +28,7 @@ _MADE_BY = {
     Kind.CELL: "llm4cdsr experiment",
     **dict.fromkeys(
         (
+            Kind.TRAINING_CHOICE,
             Kind.MODEL,
             Kind.CANDIDATES,
             Kind.METRICS,

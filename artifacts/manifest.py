@@ -22,6 +22,7 @@ class Kind(StrEnum):
     CROSSING_ANSWERS = "crossing_answers"
     USER_PROFILES = "user_profiles"
     ITEM_TABLES = "item_tables"
+    TRAINING_CHOICE = "training_choice"
     MODEL = "model"
     ABLATION = "ablation"
     CANDIDATES = "candidates"

@@ -12,10 +12,11 @@ from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.webhook import tell_webhook
+from tasks.choose_preset import as_chosen, choose_preset
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResult, StageResults
+from tasks.frame.training_config import TrainingConfig
 from tasks.llm.settings.llm_config import LlmConfig
-from tasks.train import TrainingConfig
 
 
 class PilotResult(StageResults):
@@ -47,14 +48,11 @@ def pilot(
     """
     refuse_other_places(Settings(), OPERATING.dumps, store, [])
     refreshed = call(refresh, dump, refreshing, llm, store)
-    parts = parts_of(Store(store), refreshed.ref)
-    measured = ablate(
-        parts["dataset"],
-        parts["tables"],
-        parts["profiles"],
-        training.resolved(),
-        ablation,
-        store,
-        training.device,
-    )
+    opened = Store(store)
+    parts = parts_of(opened, refreshed.ref)
+    learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
+    if training.is_automatic:
+        choice = choose_preset(*learned_from, training, store)
+        training = as_chosen(opened, choice.ref, training)
+    measured = ablate(*learned_from, training.resolved(), ablation, store, training.device)
     return ended(PilotResult(refreshed=refreshed, ablation=measured), "measured on a sample")

@@ -176,10 +176,8 @@ def refresh(
 
 def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
     """Checks with a minimum embedding width, before the width is known; training checks again."""
-    from tasks.train import (
-        TrainingConfig,
-        refuse_large_catalogue,
-    )  # Imports PyTorch, which takes seconds.
+    from tasks.frame.training_config import TrainingConfig
+    from tasks.train import refuse_large_catalogue  # Imports PyTorch, which takes seconds.
 
     refuse_large_catalogue(items, NARROW_EMBEDDING, TrainingConfig.model_validate(training))
 

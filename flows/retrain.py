@@ -13,8 +13,10 @@ from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.stories import tell_release
 from tasks.alerts.webhook import tell_webhook
+from tasks.choose_preset import as_chosen, choose_preset
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult, StageResults
+from tasks.frame.training_config import TrainingConfig
 from tasks.promote import PromotionConfig, judge_release
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import hold, promote
@@ -22,7 +24,7 @@ from tasks.promoting.verdict import Verdict
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report
 from tasks.tracking.mlflow_releases import follow_serving, record_release
-from tasks.train import TrainingConfig, train
+from tasks.train import train
 
 HELD = "Held"
 """Name of the final state of a run whose model is not served."""
@@ -40,10 +42,11 @@ class RetrainConfig(Strict):
 
 class Release(StageResults):
     """A release: ``ref`` is the bundle of its artifacts, ``verdict`` the promotion decision; the
-    other fields are its stages."""
+    other fields are its stages, ``choice`` None where a preset was named."""
 
     ref: ArtifactRef
     verdict: Verdict
+    choice: StageResult | None = None
     model: StageResult
     metrics: StageResult
     ablation: StageResult | None
@@ -90,28 +93,18 @@ def retrain(
         return skipped(Release, opened)
     source = parts_of(opened, refreshed or latest_refresh(opened))
     dataset = source["dataset"]
+    learned_from = (dataset, source["tables"], source["profiles"])
 
-    model = train(
-        dataset,
-        source["tables"],
-        source["profiles"],
-        config.training,
-        root,
-        source.get(CROSSINGS),
-    )
-    device = config.training.device
+    training, choice = config.training, None
+    if training.is_automatic:
+        choice = choose_preset(*learned_from, training, root)
+        training = as_chosen(opened, choice.ref, training)
+    model = train(*learned_from, training, root, source.get(CROSSINGS))
+    device = training.device
     metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
     ablation = None
     if config.ablation.users:
-        ablation = ablate(
-            dataset,
-            source["tables"],
-            source["profiles"],
-            config.training.resolved(),
-            config.ablation,
-            root,
-            device,
-        )
+        ablation = ablate(*learned_from, training.resolved(), config.ablation, root, device)
     recommendations = recommend(dataset, model.ref, config.recommendations, root, device)
     measured = {} if ablation is None else {ABLATION: ablation.ref}
     made = {
@@ -120,14 +113,16 @@ def retrain(
         **measured,
         "recommendations": recommendations.ref,
     }
+    chosen = {} if choice is None else {"training_choice": choice.ref}
     sources = ReportSources.model_validate(
         {
             role: ref
-            for role, ref in {**source, **made}.items()
+            for role, ref in {**source, **made, **chosen}.items()
             if role in ReportSources.model_fields
         }
     )
-    before_report = (model, metrics, *([ablation] if ablation else []), recommendations)
+    stages = (choice, model, metrics, ablation, recommendations)
+    before_report = tuple(stage for stage in stages if stage is not None)
     page = report(sources, name, (*earlier, *before_report), root)
     release = tie(opened, Kind.RELEASE, {**source, **made, "report": page.ref})
     before = serving_release(opened)
@@ -139,6 +134,7 @@ def retrain(
     done = Release(
         ref=release,
         verdict=verdict,
+        choice=choice,
         model=model,
         metrics=metrics,
         ablation=ablation,

@@ -21,10 +21,12 @@ from artifacts.kinds.results import (
     REPORT,
     read_table,
 )
+from artifacts.kinds.training_choice import read_training_choice
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
+from tasks.frame.durations import TIME_BUDGET
 from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
@@ -76,6 +78,7 @@ class ReportSources(Strict):
     recommendations: ArtifactRef
     cluster_names: ArtifactRef | None = None
     ablation: ArtifactRef | None = None
+    training_choice: ArtifactRef | None = None
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
@@ -174,6 +177,10 @@ def _model_name(parameter: object) -> str | None:
 def _settings(store: Store, sources: ReportSources) -> tuple[tuple[str, str], ...]:
     config = store.manifest(sources.model).parameters
     found = [("clusters", str(store.manifest(sources.clusters).parameters["clusters"]))]
+    if sources.training_choice is not None:
+        found.append(("preset", read_training_choice(store, sources.training_choice).why))
+    notes = store.manifest(sources.model).notes
+    found += [("time budget", note) for note in notes if TIME_BUDGET in note]
     for section, values in config.items():
         if isinstance(values, dict):
             found += [(f"{section}: {name}", str(value)) for name, value in values.items()]

@@ -7,79 +7,41 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Self
 
+import numpy as np
 import polars as pl
-import torch
 from filelock import FileLock, Timeout
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field, JsonValue, model_validator
 
 from artifacts.drafts import Draft
 from artifacts.kinds.results import LEARNING_CURVE
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.remote.remote_lease import RemoteLease
 from artifacts.store import Store
-from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from model.checkpoint import save_model
-from model.config import TriThreadConfig, UnknownPresetError, load_preset
-from model.data.sequences import VALIDATION
+from model.config import TriThreadConfig
+from model.data.sequences import VALIDATION, Sequences
 from model.data.tables import ItemTables
 from model.scoring.measurable import unmeasured_by_domain
 from model.training.large_catalogues import changes_for
 from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import MIB, table_memory
 from model.training.trainer import FitResult, fit
+from tasks.frame.durations import TIME_BUDGET, duration_text
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import (
     load_crossings,
     load_profiles,
     load_sequences,
     load_tables,
+    table_room,
 )
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result
+from tasks.frame.training_config import TrainingConfig
 from tasks.frame.unfinished_training import checkpoints_of, note_sources
-from tasks.system.memory import machine_memory
-
-
-class TrainingConfig(Strict):
-    """Settings of the training: preset and overrides."""
-
-    preset: str = Field(
-        default="best", description="Preset in model/presets; see docs/deviations.md."
-    )
-    overrides: dict[str, dict[str, JsonValue]] = Field(
-        default_factory=dict,
-        description="Overridden fields, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
-    )
-    seed: int = Field(default=0, description="Seed of weights, batches, negatives and dropout.")
-    device: str = Field(
-        default="auto",
-        description="cpu, cuda, cuda:1, or auto (a GPU if present). Like `compiled` and the number "
-        "of processes, it affects rounding only and is not part of the model's "
-        "identity.",
-    )
-    compiled: bool = Field(
-        default=False,
-        description="Compile the threads; for GPUs only, because on a CPU compilation takes longer "
-        "than it saves.",
-    )
-
-    @model_validator(mode="after")
-    def _refuse_unknown_names(self) -> Self:
-        try:
-            self.resolved()
-        except UnknownPresetError as error:
-            raise ValueError(str(error.args[0])) from error
-        return self
-
-    def resolved(self) -> TriThreadConfig:
-        """Returns the complete configuration; raises for an unknown preset or field."""
-        train = {**self.overrides.get("train", {}), "seed": self.seed}
-        return load_preset(self.preset, {**self.overrides, "train": train})
 
 
 class CatalogueTooLargeError(UserError, MemoryError):
@@ -129,10 +91,14 @@ def train_together(
 
     def make(draft: Draft) -> None:
         fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
-        config_made = resolved.model_copy(update={"model": fitted.model.config})
+        made = resolved.train.model_copy(
+            update={"refit": resolved.train.refit and not fitted.refit_cut}
+        )
+        config_made = TriThreadConfig(model=fitted.model.config, train=made)
         save_model(draft.path, fitted.model, config_made, names)
         sequences = load_sequences(store, sources.dataset)
         draft.notes.extend(changes_for(resolved, sequences.item_count))
+        draft.notes.extend(time_notes(fitted, resolved, sequences))
         validation = sequences.prefixes_of_split(VALIDATION)
         unmeasured = sum(unmeasured_by_domain(validation).values())
         curve = _learning_curve(fitted, is_measured=unmeasured < len(validation))
@@ -238,12 +204,11 @@ def refuse_large_catalogue(
     items: int, global_width: int, config: TrainingConfig, processes: int = 1
 ) -> None:
     """Raises `CatalogueTooLargeError` if tables of `items` exceed this machine's memory."""
-    memory = table_memory(items, global_width, config.resolved())
+    memory = table_memory(items, global_width, config.smallest(items))
     device = alone(config.device).device
-    if device.type == "cuda":
-        room, where = torch.cuda.mem_get_info(device)[1], f"{device} has"
-    else:
-        room, where = machine_memory() // processes, "this machine has"
+    room, where = table_room(device, processes), f"{device} has"
+    if device.type != "cuda":
+        where = "this machine has"
         where += f" for each of {processes} processes" if processes > 1 else ""
     if memory.total > room:
         raise CatalogueTooLargeError(
@@ -281,6 +246,29 @@ def _facts(fitted: FitResult, *, is_measured: bool) -> dict[str, int | float]:
         median(report.sequences_per_second for report in fitted.history)
     )
     return facts
+
+
+def time_notes(fitted: FitResult, config: TriThreadConfig, sequences: Sequences) -> list[str]:
+    """Returns what the time budget cut off, in sentences."""
+    if fitted.stopped != "max_seconds" and not fitted.refit_cut:
+        return []
+    search = [report for report in fitted.history if report.phase == "search"]
+    budget = duration_text(config.train.max_seconds or 0)
+    notes = []
+    if fitted.stopped == "max_seconds":
+        notes.append(
+            f"training ended by the {TIME_BUDGET} ({budget}) at epoch {len(search)} of at most "
+            f"{config.train.max_epochs}; the best is epoch {fitted.best.epoch}"
+        )
+        users = int((np.diff(sequences.training().offsets) >= 2).sum())
+        if search[0].sequences < users:
+            notes[0] += f", which saw {search[0].sequences:,} of {users:,} users"
+    if fitted.refit_cut:
+        notes.append(
+            f"the {TIME_BUDGET} ({budget}) leaves no time to train on the validation events too: "
+            "the model knows the training events alone"
+        )
+    return notes
 
 
 def _inherited_notes(store: Store, *parents: ArtifactRef) -> list[str]:

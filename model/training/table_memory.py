@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.config import TriThreadConfig
+from model.config import TrainConfig, TriThreadConfig
 from model.network.domain_bridge import bridge_width
 from model.training.large_catalogues import for_catalogue
 
@@ -56,6 +56,13 @@ def table_memory(items: int, global_width: int, config: TriThreadConfig) -> Tabl
         trainable=trainable,
         moments=2 * trainable,
         gradients=trainable if is_dense else 0,
-        copies=trainable * (2 if train.averaging else 1) if is_dense else 0,
+        copies=trainable * _copies(train) if is_dense else 0,
         bridge=row * bridge_width(model),
     )
+
+
+def _copies(train: TrainConfig) -> int:
+    """The best weights, their running average, and under a time limit the search's best ones while
+    a refit runs."""
+    is_kept = train.refit and train.max_seconds is not None
+    return 1 + bool(train.averaging) + is_kept

@@ -34,7 +34,8 @@ from model.training.memory_fit import remember
 from model.training.micro_batches import shares
 from model.training.objective import Objective
 from model.training.processes import ProcessGroup
-from model.training.training_state import EpochReport, Phase, TrainingState
+from model.training.time_limit import another_epoch_fits, refit_fits, seconds_for_first_epoch
+from model.training.training_state import EpochReport, Phase, TrainingState, put_weights
 from model.training.validation import Validation
 
 STATE_FILE = "training.safetensors"
@@ -43,6 +44,8 @@ ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBack
 replans for every new batch shape, that is for nearly every batch."""
 logger = logging.getLogger("llm4cdsr")
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
+STEPS_BETWEEN_LOOKS = 16
+"""Steps after which the processes of an epoch compare their clock with its limit."""
 
 
 class NothingToLearnError(ModelInputError):
@@ -60,12 +63,13 @@ class DivergedError(ArithmeticError):
 @dataclass(frozen=True)
 class FitResult:
     """The model with the weights of its best epoch, or refitted for as many epochs; in evaluation
-    mode."""
+    mode. `refit_cut`: the refit did not end in time, so the model is that of the search."""
 
     model: TriThread
     best: EpochReport
     history: tuple[EpochReport, ...]
     stopped: StopReason
+    refit_cut: bool = False
 
 
 def fit(
@@ -85,45 +89,79 @@ def fit(
     With a `checkpoint_folder` an interrupted run of the same data and configuration resumes, also
     with another number of processes; only rank 0 reads and writes it. Without validation events the
     last epoch is kept. With `refit`, a second training includes the validation events, for the best
-    number of epochs. Cold items then inherit vectors (`unmet_items`). All processes of a `team`
-    call this with the same arguments and get the same model. `compiled` applies `torch.compile` to
-    the threads. Raises NothingToLearnError, WidthError, DivergedError, and CheckpointError for a
-    checkpoint of other events or another configuration; a folder is for one set of tables and
-    profiles.
+    number of epochs; where `max_seconds` end it, the model of the search is kept. Cold items then
+    inherit vectors (`unmet_items`). All processes of a `team` call this with the same arguments and
+    get the same model. `compiled` applies `torch.compile` to the threads. Raises
+    NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
+    events or another configuration; a folder is for one set of tables and profiles.
     """
     place = team or ProcessGroup()
     config = for_catalogue(config, sequences.item_count)
     search = _Run(sequences, tables, config, profiles, place, compiled, scratch=checkpoint_folder)
     found = _finish(search, checkpoint_folder, on_epoch)
+    begun = time.perf_counter()
     remember(found.model, sequences, config.train.seed)
     fit_bridge(found.model, sequences, config.train.seed)
     weight = fitted_weight(found.model, sequences, crossings)
     if crossings is not None and weight:
         add_votes(found.model, crossings, weight)
+    (beside,) = place.from_lead([time.perf_counter() - begun])
+    unmet = config.train.unmet_items
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
-        return _for_every_item(found, tables, search)
-    best, history, stopped, memory = found.best, found.history, found.stopped, found.model.memory
+        return _for_every_item(found, tables, search.training, unmet)
+    best, history, memory = found.best, found.history, found.model.memory
+    limit, kept = config.train.max_seconds, None
+    if limit is not None:
+        spent = sum(each.seconds + each.validation_seconds for each in history)
+        limit -= spent + 2 * beside  # Bridge and memory are fitted again.
+        if not refit_fits(limit, [each.seconds for each in history], best.epoch):
+            return _for_every_item(replace(found, refit_cut=True), tables, search.training, unmet)
+        kept = search.state.best_weights
+    stopped = found.stopped
     del search, found  # Frees weights, moments and copies for the refit.
-    limits = {"max_epochs": best.epoch, "max_seconds": None, "refit": False}
+    limits = {"max_epochs": best.epoch, "max_seconds": limit, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
     folder = checkpoint_folder and checkpoint_folder / f"refit-{best.epoch}"
     second = _Run(everything, tables, again, profiles, place, compiled, "refit", folder)
     refitted = _finish(second, folder, on_epoch)
+    known, is_cut = everything, refitted.stopped == "max_seconds"
+    if kept is not None and is_cut:
+        put_weights(refitted.model, kept)
+        known = sequences
     if memory is not None:
         refitted.model.memory = memory
-        memory.learn(everything.training())
-    fit_bridge(refitted.model, everything, config.train.seed)
+        memory.learn(known.training())
+    fit_bridge(refitted.model, known, config.train.seed)
     if crossings is not None and weight:
         add_votes(refitted.model, crossings, weight)
-    whole = FitResult(refitted.model, best, history + refitted.history, stopped)
-    return _for_every_item(whole, tables, second)
+    whole = FitResult(refitted.model, best, history + refitted.history, stopped, is_cut)
+    return _for_every_item(whole, tables, known.training(), unmet)
 
 
-def _for_every_item(fitted: FitResult, tables: ItemTables, run: _Run) -> FitResult:
-    if run.train.unmet_items == "trained":
+def seconds_a_step(
+    sequences: Sequences,
+    tables: ItemTables,
+    config: TriThreadConfig,
+    profiles: ProfileVectors | None = None,
+    team: ProcessGroup | None = None,
+    steps: int = 4,
+) -> float:
+    """The median duration of some steps of a training that is then forgotten, after one to warm up.
+
+    Every process of a `team` calls this and gets the same figure. Raises as `fit`.
+    """
+    config = for_catalogue(config, sequences.item_count)
+    run = _Run(sequences, tables, config, profiles, team or ProcessGroup())
+    return run.seconds_a_step(steps)
+
+
+def _for_every_item(
+    fitted: FitResult, tables: ItemTables, training: Sequences, unmet_items: str
+) -> FitResult:
+    if unmet_items == "trained":
         return fitted
-    return replace(fitted, model=with_unmet_items(fitted.model, tables, run.training))
+    return replace(fitted, model=with_unmet_items(fitted.model, tables, training))
 
 
 def _finish(
@@ -194,16 +232,37 @@ class _Run:
         loss, count = self._pass(number)
         # Clocks of processes differ; a time limit must stop all of them in the same epoch.
         (seconds,) = self.team.from_lead([time.perf_counter() - begun])
+        begun = time.perf_counter()
         with self.state.validated_weights():
             ndcg, hit_rate = self.validation.measure(self.model)
+            (validating,) = self.team.from_lead([time.perf_counter() - begun])
             best = self.state.best()
             # NDCG is NaN where no validation event exists: the last epoch is then the best.
             is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
             if is_best:
                 self.state.keep_as_best()
-        report = EpochReport(number, loss, count, seconds, ndcg, hit_rate, is_best, self.phase)
+        if np.isnan(ndcg):
+            validating = 0.0
+        report = EpochReport(
+            number, loss, count, seconds, ndcg, hit_rate, is_best, self.phase, validating
+        )
         self.state.history.append(report)
         return report
+
+    def seconds_a_step(self, steps: int) -> float:
+        rng, taken = np.random.default_rng(self.train.seed), list[float]()
+        self.model.train()
+        with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
+            torch.manual_seed(self.train.seed)
+            while len(taken) <= steps:
+                for users in bucketed_users(self.training, self.train.batch_size, rng):
+                    begun = time.perf_counter()
+                    float(self._step(users, rng))  # Waits for a GPU.
+                    taken.append(time.perf_counter() - begun)
+                    if len(taken) > steps:
+                        break
+        (seconds,) = self.team.from_lead([float(np.median(taken[1:]))])
+        return seconds
 
     def reason_to_stop(self) -> StopReason | None:
         best, history = self.state.best(), self.state.history
@@ -214,13 +273,13 @@ class _Run:
                 return "patience"
         if len(history) >= self.train.max_epochs:
             return "max_epochs"
-        return "max_seconds" if self._is_late() else None
+        return None if self._has_time() else "max_seconds"
 
-    def _is_late(self) -> bool:
-        """Whether the epochs so far have taken the time there is."""
-        limit = self.train.max_seconds
-        spent = sum(report.seconds for report in self.state.history)
-        return limit is not None and spent >= limit
+    def _has_time(self) -> bool:
+        trained = [report.seconds for report in self.state.history]
+        validated = [report.validation_seconds for report in self.state.history]
+        limit, refit = self.train.max_seconds, self.train.refit
+        return another_epoch_fits(limit, trained, validated, refit=refit)
 
     def result(self, stopped: StopReason) -> FitResult:
         self.state.return_to_best()
@@ -232,12 +291,20 @@ class _Run:
         rng = np.random.default_rng((self.train.seed, number))
         self.model.train()
         total, count = torch.zeros((), device=self.team.device), 0
+        limit = None if self.state.history else seconds_for_first_epoch(self.train.max_seconds)
+        begun = time.perf_counter()
         with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
             # Draws are those of the whole batch in every process; dropout differs by process.
             torch.manual_seed(int(rng.integers(2**62)) + self.team.rank)
-            for users in bucketed_users(self.training, self.train.batch_size, rng):
+            batches = bucketed_users(self.training, self.train.batch_size, rng)
+            for step, users in enumerate(batches, start=1):
                 total += self._step(users, rng) * len(users)
                 count += len(users)
+                if limit is None or step % STEPS_BETWEEN_LOOKS:
+                    continue
+                (seconds,) = self.team.from_lead([time.perf_counter() - begun])
+                if seconds >= limit:
+                    break
         loss = float(self.team.sum(total)) / count
         if not np.isfinite(loss):
             raise DivergedError(

@@ -42,6 +42,7 @@ class EpochReport:
     validation_hit_rate: float
     is_best: bool
     phase: Phase = "search"  # `refit` includes validation events, so it has no validation
+    validation_seconds: float = 0.0
 
     @property
     def sequences_per_second(self) -> float:
@@ -120,9 +121,9 @@ class TrainingState:
         """Loads the weights of the best epoch; before any validation those that would be
         validated."""
         if self.best() is not None:
-            _put(self.model, self.best_weights)
+            put_weights(self.model, self.best_weights)
         elif self._average is not None:
-            _put(self.model, self._average)
+            put_weights(self.model, self._average)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +172,7 @@ class TrainingState:
 
     @torch.no_grad()
     def _put_back(self, tensors: Weights) -> None:
-        _put(self.model, _part(tensors, "model."))
+        put_weights(self.model, _part(tensors, "model."))
         for name, tensor in _part(tensors, "best.").items():
             self.best_weights[name].copy_(tensor)
         for name, tensor in _part(tensors, "average.").items():
@@ -201,7 +202,8 @@ def _on_disk(parameter: Tensor, folder: Path | None) -> Tensor:
     return kept.view_as(parameter).copy_(parameter.detach())
 
 
-def _put(model: TriThread, weights: Weights) -> None:
+def put_weights(model: TriThread, weights: Weights) -> None:
+    """Gives a model trained weights; what is not among them stays."""
     model.load_state_dict(weights, strict=False)
 
 

@@ -39,7 +39,7 @@ class DomainFiles(Strict):
 class TrainingSettings(Strict):
     """Training settings of the paper, or your own."""
 
-    preset: str = Field(default="best", description="A preset of the model.")
+    preset: str = Field(default="auto", description="A preset of the model, or auto.")
     overrides: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict, description="As `TrainingConfig.overrides`."
     )

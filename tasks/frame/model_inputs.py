@@ -1,6 +1,7 @@
 """Conversion of artifacts to model inputs: sequences, tables, profiles."""
 
 import numpy as np
+import torch
 
 from artifacts.kinds.crossing_answers import read_crossing_answers
 from artifacts.kinds.dataset import Dataset, read_dataset
@@ -10,6 +11,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.sequences import Sequences
 from model.data.tables import AnswerVectors, ItemTables, ProfileVectors
+from tasks.system.memory import machine_memory
 
 
 def sequences_of(data: Dataset) -> Sequences:
@@ -55,3 +57,10 @@ def load_crossings(
     told = np.unique(stored.answer_of[stored.answer_of > 0])
     vectors[told] = (stored.vectors[told] - places["global.mean"]) @ places["global.components"].T
     return AnswerVectors(vectors, stored.answer_of)
+
+
+def table_room(device: torch.device, processes: int = 1) -> int:
+    """Returns the bytes that one of several processes has for tables, on its device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return machine_memory() // processes

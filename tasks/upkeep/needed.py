@@ -13,7 +13,7 @@ from tasks.promoting.decisions import history, served_in_turn, serving_release
 _CONTAINED = frozenset({(Kind.DATASET, "previous")})
 """Parents (by kind of the child and role) that are contained in the child: an extended dataset."""
 
-_OF_NEEDED = (Kind.CANDIDATES, Kind.ABLATION)
+_OF_NEEDED = (Kind.CANDIDATES, Kind.ABLATION, Kind.TRAINING_CHOICE)
 """Kinds outside of releases that a later run on the same artifacts reuses."""
 
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 import pytest
 
 import flows.refresh
-import tasks.train
+import tasks.frame.model_inputs
 from artifacts.manifest import ArtifactRef, Kind
 from flows.refresh import refresh
 from flows.retrain import RetrainConfig
@@ -38,7 +38,7 @@ def test_a_catalogue_too_large_to_train_is_refused_before_the_first_request(
     monkeypatch.setattr(flows.refresh, "ingest", lambda *_: dataset)
     monkeypatch.setattr(flows.refresh, "patient", lambda _: asks)
     monkeypatch.setattr(flows.refresh, "dump_to_read", lambda *_: None)
-    monkeypatch.setattr(tasks.train, "machine_memory", lambda: 2 * 2**30)
+    monkeypatch.setattr(tasks.frame.model_inputs, "machine_memory", lambda: 2 * 2**30)
     training = RetrainConfig().training.model_copy(update={"device": "cpu"})
     with pytest.raises(CatalogueTooLargeError if refused else FirstRequestError) as told:
         refresh.fn(

@@ -37,10 +37,11 @@ from tests.tasks.shops.small_shop import MODELS, InlineShards
 
 OPENAI_KEY, OWN_KEY = "sk-openai-0123456789", "own-9876543210"
 TRAINING = TrainingConfig(
+    preset="best",
     overrides={
         "model": {"hidden": 16, "heads": 2, "blocks": 1},
         "train": {"max_epochs": 2, "refit": False},
-    }
+    },
 )
 
 

@@ -16,7 +16,7 @@ from artifacts.remote import remote_lease
 from artifacts.store import Store
 from model.training.processes import ProcessGroup
 from model.training.trainer import EpochReport
-from tasks import train as stage
+from tasks.frame import model_inputs
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.train import (
@@ -171,7 +171,7 @@ def test_a_machine_that_is_gone_does_not_keep_others_from_training(
 
 
 def test_tables_that_do_not_fit_are_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "machine_memory", lambda: 16 * 2**30)
+    monkeypatch.setattr(model_inputs, "machine_memory", lambda: 16 * 2**30)
     config = TrainingConfig(preset="best", device="cpu")
     refuse_large_catalogue(200_000, 384, config)
     with pytest.raises(CatalogueTooLargeError) as refused:
@@ -189,7 +189,7 @@ def test_a_training_that_does_not_fit_is_refused_before_its_first_epoch(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = PreparedTraining(store)
-    monkeypatch.setattr(stage, "machine_memory", lambda: 1000)
+    monkeypatch.setattr(model_inputs, "machine_memory", lambda: 1000)
     with pytest.raises(CatalogueTooLargeError, match="tables of 9 items"):
         prepared.trained()
     assert not store.artifacts(Kind.MODEL)

@@ -51,6 +51,7 @@ class TrainOptions:
     """Options of training and of the release."""
 
     preset: fit.Preset = None
+    time_budget: fit.TimeBudget = None
     epochs: fit.Epochs = None
     replaced: fit.Replaced = None
     device: fit.Device = "auto"

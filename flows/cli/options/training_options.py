@@ -1,27 +1,49 @@
 """Options of commands that train, and their conversion to configurations."""
 
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from model.config import ModelConfig, TrainConfig, UnknownPresetError, load_preset, preset_names
+from model.config import (
+    ModelConfig,
+    TrainConfig,
+    TriThreadConfig,
+    UnknownPresetError,
+    preset_names,
+)
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainConfig
     from tasks.dump.presets import TrainingSettings
-    from tasks.train import TrainingConfig
+    from tasks.frame.training_config import TrainingConfig
 
 Overrides = dict[str, dict[str, JsonValue]]
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "train": TrainConfig}
 ELSEWHERE = {"train.seed": "--seed"}
+BASE_OF_FILES = "paper"
+"""The preset whose fields are all replaced by those of a file."""
 
 Preset = Annotated[
     str | None,
     typer.Option(
-        help=f"Model preset: {', '.join(preset_names())}; best, or the data set's.",
-        autocompletion=preset_names,
+        metavar="NAME|FILE",
+        help="auto (the default, or the data set's), chosen by the size of the data, the speed of "
+        f"this machine and --time-budget; {', '.join(preset_names())}; or a .toml file, as tune "
+        "writes it.",
+        autocompletion=lambda: ("auto", *preset_names()),
+    ),
+]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="90s|10m|2h",
+        help="Most time of a training: it ends with the best so far. 10m where the preset is auto, "
+        "unlimited where one is named.",
+        autocompletion=lambda: ("2m", "10m", "1h"),
     ),
 ]
 Epochs = Annotated[
@@ -112,6 +134,7 @@ def training_config(
     settings: "TrainingSettings | None" = None,
     compiled: bool = False,
     width: int | None = None,
+    time_budget: str | None = None,
 ) -> "TrainingConfig":
     """Returns the training configuration; a data set's overrides apply to its own preset only.
 
@@ -123,12 +146,15 @@ def training_config(
     """
     from model.training.processes import alone
     from tasks.dump.presets import TrainingSettings
-    from tasks.train import TrainingConfig
+    from tasks.frame.training_config import TrainingConfig
 
     alone(device)
     settings = settings or TrainingSettings()
     overrides: Overrides = {}
-    if preset in (None, settings.preset):
+    if preset is not None and preset.endswith(".toml"):
+        overrides = _preset_file(preset)
+        preset = BASE_OF_FILES
+    elif preset in (None, settings.preset):
         overrides = {section: dict(fields) for section, fields in settings.overrides.items()}
     for text in replaced or ():
         section, field, value = _replacement(text)
@@ -136,9 +162,17 @@ def training_config(
     if epochs:
         overrides.setdefault("train", {})["max_epochs"] = epochs
     chosen = preset or settings.preset
+    made = TrainingConfig.model_construct(
+        preset=chosen,
+        overrides=overrides,
+        minutes=_minutes(time_budget),
+        seed=seed,
+        device=device,
+        compiled=compiled,
+    )
     try:
         # Validated here, so that the error names the field only.
-        hidden = load_preset(chosen, overrides).model.hidden
+        hidden = made.smallest(0).model.hidden
     except UnknownPresetError as error:
         raise typer.BadParameter(str(error.args[0])) from error
     if width not in (None, hidden):
@@ -146,9 +180,35 @@ def training_config(
             f"--set model.hidden={hidden}: the item tables are made for a model of width {width}; "
             "leave it out"
         )
-    return TrainingConfig(
-        preset=chosen, overrides=overrides, seed=seed, device=device, compiled=compiled
-    )
+    return TrainingConfig.model_validate(made.model_dump())
+
+
+def _minutes(time_budget: str | None) -> float | None:
+    from tasks.frame.durations import seconds_of
+
+    try:
+        return None if time_budget is None else seconds_of(time_budget) / 60
+    except ValueError as error:
+        raise typer.BadParameter(f"--time-budget: {error}") from error
+
+
+def _preset_file(path: str) -> Overrides:
+    """All fields of a preset's file, so that it does not matter what they replace.
+
+    The settings hold the values and no path: a run may be repeated elsewhere.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"--preset {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--preset {path} is not TOML: {error}") from error
+    whole = TriThreadConfig.model_validate(values)
+    # Seed and time are what --seed and --time-budget say.
+    return {
+        "model": whole.model.model_dump(mode="json"),
+        "train": whole.train.model_dump(mode="json", exclude={"seed", "max_seconds"}),
+    }
 
 
 def _replacement(text: str) -> tuple[str, str, JsonValue]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
 OUR_MODEL = "llm4cdsr"
+CHOICE_STAGE = "choose preset"
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
@@ -182,7 +183,10 @@ def note_line(note: str) -> Text:
 def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
     """Returns notes for the user: dropped rows, flagged values, outputs of the dummy."""
     facts = RunFacts(stages)
-    lines: list[str | Text] = [note_line(note) for note in facts.notes]
+    chosen = [note for stage in stages if stage.stage == CHOICE_STAGE for note in stage.notes]
+    notes = [note for note in facts.notes if note not in chosen]
+    lines: list[str | Text] = [note_line(note) for note in notes]
+    lines += [f"Training: {note}." for note in chosen]
     if data := facts.counts("ingest"):
         lines.append(
             f"Dataset: {data['users']:,} users ({data['users_in_several_domains']:,} in several "

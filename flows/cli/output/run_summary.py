@@ -10,6 +10,7 @@ from artifacts.kinds.dataset import QUARANTINE, Dataset, read_dataset
 from artifacts.kinds.results import METRICS, RANKS, QuotedFigures, quoted_figures, read_table
 from artifacts.store import Store
 from artifacts.strict import Strict
+from flows.cli.output.console import CHOICE_STAGE
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.frame.run_facts import RunFacts
 from tasks.frame.stage import StageResult
@@ -54,8 +55,9 @@ class RunSummary(Strict):
     of withheld domains model -> ``cold domain`` -> ``overall`` or the withheld domain -> metric.
     ``first_in_domain``: the same of held-out events whose user had none in their domain before.
     ``left_out`` held-out events have too few candidates to be measured; a figure of such alone is
-    null. ``lead``: that over the strongest baseline, null without one. ``ablation``: contribution
-    of item texts and user profiles, measured on a sample of users.
+    null. ``lead``: that over the strongest baseline, null without one. ``preset``: the preset
+    chosen for this data and the reason, null for a named preset. ``ablation``: contribution of item
+    texts and user profiles, measured on a sample of users.
 
     ``seconds`` are wall-clock, by stage; ``artifacts`` are folders (or URLs), by kind.
     """
@@ -66,6 +68,7 @@ class RunSummary(Strict):
     first_in_domain: QuotedFigures
     left_out: int
     lead: BaselineLead | None
+    preset: str | None
     ablation: tuple[AblationRow, ...]
     seconds: dict[str, float]
     artifacts: dict[str, str]
@@ -86,6 +89,7 @@ def summarise(store: Store, stages: tuple[StageResult, ...]) -> RunSummary:
         lead=baseline_lead(read_table(store, by_name["evaluate"].ref, RANKS))
         if "evaluate" in by_name
         else None,
+        preset=next(iter(by_name[CHOICE_STAGE].notes), None) if CHOICE_STAGE in by_name else None,
         ablation=read_ablation(store, by_name["ablate"].ref) if "ablate" in by_name else (),
         seconds={stage.stage: stage.seconds for stage in stages},
         artifacts={stage.ref.kind.value: str(store.path(stage.ref)) for stage in stages},

@@ -15,10 +15,11 @@ from tasks.train import TrainingConfig, train
 from tests.tasks.shops.small_shop import SmallShop, stored_embeddings
 
 QUICK_TRAINING = TrainingConfig(
+    preset="best",
     overrides={
         "model": {"hidden": 8, "heads": 2, "blocks": 1},
         "train": {"max_epochs": 5, "patience": 50, "batch_size": 2},
-    }
+    },
 )
 
 

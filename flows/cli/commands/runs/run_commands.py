@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from tasks.dump.dump_config import DumpConfig
     from tasks.dump.presets import DatasetPreset
+    from tasks.frame.training_config import TrainingConfig
     from tasks.llm.settings.llm_config import LlmConfig
-    from tasks.train import TrainingConfig
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
@@ -80,6 +80,7 @@ def run(
         chosen.training if chosen else None,
         train.compiled,
         wanted.refreshing.tables.hidden,
+        train.time_budget,
     )
     if ask.dry_run:
         running.tell_plan(
@@ -148,7 +149,13 @@ def retrain_command(
 
     running.refuse_torchrun()
     training = fit.training_config(
-        train.preset, train.epochs, train.replaced, seed, train.device, compiled=train.compiled
+        train.preset,
+        train.epochs,
+        train.replaced,
+        seed,
+        train.device,
+        compiled=train.compiled,
+        time_budget=train.time_budget,
     )
     with running.recorded(settings, store, verbose) as root:
         from flows.retrain import retrain

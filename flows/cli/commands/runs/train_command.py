@@ -14,20 +14,21 @@ from flows.cli.output import terminal
 if TYPE_CHECKING:
     from model.training.processes import ProcessGroup
     from tasks.frame.stage import StageResult
-    from tasks.train import TrainingConfig
+    from tasks.frame.training_config import TrainingConfig
 
 EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr train --preset paper --epochs 5\n\n"
     "OMP_NUM_THREADS=4 torchrun --nproc-per-node 4 -m flows.cli.entry train\n\n"
-    "then, with the same preset, epochs, seed and --set: llm4cdsr retrain"
+    "then, with the same preset, time budget, epochs, seed and --set: llm4cdsr retrain"
 )
 
 TRAINING_KEEPS = "The last complete epoch is kept; repeat the command to resume."
 
 
 def train(
-    preset: fit.Preset = "best",
+    preset: fit.Preset = None,
+    time_budget: fit.TimeBudget = None,
     epochs: fit.Epochs = None,
     replaced: fit.Replaced = None,
     seed: opt.Seed = 0,
@@ -43,7 +44,9 @@ def train(
     from flows.settings import Settings
     from model.training.processes import team
 
-    config = fit.training_config(preset, epochs, replaced, seed, device, compiled=compiled)
+    config = fit.training_config(
+        preset, epochs, replaced, seed, device, compiled=compiled, time_budget=time_budget
+    )
     root = store or Settings().store
     with interruptible(TRAINING_KEEPS), team(config.device) as everyone:
         if everyone.leads:
@@ -52,7 +55,8 @@ def train(
         if everyone.leads:
             terminal.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
             terminal.out.print(
-                "Go on with `llm4cdsr retrain` and the same preset, epochs, seed and --set."
+                "Go on with `llm4cdsr retrain` and the same preset, time budget, epochs, seed and "
+                "--set."
             )
 
 
@@ -60,12 +64,15 @@ def _trained(config: "TrainingConfig", root: str, everyone: "ProcessGroup") -> "
     from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
     from artifacts.leases import in_use
     from artifacts.store import Store
+    from tasks.choose_preset import as_chosen, choose_together
     from tasks.train import TrainingSources, train_together
 
     opened = Store(root)
     with in_use(opened.local):
         parts = parts_of(opened, latest_refresh(opened))
-        sources = TrainingSources(
-            parts["dataset"], parts["tables"], parts["profiles"], parts.get(CROSSINGS)
-        )
+        learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
+        if config.is_automatic:
+            choice = choose_together(*learned_from, config, root, everyone)
+            config = as_chosen(opened, choice.ref, config)
+        sources = TrainingSources(*learned_from, parts.get(CROSSINGS))
         return train_together(sources, config, root, everyone)

@@ -1,5 +1,7 @@
 """`--set`: fields of the preset from the command line, refused in words where they cannot be."""
 
+from pathlib import Path
+
 import pytest
 import typer
 from pydantic import ValidationError
@@ -60,3 +62,36 @@ def test_an_unknown_preset_is_told_with_those_there_are() -> None:
     ended = CliRunner().invoke(app, ["retrain", "--preset", "nope"])
     assert ended.exit_code == 2
     assert "single" in ended.output
+
+
+def test_a_preset_of_a_file_replaces_every_field_and_no_path_travels(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\nmembers = 2\n[train]\nloss = "softmax"\nmax_seconds = 5.0\n')
+    made = training_config(str(file), None, ["model.heads=2"], 3, "cpu", time_budget="2m")
+    assert str(tmp_path) not in made.model_dump_json()
+    whole = made.resolved()
+    assert (whole.model.members, whole.model.heads, whole.train.loss) == (2, 2, "softmax")
+    assert whole.train.weight_decay == 0.0, "a field that the file leaves out has its default"
+    assert (whole.train.seed, whole.train.max_seconds) == (3, 120)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "No such file"), ("[model", "is not TOML"), ("[x]", "x")]
+)
+def test_a_file_that_is_no_preset_is_refused(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    file = tmp_path / "mine.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises((typer.BadParameter, ValidationError), match=said):
+        training_config(str(file), None, None, 0, "cpu")
+
+
+def test_without_a_name_the_preset_is_chosen_by_the_data() -> None:
+    made = training_config(None, None, None, 0, "cpu")
+    assert made.is_automatic
+    assert made.budget_seconds == 600
+    assert training_config(None, None, None, 0, "cpu", time_budget="1h").budget_seconds == 3600
+    with pytest.raises(typer.BadParameter, match="--time-budget"):
+        training_config(None, None, None, 0, "cpu", time_budget="soon")

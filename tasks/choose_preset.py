@@ -1,0 +1,138 @@
+"""Stage before training, data to preset: what fits into the time budget on this machine.
+
+A few real steps of each candidate are timed, the best first, until one is likely to end in time.
+The choice is an artifact: whoever trains on the same data with the same settings finds it, so no
+noise of a clock makes an unchanged run train anew.
+"""
+
+import time
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from artifacts.kinds.training_choice import (
+    TrainingChoice,
+    read_training_choice,
+    write_training_choice,
+)
+from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.store import Store
+from model.data.sequences import Sequences
+from model.training.automatic import (
+    Candidate,
+    Estimate,
+    candidates_for,
+    chosen_of,
+    expected_seconds,
+)
+from model.training.processes import ProcessGroup, alone
+from model.training.table_memory import table_memory
+from model.training.trainer import seconds_a_step
+from tasks.frame.durations import duration_text
+from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables, table_room
+from tasks.frame.stage import StageResult, logger, stage_result
+from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
+
+STAGE = "choose preset"
+
+
+@task(name="choose preset", task_run_name="choose preset", cache_policy=NO_CACHE)
+def choose_preset(
+    dataset: ArtifactRef,
+    tables: ArtifactRef,
+    profiles: ArtifactRef,
+    config: TrainingConfig,
+    store_root: str,
+) -> StageResult:
+    """Returns the choice for settings whose preset is auto; `as_chosen` puts it into them."""
+    return choose_together(dataset, tables, profiles, config, store_root, alone(config.device))
+
+
+def choose_together(
+    dataset: ArtifactRef,
+    tables: ArtifactRef,
+    profiles: ArtifactRef,
+    config: TrainingConfig,
+    store_root: str,
+    team: ProcessGroup,
+) -> StageResult:
+    """Returns the choice of all processes of ``team``; each of them must call this."""
+    store, started = Store(store_root), time.monotonic()
+    parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
+    # Neither seed nor device: those change no choice.
+    asked = {"overrides": config.overrides, "budget_seconds": config.budget_seconds}
+    wanted = identity(Kind.TRAINING_CHOICE, asked, parents)
+    (is_there,) = team.from_lead([float(team.leads and store.find(wanted) is not None)])
+    if not is_there:
+        logger.info("%s: working", STAGE)
+        choice = _chosen(store, parents, config, team)
+        if team.leads and store.find(wanted) is None:
+            with store.create(wanted) as draft:
+                write_training_choice(draft.path, choice)
+                draft.notes.append(choice.why)
+    team.wait()  # Until the first one has written it.
+    if team.leads:
+        logger.info("%s: %s", STAGE, read_training_choice(store, wanted.ref).why)
+    return stage_result(store, STAGE, wanted.ref, started, reused=bool(is_there))
+
+
+def as_chosen(store: Store, choice: ArtifactRef, config: TrainingConfig) -> TrainingConfig:
+    """Returns settings whose preset is auto with the preset that was chosen for them."""
+    found = read_training_choice(store, choice)
+    return config.chosen(Candidate(found.preset, found.label, found.own))
+
+
+def _chosen(
+    store: Store, parents: dict[str, ArtifactRef], config: TrainingConfig, team: ProcessGroup
+) -> TrainingChoice:
+    sequences = load_sequences(store, parents["dataset"])
+    tables = load_tables(store, parents["tables"])
+    profiles = load_profiles(store, parents["profiles"])
+    budget = config.budget_seconds or 60 * AUTO_MINUTES
+    room = table_room(team.device, team.size)
+    width = tables.global_table.shape[1]
+    candidates = candidates_for(sequences.item_count)
+    fitting = [
+        each
+        for each in candidates
+        if table_memory(sequences.item_count, width, config.of(each)).total <= room
+    ]
+    users = int((np.diff(sequences.training().offsets) >= 2).sum())
+    timed: dict[str, float] = {}
+    estimates: list[Estimate] = []
+    for candidate in fitting or candidates[-1:]:
+        settings = config.of(candidate)
+        step = seconds_a_step(sequences, tables, settings, profiles, team)
+        timed[candidate.label] = step
+        batch = settings.train.batch_size
+        seconds = expected_seconds(users, batch, candidate.passes, step)
+        estimates.append(Estimate(candidate, seconds))
+        if seconds <= budget:
+            break
+    chosen = chosen_of(estimates, budget)
+    return TrainingChoice(
+        label=chosen.candidate.label,
+        preset=chosen.candidate.preset,
+        own=chosen.candidate.overrides,
+        expected_seconds=chosen.seconds,
+        seconds_a_step=timed,
+        why=_why(chosen, estimates, sequences, budget),
+    )
+
+
+def _why(chosen: Estimate, estimates: list[Estimate], sequences: Sequences, budget: float) -> str:
+    data = f"{sequences.item_count:,} items and {sequences.user_count:,} users"
+    about, given = duration_text(chosen.seconds), duration_text(budget)
+    said = f"preset {chosen.candidate.label}, chosen for {data}: "
+    if chosen.seconds > budget:
+        return (
+            f"{said}a whole training is likely to take {about} here and is ended after {given}; "
+            f"--time-budget {about} lets it end by itself"
+        )
+    said += f"a whole training is likely to take {about} here, of the {given} that it may"
+    dearer = [each for each in estimates if each is not chosen]
+    if dearer:
+        longer = duration_text(dearer[-1].seconds)
+        said += f"; {dearer[-1].candidate.label} would take {longer} (--time-budget {longer})"
+    return said

@@ -1,0 +1,61 @@
+"""The preset that data and time decide: the best that ends in time, never none."""
+
+import pytest
+
+from model.config import load_preset
+from model.training.automatic import (
+    LARGE,
+    MANY_ITEMS,
+    SMALL,
+    Candidate,
+    Estimate,
+    candidates_for,
+    chosen_of,
+    expected_seconds,
+    with_changes,
+)
+
+MEASURED = {  # users, batch size -> steps of a whole training (docs/log.md)
+    (1_431, 64): 1_000,
+    (7_144, 128): 2_000,
+    (53_061, 128): 4_000,
+}
+
+
+@pytest.mark.parametrize(("measured", "steps"), MEASURED.items())
+def test_whole_trainings_take_about_as_many_steps_as_measured_ones(
+    measured: tuple[int, int], steps: int
+) -> None:
+    assert expected_seconds(*measured, 1, 1 / 1.2) == pytest.approx(steps, rel=0.15)
+
+
+def test_a_shop_of_millions_has_at_least_a_search_and_a_refit() -> None:
+    assert expected_seconds(50_000_000, 128, 1, 1.0) > 4 * 50_000_000 / 128
+
+
+def test_catalogues_are_divided_where_large_begins() -> None:
+    assert candidates_for(MANY_ITEMS - 1) is SMALL
+    assert candidates_for(MANY_ITEMS) is LARGE
+
+
+@pytest.mark.parametrize(
+    ("budget", "label"), [(1_000, "a"), (999, "b"), (100, "b"), (99, "c"), (1, "c")]
+)
+def test_the_first_that_ends_in_time_is_taken_and_else_the_quickest(
+    budget: float, label: str
+) -> None:
+    times = {"a": 1_000.0, "b": 100.0, "c": 10.0}
+    estimates = [Estimate(Candidate("best", name), seconds) for name, seconds in times.items()]
+    assert chosen_of(estimates, budget).candidate.label == label
+
+
+@pytest.mark.parametrize("candidate", SMALL + LARGE, ids=lambda each: each.label)
+def test_candidates_are_presets_that_a_users_own_fields_win_over(candidate: Candidate) -> None:
+    own = {"model": {"members": 7}, "train": {"alpha": 0.5}}
+    made = load_preset(candidate.preset, with_changes(candidate, own))
+    assert (made.model.members, made.train.alpha) == (7, 0.5)
+    plain = load_preset(candidate.preset, with_changes(candidate, {}))
+    for section, fields in candidate.overrides.items():
+        for name, value in fields.items():
+            assert getattr(getattr(plain, section), name) == value
+    assert (plain.train.agreement > 0) == (candidate.passes > 1)
