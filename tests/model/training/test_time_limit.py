@@ -27,7 +27,9 @@ class Clock:
             self.now += EPOCH if run.phase == "search" else refit_epoch
             return run_a_pass(run, number)
 
-        def measured(_: Validation, model: TriThread) -> tuple[float, float]:
+        def measured(events: Validation, model: TriThread) -> tuple[float, float]:
+            if not len(events):  # A refit has none.
+                return np.nan, np.nan
             self.now += VALIDATION
             return self.now / 1e6, 0.0
 
