@@ -1,6 +1,7 @@
 """`auto`: one choice for the same data and budget, found again whatever a clock says."""
 
 import pytest
+from pydantic import JsonValue
 
 from artifacts.kinds.training_choice import read_training_choice
 from artifacts.manifest import Kind
@@ -13,7 +14,7 @@ from tasks.frame.training_config import TrainingConfig, UnchosenPresetError
 from tasks.train import train
 from tests.tasks.shops.prepared_training import PreparedTraining
 
-SMALL_MODEL = {"hidden": 8, "heads": 2, "blocks": 1}
+SMALL_MODEL: dict[str, JsonValue] = {"hidden": 8, "heads": 2, "blocks": 1}
 AUTO = TrainingConfig(overrides={"model": SMALL_MODEL, "train": {"max_epochs": 2}}, device="cpu")
 
 
