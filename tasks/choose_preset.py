@@ -1,8 +1,8 @@
-"""Stage before training, data to preset: what fits into the time budget on this machine.
+"""Stage before training, data to preset: choose the best preset within the time budget.
 
-A few real steps of each candidate are timed, the best first, until one is likely to end in time.
-The choice is an artifact: whoever trains on the same data with the same settings finds it, so no
-noise of a clock makes an unchanged run train anew.
+Some training steps of each candidate are timed, the best first, until one is expected to end in
+time. The choice is an artifact of the data, the overrides and the budget, so an unchanged run keeps
+its model although timings vary.
 """
 
 import time
@@ -18,14 +18,14 @@ from artifacts.kinds.training_choice import (
 )
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from model.data.sequences import Sequences
-from model.training.automatic import (
+from model.automatic import (
     Candidate,
     Estimate,
     candidates_for,
     chosen_of,
     expected_seconds,
 )
+from model.data.sequences import Sequences
 from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import table_memory
 from model.training.trainer import seconds_a_step
@@ -45,7 +45,7 @@ def choose_preset(
     config: TrainingConfig,
     store_root: str,
 ) -> StageResult:
-    """Returns the choice for settings whose preset is auto; `as_chosen` puts it into them."""
+    """Returns the choice for settings with preset auto; `as_chosen` applies it."""
     return choose_together(dataset, tables, profiles, config, store_root, alone(config.device))
 
 
@@ -57,10 +57,10 @@ def choose_together(
     store_root: str,
     team: ProcessGroup,
 ) -> StageResult:
-    """Returns the choice of all processes of ``team``; each of them must call this."""
+    """Returns the choice of all processes of ``team``, each of which must call this."""
     store, started = Store(store_root), time.monotonic()
     parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
-    # Neither seed nor device: those change no choice.
+    # Seed and device do not change the choice.
     asked = {"overrides": config.overrides, "budget_seconds": config.budget_seconds}
     wanted = identity(Kind.TRAINING_CHOICE, asked, parents)
     (is_there,) = team.from_lead([float(team.leads and store.find(wanted) is not None)])
@@ -78,7 +78,7 @@ def choose_together(
 
 
 def as_chosen(store: Store, choice: ArtifactRef, config: TrainingConfig) -> TrainingConfig:
-    """Returns settings whose preset is auto with the preset that was chosen for them."""
+    """Returns settings with preset auto with the chosen preset instead."""
     found = read_training_choice(store, choice)
     return config.chosen(Candidate(found.preset, found.label, found.own))
 
@@ -127,10 +127,10 @@ def _why(chosen: Estimate, estimates: list[Estimate], sequences: Sequences, budg
     said = f"preset {chosen.candidate.label}, chosen for {data}: "
     if chosen.seconds > budget:
         return (
-            f"{said}a whole training is likely to take {about} here and is ended after {given}; "
-            f"--time-budget {about} lets it end by itself"
+            f"{said}expected training time {about}, limited to {given}; "
+            f"--time-budget {about} removes the limit"
         )
-    said += f"a whole training is likely to take {about} here, of the {given} that it may"
+    said += f"expected training time {about} of at most {given}"
     dearer = [each for each in estimates if each is not chosen]
     if dearer:
         longer = duration_text(dearer[-1].seconds)

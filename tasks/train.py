@@ -249,7 +249,7 @@ def _facts(fitted: FitResult, *, is_measured: bool) -> dict[str, int | float]:
 
 
 def time_notes(fitted: FitResult, config: TriThreadConfig, sequences: Sequences) -> list[str]:
-    """Returns what the time budget cut off, in sentences."""
+    """Returns notes about parts of the training that the time budget ended."""
     if fitted.stopped != "max_seconds" and not fitted.refit_cut:
         return []
     search = [report for report in fitted.history if report.phase == "search"]
@@ -265,8 +265,8 @@ def time_notes(fitted: FitResult, config: TriThreadConfig, sequences: Sequences)
             notes[0] += f", which saw {search[0].sequences:,} of {users:,} users"
     if fitted.refit_cut:
         notes.append(
-            f"the {TIME_BUDGET} ({budget}) leaves no time to train on the validation events too: "
-            "the model knows the training events alone"
+            f"the {TIME_BUDGET} ({budget}) left no time for the refit: the model was trained "
+            "without the validation events"
         )
     return notes
 

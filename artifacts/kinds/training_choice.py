@@ -1,4 +1,4 @@
-"""What a catalogue was found to be trained with: kept, so that the next run decides the same."""
+"""The preset chosen for a catalogue, kept so that an unchanged run has the same one."""
 
 from pathlib import Path
 
@@ -10,10 +10,9 @@ CHOICE = "choice.json"
 
 
 class TrainingChoice(Strict):
-    """One of `model.training.automatic`'s candidates, by its ``label``, and ``why``, in a sentence.
+    """A candidate of `model.automatic`, by its ``label``, and the reason as a sentence.
 
-    ``own`` are the candidate's changes of its preset. ``seconds_a_step`` was measured here, by the
-    labels of the candidates that were tried.
+    ``own``: the candidate's overrides. ``seconds_a_step``: measured seconds by label of candidate.
     """
 
     label: str

@@ -45,7 +45,7 @@ replans for every new batch shape, that is for nearly every batch."""
 logger = logging.getLogger("llm4cdsr")
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 STEPS_BETWEEN_LOOKS = 16
-"""Steps after which the processes of an epoch compare their clock with its limit."""
+"""Steps between two checks of the first epoch's time limit."""
 
 
 class NothingToLearnError(ModelInputError):
@@ -89,7 +89,7 @@ def fit(
     With a `checkpoint_folder` an interrupted run of the same data and configuration resumes, also
     with another number of processes; only rank 0 reads and writes it. Without validation events the
     last epoch is kept. With `refit`, a second training includes the validation events, for the best
-    number of epochs; where `max_seconds` end it, the model of the search is kept. Cold items then
+    number of epochs; if `max_seconds` end it, the model of the search is kept. Cold items then
     inherit vectors (`unmet_items`). All processes of a `team` call this with the same arguments and
     get the same model. `compiled` applies `torch.compile` to the threads. Raises
     NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
@@ -147,9 +147,9 @@ def seconds_a_step(
     team: ProcessGroup | None = None,
     steps: int = 4,
 ) -> float:
-    """The median duration of some steps of a training that is then forgotten, after one to warm up.
+    """Returns the median seconds of some training steps after one warm-up step; discards the model.
 
-    Every process of a `team` calls this and gets the same figure. Raises as `fit`.
+    All processes of a `team` call this and get the same figure. Raises the errors of `fit`.
     """
     config = for_catalogue(config, sequences.item_count)
     run = _Run(sequences, tables, config, profiles, team or ProcessGroup())

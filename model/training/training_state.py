@@ -203,7 +203,7 @@ def _on_disk(parameter: Tensor, folder: Path | None) -> Tensor:
 
 
 def put_weights(model: TriThread, weights: Weights) -> None:
-    """Gives a model trained weights; what is not among them stays."""
+    """Loads trained weights into a model; its other tensors stay."""
     model.load_state_dict(weights, strict=False)
 
 

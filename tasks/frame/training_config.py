@@ -1,4 +1,4 @@
-"""How a model is to be trained: the settings that flows take and a form shows."""
+"""Settings of the training stage, as flows take them and the Prefect form shows them."""
 
 from typing import Self
 
@@ -6,43 +6,44 @@ from pydantic import Field, JsonValue, model_validator
 
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
+from model.automatic import SMALL, Candidate, Overrides, candidates_for, with_changes
 from model.config import TriThreadConfig, UnknownPresetError, load_preset
-from model.training.automatic import SMALL, Candidate, Overrides, candidates_for, with_changes
 
 AUTO, AUTO_MINUTES = "auto", 10.0
 
 
 class UnchosenPresetError(UserError, RuntimeError):
-    """A training was to begin before its preset was chosen."""
+    """The preset is auto and was not chosen yet."""
 
 
 class TrainingConfig(Strict):
-    """Which preset of the model to fit, what to change in it, and how long that may take."""
+    """Settings of the training: preset, overrides and time budget."""
 
     preset: str = Field(
         default=AUTO,
-        description="A file's name in model/presets (docs/deviations.md), or auto: chosen by the "
-        "size of the data and the speed of the machine, so that it ends within the time budget.",
+        description="Preset in model/presets (see docs/deviations.md), or auto: chosen by the size "
+        "of the data and the speed of the machine, so that it ends within the time budget.",
     )
     minutes: float | None = Field(
         default=None,
         gt=0,
-        description="Time budget of search, validation and refit together: the training ends with "
-        "the best so far. Of auto it is 10 where nothing is said, of a named preset unlimited.",
+        description="Time budget of search, validation and refit together, after which the best "
+        "model so far is kept. Default: 10 for auto, unlimited for a named preset.",
     )
     overrides: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
-        description="Fields to replace, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
+        description="Overridden fields, as {'train': {'max_epochs': 20}, 'model': {'blocks': 1}}.",
     )
-    seed: int = Field(default=0, description="Of weights, batches, negatives and dropout.")
+    seed: int = Field(default=0, description="Seed of weights, batches, negatives and dropout.")
     device: str = Field(
         default="auto",
-        description="cpu, cuda, cuda:1, or auto: a GPU where there is one. Like `compiled` and the "
-        "number of processes it changes rounding, not the model: it is no part of its identity.",
+        description="cpu, cuda, cuda:1, or auto (a GPU if present). Like `compiled` and the number "
+        "of processes, it affects rounding only and is not part of the model's identity.",
     )
     compiled: bool = Field(
         default=False,
-        description="Compile the threads, for GPUs: on a CPU it takes longer than it ever saves.",
+        description="Compile the threads; for GPUs only, because on a CPU compilation takes longer "
+        "than it saves.",
     )
 
     @model_validator(mode="after")
@@ -55,27 +56,27 @@ class TrainingConfig(Strict):
 
     @property
     def is_automatic(self) -> bool:
-        """Whether the preset is still to be chosen."""
+        """Whether the preset is not chosen yet."""
         return self.preset == AUTO
 
     @property
     def budget_seconds(self) -> float | None:
-        """The time budget, None without one."""
+        """The time budget in seconds, None without one."""
         minutes = self.minutes or (AUTO_MINUTES if self.is_automatic else None)
         return None if minutes is None else 60 * minutes
 
     def resolved(self) -> TriThreadConfig:
-        """Returns the whole configuration; raises for an unknown preset or field.
+        """Returns the complete configuration; raises for an unknown preset or field.
 
         Raises:
-            UnchosenPresetError: the preset is auto, and no data have decided.
+            UnchosenPresetError: the preset is auto and was not chosen yet.
         """
         if self.is_automatic:
             raise UnchosenPresetError("the preset is auto: `choose_preset` decides it by the data")
         return self._loaded(self.preset, {})
 
     def of(self, candidate: Candidate) -> TriThreadConfig:
-        """Returns the configuration that a candidate for auto stands for."""
+        """Returns the configuration of a candidate."""
         return self._loaded(candidate.preset, candidate.overrides)
 
     def chosen(self, candidate: Candidate) -> "TrainingConfig":
@@ -86,7 +87,7 @@ class TrainingConfig(Strict):
         return TrainingConfig.model_validate({**self.model_dump(), **update})
 
     def smallest(self, items: int) -> TriThreadConfig:
-        """Returns the configuration, of auto the one that takes the least memory."""
+        """Returns the configuration; for auto, that of the candidate with the least memory."""
         return self.of(candidates_for(items)[-1]) if self.is_automatic else self.resolved()
 
     def _loaded(self, preset: str, changes: Overrides) -> TriThreadConfig:

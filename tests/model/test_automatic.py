@@ -2,8 +2,7 @@
 
 import pytest
 
-from model.config import load_preset
-from model.training.automatic import (
+from model.automatic import (
     LARGE,
     MANY_ITEMS,
     SMALL,
@@ -14,6 +13,7 @@ from model.training.automatic import (
     expected_seconds,
     with_changes,
 )
+from model.config import load_preset
 
 MEASURED = {  # users, batch size -> steps of a whole training (docs/log.md)
     (1_431, 64): 1_000,

@@ -56,9 +56,9 @@ def test_an_unchanged_run_decides_the_same_on_a_slower_day(
 @pytest.mark.parametrize(
     ("seconds_a_step", "label", "said"),
     [
-        (0.01, "`best`", "is likely to take"),
+        (0.01, "`best`", "expected training time"),
         (3.0, "`best` with one pass of a batch", "`best` would take"),
-        (100.0, "`single`", "is ended after 10m"),
+        (100.0, "`single`", "limited to 10m"),
     ],
 )
 def test_what_a_slow_machine_cannot_end_in_time_gives_way(
