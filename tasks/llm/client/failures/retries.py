@@ -1,13 +1,16 @@
 """Retry policy of failed requests.
 
-| fault | reaction | |---|---| | a field is refused | repeated without it, or with it written
-otherwise; kept if that helps | | too many texts | sent in parts, and never so many again | | a text
-too long for the model | asked alone; alone it fails | | refused (400) | a batch is bisected until
-the offending text is isolated; alone it fails | | no usable answer | a batch is bisected; alone
-three tries, or one if cut in its reasoning | | 5xx, timeout, connection cut | once more, then a
-batch is bisected; alone ``max_retries`` more | | 429 | repeated up to the outage limit | |
-unreachable | repeated without counting an attempt: the circuit breaker decides | | key, credit,
-model, URL | ends the asking (`tasks.llm.client.servers.lanes`) |
+| fault | reaction |
+|---|---|
+| a field is refused | repeated without it, or with it written otherwise; kept if that helps |
+| too many texts | sent in parts, and never so many again |
+| a text too long for the model | asked alone; alone it fails |
+| refused (400) | a batch is bisected until the offending text is isolated; alone it fails |
+| no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
+| 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
+| 429 | repeated up to the outage limit |
+| unreachable | repeated without counting an attempt: the circuit breaker decides |
+| key, credit, model, URL | ends the stage (`tasks.llm.client.servers.lanes`) |
 
 While a server is down, no try is counted.
 """
