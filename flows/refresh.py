@@ -111,13 +111,15 @@ def refresh(
     ``llm4cdsr.refresh.changed``.
 
     Args:
-        dump: input files and filters. config: all defaults if None. llm: LLM settings; from the
-        environment if None. Runs started through the Prefect API cannot set provider, URLs or
-        models: see `flows.server.run_parameters`. store: where the artifacts are; LLM4CDSR_STORE
-        where None. folder: a folder with interactions.* and items.*, to be read instead of the
-        files of ``dump``. Where neither is given, the newest dump in LLM4CDSR_DUMPS. training:
-        fields of the `TrainingConfig` with which a model is to be trained on this machine
-        afterwards, if one is; a catalogue too large for it is refused before anything is asked.
+        dump: input files and filters.
+        config: all defaults if None.
+        llm: LLM settings; from the environment if None. Runs started through the Prefect API cannot
+            set provider, URLs or models: see `flows.server.run_parameters`.
+        store: where the artifacts are; LLM4CDSR_STORE where None.
+        folder: a folder with interactions.* and items.*, to be read instead of the files of
+            ``dump``. Where neither is given, the newest dump in LLM4CDSR_DUMPS.
+        training: fields of the `TrainingConfig` with which a model is to be trained on this machine
+            afterwards, if one is; a catalogue too large for it is refused before anything is asked.
     """
     settings = Settings()
     config = config or RefreshConfig()

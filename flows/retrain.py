@@ -78,10 +78,13 @@ def retrain(
     state ``Held``.
 
     Args:
-        config: all defaults where None. name: what the report calls the data. refreshed: the
-        refresh to train on; the latest where None. earlier: earlier stages of the same run, for the
-        report. store: where the artifacts are; LLM4CDSR_STORE where None. of_store: store of the
-        event that started the run; for another store the run ends as ``Skipped``.
+        config: all defaults where None.
+        name: what the report calls the data.
+        refreshed: the refresh to train on; the latest where None.
+        earlier: earlier stages of the same run, for the report.
+        store: where the artifacts are; LLM4CDSR_STORE where None.
+        of_store: store of the event that started the run; for another store the run ends as
+            ``Skipped``.
     """
     config = config or RetrainConfig()
     settings = Settings()

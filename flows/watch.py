@@ -53,9 +53,10 @@ def watch(
     Also sends webhook messages for runs whose machine died.
 
     Args:
-        dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None. settle_seconds: how long a dump's
-        files must have stayed as they are. A file ``_SUCCESS`` beside them makes a dump complete at
-        once. store: of the watch state; LLM4CDSR_STORE if None.
+        dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
+        settle_seconds: how long a dump's files must have stayed as they are. A file ``_SUCCESS``
+            beside them makes a dump complete at once.
+        store: of the watch state; LLM4CDSR_STORE if None.
     """
     folder = dumps or OPERATING.dumps
     settings = Settings()

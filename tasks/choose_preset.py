@@ -71,14 +71,14 @@ def choose_together(
             with store.create(wanted) as draft:
                 write_training_choice(draft.path, choice)
                 draft.notes.append(choice.why)
-    team.wait()  # Until the first one has written it.
+    team.wait()  # Until rank 0 has written the choice.
     if team.leads:
         logger.info("%s: %s", STAGE, read_training_choice(store, wanted.ref).why)
     return stage_result(store, STAGE, wanted.ref, started, reused=bool(is_there))
 
 
 def as_chosen(store: Store, choice: ArtifactRef, config: TrainingConfig) -> TrainingConfig:
-    """Returns settings with preset auto with the chosen preset instead."""
+    """Returns the settings with the chosen preset in place of auto."""
     found = read_training_choice(store, choice)
     return config.chosen(Candidate(found.preset, found.label, found.own))
 
@@ -128,7 +128,7 @@ def _why(chosen: Estimate, estimates: list[Estimate], sequences: Sequences, budg
     if chosen.seconds > budget:
         return (
             f"{said}expected training time {about}, limited to {given}; "
-            f"--time-budget {about} removes the limit"
+            f"--time-budget {about} allows a full training"
         )
     said += f"expected training time {about} of at most {given}"
     dearer = [each for each in estimates if each is not chosen]

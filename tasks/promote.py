@@ -3,12 +3,12 @@
 Comparisons, from the strongest to the weakest basis:
 
 1. One dataset: the validation NDCG@10 of both trainings, ranked equally, with the same split and
-events.
+   events.
 2. The data changed, a training recorded none, or one ranked only a sample of users or items: both
    models rank the same held-out events of the new data, on which neither was trained
    (`tasks.promoting.rematch`).
 3. The served model cannot rank the new data (other embeddings, missing artifacts): the recorded
-figures if they were ranked equally, flagged as measured on different events.
+   figures if they were ranked equally, flagged as measured on different events.
 
 A first model is held if a baseline is significantly better (`tasks.promoting.baseline_lead`),
 unless `serve_anyway` is set; for later models this is reported only.

@@ -46,8 +46,8 @@ def api_url_of(configured: str) -> str:
     """Returns the URL of the API; ``/api`` is appended if the server responds only there.
 
     Raises:
-        UnusablePrefectUrlError: not an http address. UnusableProxyError: a proxy variable applies
-            to it and is unusable.
+        UnusablePrefectUrlError: not an http address.
+        UnusableProxyError: a proxy variable applies to it and is unusable.
     """
     url = configured.strip().rstrip("/")
     if not _is_address(url):

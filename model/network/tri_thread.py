@@ -3,7 +3,7 @@
 What is unusual here:
 
 - The sum of two inner products is one product of concatenated vectors: `states` (K, 2H) per domain
-  and `item_vectors` (n, 2H), the same for training, ranking and recommending.
+  and `item_vectors` (n, 2H). Ranking concatenates the same states in `scoring/reader.py`.
 - A step looks up the vectors of its distinct items once, so the gradients of the tables are sparse.
 - An ensemble of M networks is one module with vectors of width M * H; scores are averaged.
 

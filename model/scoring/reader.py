@@ -1,6 +1,6 @@
-"""States of histories for ranking: one pass of every thread for all requested domains.
+"""States of histories for ranking: one pass of the global and of each requested local thread.
 
-Dimensions: R prefixes, M members, H width, L newest events.
+Dimensions: R prefixes, M members, H width, L newest events, S score factors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Named data sets: raw files, period and cores, prompts and training settings.
 
-One TOML file per data set, in `tasks/dump/datasets` or another folder; at least two domains.
+One TOML file per data set for `run --dataset`, in `tasks/dump/datasets` or another folder; at least
+two domains. Data sets of experiments are tables of a grid (`tasks/experiments/grid.py`).
 """
 
 import tomllib

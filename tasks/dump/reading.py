@@ -100,8 +100,8 @@ class SourceReader:
         """Returns the result of `one_pass` over all rows, with accounts and notes.
 
         Args:
-            fields: new field readers by standard name. one_pass: consumes all batches; may be
-            called again, and must then restart.
+            fields: new field readers by standard name.
+            one_pass: consumes all batches; may be called again, and must then restart.
 
         Raises:
             UnreadableDumpError: a file cannot be read, or a column has no usable value.

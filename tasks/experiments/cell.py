@@ -169,7 +169,7 @@ def _fitted(
 
 
 def _training_facts(fitted: FitResult) -> dict[str, int | float]:
-    """Returns training facts; seconds are the sum over processes, without validation."""
+    """Returns training facts; seconds are summed over epochs, without validation."""
     was_validated = not np.isnan(fitted.best.validation_ndcg)
     return {
         "train_seconds": round(sum(report.seconds for report in fitted.history), 1),
@@ -181,7 +181,7 @@ def _training_facts(fitted: FitResult) -> dict[str, int | float]:
 
 
 def write_ranks(ranks: pl.DataFrame, path: Path) -> None:
-    """Writes a cell's table of ranks, small."""
+    """Writes a cell's rank table, compressed."""
     of_few_values = ["ranking", "equal", "candidates"]
     packed = dict.fromkeys(set(ranks.columns) - set(of_few_values), "DELTA_BINARY_PACKED")
     pq.write_table(

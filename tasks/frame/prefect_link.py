@@ -128,10 +128,12 @@ def watched(
     """Monitors the server during the block; its clients in this process use the deadline.
 
     Args:
-        api_url: of the server. alive: whether the server's process runs, where it is ours: without
-        it no deadline is waited for. waits: requests that record how a run goes wait for a server
-        that comes back, for as long as it takes. Without it the server is abandoned for the rest of
-        the block. gone: unreachable from the beginning.
+        api_url: of the server.
+        alive: whether the server's process runs, where it is ours: without it no deadline is waited
+            for.
+        waits: requests that record how a run goes wait for a server that comes back, for as long as
+            it takes. Without it the server is abandoned for the rest of the block.
+        gone: unreachable from the beginning.
     """
     made, over = Link(api_url, waits=waits), threading.Event()
     watch = threading.Thread(

@@ -130,8 +130,8 @@ def answer_all(
 
     Raises:
         EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
-            BudgetReachedError: the budget is reached; answers are kept. WaitingInBatchError: some
-            prompts are in a batch that ``config`` would not collect.
+        BudgetReachedError: the budget is reached; answers are kept.
+        WaitingInBatchError: some prompts are in a batch that ``config`` would not collect.
         TooManyFailuresError: more than ``config.max_failed_share`` of the distinct prompts failed.
     """
     ledger = open_ledger(store, role)

@@ -42,7 +42,8 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
     """Serves and returns the previously served release.
 
     Raises:
-        NoSuchReleaseError: there is none. UnsoundReleaseError: it is missing or damaged.
+        NoSuchReleaseError: there is none.
+        UnsoundReleaseError: it is missing or damaged.
     """
 
     def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:

@@ -61,8 +61,8 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
 
     Raises:
         CatalogueMismatchError: the served model has other domains, or fewer than half of the items.
-            NotComparableError: other embeddings, a missing artifact, a model of an older version,
-            or no event.
+        NotComparableError: other embeddings, a missing artifact, a model of an older version, or no
+            event.
     """
     try:
         data, before = (read_dataset(store, parts["dataset"]) for parts in (candidate, served))

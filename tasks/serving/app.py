@@ -45,9 +45,12 @@ def create_app(
     """Returns the service over a recommender.
 
     Args:
-        recommender: of the initial release. limits: of one request. refresh: returns newer
-        releases; called every `refresh_seconds`. hosts: accepted host names beside IP addresses.
-        token: required bearer token, if any. images: item images to show; none by default.
+        recommender: of the initial release.
+        limits: of one request.
+        refresh: returns newer releases; called every `refresh_seconds`.
+        hosts: accepted host names beside IP addresses.
+        token: required bearer token, if any.
+        images: item images to show; none by default.
     """
     limits = limits or Limits()
     service = Service(recommender, limits, images or ItemImages())

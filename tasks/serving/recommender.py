@@ -100,7 +100,7 @@ class Recommender:
 
         Raises:
             NothingServedError: no release is served, or the release does not exist.
-                ReleaseDamagedError: a file is missing or damaged.
+            ReleaseDamagedError: a file is missing or damaged.
         """
         return cls(open_release(store, release))
 
@@ -132,14 +132,17 @@ class Recommender:
         domain's events as score.
 
         Args:
-            history: item ids, or ``(domain, item id)`` if an id is not unique. domain: of the
-                recommendations; all if None. k: items per domain; fewer if the domain has fewer.
-                exclude_seen: exclude items of the history. filter: condition of items, as
-                ``pl.col("price") < 20``; over the columns of `catalogue.items`.
+            history: item ids, or ``(domain, item id)`` if an id is not unique.
+            domain: of the recommendations; all if None.
+            k: items per domain; fewer if the domain has fewer.
+            exclude_seen: exclude items of the history.
+            filter: condition of items, as ``pl.col("price") < 20``; over the columns of
+                `catalogue.items`.
 
         Raises:
             UnknownItemError, AmbiguousItemError, UnknownDomainError: the message lists
-                alternatives. NanScoreError: non-finite scores.
+                alternatives.
+            NanScoreError: non-finite scores.
         """
         state, wish = self.state, Wish(k, exclude_seen, filter)
         sequences = state.sequences([state.catalogue.indices(history)])
@@ -256,8 +259,9 @@ class Recommender:
         (`model.scoring.new_items`, METHOD 8). Known items are unchanged.
 
         Args:
-            items: ``item_id, domain`` and optionally the other columns of an items file. vectors:
-            text embeddings (rows, width) by the catalogue's model; NaN rows for items without text.
+            items: ``item_id, domain`` and optionally the other columns of an items file.
+            vectors: text embeddings (rows, width) by the catalogue's model; NaN rows for items
+                without text.
             embedder: computes the vectors if none are given; see `embed_new_items`.
 
         Raises:

@@ -35,7 +35,7 @@ def needed(store: Store, keep: Keep, used: Iterable[str]) -> dict[ArtifactRef, s
 
     Raises:
         HistoryDamagedError: the served release is unknown, so no file may be deleted.
-            ArtifactNewerError: dependencies of a newer version are unknown.
+        ArtifactNewerError: dependencies of a newer version are unknown.
     """
     found: dict[ArtifactRef, str] = {}
     for reason, refs in _roots(store, keep, used).items():

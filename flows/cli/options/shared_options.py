@@ -92,14 +92,14 @@ CrossingQuestions = Annotated[
     bool,
     typer.Option(
         "--crossing-questions/--no-crossing-questions",
-        help="Ask the language model what people who choose the items of a cluster look for in "
-        "each other domain: a question a cluster and pair of domains.",
+        help="Ask the LLM what users of a cluster's items look for in each other domain: one "
+        "prompt per cluster and domain pair.",
     ),
 ]
 CrossingItems = Annotated[
     int,
     typer.Option(
-        min=0, help="With --crossing-questions: so many much bought items a domain as well."
+        min=0, help="With --crossing-questions: also ask about this many top items per domain."
     ),
 ]
 ProfileStyles = Annotated[

@@ -31,9 +31,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="auto (the default, or the data set's), chosen by the size of the data, the speed of "
-        f"this machine and --time-budget; {', '.join(preset_names())}; or a .toml file, as tune "
-        "writes it.",
+        help=f"{', '.join(preset_names())}, a .toml file, or auto: chosen by data size, machine "
+        "speed and --time-budget. Default: that of the data set, else auto.",
         autocompletion=lambda: ("auto", *preset_names()),
     ),
 ]
@@ -41,8 +40,8 @@ TimeBudget = Annotated[
     str | None,
     typer.Option(
         metavar="90s|10m|2h",
-        help="Most time of a training: it ends with the best so far. 10m where the preset is auto, "
-        "unlimited where one is named.",
+        help="Maximum training time; the best model so far is kept. Default: 10m for auto, "
+        "unlimited for a named preset.",
         autocompletion=lambda: ("2m", "10m", "1h"),
     ),
 ]

@@ -38,9 +38,12 @@ def split_events(
     """Returns one mark per event, and notes about the split.
 
     Args:
-        protocol: which events are held out. offsets: (users + 1,), the events of each user. times:
-        (events,) microseconds. domains: (events,) the number of each event's domain. user_ids:
-        (users,). seed: seed of held-out users.
+        protocol: which events are held out.
+        offsets: (users + 1,), the events of each user.
+        times: (events,) microseconds.
+        domains: (events,) the number of each event's domain.
+        user_ids: (users,).
+        seed: seed of held-out users.
 
     Raises:
         NothingHeldOutError.

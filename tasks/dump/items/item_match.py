@@ -80,8 +80,8 @@ def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
     """Returns the overlap of events and item files; raises `ItemsDoNotMeetError`.
 
     Args:
-        bought: ``domain, item_id`` of all items with an event. described: the same of all items in
-        item files; empty without such files.
+        bought: ``domain, item_id`` of all items with an event.
+        described: the same of all items in item files; empty without such files.
     """
     met = bought.join(described, on=ITEM_KEY, how="semi").height
     if described.is_empty():

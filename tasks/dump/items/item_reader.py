@@ -51,8 +51,9 @@ def read_items(
     """Returns the items with accounts and notes of the files.
 
     Args:
-        config: the dump. quarantine: receives unusable rows. only: ``domain, item_id`` of the items
-        to read.
+        config: the dump.
+        quarantine: receives unusable rows.
+        only: ``domain, item_id`` of the items to read.
 
     Raises:
         UnreadableDumpError.

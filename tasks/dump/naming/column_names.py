@@ -58,8 +58,11 @@ def named_columns(
     """Returns the mapping of the file's columns.
 
     Args:
-        path: of the file, for messages. table: the file. names: configured mapping to standard
-        names. needed: required columns. wanted: optional columns.
+        path: of the file, for messages.
+        table: the file.
+        names: configured mapping to standard names.
+        needed: required columns.
+        wanted: optional columns.
 
     Raises:
         UnreadableDumpError: a required column is missing, two columns would be equal, or the table

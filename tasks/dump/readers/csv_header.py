@@ -39,7 +39,8 @@ def read_header(path: str, separator: str | None = None) -> Header:
     """Returns the header of a file; raises `UnreadableDumpError` without one.
 
     Args:
-        path: of the file. separator: None to detect it.
+        path: of the file.
+        separator: None to detect it.
     """
     with readable(path), Utf8File(path) as file:
         start = b""

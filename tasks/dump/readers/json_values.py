@@ -136,7 +136,7 @@ def _literals(
 
 
 def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
-    """Returns whether a value is a valid prefix."""
+    """Returns whether more input could resolve the error."""
     return error.msg.startswith("Unterminated string") or error.pos >= len(text) - 16
 
 

@@ -132,8 +132,8 @@ def open_endpoints(
     """Yields the endpoints of a run; started servers are stopped at the end of the block.
 
     Raises:
-        IncompleteEndpointError: a URL is configured without a model name. BudgetNeedsPriceError: a
-            limit in USD for a model without a price.
+        IncompleteEndpointError: a URL is configured without a model name.
+        BudgetNeedsPriceError: a limit in USD for a model without a price.
     """
     for role, settings in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
         told = destination(role, config, resolve_provider(config, settings.base_url))

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, JsonValue
 
 OURS = frozenset({"model", "messages", "input", "prompt", "stream", "stream_options", "n"})
-"""What every request is made of, or could not be read with."""
+"""Fields set by the client; configurations must not override them."""
 
 INERT = frozenset(
     {

@@ -87,7 +87,7 @@ def test_an_interrupted_run_stops_soon_and_the_next_one_pays_only_for_the_rest(s
         output, _ = process.communicate(timeout=30)
 
         assert process.returncode == 130, output
-        assert "The same command goes on from there" in output
+        assert "Repeat the command to resume" in output
 
         again = shop.run(name="refresh", server=server)
         assert again.returncode == 0, again.stderr

@@ -16,6 +16,7 @@ from tasks.dump.presets import (
     dataset_text,
     load_dataset_preset,
 )
+from tasks.frame.training_config import TrainingConfig
 from tasks.ingest import ingested
 
 OWN = """
@@ -46,7 +47,8 @@ def test_a_shipped_data_set_says_where_its_files_are_and_trains_as_named(name: s
     assert len(preset.raw_files()) == 2 * len(preset.domains)
     assert preset.source
     assert preset.language in ("en", "zh")
-    load_preset(preset.training.preset, preset.training.overrides)
+    named = preset.training
+    assert TrainingConfig(preset=named.preset, overrides=named.overrides).smallest(items=100)
     assert preset.title in dataset_text(name)
 
 

@@ -72,9 +72,9 @@ def serve_recs(
 ) -> None:
     """Serve recommendations over HTTP, with a web page, until Ctrl-C.
 
-    Switches to a newly promoted release without a restart. If LLM4CDSR_SERVE_TOKEN is set, requests
-    need it as a bearer token; without it there is no authentication, so use a gateway before
-    exposing the service.
+    Switches to a newly promoted release without a restart. If LLM4CDSR_SERVE_TOKEN is set, all
+    routes but the page, /docs and /health need it as a bearer token; without it there is no
+    authentication, so use a gateway before exposing the service.
     """
     import uvicorn
 

@@ -71,7 +71,7 @@ def entries_in(body: JsonValue) -> Sequence[SentVector] | None:
             if isinstance(found, list):
                 return [_entry(entry) for entry in found]
             if isinstance(found, dict) and isinstance(by_type := found.get("float"), list):
-                return [_entry(entry) for entry in by_type]  # Cohere: a list a type of number.
+                return [_entry(entry) for entry in by_type]  # Cohere: one list per number type.
         if any(name in body for name in _VECTORS):
             return [_entry(body)]
         body = next((body[name] for name in _WRAPPERS if isinstance(body.get(name), dict)), None)

@@ -148,8 +148,8 @@ class Servers:
         """Sends a job's request once.
 
         Raises:
-            EndpointDownError: no server has responded for too long. EndpointRefusedError: all
-                prompts would be refused.
+            EndpointDownError: no server has responded for too long.
+            EndpointRefusedError: all prompts would be refused.
         """
         changes = self.dialect.changes | job.changes if job.changes else self.dialect.changes
         body = written(job.body(self.spec.model, self._fields), changes)
