@@ -1,7 +1,7 @@
 """Ids and names of domains as text. Leading zeros of text are kept. Blanks and byte-order marks
 around an id are stripped, and ``.0`` if a whole column has it, because number columns with gaps are
 written as floats. Ids rounded by a spreadsheet (``1.00123E+15``) and ids with control characters
-are invalid; stripping the latter could yield another user's id."""
+are invalid; removing control characters could yield another user's id."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -13,8 +13,8 @@ from tasks.dump.sources.files import UnreadableDumpError
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """``chosen``: file columns (keys) and standard names (values). ``guessed``: those that differ
-    in case, blanks and hyphens only."""
+    """``chosen``: file columns (keys) and standard names (values). ``guessed``: those equal
+    without case and punctuation."""
 
     chosen: dict[str, str]
     guessed: dict[str, str]
@@ -115,7 +115,7 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
 
 
 def plain_name(name: str) -> str:
-    """Returns a name without case, blanks and hyphens."""
+    """Returns the letters and digits of a name, case-folded."""
     return re.sub(r"[\W_]", "", name).casefold()
 
 

@@ -1,6 +1,6 @@
 """Streaming of JSON values from an array or from multi-line objects.
 
-A file is read in blocks; memory holds one block and one value.
+Files are read in blocks, except arrays of Python literals; memory holds one block and one value.
 """
 
 import ast
