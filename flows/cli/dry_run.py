@@ -122,10 +122,7 @@ def _profiles(
     """Returns the analyses exactly; summaries and embeddings exactly if all analyses are
     answered."""
     data, style = read_dataset(store, dataset), config.profiles.style
-    titles = titles_by_interest(data, read_clusters(store, clusters))
-    titles = titles.join(
-        sampled_users(data, titles, config.profiles), on=col.USER_INDEX, how="semi"
-    )
+    titles = _titles_of_sample(data, read_clusters(store, clusters), config)
     prompts = [analyze_prompt(row, llm.language, style) for row in titles["titles"].to_list()]
     keyed = chat_keys(prompts, endpoints.chat, llm.chat.analyze_tokens)
     yield _planned(
@@ -135,6 +132,13 @@ def _profiles(
     yield from _bounded_summaries(interests, style, endpoints, llm)
 
 
+def _titles_of_sample(data: Dataset, clusters: pl.DataFrame, config: RefreshConfig) -> pl.DataFrame:
+    """Returns the titles by interest of the users to profile."""
+    titles = titles_by_interest(data, clusters)
+    sample = sampled_users(data, titles, config.profiles)
+    return titles.join(sample, on=col.USER_INDEX, how="semi")
+
+
 def _bounded_profiles(
     store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
 ) -> Iterable[PlannedCalls]:
@@ -142,10 +146,7 @@ def _bounded_profiles(
     number of clusters."""
     data, style = read_dataset(store, dataset), config.profiles.style
     apart = data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
-    titles = titles_by_interest(data, apart)
-    titles = titles.join(
-        sampled_users(data, titles, config.profiles), on=col.USER_INDEX, how="semi"
-    )
+    titles = _titles_of_sample(data, apart, config)
     counts = titles.group_by(col.USER_INDEX).len()["len"].to_list()
     interests = [min(count, config.clusters.clusters) for count in counts]
     calls = sum(interests)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flows.retrain import RetrainConfig
     from flows.settings import Settings
     from tasks.dump.dump_config import DumpConfig
-    from tasks.dump.presets import DatasetPreset
+    from tasks.dump.presets import DatasetPreset, TrainingSettings
     from tasks.frame.training_config import TrainingConfig
     from tasks.llm.settings.llm_config import LlmConfig
 
@@ -71,16 +71,8 @@ def run(
     from flows.cli.options.configurations import title_of
 
     chosen = wanted.dataset
-    training = fit.training_config(
-        train.preset,
-        train.epochs,
-        train.replaced,
-        seed,
-        train.device,
-        chosen.training if chosen else None,
-        train.compiled,
-        wanted.refreshing.tables.hidden,
-        train.time_budget,
+    training = _training(
+        train, seed, chosen.training if chosen else None, wanted.refreshing.tables.hidden
     )
     if ask.dry_run:
         running.tell_plan(
@@ -148,15 +140,7 @@ def retrain_command(
     from flows.cli import running
 
     running.refuse_torchrun()
-    training = fit.training_config(
-        train.preset,
-        train.epochs,
-        train.replaced,
-        seed,
-        train.device,
-        compiled=train.compiled,
-        time_budget=train.time_budget,
-    )
+    training = _training(train, seed)
     with running.recorded(settings, store, verbose) as root:
         from flows.retrain import retrain
         from flows.unrecorded import call
@@ -165,6 +149,26 @@ def retrain_command(
         release = call(retrain, _retraining(training, train), title, store=root)
     running.tell(root, release.stages, report, summary)
     running.tell_release(release, store)
+
+
+def _training(
+    train: TrainOptions,
+    seed: int,
+    of_dataset: "TrainingSettings | None" = None,
+    width: int | None = None,
+) -> "TrainingConfig":
+    """Returns the training configuration; `width` is that of item tables not made yet."""
+    return fit.training_config(
+        train.preset,
+        train.epochs,
+        train.replaced,
+        seed,
+        train.device,
+        of_dataset,
+        train.compiled,
+        width,
+        train.time_budget,
+    )
 
 
 def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) -> _Wanted:
