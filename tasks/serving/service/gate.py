@@ -14,7 +14,9 @@ from tasks.system.host_names import host_name, is_address
 TOKEN_VARIABLE = "LLM4CDSR_SERVE_TOKEN"
 HOSTS_VARIABLE = "LLM4CDSR_SERVE_HOSTS"
 SHORTEST_TOKEN = 16
-OPEN = frozenset({"/", "/docs", "/browse.css", "/browse.js", "/api.css", "/api.js", "/health"})
+OPEN = frozenset(
+    {"/", "/docs", "/browse.css", "/browse.js", "/api.css", "/api.js", "/service.js", "/health"}
+)
 """Paths without a token: the pages, which ask for it, and probes."""
 ANSWER_HEADERS = {
     # Prevents pages of other sites from loading responses as scripts or images.

@@ -47,7 +47,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {
     "/": "browse.html",
     "/docs": "api.html",
-    **{f"/{name}": name for name in ("browse.css", "browse.js", "api.css", "api.js")},
+    **{f"/{name}": name for name in ("browse.css", "browse.js", "api.css", "api.js", "service.js")},
 }
 """Pages and their files, by path."""
 PAGE_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}

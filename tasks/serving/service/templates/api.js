@@ -1,35 +1,11 @@
 /* The routes of the service from its own OpenAPI document, each with a form to try it. Loads nothing
    from elsewhere; text of the document and of answers only ever becomes text nodes. */
+import { ask, element, json, offerLogin, part } from "./service.js";
+
 (() => {
-  "use strict";
-  const TOKEN = "llm4cdsr-token"; // that of the page of recommendations
   const MOST_SHOWN = 20_000; // characters of an answer
-  const part = (id) => document.getElementById(id);
   let schemas = {};
   let known = {}; // a user and an item of the service, for examples
-
-  async function ask(path, options = {}) {
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
-    const reply = await fetch(path, { ...options, headers });
-    if (reply.status === 401) part("login").hidden = false;
-    return reply;
-  }
-
-  async function json(path) {
-    const reply = await ask(path);
-    const content = await reply.json();
-    if (!reply.ok) throw new Error(typeof content.detail === "string" ? content.detail : reply.statusText);
-    return content;
-  }
-
-  function element(name, text, attributes = {}, ...inside) {
-    const made = document.createElement(name);
-    if (text !== undefined && text !== null) made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...inside);
-    return made;
-  }
 
   /* ---- schemas ---- */
   const lastOf = (reference) => reference.slice(reference.lastIndexOf("/") + 1);
@@ -169,11 +145,7 @@
     }
   }
 
-  part("login").addEventListener("submit", (event) => {
-    event.preventDefault();
-    sessionStorage.setItem(TOKEN, part("token").value.trim());
-    location.reload();
-  });
+  offerLogin();
 
   async function begin() {
     try {

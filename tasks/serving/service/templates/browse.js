@@ -1,41 +1,18 @@
 /* A history, and a shelf of what comes next in every domain. Outside text only ever becomes text
    nodes. What is shown is in the address: a link shows the same. */
+import { ask, element, json, offerLogin, part } from "./service.js";
+
 (() => {
-  "use strict";
   const WAIT_MS = 150; // after the last key of a search
-  const TOKEN = "llm4cdsr-token"; // kept until the tab is closed
   const SIMILAR = 6; // items a domain
   const EFFECTS = 6; // items of the history
   const MOST_UNDO = 50;
-  const part = (id) => document.getElementById(id);
   let now = { history: [], user: null, profile: null, edited: false };
   let past = []; // what `Undo` goes back to
   let places = new Map(); // item -> its rank in the answer before
   let domains = [];
   let limits = { max_history: 500 };
   let asked = 0; // answers may overtake each other; only the newest counts
-
-  async function json(path, body) {
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = {
-      ...(body && { "Content-Type": "application/json" }),
-      ...(token && { Authorization: `Bearer ${token}` }),
-    };
-    const sent = body && { method: "POST", body: JSON.stringify(body) };
-    const reply = await fetch(path, { headers, ...sent });
-    if (reply.status === 401) part("login").hidden = false;
-    const content = await reply.json();
-    if (!reply.ok) throw new Error(typeof content.detail === "string" ? content.detail : reply.statusText);
-    return content;
-  }
-
-  function element(name, text, attributes = {}, ...inside) {
-    const made = document.createElement(name);
-    if (text !== undefined && text !== null) made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...inside);
-    return made;
-  }
 
   const query = (values) => new URLSearchParams(values).toString();
   const name = ({ domain, item_id }) => ({ domain, item_id });
@@ -128,8 +105,7 @@
   async function load(image) {
     const from = image.dataset.from;
     if (from.startsWith("https:")) return image.setAttribute("src", from);
-    const token = sessionStorage.getItem(TOKEN);
-    const reply = await fetch(from, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    const reply = await ask(from);
     if (!reply.ok) throw new Error(reply.statusText);
     image.src = URL.createObjectURL(await reply.blob());
     await image.decode();
@@ -324,11 +300,7 @@
   );
   part("item-domain").addEventListener("change", searchItems);
 
-  part("login").addEventListener("submit", (event) => {
-    event.preventDefault();
-    sessionStorage.setItem(TOKEN, part("token").value.trim());
-    location.reload();
-  });
+  offerLogin();
 
   async function begin() {
     try {
