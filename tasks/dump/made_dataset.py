@@ -19,7 +19,7 @@ from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
 from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.events.event_sieve import Sieve, sifted
 from tasks.dump.events.split import split_events
-from tasks.dump.fields.times import SECOND
+from tasks.dump.fields.time_units import SECOND
 from tasks.dump.items.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
 from tasks.dump.items.item_match import ItemMatch, matched
 from tasks.dump.items.item_reader import ReadItems, read_items

@@ -6,7 +6,7 @@ Ids are numbered on reading, so an event takes 16 bytes of memory.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from functools import partial
 from time import monotonic
 
@@ -18,7 +18,8 @@ from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.events.event_numbers import EventNumbers, RawEvents
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
-from tasks.dump.fields.times import SECOND, TimeField
+from tasks.dump.fields.time_units import SECOND, latest
+from tasks.dump.fields.times import TimeField
 from tasks.dump.naming.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
@@ -100,7 +101,6 @@ class _EventPass:
         self._config = config
         self._numbers = numbers
         self._start = numbers.mark()
-        self._latest = int((datetime.now(UTC) + timedelta(days=1)).timestamp()) * SECOND
 
     def __call__(self, batches: Iterator[Rows], fields: Fields) -> _FoundEvents:
         from tasks.frame.progress import LOG_EVERY_SECONDS  # Imports Prefect.
@@ -115,7 +115,7 @@ class _EventPass:
             if monotonic() - shown_at > LOG_EVERY_SECONDS:
                 shown_at = monotonic()
                 logger.info("ingest: %s rows read, now of %s", f"{rows_read:,}", batch.account.file)
-            rules = _rules(self._latest, is_dated=times.is_dated)
+            rules = _rules(is_dated=times.is_dated)
             name = self._reader.name_of(batch.account)
             usable = usable_rows(batch, rules, found.quarantine, name)
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
@@ -130,14 +130,14 @@ class _EventPass:
         return found
 
 
-def _rules(latest: int, *, is_dated: bool) -> Mapping[str, pl.Expr]:
+def _rules(*, is_dated: bool) -> Mapping[str, pl.Expr]:
     moment = pl.col(col.TIMESTAMP)
     rules = {
         "no user_id": pl.col(col.USER_ID).is_null(),
         "no item_id": pl.col(col.ITEM_ID).is_null(),
         "no domain": pl.col(col.DOMAIN).is_null(),
         "no usable timestamp": moment.is_null(),
-        "timestamp in the future": moment > latest,
+        "timestamp in the future": moment > latest(),
     }
     if is_dated:
         rules["timestamp of zero or less"] = moment <= 0

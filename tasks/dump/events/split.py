@@ -20,7 +20,7 @@ from model.data.splits import (
 )
 from tasks.dump.dump_config import ByTime, ByUser, ColdDomain, LeaveOneOut, Protocol, in_utc
 from tasks.dump.events.event_sieve import users_in_drawn_order
-from tasks.dump.fields.times import SECOND
+from tasks.dump.fields.time_units import SECOND
 
 
 class NothingHeldOutError(UserError, ValueError):

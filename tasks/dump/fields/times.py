@@ -7,71 +7,39 @@ of day and month by days above twelve. An implausible column is refused with an 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
 import polars as pl
 
 from tasks.dump.fields.text_times import TextForm, days_named, forms_of, moments_of
-
-SECOND = 1_000_000
-"""Internal resolution in microseconds, to keep sub-second order."""
+from tasks.dump.fields.time_units import (
+    COMPACT,
+    DAY,
+    EXCEL_1970,
+    FIRST_COMPACT,
+    LAST_COMPACT,
+    SECOND,
+    SINCE,
+    SIZES,
+    Unit,
+    compact_days,
+    latest,
+    number_of,
+)
 
 DATED = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * SECOND
 """If a file's dates are after this, times of zero or less are missing."""
+
+_EARLIEST = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp()) * SECOND
+"""Dates before this are of another calendar."""
 
 SURE_SHARE = 0.99
 """Share of values that decides the format of a column."""
 
 
-class Unit(StrEnum):
-    """Unit of numeric times, or format of compact dates."""
-
-    SECONDS = "seconds since 1970"
-    MILLISECONDS = "milliseconds since 1970"
-    MICROSECONDS = "microseconds since 1970"
-    NANOSECONDS = "nanoseconds since 1970"
-    TICKS = "ticks of .NET (100 nanoseconds since the year 1)"
-    FILETIME = "Windows file times (100 nanoseconds since 1601)"
-    WEBKIT = "WebKit's microseconds since 1601"
-    DAYS = "days since 1970"
-    EXCEL_DAYS = "days as Excel counts them"
-    COMPACT = "YYYYMMDD"
-    COMPACT_HOUR = "YYYYMMDDhh"
-    COMPACT_MINUTE = "YYYYMMDDhhmm"
-    COMPACT_SECOND = "YYYYMMDDhhmmss"
-    COMPACT_MILLISECOND = "YYYYMMDDhhmmssfff"
-
-
-_SIZES = {
-    Unit.SECONDS: 1e11,
-    Unit.MILLISECONDS: 1e14,
-    Unit.MICROSECONDS: 1e17,
-    Unit.NANOSECONDS: float("inf"),
-}
-"""Upper limit of numbers of each unit since 1970."""
-
-_SINCE = {
-    Unit.TICKS: (10, 62_135_596_800),
-    Unit.FILETIME: (10, 11_644_473_600),
-    Unit.WEBKIT: (1, 11_644_473_600),
-}
-"""Ticks per microsecond, and seconds of the epoch before 1970."""
-
-_COMPACT = {
-    Unit.COMPACT: (8, "%Y%m%d"),
-    Unit.COMPACT_HOUR: (10, "%Y%m%d%H"),
-    Unit.COMPACT_MINUTE: (12, "%Y%m%d%H%M"),
-    Unit.COMPACT_SECOND: (14, "%Y%m%d%H%M%S"),
-    Unit.COMPACT_MILLISECOND: (17, "%Y%m%d%H%M%S%3f"),
-}
 _USUAL_TEXT = (
     r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?)?\s*$"
 )
-_FIRST_COMPACT, _LAST_COMPACT = 19_000_101, 21_001_232
-_DAY = 86_400
-_EXCEL_1970 = 25_569
-_LARGEST_SECOND = 253_402_300_799  # End of the year 9999.
-_YEAR_1970 = 365 * _DAY
+_YEAR_1970 = 365 * DAY
 _FIRST_DAY = 20 * 365 + 5  # 1990-01-01, from 1970 on.
 _SMALL = 1_000
 _FEW_SECONDS = 60
@@ -103,6 +71,7 @@ class TimeField:
     month_first: int = 0
     moments: int = 0
     dated: int = 0
+    implausible: int = 0
     shown: dict[str, str] = field(default_factory=dict)
     _sizes: Counter[Unit] = field(default_factory=Counter)
     _in_1970: int = 0
@@ -124,6 +93,10 @@ class TimeField:
                 self._see_texts(values.filter(values.is_not_null() & numbers.is_null()))
         found = moments_in(values, self.form or self.found())
         self._see_moments(found)
+        odd = (found < _EARLIEST) | (found > latest())
+        self.implausible += int(odd.sum())
+        if odd.any():
+            self.shown.setdefault("implausible", str(values.filter(odd)[0])[:_LONGEST_SHOWN])
         if len(unread := values.filter(values.is_not_null() & found.is_null())):
             self.shown.setdefault("unread", str(unread[0])[:_LONGEST_SHOWN])
         if self.form is None and self.values:
@@ -155,7 +128,7 @@ class TimeField:
         return self._is_in_1970() and self._begins_near_zero()
 
     def is_repaired(self) -> bool:
-        is_counted = bool(self.numbers) and self.found().unit not in _SIZES
+        is_counted = bool(self.numbers) and self.found().unit not in SIZES
         return is_counted or self._has_other_texts or self._has_blanks
 
     def fault(self) -> str | None:
@@ -183,12 +156,17 @@ class TimeField:
                 f"holds numbers such as {self.shown['number']!r} that are no days and, as seconds, "
                 f"would all lie in 1970; {_WAY}"
             )
+        if self.implausible >= SURE_SHARE * self.moments:
+            return (
+                f"holds times such as {self.shown['implausible']!r} that lie in the future or "
+                f"before 1900; {_WAY}"
+            )
         return self._fault_of_span()
 
     def notes(self) -> list[str]:
         """Returns notes about formats other than seconds, dates and ISO texts."""
         form, said = self.found(), []
-        if self.numbers and form.unit not in _SIZES:
+        if self.numbers and form.unit not in SIZES:
             said.append(f"numbers such as {self.shown['number']!r} are read as {form.unit.value}")
         if self.is_order:
             said.append(
@@ -200,6 +178,9 @@ class TimeField:
             said.append(f"dates such as {self.shown['slashes']!r} are read with {way} first")
         if "unread" in self.shown and self.moments:
             said.append(f"some values, such as {self.shown['unread']!r}, are no times")
+        if self.implausible:
+            odd = self.shown["implausible"]
+            said.append(f"some values, such as {odd!r}, lie in the future or before 1900")
         low, high = self._span or (0, 1)
         if low == high and self.moments >= _MANY:
             said.append("all times are equal: events are in the order of the file")
@@ -221,26 +202,26 @@ class TimeField:
         self.shown.setdefault("number", _number_text(numbers[0]))
         low, high = float(numbers.min()), float(numbers.max())  # pyright: ignore[reportArgumentType]
         below = 0
-        for unit, limit in _SIZES.items():
+        for unit, limit in SIZES.items():
             is_all = -limit < low and high < limit
             up_to = count if is_all else int((numbers.abs() < limit).sum())
             self._sizes[unit] += up_to - below
             below = up_to
-        for unit, (length, _) in _COMPACT.items():
+        for unit, (length, _) in COMPACT.items():
             tens = 10.0 ** (length - 8)
-            if high >= _FIRST_COMPACT * tens and low < _LAST_COMPACT * tens:
-                self.numbers[unit] += _compact_days(numbers, length)
-        today = datetime.now(UTC).timestamp() / _DAY + 1
+            if high >= FIRST_COMPACT * tens and low < LAST_COMPACT * tens:
+                self.numbers[unit] += compact_days(numbers, length)
+        today = latest() / SECOND / DAY
         if low <= today and high >= _FIRST_DAY:
             days = numbers.is_between(_FIRST_DAY, today) & (numbers == numbers.floor())
             self.numbers[Unit.DAYS] += int(days.sum())
-        if low <= today + _EXCEL_1970 and high >= _FIRST_DAY + _EXCEL_1970:
-            days = numbers.is_between(_FIRST_DAY + _EXCEL_1970, today + _EXCEL_1970)
+        if low <= today + EXCEL_1970 and high >= _FIRST_DAY + EXCEL_1970:
+            days = numbers.is_between(_FIRST_DAY + EXCEL_1970, today + EXCEL_1970)
             self.numbers[Unit.EXCEL_DAYS] += int(days.sum())
-        for unit, (per_microsecond, before) in _SINCE.items():
+        for unit, (per_microsecond, before) in SINCE.items():
             first, last = (
                 (moment + before) * SECOND * per_microsecond
-                for moment in (DATED / SECOND, today * _DAY)
+                for moment in (DATED / SECOND, today * DAY)
             )
             if low <= last and high >= first:
                 self.numbers[unit] += int(numbers.is_between(first, last).sum())
@@ -274,11 +255,11 @@ class TimeField:
 
     def _unit(self) -> Unit:
         count = self.numbers[Unit.SECONDS]
-        for unit in (*_COMPACT, Unit.DAYS, Unit.EXCEL_DAYS, *_SINCE):
+        for unit in (*COMPACT, Unit.DAYS, Unit.EXCEL_DAYS, *SINCE):
             if count and self.numbers[unit] >= SURE_SHARE * count:
                 return unit
         half = 0
-        for unit in _SIZES:
+        for unit in SIZES:
             half += self._sizes[unit]
             if 2 * half > count:
                 return unit
@@ -321,7 +302,7 @@ def moments_in(values: pl.Series, form: TimeForm) -> pl.Series:
     name = values.name
     if values.dtype.is_temporal():
         return values.cast(pl.Datetime("us")).dt.epoch("us").alias(name)
-    found = values.to_frame().select(_number_of(pl.col(name), form.unit)).to_series().alias(name)
+    found = values.to_frame().select(number_of(pl.col(name), form.unit)).to_series().alias(name)
     if values.dtype != pl.String:
         return found
     texts = values.filter(found.is_null())
@@ -335,59 +316,6 @@ def moments_in(values: pl.Series, form: TimeForm) -> pl.Series:
             read = moments_of(texts.filter(which), TextForm(kind), day_first=form.day_first)
             found = found.clone().scatter(places.filter(which), read)
     return found.alias(name)
-
-
-def _number_of(column: pl.Expr, unit: Unit) -> pl.Expr:
-    number = column.cast(pl.Float64, strict=False)
-    whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False))
-    match unit:
-        case Unit.SECONDS:
-            within = pl.when(number.abs() <= _LARGEST_SECOND)
-            moment = within.then(number * SECOND).round().cast(pl.Int64, strict=False)
-        case Unit.MILLISECONDS:
-            moment = whole * 1_000
-        case Unit.MICROSECONDS:
-            moment = whole
-        case Unit.NANOSECONDS:
-            moment = whole // 1_000
-        case Unit.TICKS | Unit.FILETIME | Unit.WEBKIT:
-            per_microsecond, before = _SINCE[unit]
-            moment = whole // per_microsecond - before * SECOND
-        case Unit.DAYS | Unit.EXCEL_DAYS:
-            since = number - (_EXCEL_1970 if unit is Unit.EXCEL_DAYS else 0)
-            within = pl.when(since.abs() * _DAY <= _LARGEST_SECOND)
-            # Excel's days are floats with a resolution of a millisecond.
-            moment = within.then(
-                (since * _DAY * 1_000).round().cast(pl.Int64, strict=False) * 1_000
-            )
-        case _:
-            return _compact_moment(whole, unit)
-    return pl.when(moment.abs() <= _LARGEST_SECOND * SECOND).then(moment)
-
-
-def _compact_moment(whole: pl.Expr, unit: Unit) -> pl.Expr:
-    _, written = _COMPACT[unit]
-    texts = whole.cast(pl.String)
-    if unit is Unit.COMPACT_HOUR:
-        texts, written = texts + "00", f"{written}%M"
-    return texts.str.to_datetime(written, time_unit="us", strict=False).dt.epoch("us")
-
-
-def _compact_days(numbers: pl.Series, length: int) -> int:
-    """Returns the number of integers of given length that begin with a valid date."""
-    whole = numbers.filter(numbers == numbers.floor())
-    tens = 10.0 ** (length - 8)
-    day = (whole / tens).floor()
-    rest = whole - day * tens
-    month = (day / 100).floor() % 100
-    is_day = (
-        day.is_between(_FIRST_COMPACT, _LAST_COMPACT)
-        & month.is_between(1, 12)
-        & (day % 100).is_between(1, 31)
-    )
-    if length > 8:
-        is_day &= rest < 24 * 10.0 ** (length - 10)
-    return int(is_day.sum())
 
 
 def _number_text(number: float) -> str:

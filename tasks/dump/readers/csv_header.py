@@ -26,12 +26,14 @@ _EXCEL_HINT = re.compile(rb"sep=(.)", re.IGNORECASE)
 class Header:
     """Header of a file. Attributes: names: of the columns, blanks around them removed. shape:
     format of the records, with separator and escape. length: bytes before the first record. lines:
-    lines of the header itself. blank: empty lines before it."""
+    lines of the header itself, with the comments above it. comments: among them. blank: empty lines
+    before it."""
 
     names: tuple[str, ...]
     shape: RecordShape
     length: int
     lines: int
+    comments: int
     blank: int
 
 
@@ -46,9 +48,16 @@ def read_header(path: str, separator: str | None = None) -> Header:
         start = b""
         while len(start) < _START_BYTES and (block := file.read(_START_BYTES)):
             start += block
-    place = lines = blank = 0
-    while not (line := _line_at(start, place)).strip() and place < len(start):
-        place, blank = _next_line(start, place), blank + 1
+    place = comments = blank = 0
+    while place < len(start):
+        if not _line_at(start, place).strip():
+            blank += 1
+        elif _is_comment(start, place):
+            comments += 1
+        else:
+            break
+        place = _next_line(start, place)
+    line, lines = _line_at(start, place), comments
     if hint := _EXCEL_HINT.fullmatch(line.strip(b" \r\n")):
         separator = hint[1].decode("latin-1")
         place, lines = _next_line(start, place), lines + 1
@@ -69,7 +78,7 @@ def read_header(path: str, separator: str | None = None) -> Header:
         quoting = Quoting(quoting.separator, backslash=True)
     records = plain_records(start[after:], quoting, len(names))
     shape = RecordShape.of(records, quoting, len(names))
-    return Header(names, shape, after, lines, blank)
+    return Header(names, shape, after, lines, comments, blank)
 
 
 def _with_unnamed(names: tuple[str, ...], start: bytes, quoting: Quoting) -> tuple[str, ...]:
@@ -84,6 +93,23 @@ def _with_unnamed(names: tuple[str, ...], start: bytes, quoting: Quoting) -> tup
     if records and [record[0] for record in records] == numbers:
         return ("", *names)
     return names
+
+
+def _is_comment(start: bytes, place: int) -> bool:
+    """Returns whether a line above the header is a comment: it begins with ``#`` and has another
+    number of fields than the first line that does not."""
+    line = _line_at(start, place)
+    if not line.startswith(b"#"):
+        return False
+    while place < len(start):
+        place = _next_line(start, place)
+        if (other := _line_at(start, place)).strip() and not other.startswith(b"#"):
+            return _most_separators(line) != _most_separators(other)
+    return False
+
+
+def _most_separators(line: bytes) -> int:
+    return max(line.count(mark.encode()) for mark in SEPARATORS)
 
 
 def _line_at(start: bytes, place: int) -> bytes:

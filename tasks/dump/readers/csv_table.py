@@ -43,6 +43,10 @@ class CsvTable:
             tally.records, tally.continued = records.counts.records, records.counts.continued
             tally.blank += records.counts.blank
             tally.lines = file.lines
+        if header.comments:
+            tally.said.append(
+                f"lines above the header that begin with # are left out ({header.comments:,})"
+            )
         if unclosed:
             tally.said.append(
                 f"quotation marks that nothing closes, in {unclosed:,} rows, are read as text"

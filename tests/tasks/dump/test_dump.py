@@ -13,7 +13,7 @@ import pytest
 
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events.event_reader import read_events
-from tasks.dump.fields.times import SECOND
+from tasks.dump.fields.time_units import SECOND
 from tasks.dump.items.item_reader import read_items
 from tasks.dump.rows import Quarantine
 from tasks.dump.sources.files import UnreadableDumpError

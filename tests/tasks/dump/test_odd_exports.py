@@ -227,3 +227,59 @@ def test_another_encoding_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UnreadableDumpError, match=r"not UTF-8 \(10\); convert it: iconv"):
         of_events(tmp_path, EVENTS, items=str(path))
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        ["# Events of the shop", "# 2020-09-01, 2020-12-31", ""],
+        ["", "#", "#----------------------------------------", "", "# exported"],
+        ["#1"],
+        ['# a "quotation mark that nothing closes'],
+    ],
+    ids=["titles", "rules", "one", "quote"],
+)
+def test_comments_above_a_header_are_counted_and_told(tmp_path: Path, above: list[str]) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text("\n".join([*above, HEADER, *lines()]) + "\n")
+    made = Ingested(tmp_path, interactions=str(path), items=as_csv(tmp_path / "i.csv", ITEMS))
+    made.require_balance()
+    assert made.moments == MOMENTS
+    comments = sum(line.startswith("#") for line in above)
+    assert made.accounts.filter(file="e.csv")["header"].to_list() == [1 + comments]
+    assert f"e.csv: lines above the header that begin with # are left out ({comments})" in (
+        made.notes
+    )
+
+
+def test_a_header_that_begins_with_a_hash_is_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text("\n".join([f"#{HEADER}", *lines()]) + "\n")
+    made = Ingested(tmp_path, interactions=str(path), items=as_csv(tmp_path / "i.csv", ITEMS))
+    assert made.moments == MOMENTS
+    assert not any("begin with #" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("write", "value"),
+    [
+        (lambda s: s + 10**10, "'1[0-9]{10}'"),
+        (lambda s: f"{day(s).year + 543}-{day(s):%m-%d}", "'256[34]-"),
+        (lambda s: f"{day(s).year - 621}-{day(s):%m-}15", "'1399-"),
+    ],
+    ids=["seconds", "Buddhist", "Persian"],
+)
+def test_times_that_cannot_have_been_are_refused_with_one(
+    tmp_path: Path, write: object, value: str
+) -> None:
+    said = rf"e\.csv: the column timestamp holds times such as {value}.* in the future or before"
+    with pytest.raises(UnreadableDumpError, match=said):
+        of_events(tmp_path, changed(EVENTS, timestamp=write))
+
+
+def test_a_few_times_of_the_future_are_quarantined_and_one_is_told(tmp_path: Path) -> None:
+    rows = [{**EVENTS[0], "timestamp": "2999-01-01"}, *changed(EVENTS, timestamp=day)]
+    made = of_events(tmp_path, rows)
+    made.require_balance()
+    assert made.dropped == {"interactions: timestamp in the future": 1}
+    assert any("'2999-01-01', lie in the future" in note for note in made.notes)

@@ -92,7 +92,10 @@ def _error_of(error: JsonValue, around: Mapping[str, JsonValue]) -> ServerError:
     if isinstance(error, list) and error:
         error = error[0]
     if not isinstance(error, dict):
-        return ServerError(str(error), _status(around), _names(around), None)
+        said = "" if error is True else str(error)
+        more = _first_text(around, "message", "detail")
+        words = said if more in said else ": ".join(filter(None, (said, more)))
+        return ServerError(words, _status(around), _names(around), None)
     detail = error.get("detail")
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         return _invalid_field(detail[0])
@@ -127,8 +130,12 @@ def _upstream_words(error: Mapping[str, JsonValue]) -> str | None:
 
 
 def _first_text(error: Mapping[str, JsonValue], *names: str) -> str:
-    found = (error.get(name) for name in names)
-    return next((str(value) for value in found if value and not isinstance(value, list)), "")
+    return next((_text(value) for name in names if (value := error.get(name))), "")
+
+
+def _text(value: JsonValue) -> str:
+    """Returns a message; several ones, as NestJS sends them, are joined."""
+    return "; ".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def _names(error: Mapping[str, JsonValue]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.dump.fields.times import SECOND, TimeField, Unit
+from tasks.dump.fields.time_units import SECOND, Unit
+from tasks.dump.fields.times import TimeField
 from tasks.dump.sources import files
 from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_parquet, changed, events_of, of_events

@@ -29,7 +29,7 @@ def kind_of(status: int, body: object, sent: Sent = CHAT, content_type: str = ""
     return found.kind
 
 
-def said(message: str, **fields: object) -> dict[str, object]:
+def said(message: object, **fields: object) -> dict[str, object]:
     return {"error": {"message": message, **fields}}
 
 
@@ -174,6 +174,25 @@ def test_a_page_is_named_by_its_title_and_a_servers_words_are_one_line() -> None
     assert isinstance(found, Fault)
     assert len(found.words) <= 300
     assert "\n" not in found.words
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (400, said(["top_k is not allowed", "seed is none"]), "top_k is not allowed; seed is none"),
+        (400, {"message": ["too warm", "too long"], "error": "Bad Request"}, "Bad Request: too wa"),
+        (400, {"message": ["one"], "statusCode": 400}, "one"),
+        (502, {"error": True, "message": "upstream is down"}, "upstream is down"),
+        (404, {"error": "not here", "detail": "not here"}, "not here"),
+        (500, {"errors": [{"message": "first"}, {"message": "second"}]}, "first"),
+    ],
+)
+def test_the_words_of_an_error_are_told_in_whatever_form(
+    status: int, body: object, words: str
+) -> None:
+    found = read_reply(HttpReply(status, json.dumps(body).encode()), CHAT)
+    assert isinstance(found, Fault)
+    assert found.words.startswith(f"HTTP {status}: {words}")
 
 
 @pytest.mark.parametrize(
