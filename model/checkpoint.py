@@ -36,6 +36,7 @@ class ModelCard(BaseModel):
     profile_width: int | None
     memory_entries: int = 0
     crossing_answers: int = 0
+    has_similarity: bool = False
 
 
 def save_model(
@@ -52,6 +53,7 @@ def save_model(
         profile_width=model.profile_width,
         memory_entries=0 if model.memory is None else len(model.memory.items),
         crossing_answers=0 if votes is None else len(votes.answers),
+        has_similarity=model.similarity is not None,
     )
     write_tensors(folder / WEIGHTS_FILE, dict(model.state_dict()), {})
     _replace(folder / CONFIG_FILE, card.model_dump_json(indent=2).encode())
@@ -81,6 +83,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
         card.profile_width,
         card.memory_entries,
         card.crossing_answers,
+        card.has_similarity,
     )
     try:
         tensors, _ = read_tensors(folder / WEIGHTS_FILE)

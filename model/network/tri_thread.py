@@ -26,6 +26,7 @@ from model.data.sequences import IntArray
 from model.data.tables import ItemTables
 from model.network.domain_bridge import DomainBridge
 from model.network.encoder import Encoder
+from model.network.text_similarity import TextSimilarity
 from model.network.transition_memory import TransitionMemory
 
 INITIAL_STD = 0.02
@@ -93,6 +94,7 @@ class TriThread(nn.Module):
         profile_width: int | None = None,
         memory_entries: int = 0,
         crossing_answers: int = 0,
+        has_similarity: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -132,6 +134,10 @@ class TriThread(nn.Module):
             DomainBridge(self.domain_starts, config, crossing_answers)
             if config.bridge_factors and self.domain_count > 1
             else None
+        )
+        # Added after training, if it improves the validation ranking.
+        self.similarity = (
+            TextSimilarity(self.domain_starts, text.shape[1], config) if has_similarity else None
         )
         self._init_weights()
 

@@ -34,7 +34,9 @@ class ScoringPath(nn.Module):
         self.memory = None
         if model.memory is not None and not model.memory.is_blank:
             self.memory = MemoryPath(model.memory)
-        self.bridge = model.bridge
+        self.similarity, self.bridge = model.similarity, model.bridge
+        if model.similarity is not None:
+            self.texts = nn.Buffer(model.global_table.detach().clone())  # (items + 1, k)
         self.adapted = nn.Buffer(scorer.rows.adapted.detach().clone())  # (items + 1, M * H)
         self.local = nn.Buffer(scorer.rows.local.detach().clone())
         for number, vectors in enumerate(scorer.vectors):
@@ -52,6 +54,9 @@ class ScoringPath(nn.Module):
                 thread = self.local_threads[number]
                 parts.append(self._comparable(_newest(thread, own, self.local)))
             state = torch.cat(parts, dim=-1)  # (B, 2MH)
+            if self.similarity is not None:
+                texts = self.similarity.states(histories, self.texts, number)
+                state = torch.cat((state, texts), dim=1)
             if self.bridge is not None:
                 inside = (histories > low) & (histories <= high)
                 cold = ~inside.any(1, keepdim=True)

@@ -19,7 +19,7 @@ from model.data.sequences import IntArray, Prefixes
 from model.network.transition_memory import Evidence, SparseAddition
 from model.network.tri_thread import ItemLookup, TriThread
 from model.scoring.half_precision import HalfProduct, is_fast_here
-from model.scoring.reader import HistoryReader, HistoryStates
+from model.scoring.reader import HistoryReader, HistoryStates, with_fitted_parts
 
 ROUGH_FROM = 2_000
 """Minimum items of a domain for candidate selection in half precision."""
@@ -115,11 +115,13 @@ class ModelScorer:
 
 def scoring_vectors(model: TriThread, items: Tensor, rows: ItemLookup) -> Tensor:
     """Returns the item side of scores, (..., S): vectors of the threads and, if present, of the
-    domain bridge."""
-    vectors = model.item_vectors(items, rows)
-    if model.bridge is None:
-        return vectors
-    return torch.cat((vectors, model.bridge.item_vectors(items)), dim=-1)
+    text similarity and the domain bridge."""
+    parts = [model.item_vectors(items, rows)]
+    if model.similarity is not None:
+        parts.append(model.similarity.item_vectors(items, model.global_table))
+    if model.bridge is not None:
+        parts.append(model.bridge.item_vectors(items))
+    return torch.cat(parts, dim=-1)
 
 
 class CandidateScorer:
@@ -138,10 +140,9 @@ class CandidateScorer:
         asked = moved(torch.from_numpy(items), self.model.device)
         rows = self.model.look_up(torch.cat((batch.mixed_items.flatten(), asked.flatten())))
         queries = batch.queries[domain]
-        states = self.model.states(batch, rows)[0][domain]
-        if self.model.bridge is not None:
-            histories, is_cold = batch.mixed_items[queries.rows], queries.local_position < 0
-            states = self.model.bridge.extended(states, histories, is_cold, domain)
+        states = with_fitted_parts(
+            self.model, self.model.states(batch, rows)[0][domain], batch, domain
+        )
         vectors = scoring_vectors(self.model, asked, rows)  # (R, C, S)
         scores = self.model.scale_scores((vectors @ states[:, :, None])[:, :, 0])
         memory = self.model.memory

@@ -77,6 +77,8 @@ def with_catalogue(
         grown.correction = _table(_kept(model.correction, sources), model.correction)
     if model.memory is not None:
         grown.memory = model.memory.with_catalogue(domain_starts, sources)
+    if model.similarity is not None:
+        grown.similarity = model.similarity.with_catalogue(domain_starts, grown.global_table)
     if model.bridge is not None:
         grown.bridge = model.bridge.with_catalogue(domain_starts, sources, previous)
     return grown
@@ -90,6 +92,7 @@ def _copied_without_tables(model: TriThread) -> TriThread:
         model.correction,
         model.memory,
         model.bridge,
+        model.similarity,
     )
     return copy.deepcopy(model, {id(part): part for part in shared if part is not None}).eval()
 

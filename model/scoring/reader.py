@@ -61,11 +61,7 @@ class HistoryReader:
             local = self._last(self._local[domain], items, self.rows.local, present)
             parts.append(self.model.comparable(local))
         states = self.model.side_by_side(torch.cat(parts, dim=-1))
-        if self.model.bridge is None:
-            return states
-        queries = batch.queries[domain]
-        histories, is_cold = batch.mixed_items[queries.rows], queries.local_position < 0
-        return self.model.bridge.extended(states, histories, is_cold, domain)
+        return with_fitted_parts(self.model, states, batch, domain)
 
     def _last(self, thread: LastStates, items: Tensor, table: Tensor, present: Tensor) -> Tensor:
         """Returns states (M, R, H); zeros for prefixes without events of the thread."""
@@ -74,6 +70,21 @@ class HistoryReader:
         if len(items):
             states[:, present] = thread(F.embedding(items, table), items == 0)
         return states
+
+
+def with_fitted_parts(
+    model: TriThread, states: Tensor, batch: CrossDomainBatch, domain: int
+) -> Tensor:
+    """Returns thread states (K, 2MH) at the queries of `domain` with those of the text similarity
+    and of the domain bridge appended, (K, S), as `scoring_vectors` has them."""
+    queries = batch.queries[domain]
+    histories = batch.mixed_items[queries.rows]
+    if model.similarity is not None:
+        texts = model.similarity.states(histories, model.global_table, domain)
+        states = torch.cat((states, texts), dim=1)
+    if model.bridge is not None:
+        states = model.bridge.extended(states, histories, queries.local_position < 0, domain)
+    return states
 
 
 def _last_states(thread: nn.Module) -> LastStates:

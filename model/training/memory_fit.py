@@ -1,4 +1,4 @@
-"""Fits the weights of the transition memory on validation events.
+"""Fits the weights of the transition memory and of the text similarity on validation events.
 
 Network and counts are both fitted on training events, so only held-out events show their relative
 reliability. A dozen weights are fitted by maximum likelihood, regularised towards their initial
@@ -6,7 +6,8 @@ values for small data sets; the network is fixed.
 
 The likelihood depends on all ranks, recommendation lists on the top ten. Therefore the gain of
 co-occurrences is scaled by the factor with the best ranking of the same events, and co-occurrences
-are kept only if they are significantly better than transitions alone.
+are kept only if they are significantly better than transitions alone. The text similarity, one gain
+per domain, is kept if it ranks better by a standard error.
 
 Dimensions: R validation events, I_d items of a domain.
 """
@@ -21,27 +22,33 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from model.data.batches import prefix_batch
 from model.data.sequences import VALIDATION, Prefixes, Sequences, concatenate_ranges
+from model.network.text_similarity import TextSimilarity
 from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
 
 GAINS = ("gain", "co_gain")
+SIMILARITY_GAIN, SHARPNESS = "similarity_gain", "sharpness"
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
 STEPS = 40
 CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
+BLOCK = 256
 
 
 @dataclass(frozen=True)
 class _Questions:
     """Validation events of one domain, with the fixed inputs of the fit."""
 
+    prefixes: Prefixes  # R
     dense: Tensor  # (R, I_d)
     is_seen: Tensor  # (R, I_d) seen items, excluded from the candidates
     evidence: Evidence
     columns: Tensor  # (R,) of the targets
+    similar: Tensor | None = None  # (R, I_d) text similarity with a gain of 1
 
 
 def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
@@ -61,6 +68,46 @@ def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
         _fit_reading(memory, questions)
     elif not _fit_both(memory, questions):
         memory.drop_co_occurrences(training)
+        questions = _without_affinities(questions)
+    if model.config.text_decay and model.reads_text:
+        model.similarity = _fitted_similarity(model, memory, questions)
+
+
+def _fitted_similarity(
+    model: TriThread, memory: TransitionMemory, questions: list[_Questions]
+) -> TextSimilarity | None:
+    """Returns the text similarity with its gains, and adapts the memory's gains to it.
+
+    Returns None, with the memory unchanged, unless NDCG@10 is better by a standard error of the
+    difference.
+    """
+    table = model.global_table
+    similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config).to(model.device)
+    similarity.measure(table)
+    with_texts = [replace(asked, similar=_similar(model, similarity, asked)) for asked in questions]
+    before = torch.cat([_ranking_gains(memory, asked, (1.0,)) for asked in questions], 1)
+    kept = {name: getattr(memory, name).clone() for name in GAINS if hasattr(memory, name)}
+    gain = _fit_similarity(memory, with_texts)
+    after = torch.cat([_ranking_gains(memory, asked, (1.0,), gain) for asked in with_texts], 1)
+    lead = (after - before)[0].double()
+    if lead.mean() > lead.std(correction=0) / len(lead) ** 0.5:
+        similarity.gain.copy_(gain)
+        return similarity
+    for name, value in kept.items():
+        getattr(memory, name).copy_(value)
+    return None
+
+
+@torch.no_grad()
+def _similar(model: TriThread, similarity: TextSimilarity, asked: _Questions) -> Tensor:
+    domain, sums = asked.evidence.domain, []
+    for rows in np.array_split(np.arange(len(asked.prefixes)), -(-len(asked.prefixes) // BLOCK)):
+        prefixes = asked.prefixes.select(rows)
+        batch = prefix_batch(prefixes, model.config.max_length, domain).to(model.device)
+        histories = batch.mixed_items[batch.queries[domain].rows]
+        sums.append(similarity.history_sums(histories, model.global_table))
+    vectors = similarity.item_vectors(model.domain_items(domain), model.global_table)
+    return torch.cat(sums) @ vectors.T
 
 
 def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
@@ -70,9 +117,7 @@ def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
     difference.
     """
     start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
-    alone = [
-        replace(asked, evidence=replace(asked.evidence, affinities=None)) for asked in questions
-    ]
+    alone = _without_affinities(questions)
     _fit_reading(memory, alone)
     before = torch.cat([_ranking_gains(memory, asked, (1.0,)) for asked in alone], 1)
     fitted = {name: getattr(memory, name).clone() for name in start}
@@ -89,6 +134,12 @@ def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
     for name, value in fitted.items():
         getattr(memory, name).copy_(value)
     return False
+
+
+def _without_affinities(questions: list[_Questions]) -> list[_Questions]:
+    return [
+        replace(asked, evidence=replace(asked.evidence, affinities=None)) for asked in questions
+    ]
 
 
 def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Questions]:
@@ -114,18 +165,44 @@ def _ask(scorer: ModelScorer, asked: Prefixes, domain: int) -> _Questions:
     is_seen[torch.from_numpy(rows[own]), torch.from_numpy(seen[own] - low - 1)] = True
     assert evidence is not None, "the memory has just been filled"
     return _Questions(
-        dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device)
+        asked, dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device)
     )
 
 
 def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
-    """Fits by maximum likelihood with L-BFGS: the memory's weights and one temperature per domain.
+    """Fits the memory's weights and one temperature per domain.
 
     A ranking depends only on the ratio of memory to network, so the temperature is folded into the
-    gain.
+    gains.
     """
     start = {name: value.clone() for name, value in memory.named_buffers() if name in READING}
-    start["sharpness"] = torch.zeros_like(memory.gain)  # log of the inverse temperature
+    values = _most_likely(memory, questions, start | {SHARPNESS: torch.zeros_like(memory.gain)})
+    _put(memory, values, values[SHARPNESS].exp())
+
+
+def _fit_similarity(memory: TransitionMemory, questions: list[_Questions]) -> Tensor:
+    """Fits the gain of the text similarity, that of transitions and a temperature, one each per
+    domain; returns the first, (D,)."""
+    zero = torch.zeros_like(memory.gain)
+    start = {"gain": memory.gain.clone(), SIMILARITY_GAIN: zero, SHARPNESS: zero}
+    values = _most_likely(memory, questions, start)
+    sharpness = values[SHARPNESS].exp()
+    if memory.neighbours:
+        values["co_gain"] = memory.co_gain
+    _put(memory, values, sharpness)
+    return values[SIMILARITY_GAIN] / sharpness
+
+
+def _put(memory: TransitionMemory, values: dict[str, Tensor], sharpness: Tensor) -> None:
+    for name in values.keys() & set(READING):
+        value = values[name] / sharpness if name in GAINS else values[name]
+        getattr(memory, name).copy_(value)
+
+
+def _most_likely(
+    memory: TransitionMemory, questions: list[_Questions], start: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns the values of maximum likelihood by L-BFGS, regularised towards `start`."""
     values = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
     events = sum(len(asked.columns) for asked in questions)
     optimizer = torch.optim.LBFGS(
@@ -141,18 +218,17 @@ def _fit_reading(memory: TransitionMemory, questions: list[_Questions]) -> None:
         return total.detach() / events
 
     optimizer.step(loss)  # pyright: ignore[reportArgumentType]
-    sharpness = values.pop("sharpness").detach().exp()
-    for name, value in values.items():
-        getattr(memory, name).copy_(value.detach())
-        if name in GAINS:
-            getattr(memory, name).div_(sharpness)
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Questions) -> Tensor:
     """Returns the negative log-likelihood of the targets among unseen items."""
+    domain = asked.evidence.domain
     reading = {name: value for name, value in values.items() if name in READING}
-    added = functional_call(memory, reading, (asked.evidence,))
-    scores = asked.dense * values["sharpness"][asked.evidence.domain].exp() + added
+    scores = asked.dense * values[SHARPNESS][domain].exp()
+    scores = scores + functional_call(memory, reading, (asked.evidence,))
+    if asked.similar is not None:
+        scores = scores + values[SIMILARITY_GAIN][domain] * asked.similar
     return F.cross_entropy(
         scores.masked_fill(asked.is_seen, -torch.inf), asked.columns, reduction="sum"
     )
@@ -160,12 +236,17 @@ def _surprise(memory: TransitionMemory, values: dict[str, Tensor], asked: _Quest
 
 @torch.no_grad()
 def _ranking_gains(
-    memory: TransitionMemory, asked: _Questions, co_scales: tuple[float, ...]
+    memory: TransitionMemory,
+    asked: _Questions,
+    co_scales: tuple[float, ...],
+    similarity_gain: Tensor | None = None,
 ) -> Tensor:
     """Returns NDCG@10 of each validation event for each multiple of `co_gain`, (scales, R)."""
     followed = memory(replace(asked.evidence, affinities=None))
     met = memory(asked.evidence) - followed
     rest = (asked.dense + followed).masked_fill(asked.is_seen, -torch.inf)
+    if similarity_gain is not None and asked.similar is not None:
+        rest = rest + similarity_gain[asked.evidence.domain] * asked.similar
     found = []
     for scale in co_scales:
         scores = rest + scale * met

@@ -110,6 +110,7 @@ def fit(
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
         return _for_every_item(found, tables, search.training, unmet)
     best, history, memory = found.best, found.history, found.model.memory
+    similarity = found.model.similarity
     limit, kept = config.train.max_seconds, None
     if limit is not None:
         spent = sum(each.seconds + each.validation_seconds for each in history)
@@ -132,6 +133,7 @@ def fit(
     if memory is not None:
         refitted.model.memory = memory
         memory.learn(known.training())
+        refitted.model.similarity = similarity
     fit_bridge(refitted.model, known, config.train.seed)
     if crossings is not None and weight:
         add_votes(refitted.model, crossings, weight)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.network.text_similarity import TextSimilarity
 from model.scoring.exported_graph import ScoringPath
 from model.scoring.model_scorer import ModelScorer
 from model.training.bridge_fit import fit_bridge
@@ -24,6 +25,7 @@ from tests.model.conftest import Shop
         {"memory_events": 3, "memory_neighbours": 2},
         {"bridge_factors": 4, "scoring": "cosine", "members": 2, "memory_events": 3},
         {"bridge_factors": 4, "local_threads": False},
+        {"memory_events": 3, "text_decay": 0.7, "scoring": "cosine", "bridge_factors": 4},
     ],
 )
 def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, object]) -> None:
@@ -32,6 +34,11 @@ def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, o
         model.memory.learn(shop.sequences)
         model.memory.gain.copy_(torch.tensor([0.5, 2.0]))
         model.memory.other.fill_(0.3)
+    if model.config.text_decay:
+        table = model.global_table
+        model.similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config)
+        model.similarity.measure(table)
+        model.similarity.gain.copy_(torch.tensor([0.5, 2.0]))
     fit_bridge(model, shop.sequences, seed=0)
     scorer = ModelScorer(model)
     path = ScoringPath(scorer).eval()

@@ -17,6 +17,7 @@ from model.checkpoint import save_model
 from model.config import TriThreadConfig
 from model.data.sequences import Sequences
 from model.data.tables import AnswerVectors
+from model.network.text_similarity import TextSimilarity
 from model.network.tri_thread import TriThread
 from model.training.bridge_fit import fit_bridge
 from model.training.crossing_fit import add_votes
@@ -118,6 +119,7 @@ def _model(
                 "memory_events": 3,
                 "memory_neighbours": 4,
                 "bridge_factors": 2 if bridged else 0,
+                "text_decay": 0.7 if bridged else 0.0,
             }
         }
     )
@@ -127,6 +129,10 @@ def _model(
     assert model.memory is not None
     model.memory.learn(sequences)
     if bridged:
+        table = model.global_table
+        model.similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config)
+        model.similarity.measure(table)
+        model.similarity.gain.fill_(0.5)
         fit_bridge(model, sequences, seed)
         add_votes(model, _answers(sequences, model.global_table.shape[1]), 3.0)
     made = identity(Kind.MODEL, {"seed": seed, "scoring": scoring}, {"tables": tables})

@@ -1,0 +1,106 @@
+"""Text similarity of an item to the newest events, added to the threads' scores.
+
+A network of this size does not retain which texts a user bought last. The texts of the history are
+summed, each event weighing `text_decay` times the next one, and the sum is compared with the text
+of the item. The score is an inner product of a state and an item vector, which are appended to
+those of the threads, so ranking, search indexes and exported graphs need no special case.
+
+The network is trained without it. The gain per domain is fitted on validation events, and the
+module exists only in models whose validation ranking it improves (`model/training/memory_fit.py`).
+
+Dimensions: K queries, T positions, V items, D domains, k width of the item texts.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import ModelConfig
+from model.data.sequences import IntArray
+
+LEAST_LENGTH = 0.01
+"""Share of the typical distance from the domain mean below which a text is uninformative."""
+
+
+class TextSimilarity(nn.Module):
+    """Centre of the texts of each domain, inverse lengths of the centred texts, and gains."""
+
+    def __init__(self, domain_starts: IntArray, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.domain_starts = np.asarray(domain_starts, np.int64)
+        rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
+        self.decay = config.text_decay
+        self.unit = config.temperature if config.scoring == "cosine" else 1.0
+        self.starts: Tensor
+        self.centres: Tensor
+        self.least: Tensor
+        self.scale: Tensor
+        self.gain: Tensor
+        self.register_buffer("starts", torch.from_numpy(self.domain_starts), persistent=False)
+        self.register_buffer("centres", torch.zeros(domains, width))
+        self.register_buffer("least", torch.ones(domains))
+        self.register_buffer("scale", torch.zeros(rows))  # 0 for padding and missing texts
+        self.register_buffer("gain", torch.zeros(domains))
+
+    @property
+    def width(self) -> int:
+        return self.centres.shape[1]
+
+    def measure(self, table: Tensor) -> None:
+        """Sets centres and lengths from the texts of all items, `table` (V + 1, k)."""
+        for domain, low, high in self._ranges():
+            texts = table[low + 1 : high + 1]
+            if len(texts):
+                self.centres[domain] = texts.mean(0)
+                lengths = (texts - self.centres[domain]).norm(dim=1)
+                self.least[domain] = (LEAST_LENGTH * lengths.mean()).clamp_min(1e-12)
+        self._set_scale(table)
+
+    def with_catalogue(self, domain_starts: IntArray, table: Tensor) -> TextSimilarity:
+        """Returns the module for the texts `table` (V' + 1, k) of another catalogue, with the same
+        centres and gains (`new_items.py`)."""
+        grown = TextSimilarity.__new__(TextSimilarity)
+        nn.Module.__init__(grown)
+        grown.domain_starts = np.asarray(domain_starts, np.int64)
+        grown.decay, grown.unit = self.decay, self.unit
+        starts = torch.from_numpy(grown.domain_starts).to(table.device)
+        grown.register_buffer("starts", starts, persistent=False)
+        for name in ("centres", "least", "gain"):
+            grown.register_buffer(name, getattr(self, name).clone())
+        grown.register_buffer("scale", table.new_zeros(len(table)))
+        grown._set_scale(table)
+        return grown
+
+    def item_vectors(self, items: Tensor, table: Tensor) -> Tensor:
+        """Returns centred texts of unit length, (..., k), of `items`; zeros without a text."""
+        domains = (torch.bucketize(items, self.starts) - 1).clamp_min(0)
+        centred = F.embedding(items, table) - F.embedding(domains, self.centres)
+        return centred * self.scale[items].unsqueeze(-1)
+
+    def states(self, histories: Tensor, table: Tensor, domain: int) -> Tensor:
+        """Returns weighted states (K, k) for `domain` after histories (K, T), padded with 0 on the
+        right."""
+        return self.history_sums(histories, table) * (self.gain[domain] * self.unit)
+
+    def history_sums(self, histories: Tensor, table: Tensor) -> Tensor:
+        """Returns decayed sums of the texts of histories, (K, k)."""
+        length = (histories > 0).sum(1, keepdim=True)
+        age = length - 1 - torch.arange(histories.shape[1], device=histories.device)
+        weight = torch.where(age >= 0, self.decay ** age.clamp_min(0).to(table.dtype), 0.0)
+        return (self.item_vectors(histories, table) * weight.unsqueeze(-1)).sum(1)
+
+    def _set_scale(self, table: Tensor) -> None:
+        for domain, low, high in self._ranges():
+            lengths = (table[low + 1 : high + 1] - self.centres[domain]).norm(dim=1)
+            is_text = lengths >= self.least[domain]
+            self.scale[low + 1 : high + 1] = torch.where(is_text, 1 / lengths.clamp_min(1e-12), 0.0)
+
+    def _ranges(self) -> list[tuple[int, int, int]]:
+        """Returns number, first and last item less one of each domain."""
+        ranges = pairwise(self.domain_starts.tolist())
+        return [(domain, low, high) for domain, (low, high) in enumerate(ranges)]
