@@ -14,6 +14,7 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from flows.cli.options.shared_options import SplitBy
 from flows.settings import Settings, default_llm
+from model.launch import is_torchrun
 from prompts.language import Language
 from prompts.profile_style import ProfileStyle
 from tasks.dump.dump_config import (
@@ -56,6 +57,15 @@ def require_answering(llm: LlmConfig) -> None:
     """Raises where the configured models cannot be asked: no model's name, no price, no key."""
     for role, settings in ((Role.CHAT, llm.chat), (Role.EMBEDDING, llm.embedding)):
         require_usable(role, llm, settings)
+
+
+def refuse_torchrun() -> None:
+    """Raises for a command that does not support several processes."""
+    if is_torchrun():
+        raise typer.BadParameter(
+            "under torchrun every process would run the whole flow: let torchrun do "
+            "`-m flows.cli.entry train`, then `llm4cdsr retrain` finds its model"
+        )
 
 
 def dump_config(

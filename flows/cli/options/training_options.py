@@ -118,10 +118,17 @@ def retrain_config(
 def require_known(preset: str | None, replaced: list[str] | None) -> None:
     """Raises typer.BadParameter for an unknown preset or a field that no model has: before
     PyTorch is imported, which takes seconds."""
+    from tasks.frame.training_config import AUTO
+
     for text in replaced or ():
         _replacement(text)
-    if preset is not None and preset not in preset_names():
-        raise typer.BadParameter(f"no preset {preset!r}; there are {', '.join(preset_names())}")
+    if preset is None or preset == AUTO:
+        return
+    if preset.endswith(".toml"):
+        _preset_file(preset)
+    elif preset not in preset_names():
+        names = ", ".join((AUTO, *preset_names()))
+        raise typer.BadParameter(f"no preset {preset!r}; there are {names}, or give a .toml file")
 
 
 def training_config(

@@ -3,6 +3,7 @@
 Libraries are imported on use: `--help` needs neither Prefect nor Polars, a refresh no PyTorch.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -40,12 +41,11 @@ RETRAIN_EXAMPLES = (
 
 
 class _Wanted(NamedTuple):
-    """Arguments of a refresh, built from a command's options."""
+    """What a command is to read and whom it asks, built from its options and checked."""
 
     settings: "Settings"
     dataset: "DatasetPreset | None"
     dump: "DumpConfig"
-    refreshing: "RefreshConfig"
     llm: "LlmConfig"
 
 
@@ -67,29 +67,42 @@ def run(
     """
     fit.require_known(train.preset, train.replaced)
     wanted = _wanted(read, ask, seed, store)
-    from flows.cli import running
     from flows.cli.options.configurations import title_of
+    from flows.cli.output import run_results
 
     chosen = wanted.dataset
-    training = _training(
-        train, seed, chosen.training if chosen else None, wanted.refreshing.tables.hidden
-    )
-    if ask.dry_run:
-        running.tell_plan(
-            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
-        )
-        return
     title = title_of(name or (chosen.title if chosen else None), read.interactions)
+    asked = None
+    if not ask.dry_run:
+        asked = _digest(wanted, read, train, title, seed, store)
+        if asked is not None and _tell_unchanged(wanted, asked, store, report, summary):
+            return
+    refreshing = _refreshing(read, seed)
+    training = _training(train, seed, chosen.training if chosen else None, refreshing.tables.hidden)
+    from flows.cli import running
+
+    if ask.dry_run:
+        running.tell_plan(wanted.dump, refreshing, wanted.llm, store or wanted.settings.store)
+        return
     with running.recorded(wanted.settings, store, verbose) as root:
         from flows.pipeline import pipeline
         from flows.unrecorded import call
 
         retraining = _retraining(training, train)
-        done = call(pipeline, wanted.dump, title, wanted.refreshing, retraining, wanted.llm, root)
-    running.tell(root, done.stages, report, summary)
+        done = call(pipeline, wanted.dump, title, refreshing, retraining, wanted.llm, root)
+    run_results.tell(root, done.stages, report, summary)
     if chosen is not None:
-        running.tell_expected(chosen.expected, done.refreshed.dataset)
-    running.tell_release(done.release, store)
+        run_results.tell_expected(chosen.expected, done.refreshed.dataset)
+    run_results.tell_release(done.release.ref, done.release.verdict, store)
+    # Equal only if nothing was changed during the run: the note must not name other inputs.
+    if asked is not None and asked == _digest(wanted, read, train, title, seed, store):
+        from artifacts.store import Store
+        from flows.cli.unchanged_run import note_finished_run
+
+        release = done.release
+        note_finished_run(
+            Store(root), asked, done.stages, done.refreshed.ref, release.ref, release.verdict
+        )
 
 
 @with_fields
@@ -103,21 +116,21 @@ def refresh_command(
 ) -> None:
     """Build item tables and user profiles from input files; sends only new prompts."""
     wanted = _wanted(read, ask, seed, store)
+    refreshing = _refreshing(read, seed)
     from flows.cli import running
+    from flows.cli.output import run_results
 
     if ask.dry_run:
-        running.tell_plan(
-            wanted.dump, wanted.refreshing, wanted.llm, store or wanted.settings.store
-        )
+        running.tell_plan(wanted.dump, refreshing, wanted.llm, store or wanted.settings.store)
         return
     with running.recorded(wanted.settings, store, verbose) as root:
         from flows.refresh import refresh
         from flows.unrecorded import call
 
-        stages = call(refresh, wanted.dump, wanted.refreshing, wanted.llm, root).stages
-    running.tell(root, stages, None, summary)
+        stages = call(refresh, wanted.dump, refreshing, wanted.llm, root).stages
+    run_results.tell(root, stages, None, summary)
     if wanted.dataset is not None:
-        running.tell_expected(wanted.dataset.expected, stages[0])
+        run_results.tell_expected(wanted.dataset.expected, stages[0])
 
 
 @with_fields
@@ -137,18 +150,19 @@ def retrain_command(
 
     settings = Settings()
     made.require_store(store or settings.store)
-    from flows.cli import running
-
-    running.refuse_torchrun()
+    made.refuse_torchrun()
     training = _training(train, seed)
+    from flows.cli import running
+    from flows.cli.output import run_results
+
     with running.recorded(settings, store, verbose) as root:
         from flows.retrain import retrain
         from flows.unrecorded import call
 
         title = made.title_of(name, None)
         release = call(retrain, _retraining(training, train), title, store=root)
-    running.tell(root, release.stages, report, summary)
-    running.tell_release(release, store)
+    run_results.tell(root, release.stages, report, summary)
+    run_results.tell_release(release.ref, release.verdict, store)
 
 
 def _training(
@@ -207,17 +221,71 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) ->
     made.require_headers(dump)
     if not ask.dry_run:
         made.require_store(store or settings.store)
-    from flows.cli import running  # Loads Prefect, so imported after the options are checked.
+    made.refuse_torchrun()
+    _crossing_items(read)
+    return _Wanted(settings, chosen, dump, llm)
 
-    running.refuse_torchrun()
-    refreshing = made.refresh_config(
-        read.clusters,
-        read.profile_users,
-        seed,
-        read.profile_style,
-        _crossing_items(read),
+
+def _refreshing(read: DumpOptions, seed: int) -> "RefreshConfig":
+    from flows.cli.options.configurations import refresh_config  # Loads Prefect on call.
+
+    return refresh_config(
+        read.clusters, read.profile_users, seed, read.profile_style, _crossing_items(read)
     )
-    return _Wanted(settings, chosen, dump, refreshing, llm)
+
+
+def _digest(
+    wanted: _Wanted,
+    read: DumpOptions,
+    train: TrainOptions,
+    title: str,
+    seed: int,
+    store: str | None,
+) -> str | None:
+    """Returns the digest of `flows.cli.unchanged_run`."""
+    from pydantic import TypeAdapter
+
+    from artifacts.store import Store
+    from flows.cli.unchanged_run import digest_of_run
+
+    options = {
+        "read": TypeAdapter(DumpOptions).dump_python(read, mode="json"),
+        "train": TypeAdapter(TrainOptions).dump_python(train, mode="json"),
+        "llm": wanted.llm.model_dump(mode="json"),
+        "settings": wanted.settings.model_dump(mode="json"),
+        "dataset": None if wanted.dataset is None else wanted.dataset.model_dump(mode="json"),
+        "title": title,
+        "seed": seed,
+    }
+    preset = train.preset or ""
+    return digest_of_run(
+        wanted.dump,
+        options,
+        Path(preset) if preset.endswith(".toml") else None,
+        Store(store or wanted.settings.store),
+    )
+
+
+def _tell_unchanged(
+    wanted: _Wanted, asked: str, store: str | None, report: Path | None, summary: Path | None
+) -> bool:
+    """Prints the results of an equal, finished run; returns False if there is none."""
+    from artifacts.store import Store
+    from flows.cli.output import run_results, terminal
+    from flows.cli.unchanged_run import finished_run, reused_stages
+
+    root = store or wanted.settings.store
+    opened = Store(root)
+    done = finished_run(opened, asked)
+    if done is None:
+        return False
+    terminal.out.print("Nothing has changed since the last run; its results:")
+    stages = reused_stages(opened, done)
+    run_results.tell(root, stages, report, summary)
+    if wanted.dataset is not None:
+        run_results.tell_expected(wanted.dataset.expected, stages[0])
+    run_results.tell_release(done.release, done.verdict, store)
+    return True
 
 
 def _crossing_items(read: DumpOptions) -> int | None:

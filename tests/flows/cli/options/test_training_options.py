@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from flows.cli.command_table import app
-from flows.cli.options.training_options import training_config
+from flows.cli.options.training_options import require_known, training_config
 from tasks.dump.presets import TrainingSettings
 
 
@@ -62,6 +62,16 @@ def test_an_unknown_preset_is_told_with_those_there_are() -> None:
     ended = CliRunner().invoke(app, ["retrain", "--preset", "nope"])
     assert ended.exit_code == 2
     assert "single" in ended.output
+
+
+def test_auto_and_files_are_known_presets_from_the_start(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[model]\nheads = 1\n", "utf-8")
+    for preset in (None, "auto", "single", str(mine)):
+        require_known(preset, None)
+    for preset, said in (("bset", "auto, best"), (str(tmp_path / "gone.toml"), "No such file")):
+        with pytest.raises(typer.BadParameter, match=said):
+            require_known(preset, None)
 
 
 def test_a_preset_of_a_file_replaces_every_field_and_no_path_travels(tmp_path: Path) -> None:

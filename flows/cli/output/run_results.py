@@ -1,0 +1,76 @@
+"""Final output of a run: stages, metrics, paths of results, samples, verdict."""
+
+import shutil
+from pathlib import Path
+from shlex import quote
+
+from artifacts.bundles import parts_of
+from artifacts.files.private_files import share_as_usual
+from artifacts.kinds.results import RECOMMENDATIONS, REPORT
+from artifacts.manifest import ArtifactRef
+from artifacts.store import Store
+from flows.cli.commands.data.datasets_command import expectation_table
+from flows.cli.output import console, terminal
+from flows.cli.output.list_sample import sample_of
+from flows.cli.output.run_summary import write_summary
+from flows.settings import Settings
+from tasks.dump.presets import ExpectedCounts
+from tasks.frame.run_facts import RunFacts
+from tasks.frame.stage import StageResult
+from tasks.promoting.verdict import Verdict
+
+
+def tell(
+    root: str, stages: tuple[StageResult, ...], report: Path | None, summary: Path | None
+) -> None:
+    """Prints work, prompts and cost of each stage, metrics, and paths of results."""
+    store = Store(root)
+    by_name = RunFacts(stages).by_name
+    terminal.out.print(console.stage_table(stages))
+    for line in console.facts_of(stages):
+        terminal.out.print(line)
+    if "evaluate" in by_name and by_name["evaluate"].counts:
+        terminal.out.print(*console.metric_tables(store, by_name["evaluate"].ref), sep="\n")
+        for line in console.crossing_fact(store, by_name["evaluate"].ref):
+            terminal.out.print(line)
+    if "ablate" in by_name:
+        for line in console.facts_of_ablation(store, by_name["ablate"].ref):
+            terminal.out.print(line)
+    if "recommend" in by_name:
+        folder = store.path(by_name["recommend"].ref)
+        terminal.out.print(f"Recommendations: {folder / RECOMMENDATIONS}", soft_wrap=True)
+    if "report" in by_name:
+        page = store.path(by_name["report"].ref) / REPORT
+        if report is not None:
+            target = report / REPORT if report.is_dir() else report
+            target.parent.mkdir(parents=True, exist_ok=True)
+            page = Path(shutil.copyfile(page, target))
+            share_as_usual(page)
+        terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
+    if summary is not None:
+        terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
+
+
+def tell_expected(expected: ExpectedCounts, ingested: StageResult) -> None:
+    """Prints the counts of ingest beside published ones of the same data set."""
+    terminal.out.print(expectation_table(expected, ingested))
+
+
+def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> None:
+    """Prints sample recommendations, the promotion verdict and follow-up commands.
+
+    ``store`` is the command's option, None if the settings name the store.
+    """
+    opened = Store(store or Settings().store)
+    parts = parts_of(opened, release)
+    sample = sample_of(opened, parts["dataset"], parts["recommendations"])
+    if sample is not None:
+        terminal.out.print(sample)
+    terminal.out.print(console.verdict_line(release, verdict))
+    held = "" if verdict.promoted else f" --release {release.fingerprint}"
+    place = f" --store {quote(store)}" if store else ""
+    for command, gives in (
+        (f"llm4cdsr serve-recs{held}{place}", "a page to try it, http://localhost:8080"),
+        (f"llm4cdsr export-recs lists{held}{place}", "everyone's best items as files"),
+    ):
+        terminal.out.print(f"Next: {command}  ({gives})", soft_wrap=True)
