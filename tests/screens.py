@@ -68,7 +68,7 @@ def _route(page: Tab) -> None:
 
 USER, REPORT = "#user={user}", "How to read this"
 SCREENS = (
-    Screen("page-start", "", "most bought items", settled),
+    Screen("page-start", "", "most popular items", settled),
     Screen("page", USER, "User {user}", _user),
     Screen("page-detail", USER, "User {user}", _detail),
     Screen("page-edited", USER, "User {user}", _edited),

@@ -82,8 +82,7 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
     mine, other = (
         np.add.reduceat(found, first) / sizes.mean() for found in (ours, gains[baseline])
     )
-    draws = _DRAWS if len(sizes) <= _MANY_USERS else _DRAWS_OF_MANY
-    (compared,) = paired_bootstrap(mine, other[:, None], draws)
+    (compared,) = paired_bootstrap(mine, other[:, None], bootstrap_draws(len(sizes)))
     return BaselineLead(
         baseline=baseline,
         ours=float(ours.mean()),
@@ -92,6 +91,11 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
         high=compared.high,
         events=len(ours),
     )
+
+
+def bootstrap_draws(users: int) -> int:
+    """Returns the number of samples for so many users."""
+    return _DRAWS if users <= _MANY_USERS else _DRAWS_OF_MANY
 
 
 def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ class KeyNumber:
     value: str
     label: str
     note: str
+    is_wide: bool = False
 
 
 def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tuple[str, str, str]:
@@ -44,7 +45,7 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
                 f" {content.left_out:,} more have fewer than {LEAST_CANDIDATES} candidates and are "
                 "left out."
             )
-        rivals = _rival(found[0], asked)
+        rivals = _rival(found[0], asked) if content.lead is None else _judged(content.lead)
     return accuracy, rivals, _source_sentence(content)
 
 
@@ -83,6 +84,7 @@ def _lead_tile(lead: BaselineLead) -> KeyNumber:
         if side != "level"
         else f"with the strongest baseline, {lead.baseline}",
         note,
+        is_wide=True,
     )
 
 
@@ -180,6 +182,10 @@ def _rival(head: Headline, asked: HeldOut) -> str:
         f"It is {size} {side} the strongest other baseline, {name} "
         f"({format_score(head.metric, value)}){note}."
     )
+
+
+def _judged(lead: BaselineLead) -> str:
+    return f"{lead.sentence[0].upper()}{lead.sentence[1:]}."
 
 
 def _source_sentence(content: ReportContent) -> str:

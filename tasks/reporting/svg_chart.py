@@ -18,6 +18,8 @@ TICKS = 5
 STROKE = Markup('<line class="s{}" x1="{:.2f}%" y1="{:.2f}%" x2="{:.2f}%" y2="{:.2f}%"{}/>')
 DOT = Markup('<circle class="k{}" cx="{:.2f}%" cy="{:.2f}%" r="3.5"><title>{}</title></circle>')
 STEPS = (1, 2, 2.5, 5, 10)
+TOPS = (1, 2, 3, 4, 6, 8, 10, 20)
+"""Upper ends of an axis whose quarters have short labels."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def axis_top(highest: float) -> float:
     if not highest > 0 or not math.isfinite(highest):
         return 1.0
     unit = 10 ** math.floor(math.log10(highest))
-    return next(step * unit for step in (*STEPS, 20) if step * unit >= highest * (1 - 1e-9))
+    return next(step * unit for step in TOPS if step * unit >= highest * (1 - 1e-9))
 
 
 def number(value: float) -> str:

@@ -137,14 +137,18 @@ class Catalogue:
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
         """Returns items whose title or id contains every word, by popularity, followed by items
-        with similar words (trigrams)."""
+        with similar words (trigrams); without any, items with the most of the words."""
         inside = np.ones(self.items.height, bool)
         if domain is not None:
             inside[:] = False
             inside[self.domain_rows(self.domain_number(domain))] = True
         shares = [self._held_share(word) for word in words.lower().split()]
         share = np.min(shares, axis=0) if shares else np.ones(self.items.height)
-        found = np.flatnonzero(inside & (share >= LEAST_SHARE)) + 1
+        matches = inside & (share >= LEAST_SHARE)
+        if shares and not matches.any():
+            share = np.mean([np.where(each >= LEAST_SHARE, each, 0) for each in shares], axis=0)
+            matches = inside & (share > 0)
+        found = np.flatnonzero(matches) + 1
         order = np.lexsort((-self.popularity[found], -np.round(share[found - 1], 2)))
         return found[order[:limit]]
 

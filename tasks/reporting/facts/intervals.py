@@ -9,6 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from model.scoring.bootstrap import paired_bootstrap
+from tasks.promoting.baseline_lead import bootstrap_draws
 from tasks.reporting.facts.content import HeldOut, MetricInterval
 
 CUTOFF = 10
@@ -31,15 +33,27 @@ def metric_intervals(ranks: pl.DataFrame, ours: str) -> tuple[MetricInterval, ..
     sums = {model: np.add.reduceat(_gains(rows.filter(model=model)), first) for model in models}
     values = {model: total.sum(axis=0) / sizes.sum() for model, total in sums.items()}
     means = {model: _drawn_means(total, sizes) for model, total in sums.items()}
+    # As the promotion gate compares, so that one report has one interval of a difference.
+    ndcg = {model: total[:, 0] / sizes.mean() for model, total in sums.items()}
+    rivals = [model for model in models if model != ours]
+    compared = paired_bootstrap(
+        ndcg[ours],
+        np.stack([ndcg[model] for model in rivals], axis=1)
+        if rivals
+        else np.empty((len(sizes), 0)),
+        bootstrap_draws(len(sizes)),
+    )
+    leads = {
+        model: (found.difference, found.low, found.high)
+        for model, found in zip(rivals, compared, strict=True)
+    }
     order = sorted(models, key=lambda model: (model != ours, -float(values[model][0])))
     return tuple(
         MetricInterval(
             model=model,
             ndcg=_interval(values[model][0], means[model][:, 0]),
             hit_ratio=_interval(values[model][1], means[model][:, 1]),
-            behind_ours=None
-            if model == ours
-            else _interval(values[ours][0] - values[model][0], (means[ours] - means[model])[:, 0]),
+            behind_ours=leads.get(model),
         )
         for model in order
     )

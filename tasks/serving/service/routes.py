@@ -169,7 +169,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
     @app.get("/items", response_model=FoundItems)
     def items(search: str = "", domain: str | None = None, limit: Limit = 20) -> Response:
         """Items whose title or id contains every word of the search, then items with similar
-        words."""
+        words; without any, items with the most of the words."""
         state = service.recommender.state
         found = state.catalogue.search(search[:200], domain, limit)
         return json_response(

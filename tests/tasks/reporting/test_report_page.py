@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.content import (
     HeldOut,
     ReportColumnsMissingError,
@@ -221,6 +222,16 @@ def test_the_summary_opens_with_the_headline_numbers() -> None:
         "about ±2.9 points. It was made from 18,301 events of 1,431 users"
     ) in text
     assert "1,300 language model requests, 21 answers reused at no cost and 3 failed." in text
+
+
+def test_the_summary_and_the_first_tile_say_the_same_of_the_strongest_baseline() -> None:
+    lead = BaselineLead(
+        baseline="markov", ours=0.392, theirs=0.376, low=-0.007, high=0.038, events=400
+    )
+    text = parse(render_report(replace(full(), metrics=METRICS, lead=lead))).text
+    assert "No significant difference to the strongest baseline, markov: NDCG@10 0.392" in text
+    assert "level" in text
+    assert "percentage points ahead" not in text
 
 
 def test_several_held_out_events_a_user_are_not_called_last_events() -> None:

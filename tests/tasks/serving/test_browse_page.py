@@ -152,7 +152,7 @@ def test_users_are_found_by_the_domain_they_are_active_in(
     domain = next(each for each in recommender.catalogue.domains if recommender.users_of(each))
     page.run(
         "[...document.querySelectorAll('#only button')]"
-        f".find((each) => each.textContent.endsWith(' {domain}')).click()"
+        f".find((each) => each.textContent === '{domain}').click()"
     )
     only = recommender.users_of(domain)
     shown = "document.getElementById('history-title').textContent"

@@ -51,6 +51,12 @@ def test_search_finds_a_misspelt_word_behind_what_holds_it() -> None:
     assert catalogue.search("xyz").tolist() == []  # Short words are taken at their word.
 
 
+def test_search_finds_items_with_the_most_words_where_none_has_all(catalogue: Catalogue) -> None:
+    assert catalogue.search("black pan tea").tolist() == [2, 4, 1, 5]
+    assert catalogue.search("kettle iron pot").tolist() == [4, 5]
+    assert catalogue.search("purple piano").tolist() == []
+
+
 def test_search_reads_punctuation_as_it_stands(catalogue: Catalogue) -> None:
     assert catalogue.search("100%").tolist() == [2]
     assert catalogue.search("(green)").tolist() == [4]

@@ -236,7 +236,7 @@ def test_a_browser_without_a_user_shows_the_most_bought_items(
     client: httpx.Client, tmp_path: Path
 ) -> None:
     dom = in_browser(str(client.base_url), tmp_path)
-    assert "these are the most bought items" in dom
+    assert "these are the most popular items" in dom
     assert "Trail Running Vest" in dom
 
 

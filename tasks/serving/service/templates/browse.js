@@ -7,6 +7,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   const SIMILAR = 6; // items a domain
   const EFFECTS = 6; // items of the history
   const MOST_UNDO = 50;
+  const LONGEST_NAME = 90; // characters of a title in a line
   let now = { history: [], user: null, profile: null, edited: false };
   let past = []; // what `Undo` goes back to
   let places = new Map(); // item -> its rank in the answer before
@@ -18,6 +19,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   const name = ({ domain, item_id }) => ({ domain, item_id });
   const key = (item) => JSON.stringify([item.domain, item.item_id]);
   const title = (item) => item.title || `(no title: ${item.item_id})`;
+  const short = (text) => ([...text].length > LONGEST_NAME ? `${[...text].slice(0, LONGEST_NAME - 1).join("")}…` : text);
   const tag = (item) => element("span", item.domain, { class: "tag" });
   const counted = (number, word) => `${number.toLocaleString()} ${word}${number === 1 ? "" : "s"}`;
 
@@ -54,11 +56,14 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     places = new Map(found.domains.flatMap((list) => list.items.map((item) => [key(item), item.rank])));
     const compared = after && before.size > 0;
     const moved = compared ? found.domains.flatMap((list) => list.items).filter((item) => before.get(key(item)) !== item.rank).length : 0;
-    const basis = found.basis === "history" ? "Best first; open an item to see why it stands there." : "Nothing in the history yet, so these are the most bought items.";
-    say(compared ? `${after}: ${moved ? `${counted(moved, "place")} changed` : "no place changed"}. ${basis}` : basis);
+    const basis = found.basis === "history" ? "Best first; open an item to see why it stands there." : "Nothing in the history yet, so these are the most popular items.";
+    const news = compared ? `${after}: ${moved ? `${counted(moved, "place")} changed` : "no place changed"}` : after;
+    say(news ? `${news}. ${basis}` : basis);
+    const visited = new Set(now.history.map((item) => item.domain));
     part("lists").replaceChildren(
       ...found.domains.map((list, number) => {
-        const heading = element("h3", list.domain, { id: `shelf-${number}` });
+        const isNew = visited.size && !visited.has(list.domain);
+        const heading = element("h3", `${list.domain} `, { id: `shelf-${number}` }, ...(isNew ? [element("span", "no event here yet", { class: "tag" })] : []));
         const shelf = element("ol", undefined, { class: "shelf", tabindex: "0", "aria-labelledby": `shelf-${number}` });
         shelf.append(...list.items.map((item) => {
           const made = card(item, `${item.rank}`);
@@ -145,16 +150,17 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     const found = await json("effects", { history: sent(), item: name(item) });
     const shown = found.effects.filter((effect) => effect.effect !== 0).slice(0, EFFECTS);
     const most = Math.max(...shown.map((effect) => Math.abs(effect.effect)), 1e-9);
+    const isMoved = shown.some((effect) => effect.rank_without !== found.rank);
     const rows = shown.map((effect) => {
       const bar = element("span", undefined, { class: effect.effect < 0 ? "bar against" : "bar" }, element("i"));
       bar.firstChild.style.width = `${(100 * Math.abs(effect.effect)) / most}%`;
       const then = effect.rank_without === found.rank ? "same place without it" : `place ${effect.rank_without.toLocaleString()} without it`;
-      return element("li", undefined, {}, element("span", title(effect), {}, " ", tag(effect)), bar, element("span", then, { class: "then" }));
+      return element("li", undefined, {}, element("span", short(title(effect)), { class: "name", title: title(effect) }, " ", tag(effect)), bar, ...(isMoved ? [element("span", then, { class: "then" })] : []));
     });
     place.append(element("h3", `Why it is at place ${found.rank.toLocaleString()} of ${item.domain}`));
     if (rows.length)
       place.append(
-        element("p", "The model was asked once more without each of the latest events. A long bar: without that event the score falls most; orange: it rises.", { class: "quiet" }),
+        element("p", `A bar shows how much the score falls when the model reads the history without that event${shown.some((effect) => effect.effect < 0) ? " (orange: it rises)" : ""}.${isMoved ? "" : " Without any single one of them the item keeps its place."}`, { class: "quiet" }),
         element("ol", undefined, { class: "effects" }, ...rows),
       );
     else place.append(element("p", "None of the latest events changes its score.", { class: "quiet" }));
@@ -194,8 +200,11 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     part("back").hidden = !now.edited;
     part("clear").hidden = !now.history.length;
     part("profile").hidden = !now.user;
-    part("profile").textContent = now.profile || "No profile was written for this user: the events alone count.";
-    if (now.profile && limits.profiles_by) part("profile").append(element("small", `Profile by ${limits.profiles_by}`));
+    part("hint").hidden = now.history.length > 0 || now.user !== null;
+    part("profile").textContent = now.profile || "This user has no profile.";
+    const author = now.profile && limits.profiles_by ? `Profile by ${limits.profiles_by}. ` : "";
+    part("profile").append(element("small", `${author}Profiles are read in training only: the shelves follow the events.`));
+    part("history").hidden = !now.history.length;
     part("history").replaceChildren(
       ...now.history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
         const made = card(item, item.domain);
@@ -228,7 +237,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       places = new Map();
       step({ history: history || user.history, user: id, profile: user.profile, edited: history !== null });
     } catch (error) {
-      say(`No such user: ${error.message}`, true);
+      say(`The user cannot be shown: ${error.message}`, true);
     }
   }
 
@@ -309,12 +318,12 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       domains = Object.keys(health.items);
       const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} of ${domain}`);
       part("about").textContent =
-        `Release ${health.release}, made ${new Date(health.created).toLocaleString()}: ` +
+        `Release ${health.release}, made ${new Date(health.created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}: ` +
         `${counted(health.users, "user")}, ${items.join(", ")}.`;
       part("notes").hidden = !health.notes.length;
       part("notes").textContent = `${health.notes.join("; ").replace(/^./u, (first) => first.toUpperCase())}.`;
       part("item-domain").append(...domains.map((domain) => element("option", domain, { value: domain })));
-      part("only").append(...domains.map((domain) => button(`Active only in ${domain}`, null, () => anyone(domain))));
+      part("only").append(...domains.map((domain) => button(domain, `Any user active only in ${domain}`, () => anyone(domain))));
     } catch (error) {
       part("about").textContent = `The service does not answer: ${error.message}`;
     }
@@ -327,7 +336,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     const wanted = new URLSearchParams(location.hash.slice(1));
     const items = await known(wanted.get("items"));
     if (wanted.get("user")) await pick(wanted.get("user"), items);
-    else put({ history: items || [], user: null, profile: null, edited: false });
+    if (now.user === null) put({ history: items || [], user: null, profile: null, edited: false }, part("basis").textContent);
   }
 
   /* The items of a link, with their titles: those that are no longer here are left out. */

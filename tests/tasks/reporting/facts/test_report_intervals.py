@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from artifacts.kinds.results import OUR_MODEL
+from tasks.promoting.baseline_lead import baseline_lead
 from tasks.reporting.facts.content import HeldOut
 from tasks.reporting.facts.intervals import held_out, metric_intervals
 
@@ -47,6 +49,21 @@ def test_differences_are_paired_by_user() -> None:
     assert gain == pytest.approx(ours.ndcg[0] - other.ndcg[0])
     assert 0 < low < gain < high
     assert ours.ndcg[1] < other.ndcg[2]  # Apart, the two intervals tell nothing.
+
+
+def test_a_difference_has_the_interval_that_the_promotion_gate_judges() -> None:
+    rng = np.random.default_rng(2)
+    users = rng.integers(0, 40, 300).tolist()
+    tables = [
+        of_users(users, rng.integers(0, most, 300).tolist(), name).with_columns(candidates=60)
+        for name, most in ((OUR_MODEL, 12), ("strong", 14), ("weak", 40))
+    ]
+    rows = pl.concat(tables)
+    lead = baseline_lead(rows)
+    assert lead is not None
+    (beaten,) = (row for row in metric_intervals(rows, OUR_MODEL) if row.model == lead.baseline)
+    wanted = (lead.ours - lead.theirs, lead.low, lead.high)
+    assert beaten.behind_ours == pytest.approx(wanted, abs=1e-12)
 
 
 def of_users(users: list[int], greater: list[int], model: str = "ours") -> pl.DataFrame:
