@@ -14,6 +14,7 @@ from model.network.text_similarity import TextSimilarity
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
+from model.training.memory_fit import remember
 from model.training.trainer import fit
 from tests.model.conftest import Shop
 
@@ -121,6 +122,18 @@ def test_it_stays_where_texts_tell_what_is_next_and_only_there(
     prefixes = sequences.prefixes_of_users(np.arange(20))
     again = ModelScorer(load_model(tmp_path)[0]).score(prefixes, 1)
     torch.testing.assert_close(again, ModelScorer(model).score(prefixes, 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_texts_of_other_items_tell_nothing_and_are_dropped(shop: Shop, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sequences, texts = neighbours(rng)
+    rows = np.concatenate((np.zeros((1, 8)), rng.permutation(texts))).astype(np.float32)
+    config = shop.config({**SIMILAR, "hidden": 8}).model
+    torch.manual_seed(seed)
+    model = TriThread(ItemTables(rows, rows), sequences.domain_starts, config).eval()
+    remember(model, sequences, seed)
+    assert model.similarity is None
 
 
 def test_a_model_of_ids_does_not_read_texts_this_way_either(shop: Shop) -> None:
