@@ -108,17 +108,17 @@ def main(
             seen = sequences.with_validation_in_training() if refits else sequences
             for name in [name.strip() for name in rivals.split(",")]:
                 scorer = timed(name, partial(BASELINES[name], seen))
-                found.setdefault(name, []).append(_gains(scorer, asked))
+                found.setdefault(name, []).append(gains_of(scorer, asked))
             if embedded is not None:
                 tables, team = tables_of(data, embedded, config.model.hidden), alone(device)
                 trained = partial(fit, sequences, tables, config, on_epoch=show, team=team)
                 scorer = ModelScorer(timed(preset, trained).model)
-                found.setdefault(preset, []).append(_gains(scorer, asked))
-            rows = _rows(found, preset)
+                found.setdefault(preset, []).append(gains_of(scorer, asked))
+            rows = rows_of(found, preset)
             if json_file is not None:  # After each seed: a night may be cut short.
                 figures = {"order": order, "preset": preset, "rows": rows}
                 json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False), "utf-8")
-    _print(rows, f"training events {order}, {len(found[preset])} seeds" if embedded else order)
+    print_rows(rows, f"training events {order}, {len(found[preset])} seeds" if embedded else order)
 
 
 def in_random_order(sequences: Sequences, seed: int) -> Sequences:
@@ -130,13 +130,13 @@ def in_random_order(sequences: Sequences, seed: int) -> Sequences:
     return replace(sequences, items=items)
 
 
-def _gains(scorer: Scorer, asked: Prefixes) -> np.ndarray:
+def gains_of(scorer: Scorer, asked: Prefixes) -> np.ndarray:
     """NDCG and hit rate of each event, (2, R)."""
     gains = expected_gains(rank_all(scorer, asked), (CUTOFF,))
     return np.stack((gains["NDCG"][CUTOFF], gains["HR"][CUTOFF]))
 
 
-def _rows(found: dict[str, list[np.ndarray]], preset: str) -> list[dict[str, object]]:
+def rows_of(found: dict[str, list[np.ndarray]], preset: str) -> list[dict[str, object]]:
     """One row a model: means, and how far the preset is ahead in NDCG, seeds averaged first."""
     means = {name: np.mean(gains, axis=0) for name, gains in found.items()}
     rows: list[dict[str, object]] = []
@@ -155,7 +155,7 @@ def _rows(found: dict[str, list[np.ndarray]], preset: str) -> list[dict[str, obj
     return rows
 
 
-def _print(rows: list[dict[str, object]], title: str) -> None:
+def print_rows(rows: list[dict[str, object]], title: str) -> None:
     table = Table("model", "NDCG@10", "HR@10", "lead in NDCG@10", title=title)
     for row in rows:
         lead = "–"
