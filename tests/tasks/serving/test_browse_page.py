@@ -146,6 +146,24 @@ def test_an_item_opens_by_keyboard_with_reasons_and_similar_items_of_every_domai
 
 
 @in_a_browser
+def test_long_words_of_an_item_leave_its_card_as_wide_as_the_others(page: Tab) -> None:
+    page.run(
+        """for (const kind of ['title', 'more', 'tag']) {
+          const long = document.createElement('span');
+          long.className = kind;
+          long.textContent = 'Gartenwerkzeuge '.repeat(12) + 'x'.repeat(90);
+          document.querySelector('#lists .open').append(long);
+        }"""
+    )
+    widths = page.run(
+        "[...document.querySelectorAll('#lists .card')].map((each) => each.offsetWidth)"
+    )
+    assert isinstance(widths, list)
+    assert len(widths) > 1
+    assert len(set(map(str, widths))) == 1
+
+
+@in_a_browser
 def test_users_are_found_by_the_domain_they_are_active_in(
     page: Tab, recommender: Recommender
 ) -> None:

@@ -316,7 +316,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       const health = await json("health");
       limits = health;
       domains = Object.keys(health.items);
-      const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} of ${domain}`);
+      const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} of \u2068${domain}\u2069`);
       part("about").textContent =
         `Release ${health.release}, made ${new Date(health.created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}: ` +
         `${counted(health.users, "user")}, ${items.join(", ")}.`;
