@@ -54,8 +54,8 @@ from tasks.frame.model_inputs import sequences_of
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 TEMPERATURE = 0.1
-ESASREC = {"width": 128, "dropout": 0.5, "negatives": 256, "temperature": TEMPERATURE}
-ESASREC |= {"learning_rate": 2e-3, "batch_size": 128, "patience": 6, "epochs": 100}
+ESASREC = {"width": 128, "dropout": 0.2, "negatives": 256, "temperature": TEMPERATURE}
+ESASREC |= {"learning_rate": 1e-3, "batch_size": 128, "patience": 20, "epochs": 150}
 SASREC = {
     "model": {"heads": 4, "block": "pre_norm", "scoring": "cosine", "temperature": TEMPERATURE},
     "train": {"loss": "softmax", "negatives": 1024, "weight_decay": 0.0, "learning_rate": 2e-3}
