@@ -48,7 +48,7 @@ def test_bars_are_as_high_as_their_values() -> None:
 
 def test_a_whisker_goes_from_the_low_to_the_high_end() -> None:
     drawn = interval_chart([Interval("m", 0.5, 0.4, 0.6, ours=True)])
-    assert 'style="left:40.00%;width:20.00%"' in drawn
+    assert 'style="left:66.67%;width:33.33%"' in drawn
     assert 'class="ours"' in drawn
 
 

@@ -32,8 +32,9 @@ def test_a_run_that_cannot_end_well_does_not_begin(
 
 def test_a_device_that_is_not_there_ends_a_run_before_it_asks_anything(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,item_id,domain,timestamp\n")
+    (tmp_path / "i.csv").write_text("item_id,domain,title\n")
     store = ["--store", str(tmp_path / "store"), "--provider", "dummy"]
-    dump = ["--interactions", str(tmp_path / "e.csv"), "--items", str(tmp_path / "e.csv")]
+    dump = ["--interactions", str(tmp_path / "e.csv"), "--items", str(tmp_path / "i.csv")]
     ended = CliRunner().invoke(app, ["run", *dump, *store, "--device", "cuda:99"])
     assert "cuda:99" in str(ended.exception)
     assert not (tmp_path / "store").exists()
