@@ -26,7 +26,10 @@ NOT_CLOSED = "a quotation mark not closed"
 
 _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 _REASONS = 3
-_ADVICE = {NOT_UTF8: "convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"}
+_ADVICE = {
+    NOT_UTF8: "convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW, or from its own encoding: "
+    "SHIFT_JIS, GB18030, …"
+}
 
 Result = TypeVar("Result")
 

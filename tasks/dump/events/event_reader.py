@@ -19,7 +19,7 @@ from tasks.dump.events.event_numbers import EventNumbers, RawEvents
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.time_units import SECOND, latest
-from tasks.dump.fields.times import TimeField
+from tasks.dump.fields.times import IN_1970, TimeField
 from tasks.dump.naming.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
@@ -115,7 +115,7 @@ class _EventPass:
             if monotonic() - shown_at > LOG_EVERY_SECONDS:
                 shown_at = monotonic()
                 logger.info("ingest: %s rows read, now of %s", f"{rows_read:,}", batch.account.file)
-            rules = _rules(is_dated=times.is_dated)
+            rules = _rules(times)
             name = self._reader.name_of(batch.account)
             usable = usable_rows(batch, rules, found.quarantine, name)
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
@@ -124,13 +124,13 @@ class _EventPass:
         if times.is_order and (self._config.since or self._config.until):
             raise UnreadableDumpError(
                 f"{self._reader.path}: its times are small numbers, such as "
-                f"{times.shown['number']!r}, and no dates; leave out --since and --until, or give "
+                f"{times.any_number!r}, and no dates; leave out --since and --until, or give "
                 "the file dates"
             )
         return found
 
 
-def _rules(*, is_dated: bool) -> Mapping[str, pl.Expr]:
+def _rules(times: TimeField) -> Mapping[str, pl.Expr]:
     moment = pl.col(col.TIMESTAMP)
     rules = {
         "no user_id": pl.col(col.USER_ID).is_null(),
@@ -139,8 +139,10 @@ def _rules(*, is_dated: bool) -> Mapping[str, pl.Expr]:
         "no usable timestamp": moment.is_null(),
         "timestamp in the future": moment > latest(),
     }
-    if is_dated:
+    if times.is_dated:
         rules["timestamp of zero or less"] = moment <= 0
+    if times.is_finer:
+        rules["timestamp in 1970"] = moment < IN_1970
     return rules
 
 

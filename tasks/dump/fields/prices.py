@@ -21,7 +21,7 @@ _MONEY = rf"(?:[A-Za-z]{{0,3}}[\p{{Sc}}--[¢]]|{_CODES}|{_WORDS})"
 _SPACE = r"[\s\x{A0}\x{202F}]"
 _AMOUNT = r"[+-]?(?:\d(?:[\d.,'’\x{A0}\x{202F} ]*\d)?|[.,]\d+)"
 _PRICE = (
-    rf"^{_SPACE}*(?:{_MONEY}{_SPACE}*)?(?P<amount>{_AMOUNT})(?:[.,:]?-{{1,2}}|,—)?"
+    rf"^{_SPACE}*(?:{_MONEY}{_SPACE}*)?(?P<amount>{_AMOUNT})(?:[.,:/]-{{1,2}}|,—)?"
     rf"(?:{_SPACE}*(?:-|–|to|bis|~){_SPACE}*(?:{_MONEY}{_SPACE}*)?{_AMOUNT})?"
     rf"(?:{_SPACE}*{_MONEY})?{_SPACE}*$"
 )

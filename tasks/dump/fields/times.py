@@ -40,6 +40,9 @@ _USUAL_TEXT = (
     r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?)?\s*$"
 )
 _YEAR_1970 = 365 * DAY
+IN_1970 = _YEAR_1970 * SECOND
+"""End of 1970. If dates are later and finer than seconds, a time before has another unit."""
+
 _FIRST_DAY = 20 * 365 + 5  # 1990-01-01, from 1970 on.
 _SMALL = 1_000
 _FEW_SECONDS = 60
@@ -72,9 +75,12 @@ class TimeField:
     moments: int = 0
     dated: int = 0
     implausible: int = 0
+    early: int = 0
+    """Times in 1970, as of seconds among milliseconds."""
     shown: dict[str, str] = field(default_factory=dict)
     _sizes: Counter[Unit] = field(default_factory=Counter)
     _in_1970: int = 0
+    _zeros: int = 0
     _has_other_texts: bool = False
     _has_blanks: bool = False
     _span_1970: tuple[float, float] = (float("inf"), 0.0)
@@ -93,12 +99,15 @@ class TimeField:
                 self._see_texts(values.filter(values.is_not_null() & numbers.is_null()))
         found = moments_in(values, self.form or self.found())
         self._see_moments(found)
-        odd = (found < _EARLIEST) | (found > latest())
-        self.implausible += int(odd.sum())
-        if odd.any():
-            self.shown.setdefault("implausible", str(values.filter(odd)[0])[:_LONGEST_SHOWN])
-        if len(unread := values.filter(values.is_not_null() & found.is_null())):
-            self.shown.setdefault("unread", str(unread[0])[:_LONGEST_SHOWN])
+        self.implausible += self._show(
+            "implausible", values, (found < _EARLIEST) | (found > latest())
+        )
+        if self.is_finer:
+            self.early += self._show("early", values, (found > 0) & (found < IN_1970))
+        is_known = values.is_not_null()
+        if values.dtype == pl.String:
+            is_known &= values != ""
+        self._show("unread", values, is_known & found.is_null())
         if self.form is None and self.values:
             self.form = self.found()
         return found
@@ -123,13 +132,25 @@ class TimeField:
         return (self.form or self.found()).is_dated
 
     @property
+    def is_finer(self) -> bool:
+        """Returns whether a time in 1970 is one of seconds among milliseconds, or alike."""
+        form = self.form or self.found()
+        return form.is_dated and form.unit in SIZES and form.unit is not Unit.SECONDS
+
+    @property
     def is_order(self) -> bool:
         """Returns whether the numbers are small order numbers instead of dates."""
         return self._is_in_1970() and self._begins_near_zero()
 
+    @property
+    def any_number(self) -> str:
+        """Returns a number of the column for messages."""
+        return self.shown.get("number", "0")
+
     def is_repaired(self) -> bool:
         is_counted = bool(self.numbers) and self.found().unit not in SIZES
-        return is_counted or self._has_other_texts or self._has_blanks
+        is_early = self.early > 0 and self.is_finer
+        return is_counted or self._has_other_texts or self._has_blanks or is_early
 
     def fault(self) -> str | None:
         """Returns the reason of an unreadable column with an example, None if it is readable."""
@@ -153,7 +174,7 @@ class TimeField:
             )
         if self._is_in_1970() and not self._begins_near_zero():
             return (
-                f"holds numbers such as {self.shown['number']!r} that are no days and, as seconds, "
+                f"holds numbers such as {self.any_number!r} that are no days and, as seconds, "
                 f"would all lie in 1970; {_WAY}"
             )
         if self.implausible >= SURE_SHARE * self.moments:
@@ -167,10 +188,10 @@ class TimeField:
         """Returns notes about formats other than seconds, dates and ISO texts."""
         form, said = self.found(), []
         if self.numbers and form.unit not in SIZES:
-            said.append(f"numbers such as {self.shown['number']!r} are read as {form.unit.value}")
+            said.append(f"numbers such as {self.any_number!r} are read as {form.unit.value}")
         if self.is_order:
             said.append(
-                f"small numbers such as {self.shown['number']!r} are read as an order of events, "
+                f"small numbers such as {self.any_number!r} are read as an order of events, "
                 "not as dates"
             )
         if self.texts[TextForm.SLASHES]:
@@ -181,10 +202,19 @@ class TimeField:
         if self.implausible:
             odd = self.shown["implausible"]
             said.append(f"some values, such as {odd!r}, lie in the future or before 1900")
+        if self.early and self.is_finer:
+            said.append(f"some values, such as {self.shown['early']!r}, would lie in 1970")
         low, high = self._span or (0, 1)
         if low == high and self.moments >= _MANY:
             said.append("all times are equal: events are in the order of the file")
         return said
+
+    def _show(self, name: str, values: pl.Series, are: pl.Series) -> int:
+        """Keeps the first of some values for messages; returns how many there are."""
+        chosen = values.filter(are)
+        if len(chosen):
+            self.shown.setdefault(name, str(chosen[0])[:_LONGEST_SHOWN])
+        return len(chosen)
 
     def _see_moments(self, moments: pl.Series) -> None:
         self.moments += len(moments) - moments.null_count()
@@ -199,7 +229,9 @@ class TimeField:
             return
         count = len(numbers)
         self.numbers[Unit.SECONDS] += count
-        self.shown.setdefault("number", _number_text(numbers[0]))
+        self._zeros += int((numbers == 0).sum())
+        if len(others := numbers.filter(numbers != 0)):
+            self.shown.setdefault("number", _number_text(others[0]))
         low, high = float(numbers.min()), float(numbers.max())  # pyright: ignore[reportArgumentType]
         below = 0
         for unit, limit in SIZES.items():
@@ -228,7 +260,7 @@ class TimeField:
         if low < _YEAR_1970:
             in_1970 = numbers.filter(numbers.abs() < _YEAR_1970).abs()
             self._in_1970 += len(in_1970)
-            if len(in_1970):
+            if len(in_1970 := in_1970.filter(in_1970 > 0)):
                 first, last = self._span_1970
                 self._span_1970 = min(first, in_1970.min()), max(last, in_1970.max())  # pyright: ignore
 
@@ -254,11 +286,11 @@ class TimeField:
                 self.shown.setdefault(name, texts.filter(rows)[0])
 
     def _unit(self) -> Unit:
-        count = self.numbers[Unit.SECONDS]
+        count = self.numbers[Unit.SECONDS] - self._zeros  # Zeros are missing in any unit.
         for unit in (*COMPACT, Unit.DAYS, Unit.EXCEL_DAYS, *SINCE):
             if count and self.numbers[unit] >= SURE_SHARE * count:
                 return unit
-        half = 0
+        half = -self._zeros
         for unit in SIZES:
             half += self._sizes[unit]
             if 2 * half > count:
@@ -275,6 +307,8 @@ class TimeField:
 
     def _begins_near_zero(self) -> bool:
         low, high = self._span_1970
+        if 2 * self.numbers[Unit.COMPACT] > self.numbers[Unit.SECONDS]:
+            return False
         return high < _SMALL or 2 * low <= high
 
     def _fault_of_span(self) -> str | None:
@@ -291,7 +325,7 @@ class TimeField:
         )
 
     def _any_shown(self) -> str:
-        return repr(self.shown["unread"])
+        return repr(self.shown.get("unread", ""))
 
 
 _WAY = "write dates as 2020-09-14 12:26:40, or as seconds since 1970"

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from artifacts import columns as col
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.table import Table
-from tasks.dump.sources.files import UnreadableDumpError
+from tasks.dump.sources.files import UnreadableDumpError, form_of
+
+_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*")
+"""A number or a time, which names no column."""
+
+_ATOMIC = re.compile(r":(?:token|float)(?:_seq)?$")
+"""RecBole's types of columns."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class AbsentColumnError(UnreadableDumpError):
             way = f"{alike}: add {' '.join(f'--column {t}={n}' for t, n in found.items())}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
             way = "it looks like a file of items: are --interactions and --items swapped?"
+        elif form_of(path).endswith((".csv", ".tsv")) and len(names) == 1:
+            way = "its first line must name the columns, separated by a comma, ; tab or |"
+        elif any(_VALUE.fullmatch(name) for name in names):
+            way = "its first line holds values: write a line with the columns' names above it"
         else:
             way = (
                 f"if {absent[0]} is there under another name, say so: "
@@ -115,8 +125,8 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
 
 
 def plain_name(name: str) -> str:
-    """Returns the letters and digits of a name, case-folded."""
-    return re.sub(r"[\W_]", "", name).casefold()
+    """Returns the letters and digits of a name without its RecBole type, case-folded."""
+    return re.sub(r"[\W_]", "", _ATOMIC.sub("", name)).casefold()
 
 
 def _listed(names: tuple[str, ...]) -> str:

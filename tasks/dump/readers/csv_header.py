@@ -42,7 +42,7 @@ def read_header(path: str, separator: str | None = None) -> Header:
 
     Args:
         path: of the file.
-        separator: None to detect it.
+        separator: the expected one; detected if it is None or not in the first line.
     """
     with readable(path), Utf8File(path) as file:
         start = b""
@@ -62,8 +62,9 @@ def read_header(path: str, separator: str | None = None) -> Header:
         separator = hint[1].decode("latin-1")
         place, lines = _next_line(start, place), lines + 1
         line = _line_at(start, place)
-    mark = separator or max(SEPARATORS, key=lambda mark: line.count(mark.encode()))
-    quoting = Quoting(mark.encode("latin-1"))
+    if separator is None or separator.encode("latin-1") not in line:
+        separator = max(SEPARATORS, key=lambda mark: line.count(mark.encode()))
+    quoting = Quoting(separator.encode("latin-1"))
     found = quoting.strictly(start, place, len(start))
     end = found.end if found.fields else place + len(line)
     after = _next_line(start, end)

@@ -107,6 +107,7 @@ class Utf8File:
             if encoding == "utf-8"
             else codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
         )
+        self._ready = b""
         self._ends = 0
         self._last = b""
 
@@ -116,16 +117,21 @@ class Utf8File:
         return self._ends + (self._last not in (b"", b"\n", b"\r"))
 
     def read(self, size: int) -> bytes:
-        """Returns bytes, empty at the end only. Unpaired surrogates become invalid UTF-8, so that
-        their row is detected as broken."""
+        """Returns at most ``size`` bytes, none at the end only. Unpaired surrogates become invalid
+        UTF-8, so that their row is detected as broken."""
+        ready = self._ready or self._decoded(size)
+        block, self._ready = ready[:size], ready[size:]
+        return self._counted(block)
+
+    def _decoded(self, size: int) -> bytes:
+        """Returns the next bytes, which may be more than the ``size`` read before decoding."""
         while block := self._file.read(size):
-            if self._decoder is not None:
-                block = self._decoder.decode(block).encode("utf-8", "surrogatepass")
-            if block:
-                return self._counted(block)
-        if self._decoder is None:
-            return b""
-        return self._counted(self._decoder.decode(b"", True).encode("utf-8", "surrogatepass"))
+            if self._decoder is None:
+                return block
+            if text := self._decoder.decode(block):
+                return text.encode("utf-8", "surrogatepass")
+        rest = "" if self._decoder is None else self._decoder.decode(b"", True)
+        return rest.encode("utf-8", "surrogatepass")
 
     def close(self) -> None:
         self._file.close()

@@ -283,3 +283,75 @@ def test_a_few_times_of_the_future_are_quarantined_and_one_is_told(tmp_path: Pat
     made.require_balance()
     assert made.dropped == {"interactions: timestamp in the future": 1}
     assert any("'2999-01-01', lie in the future" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("scale", [1_000, 1_000_000, 1_000_000_000])
+def test_seconds_among_finer_times_are_quarantined(tmp_path: Path, scale: int) -> None:
+    rows = [
+        {**row, "timestamp": int(str(row["timestamp"])) * (scale if n % 4 else 1)}
+        for n, row in enumerate(EVENTS)
+    ]
+    made = of_events(tmp_path, rows)
+    made.require_balance()
+    assert made.dropped == {"interactions: timestamp in 1970": 24}
+    assert any("such as '1600000000', would lie in 1970" in note for note in made.notes)
+
+
+def test_zeros_among_compact_dates_are_missing(tmp_path: Path) -> None:
+    rows = [
+        {**row, "timestamp": f"{day(MOMENTS[n]):%Y%m%d}" if n % 20 else "00000000"}
+        for n, row in enumerate(EVENTS)
+    ]
+    made = of_events(tmp_path, rows)
+    made.require_balance()
+    assert made.dropped["interactions: no usable timestamp"] == 5
+    assert min(made.moments) >= MOMENTS[0] - 86_400
+
+
+@pytest.mark.parametrize(
+    ("first", "way"),
+    [
+        ("u000\tF002\tfood\t1600000000", "first line holds values"),
+        ("u000\t2020-09-13T12:26:40Z\tF002\tfood", "first line holds values"),
+        ("user_id::item_id::domain::timestamp", "separated by a comma, ; tab or"),
+        ("user_id item_id domain timestamp", "separated by a comma, ; tab or"),
+        ('"All amounts in USD"', "separated by a comma, ; tab or"),
+        ("-- MySQL dump 10.13", "separated by a comma, ; tab or"),
+    ],
+)
+def test_a_first_line_that_names_no_columns_is_told(tmp_path: Path, first: str, way: str) -> None:
+    (tmp_path / "e.csv").write_text("\n".join([first, *lines()]) + "\n")
+    with pytest.raises(UnreadableDumpError, match=rf"has no column user_id.*{way}"):
+        Ingested(tmp_path, interactions=str(tmp_path / "e.csv"))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_a_tsv_file_of_another_separator_is_read(tmp_path: Path, separator: str) -> None:
+    path = as_csv(tmp_path / "e.tsv", EVENTS, delimiter=separator)
+    made = Ingested(tmp_path, interactions=path, items=as_csv(tmp_path / "i.csv", ITEMS))
+    assert made.moments == MOMENTS
+
+
+def test_columns_with_recboles_types_are_known(tmp_path: Path) -> None:
+    types = {"timestamp": "float"}
+    rows = [{f"{name}:{types.get(name, 'token')}": v for name, v in row.items()} for row in EVENTS]
+    made = of_events(tmp_path, rows)
+    assert made.moments == MOMENTS
+    assert "e.csv: the column user_id:token is read as user_id" in made.notes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("ids", ["u{}", "会員{}"])
+def test_a_header_that_is_longer_in_utf8_than_in_its_file_hides_no_row(
+    tmp_path: Path, encoding: str, ids: str
+) -> None:
+    rows = "".join(
+        f"{ids.format(n)},i{n % 3},{'ab'[n % 2]},{n + 1_600_000_000}\n" for n in range(9)
+    )
+    header = "会員番号,商品番号,部門の名称,購入した日時\n"
+    names = dict(zip(header.strip().split(","), HEADER.split(","), strict=True))
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "e.csv").write_bytes((mark + header + rows).encode(encoding))
+    made = Ingested(tmp_path, interactions=str(tmp_path / "e.csv"), columns=names)
+    made.require_balance()
+    assert made.counts["events"] == 9

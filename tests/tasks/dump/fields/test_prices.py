@@ -50,6 +50,7 @@ def notes(*texts: object) -> str:
         ("1'299.00", 1299.0),
         ("CHF 12.-", 12.0),
         ("129:-", 129.0),
+        ("Rs. 499/-", 499.0),
         ("12,- €", 12.0),
         ("US$12.99", 12.99),
         ("12.99 USD", 12.99),
@@ -71,7 +72,8 @@ def test_a_price_that_tells_its_marks_is_its_amount(text: str, price: float) -> 
 @pytest.mark.parametrize(
     "text",
     ["free", "call", "$", "", "N/A", "nan", "inf", "-1", "-12,99", "3.5.1", "1,2,3", "12 pcs",
-     "3 for 2", "1 2", "12.99.", "1.23.456", "{}", "[1]", "1,2345.6"],
+     "3 for 2", "1 2", "12.99.", "1.23.456", "{}", "[1]", "1,2345.6",
+     "12.50-", "1.234,56-", "(12.50)", "−12.50", "12-"],
 )  # fmt: skip
 def test_what_is_no_price_is_none(text: str) -> None:
     assert read(text, "12.99") == [None, 12.99]

@@ -104,6 +104,7 @@ def test_one_day_above_twelve_tells_the_order_of_all_wherever_it_stands() -> Non
         ([None, None], r"is empty in all rows"),
         ([2014, 2015, 2020], r"such as '2014' that are no days and, as seconds, would all lie in"),
         ([202009, 202010], r"such as '202009' that are no days"),
+        ([*[20200914] * 30, 7], r"such as '20200914' that are no days"),
         ([444_000, 444_500], r"such as '444000' that are no days"),
         ([26_668_106, 26_668_900], r"such as '26668106' that are no days"),
         ([1_600_086.4, 1_600_086.5], r"such as '1600086.4' that are no days"),
@@ -125,6 +126,10 @@ def test_a_column_that_cannot_be_told_is_refused_with_a_value(
         ([44088, 43000, 44100], Unit.EXCEL_DAYS, MIDNIGHT),
         ([18519, 18520, 12000], Unit.DAYS, MIDNIGHT),
         ([SECONDS, 0, 20200914], Unit.SECONDS, SECONDS),
+        ([20200914, 0, 20200915, 0], Unit.COMPACT, MIDNIGHT),
+        ([44088, 0, 44100], Unit.EXCEL_DAYS, MIDNIGHT),
+        ([SECONDS * 1000, 0, 0], Unit.MILLISECONDS, SECONDS),
+        ([0, 0, 0], Unit.SECONDS, 0),
         ([5, 1, 9], Unit.SECONDS, 5),
         ([10_000, 90_000, 55_000], Unit.SECONDS, 10_000),
         ([SECONDS * 10**9, SECONDS * 10**9 + 1], Unit.NANOSECONDS, SECONDS),
@@ -156,7 +161,7 @@ def test_small_numbers_order_events_and_are_no_dates(tmp_path: Path) -> None:
     made = of_events(tmp_path, rows)
     assert any("read as an order of events, not as dates" in note for note in made.notes)
     with pytest.raises(
-        UnreadableDumpError, match=r"small numbers, such as '0', and no dates; leave out"
+        UnreadableDumpError, match=r"small numbers, such as '1', and no dates; leave out"
     ):
         of_events(tmp_path, rows, since="2014-01-01")
 

@@ -1,6 +1,7 @@
 """Whatever a table holds and however it is written: rows in = kept + dropped + set aside.
 
-``LLM4CDSR_TEST_EXAMPLES=5000 pytest tests/tasks/dump/readers/test_csv_account.py`` tries more.
+``LLM4CDSR_TEST_EXAMPLES=5000 pytest --timeout=0`` on this file tries
+more.
 """
 
 import csv
@@ -28,6 +29,9 @@ EXAMPLES = int(os.environ.get("LLM4CDSR_TEST_EXAMPLES", "120"))
 HEADER = ["user_id", "item_id", "domain", "timestamp", "comment"]
 TWICE = [*HEADER, "comment"]
 """A column that nobody reads may stand there twice."""
+
+WIDE = [*HEADER[:-1], "コメント・備考・感想"]
+"""In UTF-8 longer than in UTF-16."""
 
 NOTHING = frozenset({"", "NULL", "nan", "None", "\\N"})
 Row = tuple[str, ...]
@@ -112,7 +116,7 @@ FILE = st.builds(
     quoting=st.sampled_from(QUOTING),
     encoding=st.sampled_from(ENCODINGS),
     packed=st.sampled_from(list(PACKED)),
-    header=st.sampled_from([HEADER, TWICE]),
+    header=st.sampled_from([HEADER, TWICE, WIDE]),
 )
 
 
