@@ -182,12 +182,12 @@ def _kind_of_status(status: int | None, said: str) -> FaultKind:
             is_route = phrases.ROUTE.search(said) and not phrases.MODEL.search(said)
             return FaultKind.NO_API if is_route else FaultKind.MODEL
         case 405 | 501:
-            return FaultKind.NO_API
+            return FaultKind.MODEL if phrases.MODEL.search(said) else FaultKind.NO_API
         case 400 | 422 if phrases.KEY.search(said):
             return FaultKind.KEY
         case 400 | 422 if phrases.MODEL.search(said):
             return FaultKind.MODEL
-        case 408 | 409 | 425:
+        case 408 | 409 | 420 | 424 | 425 | 498 | 499:  # 424: TGI and TEI; 498: Groq; 499: nginx.
             return FaultKind.SERVER
         case None:
             return _kind_of_words(said)

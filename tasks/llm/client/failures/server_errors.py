@@ -1,7 +1,8 @@
 """Parsing of error responses in common formats.
 
 OpenAI's ``{"error": {…}}`` also arrives as a text (TEI, Ollama), in a list (Gemini), in a choice
-(OpenRouter), or with the fields at the top (Mistral, DashScope, Azure); FastAPI reports ``detail``.
+(OpenRouter), or with the fields at the top (Mistral, DashScope, Azure, Baidu); FastAPI reports
+``detail``, MiniMax a ``base_resp`` whose code is 0 without an error.
 All of them also occur with status 200.
 """
 
@@ -41,6 +42,7 @@ _NAMED_STATUS = {
     "server_error": 500,
     "api_error": 500,
 }
+_WORDS = ("message", "msg", "detail", "error_msg", "status_msg", "error", "title", "reason")
 
 
 class ServerError(NamedTuple):
@@ -69,13 +71,16 @@ def error_in(body: JsonValue) -> ServerError | None:
     for name in ("error", "errors"):
         if body.get(name):
             return _error_of(body[name], body)
+    told = body.get("base_resp")
+    if isinstance(told, dict) and told.get("status_code"):
+        return _error_of(told, {})
     if in_choice := _error_in_choice(body):
         return in_choice
     if "choices" in body or "data" in body:
         return None
     if body.get("object") == "error" or any(
         name in body and not (name == "message" and isinstance(body[name], dict))
-        for name in ("message", "msg", "detail")
+        for name in ("message", "msg", "detail", "error_msg")
     ):  # A message with parts is an answer (Ollama's format).
         return _error_of(body, {})
     return None
@@ -99,7 +104,7 @@ def _error_of(error: JsonValue, around: Mapping[str, JsonValue]) -> ServerError:
     detail = error.get("detail")
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         return _invalid_field(detail[0])
-    words = _first_text(error, "message", "msg", "detail", "error", "title", "reason")
+    words = _first_text(error, *_WORDS)
     if upstream := _upstream_words(error):
         words = f"{words}: {upstream}" if words else upstream
     names = (*_names(error), *_names(around))

@@ -111,6 +111,35 @@ def said(message: object, **fields: object) -> dict[str, object]:
             said("This server does not support embeddings"),
             FaultKind.NO_API,
         ),
+        (501, said("this model does not support embeddings"), FaultKind.MODEL),
+        (400, said("No models loaded. Please load a model"), FaultKind.MODEL),
+        (
+            400,
+            said("The embeddings operation does not work with the specified model, gpt-4."),
+            FaultKind.MODEL,
+        ),
+        (404, {"error": "Unexpected endpoint or method. (POST /v1/chat)"}, FaultKind.NO_API),
+        (400, said("Budget has been exceeded!", type="budget_exceeded"), FaultKind.CREDIT),
+        (412, said("Account suspended"), FaultKind.CREDIT),
+        (422, said("`inputs` tokens must be <= 512. Given: 600"), FaultKind.TOO_LONG),
+        (424, {"error": "Inference error", "error_type": "backend"}, FaultKind.SERVER),
+        (498, said("Flex tier capacity exceeded"), FaultKind.SERVER),
+        (
+            200,
+            {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no funds"}},
+            FaultKind.BAD_ANSWER,
+        ),
+        (
+            200,
+            {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+            FaultKind.CREDIT,
+        ),
+        (
+            200,
+            {"base_resp": {"status_code": 1002, "status_msg": "rate limit (RPM)"}},
+            FaultKind.BUSY,
+        ),
+        (200, {"error_code": 18, "error_msg": "Open api qps rate limit reached"}, FaultKind.BUSY),
         (200, b"", FaultKind.BAD_ANSWER),
         (200, b"OK", FaultKind.BAD_ANSWER),
         (200, b'{"choices": [', FaultKind.BAD_ANSWER),
@@ -160,9 +189,14 @@ def test_the_number_of_texts_that_a_server_names(message: str, limit: int | None
 
 
 def test_a_good_body_is_given_as_it_is() -> None:
-    body = {"choices": [{"message": {"content": "an error: model not found"}}], "error": None}
+    body: dict[str, object] = {
+        "choices": [{"message": {"content": "an error: model not found"}}],
+        "error": None,
+    }
     assert read_reply(HttpReply(200, json.dumps(body).encode()), CHAT) == body
     assert read_reply(HttpReply(201, b'{"data": []}'), TEXTS) == {"data": []}
+    body["base_resp"] = {"status_code": 0, "status_msg": ""}
+    assert read_reply(HttpReply(200, json.dumps(body).encode()), CHAT) == body
 
 
 def test_a_page_is_named_by_its_title_and_a_servers_words_are_one_line() -> None:
@@ -182,6 +216,8 @@ def test_a_page_is_named_by_its_title_and_a_servers_words_are_one_line() -> None
         (400, said(["top_k is not allowed", "seed is none"]), "top_k is not allowed; seed is none"),
         (400, {"message": ["too warm", "too long"], "error": "Bad Request"}, "Bad Request: too wa"),
         (400, {"message": ["one"], "statusCode": 400}, "one"),
+        (200, {"choices": None, "base_resp": {"status_code": 7, "status_msg": "no"}}, "no"),
+        (200, {"error_code": 17, "error_msg": "daily limit"}, "daily limit"),
         (502, {"error": True, "message": "upstream is down"}, "upstream is down"),
         (404, {"error": "not here", "detail": "not here"}, "not here"),
         (500, {"errors": [{"message": "first"}, {"message": "second"}]}, "first"),
