@@ -123,7 +123,7 @@ class TimeField:
         return TimeForm(
             self._unit(),
             day_first=self.day_first > self.month_first,
-            is_dated=self.dated > 0 and 2 * self.dated >= self.moments,
+            is_dated=self.dated > 0 and 2 * self.dated >= self.moments - self._zeros,
         )
 
     @property
@@ -149,8 +149,9 @@ class TimeField:
 
     def is_repaired(self) -> bool:
         is_counted = bool(self.numbers) and self.found().unit not in SIZES
-        is_early = self.early > 0 and self.is_finer
-        return is_counted or self._has_other_texts or self._has_blanks or is_early
+        is_other = self.is_dated and 2 * self.dated < self.moments  # Zeros were times.
+        is_other |= self.early > 0 and self.is_finer
+        return is_counted or self._has_other_texts or self._has_blanks or is_other
 
     def fault(self) -> str | None:
         """Returns the reason of an unreadable column with an example, None if it is readable."""
@@ -287,7 +288,10 @@ class TimeField:
 
     def _unit(self) -> Unit:
         count = self.numbers[Unit.SECONDS] - self._zeros  # Zeros are missing in any unit.
-        for unit in (*COMPACT, Unit.DAYS, Unit.EXCEL_DAYS, *SINCE):
+        for unit in COMPACT:  # Chance makes no valid dates of numbers, whatever the others are.
+            if 2 * self.numbers[unit] > count:
+                return unit
+        for unit in (Unit.DAYS, Unit.EXCEL_DAYS, *SINCE):
             if count and self.numbers[unit] >= SURE_SHARE * count:
                 return unit
         half = -self._zeros
@@ -307,8 +311,6 @@ class TimeField:
 
     def _begins_near_zero(self) -> bool:
         low, high = self._span_1970
-        if 2 * self.numbers[Unit.COMPACT] > self.numbers[Unit.SECONDS]:
-            return False
         return high < _SMALL or 2 * low <= high
 
     def _fault_of_span(self) -> str | None:

@@ -46,7 +46,7 @@ class AbsentColumnError(UnreadableDumpError):
             way = "it looks like a file of items: are --interactions and --items swapped?"
         elif form_of(path).endswith((".csv", ".tsv")) and len(names) == 1:
             way = "its first line must name the columns, separated by a comma, ; tab or |"
-        elif any(_VALUE.fullmatch(name) for name in names):
+        elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
             way = "its first line holds values: write a line with the columns' names above it"
         else:
             way = (

@@ -308,6 +308,19 @@ def test_zeros_among_compact_dates_are_missing(tmp_path: Path) -> None:
     assert min(made.moments) >= MOMENTS[0] - 86_400
 
 
+def test_most_times_may_be_zero_and_are_missing(tmp_path: Path) -> None:
+    rows = [{**row, "timestamp": 0} if n % 10 < 6 else row for n, row in enumerate(EVENTS)]
+    made = of_events(tmp_path, rows)
+    made.require_balance()
+    assert made.dropped == {"interactions: timestamp of zero or less": 60}
+
+
+def test_a_column_called_by_a_number_is_not_taken_for_a_missing_header(tmp_path: Path) -> None:
+    rows = [{"2020": 1, **{k: v for k, v in row.items() if k != "timestamp"}} for row in EVENTS]
+    with pytest.raises(UnreadableDumpError, match=r"no column timestamp .*under another name"):
+        of_events(tmp_path, rows)
+
+
 @pytest.mark.parametrize(
     ("first", "way"),
     [
