@@ -6,6 +6,7 @@ dropped.
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -24,17 +25,21 @@ from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import (
     PROMPT,
     Answered,
-    answer_all,
     common_reasons,
     embedding_keys,
     outcome_of,
 )
 from tasks.llm.answered_vectors import vectors_by_row
+from tasks.llm.asking_step import AskingStep
+from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
 SLICE_ITEMS = 16_384
 """Items per slice of rendered prompts."""
+
+TEXT_FIELDS = (col.TITLE, col.BRAND, col.PRICE, col.CATEGORIES, col.DESCRIPTION)
+"""Fields of an item that its text has."""
 
 
 class NothingEmbeddedError(UserError, RuntimeError):
@@ -60,8 +65,10 @@ def embed_items(
     planned = [
         pl.DataFrame(schema={col.ITEM_INDEX: items.schema[col.ITEM_INDEX], col.KEY: pl.String})
     ]
-    asked = _questions(items, endpoint, config.language, planned)
-    answered = answer_all("embed items", Role.EMBEDDING, asked, endpoint, config, store)
+    step = AskingStep("embed items", Role.EMBEDDING, endpoint, config, store)
+    plan = ItemPrompts(endpoint, config.language)
+    blocks = items.select(col.ITEM_INDEX, *TEXT_FIELDS).iter_slices(SLICE_ITEMS)
+    answered = answer_planned(step, plan, blocks, planned.append)
     keyed = pl.concat(planned)
     status = _item_status(items, keyed, answered)
     made = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
@@ -87,7 +94,6 @@ def embeddings_identity(dataset: ArtifactRef, endpoint: Endpoint, config: LlmCon
 
 def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
     """Returns ``item_index, prompt`` of every item; the prompt is empty without usable text."""
-    fields = (col.TITLE, col.BRAND, col.PRICE, col.CATEGORIES, col.DESCRIPTION)
     prompts = [
         item_prompt(
             ItemText(
@@ -99,23 +105,22 @@ def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
             ),
             language,
         )
-        for title, brand, price, categories, description in items.select(fields).iter_rows()
+        for title, brand, price, categories, description in items.select(TEXT_FIELDS).iter_rows()
     ]
     return items.select(col.ITEM_INDEX).with_columns(pl.Series(PROMPT, prompts, pl.String))
 
 
-def _questions(
-    items: pl.DataFrame, endpoint: Endpoint, language: Language, planned: list[pl.DataFrame]
-) -> Iterator[pl.DataFrame]:
-    """Yields ``key, prompt`` of items with a text, in slices.
+@dataclass(frozen=True)
+class ItemPrompts:
+    """Plan: items of a block to ``item_index, key, prompt`` of those with a text."""
 
-    Their ``item_index, key`` are appended to ``planned``.
-    """
-    for some in items.iter_slices(SLICE_ITEMS):
-        texts = item_texts(some, language).filter(pl.col(PROMPT) != "")
-        keyed = embedding_keys(texts[PROMPT].to_list(), endpoint)
-        planned.append(texts.select(col.ITEM_INDEX).with_columns(keyed[col.KEY]))
-        yield keyed
+    endpoint: Endpoint
+    language: Language
+
+    def __call__(self, items: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        texts = item_texts(items, self.language).filter(pl.col(PROMPT) != "")
+        keyed = embedding_keys(texts[PROMPT].to_list(), self.endpoint)
+        yield texts.select(col.ITEM_INDEX).hstack(keyed)
 
 
 def _refuse_mute_domains(items: pl.DataFrame, language: Language) -> None:

@@ -53,7 +53,8 @@ from tasks.name_clusters import (
     names_identity,
 )
 from tasks.name_clusters import STAGE as NAMING
-from tasks.profile import profiles_identity, sampled_users, titles_by_interest
+from tasks.profile import profiles_identity, sampled_users
+from tasks.profiling.interest_titles import titles_by_interest
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
 from tasks.forgetting.artifact_rewriting import People
-from tasks.profile import joined_interests, titles_by_interest
+from tasks.profiling.interest_titles import titles_by_interest
+from tasks.profiling.profile_prompts import joined_interests
 
 _SEPARATOR = "\x1f"
 

@@ -66,7 +66,7 @@ class Link:
             so = "what this run has to say there waits"
         else:
             so = "the run goes on without it, and its end is not recorded there"
-            _send_nothing_more()
+            send_nothing_more()
         logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
 
     def refuse_if_gone(self) -> None:
@@ -91,7 +91,7 @@ def _link_to(request: Request) -> Link | None:
 
 
 def has_given_up() -> bool:
-    """Returns whether this process has lost a server."""
+    """Returns whether this process has lost a server, or never had one."""
     return _nothing_more.is_set()
 
 
@@ -177,8 +177,9 @@ def _answers(client: httpx.Client, api_url: str) -> bool:
     return True
 
 
-def _send_nothing_more() -> None:
-    """Drops queued events, which would be retried with a log line each until the process's end."""
+def send_nothing_more() -> None:
+    """Makes this process work without a server: tasks start no task runs, and queued events are
+    dropped, which would be retried with a log line each until the process's end."""
     _nothing_more.set()
     set_api_log_sink(lambda log: None)
     EventsWorker.set_client_override(NullEventsClient)

@@ -179,7 +179,7 @@ def answer_all(
             _stop_over_budget(label, tally, endpoint)
     # Sorted, independent of the order of answers.
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row").sort(col.KEY)
-    _refuse_too_many(label, failures, len(tally.keys), config)
+    refuse_too_many(label, failures, len(tally.keys), config)
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
 
@@ -292,7 +292,8 @@ def common_reasons(reasons: pl.Series) -> str:
     return "; ".join(f"{count} × {reason}" for reason, count in common)
 
 
-def _refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmConfig) -> None:
+def refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmConfig) -> None:
+    """Raises `TooManyFailuresError` if the share of failures exceeds the limit."""
     if failures.height <= config.max_failed_share * asked:
         return
     raise TooManyFailuresError(

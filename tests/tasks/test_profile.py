@@ -16,7 +16,8 @@ from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import MAX_TITLES
 from tasks.frame.stage import StageResult
-from tasks.profile import ProfileConfig, profiles_identity, titles_by_interest
+from tasks.profile import ProfileConfig, profiles_identity
+from tasks.profiling.interest_titles import titles_by_interest
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.shops.profiled_shop import Refreshed
 from tests.tasks.shops.small_shop import EVENTS, LENIENT, SmallShop

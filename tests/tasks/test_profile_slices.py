@@ -10,6 +10,7 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from tasks.llm import answer_all
 from tasks.profile import ProfileConfig
+from tasks.profiling import profile_prompts
 from tests.fakes import CHAT, faulty_endpoint
 from tests.tasks.shops.profiled_shop import Refreshed
 from tests.tasks.shops.small_shop import EVENTS, SmallShop
@@ -68,15 +69,15 @@ def test_a_fault_while_later_prompts_are_rendered_ends_the_stage_with_its_own_wo
             raise OSError("the disk of the prompts is full")
         return analyze(titles, *asked_as)  # type: ignore[arg-type]
 
-    analyze = tasks.profile.analyze_prompt
+    analyze = profile_prompts.analyze_prompt
     with faulty_endpoint() as server:
         run = Refreshed(store, server, SmallShop(), ProfileConfig(max_users=0))
         run.run()
         run.config = ProfileConfig()
-        monkeypatch.setattr(tasks.profile, "analyze_prompt", fails_later)
+        monkeypatch.setattr(profile_prompts, "analyze_prompt", fails_later)
         with pytest.raises(OSError, match="the disk of the prompts"):
             run.profiled()
-        monkeypatch.setattr(tasks.profile, "analyze_prompt", analyze)
+        monkeypatch.setattr(profile_prompts, "analyze_prompt", analyze)
         asked = server.requests_to(CHAT)
         assert asked > 0
         again = run.profiled()

@@ -31,7 +31,7 @@ from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.forgetting.forget import StoreInUseError, forget
-from tasks.profile import titles_by_interest
+from tasks.profiling.interest_titles import titles_by_interest
 from tasks.promoting.releases import require_sound
 from tasks.serving.recommender import Recommender, UnknownUserError
 

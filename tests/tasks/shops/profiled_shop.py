@@ -10,7 +10,8 @@ from tasks.cluster import ClusterConfig, cluster_items
 from tasks.embed import embed_items
 from tasks.frame.stage import StageResult
 from tasks.llm.providers.endpoints import Endpoints
-from tasks.profile import ProfileConfig, profile_users, titles_by_interest
+from tasks.profile import ProfileConfig, profile_users
+from tasks.profiling.interest_titles import titles_by_interest
 from tests.fakes import FaultyServer
 from tests.tasks.shops.small_shop import LENIENT, SmallShop, endpoints_at
 

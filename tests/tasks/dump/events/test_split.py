@@ -21,7 +21,7 @@ from tasks.dump.events.split import NothingHeldOutError
 from tasks.evaluate import SAMPLED, baselines, measure
 from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
-from tasks.profile import titles_by_interest
+from tasks.profiling.interest_titles import titles_by_interest
 from tasks.recommend import RecommendationConfig, recommendations
 
 PARTS = {Split.TRAIN, Split.VALIDATION, Split.TEST}
