@@ -1,29 +1,26 @@
-"""Operation of flows on this machine: task runner, retries, time limit, alerts.
+"""Operation of flows on this machine: retries, time limit, alerts.
 
 Read from ``LLM4CDSR_<FIELD>`` when a flow is defined. A worker passes them to its runs; they are
 never parameters of a run.
 """
 
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.remote.url_credentials import put_aside
 from artifacts.store import Store
 from artifacts.store_notes import store_id
-from artifacts.user_error import UserError
 from flows.unrecorded import note_end
 from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
+from tasks.llm.settings.engine import Engine, EngineSettings
 
 RETRY_SECONDS = (60.0, 300.0, 900.0)
 """Delays in seconds before retries of a stage after an outage: a restart, a short and a long
@@ -38,18 +35,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TaskRunnerName(StrEnum):
-    """Task runner of shards: threads, or processes of a Dask or Ray cluster."""
-
-    THREADS = "threads"
-    DASK = "dask"
-    RAY = "ray"
-
-
-class MissingTaskRunnerError(UserError, RuntimeError):
-    """The configured task runner is not installed."""
-
-
 class OperatingSettings(BaseSettings):
     """Settings of the machine, not of a run."""
 
@@ -57,14 +42,6 @@ class OperatingSettings(BaseSettings):
 
     dumps: Annotated[str, AfterValidator(put_aside)] = Field(
         default="dumps", description="Watched folder, or fsspec URL, of dumps."
-    )
-    task_runner: TaskRunnerName = TaskRunnerName.THREADS
-    task_runner_address: str | None = Field(
-        default=None,
-        description="Address of a Dask scheduler or Ray head; by default a local cluster.",
-    )
-    task_runner_processes: int = Field(
-        default=SHARDS_IN_FLIGHT, ge=1, description="Processes of a local Dask or Ray cluster."
     )
     stage_retries: int = Field(
         default=0,
@@ -97,35 +74,13 @@ OPERATING = OperatingSettings()
 hide_credentials_in_logs()
 
 
-def task_runner(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    """Returns the configured task runner.
-
-    Raises:
-        MissingTaskRunnerError: its package is not installed.
-    """
-    name = settings.task_runner
-    try:
-        match name:
-            case TaskRunnerName.THREADS:
-                return ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
-            case TaskRunnerName.DASK:
-                return _dask(settings)
-            case TaskRunnerName.RAY:
-                return _ray(settings)
-    except ImportError as error:
-        raise MissingTaskRunnerError(
-            f"LLM4CDSR_TASK_RUNNER={name}, and prefect-{name} is not installed: "
-            f".venv/bin/pip install 'llm4cdsr[{name}]', or set it to threads"
-        ) from error
-
-
-def refuse_budget_elsewhere(settings: OperatingSettings, budget: Budget) -> None:
-    """Raises `BudgetNeedsThreadsError` if shards run in other processes, because spending is
+def refuse_budget_elsewhere(settings: EngineSettings, budget: Budget) -> None:
+    """Raises `BudgetNeedsThreadsError` if prompts are sent by other processes, because spending is
     counted in the run's process only."""
-    if settings.task_runner is not TaskRunnerName.THREADS and budget != Budget():
+    if settings.engine is not Engine.THREADS and budget != Budget():
         raise BudgetNeedsThreadsError(
-            f"a budget cannot hold back shards in other processes; set LLM4CDSR_TASK_RUNNER="
-            f"threads (it is {settings.task_runner}), or look at the cost with --dry-run and leave "
+            "a budget cannot hold back prompts that other processes send; set LLM4CDSR_ENGINE="
+            f"threads (it is {settings.engine}), or look at the cost with --dry-run and leave "
             "out the limits (--max-usd, --max-tokens, --max-requests)"
         )
 
@@ -167,25 +122,3 @@ def skipped(result: type[R], store: Store) -> R:
         "machine works"
     )
     return cast(R, Completed(message=message, name=SKIPPED))
-
-
-def _dask(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
-
-    if settings.task_runner_address:
-        return DaskTaskRunner(address=settings.task_runner_address)
-    local = {
-        "n_workers": settings.task_runner_processes,
-        "threads_per_worker": 1,
-        "dashboard_address": None,
-    }
-    return DaskTaskRunner(cluster_kwargs=local)
-
-
-def _ray(settings: OperatingSettings) -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
-    from prefect_ray.task_runners import RayTaskRunner  # pyright: ignore[reportMissingImports]
-
-    if settings.task_runner_address:
-        return RayTaskRunner(address=settings.task_runner_address)
-    local = {"num_cpus": settings.task_runner_processes, "include_dashboard": False}
-    return RayTaskRunner(init_kwargs=local)

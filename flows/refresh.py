@@ -6,13 +6,14 @@ from pathlib import PurePosixPath
 from prefect import flow
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from artifacts.bundles import CLUSTER_NAMES, CROSSINGS, REFRESHED, bundle
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
-from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, task_runner
+from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
 from flows.store_use import uses_store
@@ -30,7 +31,9 @@ from tasks.frame.stage import StageResult, StageResults
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
+from tasks.llm.settings.engine import EngineSettings
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
@@ -87,7 +90,7 @@ def _run_name() -> str:
 @flow(
     name="refresh",
     flow_run_name=_run_name,
-    task_runner=task_runner(OPERATING),
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
     timeout_seconds=OPERATING.flow_timeout_seconds,
     on_completion=[tell_webhook],
     on_failure=[tell_webhook],
@@ -125,7 +128,7 @@ def refresh(
     config = config or RefreshConfig()
     refuse_other_places(settings, OPERATING.dumps, store, chain([folder], files_of(dump)))
     llm = llm_of_run(llm, settings)
-    refuse_budget_elsewhere(OPERATING, llm.budget)
+    refuse_budget_elsewhere(EngineSettings(), llm.budget)
     refuse_budget_in_batches(llm.batch, llm.budget)
     root = store or settings.store
     opened = Store(root)

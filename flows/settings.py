@@ -95,9 +95,9 @@ ELSEWHERE = (
     "DUMPS",  # fields of `flows.operating.OperatingSettings`, which is slow to import
     "KEEP_RELEASES",
     "KEEP_RUNS_DAYS",
-    "TASK_RUNNER",
-    "TASK_RUNNER_ADDRESS",
-    "TASK_RUNNER_PROCESSES",
+    "ENGINE",  # fields of `tasks.llm.settings.engine.EngineSettings`
+    "RAY_ADDRESS",
+    "RAY_PROCESSES",
     "STAGE_RETRIES",
     "FLOW_TIMEOUT_HOURS",
 )

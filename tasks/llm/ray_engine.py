@@ -123,7 +123,7 @@ def _planned(plan: Plan, blocks: Iterable[pl.DataFrame]) -> "Dataset":
     import ray
     from ray.data import from_arrow_refs
 
-    refs = [ray.put(block.to_arrow()) for block in blocks]
+    refs: list[ray.ObjectRef[pa.Table | bytes]] = [ray.put(block.to_arrow()) for block in blocks]
     rendered = from_arrow_refs(refs).map_batches(
         partial(_render, plan=plan), batch_size=None, batch_format="pyarrow"
     )
@@ -163,7 +163,7 @@ def _asked(step: AskingStep, planned: "Dataset", partitions: int) -> Iterator["_
     with progress(step.label, missing) as bar:
         for batch in sent.iter_batches(batch_size=None, batch_format="pyarrow"):
             raise_if_stopped()
-            for text in batch.column(_Asked.__name__).to_pylist():
+            for text in pl.DataFrame(batch)[_Asked.__name__]:
                 asked = _Asked.model_validate_json(text)
                 bar.advance(asked.rows)
                 ended = ended or (asked if asked.error else None)

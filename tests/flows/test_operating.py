@@ -1,40 +1,22 @@
-"""What a machine decides: where shards run, how often an outage is met with patience."""
+"""What a machine decides: how often an outage is met with patience."""
 
 import subprocess
 import sys
 
 import pytest
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.operating import (
-    MissingTaskRunnerError,
-    OperatingSettings,
-    TaskRunnerName,
     ended,
     is_outage,
     patient,
     refuse_budget_elsewhere,
-    task_runner,
 )
 from tasks.embed import embed_items
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
-
-
-def test_threads_are_the_default() -> None:
-    assert isinstance(task_runner(OperatingSettings()), ThreadPoolTaskRunner)
-
-
-@pytest.mark.parametrize("name", [TaskRunnerName.DASK, TaskRunnerName.RAY])
-def test_a_task_runner_that_is_not_installed_is_named_with_its_extra(
-    name: TaskRunnerName, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, f"prefect_{name}", None)
-    monkeypatch.setitem(sys.modules, f"prefect_{name}.task_runners", None)
-    with pytest.raises(MissingTaskRunnerError, match=rf"llm4cdsr\[{name}\]"):
-        task_runner(OperatingSettings(task_runner=name))
+from tasks.llm.settings.engine import Engine, EngineSettings
 
 
 def test_only_an_outage_is_worth_another_try() -> None:
@@ -61,8 +43,8 @@ def test_what_trains_no_model_does_not_wait_for_torch_to_load(flow: str) -> None
 
 
 def test_a_budget_that_nobody_would_keep_is_refused() -> None:
-    on_dask = OperatingSettings(task_runner=TaskRunnerName.DASK)
-    with pytest.raises(BudgetNeedsThreadsError, match="LLM4CDSR_TASK_RUNNER=threads"):
-        refuse_budget_elsewhere(on_dask, Budget(max_requests=5))
-    refuse_budget_elsewhere(on_dask, Budget())
-    refuse_budget_elsewhere(OperatingSettings(), Budget(max_requests=5))
+    on_ray = EngineSettings(engine=Engine.RAY)
+    with pytest.raises(BudgetNeedsThreadsError, match="LLM4CDSR_ENGINE=threads"):
+        refuse_budget_elsewhere(on_ray, Budget(max_requests=5))
+    refuse_budget_elsewhere(on_ray, Budget())
+    refuse_budget_elsewhere(EngineSettings(), Budget(max_requests=5))
