@@ -123,8 +123,8 @@ def _planned(plan: Plan, blocks: Iterable[pl.DataFrame]) -> "Dataset":
     import ray
     from ray.data import from_arrow_refs
 
-    refs: list[ray.ObjectRef[pa.Table | bytes]] = [ray.put(block.to_arrow()) for block in blocks]
-    rendered = from_arrow_refs(refs).map_batches(
+    refs = [ray.put(block.to_arrow()) for block in blocks]
+    rendered = from_arrow_refs(refs).map_batches(  # pyright: ignore[reportArgumentType]
         partial(_render, plan=plan), batch_size=None, batch_format="pyarrow"
     )
     return rendered.materialize()

@@ -77,7 +77,7 @@ class Endpoint:
     run's endpoints; ``price`` is None if unknown. ``batch_start``: command of a local model for
     files of prompts; None if configured.
 
-    Not a dataclass: Prefect serialises fields of dataclasses for Dask and Ray, including the lock
+    Not a dataclass: fields of dataclasses are serialised for Ray's workers, including the lock
     of the spending, which cannot be pickled.
     """
 
