@@ -68,7 +68,7 @@ def one(items: int, preset: str, update: str) -> None:
     histories = rng.integers(1, items + 1, (users, EVENTS_A_USER)).tolist()
     half = items // 2
     sequences = sequences_from_lists(histories, [0, half, items], ("a", "b"))
-    changes = {"max_epochs": 2, "batch_size": BATCH, "refit": False, "unmet_items": "trained"}
+    changes = {"max_epochs": 2, "batch_size": BATCH, "refit": False, "cold_items": "trained"}
     chosen = {} if update == "by size" else {"table_update": update}
     config = load_preset(preset, {"train": {**changes, **chosen}})
     tables = ItemTables(_noise(rng, items + 1, WIDTH), _noise(rng, items + 1, config.model.hidden))

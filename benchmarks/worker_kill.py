@@ -117,7 +117,7 @@ def night(death: str, users: int, epochs: int, latency: float) -> list[Row]:
 
 def _small(epochs: int) -> dict[str, dict[str, JsonValue]]:
     train: JsonValue = {"max_epochs": epochs, "patience": epochs, "refit": False}
-    overrides: JsonValue = {"train": train, "model": {"members": 1}}
+    overrides: JsonValue = {"train": train, "model": {"ensemble_size": 1}}
     return {
         "refresh": {"config": {"clusters": {"clusters": 4}}},
         "retrain": {"config": {"training": {"overrides": overrides}}},

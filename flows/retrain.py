@@ -17,7 +17,7 @@ from tasks.choose_preset import as_chosen, choose_preset
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult, StageResults
 from tasks.frame.training_config import TrainingConfig
-from tasks.promote import PromotionConfig, judge_release
+from tasks.judge_release import PromotionConfig, judge_release
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import hold, promote
 from tasks.promoting.verdict import Verdict

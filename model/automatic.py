@@ -43,12 +43,12 @@ class Candidate:
 
 SMALL = (
     Candidate("best", "`best`", passes=2),
-    Candidate("best", "`best` with one pass of a batch", {"train": {"agreement": 0.0}}),
+    Candidate("best", "`best` with one pass of a batch", {"train": {"r_drop_weight": 0.0}}),
     Candidate("single", "`single`"),
 )
 LARGE = (
     Candidate("large", "`large`"),
-    Candidate("large", "`large` with one member", {"model": {"members": 1}}),
+    Candidate("large", "`large` with one member", {"model": {"ensemble_size": 1}}),
 )
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.config import TriThreadConfig
+from model.config import STORED, TriThreadConfig
 from model.data.tables import ItemTables
 from model.network.tri_thread import TriThread
 
@@ -68,7 +68,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: this folder holds no complete model")
     try:
-        card = ModelCard.model_validate_json(path.read_bytes())
+        card = ModelCard.model_validate_json(path.read_bytes(), context=STORED)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CheckpointError(f"{path} is of another version of the model ({wrong})") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 
@@ -26,6 +26,15 @@ REMOVED = MappingProxyType(
 """Settings of earlier versions, each with its only remaining value. Stored configurations that hold
 that value are still read."""
 
+RENAMED = MappingProxyType(
+    {"members": "ensemble_size", "agreement": "r_drop_weight", "unmet_items": "cold_items"}
+)
+"""Earlier names of settings. Files keep them, so that identities of artifacts and checkpoints stay
+valid; users get an error that names the new one."""
+
+STORED = "a stored configuration"
+"""Validation context in which a configuration is read with the names that files keep."""
+
 
 class ModelInputError(ValueError):
     """Base of errors caused by the user's data or settings; `model` imports no other package."""
@@ -36,11 +45,13 @@ class UnknownPresetError(ModelInputError, KeyError):
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, serialize_by_alias=True
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _without_removed(cls, values: object) -> object:
+    def _with_present_names(cls, values: object, info: ValidationInfo) -> object:
         if not isinstance(values, dict):
             return values
         for name, kept in REMOVED.items():
@@ -48,7 +59,12 @@ class _Settings(BaseModel):
                 raise ValueError(
                     f"{name}={values[name]!r} is no longer supported; omit it, which means {kept!r}"
                 )
-        return {name: value for name, value in values.items() if name not in REMOVED}
+        earlier = [name for name in RENAMED if name in values]
+        if earlier and info.context != STORED:
+            raise ValueError("; ".join(f"{name} is now {RENAMED[name]}" for name in earlier))
+        return {
+            RENAMED.get(name, name): value for name, value in values.items() if name not in REMOVED
+        }
 
 
 class ModelConfig(_Settings):
@@ -91,8 +107,8 @@ class ModelConfig(_Settings):
     """Score of a state and an item: dot product, or cosine divided by `temperature`."""
     temperature: float = Field(0.05, gt=0)
     """Divisor of cosine scores; unused with dot products."""
-    members: int = Field(1, ge=1)
-    """Ensemble size: networks trained in parallel on the same batches, each with its own loss and
+    ensemble_size: int = Field(1, ge=1, serialization_alias="members")
+    """Number of networks trained in parallel on the same batches, each with its own loss and
     initial weights; their scores are averaged. They share the first layer of the item adapter and
     the profile adapter."""
     bridge_factors: int = Field(0, ge=0)
@@ -128,7 +144,7 @@ class TrainConfig(_Settings):
     items."""
     negatives: int = Field(1, ge=0)
     """Number of negatives. bce: per event. softmax: per domain, shared by a batch; 0: all items."""
-    agreement: float = Field(0.0, ge=0)
+    r_drop_weight: float = Field(0.0, ge=0, serialization_alias="agreement")
     """Weight of R-Drop (Liang et al. 2021), the divergence of two passes that differ in dropout;
     needs `softmax`, takes 1.5 times the time; 0: one pass, as in the paper."""
     alpha: float = Field(0.1, ge=0)
@@ -179,7 +195,7 @@ class TrainConfig(_Settings):
     refit: bool = False
     """After validation has selected the number of epochs, retrain for as many on training and
     validation events."""
-    unmet_items: Literal["nearest", "trained"] = "nearest"
+    cold_items: Literal["nearest", "trained"] = Field("nearest", serialization_alias="unmet_items")
     """Vectors of cold items (without a training event) after training: `nearest` copies those of
     the known item with the nearest text, `trained` keeps theirs, trained as negatives only (METHOD
     8)."""
@@ -191,9 +207,9 @@ class TrainConfig(_Settings):
 
     @model_validator(mode="after")
     def _fits_its_loss(self) -> TrainConfig:
-        if self.agreement and self.loss != "softmax":
+        if self.r_drop_weight and self.loss != "softmax":
             raise ValueError(
-                'agreement compares two softmaxes: set loss = "softmax", or leave it 0'
+                'r_drop_weight compares two softmaxes: set loss = "softmax", or leave it 0'
             )
         if self.loss == "bce" and not self.negatives:
             raise ValueError('loss = "bce" learns nothing from targets alone: set negatives >= 1')

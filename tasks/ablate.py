@@ -43,12 +43,12 @@ class AblationConfig(Strict):
 
 def ablation_training(config: TriThreadConfig, epochs: int) -> TriThreadConfig:
     """Returns a configuration with one ensemble member, few epochs and no refit."""
-    model = config.model.model_copy(update={"members": 1})
+    model = config.model.model_copy(update={"ensemble_size": 1})
     shorter = {
         "max_epochs": min(epochs, config.train.max_epochs),
         "patience": min(3, config.train.patience),
         "patience_steps": 0,
-        "agreement": 0.0,
+        "r_drop_weight": 0.0,
         "refit": False,
         "accumulate": 1,
         "validation_users": None,

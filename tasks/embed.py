@@ -94,20 +94,20 @@ def embeddings_identity(dataset: ArtifactRef, endpoint: Endpoint, config: LlmCon
 
 def item_texts(items: pl.DataFrame, language: Language) -> pl.DataFrame:
     """Returns ``item_index, prompt`` of every item; the prompt is empty without usable text."""
-    prompts = [
-        item_prompt(
-            ItemText(
-                title=title,
-                brand=brand,
-                price=price,
-                categories=tuple(category for category in categories or () if category),
-                description=description,
-            ),
-            language,
+    prompts = pl.Series(PROMPT, list(_prompts(items, language)), pl.String)
+    return items.select(col.ITEM_INDEX).with_columns(prompts)
+
+
+def _prompts(items: pl.DataFrame, language: Language) -> Iterator[str]:
+    for title, brand, price, categories, description in items.select(TEXT_FIELDS).iter_rows():
+        text = ItemText(
+            title=title,
+            brand=brand,
+            price=price,
+            categories=tuple(category for category in categories or () if category),
+            description=description,
         )
-        for title, brand, price, categories, description in items.select(TEXT_FIELDS).iter_rows()
-    ]
-    return items.select(col.ITEM_INDEX).with_columns(pl.Series(PROMPT, prompts, pl.String))
+        yield item_prompt(text, language)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,7 @@ class ItemPrompts:
 def _refuse_mute_domains(items: pl.DataFrame, language: Language) -> None:
     """Raises `NothingEmbeddedError` for a domain without text, before paid requests."""
     for (domain,), own in items.group_by(col.DOMAIN, maintain_order=True):
-        slices = own.iter_slices(SLICE_ITEMS)
-        if not any((item_texts(some, language)[PROMPT] != "").any() for some in slices):
+        if not any(_prompts(own, language)):
             raise NothingEmbeddedError(
                 f"no item of the domain {domain} has a usable text; give --items a file with its "
                 "titles"

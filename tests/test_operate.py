@@ -45,7 +45,9 @@ PATIENCE_SECONDS = 900
 """For a machine with much else to do; the clock is never what is tested."""
 
 TINY = {
-    "training": {"overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"members": 1}}}
+    "training": {
+        "overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"ensemble_size": 1}}
+    }
 }
 
 

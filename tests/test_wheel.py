@@ -29,7 +29,7 @@ FILES = ("pyproject.toml", "README.md", "prefect.yaml", "llm4cdsr.py")
 SECONDS = 900
 """For a machine with much else to do; the clock is never what is tested."""
 
-TINY = {"overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"members": 1}}}
+TINY = {"overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"ensemble_size": 1}}}
 SHADOWED = "from llm4cdsr import Recommender\n"
 
 
@@ -131,7 +131,7 @@ def test_nothing_of_the_checkout_is_imported(installed: Installed) -> None:
 
 def test_run_then_serve_from_an_empty_folder(installed: Installed) -> None:
     files = ("--interactions", "demo/interactions.parquet", "--items", "demo/items.parquet")
-    small = ("--epochs", "1", "--set", "model.members=1", "--profile-users", "5")
+    small = ("--epochs", "1", "--set", "model.ensemble_size=1", "--profile-users", "5")
     assert "Report: " in installed.run("run", *files, *small, "--provider", "dummy")
     served = installed.start("serve-recs", "--port", "0")
     try:

@@ -74,7 +74,7 @@ class Members(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Encoder(config) for _ in range(config.members))
+        self.members = nn.ModuleList(Encoder(config) for _ in range(config.ensemble_size))
 
     def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
         shares = vectors.chunk(len(self.members), dim=-1)
@@ -101,12 +101,12 @@ class TriThread(nn.Module):
         self.domain_starts = np.asarray(domain_starts, np.int64)
         self.profile_width = profile_width
         text = torch.from_numpy(tables.global_table)
-        start = torch.from_numpy(tables.local_table).repeat(1, config.members)
+        start = torch.from_numpy(tables.local_table).repeat(1, config.ensemble_size)
         self.global_table: Tensor
         self.register_buffer("global_table", text)
-        self.adapter = Adapter(text.shape[1], config.members * config.hidden)
+        self.adapter = Adapter(text.shape[1], config.ensemble_size * config.hidden)
         self.identities = (
-            nn.Embedding(len(text), config.members * config.hidden, padding_idx=0)
+            nn.Embedding(len(text), config.ensemble_size * config.hidden, padding_idx=0)
             if config.global_items == "ids"
             else None
         )
@@ -243,12 +243,12 @@ class TriThread(nn.Module):
         """Returns member states (M, K, 2H) as (K, 2 * M * H) in the order of `item_vectors`,
         divided by M: the product of both is the mean of the members' scores."""
         split = states.unflatten(-1, (-1, self.config.hidden))  # (M, K, 2, H)
-        return split.permute(1, 2, 0, 3).flatten(1) / self.config.members
+        return split.permute(1, 2, 0, 3).flatten(1) / self.config.ensemble_size
 
     def _local_states(self, domain: int, batch: CrossDomainBatch, rows: ItemLookup) -> Tensor:
         items = batch.local_items[domain]
         if not (len(batch.queries[domain]) and len(items)):
-            return rows.local.new_zeros(self.config.members, 0, self.config.hidden)
+            return rows.local.new_zeros(self.config.ensemble_size, 0, self.config.hidden)
         return _run(self.local_threads[domain], items, rows, rows.local)
 
     def comparable(self, vectors: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class TriThread(nn.Module):
 
 
 def _thread(config: ModelConfig) -> Encoder | Members:
-    return Encoder(config) if config.members == 1 else Members(config)
+    return Encoder(config) if config.ensemble_size == 1 else Members(config)
 
 
 def _run(thread: nn.Module, items: Tensor, rows: ItemLookup, vectors: Tensor) -> Tensor:

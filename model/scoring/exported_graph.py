@@ -75,7 +75,7 @@ class ScoringPath(nn.Module):
         """Returns member states (M, B, H) concatenated as (B, M * H) and divided by M."""
         if self.config.scoring == "cosine":
             states = F.normalize(states, dim=-1, eps=1e-6)
-        return states.transpose(0, 1).flatten(1) / self.config.members
+        return states.transpose(0, 1).flatten(1) / self.config.ensemble_size
 
 
 class MemoryPath(nn.Module):

@@ -32,7 +32,7 @@ LEAST_LENGTH = 0.01
 """Share of the typical distance from that mean below which a text is uninformative."""
 
 
-def with_unmet_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
+def with_cold_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
     """Returns the model in which items without an event in `training` inherit from known ones.
 
     In training they occur as negatives only, which lowers their scores for all users. Domains

@@ -66,7 +66,7 @@ class HistoryReader:
     def _last(self, thread: LastStates, items: Tensor, table: Tensor, present: Tensor) -> Tensor:
         """Returns states (M, R, H); zeros for prefixes without events of the thread."""
         config = self.model.config
-        states = table.new_zeros(config.members, len(present), config.hidden)
+        states = table.new_zeros(config.ensemble_size, len(present), config.hidden)
         if len(items):
             states[:, present] = thread(F.embedding(items, table), items == 0)
         return states

@@ -52,7 +52,7 @@ class _Questions:
     similar: Tensor | None = None  # (R, I_d) text similarity with a gain of 1
 
 
-def remember(model: TriThread, sequences: Sequences, seed: int) -> None:
+def fit_memory(model: TriThread, sequences: Sequences, seed: int) -> None:
     """Counts transitions of training events, then fits the memory's weights on validation events.
 
     Without validation events the weights keep their initial values. Test events are not read.

@@ -92,9 +92,8 @@ class Objective:
         """
         whole = whole or self.counts(batch)
         rows = self.model.look_up(self._items_needed(batch, draws))
-        passes = [
-            self.model.member_states(batch, rows) for _ in range(2 if self.config.agreement else 1)
-        ]
+        count = 2 if self.config.r_drop_weight else 1
+        passes = [self.model.member_states(batch, rows) for _ in range(count)]
         parts = [
             self._member_loss(
                 batch,
@@ -104,7 +103,7 @@ class Objective:
                 rows,
                 number,
             )
-            for number in range(self.model.config.members)
+            for number in range(self.model.config.ensemble_size)
         ]
         total = torch.stack(parts).mean()
         if self.profiles is not None:
@@ -209,8 +208,8 @@ class Objective:
             ]
             columns = torch.zeros_like(targets)
         losses = torch.stack([softmax_loss(each, columns) for each in scores]).mean(0)
-        if self.config.agreement:
-            losses = losses + self.config.agreement * disagreement(*scores)
+        if self.config.r_drop_weight:
+            losses = losses + self.config.r_drop_weight * disagreement(*scores)
         return losses
 
     def _binary_losses(

@@ -47,7 +47,7 @@ def table_memory(items: int, global_width: int, config: TriThreadConfig) -> Tabl
     config = for_catalogue(config, items)
     model, train = config.model, config.train
     row = (items + 1) * FLOAT_BYTES
-    table = row * model.hidden * model.members
+    table = row * model.hidden * model.ensemble_size
     is_dense = train.table_update == "dense"
     is_local = model.local_tables == "trainable"
     trainable = table * (is_local + model.global_correction + (model.global_items == "ids"))

@@ -26,11 +26,11 @@ from model.data.sequences import VALIDATION, IntArray, Sequences
 from model.data.tables import AnswerVectors, ItemTables, ProfileVectors
 from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
-from model.scoring.new_items import with_unmet_items
+from model.scoring.new_items import with_cold_items
 from model.training.bridge_fit import fit_bridge
 from model.training.crossing_fit import add_votes, fitted_weight
 from model.training.large_catalogues import for_catalogue
-from model.training.memory_fit import remember
+from model.training.memory_fit import fit_memory
 from model.training.micro_batches import shares
 from model.training.objective import Objective
 from model.training.processes import ProcessGroup
@@ -90,7 +90,7 @@ def fit(
     with another number of processes; only rank 0 reads and writes it. Without validation events the
     last epoch is kept. With `refit`, a second training includes the validation events, for the best
     number of epochs; if `max_seconds` end it, the model of the search is kept. Cold items then
-    inherit vectors (`unmet_items`). All processes of a `team` call this with the same arguments and
+    inherit vectors (`cold_items`). All processes of a `team` call this with the same arguments and
     get the same model. `compiled` applies `torch.compile` to the threads. Raises
     NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
     events or another configuration; a folder is for one set of tables and profiles.
@@ -100,15 +100,21 @@ def fit(
     search = _Run(sequences, tables, config, profiles, place, compiled, scratch=checkpoint_folder)
     found = _finish(search, checkpoint_folder, on_epoch)
     begun = time.perf_counter()
-    remember(found.model, sequences, config.train.seed)
+    fit_memory(found.model, sequences, config.train.seed)
     fit_bridge(found.model, sequences, config.train.seed)
     weight = fitted_weight(found.model, sequences, crossings)
-    if crossings is not None and weight:
-        add_votes(found.model, crossings, weight)
     (beside,) = place.from_lead([time.perf_counter() - begun])
-    unmet = config.train.unmet_items
+
+    def completed(fitted: FitResult, known: Sequences) -> FitResult:
+        """Adds votes to the fitted bridge, then the vectors of cold items."""
+        if crossings is not None and weight:
+            add_votes(fitted.model, crossings, weight)
+        if config.train.cold_items == "trained":
+            return fitted
+        return replace(fitted, model=with_cold_items(fitted.model, tables, known.training()))
+
     if not config.train.refit or not np.any(sequences.split == VALIDATION):
-        return _for_every_item(found, tables, search.training, unmet)
+        return completed(found, sequences)
     best, history, memory = found.best, found.history, found.model.memory
     similarity = found.model.similarity
     limit, kept = config.train.max_seconds, None
@@ -116,7 +122,7 @@ def fit(
         spent = sum(each.seconds + each.validation_seconds for each in history)
         limit -= spent + 2 * beside  # Bridge and memory are fitted again.
         if not refit_fits(limit, [each.seconds for each in history], best.epoch):
-            return _for_every_item(replace(found, refit_cut=True), tables, search.training, unmet)
+            return completed(replace(found, refit_cut=True), sequences)
         kept = search.state.best_weights
     stopped = found.stopped
     del search, found  # Frees weights, moments and copies for the refit.
@@ -135,10 +141,8 @@ def fit(
         memory.learn(known.training())
         refitted.model.similarity = similarity
     fit_bridge(refitted.model, known, config.train.seed)
-    if crossings is not None and weight:
-        add_votes(refitted.model, crossings, weight)
     whole = FitResult(refitted.model, best, history + refitted.history, stopped, is_cut)
-    return _for_every_item(whole, tables, known.training(), unmet)
+    return completed(whole, known)
 
 
 def seconds_a_step(
@@ -156,14 +160,6 @@ def seconds_a_step(
     config = for_catalogue(config, sequences.item_count)
     run = _Run(sequences, tables, config, profiles, team or ProcessGroup())
     return run.seconds_a_step(steps)
-
-
-def _for_every_item(
-    fitted: FitResult, tables: ItemTables, training: Sequences, unmet_items: str
-) -> FitResult:
-    if unmet_items == "trained":
-        return fitted
-    return replace(fitted, model=with_unmet_items(fitted.model, tables, training))
 
 
 def _finish(
@@ -349,7 +345,7 @@ def _identity(sequences: Sequences, config: TriThreadConfig) -> str:
 
     Fields with default values are excluded, so that new switches keep checkpoints valid.
     """
-    later = {"max_epochs", "max_seconds", "patience", "patience_steps", "unmet_items"}
+    later = {"max_epochs", "max_seconds", "patience", "patience_steps", "cold_items"}
     deciding = config.model_dump_json(exclude={"train": later}, exclude_defaults=True)
     digest = hashlib.sha256(deciding.encode())
     for array in (sequences.offsets, sequences.items, sequences.split, sequences.domain_starts):

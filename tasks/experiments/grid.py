@@ -283,6 +283,11 @@ def _neural(grid: Grid, preset: str, ablation: Ablation, seed: int) -> NeuralRec
         for section, values in overrides.items():
             merged[section] = {**merged.get(section, {}), **values}
     config = load_preset(preset, merged)
+    if config.train.max_seconds is not None:
+        raise ValueError(
+            f"train.max_seconds={config.train.max_seconds:g}: a cell must not depend on the speed "
+            "of the machine; limit train.max_epochs instead"
+        )
     if config.model.hidden != WIDTH:
         raise ValueError(f"model.hidden must stay {WIDTH}: the datasets' item tables are that wide")
     profiles = ablation.profiles if config.train.beta > 0 else ProfileSource.NONE

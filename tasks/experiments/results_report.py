@@ -148,7 +148,9 @@ def _settings(grids: list[Grid]) -> tuple[tuple[str, str], ...]:
             if told:
                 found[f"{entry.name}: data"] = json.dumps(told)
         for preset in grid.presets:
-            config = load_preset(preset).model_dump(mode="json", exclude_defaults=True)
+            config = load_preset(preset).model_dump(
+                mode="json", by_alias=False, exclude_defaults=True
+            )
             found[f"preset {preset}, where it differs from the defaults"] = json.dumps(config)
         for name, ablation in grid.ablations.items():
             change = ablation.model_dump(mode="json", exclude_defaults=True, exclude={"of"})

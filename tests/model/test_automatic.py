@@ -51,11 +51,11 @@ def test_the_first_that_ends_in_time_is_taken_and_else_the_quickest(
 
 @pytest.mark.parametrize("candidate", SMALL + LARGE, ids=lambda each: each.label)
 def test_candidates_are_presets_that_a_users_own_fields_win_over(candidate: Candidate) -> None:
-    own = {"model": {"members": 7}, "train": {"alpha": 0.5}}
+    own = {"model": {"ensemble_size": 7}, "train": {"alpha": 0.5}}
     made = load_preset(candidate.preset, with_changes(candidate, own))
-    assert (made.model.members, made.train.alpha) == (7, 0.5)
+    assert (made.model.ensemble_size, made.train.alpha) == (7, 0.5)
     plain = load_preset(candidate.preset, with_changes(candidate, {}))
     for section, fields in candidate.overrides.items():
         for name, value in fields.items():
             assert getattr(getattr(plain, section), name) == value
-    assert (plain.train.agreement > 0) == (candidate.passes > 1)
+    assert (plain.train.r_drop_weight > 0) == (candidate.passes > 1)

@@ -23,8 +23,8 @@ DOMAIN_OF_ITEM = [-1] + [0] * 7 + [1] * 11
 
 
 def config(**train: object) -> TriThreadConfig:
-    model = {"hidden": HIDDEN, "heads": HEADS, "members": MEMBERS, "max_length": WINDOW}
-    return load_preset("best", {"model": model, "train": {"agreement": 0.0, **train}})
+    model = {"hidden": HIDDEN, "heads": HEADS, "ensemble_size": MEMBERS, "max_length": WINDOW}
+    return load_preset("best", {"model": model, "train": {"r_drop_weight": 0.0, **train}})
 
 
 def best_model(shop: Shop) -> TriThread:
@@ -192,7 +192,7 @@ def test_the_agreement_of_two_passes_is_their_mean_divergence(
         # One pass is what `agreement` 0 makes; then the passes alternate.
         served = iter([(first, last), (second, last)])
         monkeypatch.setattr(model, "member_states", lambda *_: next(served))
-        objective = Objective(model, training, config(agreement=agreement, **config_of).train)
+        objective = Objective(model, training, config(r_drop_weight=agreement, **config_of).train)
         draws = objective.draw(batch, np.random.default_rng(1))
         with torch.no_grad():
             return objective.loss(batch, draws).item(), draws

@@ -22,13 +22,13 @@ def test_a_loaded_model_scores_exactly_like_the_saved_one(shop: Shop, tmp_path: 
 
 
 def test_the_memory_travels_with_the_model(shop: Shop, tmp_path: Path) -> None:
-    model = shop.model({"memory_events": 3, "memory_neighbours": 4, "members": 2})
+    model = shop.model({"memory_events": 3, "memory_neighbours": 4, "ensemble_size": 2})
     assert model.memory is not None
     model.memory.learn(shop.sequences.training())
     save_model(
         tmp_path,
         model,
-        shop.config({"memory_events": 3, "memory_neighbours": 4, "members": 2}),
+        shop.config({"memory_events": 3, "memory_neighbours": 4, "ensemble_size": 2}),
         ("a", "b"),
     )
     loaded, _ = load_model(tmp_path)

@@ -4,6 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from model.config import (
+    RENAMED,
+    STORED,
     ModelConfig,
     TrainConfig,
     TriThreadConfig,
@@ -17,7 +19,8 @@ def test_every_preset_is_valid_and_survives_json() -> None:
     assert {"paper", "best", "released"} <= set(preset_names())
     for name in preset_names():
         config = load_preset(name)
-        assert TriThreadConfig.model_validate_json(config.model_dump_json()) == config
+        text = config.model_dump_json()
+        assert TriThreadConfig.model_validate_json(text, context=STORED) == config
 
 
 def test_the_paper_preset_holds_the_papers_settings() -> None:
@@ -29,8 +32,23 @@ def test_the_paper_preset_holds_the_papers_settings() -> None:
 
 
 def test_single_is_best_with_one_member_and_one_pass() -> None:
-    changes = {"model": {"members": 1}, "train": {"agreement": 0.0}}
+    changes = {"model": {"ensemble_size": 1}, "train": {"r_drop_weight": 0.0}}
     assert load_preset("single") == load_preset("best", changes)
+
+
+@pytest.mark.parametrize("earlier", RENAMED)
+def test_an_earlier_name_is_refused_with_the_present_one(earlier: str) -> None:
+    section = "model" if earlier == "members" else "train"
+    with pytest.raises(ValidationError, match=f"{earlier} is now {RENAMED[earlier]}"):
+        load_preset("best", {section: {earlier: 1}})
+
+
+def test_files_keep_the_earlier_names_so_that_identities_stay() -> None:
+    changes = {"train": {"cold_items": "trained"}}
+    stored = load_preset("best", changes).model_dump(mode="json", exclude_defaults=True)
+    assert (stored["model"]["members"], stored["train"]["agreement"]) == (3, 2.0)
+    assert stored["train"]["unmet_items"] == "trained"
+    assert not {*RENAMED.values()} & {*stored["model"], *stored["train"]}
 
 
 def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
@@ -44,7 +62,7 @@ def test_an_override_replaces_one_value_and_keeps_the_others() -> None:
         {"train": {"sed": 7}},
         {"trian": {"seed": 7}},
         {"model": {"dropout": 1.0}},
-        {"train": {"agreement": 1.0}},
+        {"train": {"r_drop_weight": 1.0}},
         {"train": {"negatives": 0}},
         {"train": {"loss": "softmax", "mismatched_negatives": True}},
         {"train": {"mismatched_negatives": True}, "model": {"local_threads": False}},
@@ -73,7 +91,7 @@ def test_a_stored_configuration_of_an_earlier_version_is_read() -> None:
     stored = config.model_dump()
     stored["model"] |= {"positions": "learned", "event_dropout": 0.0}
     stored["train"] |= {"validate_every": 1, "contrastive_temperature": 1.0}
-    assert TriThreadConfig.model_validate_json(json.dumps(stored)) == config
+    assert TriThreadConfig.model_validate_json(json.dumps(stored), context=STORED) == config
 
 
 @pytest.mark.parametrize(

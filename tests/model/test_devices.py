@@ -22,7 +22,7 @@ from tests.model.conftest import Shop
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 NO_DROPOUT: dict[str, object] = {"dropout": 0.0, "blocks": 1}
 LIKE_BEST: dict[str, object] = {
-    "members": 2,
+    "ensemble_size": 2,
     "scoring": "cosine",
     "global_correction": True,
     "memory_events": 3,
@@ -31,7 +31,7 @@ LIKE_BEST: dict[str, object] = {
 SOFTMAX_TWICE: dict[str, object] = {
     "loss": "softmax",
     "negatives": 5,
-    "agreement": 2.0,
+    "r_drop_weight": 2.0,
     "refit": True,
 }
 

@@ -8,6 +8,7 @@ import typer
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from model.config import (
+    RENAMED,
     ModelConfig,
     TrainConfig,
     TriThreadConfig,
@@ -53,7 +54,7 @@ Replaced = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Override a field of the preset: train.accumulate=4, model.members=5; may be "
+        help="Override a field of the preset: train.accumulate=4, model.ensemble_size=5; may be "
         "repeated. model/config.py describes every field.",
     ),
 ]
@@ -103,7 +104,7 @@ def retrain_config(
     from flows.retrain import RetrainConfig
     from tasks.ablate import AblationConfig
     from tasks.evaluate import EvaluationConfig
-    from tasks.promote import PromotionConfig
+    from tasks.judge_release import PromotionConfig
     from tasks.recommend import RecommendationConfig
 
     return RetrainConfig(
@@ -212,8 +213,10 @@ def _preset_file(path: str) -> Overrides:
     whole = TriThreadConfig.model_validate(values)
     # Seed and time are what --seed and --time-budget say.
     return {
-        "model": whole.model.model_dump(mode="json"),
-        "train": whole.train.model_dump(mode="json", exclude={"seed", "max_seconds"}),
+        "model": whole.model.model_dump(mode="json", by_alias=False),
+        "train": whole.train.model_dump(
+            mode="json", by_alias=False, exclude={"seed", "max_seconds"}
+        ),
     }
 
 
@@ -227,6 +230,8 @@ def _replacement(text: str) -> tuple[str, str, JsonValue]:
         )
     if name in ELSEWHERE:
         raise typer.BadParameter(f"--set {text}: that is what {ELSEWHERE[name]} is for")
+    if field in RENAMED:
+        raise typer.BadParameter(f"--set {text}: {field} is now {RENAMED[field]}")
     if field not in (fields := SECTIONS[section].model_fields):
         raise typer.BadParameter(
             f"--set {text}: no field {field} of {section}; there are {', '.join(sorted(fields))}"

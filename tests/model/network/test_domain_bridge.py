@@ -18,7 +18,7 @@ from model.scoring.top_k_among import recommend_among
 from model.training.bridge_fit import fit_bridge
 from tests.model.conftest import Shop, small_shop, with_other_items
 
-SWITCHES: dict[str, object] = {"bridge_factors": 4, "scoring": "cosine", "members": 2}
+SWITCHES: dict[str, object] = {"bridge_factors": 4, "scoring": "cosine", "ensemble_size": 2}
 
 
 def fitted(shop: Shop, sequences: Sequences | None = None) -> TriThread:

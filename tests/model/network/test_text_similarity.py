@@ -52,7 +52,7 @@ def naive_scores(model: TriThread, sequences: Sequences, user: int, domain: int)
 
 @pytest.mark.parametrize("scoring", ["dot", "cosine"])
 def test_a_naive_sum_over_the_history_gives_the_addition(shop: Shop, scoring: str) -> None:
-    model = similar(shop, {"scoring": scoring, "members": 2})
+    model = similar(shop, {"scoring": scoring, "ensemble_size": 2})
     prefixes = shop.sequences.prefixes_of_users(USERS)
     for domain in (0, 1):
         together = ModelScorer(model).score(prefixes, domain)

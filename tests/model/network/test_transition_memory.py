@@ -16,7 +16,7 @@ from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.top_k import recommend
 from model.scoring.top_k_among import recommend_among
-from model.training.memory_fit import READING, remember
+from model.training.memory_fit import READING, fit_memory
 from model.training.trainer import fit
 from tests.model.conftest import Shop, with_other_items
 
@@ -146,7 +146,7 @@ def fitted_reading(
     sequences: Sequences, shop: Shop, switches: dict[str, object] | None = None
 ) -> dict[str, torch.Tensor]:
     model = shop.model(switches or WITH_MEMORY)
-    remember(model, sequences, seed=0)
+    fit_memory(model, sequences, seed=0)
     return dict(model.memory.state_dict()) if model.memory is not None else {}
 
 
@@ -256,7 +256,7 @@ def test_few_candidates_and_the_memory_find_what_scoring_everything_finds(shop: 
 
 
 def test_a_candidates_score_has_the_memory_in_it(shop: Shop) -> None:
-    model = shop.model({**WITH_MEMORY, "members": 2})
+    model = shop.model({**WITH_MEMORY, "ensemble_size": 2})
     assert model.memory is not None
     model.memory.learn(shop.sequences.training())
     prefixes = shop.sequences.prefixes_of_users(np.arange(23))
@@ -277,7 +277,7 @@ def test_what_was_met_together_counts_where_order_says_nothing() -> None:
         {"hidden": 8, "memory_events": 8, "memory_reach": 1, "memory_neighbours": 20}
     )
     model = TriThread(ItemTables(rows, rows), sequences.domain_starts, config)
-    remember(model, sequences, seed=0)
+    fit_memory(model, sequences, seed=0)
     assert model.memory is not None
     assert model.memory.neighbours
     assert (model.memory.co_gain > 0).all()

@@ -116,7 +116,7 @@ def one_member(model: TriThread, number: int) -> TriThread:
     hidden = model.config.hidden
     share = slice(number * hidden, (number + 1) * hidden)
     alone = copy.deepcopy(model)
-    alone.config = model.config.model_copy(update={"members": 1})
+    alone.config = model.config.model_copy(update={"ensemble_size": 1})
     for thread in (alone.global_thread, *alone.local_threads):
         assert isinstance(thread, Members)
         thread.members = nn.ModuleList([thread.members[number]])
@@ -128,7 +128,7 @@ def one_member(model: TriThread, number: int) -> TriThread:
 
 @pytest.mark.parametrize("scoring", ["dot", "cosine"])
 def test_an_ensemble_scores_the_mean_of_its_members(shop: Shop, scoring: str) -> None:
-    model = shop.model({"members": 3, "scoring": scoring})
+    model = shop.model({"ensemble_size": 3, "scoring": scoring})
     prefixes = shop.sequences.prefixes_of_users(np.arange(23))
     for domain in range(2):
         alone = [ModelScorer(one_member(model, m)).score(prefixes, domain) for m in range(3)]

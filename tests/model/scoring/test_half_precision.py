@@ -23,7 +23,7 @@ def test_a_rough_product_is_within_a_percent(
     assert 0 < difference.abs().max() < 0.01
 
 
-MODELS = [{}, {"scoring": "cosine", "members": 2, "memory_events": 3, "memory_neighbours": 4}]
+MODELS = [{}, {"scoring": "cosine", "ensemble_size": 2, "memory_events": 3, "memory_neighbours": 4}]
 
 
 @pytest.mark.parametrize("config", MODELS)

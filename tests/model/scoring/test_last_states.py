@@ -24,7 +24,7 @@ def test_the_last_state_is_that_of_the_whole_encoder(
     torch.manual_seed(3)
     values = {"hidden": 8, "heads": 2, "blocks": 2, "max_length": 9}
     config = ModelConfig.model_validate(
-        {**values, "block": block, "causal": causal, "members": members}
+        {**values, "block": block, "causal": causal, "ensemble_size": members}
     )
     thread = Members(config).eval()
     is_padding = torch.arange(7)[None] >= LENGTHS[:, None]
@@ -37,7 +37,7 @@ def test_the_last_state_is_that_of_the_whole_encoder(
 
 CONFIGS = [
     {},
-    {"members": 3, "scoring": "cosine"},
+    {"ensemble_size": 3, "scoring": "cosine"},
     {"global_thread": False},
     {"local_threads": False, "block": "pre_norm"},
     {"max_length": 4},
@@ -62,7 +62,7 @@ def test_one_reading_for_all_domains_gives_the_states_that_training_has(
 
 
 def test_a_reader_keeps_the_weights_it_was_made_with(shop: Shop) -> None:
-    model = shop.model({"members": 2})
+    model = shop.model({"ensemble_size": 2})
     scorer = ModelScorer(model)
     prefixes = shop.sequences.prefixes_of_users(np.arange(5))
     before = scorer.score(prefixes, 0)

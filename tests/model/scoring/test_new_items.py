@@ -17,7 +17,7 @@ from tests.model.conftest import Shop
 SWITCHES: dict[str, object] = {
     "memory_events": 3,
     "memory_neighbours": 4,
-    "members": 2,
+    "ensemble_size": 2,
     "scoring": "cosine",
     "global_correction": True,
 }

@@ -86,7 +86,7 @@ def test_held_out_test_events_do_not_change_the_weight() -> None:
 @pytest.mark.parametrize("scoring", ["dot", "cosine"])
 def test_every_way_to_rank_and_a_loaded_model_have_the_votes(scoring: str, tmp_path: Path) -> None:
     shop, answers = knowing_shop()
-    model = bridged(shop, scoring=scoring, members=2)
+    model = bridged(shop, scoring=scoring, ensemble_size=2)
     histories = torch.tensor([[1, 1, 0], [5, 2, 8], [9, 3, 0], [0, 0, 0]])
     sequences = Sequences(
         offsets=np.array([0, 2, 5, 7, 7]),
@@ -108,7 +108,7 @@ def test_every_way_to_rank_and_a_loaded_model_have_the_votes(scoring: str, tmp_p
     every = np.tile(np.arange(SOURCES + 1, SOURCES + TARGETS + 1), (4, 1))
     candidates = CandidateScorer(model).score(prefixes, 1, every)
     torch.testing.assert_close(candidates, scores, rtol=1e-4, atol=1e-5)
-    config = shop.config({"bridge_factors": 2, "scoring": scoring, "members": 2})
+    config = shop.config({"bridge_factors": 2, "scoring": scoring, "ensemble_size": 2})
     save_model(tmp_path, model, config, ("food", "kitchen"))
     loaded, _ = load_model(tmp_path)
     torch.testing.assert_close(ModelScorer(loaded).score(prefixes, 1), scores)

@@ -114,9 +114,10 @@ def test_two_passes_agree_without_dropout_and_cost_by_the_weight_with_it(
 
     def loss(agreement: float, dropout: float) -> float:
         config = shop.config(
-            model={"dropout": dropout, "members": 2}, train={**train, "agreement": agreement}
+            model={"dropout": dropout, "ensemble_size": 2},
+            train={**train, "r_drop_weight": agreement},
         )
-        model = shop.model(model={"dropout": dropout, "members": 2})
+        model = shop.model(model={"dropout": dropout, "ensemble_size": 2})
         objective = Objective(model.train(), shop.sequences.training(), config.train)
         batch = training_batch(objective.training, EVERYONE, 50)
         torch.manual_seed(1)
@@ -137,8 +138,8 @@ def test_mismatched_negatives_change_the_loss(shop: Shop) -> None:
 def test_profiles_are_adapted_once_for_all_members_and_passes(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = shop.model({"members": 2})
-    train = shop.config(train={"loss": "softmax", "negatives": 4, "agreement": 1.0}).train
+    model = shop.model({"ensemble_size": 2})
+    train = shop.config(train={"loss": "softmax", "negatives": 4, "r_drop_weight": 1.0}).train
     calls: list[int] = []
     assert model.user_adapter is not None
     monkeypatch.setattr(model.user_adapter, "forward", counting(model.user_adapter.forward, calls))

@@ -36,7 +36,7 @@ WANTED: dict[str, dict[str, object]] = {
         "loss": "softmax",
         "negatives": 5,
         "averaging": 0.9,
-        "agreement": 0.5,
+        "r_drop_weight": 0.5,
     },
     "lazy": {**EVERYTHING, "table_update": "lazy"},
     "accumulated": {**EVERYTHING, "beta": 0.0, "accumulate": 3},

@@ -86,5 +86,5 @@ def test_without_texts_nothing_of_a_text_is_left() -> None:
 @pytest.mark.parametrize("preset", ["best", "large", "paper"])
 def test_variants_of_every_preset_are_short_and_single(preset: str) -> None:
     config = ablation_training(load_preset(preset), 12)
-    assert (config.model.members, config.train.refit) == (1, False)
+    assert (config.model.ensemble_size, config.train.refit) == (1, False)
     assert config.train.max_epochs <= 12

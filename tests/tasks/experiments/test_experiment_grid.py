@@ -117,6 +117,7 @@ def test_paths_are_relative_to_the_grid(tmp_path: Path) -> None:
         ('"best"]\nbaselines', '"bets"]\nbaselines', "no preset 'bets'; there are best, large"),
         ('"history-repeat"]', '"histroy"]', "no baseline .'histroy'.; there are popularity"),
         ("beta = 0.0", "betta = 0.0", "betta"),
+        ("max_epochs = 7", "max_seconds = 60", "must not depend on the speed"),
         ("max_epochs = 7", "max_epochs = 0", "greater than or equal to 1"),
         ('profiles = "titles"', 'profiles = "tweets"', "'llm', 'titles' or 'none'"),
         ("seeds = [3, 4]", "seed = 3", "seed"),

@@ -7,7 +7,7 @@ import pytest
 from artifacts.kinds.results import OUR_MODEL
 from artifacts.manifest import ArtifactRef, Kind
 from flows.cli.output.console import verdict_line
-from tasks.promote import GateComparison, PromotionConfig, judge
+from tasks.judge_release import GateComparison, PromotionConfig, judge
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead, baseline_lead
 from tasks.promoting.verdict import Verdict
 

@@ -115,7 +115,7 @@ def _model(
                 "blocks": 1,
                 "max_length": 12,
                 "scoring": scoring,
-                "members": 2,
+                "ensemble_size": 2,
                 "memory_events": 3,
                 "memory_neighbours": 4,
                 "bridge_factors": 2 if bridged else 0,

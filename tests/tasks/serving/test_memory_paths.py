@@ -64,7 +64,7 @@ def test_the_memory_and_every_member_are_part_of_the_scores_compared(
     state = recommender.state
     prefixes = state.histories.prefixes_of_users(np.arange(4))
     whole, model = state.scorer.score(prefixes, 1), state.scorer.model
-    assert model.config.members == 2
+    assert model.config.ensemble_size == 2
     dense, evidence = state.scorer.parts(prefixes, 1)
     assert evidence is not None
     assert (whole - dense).abs().max() > 0.1

@@ -79,10 +79,10 @@ def test_a_wrong_setting_is_named_by_its_variable(
 
 def test_a_fault_of_several_fields_has_no_empty_name() -> None:
     with pytest.raises(ValidationError) as raised:
-        TrainConfig.model_validate({"agreement": 2.0})
+        TrainConfig.model_validate({"r_drop_weight": 2.0})
     ending = ending_of(raised.value)
     assert ending is not None
-    assert ending.text.startswith("agreement compares")
+    assert ending.text.startswith("r_drop_weight compares")
 
 
 @flow(name="endless", timeout_seconds=0.1)

@@ -76,11 +76,11 @@ def test_auto_and_files_are_known_presets_from_the_start(tmp_path: Path) -> None
 
 def test_a_preset_of_a_file_replaces_every_field_and_no_path_travels(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('[model]\nmembers = 2\n[train]\nloss = "softmax"\nmax_seconds = 5.0\n')
+    file.write_text('[model]\nensemble_size = 2\n[train]\nloss = "softmax"\nmax_seconds = 5.0\n')
     made = training_config(str(file), None, ["model.heads=2"], 3, "cpu", time_budget="2m")
     assert str(tmp_path) not in made.model_dump_json()
     whole = made.resolved()
-    assert (whole.model.members, whole.model.heads, whole.train.loss) == (2, 2, "softmax")
+    assert (whole.model.ensemble_size, whole.model.heads, whole.train.loss) == (2, 2, "softmax")
     assert whole.train.weight_decay == 0.0, "a field that the file leaves out has its default"
     assert (whole.train.seed, whole.train.max_seconds) == (3, 120)
 

@@ -9,7 +9,7 @@ import torch
 from model.data.sequences import VALIDATION, Sequences
 from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.new_items import with_unmet_items
+from model.scoring.new_items import with_cold_items
 from model.training.trainer import fit
 from tests.model.conftest import Shop
 
@@ -42,7 +42,7 @@ def test_an_unmet_item_scores_as_the_known_one_of_its_text(
 ) -> None:
     nearest = scores(shop_with_unmet, {"refit": refit})
     torch.testing.assert_close(nearest[:, UNMET - 1], nearest[:, TWIN - 1])
-    trained = scores(shop_with_unmet, {"refit": refit, "unmet_items": "trained"})
+    trained = scores(shop_with_unmet, {"refit": refit, "cold_items": "trained"})
     assert not torch.allclose(trained[:, UNMET - 1], trained[:, TWIN - 1], atol=1e-3)
     met = np.arange(7) != UNMET - 1
     torch.testing.assert_close(nearest[:, met], trained[:, met])
@@ -71,7 +71,7 @@ def assert_is_left(shop: Shop, met: np.ndarray, changes: dict[str, object]) -> N
     model = shop.model(changes)
     starts, names = shop.sequences.domain_starts, shop.sequences.domain_names
     training = Sequences(np.array([0, len(met)]), met, np.zeros(len(met), np.int8), starts, names)
-    assert with_unmet_items(model, shop.tables, training) is model
+    assert with_cold_items(model, shop.tables, training) is model
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_tensors, save_model
 from model.config import load_preset
 from model.network.tri_thread import TriThread
 from tasks.frame.model_inputs import load_tables
+from tasks.judge_release import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
-from tasks.promote import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
