@@ -9,7 +9,9 @@ the harmed stage and those after it make, so that a run begins at that stage; th
 random moment after it says that the stage begins, and the next one, unharmed, must end with the
 reference's artifacts: the same names, and the same SHA-256 of every file that does not tell of
 times. Language models are a stand-in behind HTTP; it, and the Prefect server, are reached through
-relays that can be closed. Exits with 1 where a cell differs.
+relays that can be closed. ``--json`` gets each cell when it has ended, with the last line that the
+harmed run said; a cell that the file has already is not run again. Exits with 1 where a cell
+differs, or a harmed run ended with a trace.
 
 ======================  ============================================================================
 kill, terminate, …      a signal
@@ -24,18 +26,19 @@ clock back, ahead       libfaketime: the clock of the run jumps by a day back, o
 ======================  ============================================================================
 """
 
+import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -43,9 +46,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts.manifest import Kind
 from benchmarks.crash_places import PowerCutDisk, can_mount, fill, made_read_only, small_disk
-from benchmarks.demo_runs import DemoRuns, Run, demo_machine
+from benchmarks.demo_runs import DemoRuns, Run, demo_machine, ends_within
 from benchmarks.figures import tell
-from benchmarks.preloaded_cli import preloaded_cli
+from benchmarks.preloaded_cli import PreloadedCli, preloaded_cli
 from benchmarks.process_faults import LIMITS, SIGNALS
 from benchmarks.relay import Relay
 from tasks.llm.providers.dummy_endpoint import build_app, running_app
@@ -81,10 +84,14 @@ ENDED = {
 }
 """What a run logs when a stage has ended, where that is not its name and `done`."""
 
+ENDINGS = ("Failed:", "Not valid:", "Stopped", "Error:")
+"""How a command line's last word on a failure begins."""
+
 ASKING = ("embed", "profile", "name clusters")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 JUMPS = {"clock back": "-1d", "clock ahead": "+30d"}
 FILLER = ".filler"
+BAD = ("DIFFERENT", "FAILED", "did not end", "a trace")
 MOUNTED = ("disk full", "read-only", "power loss")
 FAULTS = (
     *SIGNALS,
@@ -100,13 +107,17 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cells share: the reference run, its checksums, and the relays to the servers."""
+    """What all cells share: the reference run, its checksums, the relays to the servers, and
+    command lines whose time is that of the file ``clock``.
+    """
 
     folder: Path
     reference: DemoRuns
     wanted: dict[str, str]
     endpoint: Relay
     prefect: Relay
+    timed: PreloadedCli
+    clock: Path
     dice: random.Random
 
 
@@ -121,19 +132,30 @@ def main(
     """Runs every cell and tells what came of it."""
     stages = stage or (QUICK_STAGES if quick else tuple(STAGES))
     faults = fault or (QUICK_FAULTS if quick else FAULTS)
-    began, figures = time.monotonic(), dict[str, object]()
+    began, figures = time.monotonic(), dict[str, str]()
+    if target is not None and target.exists():
+        figures = cast(dict[str, str], json.loads(target.read_text("utf-8")))
     with TemporaryDirectory() as name, _bench(Path(name), seed) as bench:
         impossible = _impossible(bench.folder)
-        for each in faults:
-            for at in stages:
-                if time.monotonic() - began > minutes * 60:
-                    break
-                cell = impossible.get(each) or _cell(bench, at, each)
-                figures[f"{at}: {each}"] = cell
-                print(f"{at}: {each}: {cell}", flush=True)
-    tell({"files compared": len(bench.wanted), **figures}, target)
-    if any("DIFFERENT" in str(outcome) for outcome in figures.values()):
+        for at, each in _spread(stages, faults):
+            cell = f"{at}: {each}"
+            if cell in figures or time.monotonic() - began > minutes * 60:
+                continue
+            since = time.monotonic()
+            figures[cell] = impossible.get(each) or _cell(bench, at, each)
+            print(f"{cell}: {figures[cell]} ({time.monotonic() - since:.0f} s)", flush=True)
+            if target is not None:
+                target.write_text(json.dumps(figures, indent=2), "utf-8")
+    tell({"files compared": len(bench.wanted), **figures}, None)
+    if any(bad in outcome for outcome in figures.values() for bad in BAD):
         raise typer.Exit(1)
+
+
+def _spread(stages: Sequence[str], faults: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns all cells, those first that have another fault and another stage than each other."""
+    numbered = product(enumerate(stages), enumerate(faults))
+    in_turns = sorted(numbered, key=lambda cell: ((cell[0][0] - cell[1][0]) % len(stages), cell))
+    return [(stage, fault) for (_, stage), (_, fault) in in_turns]
 
 
 @contextmanager
@@ -153,12 +175,28 @@ def _bench(folder: Path, seed: int) -> Iterator[Bench]:
             "COLUMNS": "500",
         }
         cli = stack.enter_context(preloaded_cli(variables))
+        clock = folder / "clock"
+        clock.write_text("+0")
+        timed = stack.enter_context(preloaded_cli(variables | _timed_by(clock)))
         (folder / "reference").mkdir()
         reference = DemoRuns(folder / "reference", variables, cli, provider=())
         reference.write_dump(seed=3, users=40, items=60)
         reference.finish(*RUN)
         wanted = reference.checksums()
-        yield Bench(folder, reference, wanted, endpoint, prefect, random.Random(seed))
+        dice = random.Random(seed)
+        yield Bench(folder, reference, wanted, endpoint, prefect, timed, clock, dice)
+
+
+def _timed_by(clock: Path) -> dict[str, str]:
+    """Returns the environment of processes whose clock is as far off as a file says."""
+    if not FAKETIME.exists():
+        return {}
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def _impossible(folder: Path) -> dict[str, str]:
@@ -188,7 +226,10 @@ def _cell(bench: Bench, stage: str, fault: str) -> str:
             begins = ENDED.get(stage, begins.replace("working", "done"))
         ended = _harmed(bench, cell, begins, fault, harm)
         mend()
-        cell.finish(*RUN)
+        try:
+            cell.finish(*RUN)
+        except RuntimeError as error:
+            return f"{ended}; FAILED: {error}"
         same = cell.checksums() == bench.wanted
     return f"{ended}; {'same' if same else 'DIFFERENT'}"
 
@@ -201,8 +242,7 @@ def _ways(
     if fault in SIGNALS or fault in LIMITS:
         return {**SIGNALS, **LIMITS}[fault], lambda: None
     if fault in JUMPS:
-        clock = cell.folder / "clock"
-        return lambda run: _replace(clock, JUMPS[fault]), lambda: None
+        return lambda run: _replace(bench.clock, JUMPS[fault]), lambda: _replace(bench.clock, "+0")
     if fault in ("endpoint gone", "Prefect gone"):
         relay = bench.endpoint if fault == "endpoint gone" else bench.prefect
         return lambda run: relay.close(), relay.open
@@ -237,18 +277,8 @@ def _harmed(
     bench: Bench, cell: DemoRuns, begins: str, fault: str, harm: Callable[[Run], None]
 ) -> str:
     """Returns how a run ended that was harmed after it had logged a line."""
-    if fault in JUMPS:
-        clock = cell.folder / "clock"
-        clock.write_text("+0")
-        timed = {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        process = replace(cell, cli=None).start(*RUN, **timed)
-    else:
-        process = cell.start(*RUN)
+    cli = bench.timed if fault in JUMPS else cell.cli
+    process = replace(cell, cli=cli).start(*RUN)
     deadline = time.monotonic() + SECONDS
     reached = False
     while process.poll() is None and time.monotonic() < deadline and not reached:
@@ -258,17 +288,18 @@ def _harmed(
         if fault != "power loss":
             time.sleep(bench.dice.uniform(0, LONGEST_DELAY))
         harm(process)
-    try:
-        status = process.wait(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return "did not end"
+    in_time = ends_within(process, SECONDS)
     said = cell.log.read_text("utf-8", "replace")
+    if not in_time:
+        return f"did not end: {said[-2000:]}"
+    shown = [line.strip() for line in said.splitlines() if line.strip()]
+    failed = [number for number, line in enumerate(shown) if line.startswith(ENDINGS)]
+    last = " ".join(shown[failed[-1] :] if failed else shown[-1:])
     return (
-        f"status {status}"
+        f"status {process.wait()}"
         + (", a trace" if "Traceback" in said else "")
         + ("" if reached else ", not harmed")
+        + f" ({last})"
     )
 
 

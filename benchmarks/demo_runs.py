@@ -1,8 +1,10 @@
 """Runs of the command line on a made-up shop with the dummy endpoint, in processes of their own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,22 @@ QUICK = ("--epochs", "2", "--clusters", "4")
 
 TOLD_OF_TIMES = frozenset({Kind.REPORT, Kind.RELEASE, Kind.REFRESH})
 """A report tells of seconds; bundles name it."""
+
+LONGEST = 600.0
+"""Seconds after which a run counts as hung: a hundred times what one takes."""
+
+
+def ends_within(run: Run, seconds: float) -> bool:
+    """Returns whether a run ends in time; one that does not writes its stacks and is killed."""
+    try:
+        run.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGUSR1)
+        time.sleep(2)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -66,11 +84,17 @@ class DemoRuns:
             )
 
     def finish(self, *arguments: str, **variables: str) -> None:
-        """Runs to the end; raises `RuntimeError` with the log's last lines where it fails."""
-        status = self.start(*arguments, **variables).wait()
-        if status:
-            last = "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-5:])
-            raise RuntimeError(f"a run in {self.folder} ended with {status}:\n{last}")
+        """Runs to the end; raises `RuntimeError` with the log's last lines where it fails, or its
+        threads' stacks where it has not ended after `LONGEST` seconds.
+        """
+        run = self.start(*arguments, **variables)
+        if not ends_within(run, LONGEST):
+            raise RuntimeError(f"a run did not end in {LONGEST:.0f} s:\n{self._last_lines(80)}")
+        if run.wait():
+            raise RuntimeError(f"a run ended with {run.wait()}:\n{self._last_lines(8)}")
+
+    def _last_lines(self, count: int) -> str:
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-count:])
 
     def checksums(self) -> dict[str, str]:
         """Returns the SHA-256 of every file that does not tell of times, by artifact and name."""

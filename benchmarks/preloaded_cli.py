@@ -1,18 +1,22 @@
 """Command lines in processes of their own that need not load PyTorch and Prefect each time.
 
 A server process loads the command line once and forks for each command: a real process, with a
-process id to kill, that begins at the first line of the command. Started as a program it is that
-server: it reads a JSON object a line (arguments, folder, variables, log) and answers with the
-process id at once, and with process id and status when the command has ended.
+process id to kill, that begins at the first line of the command. `SIGUSR1` makes it write the
+stacks of its threads to its log. Started as a program it is that server: it reads a JSON object a
+line (arguments, folder, variables, log) and answers with the process id at once, and with process
+id and status when the command has ended.
 """
 
+import faulthandler
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import cast
@@ -20,16 +24,28 @@ from typing import cast
 ROOT = Path(__file__).parents[1]
 LOADED = (
     "faiss",
+    "httpcore2",
     "openai",
     "plotly.graph_objects",
+    "prefect.flow_engine",
+    "prefect.task_engine",
     "sklearn.cluster",
     "sklearn.decomposition",
+    "torch._dynamo",  # What an optimizer's first step loads.
+    "truststore",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.asyncio",
     "flows.cli.commands.runs.run_commands",
     "flows.cli.running",
     "flows.pipeline",
+    "tasks.llm.client.ask",
     "tasks.llm.providers.dummy_endpoint",
+    "tasks.llm.shards.shard_run",
     "model.training.trainer",
 )
+
+SAFE_THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
+"""The allocator of Polars holds its locks over a fork; its cleaner of spilled files waits only."""
 
 
 class PreloadedProcess:
@@ -122,8 +138,11 @@ def _serve() -> None:
         os.environ.setdefault(name, value)
     for module in LOADED:
         importlib.import_module(module)
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
-        print(f"{threads} threads before the first fork", file=sys.stderr)
+    # A lock that a thread holds when the process forks is never released in the new process.
+    names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    if unsafe := names - SAFE_THREADS:
+        raise RuntimeError(f"threads before the first fork: {sorted(unsafe)}")
+    gc.freeze()
     to_benchmark = os.dup(1)
 
     def tell(**facts: int) -> None:
@@ -150,6 +169,7 @@ def _become(command: dict[str, object]) -> None:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    faulthandler.register(signal.SIGUSR1)
     os.environ.clear()
     os.environ.update(cast(dict[str, str], command["variables"]))
     os.chdir(str(command["folder"]))
@@ -165,11 +185,12 @@ def _become(command: dict[str, object]) -> None:
     except BaseException:  # noqa: BLE001 (as an interpreter ends)
         import traceback
 
+        status = 1  # First: where no byte can be written, the trace cannot be told.
         traceback.print_exc()
-        status = 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 

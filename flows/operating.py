@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, cast
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -21,6 +22,7 @@ from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
 from tasks.llm.settings.engine import Engine, EngineSettings
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
 RETRY_SECONDS = (60.0, 300.0, 900.0)
 """Delays in seconds before retries of a stage after an outage: a restart, a short and a long
@@ -72,6 +74,11 @@ class OperatingSettings(BaseSettings):
 
 OPERATING = OperatingSettings()
 hide_credentials_in_logs()
+
+
+def shard_threads() -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
+    """Returns the task runner of a flow that asks shards of prompts."""
+    return ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
 
 
 def refuse_budget_elsewhere(settings: EngineSettings, budget: Budget) -> None:

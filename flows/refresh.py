@@ -6,14 +6,13 @@ from pathlib import PurePosixPath
 from prefect import flow
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from artifacts.bundles import CLUSTER_NAMES, CROSSINGS, REFRESHED, bundle
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
-from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere
+from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, shard_threads
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
 from flows.store_use import uses_store
@@ -33,7 +32,6 @@ from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
 from tasks.llm.settings.engine import EngineSettings
 from tasks.llm.settings.llm_config import LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
@@ -90,7 +88,7 @@ def _run_name() -> str:
 @flow(
     name="refresh",
     flow_run_name=_run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
+    task_runner=shard_threads(),
     timeout_seconds=OPERATING.flow_timeout_seconds,
     on_completion=[tell_webhook],
     on_failure=[tell_webhook],

@@ -14,7 +14,7 @@ from model.network.text_similarity import TextSimilarity
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
-from model.training.memory_fit import remember
+from model.training.memory_fit import fit_memory
 from model.training.trainer import fit
 from tests.model.conftest import Shop
 
@@ -132,7 +132,7 @@ def test_texts_of_other_items_tell_nothing_and_are_dropped(shop: Shop, seed: int
     config = shop.config({**SIMILAR, "hidden": 8}).model
     torch.manual_seed(seed)
     model = TriThread(ItemTables(rows, rows), sequences.domain_starts, config).eval()
-    remember(model, sequences, seed)
+    fit_memory(model, sequences, seed)
     assert model.similarity is None
 
 

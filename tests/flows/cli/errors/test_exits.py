@@ -11,13 +11,13 @@ from pydantic_settings import SettingsError
 
 from artifacts.ledger.export import UnknownFormError
 from flows.cli.errors.endings import BAD_INPUT, FAILED, ending_of, status_of
-from flows.operating import MissingTaskRunnerError
 from flows.refresh import refresh
 from flows.settings import Settings, default_llm
 from model.config import TrainConfig
 from model.training.trainer import NothingToLearnError
 from tasks.dump.events import event_reader as dump_events
 from tasks.embed import NothingEmbeddedError
+from tasks.llm.ray_engine import MissingRayError
 from tasks.llm.settings.batch_config import BatchConfig, NoBudgetInBatchesError
 from tasks.llm.settings.budget import Budget
 from tasks.llm.settings.llm_config import LlmConfig
@@ -35,7 +35,7 @@ from tasks.serving.served_release import NothingServedError
         NoBudgetInBatchesError,
         UnknownFormError,
         NoSuchReleaseError,
-        MissingTaskRunnerError,
+        MissingRayError,
         NothingEmbeddedError,
         NothingToLearnError,
         NothingServedError,

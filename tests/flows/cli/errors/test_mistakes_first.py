@@ -66,7 +66,7 @@ NOWHERE = "http://127.0.0.1:9/v1"
 @pytest.mark.parametrize(
     ("arguments", "variables", "said"),
     [
-        (("--preset", "bets"), {}, "Not valid: Invalid value: no preset 'bets'; there are auto, best"),
+        (("--preset", "bets"), {}, "Not valid: Invalid value: no preset 'bets'; there are auto"),
         (("--set", "train.max_epoch=3"), {}, "Not valid: Invalid value: --set train.max_epoch=3"),
         (("--provider", "nobody"), {}, "Not valid: Invalid value for '--provider'"),
         (("--epohcs", "3"), {}, "Not valid: No such option: --epohcs"),
