@@ -37,7 +37,7 @@ from tasks.llm.settings.engine import EngineSettings
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 
 if TYPE_CHECKING:
-    from ray.data import Dataset
+    from ray.data import Dataset  # pyright: ignore[reportMissingImports]
 
 PARTITION_ROWS = 16_384
 """Prompts per partition at most, on average: what a worker holds at once."""
@@ -68,7 +68,7 @@ def answer_on_ray(
     """
     settings = EngineSettings()
     cores = _connect(settings)
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
         return _answered(step, plan, blocks, place, cores)
@@ -120,8 +120,8 @@ def _answered(
 
 def _planned(plan: Plan, blocks: Iterable[pl.DataFrame]) -> "Dataset":
     """Returns the planned rows in the order of the blocks, in the cluster's object store."""
-    import ray
-    from ray.data import from_arrow_refs
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.data import from_arrow_refs  # pyright: ignore[reportMissingImports]
 
     refs = [ray.put(block.to_arrow()) for block in blocks]
     rendered = from_arrow_refs(refs).map_batches(  # pyright: ignore[reportArgumentType]
@@ -255,8 +255,8 @@ def _connect(settings: EngineSettings) -> int:
     # Ray reports its use to its makers otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray
-        import ray.data
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingRayError(
             "LLM4CDSR_ENGINE=ray, and Ray is not installed: .venv/bin/pip install 'llm4cdsr[ray]', "
