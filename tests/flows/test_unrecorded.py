@@ -60,7 +60,7 @@ def over_budget() -> int:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     RAN.clear()
-    monkeypatch.setattr(prefect_link, "_send_nothing_more", lambda: None)
+    monkeypatch.setattr(prefect_link, "send_nothing_more", lambda: None)
 
 
 @pytest.fixture

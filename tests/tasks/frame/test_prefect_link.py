@@ -65,7 +65,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(prefect_link, "DEADLINE_SECONDS", 0.5)
     monkeypatch.setattr(prefect_link, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(prefect_link, "LOOK_SECONDS", LONG)
-    monkeypatch.setattr(prefect_link, "_send_nothing_more", lambda: None)
+    monkeypatch.setattr(prefect_link, "send_nothing_more", lambda: None)
     before = link()
     yield
     assert link() is before
