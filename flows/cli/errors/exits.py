@@ -21,6 +21,11 @@ INTERRUPTED = 130
 GRACE_SECONDS = 5.0
 """Seconds from an interrupt to the forced end, for sealing journals and stopping servers."""
 
+WITHOUT_MODULES = (
+    "{}; the program cannot load its own modules any more ({}): raise `ulimit -n`, or end other "
+    "programs. Everything finished so far is kept: run the same command again to go on"
+)
+
 
 @contextmanager
 def one_message() -> Iterator[None]:
@@ -29,8 +34,10 @@ def one_message() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from flows.cli.errors.endings import ending_of  # Imported on failure only.
-
+        try:
+            from flows.cli.errors.endings import ending_of  # Imported on failure only.
+        except (OSError, MemoryError) as lack:  # No file can be opened, or memory is full.
+            _end("Failed:", WITHOUT_MODULES.format(error, lack), 1)
         ending = ending_of(error)
         if ending is None:
             raise

@@ -9,7 +9,7 @@ KEPT = "Everything finished so far is kept: run the same command again to go on"
 OUT_OF_SPACE = (
     "free some space, or give another place with --store (LLM4CDSR_STORE) or LLM4CDSR_CACHE"
 )
-GPU_MEMORY, UNFINISHED = -1, -2
+GPU_MEMORY, UNFINISHED, THREADS = -1, -2, -3
 """Not error numbers of the operating system."""
 
 ADVICE = {
@@ -29,6 +29,10 @@ ADVICE = {
     errno.EPERM: ("permission denied", "check owner and mode of the path, and of its folders"),
     errno.EMFILE: ("too many open files", "raise `ulimit -n`"),
     errno.ENFILE: ("too many open files on this machine", "end other programs"),
+    THREADS: (
+        "no new thread can be started",
+        "end other programs, or raise `ulimit -u` and the memory limit",
+    ),
     errno.ENOMEM: ("memory ran out", "end other programs, or read fewer users (--max-users)"),
     errno.EADDRINUSE: (
         "the port is taken",
@@ -63,6 +67,7 @@ _SAID = {
     "can't allocate memory": errno.ENOMEM,
     "cannot allocate memory": errno.ENOMEM,
     "out of memory": errno.ENOMEM,
+    "can't start new thread": THREADS,
 }
 """Messages of C and C++ libraries (SQLite, PyTorch, Arrow) without an error number."""
 

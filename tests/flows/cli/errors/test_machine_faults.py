@@ -96,6 +96,7 @@ with tempfile.TemporaryDirectory() as folder:
         (MemoryError(), "memory ran out"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ..."), "memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "train.accum"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (PermissionError(errno.EACCES, "Permission denied", "/data/store"), "/data/store"),
         (OSError(errno.EROFS, "Read-only file system", "/data"), "read-only"),
@@ -146,3 +147,23 @@ def test_a_port_that_is_taken_is_named_with_its_own_advice() -> None:
     assert f"127.0.0.1:{port}" in fault
     assert "--port" in fault
     assert KEPT not in fault
+
+
+WITHOUT_FILES = """
+import resource
+from flows.cli.errors.exits import one_message
+with one_message():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    open("weights")
+"""
+
+
+def test_a_process_that_can_open_no_file_still_ends_with_one_message() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == FAILED
+    said = " ".join(ended.stderr.split())
+    assert said.startswith("Failed: [Errno 24] Too many open files: 'weights'")
+    assert "ulimit -n" in said
+    assert "Traceback" not in said
