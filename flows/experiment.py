@@ -4,16 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from prefect import Flow, flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import flow
 
 from artifacts.bundles import bundle, parts_of
 from artifacts.fingerprint import fingerprint_of, sha256_of_file
 from artifacts.leases import in_use
 from artifacts.manifest import Kind
 from artifacts.store import Store
+from flows.operating import shard_threads
 from flows.settings import Settings
 from flows.unrecorded import call, note_end
 from tasks.cluster import ClusterConfig, cluster_items
@@ -37,7 +37,6 @@ from tasks.frame.stage import logger
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.llm_config import LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
 
@@ -198,8 +197,7 @@ def _planned(
 def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) -> CellData:
     pointer = planned.pointers[entry.name]
     sources = _sources(planned.grid)
-    recorded = cast(Flow[..., None], prepare)  # pyright: ignore[reportExplicitAny]
-    call(recorded, entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
+    call(prepare, entry, entry.dump(planned.folder), sources, llm, store.root, pointer)
     ready = _pinned(planned.grid, pointer, store)
     assert ready is not None, "the flow has just set the pointer"
     return ready
@@ -208,7 +206,7 @@ def _prepared(planned: Plan, entry: DatasetEntry, llm: LlmConfig, store: Store) 
 @flow(
     name="prepare experiment",
     flow_run_name="prepare: {entry.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # pyright: ignore
+    task_runner=shard_threads(),
 )
 def prepare(
     entry: DatasetEntry,

@@ -27,52 +27,53 @@ LEAST_LENGTH = 0.01
 """Share of the typical distance from the domain mean below which a text is uninformative."""
 
 
+def least_length(centred: Tensor) -> float:
+    """Returns the length below which the centred text of an item is uninformative, from those of
+    its domain, (n, k): an item without text is at the mean, where its direction is rounding
+    noise."""
+    return max(LEAST_LENGTH * float(centred.norm(dim=1).mean()), 1e-12)
+
+
 class TextSimilarity(nn.Module):
     """Centre of the texts of each domain, inverse lengths of the centred texts, and gains."""
 
     def __init__(self, domain_starts: IntArray, width: int, config: ModelConfig) -> None:
         super().__init__()
-        self.domain_starts = np.asarray(domain_starts, np.int64)
-        rows, domains = int(self.domain_starts[-1]) + 1, len(self.domain_starts) - 1
-        self.decay = config.text_decay
+        starts = torch.from_numpy(np.asarray(domain_starts, np.int64))
+        rows, domains = int(starts[-1]) + 1, len(starts) - 1
+        self.config, self.decay = config, config.text_decay
         self.unit = config.temperature if config.scoring == "cosine" else 1.0
         self.starts: Tensor
         self.centres: Tensor
         self.least: Tensor
         self.scale: Tensor
         self.gain: Tensor
-        self.register_buffer("starts", torch.from_numpy(self.domain_starts), persistent=False)
+        self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("centres", torch.zeros(domains, width))
         self.register_buffer("least", torch.ones(domains))
         self.register_buffer("scale", torch.zeros(rows))  # 0 for padding and missing texts
         self.register_buffer("gain", torch.zeros(domains))
 
-    @property
-    def width(self) -> int:
-        return self.centres.shape[1]
-
-    def measure(self, table: Tensor) -> None:
-        """Sets centres and lengths from the texts of all items, `table` (V + 1, k)."""
-        for domain, low, high in self._ranges():
+    @classmethod
+    def of_texts(
+        cls, domain_starts: IntArray, table: Tensor, config: ModelConfig
+    ) -> TextSimilarity:
+        """Returns the module for the texts of all items, `table` (V + 1, k), with gains of 0."""
+        made = cls(domain_starts, table.shape[1], config).to(table.device)
+        for domain, low, high in made._ranges():
             texts = table[low + 1 : high + 1]
             if len(texts):
-                self.centres[domain] = texts.mean(0)
-                lengths = (texts - self.centres[domain]).norm(dim=1)
-                self.least[domain] = (LEAST_LENGTH * lengths.mean()).clamp_min(1e-12)
-        self._set_scale(table)
+                made.centres[domain] = texts.mean(0)
+                made.least[domain] = least_length(texts - made.centres[domain])
+        made._set_scale(table)
+        return made
 
     def with_catalogue(self, domain_starts: IntArray, table: Tensor) -> TextSimilarity:
         """Returns the module for the texts `table` (V' + 1, k) of another catalogue, with the same
         centres and gains (`new_items.py`)."""
-        grown = TextSimilarity.__new__(TextSimilarity)
-        nn.Module.__init__(grown)
-        grown.domain_starts = np.asarray(domain_starts, np.int64)
-        grown.decay, grown.unit = self.decay, self.unit
-        starts = torch.from_numpy(grown.domain_starts).to(table.device)
-        grown.register_buffer("starts", starts, persistent=False)
+        grown = TextSimilarity(domain_starts, table.shape[1], self.config).to(table.device)
         for name in ("centres", "least", "gain"):
-            grown.register_buffer(name, getattr(self, name).clone())
-        grown.register_buffer("scale", table.new_zeros(len(table)))
+            getattr(grown, name).copy_(getattr(self, name))
         grown._set_scale(table)
         return grown
 
@@ -102,5 +103,5 @@ class TextSimilarity(nn.Module):
 
     def _ranges(self) -> list[tuple[int, int, int]]:
         """Returns number, first and last item less one of each domain."""
-        ranges = pairwise(self.domain_starts.tolist())
+        ranges = pairwise(self.starts.tolist())
         return [(domain, low, high) for domain, (low, high) in enumerate(ranges)]

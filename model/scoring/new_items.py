@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from model.data.sequences import IntArray, Sequences
 from model.data.tables import ItemTables
+from model.network.text_similarity import least_length
 from model.network.tri_thread import TriThread
 
 RIDGE = 0.03
@@ -28,8 +29,6 @@ BLOCK_KNOWN = 16_384
 """Known items per block: 64 MB of cosines at a time, however large the catalogue is."""
 NEAR = 0.3
 """Minimum cosine of two texts, centred on the domain mean, for inheritance."""
-LEAST_LENGTH = 0.01
-"""Share of the typical distance from that mean below which a text is uninformative."""
 
 
 def with_cold_items(model: TriThread, tables: ItemTables, training: Sequences) -> TriThread:
@@ -109,8 +108,7 @@ def _sources(grown: TriThread, previous: IntArray) -> IntArray:
         theirs = grown.global_table[known]
         mean = theirs.mean(0)
         theirs -= mean
-        # An item without text is at the mean, where its direction is rounding noise.
-        least = max(LEAST_LENGTH * float(theirs.norm(dim=1).mean()), 1e-12)
+        least = least_length(theirs)
         F.normalize(theirs, dim=1, eps=least, out=theirs)
         for block in new.split(BLOCK):
             texts = F.normalize(grown.global_table[block] - mean, dim=1, eps=least)

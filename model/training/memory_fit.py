@@ -37,7 +37,7 @@ SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sa
 STEPS = 40
 CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
-BLOCK = 256
+BLOCK = 256  # validation events whose histories are read at once
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def _fitted_similarity(
     Returns None, with the memory unchanged, unless the likelihood is better by two standard errors
     of the difference and NDCG@10 is not worse.
     """
-    table = model.global_table
-    similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config).to(model.device)
-    similarity.measure(table)
+    similarity = TextSimilarity.of_texts(model.domain_starts, model.global_table, model.config)
     with_texts = [replace(asked, similar=_similar(model, similarity, asked)) for asked in questions]
     before = torch.cat([_ranking_gains(memory, asked, (1.0,)) for asked in questions], 1)
     kept = {name: getattr(memory, name).clone() for name in GAINS if hasattr(memory, name)}

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from artifacts.remote.url_credentials import without_credentials
+from flows.cli.errors.machine_faults import KEPT
 from flows.cli.output import terminal
 from tasks.llm.client.stop import stop_asking
 
@@ -23,7 +24,7 @@ GRACE_SECONDS = 5.0
 
 WITHOUT_MODULES = (
     "{}; the program cannot load its own modules any more ({}): raise `ulimit -n`, or end other "
-    "programs. Everything finished so far is kept: run the same command again to go on"
+    f"programs. {KEPT}"
 )
 
 

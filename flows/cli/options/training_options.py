@@ -125,11 +125,16 @@ def require_known(preset: str | None, replaced: list[str] | None) -> None:
         _replacement(text)
     if preset is None or preset == AUTO:
         return
-    if preset.endswith(".toml"):
-        _preset_file(preset)
+    if preset_file(preset) is not None:
+        _fields_of_file(preset)
     elif preset not in preset_names():
         names = ", ".join((AUTO, *preset_names()))
         raise typer.BadParameter(f"no preset {preset!r}; there are {names}, or give a .toml file")
+
+
+def preset_file(preset: str | None) -> Path | None:
+    """Returns the file that a preset names; None for a preset of the program."""
+    return Path(preset) if preset is not None and preset.endswith(".toml") else None
 
 
 def training_config(
@@ -158,8 +163,8 @@ def training_config(
     alone(device)
     settings = settings or TrainingSettings()
     overrides: Overrides = {}
-    if preset is not None and preset.endswith(".toml"):
-        overrides = _preset_file(preset)
+    if preset is not None and preset_file(preset) is not None:
+        overrides = _fields_of_file(preset)
         preset = BASE_OF_FILES
     elif preset in (None, settings.preset):
         overrides = {section: dict(fields) for section, fields in settings.overrides.items()}
@@ -199,7 +204,7 @@ def _minutes(time_budget: str | None) -> float | None:
         raise typer.BadParameter(f"--time-budget: {error}") from error
 
 
-def _preset_file(path: str) -> Overrides:
+def _fields_of_file(path: str) -> Overrides:
     """All fields of a preset's file, so that it does not matter what they replace.
 
     The settings hold the values and no path: a run may be repeated elsewhere.

@@ -62,6 +62,8 @@ def latest() -> int:
 
 
 def number_of(column: pl.Expr, unit: Unit) -> pl.Expr:
+    """Returns microseconds since 1970 (Int64) of a column of numbers in a unit, or of compact
+    dates; null after the year 9999 and for what is no date."""
     number = column.cast(pl.Float64, strict=False)
     whole = pl.coalesce(column.cast(pl.Int64, strict=False), number.cast(pl.Int64, strict=False))
     match unit:

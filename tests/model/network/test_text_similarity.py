@@ -26,9 +26,9 @@ STARTS, NAMES = [0, 60, 120], ("a", "b")
 
 def similar(shop: Shop, switches: dict[str, object] | None = None) -> TriThread:
     model = shop.model(SIMILAR | (switches or {}))
-    table = model.global_table
-    model.similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config)
-    model.similarity.measure(table)
+    model.similarity = TextSimilarity.of_texts(
+        model.domain_starts, model.global_table, model.config
+    )
     model.similarity.gain.copy_(torch.tensor(GAINS))
     return model
 
@@ -69,13 +69,12 @@ def test_a_naive_sum_over_the_history_gives_the_addition(shop: Shop, scoring: st
 
 
 def test_an_item_without_text_has_no_similarity(shop: Shop) -> None:
-    model = similar(shop)
-    assert model.similarity is not None
+    model = shop.model(SIMILAR)
     table = model.global_table.clone()
     table[3] = table[[1, 2, 4, 5, 6, 7]].mean(0)  # Then the mean of all seven is the same.
-    model.similarity.measure(table)
-    assert not model.similarity.item_vectors(torch.tensor([0, 3]), table).any()
-    assert model.similarity.item_vectors(torch.tensor([2]), table).any()
+    similarity = TextSimilarity.of_texts(model.domain_starts, table, model.config)
+    assert not similarity.item_vectors(torch.tensor([0, 3]), table).any()
+    assert similarity.item_vectors(torch.tensor([2]), table).any()
 
 
 def test_a_new_item_is_compared_by_its_own_text_and_known_ones_as_before(shop: Shop) -> None:

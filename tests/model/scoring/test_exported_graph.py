@@ -35,9 +35,8 @@ def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, o
         model.memory.gain.copy_(torch.tensor([0.5, 2.0]))
         model.memory.other.fill_(0.3)
     if model.config.text_decay:
-        table = model.global_table
-        model.similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config)
-        model.similarity.measure(table)
+        texts = model.global_table
+        model.similarity = TextSimilarity.of_texts(model.domain_starts, texts, model.config)
         model.similarity.gain.copy_(torch.tensor([0.5, 2.0]))
     fit_bridge(model, shop.sequences, seed=0)
     scorer = ModelScorer(model)

@@ -129,9 +129,8 @@ def _model(
     assert model.memory is not None
     model.memory.learn(sequences)
     if bridged:
-        table = model.global_table
-        model.similarity = TextSimilarity(model.domain_starts, table.shape[1], model.config)
-        model.similarity.measure(table)
+        texts = model.global_table
+        model.similarity = TextSimilarity.of_texts(model.domain_starts, texts, model.config)
         model.similarity.gain.fill_(0.5)
         fit_bridge(model, sequences, seed)
         add_votes(model, _answers(sequences, model.global_table.shape[1]), 3.0)

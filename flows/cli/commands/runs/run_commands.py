@@ -257,11 +257,10 @@ def _digest(
         "title": title,
         "seed": seed,
     }
-    preset = train.preset or ""
     return digest_of_run(
         wanted.dump,
         options,
-        Path(preset) if preset.endswith(".toml") else None,
+        fit.preset_file(train.preset),
         Store(store or wanted.settings.store),
     )
 
