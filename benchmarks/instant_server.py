@@ -2,22 +2,24 @@
 
 Prints its URL, then serves until it is killed. It reads a request and writes ready-made bytes,
 because a web framework would be the bottleneck. With `--varied`, answers differ by what was asked:
-then no stage is spared by the equal answers of the one before.
+then no stage is spared by the equal answers of the one before. `--latency SECONDS` delays answers.
 """
 
 import asyncio
 import base64
 import json
 import random
+import re
 import struct
 import sys
 from zlib import crc32
 
-import uvicorn
-
 WIDTH = 384
 VECTOR = base64.b64encode(struct.pack(f"<{WIDTH}f", *(1.0 / (i + 1) for i in range(WIDTH))))
 VARIED = "--varied" in sys.argv
+LATENCY = float(sys.argv[sys.argv.index("--latency") + 1]) if "--latency" in sys.argv else 0.0
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 KINDS = 1 << 13
 """Vectors to choose among where answers are varied, by the text."""
 _DRAWN = random.Random(0)
@@ -45,17 +47,36 @@ CHAT = json.dumps(
 ).encode()
 
 
-async def respond(scope, receive, send) -> None:  # noqa: ANN001
-    """The ASGI app."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    reply = _chat(body) if scope["path"].endswith("completions") else _embeddings(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": reply})
+class Instant(asyncio.Protocol):
+    """A connection, kept open; requests have a ``Content-Length``, as those of our client."""
+
+    def __init__(self) -> None:
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answers are written here."""
+        assert isinstance(transport, asyncio.Transport)
+        self._out = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answers each request that has arrived whole."""
+        received = self._received + data
+        while (end := received.find(b"\r\n\r\n")) >= 0:
+            length = LENGTH.search(received, 0, end)
+            stop = end + 4 + (int(length[1]) if length else 0)
+            if len(received) < stop:
+                break
+            self._answer(received[: received.index(b"\r\n")], received[end + 4 : stop])
+            received = received[stop:]
+        self._received = received
+
+    def _answer(self, first_line: bytes, body: bytes) -> None:
+        reply = _chat(body) if b"completions" in first_line else _embeddings(body)
+        whole = HEAD % len(reply) + reply
+        if LATENCY:
+            asyncio.get_running_loop().call_later(LATENCY, self._out.write, whole)
+        else:
+            self._out.write(whole)
 
 
 def _chat(body: bytes) -> bytes:
@@ -78,14 +99,9 @@ def _vector(text: str) -> bytes:
 
 async def main() -> None:
     """Serves on a free port of this machine."""
-    config = uvicorn.Config(respond, lifespan="off", log_level="critical", ws="none", port=0)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    print(f"http://127.0.0.1:{port}/v1", flush=True)
-    await serving
+    server = await asyncio.get_running_loop().create_server(Instant, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
 
 
 if __name__ == "__main__":

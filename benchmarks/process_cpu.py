@@ -16,6 +16,11 @@ def cpu_seconds_of(process: int) -> float:
 
 def living_cpu_seconds() -> float:
     """Returns what this process and its living descendants have used so far, in all threads."""
+    return sum(cpu_seconds_by_process().values())
+
+
+def cpu_seconds_by_process() -> dict[int, float]:
+    """Returns what this process and each of its living descendants have used so far."""
     ticks: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -26,12 +31,13 @@ def living_cpu_seconds() -> float:
         pid = int(stat.parent.name)
         ticks[pid] = _ticks(content)
         children.setdefault(int(_fields(content)[1]), []).append(pid)
-    found, todo = 0, [os.getpid()]
+    found: dict[int, float] = {}
+    todo = [os.getpid()]
     while todo:
         pid = todo.pop()
-        found += ticks.get(pid, 0)
+        found[pid] = ticks.get(pid, 0) / TICKS_PER_SECOND
         todo += children.get(pid, [])
-    return found / TICKS_PER_SECOND
+    return found
 
 
 def _ticks(stat: str) -> int:
