@@ -9,9 +9,10 @@ the harmed stage and those after it make, so that a run begins at that stage; th
 random moment after it says that the stage begins, and the next one, unharmed, must end with the
 reference's artifacts: the same names, and the same SHA-256 of every file that does not tell of
 times. Language models are a stand-in behind HTTP; it, and the Prefect server, are reached through
-relays that can be closed. ``--json`` gets each cell when it has ended, with the last line that the
-harmed run said; a cell that the file has already is not run again. Exits with 1 where a cell
-differs, or a harmed run ended with a trace.
+relays that can be closed. ``--json`` gets each cell when it has ended, with the seconds from the
+fault to the end (on a busy machine, of it too), and the last line that the harmed run said; a cell
+that the file has already is not run again. Exits with 1 where a cell differs, or a harmed run ended
+with a trace.
 
 ======================  ============================================================================
 kill, terminate, …      a signal
@@ -284,11 +285,14 @@ def _harmed(
     while process.poll() is None and time.monotonic() < deadline and not reached:
         reached = begins in cell.log.read_text("utf-8", "replace")
         time.sleep(0.01)
+    harmed = time.monotonic()
     if reached and process.poll() is None:
         if fault != "power loss":
             time.sleep(bench.dice.uniform(0, LONGEST_DELAY))
+        harmed = time.monotonic()
         harm(process)
     in_time = ends_within(process, SECONDS)
+    took = time.monotonic() - harmed
     said = cell.log.read_text("utf-8", "replace")
     if not in_time:
         return f"did not end: {said[-2000:]}"
@@ -296,11 +300,21 @@ def _harmed(
     failed = [number for number, line in enumerate(shown) if line.startswith(ENDINGS)]
     last = " ".join(shown[failed[-1] :] if failed else shown[-1:])
     return (
-        f"status {process.wait()}"
-        + (", a trace" if "Traceback" in said else "")
+        f"status {process.wait()}, {took:.0f} s after"
+        + (f", a trace ({_traced(said)})" if "Traceback" in said else "")
         + ("" if reached else ", not harmed")
         + f" ({last})"
     )
+
+
+def _traced(said: str) -> str:
+    """Returns what was logged with the first traceback, and the error at its end."""
+    lines = said.splitlines()
+    at = next(number for number, line in enumerate(lines) if "Traceback" in line)
+    rest = (line for line in lines[at + 1 :] if line.strip())
+    indent = len(lines[at]) - len(lines[at].lstrip())
+    end = next((line for line in rest if len(line) - len(line.lstrip()) <= indent), "")
+    return f"{lines[max(at - 1, 0)].strip()} … {end.strip()}"[:300]
 
 
 def _copy_until(stage: str, store: Path, copy: Path) -> None:

@@ -4,13 +4,16 @@
     python benchmarks/soak.py --quick --json soak.json
 
 A cycle stands for a day: it brings one of a few dumps, runs everything with the dummy endpoint,
-recorded by the server of `up`, and cleans but for one earlier release. Some runs are ended at a
-random moment (kill, terminate, interrupt, no byte can be written), and the next cycle has to cope
-with what they left. After each, files of the store and records of the server are made a day older,
-so that what is to be deleted after days is. Told are the sizes of the store, its ledger and the
-server's database, and the memory of server and worker. Exits with 1 where an unharmed run fails,
-the store is not whole, or, of a hundred cycles and more, anything but the ledger is over 5 % larger
-in the last third of those from the fiftieth on than in their first third.
+recorded by the server of `up`, and serves what it has made. Some runs are ended at a random moment
+(kill, terminate, interrupt, no byte can be written), and the next cycle has to cope with what they
+left. After each, files of the store and records of the server are made a day older, so that what is
+to be deleted after days is, and the store is cleaned but for one earlier release. Told are the
+sizes of the store, its ledger and the server's database, and the memory of server and worker.
+After a harmed run the store holds what the next could go on with; after an unharmed one two
+releases, so that largest and smallest are told of these cycles from the fiftieth on. Exits with 1
+where an unharmed run fails, the store is not whole, or, of a hundred cycles and more, anything but
+the ledger is over 5 % larger in the last third of those from the fiftieth on than in their first
+third.
 """
 
 import json
@@ -43,6 +46,8 @@ from flows.server.machine import Machine
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import require_sound
 from tasks.system.free_port import free_port
+from tasks.upkeep.cleaning import clean
+from tasks.upkeep.needed import Keep
 from tasks.upkeep.usage import usage_of
 
 DUMPS = 3
@@ -52,13 +57,15 @@ KEPT_DAYS = 10
 DAY = 86_400
 FAULTS = {**SIGNALS, "no byte can be written": LIMITS["no byte can be written"]}
 SMALL = ("--epochs", "1", "--preset", "single", "--ablation-users", "0")
+SMALL += ("--set", "promotion.gate=false")
 MACHINE = "work: machine"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What there is after a cycle, in bytes but for ``files`` and ``runs``."""
+    """What a cycle leaves, in bytes but for ``files``, ``runs``, ``unharmed`` (0 or 1)."""
 
+    unharmed: int
     store: int
     files: int
     ledger: int
@@ -97,7 +104,8 @@ def main(
                 fault += _harmed(runs, moment, fault, *arguments)
             ends[fault or "unharmed"] += 1
             _make_older(runs.store, machine)
-            sizes.append(_sizes(runs.store, machine))
+            clean(runs.store, Keep(releases=1))
+            sizes.append(_sizes(runs.store, machine, unharmed=fault is None))
             print(f"cycle {cycle}, {fault or 'unharmed'}: {sizes[-1]}", flush=True)
             if target is not None:
                 each_cycle = {
@@ -123,7 +131,6 @@ def _machine(folder: Path) -> Iterator[tuple[DemoRuns, Machine]]:
     machine = Machine(Store(folder / "store"), port)
     variables = {
         **clean_environment(folder),
-        "LLM4CDSR_KEEP_RELEASES": "1",
         "LLM4CDSR_KEEP_RUNS_DAYS": str(KEPT_DAYS),
         "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ORPHAN_CLEANUP_LOOP_SECONDS": "60",
@@ -179,7 +186,7 @@ def _make_older(store: Store, machine: Machine) -> None:
     database.close()
 
 
-def _sizes(store: Store, machine: Machine) -> Sizes:
+def _sizes(store: Store, machine: Machine, *, unharmed: bool) -> Sizes:
     used = usage_of(store)
     used.pop(MACHINE)
     ledger = used.pop("ledger").bytes if "ledger" in used else 0
@@ -189,6 +196,7 @@ def _sizes(store: Store, machine: Machine) -> Sizes:
     connection.close()
     running = machine.running()
     return Sizes(
+        unharmed=int(unharmed),
         store=sum(each.bytes for each in used.values()),
         files=sum(each.files for each in used.values()),
         ledger=ledger,
@@ -224,13 +232,16 @@ def _figures(sizes: list[Sizes], ends: Counter[str]) -> tuple[dict[str, object],
     figures: dict[str, object] = {"cycles": len(sizes)}
     figures |= {f"runs {end}": count for end, count in ends.items()}
     growth: dict[str, float] = {}
-    for name in asdict(sizes[0]):
+    for name in Sizes.__dataclass_fields__.keys() - {"unharmed"}:
         counts = [getattr(each, name) for each in settled]
         growth[name] = mean(counts[-third:]) / mean(counts[:third])
         figures[f"{name} after the first cycle"] = getattr(sizes[0], name)
         figures[f"{name}, mean of the first third"] = mean(counts[:third])
         figures[f"{name}, mean of the last third"] = mean(counts[-third:])
         figures[f"{name}, last third to the first"] = growth[name]
+        whole = [getattr(each, name) for each in settled if each.unharmed] or counts
+        figures[f"{name} after an unharmed run, largest to smallest"] = max(whole) / min(whole)
+        figures[f"{name} after any run, largest"] = max(counts)
     return figures, growth
 
 

@@ -5,13 +5,16 @@ A state in the API may name a file or URL of its result, and the serializer. Flo
 store results in artifacts only, so such a state is an attack: unpickling could execute code.
 """
 
+import os
 import runpy
+import sys
 from typing import NoReturn
 
 from prefect.serializers import CompressedSerializer, JSONSerializer, PickleSerializer
 from prefect.settings import PREFECT_API_URL
 
 from tasks.frame.prefect_link import watched
+from tasks.system.lost_threads import on_lost_thread
 
 
 class StoredResultRefusedError(RuntimeError):
@@ -31,7 +34,15 @@ def _refuse(self: object, blob: bytes) -> NoReturn:
     )
 
 
+def _end(error: BaseException) -> NoReturn:
+    """Ends the process, which its worker tells the server."""
+    os.write(
+        sys.stderr.fileno(), f"a thread cannot run: {type(error).__name__}: {error}\n".encode()
+    )
+    os._exit(1)
+
+
 if __name__ == "__main__":
     refuse_stored_results()
-    with watched(str(PREFECT_API_URL.value()), waits=True):
+    with on_lost_thread(_end), watched(str(PREFECT_API_URL.value()), waits=True):
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -25,6 +25,8 @@ from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import set_api_log_sink
 
+from tasks.system.machine_errors import is_lack
+
 DEADLINE_SECONDS = 10.0
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
@@ -205,12 +207,18 @@ def _sync_send(send: SyncSend) -> SyncSend:
                 # A hanging request is abandoned and ends with the process.
                 to.refuse_if_gone()
                 wait([answer], POLL_SECONDS / 10)
-            if not isinstance(answer.exception(), httpx.TransportError):
+            if not _is_passing(answer.exception()):
                 return answer.result()
             time.sleep(POLL_SECONDS / 10)
         return send(client, request, **given)
 
     return within_deadline
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Returns whether a request is to be repeated: not where this process lacks a file or memory to
+    connect, because the watch, which is connected, would never call the server lost."""
+    return isinstance(error, httpx.TransportError) and not is_lack(error)
 
 
 def _in_a_thread(ask: Callable[[], Response]) -> Future[Response]:
@@ -247,7 +255,7 @@ def _async_send(send: AsyncSend) -> AsyncSend:
                 answer.cancel()
             if not answer.done():
                 continue
-            if not isinstance(answer.exception(), httpx.TransportError):
+            if not _is_passing(answer.exception()):
                 return answer.result()
             await asyncio.sleep(POLL_SECONDS / 10)
         return await send(client, request, **given)

@@ -1,10 +1,12 @@
-"""Inputs of unfinished trainings, without which their checkpoints are useless."""
+"""Inputs of unfinished trainings: checkpoints are of use while these are the latest refresh."""
 
 import json
 from pathlib import Path
 
+from artifacts.bundles import REFRESHED, parts_of
 from artifacts.files.durable import write_atomically
-from artifacts.manifest import ArtifactRef, Identity, Kind
+from artifacts.integrity import ArtifactError
+from artifacts.manifest import ArtifactRef, Identity
 from artifacts.store import Store
 
 TRAININGS = "trainings"
@@ -25,14 +27,15 @@ def checkpoints_of(fingerprint: str) -> str:
     return f"train-{fingerprint}"
 
 
-def unfinished_sources(store: Store) -> list[ArtifactRef]:
-    """Returns the sources of models with checkpoints but without an artifact."""
-    work, found = store.local / "work", list[ArtifactRef]()
-    for path in (work / TRAININGS).glob(f"*{SOURCES}"):
-        if (work / checkpoints_of(path.name.removesuffix(SOURCES))).is_dir():
-            sources: list[dict[str, str]] = json.loads(path.read_bytes())
-            found += [
-                ArtifactRef(kind=Kind(each["kind"]), fingerprint=each["fingerprint"])
-                for each in sources
-            ]
-    return found
+def is_replaced(store: Store, fingerprint: str) -> bool:
+    """Returns whether a later refresh has replaced the inputs of a training; nothing resumes it."""
+    refreshed = store.pointed(REFRESHED)
+    noted = store.local / "work" / TRAININGS / f"{fingerprint}{SOURCES}"
+    if refreshed is None or not noted.exists():
+        return False
+    try:
+        parts = parts_of(store, refreshed).values()
+    except ArtifactError:  # It is made again before the training goes on.
+        return False
+    sources: list[dict[str, str]] = json.loads(noted.read_bytes())
+    return any(ArtifactRef.model_validate(each) not in parts for each in sources)

@@ -7,7 +7,6 @@ from artifacts.bundles import REFRESHED
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import POINTERS, Store
-from tasks.frame.unfinished_training import unfinished_sources
 from tasks.promoting.decisions import history, served_in_turn, serving_release
 
 _CONTAINED = frozenset({(Kind.DATASET, "previous")})
@@ -63,7 +62,6 @@ def _roots(store: Store, keep: Keep, used: Iterable[str]) -> Mapping[str, list[A
         "the latest refresh": [ref for ref in [store.pointed(REFRESHED)] if ref],
         "pointed at": _pointed(store),
         "in use by a run": [_named(name) for name in used],
-        "needed by an unfinished training": unfinished_sources(store),
         "a cell of an experiment": [manifest.ref for manifest in store.artifacts(Kind.CELL)],
     }
 

@@ -12,7 +12,7 @@ from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
-from tasks.frame.unfinished_training import SOURCES, TRAININGS
+from tasks.frame.unfinished_training import SOURCES, TRAININGS, is_replaced
 from tasks.upkeep.needed import Keep
 
 TRASH = ".trash"
@@ -88,17 +88,20 @@ def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
 
 def _trainings(store: Store, keep: Keep) -> Iterator[Waste]:
     """Yields leftovers of trainings and cells without an active run."""
-    work = store.local / "work"
+    work, going_on = store.local / "work", set[str]()
     for prefix, kind in (("train-", Kind.MODEL), ("cell-", Kind.CELL)):
         for path in work.glob(f"{prefix}*"):
-            made = store.local / kind / path.name.removeprefix(prefix) / MANIFEST
-            if made.exists():
+            fingerprint = path.name.removeprefix(prefix)
+            if (store.local / kind / fingerprint / MANIFEST).exists():
                 yield _waste("checkpoint", path, "its model is made")
+            elif is_replaced(store, fingerprint):
+                yield _waste("checkpoint", path, "a later refresh has replaced its inputs")
             elif _is_older(path, keep.days):
                 yield _waste("checkpoint", path, f"not resumed for {keep.days:g} days")
+            else:
+                going_on.add(fingerprint)
     for path in [*work.glob(f"{TRAININGS}/*"), *work.glob("cells/*.lock")]:
-        fingerprint = path.name.removesuffix(SOURCES).removesuffix(".lock")
-        if not any((work / f"{prefix}{fingerprint}").exists() for prefix in ("train-", "cell-")):
+        if path.name.removesuffix(SOURCES).removesuffix(".lock") not in going_on:
             yield _waste("lock", path, "nobody holds it")
 
 

@@ -51,7 +51,7 @@ class Ending:
     status: int
 
 
-def ending_of(error: Exception) -> Ending | None:
+def ending_of(error: BaseException) -> Ending | None:
     """Returns the message and exit status of an error; None if its traceback is to be shown."""
     match error:
         case ValidationError():
@@ -89,7 +89,7 @@ def ending_of(error: Exception) -> Ending | None:
             return None
 
 
-def _of_prefects_answer(error: Exception) -> Ending:
+def _of_prefects_answer(error: BaseException) -> Ending:
     import httpx  # The library is loaded if it raised the error; other commands do not import it.
 
     assert isinstance(error, httpx.HTTPStatusError)
@@ -119,19 +119,19 @@ def _fault(title: str, at: ErrorDetails) -> str:
     return f"{name}: {said}" if name else said
 
 
-def status_of(error: Exception) -> int:
+def status_of(error: BaseException) -> int:
     """Returns the exit status of a product error."""
     return BAD_INPUT if isinstance(error, INPUT_ERRORS) else FAILED
 
 
-def _is_of_prefect(error: Exception) -> bool:
+def _is_of_prefect(error: BaseException) -> bool:
     """Includes an unreachable API, for which Prefect raises a plain RuntimeError."""
     is_plain = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
     names = _names_of(error) | (_names_of(error.__cause__) if is_plain else set())
     return not names.isdisjoint((PREFECT_ERROR, TRANSPORT_ERROR))
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_ours(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in ROOMS
 
 
@@ -139,6 +139,6 @@ def _names_of(error: BaseException | None) -> set[str]:
     return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     """Returns the message text; ``str`` of a KeyError would quote it."""
     return str(error.args[0]) if error.args else type(error).__name__

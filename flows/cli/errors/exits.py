@@ -13,32 +13,31 @@ from types import FrameType
 from typing import NoReturn
 
 from artifacts.remote.url_credentials import without_credentials
-from flows.cli.errors.machine_faults import KEPT
+from flows.cli.errors.machine_faults import machine_fault
 from flows.cli.output import terminal
 from tasks.llm.client.stop import stop_asking
+from tasks.system.lost_threads import on_lost_thread
 
 INTERRUPTED = 130
 
 GRACE_SECONDS = 5.0
 """Seconds from an interrupt to the forced end, for sealing journals and stopping servers."""
 
-WITHOUT_MODULES = (
-    "{}; the program cannot load its own modules any more ({}): raise `ulimit -n`, or end other "
-    f"programs. {KEPT}"
-)
-
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """Ends the process with one message for an expected error; an unexpected error keeps its
-    traceback."""
+    """Ends the process with one message for an expected error, also of a thread that cannot run; an
+    unexpected error keeps its traceback."""
     try:
-        yield
-    except Exception as error:
+        with on_lost_thread(_end_without_thread):
+            yield
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # A panic of a library in Rust is no Exception.
         try:
             from flows.cli.errors.endings import ending_of  # Imported on failure only.
-        except (OSError, MemoryError) as lack:  # No file can be opened, or memory is full.
-            _end("Failed:", WITHOUT_MODULES.format(error, lack), 1)
+        except (OSError, MemoryError, ImportError) as lack:  # No file or memory for the module.
+            _end("Failed:", machine_fault(error) or machine_fault(lack) or str(error), 1)
         ending = ending_of(error)
         if ending is None:
             raise
@@ -85,9 +84,17 @@ def leaving() -> Iterator[None]:
 
 def _end(label: str, text: str, status: int) -> NoReturn:
     """Ends with one message; ``text`` is printed literally."""
-    terminal.err.print(label, style="bold red", end=" ")
-    terminal.err.print(without_credentials(text), highlight=False)
+    said = without_credentials(text)
+    try:
+        terminal.err.print(label, style="bold red", end=" ")
+        terminal.err.print(said, highlight=False)
+    except (OSError, MemoryError):  # Colours and line breaks need memory, and files of their own.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{label} {said}\n".encode())
     _leave(status)
+
+
+def _end_without_thread(error: BaseException) -> NoReturn:
+    _end("Failed:", machine_fault(error) or str(error), 1)
 
 
 def _end_interrupted(kept: str) -> None:
@@ -97,6 +104,8 @@ def _end_interrupted(kept: str) -> None:
 
 def _leave(status: int) -> NoReturn:
     """Ends immediately: worker threads may still wait for abandoned answers."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

@@ -1,6 +1,7 @@
 """Consoles of commands: results to ``out``, progress and messages to ``err``."""
 
 import logging
+from copy import copy
 
 from rich.logging import RichHandler
 
@@ -12,10 +13,26 @@ out = PlainConsole()
 err = TERMINAL
 
 
+class LogLines(RichHandler):
+    """Shows log records; without a traceback where the command ends with a message on its error.
+
+    Loggers at level DEBUG keep such tracebacks.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+            from flows.cli.errors.endings import ending_of  # Imported on failure only.
+
+            if (error := record.exc_info[1]) is not None and ending_of(error):
+                record = copy(record)
+                record.exc_info = record.exc_text = None
+        super().emit(record)
+
+
 def show_logs(*, verbose: bool) -> None:
     """Shows the product's log lines; with ``verbose`` also warnings of libraries."""
     hide_credentials_in_logs()
-    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%X")
+    handler = LogLines(console=err, show_path=False, show_level=False, log_time_format="%X")
     logger = logging.getLogger("llm4cdsr")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

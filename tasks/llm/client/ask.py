@@ -35,6 +35,7 @@ from tasks.llm.client.stop import EndpointDownError, is_stopped, raise_if_stoppe
 from tasks.llm.settings.budget import NOTHING, BudgetReachedError, Cost, Purse, Spending
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import address, shown_url
+from tasks.system.machine_errors import is_lack
 from tasks.system.proxies import proxy_for
 
 STOP_POLL_SECONDS = 0.2
@@ -110,6 +111,8 @@ def require_server(spec: EndpointSpec) -> None:
             ) as client:
                 client.get(target)
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            if is_lack(error):
+                raise
             said.append(f"{shown_url(url)} ({error})")
         else:
             return

@@ -177,18 +177,17 @@ def test_a_cleaning_that_is_killed_leaves_a_whole_store(store: Store, step: int)
 
 
 def unfinished(store: Store) -> tuple[Path, list[str]]:
-    """A training with a checkpoint, of a refresh that another one has come after."""
+    """A training with a checkpoint, of the latest refresh."""
     parts = refresh(store, 50)
     sources = {role: parts[role] for role in ("dataset", "tables", "profiles")}
     wanted = identity(Kind.MODEL, {"number": 50}, sources)
     note_sources(store, wanted)
     checkpoint = store.workspace(checkpoints_of(wanted.fingerprint))
     (checkpoint / "state").write_bytes(b"weights")
-    refresh(store, 51)
     return checkpoint, [str(ref) for ref in sources.values()]
 
 
-def test_an_unfinished_training_keeps_what_it_is_made_from_until_it_is_old(store: Store) -> None:
+def test_an_unfinished_training_and_its_inputs_stay_until_it_is_old(store: Store) -> None:
     checkpoint, sources = unfinished(store)
     clean(store, Keep())
     assert (checkpoint / "state").exists()
@@ -196,13 +195,25 @@ def test_an_unfinished_training_keeps_what_it_is_made_from_until_it_is_old(store
     age(checkpoint)
     clean(store, Keep())
     assert not checkpoint.exists()
+
+
+def test_an_unfinished_training_goes_when_a_later_refresh_has_replaced_its_inputs(
+    store: Store,
+) -> None:
+    release(store, 0)
+    checkpoint, sources = unfinished(store)
     clean(store, Keep())
+    refresh(store, 51)
+    clean(store, Keep())
+    assert not checkpoint.exists()
     assert not any(name in map(str, everything(store)) for name in sources)
     assert list((store.local / "work" / "trainings").iterdir()) == []
+    require_whole(store)
 
 
 def test_a_checkpoint_stays_while_a_run_uses_the_store(store: Store) -> None:
     checkpoint, _ = unfinished(store)
+    refresh(store, 51)
     age(checkpoint)
     with a_run(store):
         clean(store, Keep())

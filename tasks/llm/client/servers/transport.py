@@ -7,6 +7,7 @@ from pydantic_core import to_json
 
 from tasks.llm.client.failures.fault_kinds import Fault, FaultKind, HttpReply
 from tasks.llm.settings.urls import address, key_headers, shown_url
+from tasks.system.machine_errors import is_lack
 from tasks.system.proxies import proxy_for
 
 MOST_REDIRECTS = 3
@@ -41,7 +42,11 @@ class Transport:
         self._addresses: dict[str, tuple[httpx2.URL, httpx2.Headers]] = {}
 
     async def post(self, route: str, body: object) -> HttpReply | Fault:
-        """Returns the response to a JSON body, or the fault."""
+        """Returns the response to a JSON body, or the fault.
+
+        Raises:
+            httpx2.TransportError: this process lacks files or memory to connect; no server is down.
+        """
         content = to_json(body)
         try:
             return await self._followed(route, content)
@@ -50,6 +55,8 @@ class Transport:
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             return Fault(FaultKind.NO_API, _said(error))
         except httpx2.TransportError as error:
+            if is_lack(error):
+                raise
             return Fault(_kind_of(error), _said(error))
 
     async def close(self) -> None:

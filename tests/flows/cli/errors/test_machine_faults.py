@@ -164,6 +164,59 @@ def test_a_process_that_can_open_no_file_still_ends_with_one_message() -> None:
     )
     assert ended.returncode == FAILED
     said = " ".join(ended.stderr.split())
-    assert said.startswith("Failed: [Errno 24] Too many open files: 'weights'")
-    assert "ulimit -n" in said
+    assert said.startswith("Failed: too many open files: weights; raise `ulimit -n`")
+    assert "Traceback" not in said
+
+
+WITHOUT_MEMORY = """
+import resource, sys, threading, time
+import polars as pl
+from pathlib import Path
+from flows.cli.errors.exits import one_message
+
+def limit(more):
+    threading.stack_size(256 * 1024)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+def a_thread_that_does_not_come_to_its_first_line():
+    limit(256 * 1024 + 16_000)  # Its stack, its guard page, and nothing for its first frame.
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+def a_thread_that_ends_for_lack_of_memory():
+    def work():
+        raise MemoryError
+    threading.Thread(target=work).start()
+    threading.Event().wait()
+
+def threads_of_a_library_in_rust():
+    limit(1 << 20)
+    pl.DataFrame({"a": range(1000)}).group_by("a").len()
+
+with one_message():
+    globals()[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "a_thread_that_does_not_come_to_its_first_line",
+        "a_thread_that_ends_for_lack_of_memory",
+        "threads_of_a_library_in_rust",
+    ],
+)
+def test_a_thread_that_cannot_run_ends_the_command_with_one_message(where: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY, where],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == FAILED, ended.stderr
+    said = " ".join(ended.stderr.split())
+    assert "Failed: memory ran out" in said or "Failed: no new thread" in said
+    assert KEPT in said
     assert "Traceback" not in said
