@@ -102,7 +102,8 @@ def retrain(
     if training.is_automatic:
         choice = choose_preset(*learned_from, training, root)
         training = as_chosen(opened, choice.ref, training)
-    model = train(*learned_from, training, root, source.get(CROSSINGS))
+    spent = 0.0 if choice is None else choice.seconds
+    model = train(*learned_from, training, root, source.get(CROSSINGS), spent)
     device = training.device
     metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
     ablation = None

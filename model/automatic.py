@@ -9,7 +9,7 @@ candidate whose expected time is within the budget is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MANY_ITEMS = 10_000
@@ -70,12 +70,6 @@ def expected_seconds(users: int, batch_size: int, passes: int, seconds_a_step: f
     steps = STEPS * users**GROWTH * (SECOND_PASS if passes > 1 else 1)
     least = FEWEST_EPOCHS * -(-users // batch_size)
     return max(steps, least) * seconds_a_step * BESIDE_STEPS
-
-
-def chosen_of(estimates: Sequence[Estimate], budget_seconds: float) -> Estimate:
-    """Returns the first estimate within the budget, or the last and quickest if none is."""
-    fits = (each for each in estimates if each.seconds <= budget_seconds)
-    return next(fits, estimates[-1])
 
 
 def with_changes(

@@ -22,12 +22,12 @@ from model.automatic import (
     Candidate,
     Estimate,
     candidates_for,
-    chosen_of,
     expected_seconds,
 )
 from model.data.sequences import Sequences
 from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import table_memory
+from model.training.time_limit import Stopwatch
 from model.training.trainer import seconds_a_step
 from tasks.frame.durations import duration_text
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables, table_room
@@ -35,6 +35,8 @@ from tasks.frame.stage import StageResult, logger, stage_result
 from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
 
 STAGE = "choose preset"
+OF_TRIALS = 0.1
+"""Share of the time budget after which no candidate but the last is timed."""
 
 
 @task(name="choose preset", task_run_name="choose preset", cache_policy=NO_CACHE)
@@ -86,6 +88,7 @@ def as_chosen(store: Store, choice: ArtifactRef, config: TrainingConfig) -> Trai
 def _chosen(
     store: Store, parents: dict[str, ArtifactRef], config: TrainingConfig, team: ProcessGroup
 ) -> TrainingChoice:
+    watch = Stopwatch()
     sequences = load_sequences(store, parents["dataset"])
     tables = load_tables(store, parents["tables"])
     profiles = load_profiles(store, parents["profiles"])
@@ -97,35 +100,43 @@ def _chosen(
         each
         for each in candidates
         if table_memory(sequences.item_count, width, config.of(each)).total <= room
-    ]
+    ] or candidates[-1:]
     users = int((np.diff(sequences.training().offsets) >= 2).sum())
     timed: dict[str, float] = {}
     estimates: list[Estimate] = []
-    for candidate in fitting or candidates[-1:]:
+    used = 0.0
+    for number, candidate in enumerate(fitting):
+        (used,) = team.from_lead([watch.seconds()])
+        if estimates and used >= OF_TRIALS * budget and number < len(fitting) - 1:
+            continue  # The last one needs the least time.
         settings = config.of(candidate)
-        step = seconds_a_step(sequences, tables, settings, profiles, team)
+        left = (OF_TRIALS * budget - used) / 2
+        step = seconds_a_step(sequences, tables, settings, profiles, team, seconds=left)
         timed[candidate.label] = step
         batch = settings.train.batch_size
         seconds = expected_seconds(users, batch, candidate.passes, step)
         estimates.append(Estimate(candidate, seconds))
-        if seconds <= budget:
+        (used,) = team.from_lead([watch.seconds()])
+        if seconds <= budget - used:
             break
-    chosen = chosen_of(estimates, budget)
+    chosen = estimates[-1]
     return TrainingChoice(
         label=chosen.candidate.label,
         preset=chosen.candidate.preset,
         own=chosen.candidate.overrides,
         expected_seconds=chosen.seconds,
         seconds_a_step=timed,
-        why=_why(chosen, estimates, sequences, budget),
+        why=_why(chosen, estimates, sequences, budget, used),
     )
 
 
-def _why(chosen: Estimate, estimates: list[Estimate], sequences: Sequences, budget: float) -> str:
+def _why(
+    chosen: Estimate, estimates: list[Estimate], sequences: Sequences, budget: float, used: float
+) -> str:
     data = f"{sequences.item_count:,} items and {sequences.user_count:,} users"
     about, given = duration_text(chosen.seconds), duration_text(budget)
     said = f"preset {chosen.candidate.label}, chosen for {data}: "
-    if chosen.seconds > budget:
+    if chosen.seconds > budget - used:
         return (
             f"{said}expected training time {about}, limited to {given}; "
             f"--time-budget {about} allows a full training"

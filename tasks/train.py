@@ -28,6 +28,7 @@ from model.scoring.measurable import unmeasured_by_domain
 from model.training.large_catalogues import changes_for
 from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import MIB, table_memory
+from model.training.time_limit import Stopwatch
 from model.training.trainer import FitResult, fit
 from tasks.frame.durations import TIME_BUDGET, duration_text
 from tasks.frame.epoch_progress import EpochProgress
@@ -56,10 +57,14 @@ def train(
     config: TrainingConfig,
     store_root: str,
     crossings: ArtifactRef | None = None,
+    spent: float = 0.0,
 ) -> StageResult:
-    """Returns the fitted model. A killed run resumes from its last complete epoch."""
+    """Returns the fitted model. A killed run resumes from its last complete epoch.
+
+    `spent`: seconds of the time budget that the choice of the preset took.
+    """
     sources = TrainingSources(dataset, tables, profiles, crossings)
-    return train_together(sources, config, store_root, alone(config.device))
+    return train_together(sources, config, store_root, alone(config.device), spent)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,11 @@ class TrainingSources:
 
 
 def train_together(
-    sources: TrainingSources, config: TrainingConfig, store_root: str, team: ProcessGroup
+    sources: TrainingSources,
+    config: TrainingConfig,
+    store_root: str,
+    team: ProcessGroup,
+    spent: float = 0.0,
 ) -> StageResult:
     """Returns the model fitted by all processes of ``team``; each of them must call this.
 
@@ -90,7 +99,7 @@ def train_together(
     workspace = checkpoints_of(wanted.fingerprint)
 
     def make(draft: Draft) -> None:
-        fitted, names = _fitted(store, sources, config, team, store.workspace(workspace))
+        fitted, names = _fitted(store, sources, config, team, store.workspace(workspace), spent)
         made = resolved.train.model_copy(
             update={"refit": resolved.train.refit and not fitted.refit_cut}
         )
@@ -105,6 +114,8 @@ def train_together(
         curve.write_parquet(draft.path / LEARNING_CURVE)
         draft.notes.extend(_inherited_notes(store, sources.tables, sources.profiles))
         draft.counts.update(_facts(fitted, is_measured=not unmeasured))
+        if resolved.train.max_seconds is not None:
+            draft.counts["seconds_of_budget_used"] = round(fitted.used, 1)
         if sources.crossings is not None:
             votes = fitted.model.bridge and fitted.model.bridge.votes
             draft.counts["crossing_weight"] = float(votes.weight) if votes else 0.0
@@ -123,7 +134,7 @@ def train_together(
             store.drop_workspace(workspace)
             return result
     if not is_made:
-        _fitted(store, sources, config, team, store.workspace(workspace))
+        _fitted(store, sources, config, team, store.workspace(workspace), spent)
     team.wait()  # Waits until rank 0 has saved it.
     return stage_result(store, "train", wanted.ref, started, reused=bool(is_made))
 
@@ -167,9 +178,10 @@ def _fitted(
     config: TrainingConfig,
     team: ProcessGroup,
     checkpoints: Path,
+    spent: float,
 ) -> tuple[FitResult, tuple[str, ...]]:
     """Returns the fitted model and the names of its domains."""
-    resolved = config.resolved()
+    watch, resolved = Stopwatch(spent), config.resolved()
     sequences = load_sequences(store, sources.dataset)
     tables = load_tables(store, sources.tables)
     width = tables.global_table.shape[1]
@@ -187,8 +199,17 @@ def _fitted(
             on_epoch=None if bar is None else EpochProgress(bar),
             team=team,
             compiled=config.compiled,
+            watch=watch,
         )
+    if team.leads and resolved.train.max_seconds is not None:
+        logger.info("train: %s", _use_of_budget(fitted.used, spent, resolved.train.max_seconds))
     return fitted, sequences.domain_names
+
+
+def _use_of_budget(used: float, spent: float, budget: float) -> str:
+    """Returns a sentence such as "used 17s of the time budget of 20s (choice of preset: 3.1s)"."""
+    said = f"used {duration_text(used)} of the {TIME_BUDGET} of {duration_text(budget)}"
+    return f"{said} (choice of preset: {duration_text(spent)})" if spent >= 0.1 else said
 
 
 def _announce(tables: ItemTables, config: TriThreadConfig, team: ProcessGroup) -> None:

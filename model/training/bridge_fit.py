@@ -43,13 +43,18 @@ class _Domain:
     log_counts: Tensor  # (V,)
 
 
-def fit_bridge(model: TriThread, sequences: Sequences, seed: int) -> None:
-    """Fits the model's bridge on training events."""
+def fit_bridge(
+    model: TriThread, sequences: Sequences, seed: int, iterations: int = ITERATIONS
+) -> None:
+    """Fits the model's bridge on training events; `iterations` of each factorisation."""
     bridge = model.bridge
     if bridge is None:
         return
     training = sequences.training()
-    domains = [_domain(model, training, domain, seed) for domain in range(training.domain_count)]
+    domains = [
+        _domain(model, training, domain, seed, iterations)
+        for domain in range(training.domain_count)
+    ]
     bridge.features[1:] = torch.cat([each.features for each in domains]).to(bridge.features.device)
     active = _activity(training)
     for domain, target in enumerate(domains):
@@ -69,7 +74,9 @@ def fit_bridge(model: TriThread, sequences: Sequences, seed: int) -> None:
     bridge.is_fitted.fill_(1.0)
 
 
-def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _Domain:
+def _domain(
+    model: TriThread, training: Sequences, domain: int, seed: int, iterations: int
+) -> _Domain:
     low, high = training.domain_starts[domain : domain + 2].tolist()
     own = (training.items > low) & (training.items <= high)
     users, items = training.event_users[own], training.items[own] - low - 1
@@ -79,7 +86,7 @@ def _domain(model: TriThread, training: Sequences, domain: int, seed: int) -> _D
         als = AlsConfig(
             min(width, max(FEWEST_FACTORS, (high - low) // ITEMS_PER_FACTOR)),
             regularization=REGULARIZATION,
-            iterations=ITERATIONS,
+            iterations=iterations,
             seed=seed * 1000 + domain * 10 + number,
         )
         found = item_factors(choices, high - low, als)

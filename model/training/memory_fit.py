@@ -15,6 +15,7 @@ Dimensions: R validation events, I_d items of a domain.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,12 +30,15 @@ from model.network.text_similarity import TextSimilarity
 from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
+from model.training.processes import ProcessGroup
 
 GAINS = ("gain", "co_gain")
 SIMILARITY_GAIN, SHARPNESS = "similarity_gain", "sharpness"
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
 STEPS = 40
+EVALUATIONS = 200
+"""Evaluations of the likelihood that a fit of all parts takes about, its rankings included."""
 CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
 BLOCK = 256  # validation events whose histories are read at once
@@ -52,19 +56,33 @@ class _Questions:
     similar: Tensor | None = None  # (R, I_d) text similarity with a gain of 1
 
 
-def fit_memory(model: TriThread, sequences: Sequences, seed: int) -> None:
+def fit_memory(
+    model: TriThread,
+    sequences: Sequences,
+    seed: int,
+    seconds: float | None = None,
+    team: ProcessGroup | None = None,
+) -> None:
     """Counts transitions of training events, then fits the memory's weights on validation events.
 
-    Without validation events the weights keep their initial values. Test events are not read.
+    Without validation events the weights keep their initial values. Test events are not read. If
+    the fit would take longer than `seconds`, it samples validation events; rank 0 of `team`
+    decides how many.
     """
     if model.memory is None:
         return
+    begun = time.perf_counter()
     memory, training = model.memory, sequences.training()
     memory.learn(training)
     validation = sequences.prefixes_of_split(VALIDATION)
     if not len(validation):
         return
     questions = _questions(ModelScorer(model), validation, seed)
+    if seconds is not None:
+        left = seconds - (time.perf_counter() - begun)
+        (share,) = (team or ProcessGroup()).from_lead([_share_within(memory, questions, left)])
+        if share < 1:
+            questions = _questions(ModelScorer(model), validation, seed, share)
     if not memory.neighbours:
         _fit_reading(memory, questions)
     elif not _fit_both(memory, questions):
@@ -72,6 +90,17 @@ def fit_memory(model: TriThread, sequences: Sequences, seed: int) -> None:
         questions = _without_affinities(questions)
     if model.config.text_decay and model.reads_text:
         model.similarity = _fitted_similarity(model, memory, questions)
+
+
+def _share_within(memory: TransitionMemory, questions: list[_Questions], seconds: float) -> float:
+    """Returns the share of the events of which a fit takes `seconds`, by one timed evaluation."""
+    start = {name: value for name, value in memory.named_buffers() if name in READING}
+    values = {name: value.clone().requires_grad_() for name, value in start.items()}
+    values[SHARPNESS] = torch.zeros_like(memory.gain, requires_grad=True)
+    begun = time.perf_counter()
+    torch.cat([_surprises(memory, values, asked) for asked in questions]).sum().backward()
+    taken = EVALUATIONS * (time.perf_counter() - begun)
+    return min(1.0, max(seconds, 0.0) / taken)
 
 
 def _fitted_similarity(
@@ -146,13 +175,15 @@ def _without_affinities(questions: list[_Questions]) -> list[_Questions]:
     ]
 
 
-def _questions(scorer: ModelScorer, validation: Prefixes, seed: int) -> list[_Questions]:
+def _questions(
+    scorer: ModelScorer, validation: Prefixes, seed: int, share: float = 1.0
+) -> list[_Questions]:
     rng = np.random.default_rng(seed)
     found = []
     for domain in range(scorer.model.domain_count):
         asked = validation.of_domain(domain)
-        limit = max(1, SCORES_PER_DOMAIN // asked.sequences.domain_size(domain))
-        asked = asked.select(asked.sampled_rows(limit, rng))
+        limit = min(len(asked), SCORES_PER_DOMAIN // asked.sequences.domain_size(domain))
+        asked = asked.select(asked.sampled_rows(max(1, int(share * limit)), rng))
         if len(asked):
             found.append(_ask(scorer, asked, domain))
     return found

@@ -7,9 +7,8 @@ no fixed order, up to rounding.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import time
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +26,21 @@ from model.data.tables import AnswerVectors, ItemTables, ProfileVectors
 from model.network.encoder import Encoder
 from model.network.tri_thread import TriThread
 from model.scoring.new_items import with_cold_items
-from model.training.bridge_fit import fit_bridge
+from model.training.bridge_fit import ITERATIONS, fit_bridge
 from model.training.crossing_fit import add_votes, fitted_weight
 from model.training.large_catalogues import for_catalogue
 from model.training.memory_fit import fit_memory
 from model.training.micro_batches import shares
 from model.training.objective import Objective
 from model.training.processes import ProcessGroup
-from model.training.time_limit import another_epoch_fits, refit_fits, seconds_for_first_epoch
-from model.training.training_state import EpochReport, Phase, TrainingState, put_weights
+from model.training.time_limit import Stopwatch, TimeLimit, measured_limit
+from model.training.training_state import (
+    EpochReport,
+    Phase,
+    TrainingState,
+    fit_identity,
+    put_weights,
+)
 from model.training.validation import Validation
 
 STATE_FILE = "training.safetensors"
@@ -45,7 +50,7 @@ replans for every new batch shape, that is for nearly every batch."""
 logger = logging.getLogger("llm4cdsr")
 StopReason = Literal["patience", "max_epochs", "max_seconds"]
 STEPS_BETWEEN_LOOKS = 16
-"""Steps between two checks of the first epoch's time limit."""
+"""Steps between two checks of an epoch's time limit by several processes; one checks each step."""
 
 
 class NothingToLearnError(ModelInputError):
@@ -63,13 +68,15 @@ class DivergedError(ArithmeticError):
 @dataclass(frozen=True)
 class FitResult:
     """The model with the weights of its best epoch, or refitted for as many epochs; in evaluation
-    mode. `refit_cut`: the refit did not end in time, so the model is that of the search."""
+    mode. `refit_cut`: the refit did not end in time, so the model is that of the search. `used`:
+    seconds of the time budget, earlier stages and processes included."""
 
     model: TriThread
     best: EpochReport
     history: tuple[EpochReport, ...]
     stopped: StopReason
     refit_cut: bool = False
+    used: float = 0.0
 
 
 def fit(
@@ -82,6 +89,7 @@ def fit(
     team: ProcessGroup | None = None,
     compiled: bool = False,
     crossings: AnswerVectors | None = None,
+    watch: Stopwatch | None = None,
 ) -> FitResult:
     """Trains on the training events and selects the epoch on the validation events; test events are
     not read.
@@ -89,60 +97,75 @@ def fit(
     With a `checkpoint_folder` an interrupted run of the same data and configuration resumes, also
     with another number of processes; only rank 0 reads and writes it. Without validation events the
     last epoch is kept. With `refit`, a second training includes the validation events, for the best
-    number of epochs; if `max_seconds` end it, the model of the search is kept. Cold items then
-    inherit vectors (`cold_items`). All processes of a `team` call this with the same arguments and
-    get the same model. `compiled` applies `torch.compile` to the threads. Raises
-    NothingToLearnError, WidthError, DivergedError, and CheckpointError for a checkpoint of other
-    events or another configuration; a folder is for one set of tables and profiles.
+    number of epochs. `max_seconds` limit everything since the start of `watch`, by default this
+    call: the model of the search is kept where they end the refit. Cold items then inherit vectors
+    (`cold_items`). All processes of a `team` call this with the same arguments and get the same
+    model. `compiled` applies `torch.compile` to the threads. Raises NothingToLearnError,
+    WidthError, DivergedError, and CheckpointError for a checkpoint of other events or another
+    configuration; a folder is for one set of tables and profiles.
     """
-    place = team or ProcessGroup()
+    place, watch = team or ProcessGroup(), watch or Stopwatch()
     config = for_catalogue(config, sequences.item_count)
-    search = _Run(sequences, tables, config, profiles, place, compiled, scratch=checkpoint_folder)
-    found = _finish(search, checkpoint_folder, on_epoch)
-    begun = time.perf_counter()
-    fit_memory(found.model, sequences, config.train.seed)
-    fit_bridge(found.model, sequences, config.train.seed)
+    seed = config.train.seed
+    refits = config.train.refit and bool(np.any(sequences.split == VALIDATION))
+    search = _Run(
+        sequences, tables, config, profiles, place, watch, compiled, scratch=checkpoint_folder
+    )
+    if config.train.max_seconds is not None:
+        search.limit = replace(
+            measured_limit(search.model, sequences, config.train.max_seconds, seed, watch, place),
+            refit=refits,
+            fits_votes=crossings is not None,
+        )
+    limit = search.limit
+    found = search.result(_finish(search, checkpoint_folder, on_epoch))
+    best, history = found.best, found.history
+    (used,) = place.from_lead([watch.seconds()])
+    in_time = None if limit is None else limit.seconds_of_memory(used, history, best.epoch)
+    fit_memory(found.model, sequences, seed, in_time, place)
+    if limit is not None and found.model.bridge is not None:
+        found.model.bridge.is_fitted.fill_(1.0)
+    elif crossings is not None or not refits:
+        fit_bridge(found.model, sequences, seed)
     weight = fitted_weight(found.model, sequences, crossings)
-    (beside,) = place.from_lead([time.perf_counter() - begun])
 
     def completed(fitted: FitResult, known: Sequences) -> FitResult:
         """Adds votes to the fitted bridge, then the vectors of cold items."""
+        model = fitted.model
         if crossings is not None and weight:
-            add_votes(fitted.model, crossings, weight)
-        if config.train.cold_items == "trained":
-            return fitted
-        return replace(fitted, model=with_cold_items(fitted.model, tables, known.training()))
+            add_votes(model, crossings, weight)
+        if config.train.cold_items != "trained":
+            model = with_cold_items(model, tables, known.training())
+        return replace(fitted, model=model, used=watch.seconds())
 
-    if not config.train.refit or not np.any(sequences.split == VALIDATION):
+    if not refits:
         return completed(found, sequences)
-    best, history, memory = found.best, found.history, found.model.memory
-    similarity = found.model.similarity
-    limit, kept = config.train.max_seconds, None
-    if limit is not None:
-        spent = sum(each.seconds + each.validation_seconds for each in history)
-        limit -= spent + 2 * beside  # Bridge and memory are fitted again.
-        if not refit_fits(limit, [each.seconds for each in history], best.epoch):
-            return completed(replace(found, refit_cut=True), sequences)
-        kept = search.state.best_weights
+    (used,) = place.from_lead([watch.seconds()])
+    if limit is not None and used + limit.seconds_of_refit(history, best.epoch) > limit.seconds:
+        return completed(replace(found, refit_cut=True), sequences)
+    kept = None if limit is None else search.state.best_weights
+    memory, similarity, bridge = found.model.memory, found.model.similarity, found.model.bridge
     stopped = found.stopped
     del search, found  # Frees weights, moments and copies for the refit.
-    limits = {"max_epochs": best.epoch, "max_seconds": limit, "refit": False}
+    limits = {"max_epochs": best.epoch, "refit": False}
     again = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     everything = sequences.with_validation_in_training()
     folder = checkpoint_folder and checkpoint_folder / f"refit-{best.epoch}"
-    second = _Run(everything, tables, again, profiles, place, compiled, "refit", folder)
-    refitted = _finish(second, folder, on_epoch)
-    known, is_cut = everything, refitted.stopped == "max_seconds"
+    second = _Run(everything, tables, again, profiles, place, watch, compiled, "refit", folder)
+    second.limit = limit and limit.of_refit()
+    is_cut = _finish(second, folder, on_epoch) == "max_seconds"
+    second.state.return_to_best()
+    model = second.model.eval()
+    model.memory, model.similarity = memory, similarity
     if kept is not None and is_cut:
-        put_weights(refitted.model, kept)
-        known = sequences
-    if memory is not None:
-        refitted.model.memory = memory
-        memory.learn(known.training())
-        refitted.model.similarity = similarity
-    fit_bridge(refitted.model, known, config.train.seed)
-    whole = FitResult(refitted.model, best, history + refitted.history, stopped, is_cut)
-    return completed(whole, known)
+        put_weights(model, kept)
+        model.bridge = bridge
+    else:
+        if memory is not None:
+            memory.learn(everything.training())
+        fit_bridge(model, everything, seed, limit.bridge_iterations if limit else ITERATIONS)
+    whole = FitResult(model, best, (*history, *second.state.history), stopped, is_cut)
+    return completed(whole, sequences if is_cut else everything)
 
 
 def seconds_a_step(
@@ -152,33 +175,40 @@ def seconds_a_step(
     profiles: ProfileVectors | None = None,
     team: ProcessGroup | None = None,
     steps: int = 4,
+    seconds: float = math.inf,
 ) -> float:
     """Returns the median seconds of some training steps after one warm-up step; discards the model.
 
-    All processes of a `team` call this and get the same figure. Raises the errors of `fit`.
+    After `seconds` no further step begins; there are at least two. All processes of a `team` call
+    this and get the same figure. Raises the errors of `fit`.
     """
-    config = for_catalogue(config, sequences.item_count)
-    run = _Run(sequences, tables, config, profiles, team or ProcessGroup())
-    return run.seconds_a_step(steps)
+    config, watch = for_catalogue(config, sequences.item_count), Stopwatch()
+    run = _Run(sequences, tables, config, profiles, team or ProcessGroup(), watch)
+    return run.seconds_a_step(steps, seconds)
 
 
 def _finish(
     run: _Run, checkpoint_folder: Path | None, on_epoch: Callable[[EpochReport], None] | None
-) -> FitResult:
-    """Runs epochs until a stopping criterion, from the checkpoint of an interrupted run if any."""
+) -> StopReason:
+    """Runs epochs until a stopping criterion, from the checkpoint of an interrupted run if any;
+    returns the criterion."""
     path = checkpoint_folder / STATE_FILE if checkpoint_folder else None
     run.state.resume(path, run.team)
     done = len(run.state.history)
+    if done:
+        run.watch.resume_at(run.state.history[-1].used)
     if done and run.team.leads and run.reason_to_stop() is None:
         again = " of the refit" if run.phase == "refit" else ""
         logger.info("train: resuming at epoch %d%s, from its checkpoint", done + 1, again)
     while (stopped := run.reason_to_stop()) is None:
         report = run.epoch()
+        if report is None:
+            return "max_seconds"
         if path and run.team.leads:
             run.state.save(path)
         if on_epoch and run.team.leads:
             on_epoch(report)
-    return run.result(stopped)
+    return stopped
 
 
 class _Run:
@@ -191,11 +221,13 @@ class _Run:
         config: TriThreadConfig,
         profiles: ProfileVectors | None,
         team: ProcessGroup,
+        watch: Stopwatch,
         compiled: bool = False,
         phase: Phase = "search",
         scratch: Path | None = None,
     ) -> None:
-        self.train, self.team = config.train, team
+        self.train, self.team, self.watch = config.train, team, watch
+        self.limit: TimeLimit | None = None
         self.phase: Phase = phase
         self.training = sequences.training()
         self.steps_an_epoch = batch_count(self.training, self.train.batch_size)
@@ -221,19 +253,24 @@ class _Run:
         self.model.to(team.device)
         if compiled:
             _compile_threads(self.model)
-        self.state = TrainingState(self.model, self.train, _identity(sequences, config), scratch)
+        self.state = TrainingState(self.model, self.train, fit_identity(sequences, config), scratch)
         self.objective = Objective(self.model, self.training, self.train, profiles, team)
 
-    def epoch(self) -> EpochReport:
+    def epoch(self) -> EpochReport | None:
+        """Returns the report of the next epoch; None where the time limit ended it."""
         number = len(self.state.history) + 1
-        begun = time.perf_counter()
-        loss, count = self._pass(number)
+        begun = self.watch.seconds()
+        made = self._pass(number)
+        if made is None:
+            return None
+        loss, count = made
         # Clocks of processes differ; a time limit must stop all of them in the same epoch.
-        (seconds,) = self.team.from_lead([time.perf_counter() - begun])
-        begun = time.perf_counter()
+        (seconds,) = self.team.from_lead([self.watch.seconds() - begun])
+        begun = self.watch.seconds()
         with self.state.validated_weights():
             ndcg, hit_rate = self.validation.measure(self.model)
-            (validating,) = self.team.from_lead([time.perf_counter() - begun])
+            used = self.watch.seconds()
+            validating, used = self.team.from_lead([used - begun, used])
             best = self.state.best()
             # NDCG is NaN where no validation event exists: the last epoch is then the best.
             is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
@@ -242,22 +279,26 @@ class _Run:
         if np.isnan(ndcg):
             validating = 0.0
         report = EpochReport(
-            number, loss, count, seconds, ndcg, hit_rate, is_best, self.phase, validating
+            number, loss, count, seconds, ndcg, hit_rate, is_best, self.phase, validating, used
         )
         self.state.history.append(report)
         return report
 
-    def seconds_a_step(self, steps: int) -> float:
+    def seconds_a_step(self, steps: int, limit: float) -> float:
         rng, taken = np.random.default_rng(self.train.seed), list[float]()
         self.model.train()
         with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
             torch.manual_seed(self.train.seed)
-            while len(taken) <= steps:
+            is_over = False
+            while not is_over:
                 for users in bucketed_users(self.training, self.train.batch_size, rng):
-                    begun = time.perf_counter()
+                    begun = self.watch.seconds()
                     float(self._step(users, rng))  # Waits for a GPU.
-                    taken.append(time.perf_counter() - begun)
-                    if len(taken) > steps:
+                    now = self.watch.seconds()
+                    taken.append(now - begun)
+                    (now,) = self.team.from_lead([now])
+                    is_over = len(taken) > steps or (len(taken) > 1 and now >= limit)
+                    if is_over:
                         break
         (seconds,) = self.team.from_lead([float(np.median(taken[1:]))])
         return seconds
@@ -271,26 +312,29 @@ class _Run:
                 return "patience"
         if len(history) >= self.train.max_epochs:
             return "max_epochs"
-        return None if self._has_time() else "max_seconds"
-
-    def _has_time(self) -> bool:
-        trained = [report.seconds for report in self.state.history]
-        validated = [report.validation_seconds for report in self.state.history]
-        limit, refit = self.train.max_seconds, self.train.refit
-        return another_epoch_fits(limit, trained, validated, refit=refit)
+        if self.limit is None:
+            return None
+        if self.phase == "refit":
+            is_over = bool(history) and history[-1].used >= self.limit.seconds
+        else:
+            is_over = not self.limit.another_epoch_fits(history)
+        return "max_seconds" if is_over else None
 
     def result(self, stopped: StopReason) -> FitResult:
         self.state.return_to_best()
         history = tuple(self.state.history)
         return FitResult(self.model.eval(), self.state.best() or history[-1], history, stopped)
 
-    def _pass(self, number: int) -> tuple[float, int]:
-        """Runs one epoch; returns mean loss and number of users over all processes."""
+    def _pass(self, number: int) -> tuple[float, int] | None:
+        """Runs one epoch; returns mean loss and number of users over all processes.
+
+        The time limit shortens a first epoch; from a later one, None is returned.
+        """
         rng = np.random.default_rng((self.train.seed, number))
         self.model.train()
         total, count = torch.zeros((), device=self.team.device), 0
-        limit = None if self.state.history else seconds_for_first_epoch(self.train.max_seconds)
-        begun = time.perf_counter()
+        end = self._end_of_epoch()
+        interval = STEPS_BETWEEN_LOOKS if self.team.size > 1 else 1
         with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
             # Draws are those of the whole batch in every process; dropout differs by process.
             torch.manual_seed(int(rng.integers(2**62)) + self.team.rank)
@@ -298,10 +342,11 @@ class _Run:
             for step, users in enumerate(batches, start=1):
                 total += self._step(users, rng) * len(users)
                 count += len(users)
-                if limit is None or step % STEPS_BETWEEN_LOOKS:
+                if step % interval or step == self.steps_an_epoch:
                     continue
-                (seconds,) = self.team.from_lead([time.perf_counter() - begun])
-                if seconds >= limit:
+                if self.team.from_lead([self.watch.seconds()])[0] >= end:
+                    if number > 1 or self.phase == "refit":
+                        return None
                     break
         loss = float(self.team.sum(total)) / count
         if not np.isfinite(loss):
@@ -309,6 +354,14 @@ class _Run:
                 f"loss is {loss} in epoch {number}; lower learning_rate={self.train.learning_rate}"
             )
         return loss, count
+
+    def _end_of_epoch(self) -> float:
+        """Returns the reading of the watch at which the next epoch is ended."""
+        if self.limit is None or self.phase == "refit":
+            return math.inf if self.limit is None else self.limit.seconds
+        best = self.state.best()
+        (used,) = self.team.from_lead([self.watch.seconds()])
+        return self.limit.end_of_epoch(self.state.history, used, best.epoch if best else 1)
 
     def _step(self, users: IntArray, rng: np.random.Generator) -> Tensor:
         """Makes one update; returns this process's part of the batch's loss."""
@@ -337,17 +390,3 @@ def _compile_threads(model: TriThread) -> None:
 def _gpus(device: torch.device) -> list[torch.device]:
     """Returns the GPUs whose random state an epoch sets and restores."""
     return [device] if device.type == "cuda" else []
-
-
-def _identity(sequences: Sequences, config: TriThreadConfig) -> str:
-    """Returns the hash of all inputs that determine the weights of an epoch; stopping criteria may
-    change.
-
-    Fields with default values are excluded, so that new switches keep checkpoints valid.
-    """
-    later = {"max_epochs", "max_seconds", "patience", "patience_steps", "cold_items"}
-    deciding = config.model_dump_json(exclude={"train": later}, exclude_defaults=True)
-    digest = hashlib.sha256(deciding.encode())
-    for array in (sequences.offsets, sequences.items, sequences.split, sequences.domain_starts):
-        digest.update(array.tobytes())
-    return digest.hexdigest()

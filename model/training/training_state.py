@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from model.checkpoint import (
     restore_optimizer,
     write_tensors,
 )
-from model.config import TrainConfig
+from model.config import TrainConfig, TriThreadConfig
+from model.data.sequences import Sequences
 from model.network.tri_thread import TriThread
 from model.training.optimizers import Optimizers
 from model.training.processes import ProcessGroup
@@ -43,6 +45,7 @@ class EpochReport:
     is_best: bool
     phase: Phase = "search"  # `refit` includes validation events, so it has no validation
     validation_seconds: float = 0.0
+    used: float = 0.0  # seconds of the time budget at its end
 
     @property
     def sequences_per_second(self) -> float:
@@ -209,3 +212,17 @@ def put_weights(model: TriThread, weights: Weights) -> None:
 
 def _part(tensors: Weights, prefix: str) -> Weights:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def fit_identity(sequences: Sequences, config: TriThreadConfig) -> str:
+    """Returns the hash of all inputs that determine the weights of an epoch; stopping criteria may
+    change.
+
+    Fields with default values are excluded, so that new switches keep checkpoints valid.
+    """
+    later = {"max_epochs", "max_seconds", "patience", "patience_steps", "cold_items"}
+    deciding = config.model_dump_json(exclude={"train": later}, exclude_defaults=True)
+    digest = hashlib.sha256(deciding.encode())
+    for array in (sequences.offsets, sequences.items, sequences.split, sequences.domain_starts):
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -7,9 +7,7 @@ from model.automatic import (
     MANY_ITEMS,
     SMALL,
     Candidate,
-    Estimate,
     candidates_for,
-    chosen_of,
     expected_seconds,
     with_changes,
 )
@@ -36,17 +34,6 @@ def test_a_shop_of_millions_has_at_least_a_search_and_a_refit() -> None:
 def test_catalogues_are_divided_where_large_begins() -> None:
     assert candidates_for(MANY_ITEMS - 1) is SMALL
     assert candidates_for(MANY_ITEMS) is LARGE
-
-
-@pytest.mark.parametrize(
-    ("budget", "label"), [(1_000, "a"), (999, "b"), (100, "b"), (99, "c"), (1, "c")]
-)
-def test_the_first_that_ends_in_time_is_taken_and_else_the_quickest(
-    budget: float, label: str
-) -> None:
-    times = {"a": 1_000.0, "b": 100.0, "c": 10.0}
-    estimates = [Estimate(Candidate("best", name), seconds) for name, seconds in times.items()]
-    assert chosen_of(estimates, budget).candidate.label == label
 
 
 @pytest.mark.parametrize("candidate", SMALL + LARGE, ids=lambda each: each.label)

@@ -24,6 +24,7 @@ from tasks.train import (
     TrainingConfig,
     TrainingSources,
     refuse_large_catalogue,
+    train,
     train_together,
 )
 from tests.artifacts.machines import machines
@@ -244,3 +245,15 @@ def test_a_figure_of_events_with_few_candidates_is_not_kept_for_the_gate(
     assert any("too few candidates for a figure" in note for note in made.notes)
     curve = read_table(store, made.ref, LEARNING_CURVE)
     assert curve["validation_ndcg"].is_null().all()
+
+
+def test_seconds_used_of_the_budget_include_the_choice_of_the_preset(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = PreparedTraining(store)
+    parts = (prepared.dataset, prepared.tables, prepared.profiles)
+    limited = QUICK_TRAINING.model_copy(update={"minutes": 60.0})
+    made = train.fn(*parts, limited, store.root, None, 100.0)
+    assert made.counts["seconds_of_budget_used"] >= 100
+    assert "of the time budget of 1h (choice of preset: 1.7m)" in caplog.text
+    assert "seconds_of_budget_used" not in prepared.trained().counts

@@ -24,7 +24,7 @@ def chosen(prepared: PreparedTraining, config: TrainingConfig = AUTO) -> StageRe
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float) -> None:
-    monkeypatch.setattr(stage, "seconds_a_step", lambda *_: seconds_a_step)
+    monkeypatch.setattr(stage, "seconds_a_step", lambda *_, **__: seconds_a_step)
 
 
 def test_real_steps_are_timed_and_the_model_is_that_of_the_preset_named_by_hand(

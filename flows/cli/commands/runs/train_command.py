@@ -71,8 +71,9 @@ def _trained(config: "TrainingConfig", root: str, everyone: "ProcessGroup") -> "
     with in_use(opened.local):
         parts = parts_of(opened, latest_refresh(opened))
         learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
+        spent = 0.0
         if config.is_automatic:
             choice = choose_together(*learned_from, config, root, everyone)
-            config = as_chosen(opened, choice.ref, config)
+            config, spent = as_chosen(opened, choice.ref, config), choice.seconds
         sources = TrainingSources(*learned_from, parts.get(CROSSINGS))
-        return train_together(sources, config, root, everyone)
+        return train_together(sources, config, root, everyone, spent)
