@@ -57,7 +57,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class TimeLimit:
+class TrainingLimit:
     """`max_seconds` of a training and what has to be done after its epochs."""
 
     seconds: float
@@ -68,9 +68,9 @@ class TimeLimit:
     bridge_seconds: float = 0.0
     """Measured duration of the bridge's fit, which a refit repeats."""
 
-    def of_refit(self) -> TimeLimit:
+    def of_refit(self) -> TrainingLimit:
         """Returns the limit of the refit's epochs: the bridge is fitted after them."""
-        return TimeLimit(self.seconds - self.bridge_seconds)
+        return TrainingLimit(self.seconds - self.bridge_seconds)
 
     def another_epoch_fits(self, history: Sequence[EpochReport]) -> bool:
         """Returns whether another epoch of the search, its validation, fits and refit end in time.
@@ -123,7 +123,7 @@ def measured_limit(
     seed: int,
     watch: Stopwatch,
     team: ProcessGroup,
-) -> TimeLimit:
+) -> TrainingLimit:
     """Returns the limit of a training with the measured duration of its bridge's fit.
 
     Fits the bridge, which does not depend on the threads, with as many iterations as have time, and
@@ -137,13 +137,15 @@ def measured_limit(
 
     made, fits_memory = 1, model.memory is not None
     if model.bridge is None:
-        return TimeLimit(seconds, fits_memory=fits_memory)
+        return TrainingLimit(seconds, fits_memory=fits_memory)
     taken = timed(made)
     affordable = min(ITERATIONS, int(OF_BRIDGE_FIT * seconds / max(taken, 1e-9)))
     if affordable > made:
         made, taken = affordable, timed(affordable)
     model.bridge.is_fitted.fill_(0.0)
-    return TimeLimit(seconds, fits_memory=fits_memory, bridge_iterations=made, bridge_seconds=taken)
+    return TrainingLimit(
+        seconds, fits_memory=fits_memory, bridge_iterations=made, bridge_seconds=taken
+    )
 
 
 def _expected(history: Sequence[EpochReport]) -> float:

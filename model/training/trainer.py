@@ -33,7 +33,7 @@ from model.training.memory_fit import fit_memory
 from model.training.micro_batches import shares
 from model.training.objective import Objective
 from model.training.processes import ProcessGroup
-from model.training.time_limit import Stopwatch, TimeLimit, measured_limit
+from model.training.time_limit import Stopwatch, TrainingLimit, measured_limit
 from model.training.training_state import (
     EpochReport,
     Phase,
@@ -227,7 +227,7 @@ class _Run:
         scratch: Path | None = None,
     ) -> None:
         self.train, self.team, self.watch = config.train, team, watch
-        self.limit: TimeLimit | None = None
+        self.limit: TrainingLimit | None = None
         self.phase: Phase = phase
         self.training = sequences.training()
         self.steps_an_epoch = batch_count(self.training, self.train.batch_size)

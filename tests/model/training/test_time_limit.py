@@ -12,7 +12,7 @@ from model.training import time_limit, trainer
 from model.training.bridge_fit import ITERATIONS
 from model.training.memory_fit import fit_memory
 from model.training.processes import ProcessGroup
-from model.training.time_limit import Stopwatch, TimeLimit
+from model.training.time_limit import Stopwatch, TrainingLimit
 from model.training.trainer import FitResult, fit
 from model.training.validation import Validation
 from tests.model.conftest import Shop
@@ -222,4 +222,4 @@ def test_an_epoch_that_alone_is_too_long_ends_early_and_is_validated(
 
 
 def test_before_the_first_epoch_there_is_always_time() -> None:
-    assert TimeLimit(1e-9, refit=True).another_epoch_fits([])
+    assert TrainingLimit(1e-9, refit=True).another_epoch_fits([])
