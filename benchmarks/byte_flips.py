@@ -6,15 +6,12 @@
 One run with the dummy endpoint makes every kind of artifact. Each flip changes one byte of one
 file (kind, artifact, file and place are drawn evenly, manifests included) and opens the artifact as
 every stage does; then the byte is put back. A flip between two forms of white space in a manifest
-changes nothing and is counted apart. Some flips also try to open the release for serving. Then the
-checks' cost is told: their share of a refresh, and the seconds that they add to opening a release.
-Exits with 1 where a flip is not found.
+changes nothing and is counted apart. Some flips also try to open the release for serving. Exits
+with 1 where a flip is not found. `benchmarks/checking_cost.py` tells what the checks cost.
 """
 
-import json
 import random
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +21,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import integrity
 from artifacts.integrity import ArtifactError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest
 from artifacts.remote.remote_side import SET_ASIDE
@@ -47,11 +43,10 @@ def main(
     with TemporaryDirectory() as name, demo_machine(Path(name)) as variables:
         runs = DemoRuns(Path(name), variables)
         runs.write_dump(seed=3)
-        runs.finish("--summary", "run.json")
+        runs.finish()
         figures = {
             **_flipped(runs.store, flips, random.Random(seed)),
             **_flipped_under_service(runs.store, served, random.Random(seed + 1)),
-            **_cost(runs.store, runs.folder / "run.json"),
         }
     tell(figures, target)
     if figures["missed"] or figures["served though damaged"]:
@@ -131,34 +126,6 @@ def _flipped_under_service(store: Store, flips: int, dice: random.Random) -> dic
             served += 1
         path.write_bytes(content)
     return {"tried on serving": flips, "served though damaged": served}
-
-
-def _cost(store: Store, summary: Path) -> dict[str, object]:
-    """The first check of every artifact in a process, which is all that a refresh adds."""
-    seconds, size = 0.0, 0
-    for kind in Kind:
-        for manifest in store.artifacts(kind):
-            integrity._checked.clear()  # pyright: ignore[reportPrivateUsage]
-            folder = store.local / manifest.kind / manifest.fingerprint
-            began = time.perf_counter()
-            integrity.fault_of(folder, manifest)
-            seconds += time.perf_counter() - began
-            size += sum(file.size for file in manifest.files.values())
-    release = serving_release(store)
-    assert release is not None
-    began = time.perf_counter()
-    for role in READ:
-        store.verify(store.manifest(release).parents[role])
-    opening = time.perf_counter() - began
-    told = json.loads(summary.read_text("utf-8"))
-    whole = sum(told["seconds"].values())
-    return {
-        "MB checked": round(size / 1e6, 2),
-        "seconds of a run": whole,
-        "seconds of all checks": round(seconds, 4),
-        "share of a run": f"{seconds / whole:.3%}",
-        "seconds to verify what is served": round(opening, 4),
-    }
 
 
 if __name__ == "__main__":
