@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import wait
 from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+from tasks.system.machine_errors import is_lack
 
 WAIT_SECONDS = 0.2
 
@@ -54,8 +57,20 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             _loop is None or _owner != os.getpid()
         ):  # A forked process has the loop but not its thread.
             _loop, _owner = asyncio.new_event_loop(), os.getpid()
+            _loop.set_exception_handler(_end_if_lacking)
             threading.Thread(target=_loop.run_forever, name="asking", daemon=True).start()
         return _loop
+
+
+def _end_if_lacking(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handles an error of a callback; of a lack (`is_lack`) as of a thread that ends by it, because
+    what the callback was to pass on may be waited for."""
+    error = context.get("exception")
+    if isinstance(error, BaseException) and is_lack(error):
+        told = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(told))
+    else:
+        loop.default_exception_handler(context)
 
 
 def _call(work: Coroutine[None, None, object]) -> None:

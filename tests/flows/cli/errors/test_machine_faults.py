@@ -190,6 +190,15 @@ def a_thread_that_ends_for_lack_of_memory():
     threading.Thread(target=work).start()
     threading.Event().wait()
 
+def a_callback_that_fails_for_lack_of_memory():
+    from tasks.llm.client import event_loop
+    def fail():
+        raise MemoryError
+    async def ask():
+        event_loop._loop.call_soon(fail)
+    event_loop.run(ask(), lambda: None)
+    threading.Event().wait()
+
 def threads_of_a_library_in_rust():
     limit(1 << 20)
     pl.DataFrame({"a": range(1000)}).group_by("a").len()
@@ -204,6 +213,7 @@ with one_message():
     [
         "a_thread_that_does_not_come_to_its_first_line",
         "a_thread_that_ends_for_lack_of_memory",
+        "a_callback_that_fails_for_lack_of_memory",
         "threads_of_a_library_in_rust",
     ],
 )
