@@ -211,6 +211,26 @@ def test_an_unfinished_training_goes_when_a_later_refresh_has_replaced_its_input
     require_whole(store)
 
 
+def files_of(store: Store) -> set[str]:
+    """The files of artifacts and of work, but for decisions, whose names tell of their moments."""
+    tops = [store.local / "work", *(store.local / kind for kind in Kind)]
+    found = (path for top in tops for path in top.rglob("*") if path.is_file())
+    return {path.relative_to(store.local).as_posix() for path in found}
+
+
+def test_a_cleaned_store_does_not_depend_on_runs_that_were_killed(tmp_path: Path) -> None:
+    calm, harmed = Store(tmp_path / "calm"), Store(tmp_path / "harmed")
+    for number in range(6):
+        unfinished(harmed)
+        make(harmed, Kind.DATASET, 70 + number)
+        (harmed.local / Kind.MODEL).mkdir(exist_ok=True)
+        (harmed.local / Kind.MODEL / f".{number}.12345678.tmp.lock").touch()
+        for store in (calm, harmed):
+            release(store, number)
+            clean(store, Keep(releases=1))
+        assert files_of(harmed) == files_of(calm)
+
+
 def test_a_checkpoint_stays_while_a_run_uses_the_store(store: Store) -> None:
     checkpoint, _ = unfinished(store)
     refresh(store, 51)
