@@ -3,7 +3,8 @@
 The format of a column is detected over the whole source.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,7 +14,8 @@ from artifacts import columns as col
 from tasks.dump.account import FileAccount
 from tasks.dump.dump_config import Source
 from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
-from tasks.dump.naming.column_names import NamedColumns, named_columns
+from tasks.dump.naming.column_names import AbsentColumnError, NamedColumns, named_columns
+from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.partitioned import PartitionedTable
 from tasks.dump.readers.table import ROW, Table
 from tasks.dump.readers.texts import NOT_UTF8
@@ -74,6 +76,16 @@ class _Opened:
     file: SourceFile
     table: Table
     columns: NamedColumns
+
+    def likely(self, wanted: Iterable[str]) -> dict[str, str]:
+        """Returns unread columns of the file by the standard columns that they look like."""
+        read = self.columns.chosen
+        found = {}
+        for ours in sorted(set(wanted).difference(read.values())):
+            free = [name for name in self.table.names if name not in (*read, *found.values())]
+            if theirs := likely_column(ours, free):
+                found[ours] = theirs
+        return found
 
 
 class SourceReader:
@@ -172,6 +184,11 @@ class SourceReader:
             for theirs, ours in opened.columns.guessed.items():
                 told.notes.append(f"{opened.file.name}: the column {theirs} is read as {ours}")
                 told.is_repaired = True
+            told.notes += [
+                f"{opened.file.name}: {theirs} looks like {ours} and is not read; to read it, add "
+                + shlex.join(("--column", f"{theirs}={ours}"))
+                for ours, theirs in opened.likely(self.kind.wanted).items()
+            ]
             said = opened.table.tally.said
             told.notes += [f"{opened.file.name}: {sentence}" for sentence in said]
             told.is_repaired |= bool(said)
@@ -179,6 +196,15 @@ class SourceReader:
             of = f"{self.path_name}: {self._theirs(name)}"
             told.notes += [f"{of}: {sentence}" for sentence in reader.notes()]
             told.is_repaired |= reader.is_repaired()
+
+    def likely_title(self) -> AbsentColumnError | None:
+        """Returns the error of items without any text column, of which one looks like a title."""
+        for opened in self._files:
+            if theirs := opened.likely((col.TITLE,)).get(col.TITLE):
+                return AbsentColumnError(
+                    opened.file.path, [col.TITLE], opened.table.names, (theirs,)
+                )
+        return None
 
     @property
     def path_name(self) -> str:

@@ -83,11 +83,12 @@ def leaving() -> Iterator[None]:
 
 
 def _end(label: str, text: str, status: int) -> NoReturn:
-    """Ends with one message; ``text`` is printed literally."""
+    """Ends with one message; ``text`` is printed literally, its lines with commands unbroken."""
     said = without_credentials(text)
     try:
         terminal.err.print(label, style="bold red", end=" ")
-        terminal.err.print(said, highlight=False)
+        for line in said.splitlines():
+            terminal.err.print(line, highlight=False, soft_wrap=line.startswith("llm4cdsr "))
     except (OSError, MemoryError):  # Colours and line breaks need memory, and files of their own.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{label} {said}\n".encode())
     _leave(status)

@@ -1,8 +1,9 @@
 """Mapping of a file's columns to standard names."""
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from artifacts import columns as col
@@ -38,10 +39,11 @@ class AbsentColumnError(UnreadableDumpError):
     ) -> None:
         likely = {name: likely_column(name, free) for name in absent}
         found = {theirs: name for name, theirs in likely.items() if theirs is not None}
-        self.renamed = tuple(f"--column={theirs}={name}" for theirs, name in found.items())
+        pairs = [f"{theirs}={name}" for theirs, name in found.items()]
+        self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
         if found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
-            way = f"{alike}: add {' '.join(f'--column {t}={n}' for t, n in found.items())}"
+            way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
             way = "it looks like a file of items: are --interactions and --items swapped?"
         elif form_of(path).endswith((".csv", ".tsv")) and len(names) == 1:
@@ -54,7 +56,7 @@ class AbsentColumnError(UnreadableDumpError):
                 f"--column THEIR_NAME={absent[0]}"
             )
         super().__init__(
-            f"{path} has no column {', '.join(absent)} (it has {_listed(names)}); {way}"
+            f"{path} has no column {', '.join(absent)} (it has {listed(names)}); {way}"
         )
 
 
@@ -118,7 +120,7 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
     files = list(files)
     unknown = [name for name in named if not any(name in table.names for _, table in files)]
     if unknown:
-        there = "; ".join(f"{path} has {_listed(table.names)}" for path, table in files)
+        there = "; ".join(f"{path} has {listed(table.names)}" for path, table in files)
         raise UnreadableDumpError(
             f"no file has a column {', '.join(unknown)}; correct --column: {there}"
         )
@@ -129,7 +131,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\W_]", "", _ATOMIC.sub("", name)).casefold()
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Returns a bounded list of names for messages."""
     shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in names[:20]]
     more = len(names) - len(shown)

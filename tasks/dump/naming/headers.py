@@ -1,11 +1,14 @@
 """Validation of all column names before other work."""
 
+from artifacts import columns as col
 from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.events.event_reader import event_reader
 from tasks.dump.items.item_reader import item_reader
 from tasks.dump.naming.column_names import require_named
 from tasks.dump.naming.forms import open_interactions, open_items
 from tasks.dump.sources.source_files import paths_of, source_files
+
+TEXTS = {col.TITLE, col.BRAND, col.CATEGORIES, col.DESCRIPTION}
 
 
 def require_columns(dump: DumpConfig) -> None:
@@ -14,6 +17,7 @@ def require_columns(dump: DumpConfig) -> None:
     Raises:
         UnreadableDumpError: a file is missing, of another format, or lacks a column.
     """
+    items = []
     for source in dump.files:
         given = [paths for paths in (source.interactions, source.items) if paths is not None]
         if any("://" in path for paths in given for path in paths_of(paths)):
@@ -21,7 +25,10 @@ def require_columns(dump: DumpConfig) -> None:
         require_named_columns(source)
         event_reader(source)
         if source.items is not None:
-            item_reader(source)
+            items.append(item_reader(source))
+    if not any(reader.columns & TEXTS for reader in items):
+        for error in filter(None, (reader.likely_title() for reader in items)):
+            raise error
 
 
 def require_named_columns(source: Source) -> None:

@@ -10,13 +10,13 @@ _WORDS = {
     col.USER_ID: (
         "user userid uid customer customerid client clientid member memberid reviewer reviewerid "
         "visitor visitorid buyer buyerid shopper account accountid person personid session "
-        "sessionid userno custid usernumber kunde kundennummer profileid deviceid"
+        "sessionid custid kunde kunden kundennummer profileid deviceid"
     ),
     col.ITEM_ID: (
         "item itemid iid product productid sku productsku asin parentasin article articleid goods "
         "goodsid movie movieid book bookid isbn track trackid song songid business "
         "businessid content contentid listing listingid offer offerid artikel artikelnummer upc "
-        "ean gtin pid videoid recipeid"
+        "ean gtin pid videoid recipeid id"
     ),
     col.DOMAIN: (
         "category department shop store channel section segment vertical market maincategory "
@@ -27,18 +27,31 @@ _WORDS = {
         "purchasedate purchasedat orderdate orderedat boughtat when eventdate tdat timestampms day "
         "visitdate datum zeit rateddate occurredat"
     ),
-    col.TITLE: "name itemname productname producttitle label itemtitle prodname displayname titel",
+    col.TITLE: (
+        "name itemname productname producttitle label itemtitle prodname displayname title titel "
+        "bezeichnung"
+    ),
+    col.BRAND: "brandname manufacturer maker vendor publisher author hersteller marke",
+    col.PRICE: "itemprice listprice unitprice saleprice priceusd priceeur cost preis",
+    col.CATEGORIES: "category categoryname genre genres tags producttype kategorie",
+    col.DESCRIPTION: "desc itemdescription productdescription summary beschreibung",
 }
 _LEAST_ALIKE = 0.8
+
+_NUMBER = re.compile(r"(?<=\w{3})(?:no|nr|num|number|code|key|ref)$")
+"""Endings of a name that do not tell what it numbers."""
 
 
 def likely_column(ours: str, theirs: Iterable[str]) -> str | None:
     """Returns the column of a file that likely is a standard column, None for none or several."""
-    plain = {_plain(name): name for name in theirs if _plain(name)}
+    theirs = tuple(theirs)
+    parents = {name.rpartition(".")[0] for name in theirs}
+    plain = {_plain(name): name for name in theirs if _plain(name) and name not in parents}
     words = _WORDS.get(ours, "").split()
-    for word in words:
-        if word in plain:
-            return plain[word]
+    for known in (plain, {_NUMBER.sub("", name): whole for name, whole in plain.items()}):
+        for word in words:
+            if word in known:
+                return known[word]
     found = get_close_matches(_plain(ours), plain, n=1, cutoff=_LEAST_ALIKE)
     if found:
         return plain[found[0]]

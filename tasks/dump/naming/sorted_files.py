@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from artifacts import columns as col
-from tasks.dump.naming.column_names import plain_name
+from tasks.dump.naming.column_names import listed, plain_name
 from tasks.dump.naming.forms import Form, open_interactions
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.sources.files import UnreadableDumpError
@@ -20,13 +20,14 @@ def sorted_files(
     Raises:
         UnreadableDumpError: a file cannot be read, or none has events.
     """
-    events, items = [], []
+    events, items, headers = [], [], []
     for path in paths:
         names = [
             renamed.get(name, name)
             for file in source_files(path)[:1]
             for name in (*open_interactions(file.path, Form.TABLE).names, *file.partition)
         ]
+        headers.append(f"{path} has {listed(names)}")
         plain = {plain_name(name) for name in names}
         has_user = plain_name(col.USER_ID) in plain
         is_items = not has_user and (
@@ -35,7 +36,7 @@ def sorted_files(
         (items if is_items else events).append(path)
     if not events:
         raise UnreadableDumpError(
-            f"{', '.join(items)}: no file has a column {col.USER_ID}; give the file of events too, "
-            f"or name its column: --column THEIR_NAME={col.USER_ID}"
+            f"no file has a column {col.USER_ID}; give the file of events too, or name its column: "
+            f"--column THEIR_NAME={col.USER_ID} ({'; '.join(headers)})"
         )
     return tuple(events), tuple(items)

@@ -37,6 +37,8 @@ Reshape = Callable[[RawObject], RawObject]
 class JsonTable:
     """A JSON file, compressed or not, as a `Table` with all values as text.
 
+    A field of a nested object is a column too, called ``parent.field``.
+
     ``reshape`` converts each object first and keeps lists of texts (except in `SINGLE_VALUES`), for
     nested item fields. Lines may be Python literals, as in dumps of old scrapers; they are parsed,
     never evaluated.
@@ -51,8 +53,8 @@ class JsonTable:
             block = next((found for found in blocks if found.strip()), b"")
         self._is_lines = is_one_object_a_line(block)
         found = self._first(block)
-        names = (reshape(object_) if reshape else object_ for object_ in found)
-        self.names = tuple(dict.fromkeys(name for object_ in names for name in object_))
+        shaped = (reshape(object_) if reshape else object_ for object_ in found)
+        self.names = tuple(dict.fromkeys(name for object_ in shaped for name in _names_of(object_)))
         if len(found) == 1:
             _refuse_rows_inside(path, found[0])
 
@@ -84,7 +86,8 @@ class JsonTable:
         lines = _lines(block)
         full = [line for line in lines if line.strip()]
         self.tally.blank += len(lines) - len(full)
-        rows = None if self._reshape else _parsed_at_once(full, columns)
+        is_plain = self._reshape is None and not any("." in name for name in columns)
+        rows = _parsed_at_once(full, columns) if is_plain else None
         if rows is None:
             return self._batch([_object(line) for line in full], columns)
         first, self.tally.records = self.tally.records, self.tally.records + len(full)
@@ -101,7 +104,7 @@ class JsonTable:
         broken = [(place, why) for place, (_, why) in zip(places, found, strict=True) if why]
         values = {
             ours: _column(
-                [object_.get(theirs) for _, object_ in good],
+                [_value(object_, theirs) for _, object_ in good],
                 flat=not self._reshape or ours in SINGLE_VALUES,
                 amounts=ours == col.PRICE,
             )
@@ -131,6 +134,23 @@ def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFr
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     return rows.rename(dict(columns)) if rows.height == len(lines) else None
+
+
+def _names_of(object_: RawObject, parent: str = "") -> Iterator[str]:
+    """Yields the names of fields, also of those of nested objects except MongoDB's types."""
+    for name, value in object_.items():
+        yield f"{parent}{name}"
+        if isinstance(value, dict) and not any(str(inner).startswith("$") for inner in value):
+            yield from _names_of(value, f"{parent}{name}.")
+
+
+def _value(object_: RawObject, name: str) -> object:
+    """Returns a field, or one of a nested object; None if it is absent."""
+    if name in object_:
+        return object_[name]
+    parent, _, field = name.rpartition(".")
+    inner = _value(object_, parent) if parent else None
+    return inner.get(field) if isinstance(inner, dict) else None
 
 
 def _object(line: bytes) -> Found:

@@ -48,14 +48,15 @@ def files(tmp_path: Path) -> tuple[str, ...]:
 def test_a_wrong_column_ends_at_once_with_the_command_corrected(
     tmp_path: Path, files: tuple[str, ...]
 ) -> None:
-    done = run(tmp_path, *files, "--provider", "dummy", heavy=HEAVY)
+    done = run(tmp_path, *files, "--provider", "dummy", heavy=HEAVY, COLUMNS="60")
     assert done.returncode == 2
-    first, command = done.stderr.splitlines()[:2]
-    assert "e.csv has no column user_id" in first
-    assert "customer looks like user_id" in first
+    *lines, command = done.stderr.splitlines()
+    said = " ".join(line.strip() for line in lines)
+    assert "e.csv has no column user_id" in said
+    assert "customer looks like user_id" in said
     assert command == (
         f"llm4cdsr run --store {tmp_path}/store {' '.join(files)} --provider dummy "
-        "--column=customer=user_id"
+        "--column customer=user_id"
     )
     assert not (tmp_path / "store").exists()
 
