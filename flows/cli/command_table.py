@@ -71,6 +71,13 @@ COMMANDS = {
         "Train a model on the latest refresh, in one process or under torchrun.",
         RUN,
     ),
+    "tune": Listed(
+        "flows.cli.commands.runs.tune_command",
+        "tune",
+        "EXAMPLES",
+        "Search the preset's fields on the latest refresh and write a preset file.",
+        RUN,
+    ),
     "experiment": Listed(
         "flows.cli.commands.runs.experiment_command",
         "experiment",

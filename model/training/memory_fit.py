@@ -15,7 +15,6 @@ Dimensions: R validation events, I_d items of a domain.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +30,7 @@ from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import ModelScorer
 from model.training.processes import ProcessGroup
+from model.training.time_limit import Stopwatch
 
 GAINS = ("gain", "co_gain")
 SIMILARITY_GAIN, SHARPNESS = "similarity_gain", "sharpness"
@@ -71,7 +71,7 @@ def fit_memory(
     """
     if model.memory is None:
         return
-    begun = time.perf_counter()
+    watch = Stopwatch()
     memory, training = model.memory, sequences.training()
     memory.learn(training)
     validation = sequences.prefixes_of_split(VALIDATION)
@@ -79,7 +79,7 @@ def fit_memory(
         return
     questions = _questions(ModelScorer(model), validation, seed)
     if seconds is not None:
-        left = seconds - (time.perf_counter() - begun)
+        left = seconds - watch.seconds()
         (share,) = (team or ProcessGroup()).from_lead([_share_within(memory, questions, left)])
         if share < 1:
             questions = _questions(ModelScorer(model), validation, seed, share)
@@ -97,9 +97,9 @@ def _share_within(memory: TransitionMemory, questions: list[_Questions], seconds
     start = {name: value for name, value in memory.named_buffers() if name in READING}
     values = {name: value.clone().requires_grad_() for name, value in start.items()}
     values[SHARPNESS] = torch.zeros_like(memory.gain, requires_grad=True)
-    begun = time.perf_counter()
+    watch = Stopwatch()
     torch.cat([_surprises(memory, values, asked) for asked in questions]).sum().backward()
-    taken = EVALUATIONS * (time.perf_counter() - begun)
+    taken = EVALUATIONS * watch.seconds()
     return min(1.0, max(seconds, 0.0) / taken)
 
 

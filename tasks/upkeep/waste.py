@@ -81,6 +81,9 @@ def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
             yield _waste("log", path, f"nothing was written to it for {_LOG_DAYS:g} days")
     if not runs:
         yield from _trainings(store, keep)
+        for path in work.glob("tune-*"):
+            if _is_older(path, keep.days):
+                yield _waste("search", path, f"not continued for {keep.days:g} days")
         for path in work.glob("dumps/*"):
             if _is_older(path, keep.days):
                 yield _waste("copy of a dump", path, f"it is older than {keep.days:g} days")

@@ -1,0 +1,180 @@
+"""`llm4cdsr tune`: searches the fields of a preset on the latest refresh.
+
+Without Prefect: the workers of the search are processes that share an Optuna journal.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.errors.exits import interruptible
+from flows.cli.options import shared_options as opt
+from flows.cli.options import training_options as fit
+from flows.cli.output import terminal
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+    from tasks.frame.training_config import TrainingConfig
+    from tasks.tuning.tuned_preset import TuningOutcome
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "llm4cdsr tune --time-budget 2h\n\n"
+    "llm4cdsr tune --preset single --workers 4 --output mine.toml\n\n"
+    "then: llm4cdsr retrain --preset tuned.toml"
+)
+
+TUNING_KEEPS = "Finished trials are kept; repeat the command to continue the search."
+
+Output = Annotated[
+    Path, typer.Option(help="Path of the preset file, for --preset of run, retrain and train.")
+]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that run trials; they share the machine's cores.")
+]
+Trials = Annotated[
+    int | None, typer.Option(min=1, help="End the search after this many trials of the study.")
+]
+TuningBudget = Annotated[
+    str,
+    typer.Option(
+        metavar="30m|2h|8h",
+        help="Time of this search; a repeated command continues with the same time again.",
+        autocompletion=lambda: ("30m", "2h", "8h"),
+    ),
+]
+
+
+def tune(
+    preset: fit.Preset = None,
+    time_budget: TuningBudget = "1h",
+    workers: Workers = 1,
+    trials: Trials = None,
+    output: Output = Path("tuned.toml"),
+    replaced: fit.Replaced = None,
+    seed: opt.Seed = 0,
+    device: fit.Device = "auto",
+    store: opt.StoreRoot = None,
+) -> None:
+    """Search the preset's fields on the latest refresh and write a preset file.
+
+    The base is the preset of a run (`--preset`, by default auto). It is the first trial and is
+    written unless another one is significantly better on validation events. Needs the extra `tune`.
+    """
+    from artifacts.store import Store
+    from flows.settings import Settings
+    from tasks.frame.durations import seconds_of
+    from tasks.tuning.study_folder import require_optuna
+
+    require_optuna()
+    fit.require_known(preset, replaced)
+    if output.suffix != ".toml":
+        raise typer.BadParameter(f"--output {output}: the name must end in .toml")
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--output {output}: there is no folder {output.parent}")
+    try:
+        seconds = seconds_of(time_budget)
+    except ValueError as error:
+        raise typer.BadParameter(f"--time-budget: {error}") from error
+    config = fit.training_config(preset, None, replaced, seed, device)
+    root = store or Settings().store
+    with interruptible(TUNING_KEEPS):
+        terminal.show_logs(verbose=False)
+        outcome = _searched(Store(root), config, seconds, workers, trials, output)
+    _show(outcome)
+    again = "" if store is None else f" --store {store}"
+    terminal.out.print(
+        f"Next: llm4cdsr retrain --preset {output}{again}", soft_wrap=True, highlight=False
+    )
+
+
+def _searched(
+    store: "Store",
+    config: "TrainingConfig",
+    seconds: float,
+    workers: int,
+    trials: int | None,
+    output: Path,
+) -> "TuningOutcome":
+    import time
+
+    from artifacts.bundles import latest_refresh, parts_of
+    from artifacts.leases import in_use
+    from model.training.processes import alone
+    from tasks.choose_preset import as_chosen, choose_together
+    from tasks.tuning.tuned_preset import write_preset
+    from tasks.tuning.tuning_run import search
+
+    begun = time.monotonic()
+    with in_use(store.local):
+        parts = parts_of(store, latest_refresh(store))
+        learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
+        if config.is_automatic:
+            made = choose_together(*learned_from, config, store.root, alone(config.device))
+            config = as_chosen(store, made.ref, config)
+        base = config.model_copy(update={"minutes": None}).resolved()
+        left = seconds - (time.monotonic() - begun)
+        outcome = search(
+            store, parts, base, config.seed, config.device, left, workers, trials, _told
+        )
+        origin = (
+            f"Written by llm4cdsr tune; base: preset {config.preset}, data "
+            f"{parts['dataset'].fingerprint}, {outcome.trials} complete trials.\n"
+            f"{_verdict_of(outcome)}"
+        )
+        write_preset(output, base, outcome, origin)
+    return outcome
+
+
+def _told(number: int, state: str, value: float | None) -> None:
+    figure = "" if value is None or state != "complete" else f", validation NDCG@10 {value:.4f}"
+    terminal.out.print(f"trial {number}: {state}{figure}", highlight=False)
+
+
+def _verdict_of(outcome: "TuningOutcome") -> str:
+    """Returns a sentence about the preset that was written."""
+    if outcome.winner is None or outcome.winner.lead is None:
+        return (
+            f"No trial of {outcome.trials} is better than the base beyond chance on "
+            f"{outcome.users:,} validation users: the file holds the base."
+        )
+    lead = outcome.winner.lead
+    return (
+        f"Trial {outcome.winner.trial.number} is better than the base: NDCG@10 "
+        f"{lead.difference:+.4f} ({lead.low:+.4f} to {lead.high:+.4f}) on {outcome.users:,} "
+        f"validation users, beyond the chance of {outcome.trials} trials."
+    )
+
+
+def _show(outcome: "TuningOutcome") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Best trials, one ensemble member", title_justify="left")
+    for name in ("trial", "NDCG@10", "less base (95 % interval)", "epochs", "changed fields"):
+        table.add_column(name, justify="left" if name == "changed fields" else "right")
+    for each in outcome.best:
+        lead = each.lead
+        said = "base" if lead is None else f"{lead.difference:+.4f}"
+        said += "" if lead is None else f" ({lead.low:+.4f} to {lead.high:+.4f})"
+        changed = ", ".join(
+            f"{name.partition('.')[2]}={_short(value)}" for name, value in each.changes.items()
+        )
+        table.add_row(
+            str(each.trial.number),
+            f"{each.trial.gains.mean():.4f}",
+            said,
+            str(each.trial.epochs),
+            Text(changed or "–"),
+        )
+    terminal.out.print(table)
+    terminal.out.print(_verdict_of(outcome), highlight=False)
+    if outcome.base_was_cut:
+        terminal.out.print(
+            "The time budget ended the training of the base; more time makes the comparison fairer."
+        )
+
+
+def _short(value: bool | int | float) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()

@@ -1,0 +1,1 @@
+"""Search of preset fields on a data set (`llm4cdsr tune`)."""
