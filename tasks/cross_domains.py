@@ -30,8 +30,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from prompts.render import Language, cross_prompt, prompt_version
 from tasks.frame.stage import StageResult, stage_result
-from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of
-from tasks.llm.answered_vectors import vectors_by_row
+from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of, vectors_by_row
 from tasks.llm.providers.endpoints import Endpoint, Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
 

@@ -28,8 +28,8 @@ from tasks.llm.answer_all import (
     common_reasons,
     embedding_keys,
     outcome_of,
+    vectors_by_row,
 )
-from tasks.llm.answered_vectors import vectors_by_row
 from tasks.llm.asking_step import AskingStep
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoint

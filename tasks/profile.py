@@ -38,8 +38,7 @@ from prompts.profile_style import ProfileStyle
 from prompts.render import prompt_version
 from tasks.frame.row_blocks import RowFile, write_blocks
 from tasks.frame.stage import LlmUsage, StageResult, stage_result
-from tasks.llm.answer_all import outcome_of
-from tasks.llm.answered_vectors import vectors_by_row
+from tasks.llm.answer_all import outcome_of, vectors_by_row
 from tasks.llm.asking_step import AskingStep
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoints

@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from artifacts.user_error import UserError
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import new_credential
+from tasks.frame.plain_console import TERMINAL
 from tasks.frame.prefect_link import DEADLINE_SECONDS, Link, watched
-from tasks.frame.stderr_console import TERMINAL
 from tasks.llm.settings.urls import shown_url
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess

@@ -6,6 +6,7 @@ What is unusual here:
   attention needs no mask tensor.
 - The `sasrec` block normalises the query only and adds the attention to it; `pre_norm` is the
   standard residual block.
+- Dropout takes one random byte per activation (`ByteDropout`).
 
 Dimensions: B users, T positions, H width.
 """
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import ModelConfig
-from model.network.dropout import ByteDropout
 
 
 class Encoder(nn.Module):
@@ -103,3 +103,34 @@ def _visible(is_padding: Tensor) -> Tensor:
     """
     itself = torch.eye(is_padding.shape[1], dtype=torch.bool, device=is_padding.device)
     return (~is_padding[:, None, None, :]) | itself
+
+
+LEVELS = 256
+
+
+class ByteDropout(nn.Module):
+    """Dropout with probability `p` rounded to 1/256, scaled by the actual keep probability.
+
+    `torch.nn.Dropout` on a CPU draws one number per activation, a fifth of a training step here.
+    This takes one byte per activation: each 64-bit draw serves eight. On a GPU, where drawing is
+    fast, and under torch.compile, PyTorch's own dropout is used.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.threshold = round(p * LEVELS)
+        if not 0 <= self.threshold < LEVELS:
+            raise ValueError(f"dropout of {p} must be at least 0 and below 1")
+
+    def forward(self, activations: Tensor) -> Tensor:
+        if not self.training or self.threshold == 0:
+            return activations
+        if torch.compiler.is_compiling() or activations.device.type != "cpu":
+            return F.dropout(activations, self.threshold / LEVELS)
+        words = torch.empty(
+            -(-activations.numel() // 8), dtype=torch.int64, device=activations.device
+        )
+        drawn = words.random_(-(2**63), None).view(torch.uint8)[: activations.numel()]
+        kept = (drawn >= self.threshold).view(activations.shape).to(activations.dtype)
+        # One multiplication forward and one backward: half the time of `torch.where` on two cores.
+        return activations * kept.mul_(LEVELS / (LEVELS - self.threshold))

@@ -6,7 +6,7 @@ Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,6 @@ from model.data.batches import moved, prefix_batch
 from model.data.sequences import IntArray, Prefixes
 from model.network.transition_memory import Evidence, SparseAddition
 from model.network.tri_thread import ItemLookup, TriThread
-from model.scoring.half_precision import HalfProduct, is_fast_here
 from model.scoring.reader import HistoryReader, HistoryStates, with_fitted_parts
 
 ROUGH_FROM = 2_000
@@ -151,3 +150,47 @@ class CandidateScorer:
         evidence = memory.look_up(memory.newest(batch, queries), domain)
         first = int(self.model.domain_starts[domain]) + 1
         return scores + memory(evidence).gather(1, (asked - first).clamp_min(0))
+
+
+ROWS_EXPECTED = 8
+"""Number of states that the packing is optimised for; others are correct as well."""
+
+
+class HalfProduct:
+    """Item vectors (I, W) in half precision, packed once, for candidate selection.
+
+    Eight histories against 24,000 items of width 512 take one core 8 to 10 ms in single precision
+    and 2 ms in half precision: reading the item vectors dominates, and these are half as large.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        """`vectors` (I, W) are not changed."""
+        self._vectors = vectors.bfloat16()
+        self._packed = _can_pack()
+        if self._packed:
+            self._vectors = torch.ops.mkldnn._reorder_linear_weight(self._vectors, ROWS_EXPECTED)
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Returns products (R, I) of `states` (R, W), accurate to about 1 % of the product of
+        lengths."""
+        halves = states.bfloat16()
+        if self._packed:
+            product = torch.ops.mkldnn._linear_pointwise(
+                halves, self._vectors, None, "none", [], ""
+            )
+        else:
+            product = F.linear(halves, self._vectors)
+        return product.float()
+
+
+@cache
+def is_fast_here() -> bool:
+    """Returns whether this processor multiplies half precision faster than single."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _can_pack() -> bool:
+    """Uses two operations of torch's compiler without a public name."""
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    return is_fast_here() and all(hasattr(torch.ops.mkldnn, name) for name in names)

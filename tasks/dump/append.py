@@ -18,8 +18,7 @@ from artifacts.store import Store
 from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.events.event_numbers import RawEvents
 from tasks.dump.fields.time_units import SECOND
-from tasks.dump.items.item_catalogue import index_of
-from tasks.dump.items.item_reader import ITEM_SCHEMA, item_rows
+from tasks.dump.items.item_reader import ITEM_SCHEMA, index_of, item_rows
 
 ALREADY_THERE = "already in the dataset"
 

@@ -20,9 +20,15 @@ from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEv
 from tasks.dump.events.event_sieve import Sieve, sifted
 from tasks.dump.events.split import split_events
 from tasks.dump.fields.time_units import SECOND
-from tasks.dump.items.item_catalogue import TooFewDomainsError, catalogue_of, has_text, index_of
 from tasks.dump.items.item_match import ItemMatch, matched
-from tasks.dump.items.item_reader import ReadItems, read_items
+from tasks.dump.items.item_reader import (
+    ReadItems,
+    TooFewDomainsError,
+    catalogue_of,
+    has_text,
+    index_of,
+    read_items,
+)
 from tasks.dump.naming.headers import require_named_columns
 from tasks.dump.reading import Reading
 from tasks.dump.rows import QUARANTINE_ROWS, AreForgotten, Quarantine, nobody

@@ -16,9 +16,8 @@ from tasks.dump.dump_config import Source
 from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
 from tasks.dump.naming.column_names import AbsentColumnError, NamedColumns, named_columns
 from tasks.dump.naming.likely_names import likely_column
-from tasks.dump.readers.partitioned import PartitionedTable
-from tasks.dump.readers.table import ROW, Table
-from tasks.dump.readers.texts import NOT_UTF8
+from tasks.dump.readers.column_types import NOT_UTF8
+from tasks.dump.readers.table import ROW, PartitionedTable, Table
 from tasks.dump.rows import Quarantine, parted
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import Paths, SourceFile, paths_of, source_files

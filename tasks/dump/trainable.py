@@ -6,7 +6,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, Split
 from prompts.render import one_line
-from tasks.dump.items.item_catalogue import has_text
+from tasks.dump.items.item_reader import has_text
 from tasks.dump.sources.files import UnreadableDumpError
 
 

@@ -37,3 +37,6 @@ class PlainConsole(Console):
                 yield segment
             else:
                 yield Segment(segment.text.translate(_SHOWN), segment.style)
+
+
+TERMINAL = PlainConsole(stderr=True)

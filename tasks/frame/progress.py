@@ -26,8 +26,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from tasks.frame.plain_console import TERMINAL
 from tasks.frame.prefect_link import shown_only
-from tasks.frame.stderr_console import TERMINAL
 
 UI_EVERY_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0

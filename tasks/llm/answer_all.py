@@ -13,13 +13,13 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from artifacts import columns as col
 from artifacts.fingerprint import fingerprint_of
-from artifacts.ledger.answers import Role, answer_keys
-from artifacts.ledger.asking_turns import Question, ask_in_turns
-from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA
+from artifacts.ledger.answers import Role, answer_keys, vectors_of
+from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA, Question, ask_in_turns
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import COMPLETE
@@ -302,3 +302,26 @@ def refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmC
         "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a "
         "run"
     )
+
+
+def vectors_by_row(
+    answered: Answered, asked: Iterable[pl.DataFrame], index: str, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns vectors, float32 (height, width), with zeros for unanswered rows, and the mask of
+    answered rows, bool (height,).
+
+    ``asked``: blocks of ``index`` (the row) and ``key``. Without any answer the width is 0.
+    """
+    vectors, is_answered = np.zeros((height, 0), np.float32), np.zeros(height, bool)
+    for block in asked:
+        answers = answered.answers_to(block[col.KEY])
+        rows = block.join(answers, on=col.KEY, how="inner", maintain_order="left")
+        if rows.is_empty():
+            continue
+        found = vectors_of(rows)
+        if not vectors.size:
+            vectors = np.zeros((height, found.shape[1]), np.float32)
+        places = rows[index].to_numpy()
+        vectors[places] = found
+        is_answered[places] = True
+    return vectors, is_answered

@@ -23,8 +23,7 @@ from artifacts.forgotten import forgettings
 from artifacts.store import Store
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations, refuse_unreal
-from tasks.serving.catalogue import Catalogue, ItemName
-from tasks.serving.recommendation_rows import item_rows, user_rows
+from tasks.serving.catalogue import Catalogue, ItemName, item_rows, user_rows
 from tasks.serving.served_release import (
     LATEST,
     OpenRelease,

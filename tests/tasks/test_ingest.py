@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from artifacts.kinds.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.items.item_catalogue import TooFewDomainsError
+from tasks.dump.items.item_reader import TooFewDomainsError
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.ingest import dataset_identity, ingested, make_dataset
 

@@ -5,9 +5,8 @@ from copy import copy
 
 from rich.logging import RichHandler
 
-from tasks.frame.plain_console import PlainConsole
+from tasks.frame.plain_console import TERMINAL, PlainConsole
 from tasks.frame.shown_logs import hide_credentials_in_logs
-from tasks.frame.stderr_console import TERMINAL
 
 out = PlainConsole()
 err = TERMINAL

@@ -7,10 +7,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from tasks.dump.readers.column_types import NOT_UTF8, as_texts
 from tasks.dump.readers.csv_header import read_header
 from tasks.dump.readers.csv_records import RecordBlock, Records
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows
-from tasks.dump.readers.texts import NOT_UTF8, as_texts
 from tasks.dump.sources.files import Utf8File, readable
 
 HEADER_AGAIN = "the header once more"

@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator
 
-from tasks.dump.readers.texts import NOT_UTF8
+from tasks.dump.readers.column_types import NOT_UTF8
 from tasks.dump.sources.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpError, Utf8File
 
 NOT_AN_OBJECT = "not a JSON object"

@@ -7,9 +7,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.dump.readers.column_types import plain_columns
+from tasks.dump.readers.column_types import NOT_UTF8, plain_columns
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
-from tasks.dump.readers.texts import NOT_UTF8
 from tasks.dump.sources.files import OTHER_CONTENT, UnreadableDumpError, readable
 from tasks.dump.sources.size_limits import batch_rows
 

@@ -76,3 +76,26 @@ def broken_rows(places: list[int], reasons: list[str]) -> pl.DataFrame:
 def numbered(rows: pl.DataFrame, first: int) -> pl.DataFrame:
     """Returns rows with their numbers, if none between them is broken."""
     return rows.with_columns(pl.int_range(first, first + rows.height, dtype=pl.Int64).alias(ROW))
+
+
+class PartitionedTable:
+    """A `Table` with an additional column per partition, unless the file has it."""
+
+    def __init__(self, table: Table, partition: Mapping[str, str | None]) -> None:
+        self._table = table
+        self._added = {name: value for name, value in partition.items() if name not in table.names}
+        self.names = (*table.names, *self._added) if table.names else ()
+
+    @property
+    def tally(self) -> Tally:
+        return self._table.tally
+
+    def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        of_file = {theirs: ours for theirs, ours in columns.items() if theirs not in self._added}
+        added = [
+            pl.lit(value, pl.String).alias(columns[name])
+            for name, value in self._added.items()
+            if name in columns
+        ]
+        for batch in self._table.batches(of_file):
+            yield Batch(batch.rows.with_columns(added), batch.broken, batch.repaired)

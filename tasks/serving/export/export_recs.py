@@ -3,9 +3,12 @@
 Memory is bounded by a block. The folder is replaced atomically.
 """
 
+import re
 import shutil
+import unicodedata
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +21,14 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from artifacts.files.durable import write_atomically
+from artifacts.fingerprint import fingerprint_of
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from model.data.sequences import IntArray
 from model.scoring.top_k import Recommendations
+from tasks.serving.catalogue import user_rows
 from tasks.serving.export.file_formats import TableFormat
-from tasks.serving.export.file_names import file_names
-from tasks.serving.recommendation_rows import user_rows
 from tasks.serving.recommender import Recommender
 from tasks.serving.state import ServingState, Wish
 
@@ -187,3 +190,29 @@ def _replace(folder: Path, draft: Path) -> None:
 
 
 _ARROW_SCHEMA = pl.DataFrame(schema=RECOMMENDATION_SCHEMA).to_arrow().schema
+
+
+LONGEST = 48
+"""Maximum bytes of the readable part; file systems allow 255 in total."""
+
+_PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
+_OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Returns a safe, short file name for each of distinct names, without an ending.
+
+    Simple names are unchanged. Long names, names with other characters, and names that differ in
+    case only get a hash as suffix.
+    """
+    folded = Counter(name.casefold() for name in names)
+    return [
+        name if _PLAIN.fullmatch(name) and folded[name.casefold()] == 1 else _with_hash(name)
+        for name in names
+    ]
+
+
+def _with_hash(name: str) -> str:
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    shown = _OTHERS.sub("-", ascii_only).strip(".-_")[:LONGEST] or "domain"
+    return f"{shown}-{fingerprint_of(name)}"

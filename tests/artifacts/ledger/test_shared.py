@@ -11,8 +11,7 @@ import pytest
 from artifacts.fingerprint import sha256_of
 from artifacts.ledger import claims
 from artifacts.ledger.answers import Answer, Role
-from artifacts.ledger.asking_turns import Question, ask_in_turns
-from artifacts.ledger.claims import Claims
+from artifacts.ledger.claims import Claims, Question, ask_in_turns
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import SharedPartDamagedError, open_ledger

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.network.dropout import ByteDropout
-from model.network.encoder import Encoder
+from model.network.encoder import ByteDropout, Encoder
 
 VARIANTS = [
     {"block": "sasrec"},

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.scoring import half_precision
-from model.scoring.half_precision import HalfProduct
-from model.scoring.model_scorer import ModelScorer
+from model.scoring import model_scorer
+from model.scoring.model_scorer import HalfProduct, ModelScorer
 from model.scoring.top_k import recommend, recommend_domains
 from tests.model.conftest import Shop
 
@@ -15,7 +14,7 @@ def test_a_rough_product_is_within_a_percent(
     rows: int, is_fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_fast:
-        monkeypatch.setattr(half_precision, "is_fast_here", lambda: False)
+        monkeypatch.setattr(model_scorer, "is_fast_here", lambda: False)
     generator = torch.Generator().manual_seed(0)
     items, states = (torch.randn(n, 96, generator=generator) for n in (301, rows))
     items, states = (torch.nn.functional.normalize(x, dim=1) for x in (items, states))

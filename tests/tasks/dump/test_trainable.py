@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.items.item_catalogue import TooFewDomainsError
+from tasks.dump.items.item_reader import TooFewDomainsError
 from tasks.dump.trainable import NothingToTrainOnError
 from tasks.ingest import ingest
 from tests.tasks.dump.dump_files import Row, as_csv, changed, events_of, items_of

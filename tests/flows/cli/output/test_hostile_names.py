@@ -20,8 +20,13 @@ from flows.cli.output.console import facts_of, metric_tables, verdict_line
 from tasks.frame.stage import StageResult
 from tasks.promoting.releases import promote
 from tasks.promoting.verdict import Verdict
-from tasks.serving.export.export_recs import DomainExport, ExportConfig, Exported
-from tasks.serving.export.file_names import LONGEST, file_names
+from tasks.serving.export.export_recs import (
+    LONGEST,
+    DomainExport,
+    ExportConfig,
+    Exported,
+    file_names,
+)
 
 NAMES = ["[/red]x", "[bold]y", "[link=http://a]z", ":smile:", "[@click=f]q", "\\[/]"]
 

@@ -4,7 +4,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dump.events.text_order import text_order
+from tasks.dump.events.event_numbers import text_order
 
 ids = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=20)
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.dump.items.item_catalogue import TooFewDomainsError
+from tasks.dump.items.item_reader import TooFewDomainsError
 from tasks.dump.sources import files as dump_files
 from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested

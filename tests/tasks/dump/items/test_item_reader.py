@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prompts.render import one_line
-from tasks.dump.items.item_catalogue import TITLE_CHARACTERS, catalogue_of, clean_titles, index_of
+from tasks.dump.items.item_reader import TITLE_CHARACTERS, catalogue_of, clean_titles, index_of
 
 PLAIN = st.text(max_size=12).filter(lambda text: text and text == text.strip())
 UNCLEAN = (
