@@ -26,7 +26,6 @@ LOADED = (
     "faiss",
     "httpcore2",
     "openai",
-    "plotly.graph_objects",
     "prefect.flow_engine",
     "prefect.task_engine",
     "sklearn.cluster",

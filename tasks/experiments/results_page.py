@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from tasks.experiments.numbers import ResultTable
-from tasks.experiments.results_plots import PlotlyFigure
 from tasks.experiments.results_tables import DatasetSection
-from tasks.reporting.page import TEMPLATES, csp_hash, page_environment
+from tasks.reporting.page import TEMPLATES, page_environment
+from tasks.reporting.plots import Plot
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ExperimentContent:
     done: int
     cells: int
     notes: tuple[str, ...]
-    sections: tuple[tuple[DatasetSection, tuple[PlotlyFigure, ...]], ...]
+    sections: tuple[tuple[DatasetSection, tuple[Plot, ...]], ...]
     settings: tuple[tuple[str, str], ...]
 
 
@@ -44,21 +43,10 @@ def render_markdown(content: ExperimentContent) -> str:
 
 
 def render_page(content: ExperimentContent) -> str:
-    """Returns the page with inlined scripts, allowed by hash only."""
-    plots = [plot for _, made in content.sections for plot in made]
-    plotly = get_plotlyjs() if plots else ""
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return (
-        page_environment()
-        .get_template("experiment.html.j2")
-        .render(
-            content=content,
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            plotly=Markup(plotly),
-            page_script=Markup(script),
-            script_hashes=Markup(" ".join(csp_hash(each) for each in (plotly, script))),
-        )
-    )
+    """Returns the page, which has no script."""
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    template = page_environment().get_template("experiment.html.j2")
+    return template.render(content=content, style=style)
 
 
 def _markdown_table(table: ResultTable) -> list[str]:

@@ -46,7 +46,7 @@ def experiment_content(
 ) -> ExperimentContent:
     """Returns the content, without datasets that have no finished cell."""
     sections = []
-    for number, (dataset, compare) in enumerate(compared_models(grids).items()):
+    for dataset, compare in compared_models(grids).items():
         data = [
             each.data for grid in grids for each in grid.finished if each.cell.dataset == dataset
         ]
@@ -54,7 +54,7 @@ def experiment_content(
             told = section(
                 results, dataset, compare, _facts(store, dataset, grids, data[0], results)
             )
-            sections.append((told, plots(results, dataset, number)))
+            sections.append((told, plots(results, dataset)))
     return ExperimentContent(
         title=title,
         command=command,

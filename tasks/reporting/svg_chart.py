@@ -45,7 +45,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval; `ours` is highlighted."""
+    """A value with its interval; `ours` is highlighted."""
 
     label: str
     value: float
@@ -105,23 +105,30 @@ def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220
     return _frame(marks, ticks, top, x_label, y_label, height)
 
 
-def interval_chart(rows: Sequence[Interval]) -> Markup:
-    """Returns one bar per row with its interval as a whisker and the value as text."""
+def interval_chart(
+    rows: Sequence[Interval], spread: str = "95 % interval", digits: int = 3
+) -> Markup:
+    """Returns one bar per row with its interval as a whisker and the value as text.
+
+    ``spread`` names what the intervals are.
+    """
     top = axis_top(max(row.high for row in rows))
     drawn = [
         Markup(
             '<li class="{}"><span class="who">{}</span><span class="track" title="{}">'
             '<i class="fill" style="width:{:.2f}%"></i>'
             '<i class="whisker" style="left:{:.2f}%;width:{:.2f}%"></i></span>'
-            '<span class="what">{:.3f}</span></li>'
+            '<span class="what">{:.{}f}</span></li>'
         ).format(
             "ours" if row.ours else "other",
             row.label,
-            f"{row.label}: {row.value:.3f}, 95 % interval {row.low:.3f} to {row.high:.3f}",
+            f"{row.label}: {row.value:.{digits}f}, {spread} {row.low:.{digits}f} to "
+            f"{row.high:.{digits}f}",
             row.value / top * 100,
             row.low / top * 100,
             max(0.4, (row.high - row.low) / top * 100),
             row.value,
+            digits,
         )
         for row in rows
     ]
