@@ -7,8 +7,9 @@ are answered; otherwise it is marked as an upper bound.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 
@@ -21,9 +22,9 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.refresh import RefreshConfig
 from flows.settings import Settings
-from prompts.profile_style import ProfileStyle
 from prompts.render import (
     MAX_TITLES,
+    ChatPrompt,
     analyze_prompt,
     cross_prompt,
     name_cluster_prompt,
@@ -82,211 +83,181 @@ def plan_refresh(
     opened = Store(store)
     with open_endpoints(llm, Settings().local_vllm, opened.workspace("logs")) as endpoints:
         dataset = ingest.fn(dump, store).ref
-        items = _plan_items(opened, dataset, endpoints.embedding, llm)
-        if items.requests:
-            profiles = _bounded_profiles(opened, dataset, endpoints, llm, config)
-            names = _bounded_names(endpoints, llm, config)
-            crossings = _bounded_crossings(opened, dataset, endpoints, llm, config)
-            return (items, *profiles, *names, *crossings)
-        embeddings = embed_items.fn(dataset, endpoints.embedding, llm, store).ref
-        clusters = cluster_items.fn(embeddings, config.clusters, store).ref
-        names = (
-            *_names(opened, dataset, clusters, endpoints, llm, config),
-            *_crossings(opened, dataset, clusters, endpoints, llm, config),
+        return tuple(_Estimate(opened, dataset, endpoints, llm, config).steps())
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """The steps of one refresh. Those named ``bounded`` are upper bounds, from the data alone."""
+
+    store: Store
+    dataset: ArtifactRef
+    endpoints: Endpoints
+    llm: LlmConfig
+    config: RefreshConfig
+
+    @cached_property
+    def data(self) -> Dataset:
+        return read_dataset(self.store, self.dataset)
+
+    def steps(self) -> Iterator[PlannedCalls]:
+        items = self._items()
+        yield items
+        if items.requests:  # Without vectors there are no clusters.
+            yield from self._bounded_profiles()
+            yield from self._bounded_names()
+            yield from self._bounded_crossings()
+            return
+        root = self.store.root
+        embeddings = embed_items.fn(self.dataset, self.endpoints.embedding, self.llm, root).ref
+        clusters = cluster_items.fn(embeddings, self.config.clusters, root).ref
+        yield from self._profiles(clusters)
+        yield from self._names(clusters)
+        yield from self._crossings(clusters)
+
+    def _items(self) -> PlannedCalls:
+        endpoint, items = self.endpoints.embedding, self.data.items
+        if self.store.find(embeddings_identity(self.dataset, endpoint, self.llm)):
+            return _nothing("embed items", items.height)
+        texts = item_texts(items, self.llm.language).filter(pl.col(PROMPT) != "")[PROMPT].to_list()
+        return self._planned("embed items", Role.EMBEDDING, embedding_keys(texts, endpoint))
+
+    def _profiles(self, clusters: ArtifactRef) -> Iterator[PlannedCalls]:
+        """Yields the analyses exactly; summaries and embeddings exactly if all analyses are
+        answered."""
+        wanted = profiles_identity(
+            self.dataset, clusters, self.endpoints, self.llm, self.config.profiles
         )
-        wanted = profiles_identity(dataset, clusters, endpoints, llm, config.profiles)
-        if found := opened.find(wanted):
-            profiles = opened.manifest(found).counts
-            return (items, _nothing("profile users", int(profiles["with_profile"])), *names)
-        return (items, *_profiles(opened, dataset, clusters, endpoints, llm, config), *names)
+        if found := self.store.find(wanted):
+            counts = self.store.manifest(found).counts
+            yield _nothing("profile users", int(counts["with_profile"]))
+            return
+        titles = self._titles_of_sample(read_clusters(self.store, clusters))
+        style, tokens = self.config.profiles.style, self.llm.chat.analyze_tokens
+        prompts = [analyze_prompt(row, self.llm.language, style) for row in titles["titles"]]
+        keyed = chat_keys(prompts, self.endpoints.chat, tokens)
+        yield self._planned("analyze interests", Role.CHAT, keyed, tokens)
+        yield from self._bounded_summaries(_interests_of_users(titles))
 
+    def _titles_of_sample(self, clusters: pl.DataFrame) -> pl.DataFrame:
+        """Returns the titles by interest of the users to profile."""
+        titles = titles_by_interest(self.data, clusters)
+        sample = sampled_users(self.data, titles, self.config.profiles)
+        return titles.join(sample, on=col.USER_INDEX, how="semi")
 
-def _plan_items(
-    store: Store, dataset: ArtifactRef, endpoint: Endpoint, llm: LlmConfig
-) -> PlannedCalls:
-    items = read_dataset(store, dataset).items
-    if store.find(embeddings_identity(dataset, endpoint, llm)):
-        return _nothing("embed items", items.height)
-    texts = item_texts(items, llm.language).filter(pl.col(PROMPT) != "")[PROMPT].to_list()
-    keyed = embedding_keys(texts, endpoint)
-    return _planned("embed items", Role.EMBEDDING, keyed, endpoint, llm, store)
+    def _bounded_profiles(self) -> Iterator[PlannedCalls]:
+        """Counts each title of a user as a cluster of its own, up to the number of clusters."""
+        apart = self.data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
+        titles = self._titles_of_sample(apart)
+        most = self.config.clusters.clusters
+        interests = [min(count, most) for count in _interests_of_users(titles)]
+        calls = sum(interests)
+        shown = min(titles.height, calls * MAX_TITLES)
+        template = analyze_prompt([], self.llm.language, self.config.profiles.style)
+        read = ESTIMATED.tokens(calls * _size(template) + shown * _mean_title_bytes(self.data))
+        written = calls * self.llm.chat.analyze_tokens
+        yield self._bound("analyze interests", Role.CHAT, calls, read, written)
+        yield from self._bounded_summaries(interests)
 
+    def _bounded_summaries(self, interests: list[int]) -> Iterator[PlannedCalls]:
+        """Yields summaries (one per user, of one note per interest, if the style has summaries) and
+        profile embeddings."""
+        users, chat = len(interests), self.llm.chat
+        written = noted = sum(interests) * chat.analyze_tokens
+        if self.config.profiles.style.is_summarized:
+            prompt = summarize_prompt([], self.llm.language)
+            read = users * ESTIMATED.tokens(_size(prompt)) + noted
+            written = users * chat.summarize_tokens
+            yield self._bound("summarize users", Role.CHAT, users, read, written)
+        yield self._bound("embed profiles", Role.EMBEDDING, users, written)
 
-def _profiles(
-    store: Store,
-    dataset: ArtifactRef,
-    clusters: ArtifactRef,
-    endpoints: Endpoints,
-    llm: LlmConfig,
-    config: RefreshConfig,
-) -> Iterable[PlannedCalls]:
-    """Returns the analyses exactly; summaries and embeddings exactly if all analyses are
-    answered."""
-    data, style = read_dataset(store, dataset), config.profiles.style
-    titles = _titles_of_sample(data, read_clusters(store, clusters), config)
-    prompts = [analyze_prompt(row, llm.language, style) for row in titles["titles"].to_list()]
-    keyed = chat_keys(prompts, endpoints.chat, llm.chat.analyze_tokens)
-    yield _planned(
-        "analyze interests", Role.CHAT, keyed, endpoints.chat, llm, store, llm.chat.analyze_tokens
-    )
-    interests = titles.group_by(col.USER_INDEX).len()["len"].to_list()
-    yield from _bounded_summaries(interests, style, endpoints, llm)
+    def _names(self, clusters: ArtifactRef) -> Iterator[PlannedCalls]:
+        chat = self.endpoints.chat
+        if self.config.profiles.max_users == 0:
+            return
+        if found := self.store.find(names_identity(self.dataset, clusters, chat, self.llm)):
+            yield _nothing(NAMING, int(self.store.manifest(found).counts["named"]))
+            return
+        asked = name_questions(self.store, self.dataset, clusters, chat, self.llm.language).asked
+        yield self._planned(NAMING, Role.CHAT, asked, NAME_TOKENS)
 
+    def _bounded_names(self) -> Iterator[PlannedCalls]:
+        """Yields one naming prompt per cluster, with titles of maximum length."""
+        if self.config.profiles.max_users == 0:
+            return
+        calls = self.config.clusters.clusters
+        longest = name_cluster_prompt(["x" * 80] * TITLES_SHOWN, self.llm.language)
+        read = calls * ESTIMATED.tokens(_size(longest))
+        yield self._bound(NAMING, Role.CHAT, calls, read, calls * NAME_TOKENS)
 
-def _titles_of_sample(data: Dataset, clusters: pl.DataFrame, config: RefreshConfig) -> pl.DataFrame:
-    """Returns the titles by interest of the users to profile."""
-    titles = titles_by_interest(data, clusters)
-    sample = sampled_users(data, titles, config.profiles)
-    return titles.join(sample, on=col.USER_INDEX, how="semi")
+    def _crossings(self, clusters: ArtifactRef) -> Iterator[PlannedCalls]:
+        """Yields the questions exactly; the embedding of their answers exactly once they are
+        there."""
+        config, endpoints, llm = self.config.crossings, self.endpoints, self.llm
+        if not config.enabled:
+            return
+        wanted = crossings_identity(self.dataset, clusters, endpoints, llm, config)
+        if found := self.store.find(wanted):
+            yield _nothing(CROSSING, int(self.store.manifest(found).counts["answered"]))
+            return
+        grouped = read_clusters(self.store, clusters)
+        asked = cross_questions(self.data, grouped, endpoints.chat, llm.language, config).asked
+        yield self._planned(CROSSING, Role.CHAT, asked, ANSWER_TOKENS)
+        yield self._bounded_answers(asked.height)
 
+    def _bounded_crossings(self) -> Iterator[PlannedCalls]:
+        """Counts as if every cluster held items of every domain."""
+        if not self.config.crossings.enabled:
+            return
+        domains, title = len(self.data.domains), "x" * 80
+        about = self.config.clusters.clusters + self.config.crossings.items
+        calls = domains * (domains - 1) * about
+        longest = cross_prompt(
+            [title] * CROSSED_TITLES, title, title, [title] * SOLD_SHOWN, self.llm.language
+        )
+        read = calls * ESTIMATED.tokens(_size(longest))
+        yield self._bound(CROSSING, Role.CHAT, calls, read, calls * ANSWER_TOKENS)
+        yield self._bounded_answers(calls)
 
-def _bounded_profiles(
-    store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
-) -> Iterable[PlannedCalls]:
-    """Returns an upper bound without clusters: each title of a user in its own cluster, up to the
-    number of clusters."""
-    data, style = read_dataset(store, dataset), config.profiles.style
-    apart = data.items.select(col.ITEM_INDEX, pl.col(col.ITEM_INDEX).alias(col.CLUSTER))
-    titles = _titles_of_sample(data, apart, config)
-    counts = titles.group_by(col.USER_INDEX).len()["len"].to_list()
-    interests = [min(count, config.clusters.clusters) for count in counts]
-    calls = sum(interests)
-    shown = min(titles.height, calls * MAX_TITLES)
-    template = _bytes(analyze_prompt([], llm.language, style).model_dump_json())
-    read = ESTIMATED.tokens(calls * template + shown * _mean_title_bytes(data))
-    yield _bound(
-        "analyze interests", calls, calls, read, calls * llm.chat.analyze_tokens, endpoints.chat
-    )
-    yield from _bounded_summaries(interests, style, endpoints, llm)
+    def _bounded_answers(self, answers: int) -> PlannedCalls:
+        return self._bound("embed crossings", Role.EMBEDDING, answers, answers * ANSWER_TOKENS)
 
+    def _planned(
+        self, step: str, role: Role, keyed: pl.DataFrame, max_tokens: int = 0
+    ) -> PlannedCalls:
+        endpoint = self._endpoint(role)
+        distinct = keyed.unique(col.KEY, keep="first", maintain_order=True)
+        ledger = open_ledger(self.store, role)
+        ledger.refresh()
+        missing = ledger.missing(distinct[col.KEY]).to_frame()
+        new = distinct.join(missing, on=col.KEY, how="semi", maintain_order="left")
+        texts = [_plain(prompt, role) for prompt in new[PROMPT].to_list()]
+        rate = _rate(texts, endpoint)
+        read = rate.tokens(sum(len(text.encode()) for text in texts))
+        written = new.height * max_tokens
+        return PlannedCalls(
+            step=step,
+            prompts=distinct.height,
+            reused=distinct.height - new.height,
+            requests=self._requests(role, new.height),
+            prompt_tokens=read,
+            completion_tokens=written,
+            usd=_usd(endpoint, read, written),
+            is_exact=True,
+            tokens_how=rate.how,
+        )
 
-def _bounded_summaries(
-    interests: list[int], style: ProfileStyle, endpoints: Endpoints, llm: LlmConfig
-) -> Iterable[PlannedCalls]:
-    """Returns an upper bound of summaries (one per user, of one note per interest, if the style has
-    summaries) and profile embeddings."""
-    users = len(interests)
-    noted = sum(interests) * llm.chat.analyze_tokens
-    written = noted
-    if style.is_summarized:
-        prompt = summarize_prompt([], llm.language)
-        read = users * ESTIMATED.tokens(_bytes(prompt.model_dump_json())) + noted
-        written = users * llm.chat.summarize_tokens
-        yield _bound("summarize users", users, users, read, written, endpoints.chat)
-    batches = math.ceil(users / llm.embedding.batch_size)
-    yield _bound("embed profiles", users, batches, written, 0, endpoints.embedding)
+    def _bound(
+        self, step: str, role: Role, prompts: int, read: int, written: int = 0
+    ) -> PlannedCalls:
+        usd, requests = _usd(self._endpoint(role), read, written), self._requests(role, prompts)
+        return PlannedCalls(step, prompts, 0, requests, read, written, usd, False, ESTIMATED.how)
 
+    def _endpoint(self, role: Role) -> Endpoint:
+        return self.endpoints.chat if role is Role.CHAT else self.endpoints.embedding
 
-def _names(
-    store: Store,
-    dataset: ArtifactRef,
-    clusters: ArtifactRef,
-    endpoints: Endpoints,
-    llm: LlmConfig,
-    config: RefreshConfig,
-) -> Iterable[PlannedCalls]:
-    if config.profiles.max_users == 0:
-        return
-    if found := store.find(names_identity(dataset, clusters, endpoints.chat, llm)):
-        yield _nothing(NAMING, int(store.manifest(found).counts["named"]))
-        return
-    asked = name_questions(store, dataset, clusters, endpoints.chat, llm.language).asked
-    yield _planned(NAMING, Role.CHAT, asked, endpoints.chat, llm, store, NAME_TOKENS)
-
-
-def _bounded_names(
-    endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
-) -> Iterable[PlannedCalls]:
-    """Returns an upper bound of one naming prompt per cluster, with titles of maximum length."""
-    if config.profiles.max_users == 0:
-        return
-    calls = config.clusters.clusters
-    longest = name_cluster_prompt(["x" * 80] * TITLES_SHOWN, llm.language)
-    read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
-    yield _bound(NAMING, calls, calls, read, calls * NAME_TOKENS, endpoints.chat)
-
-
-def _crossings(
-    store: Store,
-    dataset: ArtifactRef,
-    clusters: ArtifactRef,
-    endpoints: Endpoints,
-    llm: LlmConfig,
-    config: RefreshConfig,
-) -> Iterable[PlannedCalls]:
-    """The questions exactly; the embedding of their answers exactly once they are there."""
-    if not config.crossings.enabled:
-        return
-    if found := store.find(crossings_identity(dataset, clusters, endpoints, llm, config.crossings)):
-        yield _nothing(CROSSING, int(store.manifest(found).counts["answered"]))
-        return
-    data, grouped = read_dataset(store, dataset), read_clusters(store, clusters)
-    asked = cross_questions(data, grouped, endpoints.chat, llm.language, config.crossings).asked
-    yield _planned(CROSSING, Role.CHAT, asked, endpoints.chat, llm, store, ANSWER_TOKENS)
-    yield _bounded_answers(asked.height, endpoints, llm)
-
-
-def _bounded_crossings(
-    store: Store, dataset: ArtifactRef, endpoints: Endpoints, llm: LlmConfig, config: RefreshConfig
-) -> Iterable[PlannedCalls]:
-    """As if every cluster held items of every domain."""
-    if not config.crossings.enabled:
-        return
-    domains = len(read_dataset(store, dataset).domains)
-    about = config.clusters.clusters + config.crossings.items
-    calls = domains * (domains - 1) * about
-    title = "x" * 80
-    longest = cross_prompt(
-        [title] * CROSSED_TITLES, title, title, [title] * SOLD_SHOWN, llm.language
-    )
-    read = calls * ESTIMATED.tokens(_bytes(longest.model_dump_json()))
-    yield _bound(CROSSING, calls, calls, read, calls * ANSWER_TOKENS, endpoints.chat)
-    yield _bounded_answers(calls, endpoints, llm)
-
-
-def _bounded_answers(answers: int, endpoints: Endpoints, llm: LlmConfig) -> PlannedCalls:
-    batches = math.ceil(answers / llm.embedding.batch_size)
-    read = answers * ANSWER_TOKENS
-    return _bound("embed crossings", answers, batches, read, 0, endpoints.embedding)
-
-
-def _planned(
-    step: str,
-    role: Role,
-    keyed: pl.DataFrame,
-    endpoint: Endpoint,
-    llm: LlmConfig,
-    store: Store,
-    max_tokens: int = 0,
-) -> PlannedCalls:
-    distinct = keyed.unique(col.KEY, keep="first", maintain_order=True)
-    ledger = open_ledger(store, role)
-    ledger.refresh()
-    missing = ledger.missing(distinct[col.KEY]).to_frame()
-    new = distinct.join(missing, on=col.KEY, how="semi", maintain_order="left")
-    texts = [_plain(prompt, role) for prompt in new[PROMPT].to_list()]
-    rate = _rate(texts, endpoint)
-    read = rate.tokens(sum(_bytes(text) for text in texts))
-    written = new.height * max_tokens
-    batch = llm.embedding.batch_size if role is Role.EMBEDDING else 1
-    return PlannedCalls(
-        step=step,
-        prompts=distinct.height,
-        reused=distinct.height - new.height,
-        requests=math.ceil(new.height / batch),
-        prompt_tokens=read,
-        completion_tokens=written,
-        usd=None if endpoint.price is None else endpoint.price.usd(read, written),
-        is_exact=True,
-        tokens_how=rate.how,
-    )
-
-
-def _bound(
-    step: str, prompts: int, requests: int, read: int, written: int, endpoint: Endpoint
-) -> PlannedCalls:
-    usd = None if endpoint.price is None else endpoint.price.usd(read, written)
-    return PlannedCalls(step, prompts, 0, requests, read, written, usd, False, ESTIMATED.how)
+    def _requests(self, role: Role, prompts: int) -> int:
+        return prompts if role is Role.CHAT else math.ceil(prompts / self.llm.embedding.batch_size)
 
 
 def _nothing(step: str, prompts: int) -> PlannedCalls:
@@ -310,5 +281,13 @@ def _mean_title_bytes(data: Dataset) -> int:
     return round(float(mean)) if isinstance(mean, float) else 0
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode())
+def _size(prompt: ChatPrompt) -> int:
+    return len(prompt.model_dump_json().encode())
+
+
+def _usd(endpoint: Endpoint, read: int, written: int) -> float | None:
+    return None if endpoint.price is None else endpoint.price.usd(read, written)
+
+
+def _interests_of_users(titles: pl.DataFrame) -> list[int]:
+    return titles.group_by(col.USER_INDEX).len()["len"].to_list()

@@ -32,8 +32,8 @@ UrlList = Annotated[
 ]
 
 
-class ChatConfig(Strict):
-    """The model that writes profiles."""
+class ServedModelConfig(Strict):
+    """What every configured model has: its address and the pace of requests."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -43,6 +43,22 @@ class ChatConfig(Strict):
         "share the work.",
     )
     model: str | None = Field(default=None, description="Its name at that URL.")
+    parameters: RequestFields = Field(
+        default={}, description="Further fields of each request; null leaves out one of ours."
+    )
+    concurrency: int = Field(default=64, ge=1, description="Requests in flight at one URL.")
+    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="Of all URLs together; no limit by default."
+    )
+    tokens_per_minute: float | None = Field(
+        default=None, gt=0, description="Read and written, of all URLs together; no limit."
+    )
+
+
+class ChatConfig(ServedModelConfig):
+    """The model that writes profiles."""
+
     temperature: float = Field(
         default=0.2,
         ge=0,
@@ -63,46 +79,17 @@ class ChatConfig(Strict):
         ge=1,
         description="Maximum words of a profile; a longer one is requested again.",
     )
-    parameters: RequestFields = Field(
-        default={}, description="Further fields of each request; null leaves out one of ours."
-    )
-    concurrency: int = Field(default=64, ge=1, description="Requests in flight at one URL.")
-    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="Of all URLs together; no limit by default."
-    )
-    tokens_per_minute: float | None = Field(
-        default=None, gt=0, description="Read and written, of all URLs together; no limit."
-    )
 
 
-class EmbeddingConfig(Strict):
+class EmbeddingConfig(ServedModelConfig):
     """The model that embeds item texts and profiles."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    base_url: UrlList | None = Field(
-        default=None,
-        description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
-        "share the work.",
-    )
-    model: str | None = Field(default=None, description="Its name at that URL.")
     batch_size: int = Field(
         default=64,
         ge=1,
         description="Texts per request; reduced automatically to the server's limit.",
     )
-    parameters: RequestFields = Field(
-        default={}, description="Further fields of each request; null leaves out one of ours."
-    )
     concurrency: int = Field(default=8, ge=1, description="Requests in flight at one URL.")
-    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="Of all URLs together; no limit by default."
-    )
-    tokens_per_minute: float | None = Field(
-        default=None, gt=0, description="Read and written, of all URLs together; no limit."
-    )
 
 
 class LlmConfig(Strict):
