@@ -25,8 +25,7 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.dump.sources.dump_watch import dump_to_read
 from tasks.dump.sources.source_files import folder_name
 from tasks.embed import embed_items
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import StageResult, StageResults
+from tasks.frame.stage import RunFacts, StageResult, StageResults
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches

@@ -1,5 +1,6 @@
 """Stage 9, artifacts to a report: one HTML file."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.drafts import Draft
+from artifacts.kinds.ablation import ABLATION, read_ablation
 from artifacts.kinds.clusters import central_titles, read_cluster_names, read_clusters
 from artifacts.kinds.dataset import DROPPED, Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
@@ -26,17 +28,17 @@ from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
+from prompts.render import one_line
+from tasks.ablation.findings import findings
 from tasks.frame.durations import TIME_BUDGET
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import RunFacts, StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
 from tasks.promoting.quality_guards import INDEX_RECALL
-from tasks.reporting.facts.ablation_facts import ablation_facts
-from tasks.reporting.facts.bridges import bridges
 from tasks.reporting.facts.changes import changes_since_served
 from tasks.reporting.facts.cold_domain_tables import cold_domain_tables
 from tasks.reporting.facts.content import (
+    AblationFacts,
     ClusterFacts,
     DatasetFacts,
     DomainFacts,
@@ -46,7 +48,13 @@ from tasks.reporting.facts.content import (
     StageUsage,
 )
 from tasks.reporting.facts.drift import drift_since_served
-from tasks.reporting.facts.examples import cold_items, cross_domain, guards, profile_examples
+from tasks.reporting.facts.examples import (
+    bridges,
+    cold_items,
+    cross_domain,
+    guards,
+    profile_examples,
+)
 from tasks.reporting.facts.history_facts import (
     answers_by_day,
     concentration_of,
@@ -55,7 +63,6 @@ from tasks.reporting.facts.history_facts import (
     transitions_of,
 )
 from tasks.reporting.facts.intervals import held_out, metric_intervals
-from tasks.reporting.facts.labels import cluster_labels
 from tasks.reporting.model_card import MODEL_CARD, render_model_card
 from tasks.reporting.page import render_report
 
@@ -294,3 +301,32 @@ def _cluster_facts(
             )
         )
     return tuple(facts)
+
+
+LABEL_CHARACTERS = 40
+
+
+def cluster_labels(
+    data: Dataset, clusters: pl.DataFrame, names: Mapping[int, str]
+) -> dict[int, str]:
+    """Returns a label of every cluster, as "07 · Moka pots", sortable by number."""
+    central = {cluster: titles[0] for cluster, titles in central_titles(data, clusters, 1).rows()}
+    numbers = sorted(clusters[col.CLUSTER].unique().to_list())
+    digits = len(str(max(numbers, default=0)))
+    called = {number: names.get(number) or central.get(number) for number in numbers}
+    return {
+        number: f"{number:0{digits}}" + (f" · {one_line(name, LABEL_CHARACTERS)}" if name else "")
+        for number, name in called.items()
+    }
+
+
+def ablation_facts(store: Store, ref: ArtifactRef) -> AblationFacts:
+    """Returns the rows and sentences of an ablation; only notes if nothing was measured."""
+    table = read_table(store, ref, ABLATION)
+    manifest = store.manifest(ref)
+    return AblationFacts(
+        users=int(manifest.counts["users"]),
+        of_users=int(manifest.counts["of_users"]),
+        rows=read_ablation(store, ref),
+        findings=tuple(findings(table)) or tuple(manifest.notes),
+    )

@@ -18,8 +18,7 @@ from artifacts.kinds.results import METRICS, REPORT, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.frame.prefect_link import shown_only
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import LlmUsage, StageResult
+from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
 
 REFRESH_STORY = "refresh-summary"

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tasks.experiments.breakdowns import HIT_RATE, group_table, metric_tables, overlap_table
+from tasks.experiments.breakdowns import (
+    HIT_RATE,
+    cold_tables,
+    group_table,
+    metric_tables,
+    overlap_table,
+)
 from tasks.experiments.cell import FULL
 from tasks.experiments.cell_results import ALL, HEADLINE, Results
-from tasks.experiments.cold_tables import cold_tables
 from tasks.experiments.numbers import (
     NO_VALUE,
     SAW_BOTH_MARK,

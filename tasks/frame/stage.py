@@ -6,7 +6,7 @@ Stages exchange `StageResult`, never frames or tensors.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from artifacts.drafts import Draft
 from artifacts.manifest import ArtifactRef, Identity
@@ -110,3 +110,19 @@ def _outcome(result: StageResult) -> str:
     facts = ", ".join(f"{name} {value:,}" for name, value in result.counts.items())
     how = "unchanged, reused" if result.reused else f"done in {result.seconds:.1f} s"
     return f"{how} ({facts})" if facts else how
+
+
+class RunFacts:
+    """The stages of a run: ``by_name``, their LLM usage and their notes."""
+
+    def __init__(self, stages: Iterable[StageResult]) -> None:
+        self.by_name = {stage.stage: stage for stage in stages}
+        self.asking = [stage for stage in self.by_name.values() if stage.usage.prompts]
+        """Stages that needed answers of a language model."""
+        self.usage = sum((stage.usage for stage in self.asking), start=LlmUsage())
+        self.notes = sorted({note for stage in self.by_name.values() for note in stage.notes})
+        """Distinct notes of all artifacts."""
+
+    def counts(self, stage: str) -> dict[str, int | float]:
+        """Returns the counts of a stage, an empty dictionary if it did not run."""
+        return self.by_name[stage].counts if stage in self.by_name else {}

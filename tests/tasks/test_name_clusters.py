@@ -16,7 +16,7 @@ from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.shards import shard_run
 from tasks.name_clusters import NAME_CHARACTERS, name_clusters
-from tasks.reporting.facts.labels import LABEL_CHARACTERS, cluster_labels
+from tasks.report import LABEL_CHARACTERS, cluster_labels
 from tests.fakes import CHAT, FaultPlan, FaultyServer, faulty_endpoint
 from tests.tasks.shops.small_shop import InlineShards, SmallShop, endpoints_at
 

@@ -13,8 +13,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import LlmUsage, StageResult
+from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict
 

@@ -15,8 +15,7 @@ from flows.cli.output.list_sample import sample_of
 from flows.cli.output.run_summary import write_summary
 from flows.settings import Settings
 from tasks.dump.presets import ExpectedCounts
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import StageResult
+from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
 
 

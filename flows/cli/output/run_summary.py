@@ -12,8 +12,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.cli.output.console import CHOICE_STAGE
 from model.scoring.groups import FIRST_IN_DOMAIN
-from tasks.frame.run_facts import RunFacts
-from tasks.frame.stage import StageResult
+from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 
 

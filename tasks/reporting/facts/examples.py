@@ -1,4 +1,4 @@
-"""Selection of example users and items."""
+"""Selection of example users, items and pairs of items."""
 
 from collections.abc import Mapping
 
@@ -16,6 +16,7 @@ from tasks.promoting.quality_guards import (
     recommendation_counts,
 )
 from tasks.reporting.facts.content import (
+    Bridge,
     ColdItemAudience,
     ColdItemExample,
     CrossDomainExample,
@@ -173,3 +174,34 @@ def _titles_by_domain(recommended: pl.DataFrame, user_id: str) -> dict[str, tupl
         str(domain): tuple(part[col.TITLE].to_list())
         for (domain,), part in rows.group_by(col.DOMAIN, maintain_order=True)
     }
+
+
+BRIDGE_SAMPLE = 3_000
+"""Seeded sample of items, of which the closest pairs are shown."""
+BRIDGES = 8
+
+
+def bridges(data: Dataset, vectors: np.ndarray) -> tuple[Bridge, ...]:
+    """Returns the closest pairs across domains, with each item in at most one pair."""
+    titled = data.items.filter(pl.col(col.TITLE).is_not_null())
+    drawn = titled.sample(min(BRIDGE_SAMPLE, titled.height), seed=0).sort(col.ITEM_INDEX)
+    chosen = vectors[drawn[col.ITEM_INDEX].to_numpy()]
+    unit = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
+    domains = drawn[col.DOMAIN].to_numpy()
+    cosines = np.where(domains[:, None] < domains[None, :], unit @ unit.T, -np.inf)
+    shown: list[Bridge] = []
+    used: set[int] = set()
+    best = np.argsort(-cosines, axis=None)[: 50 * BRIDGES]
+    titles = drawn[col.TITLE].to_list()
+    for left, right in np.stack(np.unravel_index(best, cosines.shape), axis=1).tolist():
+        if used & {left, right} or not np.isfinite(cosines[left, right]) or len(shown) == BRIDGES:
+            continue
+        used |= {left, right}
+        shown.append(
+            Bridge(
+                domains=(str(domains[left]), str(domains[right])),
+                titles=(titles[left], titles[right]),
+                similarity=float(cosines[left, right]),
+            )
+        )
+    return tuple(shown)

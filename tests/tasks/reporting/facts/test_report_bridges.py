@@ -8,7 +8,7 @@ import pytest
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
 from tasks.reporting.facts import bridges as report_bridges
-from tasks.reporting.facts.bridges import bridges
+from tasks.reporting.facts.examples import bridges
 from tests.tasks.shops.small_shop import SmallShop
 
 
