@@ -10,9 +10,9 @@ from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.jobs import Outcome
 from tasks.llm.client.servers.lanes import PROBE_REQUESTS
 from tasks.llm.client.stop import EndpointDownError
-from tests.imitated_providers import HOPELESS
 from tests.imitated_servers import Imitation, Reply, after, always, error, imitated, page
 from tests.tasks.llm.client.asking_imitations import KEY_VARIABLE, ask, spec_at
+from tests.tasks.llm.client.hopeless_providers import HOPELESS
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 

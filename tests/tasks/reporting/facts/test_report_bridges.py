@@ -7,7 +7,7 @@ import pytest
 
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
-from tasks.reporting.facts import bridges as report_bridges
+from tasks.reporting.facts import examples
 from tasks.reporting.facts.examples import bridges
 from tests.tasks.shops.small_shop import SmallShop
 
@@ -54,5 +54,5 @@ def test_an_item_is_in_one_pair_only_and_pairs_fall_in_similarity(
 def test_no_more_are_shown_than_fit(
     data: Dataset, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_bridges, "SHOWN", 2)
+    monkeypatch.setattr(examples, "BRIDGES", 2)
     assert len(bridges(data, vectors)) == 2

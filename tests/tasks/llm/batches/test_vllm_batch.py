@@ -1,0 +1,102 @@
+"""`vllm run-batch`: the files of the Batch API, answered without a server."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from artifacts import columns as col
+from artifacts.ledger.answers import Role, vectors_of
+from artifacts.ledger.ledger import Ledger
+from artifacts.store import Store
+from tasks.llm.answer_all import answer_all, embedding_keys
+from tasks.llm.batches.batch_folders import (
+    batch_folders,
+)
+from tasks.llm.batches.vllm_batch import VllmBatchError
+from tasks.llm.providers.dummy_endpoint import write_answer
+from tasks.llm.providers.dummy_models import CHAT_MODEL
+from tasks.llm.providers.endpoints import open_endpoints
+from tasks.llm.providers.local_setup import find_local_environment
+from tasks.llm.settings.batch_config import BatchConfig, BatchKind
+from tasks.llm.settings.llm_config import LlmConfig, Provider
+from tests.tasks.llm.batches.asking_in_batches import TEXTS, ask
+
+pytestmark = pytest.mark.usefixtures("inline_shards")
+
+LOCAL_VLLM = Path(__file__).parents[4] / ".venv-vllm"
+
+
+FAKE_VLLM = """
+import argparse, json, sys
+sys.path.insert(0, {room!r})
+from tests.fake_batch import BatchPlan, BatchServer
+parser = argparse.ArgumentParser()
+for name in ("-i", "-o", "--model", "--served-model-name", "--max-model-len"):
+    parser.add_argument(name)
+given = parser.parse_args()
+print("loading", given.model)
+if given.model == "broken":
+    sys.exit("no such weights")
+server = BatchServer(BatchPlan(refuse="number 3"))
+lines = [json.loads(line) for line in open(given.i)]
+assert all(line["body"]["model"] == given.served_model_name for line in lines)
+with open(given.o, "w") as file:
+    for line in lines:
+        file.write(json.dumps(server._answered(line)) + "\\n")
+"""
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> BatchConfig:
+    """A program with the arguments and files of `vllm run-batch`."""
+    program = tmp_path / "vllm.py"
+    program.write_text(FAKE_VLLM.format(room=str(Path(__file__).parents[4])))
+    return BatchConfig(
+        kind=BatchKind.VLLM,
+        vllm_command=(sys.executable, str(program)),
+        vllm_chat_arguments=("--max-model-len", "2048"),
+        vllm_chat_weights="the-weights",
+    )
+
+
+def test_vllm_run_batch_answers_the_same_files_without_a_server(
+    store: Store, vllm: BatchConfig
+) -> None:
+    found = ask("http://127.0.0.1:9/v1", store, vllm)
+    assert set(found.answers["text"]) == {
+        write_answer(text, 50)[0] for place, text in enumerate(TEXTS) if place != 3
+    }
+    assert found.failures["reason"].to_list() == ["HTTP 400 a refused word"]
+    assert batch_folders(Ledger(store.local, Role.CHAT)) == []
+    log = store.workspace("logs") / "vllm-run-batch-chat.log"
+    assert "loading the-weights" in log.read_text()
+
+
+def test_vllm_without_results_is_an_error_with_the_log(store: Store, vllm: BatchConfig) -> None:
+    broken = vllm.model_copy(update={"vllm_chat_weights": "broken"})
+    with pytest.raises(VllmBatchError, match=rf"{CHAT_MODEL}.*vllm-run-batch-chat\.log"):
+        ask("http://127.0.0.1:9/v1", store, broken)
+    found = ask("http://127.0.0.1:9/v1", store, vllm)
+    assert found.answers.height == 8
+
+
+@pytest.mark.local_vllm
+@pytest.mark.skipif(
+    find_local_environment(LOCAL_VLLM) is None,
+    reason="no local vLLM environment: run `llm4cdsr setup-local`",
+)
+def test_the_real_vllm_answers_a_file_and_its_keys_are_the_servers(store: Store) -> None:
+    in_batches = LlmConfig(provider=Provider.LOCAL, batch=BatchConfig(kind=BatchKind.VLLM))
+    with open_endpoints(in_batches, LOCAL_VLLM, store.workspace("logs")) as endpoints:
+        embedding = endpoints.embedding
+        keyed = embedding_keys(["red tea of Assam", "black tea of Assam", "a hammer"], embedding)
+        found = answer_all("test", Role.EMBEDDING, keyed, embedding, in_batches, store)
+        assert found.usage.requests == 3
+        online = in_batches.model_copy(update={"batch": None})
+        again = answer_all("test", Role.EMBEDDING, keyed, embedding, online, store)
+    assert again.usage.requests == 0
+    rows = keyed.join(again.answers, on=col.KEY, how="left", maintain_order="left")
+    red, black, hammer = vectors_of(rows)
+    assert red.shape == (384,)
+    assert red @ black > red @ hammer + 0.2
