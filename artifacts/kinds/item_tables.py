@@ -1,4 +1,4 @@
-"""The item tables artifact: the model's item sides, and the projections behind them."""
+"""The item tables artifact: the model's item inputs, and the projections that made them."""
 
 from dataclasses import dataclass
 from pathlib import Path

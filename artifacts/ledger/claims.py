@@ -1,9 +1,9 @@
 """Claims on prompts: two runs on one store never send the same prompt at the same time.
 
 Before sending, a run writes its prompts to a claim file and holds its lock (``flock``) until they
-are answered. Other runs skip these prompts, send theirs, and continue when the claim has ended. No
-expiry is needed, because the operating system releases the lock of a dead process. An ended claim
-stays as the record of sent prompts.
+are answered. Other runs skip these prompts, send their own, and continue when the claim has ended.
+No expiry is needed, because the operating system releases the lock of a dead process. An ended
+claim stays as the record of sent prompts.
 """
 
 import json
@@ -41,7 +41,7 @@ _CLAIMS_LOCK = ".claims.lock"
 class Claims:
     """The prompts claimed by this run until the end of its block, when they must be answered.
 
-    ``theirs`` are the prompts (``key, prompt``) claimed by other runs.
+    ``claimed_elsewhere`` are the prompts (``key, prompt``) claimed by other runs.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Claims:
         parameters: dict[str, JsonValue],
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        self.theirs = pl.DataFrame(schema=PROMPT_SCHEMA)
+        self.claimed_elsewhere = pl.DataFrame(schema=PROMPT_SCHEMA)
         self._ledger = ledger
         self._model = model
         self._parameters = parameters
@@ -73,14 +73,16 @@ class Claims:
             ledger.refresh()
             missing = ledger.missing(prompts[col.KEY]).to_frame()
             lacking = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
-            theirs = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
-            mine = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
-            if mine.height:
-                self._held.append(_Held(ledger, mine, self._model, self._parameters))
+            elsewhere = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
+            claimed_here = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
+            if claimed_here.height:
+                self._held.append(_Held(ledger, claimed_here, self._model, self._parameters))
                 if ledger.shared is not None:
-                    self._shared.append(ledger.shared.claim(mine[col.KEY]))
-        self.theirs = pl.concat([self.theirs, theirs.select(list(PROMPT_SCHEMA))])
-        return mine
+                    self._shared.append(ledger.shared.claim(claimed_here[col.KEY]))
+        self.claimed_elsewhere = pl.concat(
+            [self.claimed_elsewhere, elsewhere.select(list(PROMPT_SCHEMA))]
+        )
+        return claimed_here
 
     def __enter__(self) -> "Claims":
         return self
@@ -115,11 +117,15 @@ class _Held:
     """A claim of this process: a locked file of prompts."""
 
     def __init__(
-        self, ledger: Ledger, mine: pl.DataFrame, model: str, parameters: dict[str, JsonValue]
+        self,
+        ledger: Ledger,
+        claimed_here: pl.DataFrame,
+        model: str,
+        parameters: dict[str, JsonValue],
     ) -> None:
         self._path = ledger.folder / f"claim-{aged_name()}.parquet"
         unseen = self._path.with_name(f".{self._path.name}.tmp")
-        rows = mine.select(
+        rows = claimed_here.select(
             col.KEY,
             pl.lit(model).alias(MODEL),
             pl.lit(json.dumps(parameters, ensure_ascii=False)).alias(PARAMETERS),
@@ -209,11 +215,11 @@ def ask_in_turns(
     asked, left = 0, prompts
     while True:
         with Claims(ledger, *question, on_poll) as claims:
-            mine = claims.take(left)
-            if mine.height:
-                outcomes += ask(mine)
-        asked += mine.height
-        left = claims.theirs
+            claimed_here = claims.take(left)
+            if claimed_here.height:
+                outcomes += ask(claimed_here)
+        asked += claimed_here.height
+        left = claims.claimed_elsewhere
         if left.is_empty():
             return Turns(asked, outcomes)
         logger.info(

@@ -104,7 +104,7 @@ def _merge(ledger: Ledger, kind: str, sources: list[Path]) -> int:
     oldest, *others = sources
     with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
         merged.replace(oldest)
-        sync(ledger.folder)  # The merged rows are on disk before their sources go.
+        sync(ledger.folder)  # The merged rows are on disk before their sources are deleted.
         for source in others:
             source.unlink()
     return dropped

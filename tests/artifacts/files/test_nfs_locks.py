@@ -61,7 +61,7 @@ def asks_and_reads(ledger: Ledger, folder: Path) -> None:
     with Claims(ledger, "model", {}) as first, Claims(ledger, "model", {}) as second:
         assert first.take(prompts).height == 2
         assert second.take(prompts).is_empty()
-        assert second.theirs.height == 2
+        assert second.claimed_elsewhere.height == 2
         answered(ledger, "a", "b")
     wait_for_others(ledger, prompts["key"], lambda: None)
     assert ledger.missing(prompts["key"]).is_empty()

@@ -62,10 +62,10 @@ def test_a_run_claims_what_is_missing_and_nobody_asks(ledger: Ledger) -> None:
     pay(ledger, "a")
     with Claims(ledger, "m", {}) as first:
         assert first.take(prompts("a", "b", "c")).equals(prompts("b", "c"))
-        assert first.theirs.is_empty()
+        assert first.claimed_elsewhere.is_empty()
         with Claims(ledger, "m", {}) as second:
             assert second.take(prompts("d", "c", "a", "b")).equals(prompts("d"))
-            assert second.theirs.equals(prompts("c", "b"))
+            assert second.claimed_elsewhere.equals(prompts("c", "b"))
             assert second.take(prompts("e")).equals(prompts("e"))
     with Claims(ledger, "m", {}) as third:
         assert third.take(prompts("b", "e")).height == 2  # They were not answered.
@@ -85,7 +85,7 @@ def test_what_another_process_claims_is_left_to_it_until_it_has_answered(ledger:
         if polls == 3:
             holder.communicate(b"\n")
 
-    wait_for_others(ledger, turn.theirs["key"], let_it_go_on)
+    wait_for_others(ledger, turn.claimed_elsewhere["key"], let_it_go_on)
     assert polls == 3
     assert ledger.missing(pl.Series(["a", "b", "c"])).is_empty()
     assert ledger.answers(pl.Series(["a"]))["text"].to_list() == ["theirs"]
@@ -97,7 +97,7 @@ def test_a_killed_process_holds_nothing(ledger: Ledger) -> None:
     holder.communicate()
     with Claims(ledger, "m", {}) as turn:
         assert turn.take(prompts("a", "b"))["key"].to_list() == its
-        assert turn.theirs.is_empty()
+        assert turn.claimed_elsewhere.is_empty()
 
 
 def test_a_claim_ends_with_its_block_also_when_it_raises(ledger: Ledger) -> None:

@@ -2,10 +2,10 @@
 
 | fault | reaction |
 |---|---|
-| a field is refused | repeated without it, or with it written otherwise; kept if that helps |
-| too many texts | sent in parts, and never so many again |
-| a text too long for the model | asked alone; alone it fails |
-| refused (400) | a batch is bisected until the offending text is isolated; alone it fails |
+| a field is refused | repeated without it or with another form of it; kept if that succeeds |
+| too many texts | sent in parts; later batches keep to the limit |
+| a text too long for the model | sent alone; fails if alone |
+| refused (400) | a batch is bisected until the offending text is isolated; fails if alone |
 | no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
 | 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
 | 429 | repeated up to the outage limit |
