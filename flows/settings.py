@@ -15,7 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from artifacts.remote.url_credentials import put_aside
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Price
-from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
+from tasks.llm.settings.llm_config import (
+    ChatConfig,
+    EmbeddingConfig,
+    LlmConfig,
+    Provider,
+    ServedModelConfig,
+)
 from tasks.llm.settings.request_fields import RequestFields
 from tasks.system.dot_env import PREFIX
 
@@ -117,38 +123,20 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 
 def default_llm(settings: Settings) -> LlmConfig:
-    """Returns the LLM configuration of the environment."""
-    chat = _given(
-        base_url=settings.chat_base_url,
-        model=settings.chat_model,
-        concurrency=settings.chat_concurrency,
-        requests_per_minute=settings.chat_requests_per_minute,
-        tokens_per_minute=settings.chat_tokens_per_minute,
-        parameters=settings.chat_parameters or None,
-    )
-    embedding = _given(
-        base_url=settings.embed_base_url,
-        model=settings.embed_model,
-        concurrency=settings.embed_concurrency,
-        requests_per_minute=settings.embed_requests_per_minute,
-        tokens_per_minute=settings.embed_tokens_per_minute,
-        batch_size=settings.embed_batch_size,
-        parameters=settings.embed_parameters or None,
-    )
-    run = _given(outage_minutes=settings.outage_minutes)
-    return LlmConfig.model_validate(
-        {
-            "provider": settings.provider,
-            "chat": ChatConfig.model_validate(chat),
-            "embedding": EmbeddingConfig.model_validate(embedding),
-            "prices": settings.prices,
-            "api_key_secret": settings.api_key_secret,
-            "local_gpu_python": settings.local_vllm_gpu_python,
-            **run,
-        }
+    """Returns the LLM configuration of the environment; what is not set keeps its default."""
+    run = {} if settings.outage_minutes is None else {"outage_minutes": settings.outage_minutes}
+    return LlmConfig(
+        provider=settings.provider,
+        chat=ChatConfig.model_validate(_given(settings, "chat", ChatConfig)),
+        embedding=EmbeddingConfig.model_validate(_given(settings, "embed", EmbeddingConfig)),
+        prices=settings.prices,
+        api_key_secret=settings.api_key_secret,
+        local_gpu_python=settings.local_vllm_gpu_python,
+        **run,
     )
 
 
-def _given(**values: JsonValue) -> dict[str, JsonValue]:
-    """Returns the values that are set; others keep the defaults of the configuration."""
-    return {name: value for name, value in values.items() if value is not None}
+def _given(settings: Settings, prefix: str, model: type[ServedModelConfig]) -> dict[str, JsonValue]:
+    """Returns the settings of one model: LLM4CDSR_<PREFIX>_<FIELD>."""
+    given = {field: getattr(settings, f"{prefix}_{field}", None) for field in model.model_fields}
+    return {field: value for field, value in given.items() if value not in (None, {})}
