@@ -108,7 +108,7 @@ def models_plot(intervals: Sequence[MetricInterval]) -> Plot | None:
     rows = [Interval(row.model, *row.ndcg, ours=row.behind_ours is None) for row in intervals]
     ours = intervals[0]
     description = (
-        f"NDCG@10 by full ranking, with 95 % intervals over users: {ours.model} "
+        f"NDCG@10 by full ranking, with 95% intervals over users: {ours.model} "
         f"{ours.ndcg[0]:.3f}, "
         + ", ".join(f"{row.model} {row.ndcg[0]:.3f}" for row in intervals[1:])
         + "."

@@ -106,7 +106,7 @@ def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220
 
 
 def interval_chart(
-    rows: Sequence[Interval], spread: str = "95 % interval", digits: int = 3
+    rows: Sequence[Interval], spread: str = "95% interval", digits: int = 3
 ) -> Markup:
     """Returns one bar per row with its interval as a whisker and the value as text.
 

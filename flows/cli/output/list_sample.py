@@ -1,5 +1,7 @@
 """Sample recommendations of one user, printed at the end of a run."""
 
+from operator import itemgetter
+
 import numpy as np
 import polars as pl
 from rich.console import Group
@@ -12,32 +14,46 @@ from artifacts.kinds.results import RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 
-SHOWN = 5
+DOMAINS = 4
+SHOWN = 3
 LATEST_EVENTS = 3
 
 
 def sample_of(store: Store, dataset: ArtifactRef, lists: ArtifactRef) -> Group | None:
-    """Returns the latest events and the top five items of one user; None without recommendations.
+    """Returns the table of `sample_table` of a release."""
+    rows = pl.scan_parquet(store.path(lists) / RECOMMENDATIONS, glob=False)
+    return sample_table(read_dataset(store, dataset), rows)
+
+
+def sample_table(data: Dataset, rows: pl.LazyFrame) -> Group | None:
+    """Returns the latest events of one user and the best items of each domain, new ones first;
+    None without recommendations.
 
     Selects the first user with events in one domain only, else the first user with a list.
     """
-    data = read_dataset(store, dataset)
-    rows = pl.scan_parquet(store.path(lists) / RECOMMENDATIONS, glob=False)
     user = _chosen(data, rows)
     if user is None:
         return None
     user_id = data.users[col.USER_ID][user]
-    best = rows.filter(pl.col(col.USER_ID) == user_id).sort(col.RANK, maintain_order=True)
-    met = ", ".join(_latest(data, user))
+    met = data.in_domain()[user]
+    domains = sorted(zip(met.tolist(), data.domains, strict=True), key=itemgetter(0))[:DOMAINS]
+    best = (
+        rows.filter(pl.col(col.USER_ID) == user_id, pl.col(col.RANK) <= SHOWN)
+        .sort(col.RANK, maintain_order=True)
+        .select(col.DOMAIN, col.RANK, pl.coalesce(col.TITLE, col.ITEM_ID))
+        .collect()
+    )
     table = Table()
-    table.add_column("rank", justify="right")
     table.add_column("domain")
+    table.add_column("rank", justify="right")
     table.add_column("item")
-    for rank, domain, title, item in (
-        best.head(SHOWN).select(col.RANK, col.DOMAIN, col.TITLE, col.ITEM_ID).collect().iter_rows()
-    ):
-        table.add_row(str(rank), Text(domain), Text(title or item))
-    return Group(Text(f"Recommended to user {user_id} after {met}:"), table)
+    for is_met, domain in domains:
+        name = domain if is_met else f"{domain} (new to the user)"
+        for _, rank, item in best.filter(pl.col(col.DOMAIN) == domain).iter_rows():
+            table.add_row(Text(name if rank == 1 else ""), str(rank), Text(item))
+        table.add_section()
+    latest = ", ".join(_latest(data, user))
+    return Group(Text(f"Recommended to user {user_id} after {latest}:"), table)
 
 
 def _chosen(data: Dataset, rows: pl.LazyFrame) -> int | None:

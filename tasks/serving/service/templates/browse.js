@@ -4,7 +4,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
 (() => {
   const WAIT_MS = 150; // after the last key of a search
-  const SIMILAR = 6; // items a domain
+  const SIMILAR = 6; // items per domain
   const EFFECTS = 6; // items of the history
   const MOST_UNDO = 50;
   const LONGEST_NAME = 90; // characters of a title in a line
@@ -56,7 +56,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     places = new Map(found.domains.flatMap((list) => list.items.map((item) => [key(item), item.rank])));
     const compared = after && before.size > 0;
     const moved = compared ? found.domains.flatMap((list) => list.items).filter((item) => before.get(key(item)) !== item.rank).length : 0;
-    const basis = found.basis === "history" ? "Best first; open an item to see why it stands there." : "Nothing in the history yet, so these are the most popular items.";
+    const basis = found.basis === "history" ? "Best first; open an item to see why it is there." : "Nothing in the history yet, so these are the most popular items.";
     const news = compared ? `${after}: ${moved ? `${counted(moved, "place")} changed` : "no place changed"}` : after;
     say(news ? `${news}. ${basis}` : basis);
     const visited = new Set(now.history.map((item) => item.domain));
