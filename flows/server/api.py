@@ -8,8 +8,8 @@ only, and is printed on a terminal, not in a log.
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from tasks.system.guarded_process import GuardedProcess
 from tasks.system.proxies import proxy_for
 
 STARTUP_SECONDS = 90
+TELL_SECONDS = 30
 POLL_SECONDS = 0.2
 STOP_GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 30
@@ -107,7 +108,7 @@ def prefect_api(log: Path) -> Iterator[str]:
     )
     try:
         url = f"http://{HOST}:{port}/api"
-        started = _wait_for(url, server)
+        started = has_started(url, lambda: server.running, STARTUP_SECONDS)
         if started:
             # Logs may be readable by others, a terminal is private.
             login = f", login {credential}" if TERMINAL.is_terminal else ""
@@ -134,17 +135,20 @@ def _deliver(link: Link) -> None:
     EventsWorker.drain_all(timeout=STOP_GRACE_SECONDS)
 
 
-def _wait_for(url: str, server: GuardedProcess) -> bool:
-    """Returns whether the server started."""
+def has_started(url: str, is_running: Callable[[], bool], patience: float) -> bool:
+    """Returns whether the API of a server answers; waits while its process runs, for at most
+    ``patience`` seconds."""
     began = time.monotonic()
-    told = False
-    while server.running and (waited := time.monotonic() - began) < STARTUP_SECONDS:
-        try:
-            if httpx.get(f"{url}/health", timeout=2).is_success:
+    told = DEADLINE_SECONDS
+    while is_running() and (waited := time.monotonic() - began) < patience:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success:
                 return True
-        except httpx.TransportError:
-            time.sleep(POLL_SECONDS)
-        if waited > DEADLINE_SECONDS and not told:
-            told = True
-            logger.info("the Prefect server takes its time to start; waiting for it")
+        time.sleep(POLL_SECONDS)
+        if waited > told:
+            told = waited + TELL_SECONDS
+            logger.info(
+                "the Prefect server takes its time to start; waiting for it (%.0f s so far)",
+                waited,
+            )
     return False

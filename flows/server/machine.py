@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
@@ -26,7 +25,7 @@ from artifacts.files.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING
-from flows.server.api import STARTUP_SECONDS
+from flows.server.api import has_started
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
 from flows.server.machine_worker import (
@@ -42,6 +41,8 @@ SERVICES = ("server", "worker")
 # The file within the package, because an installation has no checkout folder.
 DEPLOY = ["--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
 DEFAULT_PORT = 4200
+STARTUP_SECONDS = 900.0
+"""A busy machine may need minutes; a server that ends is noticed at once."""
 STOP_SECONDS = 30.0
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -122,7 +123,7 @@ class Machine:
         if "server" not in self.running():
             self._require_free_port()
             self._launch("server", server_command(self.port), variables)
-            self._wait_for_server()
+        self._wait_for_server()
         self._create_pool()
         self._run("deploy", DEPLOY, variables)
         self._set_watch(look_every)
@@ -273,16 +274,18 @@ class Machine:
                 raise MachineError(f"port {self.port} is taken; choose another with --port")
 
     def _wait_for_server(self) -> None:
-        deadline = time.monotonic() + STARTUP_SECONDS
-        while time.monotonic() < deadline and "server" in self.running():
-            try:
-                if httpx.get(f"{self.api_url}/health", timeout=2).is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(_POLL_SECONDS)
+        if has_started(self.api_url, lambda: "server" in self.running(), STARTUP_SECONDS):
+            return
         log = self.folder / "server.log"
+        if "server" in self.running():
+            raise MachineError(
+                f"the Prefect server has not answered for {STARTUP_SECONDS:,.0f} s and still runs; "
+                f"its log is {log}. Repeat the command to go on waiting, or `llm4cdsr down` to end "
+                "it"
+            )
         raise MachineError(
-            f"the Prefect server did not start; mend what {log} says and repeat the command"
+            f"the Prefect server ended while it started; mend what {log} says and repeat the "
+            "command"
         )
 
     def _read(self, name: str) -> MachineProcess | None:

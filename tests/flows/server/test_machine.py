@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine.machine_command import up
 from flows.server import machine as module
+from flows.server.api import has_started
 from flows.server.machine import Machine, MachineError, MachineProcess
+from tasks.system.free_port import free_port
 from tests.tasks.alerts.inbox import Inbox
 
 
@@ -65,6 +68,40 @@ def test_a_process_that_died_does_not_count_as_running(machine: Machine) -> None
         time.sleep(0.01)
     assert machine.running() == {}
     process.wait()
+
+
+def test_a_server_that_still_starts_is_waited_for_and_told_from_one_that_ended(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STARTUP_SECONDS", 0.5)
+    process = sleeper()
+    started = module._start_of(process.pid)
+    assert started is not None
+    server = MachineProcess(pid=process.pid, started=started, log="server.log", closed=True)
+    note(machine, "server", server)
+    with pytest.raises(MachineError, match=r"has not answered .* and still runs.* go on waiting"):
+        machine.start(str(tmp_path), look_every=60)
+    monkeypatch.setattr(module, "STARTUP_SECONDS", 60.0)
+    threading.Timer(1, process.kill).start()
+    with pytest.raises(MachineError, match=r"ended while it started; mend what .*server.log says"):
+        machine.start(str(tmp_path), look_every=60)
+    process.wait()
+
+
+def test_a_server_of_a_slow_machine_is_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    late = (
+        "import http.server as h, time\n"
+        "class Healthy(h.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers()\n"
+        f"time.sleep(1); h.HTTPServer(('127.0.0.1', {port}), Healthy).serve_forever()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", late])
+    assert has_started(f"http://127.0.0.1:{port}/api", lambda: process.poll() is None, 60)
+    process.kill()
+    process.wait()
+    assert not has_started(f"http://127.0.0.1:{port}/api", lambda: process.poll() is None, 60)
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def up(
     from flows.server.machine import DEFAULT_PORT, Machine
     from flows.settings import Settings
 
+    terminal.show_logs(verbose=False)
     opened = Store(store or Settings().store)
     before = Machine(opened).remembered()
     folder = dumps or (before and before.dumps) or OPERATING.dumps
