@@ -189,9 +189,9 @@ class TrainConfig(_Settings):
     default all. For large catalogues; sampled metrics are much higher, and `evaluate` still ranks
     all items."""
     max_seconds: float | None = Field(None, gt=0)
-    """Seconds for search, validation and refit together: the search ends while a refit still fits,
-    and a refit that does not finish gives way to the model of the search. At least one epoch is
-    trained; results depend on the machine."""
+    """Seconds for loading, search, validation, fits and refit together: the search ends while fits
+    and refit still fit, a slow epoch is given up, and a refit that does not finish gives way to the
+    model of the search. At least one epoch is begun; results depend on the machine."""
     refit: bool = False
     """After validation has selected the number of epochs, retrain for as many on training and
     validation events."""

@@ -36,7 +36,7 @@ from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
 
 STAGE = "choose preset"
 OF_TRIALS = 0.1
-"""Share of the time budget after which no candidate but the last is timed."""
+"""Share of the time budget after which the last and quickest candidate is taken untimed."""
 
 
 @task(name="choose preset", task_run_name="choose preset", cache_policy=NO_CACHE)
@@ -105,12 +105,13 @@ def _chosen(
     timed: dict[str, float] = {}
     estimates: list[Estimate] = []
     used = 0.0
-    for number, candidate in enumerate(fitting):
-        (used,) = team.from_lead([watch.seconds()])
-        if estimates and used >= OF_TRIALS * budget and number < len(fitting) - 1:
-            continue  # The last one needs the least time.
+    for candidate in fitting:
+        if estimates and used >= OF_TRIALS * budget:
+            # It takes less than the one before.
+            estimates.append(Estimate(fitting[-1], estimates[-1].seconds))
+            break
         settings = config.of(candidate)
-        left = (OF_TRIALS * budget - used) / 2
+        left = OF_TRIALS * budget - used
         step = seconds_a_step(sequences, tables, settings, profiles, team, seconds=left)
         timed[candidate.label] = step
         batch = settings.train.batch_size
@@ -126,7 +127,9 @@ def _chosen(
         own=chosen.candidate.overrides,
         expected_seconds=chosen.seconds,
         seconds_a_step=timed,
-        why=_why(chosen, estimates, sequences, budget, used),
+        why=_why(chosen, estimates, sequences, budget, used)
+        if chosen.candidate.label in timed
+        else _why_untimed(chosen, sequences, budget, used),
     )
 
 
@@ -147,3 +150,11 @@ def _why(
         longer = duration_text(dearer[-1].seconds)
         said += f"; {dearer[-1].candidate.label} would take {longer} (--time-budget {longer})"
     return said
+
+
+def _why_untimed(chosen: Estimate, sequences: Sequences, budget: float, used: float) -> str:
+    return (
+        f"preset {chosen.candidate.label}, the quickest for {sequences.item_count:,} items and "
+        f"{sequences.user_count:,} users, taken untimed: the trials took {duration_text(used)} of "
+        f"{duration_text(budget)}"
+    )

@@ -27,8 +27,8 @@ class TrainingConfig(Strict):
     minutes: float | None = Field(
         default=None,
         gt=0,
-        description="Time budget of search, validation and refit together, after which the best "
-        "model so far is kept. Default: 10 for auto, unlimited for a named preset.",
+        description="Time budget of choice of the preset, search, fits and refit together, after "
+        "which the best model so far is kept. Default: 10 for auto, unlimited for a named preset.",
     )
     overrides: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,

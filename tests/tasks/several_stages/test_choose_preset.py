@@ -1,11 +1,14 @@
 """`auto`: one choice for the same data and budget, found again whatever a clock says."""
 
+from types import SimpleNamespace
+
 import pytest
 from pydantic import JsonValue
 
 from artifacts.kinds.training_choice import read_training_choice
 from artifacts.manifest import Kind
 from artifacts.store import Store
+from model.training import time_limit
 from tasks import choose_preset as stage
 from tasks.choose_preset import as_chosen, choose_preset
 from tasks.frame.durations import duration_text, seconds_of
@@ -75,6 +78,24 @@ def test_what_a_slow_machine_cannot_end_in_time_gives_way(
     assert said in choice.why
     assert found.notes == [choice.why]
     assert as_chosen(store, found.ref, AUTO).resolved().train.max_seconds == 600
+
+
+def test_trials_that_use_their_share_of_the_budget_end_with_the_quickest_untimed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+
+    def timed(*_: object, **__: object) -> float:
+        clock.now += 14.0
+        return 100.0
+
+    monkeypatch.setattr(time_limit, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(stage, "seconds_a_step", timed)
+    twenty = AUTO.model_copy(update={"minutes": 20 / 60})
+    choice = read_training_choice(store, chosen(PreparedTraining(store), twenty).ref)
+    assert clock.now == 14, "one trial, of the first candidate"
+    assert choice.label == "`single`"
+    assert "taken untimed: the trials took 14s of 20s" in choice.why
 
 
 def test_a_preset_that_is_not_chosen_yet_trains_nothing() -> None:
