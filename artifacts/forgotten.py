@@ -5,22 +5,21 @@ and a log of removals. Without the key, ids cannot be recovered from the list, e
 """
 
 import hmac
-import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import polars as pl
 from pydantic import Field
 
-from artifacts.files.private_files import SECRET
+from artifacts.shown_users import HASHES_NOTE, made_user_key, user_key
 from artifacts.store import Store
-from artifacts.store_notes import FOLDER, create_note, read_note, write_note
+from artifacts.store_notes import read_note, write_note
 from artifacts.strict import Strict
 
 FORGOTTEN_RULE = "forgotten user"
 """Reason of dropped events in the accounts of ingest."""
 
-_KEY, _LIST, _LOG = f"forgotten/{SECRET}", "forgotten/hashes.json", "forgotten/log.jsonl"
+_LOG = "forgotten/log.jsonl"
 
 
 class Forgetting(Strict):
@@ -32,19 +31,13 @@ class Forgetting(Strict):
 
 
 class Forgotten:
-    """The list of a store. ``any`` is False without forgotten users."""
+    """The list of a store; raises `UserKeyError`. ``any`` is False without forgotten users."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        content = read_note(store, _LIST)
+        content = read_note(store, HASHES_NOTE)
         self._hashes = frozenset(_Hashes.model_validate_json(content).hashes if content else ())
-        key = read_note(store, _KEY)
-        if self._hashes and key is None:
-            raise ForgottenKeyError(
-                f"{store.root}/{FOLDER}/{_KEY} is missing: restore it from a backup. Without it, "
-                "dumps would add forgotten users again"
-            )
-        self._key = key or b""
+        self._key = (user_key(store) if self._hashes else None) or b""
 
     @property
     def any(self) -> bool:
@@ -58,24 +51,13 @@ class Forgotten:
 
     def add(self, user_ids: Iterable[str]) -> None:
         """Adds ids to the list; ingest drops their events from then on."""
-        if not self._key:
-            try:
-                create_note(self._store, _KEY, secrets.token_bytes(32))
-                if self._store.remote is None:
-                    (self._store.local / FOLDER / _KEY).chmod(0o600)
-            except FileExistsError:
-                """Created by another machine."""
-            self._key = read_note(self._store, _KEY) or b""
+        self._key = made_user_key(self._store)
         self._hashes |= {self._hash(user) for user in user_ids}
         document = _Hashes(hashes=tuple(sorted(self._hashes)))
-        write_note(self._store, _LIST, document.model_dump_json(indent=1).encode())
+        write_note(self._store, HASHES_NOTE, document.model_dump_json(indent=1).encode())
 
     def _hash(self, user_id: str) -> str:
         return hmac.digest(self._key, user_id.encode(), "sha256").hex()
-
-
-class ForgottenKeyError(RuntimeError):
-    """The list of forgotten users is unreadable, because its key is missing."""
 
 
 def forgettings(store: Store) -> list[Forgetting]:

@@ -94,6 +94,7 @@ ELSEWHERE = (
     "DUMP_MAX_RATIO",
     "DUMP_MAX_GB",
     "STORE_GROUP",
+    "SHOWN_USERS",
     "SERVE_TOKEN",
     "SERVE_HOSTS",
     "SERVE_IMAGES",

@@ -26,6 +26,7 @@ from artifacts.kinds.results import (
 from artifacts.kinds.training_choice import read_training_choice
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownAs, ShownUsers, shown_users
 from artifacts.store import Store
 from artifacts.strict import Strict
 from prompts.render import one_line
@@ -99,11 +100,13 @@ def report(
     store = Store(store_root)
     given = {role: getattr(sources, role) for role in ReportSources.model_fields}
     parents = {role: ref for role, ref in given.items() if ref is not None}
-    wanted = identity(Kind.REPORT, {"name": name}, parents)
+    shown = shown_users(store)
+    hashed = {SHOWN_PARAMETER: ShownAs.HASHED.value} if shown.are_hashed else {}
+    wanted = identity(Kind.REPORT, {"name": name, **hashed}, parents)
 
     def make(draft: Draft) -> None:
         origin = origin_of(wanted.fingerprint, parents)
-        content = replace(report_content(store, sources, name, stages), origin=origin)
+        content = replace(report_content(store, sources, name, stages, shown), origin=origin)
         (draft.path / REPORT).write_text(render_report(content), encoding="utf-8")
         (draft.path / MODEL_CARD).write_text(render_model_card(content), encoding="utf-8")
 
@@ -111,9 +114,13 @@ def report(
 
 
 def report_content(
-    store: Store, sources: ReportSources, name: str, stages: tuple[StageResult, ...]
+    store: Store,
+    sources: ReportSources,
+    name: str,
+    stages: tuple[StageResult, ...],
+    shown: ShownUsers = BY_ID,
 ) -> ReportContent:
-    """Returns the facts of all artifacts of a run."""
+    """Returns the facts of all artifacts of a run, with users by their shown names."""
     data = read_dataset(store, sources.dataset)
     profiles = read_user_profiles(store, sources.profiles)
     clusters = read_clusters(store, sources.clusters)
@@ -140,9 +147,9 @@ def report_content(
         sampled_candidates=_sampled_candidates(store, sources.metrics),
         item_map=_item_map(data, clusters, vectors, labels),
         clusters=_cluster_facts(data, clusters, labels),
-        profiles=profile_examples(data, profiles, recommended, labels),
-        cross_domain=cross_domain(data, recommended),
-        cold_items=cold_items(data, recommended),
+        profiles=profile_examples(data, profiles, recommended, labels, shown),
+        cross_domain=cross_domain(data, recommended, shown),
+        cold_items=cold_items(data, recommended, shown),
         guards=guards(data, recommended, listed.counts.get(INDEX_RECALL)),
         timings=tuple(
             StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)

@@ -176,6 +176,13 @@ COMMANDS = {
         "Remove users from data sets, profiles, lists, reports, the ledger and dump copies.",
         LOOK,
     ),
+    "shown-users": Listed(
+        "flows.cli.commands.upkeep.shown_users_command",
+        "shown_users_command",
+        "EXAMPLES",
+        "Print the names of users with LLM4CDSR_SHOWN_USERS=hashed, one per line.",
+        LOOK,
+    ),
     "up": Listed(
         "flows.cli.commands.machine.machine_command",
         "up",
@@ -248,10 +255,15 @@ def run_app() -> None:
 
 
 def _tell_unknown_variables() -> None:
-    """Prints a warning for each unknown variable: a misspelt one could select a paid provider."""
+    """Prints a warning for each unknown variable: a misspelt one could select a paid provider.
+
+    Raises `artifacts.shown_users.UnknownShownAsError`.
+    """
     if not any(name.startswith(PREFIX) for name in os.environ):
         return
+    from artifacts.shown_users import shown_as
     from flows.settings import unknown_variables
 
+    shown_as()  # A misspelt value ends the command, because it could show ids.
     for sentence in unknown_variables(os.environ):
         terminal.err.print(sentence, style="yellow")

@@ -257,9 +257,9 @@ def _dominant_user(users: pl.DataFrame) -> list[str]:
     if not others or first["events"] < max(least, _DOMINANT_LEAD * others[0]["events"]):
         return []
     return [
-        f"the {col.USER_ID} {first[col.USER_ID]!r} alone has {first['events']:,} of {events:,} "
-        f"events, the next one {others[0]['events']:,}: if it is a placeholder of "
-        "anonymous users, remove its rows"
+        f"the most frequent {col.USER_ID} alone has {first['events']:,} of {events:,} events, the "
+        f"next one {others[0]['events']:,}: if it is a placeholder of anonymous users, remove its "
+        "rows"
     ]
 
 

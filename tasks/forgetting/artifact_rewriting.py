@@ -98,7 +98,7 @@ def rewrite_all(
 ) -> Removed:
     """Rewrites every artifact with forgotten users; returns the removed data.
 
-    ``named`` finds their ids in notes and pages.
+    ``named`` finds their ids and hashed names in notes and pages.
     """
     removed = Removed(users=gone_from(people))
     for manifest in _datasets_last(store):

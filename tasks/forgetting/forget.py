@@ -17,6 +17,7 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.removal import remove
 from artifacts.manifest import Kind
 from artifacts.remote.remote_side import SET_ASIDE
+from artifacts.shown_users import hashed_users
 from artifacts.store import Store
 from artifacts.user_error import UserError
 from tasks.forgetting.artifact_rewriting import (
@@ -83,7 +84,9 @@ def _forget(store: Store, user_ids: list[str]) -> Removed:
 def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     """Applies the list; datasets are rewritten last, because they identify the users' data."""
     people = people_of(store, forgotten)
-    named = names_in_text(gone_from(people) | asked_for)
+    hashed = hashed_users(store)
+    users = gone_from(people) | asked_for
+    named = names_in_text(users | {hashed.name(user) for user in users})
     lines = _without_names(store.local / "work" / "logs", named)
     answers = {role: 0 for role in Role}
     keys = keys_about(store, people) if people else {}

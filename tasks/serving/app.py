@@ -19,12 +19,13 @@ from prometheus_client import CollectorRegistry
 from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, UnknownItemError
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
-from tasks.serving.recommender import Recommender, UnknownUserError
+from tasks.serving.recommender import Recommender
 from tasks.serving.service.gate import Gate, hosts_of_environment, token_of_environment
 from tasks.serving.service.item_images import ItemImages
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
+from tasks.serving.user_names import UnknownUserError
 from tasks.system.dot_env import read_dot_env
 
 Refresh = Callable[[Recommender], Recommender | None]
@@ -129,7 +130,9 @@ async def _follow(service: Service, refresh: Refresh | None, seconds: float) -> 
 def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         if status >= _OUR_FAULT:
-            logger.error("%s: %s", request.url.path, error.args[0])
+            # The route's template, because paths contain ids.
+            route = getattr(request.scope.get("route"), "path", "other")
+            logger.error("%s: %s", route, error.args[0])
         return JSONResponse({"detail": str(error.args[0])}, status)
 
     return answer

@@ -32,15 +32,12 @@ from tasks.serving.served_release import (
     release_ref,
 )
 from tasks.serving.state import ServingState, Wish, serving_state
+from tasks.serving.user_names import UserNames
 
 MOST_EFFECTS = 20
 """Number of latest items whose effect is computed, each by one forward pass."""
 
 _ROW = "row"
-
-
-class UnknownUserError(LookupError):
-    """The user is not in the release's dataset."""
 
 
 class ItemEmbedder(Protocol):
@@ -90,7 +87,7 @@ class Recommender:
         self.state: ServingState = serving_state(release)
         self._space = release.space
         self._profiles = release.profiles
-        self._index_of_user = {user: index for index, user in enumerate(release.user_ids)}
+        self.names = UserNames(release.user_ids, release.shown)
         self._adding = threading.Lock()
 
     @classmethod
@@ -160,7 +157,7 @@ class Recommender:
         """Returns `RECOMMENDATION_SCHEMA` for known users (all if None), by domain and in the given
         order; otherwise as `recommend`. Raises `UnknownUserError` too."""
         chosen = self.user_ids if user_ids is None else list(user_ids)
-        users = np.array([self.user_index(user) for user in chosen], np.int64)
+        users = np.array([self.names.index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
         numbers = state.catalogue.domain_numbers(domain)
         found = state.best(state.histories, users, numbers, wish)
@@ -232,19 +229,11 @@ class Recommender:
         """Returns ``(domain, item id)`` of a known user's events, oldest first; raises
         `UnknownUserError`."""
         state = self.state
-        return [state.catalogue.keys[i - 1] for i in state.history(self.user_index(user_id))]
+        return [state.catalogue.keys[i - 1] for i in state.history(self.names.index(user_id))]
 
     def profile(self, user_id: str) -> str | None:
         """Returns a user's profile, None without one; raises `UnknownUserError`."""
-        return self._profiles.get(self.user_ids[self.user_index(user_id)])
-
-    def user_index(self, user_id: str) -> int:
-        """Raises `UnknownUserError`."""
-        if user_id not in self._index_of_user:
-            raise UnknownUserError(
-                f"no user {user_id!r} in the dataset of this release; give a history of items"
-            )
-        return self._index_of_user[user_id]
+        return self._profiles.get(self.user_ids[self.names.index(user_id)])
 
     def add_items(
         self,

@@ -19,6 +19,7 @@ from artifacts.kinds.item_tables import read_item_tables
 from artifacts.kinds.results import REPORT
 from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind
+from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownUsers, shown_users
 from artifacts.store import Store
 from artifacts.user_error import UserError
 from model.checkpoint import load_model
@@ -46,7 +47,7 @@ class ReleaseDamagedError(RuntimeError):
 @dataclass(frozen=True)
 class ReleaseFacts:
     """Origin of a release. `embedding`: parameters of its item embeddings; `report`: its page, if
-    any."""
+    any that names users as this machine's setting."""
 
     ref: ArtifactRef
     model: ArtifactRef
@@ -65,6 +66,7 @@ class OpenRelease:
     Attributes: vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
         last_seen: int64 (users,), seconds since 1970 of the latest event; -1 without events.
         profiles: profile texts by user id. forgettings: number of removals of users at loading.
+        shown: names of users on the page.
     """
 
     facts: ReleaseFacts
@@ -77,6 +79,7 @@ class OpenRelease:
     last_seen: IntArray
     profiles: dict[str, str]
     forgettings: int
+    shown: ShownUsers = BY_ID
 
 
 def release_ref(store: Store, release: str = LATEST) -> ArtifactRef:
@@ -103,6 +106,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
     opened = store if isinstance(store, Store) else Store(store)
     ref = release_ref(opened, release)
     times = len(forgettings(opened))
+    shown = shown_users(opened)
     parts = _sound_parts(opened, ref)
     data = read_dataset(opened, parts["dataset"])
     embeddings = read_item_embeddings(opened, parts["embeddings"])
@@ -116,7 +120,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
             model=parts["model"],
             created=manifest.created,
             notes=tuple(manifest.notes),
-            report=_report(opened, parts),
+            report=_report(opened, parts, shown),
             embedding=opened.manifest(parts["embeddings"]).parameters,
             chat_model=_model_name(opened.manifest(parts["profiles"]).parameters.get("chat")),
         ),
@@ -129,6 +133,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         last_seen=_last_seen(data),
         profiles=dict(profiles.select(col.USER_ID, PROFILE).iter_rows()),
         forgettings=times,
+        shown=shown,
     )
 
 
@@ -137,10 +142,13 @@ def _model_name(parameter: JsonValue) -> str | None:
     return str(parameter[0]) if isinstance(parameter, list) and parameter else None
 
 
-def _report(store: Store, parts: dict[str, ArtifactRef]) -> Path | None:
-    """Returns the report's path, None if it is missing."""
+def _report(store: Store, parts: dict[str, ArtifactRef], shown: ShownUsers) -> Path | None:
+    """Returns the report's path, None if it is missing, or shows ids though ``shown`` is hashed."""
     try:
-        return store.path(parts["report"]) / REPORT if "report" in parts else None
+        if "report" not in parts:
+            return None
+        has_ids = SHOWN_PARAMETER not in store.manifest(parts["report"]).parameters
+        return None if shown.are_hashed and has_ids else store.path(parts["report"]) / REPORT
     except ArtifactError:
         return None
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.forgotten import Forgotten, ForgottenKeyError, forgettings, log_forgetting
+from artifacts.forgotten import Forgotten, forgettings, log_forgetting
+from artifacts.shown_users import UserKeyError
 from artifacts.store import Store
 
 IDS = pl.Series(["ada", None, "bob", "ada ", "ADA", "", "zoë"])
@@ -40,7 +41,7 @@ def test_a_list_without_its_key_stops_instead_of_letting_people_back(tmp_path: P
     store = Store(tmp_path / "store")
     Forgotten(store).add(["ada"])
     (store.local / "operation/forgotten/secret.key").unlink()
-    with pytest.raises(ForgottenKeyError, match="restore it"):
+    with pytest.raises(UserKeyError, match="restore it"):
         Forgotten(store)
 
 

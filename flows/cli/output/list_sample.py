@@ -12,6 +12,7 @@ from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef
+from artifacts.shown_users import BY_ID, ShownUsers, shown_users
 from artifacts.store import Store
 
 DOMAINS = 4
@@ -22,10 +23,10 @@ LATEST_EVENTS = 3
 def sample_of(store: Store, dataset: ArtifactRef, lists: ArtifactRef) -> Group | None:
     """Returns the table of `sample_table` of a release."""
     rows = pl.scan_parquet(store.path(lists) / RECOMMENDATIONS, glob=False)
-    return sample_table(read_dataset(store, dataset), rows)
+    return sample_table(read_dataset(store, dataset), rows, shown_users(store))
 
 
-def sample_table(data: Dataset, rows: pl.LazyFrame) -> Group | None:
+def sample_table(data: Dataset, rows: pl.LazyFrame, shown: ShownUsers = BY_ID) -> Group | None:
     """Returns the latest events of one user and the best items of each domain, new ones first;
     None without recommendations.
 
@@ -53,7 +54,7 @@ def sample_table(data: Dataset, rows: pl.LazyFrame) -> Group | None:
             table.add_row(Text(name if rank == 1 else ""), str(rank), Text(item))
         table.add_section()
     latest = ", ".join(_latest(data, user))
-    return Group(Text(f"Recommended to user {user_id} after {latest}:"), table)
+    return Group(Text(f"Recommended to user {shown.name(user_id)} after {latest}:"), table)
 
 
 def _chosen(data: Dataset, rows: pl.LazyFrame) -> int | None:

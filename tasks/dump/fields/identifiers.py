@@ -3,11 +3,13 @@ around an id are stripped, and ``.0`` if a whole column has it, because number c
 written as floats. Ids rounded by a spreadsheet (``1.00123E+15``) and ids with control characters
 are invalid; removing control characters could yield another user's id."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from artifacts import columns as col
 from tasks.dump.fields.null_words import null_pattern, words_of
 
 _CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
@@ -63,19 +65,19 @@ class IdField:
     def notes(self) -> list[str]:
         said = []
         if self.strips_floats:
-            text = self._shown["float"]
+            text = self._example("float")
             said.append(f"ids all end in .0: {text!r} is read as {text.partition('.')[0]!r}")
         if self._words:
             words = ", ".join(f"{word!r} ({n:,})" for word, n in self._words.most_common(3))
             said.append(f"words for no value are no ids: {words}")
         if self._rounded:
             said.append(
-                f"{self._rounded:,} ids such as {self._shown['rounded']!r} are no ids any more: a "
-                "spreadsheet or a float has cut them; export the column as text"
+                f"{self._rounded:,} ids such as {self._example('rounded')!r} are no ids any more: "
+                "a spreadsheet or a float has cut them; export the column as text"
             )
         if self._controlled:
             said.append(
-                f"{self._controlled:,} ids such as {self._shown['controlled']!r} hold control "
+                f"{self._controlled:,} ids such as {self._example('controlled')!r} hold control "
                 "characters and are no ids: without them two could become one; export them again"
             )
         return said
@@ -113,6 +115,14 @@ class IdField:
         ids = pl.when(is_exact).then(pl.coalesce(whole.cast(pl.String), column.cast(pl.String)))
         self._count_rounded(values.filter(values.abs() >= EXACT_FLOATS).cast(pl.String))
         return values.to_frame().select(ids.alias(values.name)).to_series()
+
+    def _example(self, kind: str) -> str:
+        """Returns an odd id; of user ids its form only, because notes are stored and shown."""
+        text = self._shown[kind]
+        if self.name != col.USER_ID:
+            return text
+        form = re.sub(r"\d", "9", text)
+        return form if kind == "rounded" else re.sub(r"[^\W\d_]", "a", form)
 
     def _count_rounded(self, rounded: pl.Series) -> None:
         self._rounded += len(rounded)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.shown_users import quoted, shown_cause
 from tasks.dump.sources.files import UnreadableDumpError
 
 _SHOWN = 80
@@ -60,7 +61,8 @@ def plain_columns(
         try:
             plain, is_garbled = _plain(values, ours)
         except (_Unfit, pa.ArrowException) as error:
-            raise UnreadableDumpError(_refusal(path, theirs, ours, values)) from error
+            refusal = _refusal(path, theirs, ours, values)
+            raise UnreadableDumpError(refusal) from shown_cause(error)
         garbled |= is_garbled
         found[ours] = pl.Series(ours, pl.from_arrow(plain))
     return pl.DataFrame(found), garbled
@@ -166,9 +168,10 @@ def _refusal(path: str, theirs: str, ours: str, values: pa.ChunkedArray) -> str:
         way = "write a date with its time, or seconds since 1970"
     else:
         way = f"write it as text (SQL: CAST({theirs} AS VARCHAR))"
+    example = quoted(str(shown)[:_SHOWN]) if ours == col.USER_ID else repr(str(shown)[:_SHOWN])
     return (
         f"{path}: the column {theirs} has the type {values.type}, from which no {ours} can be "
-        f"read, as {str(shown)[:_SHOWN]!r}; {way}"
+        f"read, as {example}; {way}"
     )
 
 

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator
 
+from artifacts.shown_users import quoted
 from tasks.dump.readers.column_types import NOT_UTF8
 from tasks.dump.sources.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpError, Utf8File
 
@@ -145,11 +146,11 @@ def _broken(
 ) -> str:
     if is_whole and _may_go_on(error, text):
         return (
-            f"{path} cannot be read: it ends in the middle of a value, {text[place:][:_SHOWN]!r}…, "
-            "as after an interrupted download; fetch it again"
+            f"{path} cannot be read: it ends in the middle of a value, "
+            f"{quoted(text[place:][:_SHOWN])}…, as after an interrupted download; fetch it again"
         )
     around = text[max(place, error.pos - _SHOWN // 2) : error.pos + _SHOWN // 2]
     return (
         f"{path} cannot be read: its JSON is not valid at character {passed + error.pos:,} "
-        f"({error.msg.lower()}), near {around!r}; export it again, one object a line"
+        f"({error.msg.lower()}), near {quoted(around)}; export it again, one object a line"
     )

@@ -14,6 +14,7 @@ from typing import BinaryIO, Self, cast
 import polars as pl
 import pyarrow as pa
 
+from artifacts.shown_users import shown_cause
 from artifacts.user_error import UserError
 from tasks.dump.sources.size_limits import LimitedFile
 
@@ -75,8 +76,9 @@ def readable(path: str) -> Iterator[None]:
             "save it as UTF-8"
         ) from error
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableDumpError(f"{path} cannot be read: {reason}; export it again") from error
+        cause = error if isinstance(error, OSError) else shown_cause(error)
+        reason = (str(cause or "").splitlines() or [type(error).__name__])[0]
+        raise UnreadableDumpError(f"{path} cannot be read: {reason}; export it again") from cause
 
 
 class Utf8File:

@@ -8,6 +8,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, Split
 from artifacts.kinds.user_profiles import INTEREST, PROFILE, UserProfiles
+from artifacts.shown_users import ShownUsers
 from tasks.promoting.quality_guards import (
     POPULAR_EVENT_SHARE,
     POPULAR_FRACTION,
@@ -35,7 +36,11 @@ TYPICAL_HISTORY = (6, 20)
 
 
 def profile_examples(
-    data: Dataset, profiles: UserProfiles, recommended: pl.DataFrame, labels: Mapping[int, str]
+    data: Dataset,
+    profiles: UserProfiles,
+    recommended: pl.DataFrame,
+    labels: Mapping[int, str],
+    shown: ShownUsers,
 ) -> tuple[ProfileExample, ...]:
     """Returns users with a profile, those in several domains first; `labels` name the clusters."""
     readable = profiles.profiles.join(data.users.select(col.USER_ID, "events"), on=col.USER_ID)
@@ -55,38 +60,43 @@ def profile_examples(
             interests.filter(pl.col(col.USER_INDEX) == user),
             _titles_by_domain(recommended, user_id),
             labels,
+            shown,
         )
         for user, user_id, text in chosen.select(col.USER_INDEX, col.USER_ID, PROFILE).iter_rows()
     )
 
 
-def cross_domain(data: Dataset, recommended: pl.DataFrame) -> tuple[CrossDomainExample, ...]:
+def cross_domain(
+    data: Dataset, recommended: pl.DataFrame, shown: ShownUsers
+) -> tuple[CrossDomainExample, ...]:
     """Returns users of one domain, with their recommendations in another."""
     in_domain = data.in_domain()
     lengths = np.diff(data.offsets)
     eligible = (in_domain.sum(axis=1) == 1) & (lengths >= TYPICAL_HISTORY[0])
     return tuple(
-        _cross_domain_example(data, user, int(in_domain[user].argmin()), recommended)
+        _cross_domain_example(data, user, int(in_domain[user].argmin()), recommended, shown)
         for user in np.flatnonzero(eligible)[:EXAMPLES].tolist()
     )
 
 
-def cold_items(data: Dataset, recommended: pl.DataFrame) -> tuple[ColdItemExample, ...]:
+def cold_items(
+    data: Dataset, recommended: pl.DataFrame, shown: ShownUsers
+) -> tuple[ColdItemExample, ...]:
     """Returns items without purchases, with users to whom they are recommended."""
     bought = np.zeros(data.items.height + 1, bool)
     bought[data.item_indices] = True
     cold = data.items.filter(pl.Series(~bought[1:]) & pl.col(col.TITLE).is_not_null())
-    shown = recommended.join(
+    placed = recommended.join(
         cold.select(col.DOMAIN, col.ITEM_ID), on=[col.DOMAIN, col.ITEM_ID], how="semi"
     ).sort(col.RANK, col.USER_ID)
     index_of = dict(data.users.select(col.USER_ID, col.USER_INDEX).iter_rows())
-    best = shown.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True).head(2)
+    best = placed.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True).head(2)
     return tuple(
         ColdItemExample(
             title=rows[col.TITLE][0],
             domain=str(domain),
             audience=tuple(
-                ColdItemAudience(user_id, rank, _history(data, index_of[user_id]))
+                ColdItemAudience(shown.name(user_id), rank, _history(data, index_of[user_id]))
                 for user_id, rank in rows.select(col.USER_ID, col.RANK).iter_rows()
             ),
         )
@@ -124,10 +134,11 @@ def _profile_example(
     interests: pl.DataFrame,
     recommended: dict[str, tuple[str, ...]],
     labels: Mapping[int, str],
+    shown: ShownUsers,
 ) -> ProfileExample:
     history = _history(data, user, seen_by_profile=True)
     return ProfileExample(
-        user_id=data.users[col.USER_ID][user],
+        user_id=shown.name(data.users[col.USER_ID][user]),
         domains=tuple(sorted({event.domain for event in history})),
         history=history,
         partial=tuple(
@@ -140,11 +151,11 @@ def _profile_example(
 
 
 def _cross_domain_example(
-    data: Dataset, user: int, new_domain: int, recommended: pl.DataFrame
+    data: Dataset, user: int, new_domain: int, recommended: pl.DataFrame, shown: ShownUsers
 ) -> CrossDomainExample:
     user_id, domain = data.users[col.USER_ID][user], data.domains[new_domain]
     return CrossDomainExample(
-        user_id=user_id,
+        user_id=shown.name(user_id),
         history=_history(data, user),
         new_domain=domain,
         recommended=_titles_by_domain(recommended, user_id).get(domain, ()),

@@ -135,16 +135,18 @@ class FoundItems(Strict):
 
 
 class FoundUsers(Strict):
-    """Known users; `total` counts all of them."""
+    """Shown names of known users; `total` counts all of them."""
 
     users: list[str]
     total: int
 
 
 class UserCard(Strict):
-    """A known user: events (oldest first) and profile."""
+    """A known user: events (oldest first) and profile. `user_id`: as requested; `shown_as`: name
+    on the page, a keyed hash with LLM4CDSR_SHOWN_USERS=hashed."""
 
     user_id: str
+    shown_as: str
     history: list[CatalogueItem]
     profile: str | None
 

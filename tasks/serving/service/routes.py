@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote
@@ -92,7 +91,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         recommender = service.recommender
         state = recommender.state
         ask = Ask(history=[], domains=domain, k=k, exclude_seen=exclude_seen, reasons=reasons)
-        history = state.history(recommender.user_index(user_id))
+        history = state.history(recommender.names.index(user_id))
         answer = await service.recommended(recommender, state, history, [], ask)
         return json_response(answer.model_copy(update={"user_id": user_id}))
 
@@ -185,13 +184,16 @@ def add_browsing(app: FastAPI, service: Service) -> None:
             DomainName | None, Query(description="Users with events in this domain only.")
         ] = None,
     ) -> Response:
-        """Known users whose id contains the search; with `any`, a random sample."""
+        """Known users whose id contains the search; with `any`, a random sample. With
+        LLM4CDSR_SHOWN_USERS=hashed: the user of exactly this id, or users by the start of their
+        hashed name."""
         recommender = service.recommender
         ids = recommender.user_ids if only is None else recommender.users_of(only)
         if any:
-            found = random.sample(ids, min(limit, len(ids)))
+            sample = random.sample(ids, min(limit, len(ids)))
+            found = [recommender.names.shown.name(user) for user in sample]
         else:
-            found = list(islice((user for user in ids if search in user), limit))
+            found = recommender.names.search(search, ids, limit)
         return json_response(FoundUsers(users=found, total=len(ids)))
 
     @app.get("/users/{user_id}", response_model=UserCard)
@@ -199,10 +201,13 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         """A user's events, oldest first, and profile."""
         recommender = service.recommender
         state = recommender.state
-        history = state.history(recommender.user_index(user_id)).tolist()
+        index = recommender.names.index(user_id)
         card = UserCard(
             user_id=user_id,
-            history=[_catalogue_item(state, item, images) for item in history],
+            shown_as=recommender.names.name(index),
+            history=[
+                _catalogue_item(state, item, images) for item in state.history(index).tolist()
+            ],
             profile=recommender.profile(user_id),
         )
         return json_response(card)
@@ -212,7 +217,11 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         """The report of the served release."""
         path = service.recommender.facts.report
         if path is None or not path.is_file():
-            raise HTTPException(404, "the release that is served has no report")
+            raise HTTPException(
+                404,
+                "the release that is served has no report, or one with user ids though "
+                "LLM4CDSR_SHOWN_USERS=hashed; `llm4cdsr retrain` makes it",
+            )
         return Response(path.read_bytes(), media_type="text/html; charset=utf-8")
 
     @app.get(ROUTE, include_in_schema=False)

@@ -33,7 +33,8 @@ from tasks.demo.demo_dump import write_demo_dump
 from tasks.forgetting.forget import StoreInUseError, forget
 from tasks.profiling.interest_titles import titles_by_interest
 from tasks.promoting.releases import require_sound
-from tasks.serving.recommender import Recommender, UnknownUserError
+from tasks.serving.recommender import Recommender
+from tasks.serving.user_names import UnknownUserError
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,10 @@ from tasks.serving.catalogue import (
     UnknownDomainError,
     UnknownItemError,
 )
-from tasks.serving.recommender import AddedItems, Recommender, UnknownUserError
+from tasks.serving.recommender import AddedItems, Recommender
 from tasks.serving.served_release import NothingServedError
 from tasks.serving.text_space import WrongVectorsError
+from tasks.serving.user_names import UnknownUserError
 from tests.tasks.serving.small_release import PROFILES, small_release
 from tests.tasks.shops.small_shop import EVENTS, TITLES
 

@@ -58,7 +58,7 @@ def test_a_release_is_served_only_if_every_file_is_what_was_written(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_request_ends_where_the_model_gives_no_numbers(
-    recommender: Recommender, value: float
+    recommender: Recommender, value: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(without_numbers(recommender, value))
     g1 = {"domain": "gear", "item_id": "g1"}
@@ -73,6 +73,8 @@ def test_a_request_ends_where_the_model_gives_no_numbers(
         assert reply.status_code == 500
         assert "non-finite scores" in reply.json()["detail"]
         assert "llm4cdsr rollback" in reply.json()["detail"]
+    assert "/users/{user_id}/recommendations: " in caplog.text  # The log names no user.
+    assert "/users/ada" not in caplog.text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,13 +1,9 @@
 """``llm4cdsr forget``: removes users from a store."""
 
-import sys
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from rich.table import Table
 
 from flows.cli.options.shared_options import StoreRoot
+from flows.cli.options.user_ids import IdsFile, Users, existing_store, given_users
 from flows.cli.output import terminal
 
 EXAMPLES = (
@@ -19,34 +15,19 @@ EXAMPLES = (
 
 
 def forget_command(
-    users: Annotated[
-        list[str] | None, typer.Argument(help="User ids, as in the input files.")
-    ] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with one id per line, - for standard input; keeps ids out of the shell "
-            "history."
-        ),
-    ] = None,
+    users: Users = None,
+    ids: IdsFile = None,
     store: StoreRoot = None,
 ) -> None:
     """Remove users from data sets, profiles, lists, reports, the ledger and dump copies.
 
     Keyed hashes of their ids are kept, so that later dumps do not add them again.
     """
-    from artifacts.store import Store
-    from flows.settings import Settings
     from tasks.forgetting.forget import NOT_REMOVED, forget
 
     terminal.show_logs(verbose=False)
-    wanted = [*(users or ()), *_listed(ids)]
-    if not wanted:
-        raise typer.BadParameter("name at least one user, or a file by --ids")
-    root = store or Settings().store
-    if "://" not in root and not Path(root).is_dir():
-        raise typer.BadParameter(f"there is no store at {root}; name one by --store")
-    removed = forget(Store(root), wanted)
+    wanted = given_users(users, ids)
+    removed = forget(existing_store(store), wanted)
     table = Table(title="Removed", title_justify="left")
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -62,13 +43,3 @@ def forget_command(
     terminal.out.print("Not removed:")
     for each in NOT_REMOVED:
         terminal.out.print(f"- {each}", soft_wrap=True)
-
-
-def _listed(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read ({error.strerror})") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -235,7 +235,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       part("user-found").replaceChildren();
       part("user-search").value = "";
       places = new Map();
-      step({ history: history || user.history, user: id, profile: user.profile, edited: history !== null });
+      step({ history: history || user.history, user: user.shown_as, profile: user.profile, edited: history !== null });
     } catch (error) {
       say(`The user cannot be shown: ${error.message}`, true);
     }

@@ -1,5 +1,6 @@
 """Ids are what the shop calls its users and items; what an export did to them is undone or told."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -87,7 +88,8 @@ def test_ids_that_a_spreadsheet_has_cut_are_set_aside(cut: str, tmp_path: Path) 
     rows = [{**row, "user_id": cut} if place < 8 else row for place, row in enumerate(events_of())]
     made = of_events(tmp_path, rows)
     assert made.dropped == {"interactions: no user_id": 8}
-    assert any(f"8 ids such as {cut!r} are no ids any more" in note for note in made.notes)
+    form = re.sub(r"\d", "9", cut)  # Notes name no user.
+    assert any(f"8 ids such as {form!r} are no ids any more" in note for note in made.notes)
 
 
 def test_floats_that_cannot_tell_ids_apart_are_none() -> None:
@@ -106,7 +108,8 @@ def test_an_id_with_a_control_character_does_not_become_another_persons(
     rows = [{**row, "user_id": id_} if place < 8 else row for place, row in enumerate(events_of())]
     made = of_events(tmp_path, rows)
     assert made.dropped == {"interactions: no user_id": 8}
-    assert any(f"8 ids such as {id_!r} hold control characters" in note for note in made.notes)
+    form = id_.replace("u", "a").replace("1", "9")  # Notes name no user.
+    assert any(f"8 ids such as {form!r} hold control characters" in note for note in made.notes)
 
 
 def test_leading_zeros_and_scripts_stay() -> None:

@@ -1,0 +1,48 @@
+"""User ids of a command: arguments, and a file that keeps them out of the shell history; and the
+store that they are of."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from artifacts.store import Store
+
+Users = Annotated[list[str] | None, typer.Argument(help="User ids, as in the input files.")]
+IdsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with one id per line, - for standard input; keeps ids out of the shell history."
+    ),
+]
+
+
+def given_users(users: list[str] | None, ids: Path | None) -> list[str]:
+    """Returns the ids of both; raises BadParameter without any."""
+    given = [*(users or ()), *_listed(ids)]
+    if not given:
+        raise typer.BadParameter("name at least one user, or a file by --ids")
+    return given
+
+
+def existing_store(given: str | None) -> "Store":
+    """Returns the store of an option or of the settings; raises BadParameter without its folder."""
+    from artifacts.store import Store
+    from flows.settings import Settings
+
+    root = given or Settings().store
+    if "://" not in root and not Path(root).is_dir():
+        raise typer.BadParameter(f"there is no store at {root}; name one by --store")
+    return Store(root)
+
+
+def _listed(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read ({error.strerror})") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
