@@ -85,6 +85,13 @@ COMMANDS = {
         "Measure a grid of data sets, presets, ablations and seeds.",
         RUN,
     ),
+    "recommend": Listed(
+        "flows.cli.commands.use.recommend_command",
+        "recommend",
+        "EXAMPLES",
+        "Show the next items of one user in every domain.",
+        USE,
+    ),
     "serve-recs": Listed(
         "flows.cli.commands.use.serve_recs_command",
         "serve_recs",

@@ -1,0 +1,66 @@
+"""``llm4cdsr recommend``: next items of a known user, each with the event that supports it."""
+
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.options.shared_options import StoreRoot
+from flows.cli.output import terminal
+
+EXAMPLES = (
+    "Examples:\n\nllm4cdsr recommend u10166d16cb53\n\nllm4cdsr recommend 4711 --domain food --k 10"
+)
+LATEST_EVENTS = 3
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(help="Id of a user of the data set.")],
+    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Items per domain.")] = 5,
+    release: Annotated[str, typer.Option(help="latest, or a release's fingerprint.")] = "latest",
+    store: StoreRoot = None,
+) -> None:
+    """Show the next items of one user in every domain.
+
+    Beside each item is the event of the history without which its score falls most.
+    """
+    import numpy as np
+    import polars as pl
+
+    from artifacts import columns as col
+    from flows.settings import Settings
+    from tasks.serving.recommender import Recommender
+
+    recommender = Recommender.load(store or Settings().store, release)
+    if user not in (known := recommender.user_ids):
+        near = get_close_matches(user, known, n=3) or known[:3]
+        raise typer.BadParameter(
+            f"the release has no user {user!r}; it has {', '.join(near)} and others "
+            f"({len(known):,} in all)"
+        )
+    items, history = recommender.catalogue.items, recommender.history(user)
+    titles = items.select(pl.coalesce(col.TITLE, col.ITEM_ID)).to_series().to_list()
+    met = {name for name, _ in history}
+    table = Table()
+    for name in ("domain", "rank", "item", "supported most by"):
+        table.add_column(name, justify="right" if name == "rank" else "left")
+    rows = recommender.recommend_users([user], domain, k)
+    for within, rank, item, title in rows.select(
+        col.DOMAIN, col.RANK, col.ITEM_ID, col.TITLE
+    ).iter_rows():
+        if rank == 1:
+            table.add_section()
+        label = within if within in met else f"{within} (new to the user)"
+        found = recommender.effects(history, (within, item))
+        support = (
+            titles[found.items[np.argmax(found.effects)] - 1] if found.effects.max() > 0 else ""
+        )
+        cells = (label if rank == 1 else "", str(rank), title or item, support)
+        table.add_row(*map(Text, cells))
+    latest = recommender.catalogue.indices(history[-LATEST_EVENTS:]).tolist()
+    said = ", ".join(titles[index - 1] for index in latest)
+    terminal.out.print(Text(f"User {user}: {len(history):,} events, the latest {said}"))
+    terminal.out.print(table)
