@@ -174,7 +174,7 @@ def _watch(to: Link, alive: Callable[[], bool], over: threading.Event) -> None:
 def _answers(client: httpx.Client, api_url: str) -> bool:
     try:
         client.get(f"{api_url}/health")
-    except httpx.TransportError:
+    except (httpx.TransportError, OSError):  # OSError: of this process's lack of files.
         return False
     return True
 
@@ -217,7 +217,7 @@ def _sync_send(send: SyncSend) -> SyncSend:
 
 def _is_passing(error: BaseException | None) -> bool:
     """Returns whether a request is to be repeated: not where this process lacks a file or memory to
-    connect, because the watch, which is connected, would never call the server lost."""
+    connect, for which no server is to blame."""
     return isinstance(error, httpx.TransportError) and not is_lack(error)
 
 

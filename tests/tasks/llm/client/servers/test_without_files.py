@@ -6,7 +6,7 @@ import sys
 import pytest
 
 ASKS = """
-import asyncio, resource, sys, threading
+import asyncio, os, resource, signal, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 from prefect.client.base import PrefectHttpxSyncClient
@@ -26,7 +26,10 @@ class Answers(BaseHTTPRequestHandler):
     def log_message(self, *said): ...
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-threading.Thread(target=server.serve_forever, daemon=True).start()
+child = os.fork()
+if child == 0:  # Its files are not taken.
+    signal.alarm(60)
+    server.serve_forever()
 url = f"http://127.0.0.1:{server.server_port}"
 
 def of_the_language_model():
@@ -41,6 +44,7 @@ def of_prefect():
     client = PrefectHttpxSyncClient
     with client(base_url=url) as first, client(base_url=url) as second, watched(url, waits=False):
         first.get("/x")
+        time.sleep(2)  # The watch is connected.
         take_files()
         second.get("/x")
 
@@ -51,6 +55,8 @@ try:
     globals()[sys.argv[1]]()
 except Exception as error:
     print("a lack" if is_lack(error) else repr(error), flush=True)
+finally:
+    os.kill(child, signal.SIGKILL)
 """
 
 
