@@ -31,6 +31,7 @@ from tasks.system.proxies import proxy_for
 STARTUP_SECONDS = 90
 TELL_SECONDS = 30
 POLL_SECONDS = 0.2
+SLOWEST_POLL_SECONDS = 3.0
 STOP_GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 30
 """Default heartbeat interval of runs on a permanent server. Prefect's default is longer than the
@@ -144,7 +145,7 @@ def has_started(url: str, is_running: Callable[[], bool], patience: float) -> bo
         with suppress(httpx.TransportError):
             if httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success:
                 return True
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(POLL_SECONDS + waited / 30, SLOWEST_POLL_SECONDS))  # A poll costs CPU too.
         if waited > told:
             told = waited + TELL_SECONDS
             logger.info(

@@ -17,8 +17,8 @@ def test_webhook() -> None:
     url = webhook_url()
     if url is None:
         raise typer.BadParameter(
-            f"set {WEBHOOK_VARIABLE}, or the Prefect Secret block llm4cdsr-webhook-url of the "
-            "server at PREFECT_API_URL; no webhook is configured"
+            f"no webhook is configured: set {WEBHOOK_VARIABLE}, or the Prefect Secret block "
+            "llm4cdsr-webhook-url of the server at PREFECT_API_URL"
         )
     fault = post_test(url)
     if fault is not None:
