@@ -192,6 +192,9 @@ class Grid(Strict):
     settings: Overrides = Field(
         default_factory=dict, description="Overrides of every preset, for example to bound cost."
     )
+    preset_settings: dict[str, Overrides] = Field(
+        default_factory=dict, description="Overrides of single presets, by name."
+    )
     candidates: tuple[int, ...] = Field(
         default=(100,),
         description="Candidates of each sampled ranking, in addition to full ranking.",
@@ -218,6 +221,8 @@ class Grid(Strict):
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"each seed once, not {list(self.seeds)}")
+        if unused := set(self.preset_settings) - set(self.presets):
+            raise ValueError(f"settings of {sorted(unused)}, which `presets` does not have")
         names = [entry.name for entry in self.datasets]
         if len(set(names)) < len(names):
             raise ValueError(f"each dataset needs a name of its own, not {names}")
@@ -279,7 +284,8 @@ def _overlap_cells(grid: Grid, study: OverlapStudy, dataset: str, seed: int) -> 
 
 def _neural(grid: Grid, preset: str, ablation: Ablation, seed: int) -> NeuralRecipe:
     merged: Overrides = {}
-    for overrides in (grid.settings, ablation.overrides(), {"train": {"seed": seed}}):
+    of_preset = grid.preset_settings.get(preset, {})
+    for overrides in (grid.settings, of_preset, ablation.overrides(), {"train": {"seed": seed}}):
         for section, values in overrides.items():
             merged[section] = {**merged.get(section, {}), **values}
     config = load_preset(preset, merged)

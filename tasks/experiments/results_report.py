@@ -8,7 +8,7 @@ from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiments.cell import CellData
 from tasks.experiments.cell_results import FinishedCell, Results
-from tasks.experiments.grid import BaselineRecipe, Cell, Grid, ProfileSource
+from tasks.experiments.grid import BaselineRecipe, Cell, Grid, Overrides, ProfileSource
 from tasks.experiments.numbers import SAW_BOTH_MARK, row_name
 from tasks.experiments.results_page import ExperimentContent
 from tasks.experiments.results_plots import plots
@@ -102,15 +102,22 @@ def _state(each: FinishedGrid, dataset: str) -> str:
     """Returns sentences about bounds and missing cells."""
     if dataset not in {entry.name for entry in each.grid.datasets}:
         return ""
-    bounds = "; ".join(
-        f"{section}.{name} = {json.dumps(value)}"
-        for section, values in each.grid.settings.items()
-        for name, value in values.items()
-    )
-    parts = [f"Every preset has {bounds} here."] if bounds else []
+    parts = [f"Every preset has {_told(each.grid.settings)} here."] if each.grid.settings else []
+    parts += [
+        f"`{preset}` has {_told(settings)} here."
+        for preset, settings in each.grid.preset_settings.items()
+    ]
     missing = [cell for cell in each.missing if cell.dataset == dataset]
     parts += _missing(missing, len(each.grid.seeds))
     return " ".join(parts)
+
+
+def _told(settings: Overrides) -> str:
+    return "; ".join(
+        f"{section}.{name} = {json.dumps(value)}"
+        for section, values in settings.items()
+        for name, value in values.items()
+    )
 
 
 def _missing(cells: list[Cell], seeds: int) -> list[str]:

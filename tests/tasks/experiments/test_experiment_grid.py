@@ -192,3 +192,22 @@ def test_an_overlap_study_of_withheld_domains_is_refused(tmp_path: Path) -> None
     study = '\n[overlap]\nshares = [0]\npresets = ["best"]\n'
     with pytest.raises(ValidationError, match="which withheld withholds"):
         grid(tmp_path, COLD + study)
+
+
+def test_settings_of_one_preset_leave_the_others_alone(tmp_path: Path) -> None:
+    text = GRID.replace(
+        "[settings]", "[preset_settings.best]\ntrain = { patience = 2 }\n\n[settings]"
+    )
+    patience = {
+        (cell.model, cell.ablation): recipe(cell).config.train.patience
+        for cell in cells_of(grid(tmp_path, text))
+        if isinstance(cell.recipe, NeuralRecipe)
+    }
+    assert {model for (model, _), epochs in patience.items() if epochs == 2} == {"best"}
+    assert {model for (model, _), epochs in patience.items() if epochs != 2} == {"paper"}
+
+
+def test_settings_of_a_preset_without_cells_are_refused(tmp_path: Path) -> None:
+    text = GRID.replace("[settings]", "[preset_settings.large]\n\n[settings]")
+    with pytest.raises(ValidationError, match="large"):
+        grid(tmp_path, text)
