@@ -100,7 +100,7 @@ class TrainingLimit:
         return epochs * _expected(history) * MARGIN + self.bridge_seconds if self.refit else 0.0
 
     def seconds_of_memory(self, used: float, history: Sequence[EpochReport], best: int) -> float:
-        """Returns the seconds that the fit of the memory may take after `used` seconds: what a
+        """Returns the seconds left to the fit of the memory once `used` seconds have passed: what a
         refit leaves, or else what the search left for it."""
         left = PLANNED * self.seconds - used
         return max(

@@ -1,4 +1,4 @@
-"""Threads that end before their first line, or for lack of memory: whoever waits for them hangs.
+"""Threads that end before their first line, or for lack of memory: a wait for them never ends.
 
 `threading.Thread.start` waits until the new thread says that it runs. Where memory runs out between
 the system's start of the thread and that moment, it never does, and the caller waits for ever; the

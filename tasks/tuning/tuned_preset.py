@@ -30,7 +30,7 @@ class ComparedTrial:
 
 @dataclass(frozen=True)
 class TuningOutcome:
-    """The best trials, best first; ``winner`` is better than the base beyond chance.
+    """The best trials, best first; ``winner`` is significantly better than the base.
 
     ``trials``: number of complete trials; of so many the best is also the luckiest, so the level of
     significance is divided by the number of those beside the base.
