@@ -27,7 +27,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.results import RANKS, RECOMMENDATIONS, read_table
+from artifacts.kinds.results import RANKS, RECOMMENDATIONS, read_table, scan_table
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -170,8 +170,9 @@ def lead_of(store: Store, parts: Parts) -> BaselineLead | None:
 def user_coverage(store: Store, parts: Parts) -> float:
     """Returns the share of the dataset's users who have at least one recommendation."""
     users = read_dataset(store, parts["dataset"]).users.height
-    table = read_table(store, parts["recommendations"], RECOMMENDATIONS)
-    return table[col.USER_ID].n_unique() / users if users else 0.0
+    table = scan_table(store, parts["recommendations"], RECOMMENDATIONS)
+    listed = table.select(col.USER_ID).unique().collect(engine="streaming").height
+    return listed / users if users else 0.0
 
 
 def _recorded(old: float | None, new: float | None, why_not_asked: str) -> GateComparison:

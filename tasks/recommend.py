@@ -77,7 +77,7 @@ def recommend(
         scorer, counted = ModelScorer(fitted), RecommendationCounts(data)
         searched = _indices(scorer, config)
         blocks = _blocks(data, scorer, config, searched)
-        _write(draft.path / RECOMMENDATIONS, counted.each(blocks))
+        write_recommendations(draft.path / RECOMMENDATIONS, counted.each(blocks))
         draft.notes.extend(store.manifest(model).notes)
         draft.counts.update(counted.counts())
         recalls = index_recalls(data, scorer, config, searched)
@@ -149,8 +149,8 @@ def _told(
         )
 
 
-def _write(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
-    """Writes in blocks, to bound memory."""
+def write_recommendations(path: Path, blocks: Iterator[pl.DataFrame]) -> None:
+    """Writes blocks of the table (`RECOMMENDATION_SCHEMA`), to bound memory."""
     oldest = pl.CompatLevel.oldest()
     schema = RECOMMENDATION_SCHEMA.to_frame().to_arrow(compat_level=oldest).schema
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

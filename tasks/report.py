@@ -22,6 +22,7 @@ from artifacts.kinds.results import (
     RECOMMENDATIONS,
     REPORT,
     read_table,
+    scan_table,
 )
 from artifacts.kinds.training_choice import read_training_choice
 from artifacts.kinds.user_profiles import read_user_profiles
@@ -35,7 +36,6 @@ from tasks.frame.durations import TIME_BUDGET
 from tasks.frame.stage import RunFacts, StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
-from tasks.promoting.quality_guards import INDEX_RECALL
 from tasks.reporting.facts.changes import changes_since_served
 from tasks.reporting.facts.cold_domain_tables import cold_domain_tables
 from tasks.reporting.facts.content import (
@@ -125,7 +125,7 @@ def report_content(
     profiles = read_user_profiles(store, sources.profiles)
     clusters = read_clusters(store, sources.clusters)
     labels = cluster_labels(data, clusters, _names(store, sources.cluster_names))
-    recommended = read_table(store, sources.recommendations, RECOMMENDATIONS)
+    recommended = scan_table(store, sources.recommendations, RECOMMENDATIONS)
     listed = store.manifest(sources.recommendations)
     profile_parameters = store.manifest(sources.profiles).parameters
     vectors = read_item_embeddings(store, sources.embeddings).vectors
@@ -150,7 +150,7 @@ def report_content(
         profiles=profile_examples(data, profiles, recommended, labels, shown),
         cross_domain=cross_domain(data, recommended, shown),
         cold_items=cold_items(data, recommended, shown),
-        guards=guards(data, recommended, listed.counts.get(INDEX_RECALL)),
+        guards=guards(data, recommended, listed.counts),
         timings=tuple(
             StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
             for stage in stages

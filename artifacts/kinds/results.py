@@ -80,6 +80,12 @@ def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
     return pl.read_parquet(store.path(ref) / name, glob=False)
 
 
+def scan_table(store: Store, ref: ArtifactRef, name: str) -> pl.LazyFrame:
+    """Returns one Parquet file of an artifact to be read in blocks and in part, for tables that
+    grow with users times items; raises `ArtifactMissingError`."""
+    return pl.scan_parquet(store.path(ref) / name, glob=False)
+
+
 def write_candidates(folder: Path, items: np.ndarray) -> None:
     """Writes item indices (test events, candidates), padded with 0."""
     write_arrays(folder / _CANDIDATES_FILE, {_ITEMS: items.astype(np.int32)})

@@ -5,7 +5,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
-from artifacts.kinds.results import RECOMMENDATIONS, read_table
+from artifacts.kinds.results import RECOMMENDATIONS, scan_table
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.user_error import UserError
@@ -70,11 +70,12 @@ def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
         for part in (release, *parts.values()):
             store.verify(part)
         if lists := parts.get("recommendations"):
-            scores = read_table(store, lists, RECOMMENDATIONS)[col.SCORE]
-            if not scores.is_finite().all():
+            unsound = ~pl.col(col.SCORE).is_finite()
+            scores = scan_table(store, lists, RECOMMENDATIONS).select(unsound.sum())
+            if count := scores.collect(engine="streaming").item():
                 raise UnsoundReleaseError(
-                    f"release {release.fingerprint} cannot be served: {(~scores.is_finite()).sum()}"
-                    " scores of its recommendations are no finite numbers; run `llm4cdsr retrain`"
+                    f"release {release.fingerprint} cannot be served: {count} scores of its "
+                    "recommendations are no finite numbers; run `llm4cdsr retrain`"
                 )
     except (ArtifactError, pl.exceptions.PolarsError) as error:
         raise UnsoundReleaseError(

@@ -5,7 +5,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
-from artifacts.kinds.results import RECOMMENDATIONS, read_table
+from artifacts.kinds.results import RECOMMENDATIONS, scan_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
@@ -15,6 +15,8 @@ _DATASET = ("users", "items", "events")
 _METRICS = ("NDCG@10 llm4cdsr", "HR@10 llm4cdsr", "NDCG@10 popularity")
 _LISTS = ("coverage", "popular_share", "users_without")
 SHOWN_RANK = 10
+SHARES = 16
+"""Shares of the users whose lists are compared one after the other."""
 
 
 def changes_since_served(
@@ -52,7 +54,7 @@ def _changes(
     ):
         old, new = store.manifest(before[role]).counts, store.manifest(ref).counts
         rows += [Change(name, old.get(name), new.get(name)) for name in names if name in new]
-    kept, users = _kept(store, before["recommendations"], recommendations)
+    kept, users = kept_lists(store, before["recommendations"], recommendations)
     return Changes(
         since=store.manifest(served).created,
         same_data=before["dataset"] == dataset,
@@ -62,15 +64,21 @@ def _changes(
     )
 
 
-def _kept(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[float | None, int]:
-    """Returns the share of unchanged recommendations of common users."""
+def kept_lists(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[float | None, int]:
+    """Returns the share of unchanged recommendations of common users, None without such users, and
+    their number."""
     key = [col.USER_ID, col.DOMAIN, col.ITEM_ID]
     old, new = (
-        read_table(store, ref, RECOMMENDATIONS).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)
+        scan_table(store, ref, RECOMMENDATIONS).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)
         for ref in (before, now)
     )
-    common = new.join(old.select(col.USER_ID).unique(), on=col.USER_ID, how="semi")
-    if common.is_empty():
-        return None, 0
-    kept = common.join(old, on=key, how="semi").height / common.height
-    return kept, common[col.USER_ID].n_unique()
+    kept = rows = users = 0
+    for share in range(SHARES):
+        # A share of the users at a time, to bound the memory of the joins.
+        ours = pl.col(col.USER_ID).hash() % SHARES == share
+        then, today = (table.filter(ours).collect(engine="streaming") for table in (old, new))
+        common = today.join(then, on=col.USER_ID, how="semi")
+        rows += common.height
+        users += common[col.USER_ID].n_unique()
+        kept += common.join(then, on=key, how="semi").height
+    return (kept / rows if rows else None), users

@@ -10,11 +10,11 @@ from artifacts.kinds.dataset import Dataset, Split
 from artifacts.kinds.user_profiles import INTEREST, PROFILE, UserProfiles
 from artifacts.shown_users import ShownUsers
 from tasks.promoting.quality_guards import (
+    INDEX_RECALL,
     POPULAR_EVENT_SHARE,
     POPULAR_FRACTION,
     POPULAR_SHARE,
     USERS_WITHOUT,
-    recommendation_counts,
 )
 from tasks.reporting.facts.content import (
     Bridge,
@@ -38,7 +38,7 @@ TYPICAL_HISTORY = (6, 20)
 def profile_examples(
     data: Dataset,
     profiles: UserProfiles,
-    recommended: pl.DataFrame,
+    recommended: pl.LazyFrame,
     labels: Mapping[int, str],
     shown: ShownUsers,
 ) -> tuple[ProfileExample, ...]:
@@ -67,7 +67,7 @@ def profile_examples(
 
 
 def cross_domain(
-    data: Dataset, recommended: pl.DataFrame, shown: ShownUsers
+    data: Dataset, recommended: pl.LazyFrame, shown: ShownUsers
 ) -> tuple[CrossDomainExample, ...]:
     """Returns users of one domain, with their recommendations in another."""
     in_domain = data.in_domain()
@@ -80,50 +80,51 @@ def cross_domain(
 
 
 def cold_items(
-    data: Dataset, recommended: pl.DataFrame, shown: ShownUsers
+    data: Dataset, recommended: pl.LazyFrame, shown: ShownUsers
 ) -> tuple[ColdItemExample, ...]:
     """Returns items without purchases, with users to whom they are recommended."""
     bought = np.zeros(data.items.height + 1, bool)
     bought[data.item_indices] = True
     cold = data.items.filter(pl.Series(~bought[1:]) & pl.col(col.TITLE).is_not_null())
-    placed = recommended.join(
-        cold.select(col.DOMAIN, col.ITEM_ID), on=[col.DOMAIN, col.ITEM_ID], how="semi"
-    ).sort(col.RANK, col.USER_ID)
+    item, place = [col.DOMAIN, col.ITEM_ID], [col.RANK, col.USER_ID]
+    titles = cold.select(pl.col(item).cast(pl.String), col.TITLE)
+    placed = recommended.select(*item, *place).join(titles.lazy(), on=item, how="semi")
+    best_ranks = placed.group_by(item).agg(pl.col(col.RANK).min())
+    first = placed.join(best_ranks, on=[*item, col.RANK], how="semi")
+    first = first.group_by(item).agg(pl.col(place).min()).sort(*place, *item).head(EXAMPLES)
     index_of = dict(data.users.select(col.USER_ID, col.USER_INDEX).iter_rows())
-    best = placed.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True).head(2)
-    return tuple(
-        ColdItemExample(
-            title=rows[col.TITLE][0],
-            domain=str(domain),
-            audience=tuple(
-                ColdItemAudience(shown.name(user_id), rank, _history(data, index_of[user_id]))
-                for user_id, rank in rows.select(col.USER_ID, col.RANK).iter_rows()
-            ),
+    found = first.collect(engine="streaming").join(titles, on=item, maintain_order="left")
+    examples = []
+    for domain, item_id, title in found.select(*item, col.TITLE).iter_rows():
+        ours = (pl.col(col.DOMAIN) == domain) & (pl.col(col.ITEM_ID) == item_id)
+        best = recommended.filter(ours).select(place).bottom_k(2, by=place)
+        audience = tuple(
+            ColdItemAudience(shown.name(user_id), rank, _history(data, index_of[user_id]))
+            for rank, user_id in best.collect(engine="streaming").sort(place).iter_rows()
         )
-        for (domain, _), rows in list(best.group_by(col.DOMAIN, col.ITEM_ID, maintain_order=True))[
-            :EXAMPLES
-        ]
-    )
+        examples.append(ColdItemExample(title=title, domain=domain, audience=audience))
+    return tuple(examples)
 
 
-def guards(data: Dataset, recommended: pl.DataFrame, index_recall: float | None = None) -> Guards:
-    """Returns catalogue coverage and the share of popular items."""
-    counts = recommendation_counts(data, recommended)
+def guards(data: Dataset, recommended: pl.LazyFrame, counts: Mapping[str, int | float]) -> Guards:
+    """Returns catalogue coverage and the share of popular items; `counts` are those stored with the
+    recommendations."""
     sizes = dict(data.items.group_by(col.DOMAIN).len().iter_rows())
-    covered = recommended.group_by(col.DOMAIN).agg(pl.col(col.ITEM_ID).n_unique())
-    per_list = recommended.group_by(col.USER_ID, col.DOMAIN).len()["len"]
+    covered = recommended.group_by(col.DOMAIN).agg(
+        pl.col(col.ITEM_ID).n_unique(), pl.col(col.RANK).max()
+    )
+    covered = covered.sort(col.DOMAIN).collect(engine="streaming")
     return Guards(
-        list_length=int(per_list.max() or 0),  # pyright: ignore[reportArgumentType]
+        list_length=int(covered[col.RANK].max() or 0),  # pyright: ignore[reportArgumentType]
         coverage=tuple(
-            DomainCoverage(domain, items, sizes[domain])
-            for domain, items in covered.sort(col.DOMAIN).iter_rows()
+            DomainCoverage(domain, items, sizes[domain]) for domain, items, _ in covered.iter_rows()
         ),
         popular_slot_share=float(counts[POPULAR_SHARE]),
         popular_event_share=float(counts[POPULAR_EVENT_SHARE]),
         users=data.users.height,
         users_without_recommendations=int(counts[USERS_WITHOUT]),
         popular_fraction=POPULAR_FRACTION,
-        index_recall=index_recall,
+        index_recall=counts.get(INDEX_RECALL),
     )
 
 
@@ -151,7 +152,7 @@ def _profile_example(
 
 
 def _cross_domain_example(
-    data: Dataset, user: int, new_domain: int, recommended: pl.DataFrame, shown: ShownUsers
+    data: Dataset, user: int, new_domain: int, recommended: pl.LazyFrame, shown: ShownUsers
 ) -> CrossDomainExample:
     user_id, domain = data.users[col.USER_ID][user], data.domains[new_domain]
     return CrossDomainExample(
@@ -177,10 +178,10 @@ def _history(
     )
 
 
-def _titles_by_domain(recommended: pl.DataFrame, user_id: str) -> dict[str, tuple[str, ...]]:
-    rows = recommended.filter(
-        (pl.col(col.USER_ID) == user_id) & (pl.col(col.RANK) <= SHOWN_ITEMS)
-    ).with_columns(pl.coalesce(col.TITLE, col.ITEM_ID).alias(col.TITLE))
+def _titles_by_domain(recommended: pl.LazyFrame, user_id: str) -> dict[str, tuple[str, ...]]:
+    ours = (pl.col(col.USER_ID) == user_id) & (pl.col(col.RANK) <= SHOWN_ITEMS)
+    title = pl.coalesce(col.TITLE, col.ITEM_ID).alias(col.TITLE)
+    rows = recommended.filter(ours).select(col.DOMAIN, title).collect()
     return {
         str(domain): tuple(part[col.TITLE].to_list())
         for (domain,), part in rows.group_by(col.DOMAIN, maintain_order=True)
