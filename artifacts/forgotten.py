@@ -13,13 +13,13 @@ from pydantic import Field
 
 from artifacts.shown_users import HASHES_NOTE, made_user_key, user_key
 from artifacts.store import Store
-from artifacts.store_notes import read_note, write_note
+from artifacts.store_notes import delete_note, read_note, write_note
 from artifacts.strict import Strict
 
 FORGOTTEN_RULE = "forgotten user"
 """Reason of dropped events in the accounts of ingest."""
 
-_LOG = "forgotten/log.jsonl"
+_LOG, _PENDING = "forgotten/log.jsonl", "forgotten/pending"
 
 
 class Forgetting(Strict):
@@ -53,6 +53,7 @@ class Forgotten:
         """Adds ids to the list; ingest drops their events from then on."""
         self._key = made_user_key(self._store)
         self._hashes |= {self._hash(user) for user in user_ids}
+        write_note(self._store, _PENDING, b"")
         document = _Hashes(hashes=tuple(sorted(self._hashes)))
         write_note(self._store, HASHES_NOTE, document.model_dump_json(indent=1).encode())
 
@@ -67,11 +68,17 @@ def forgettings(store: Store) -> list[Forgetting]:
     return [Forgetting.model_validate_json(line) for line in lines]
 
 
+def is_interrupted(store: Store) -> bool:
+    """Returns whether a removal has begun and not ended: artifacts do not fit together then."""
+    return read_note(store, _PENDING) is not None
+
+
 def log_forgetting(store: Store, people: int, removed: dict[str, int]) -> None:
-    """Logs a finished removal, without ids."""
+    """Logs a finished removal, without ids, and ends it."""
     entry = Forgetting(at=datetime.now(UTC), people=people, removed=removed)
     before = read_note(store, _LOG) or b""
     write_note(store, _LOG, before + entry.model_dump_json().encode() + b"\n")
+    delete_note(store, _PENDING)
 
 
 class _Hashes(Strict):

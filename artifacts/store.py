@@ -21,8 +21,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from artifacts.drafts import Draft, draft_beside, give_name, take_place
-from artifacts.files.durable import sync, sync_tree, write_atomically
+from artifacts.drafts import Draft, draft_beside, give_name
+from artifacts.files.durable import sync_tree, write_atomically
+from artifacts.files.leftovers import SET_ASIDE
 from artifacts.files.private_files import keep_private, settle
 from artifacts.fingerprint import fingerprint_of
 from artifacts.integrity import (
@@ -35,7 +36,7 @@ from artifacts.integrity import (
     parse_manifest,
     way_out,
 )
-from artifacts.leases import note_use
+from artifacts.leases import is_in_use_here, note_use
 from artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSIONS,
@@ -45,11 +46,8 @@ from artifacts.manifest import (
     Manifest,
     document_of,
 )
-from artifacts.remote.remote_side import SET_ASIDE, RemoteStore
+from artifacts.remote.remote_side import RemoteStore
 from artifacts.remote.url_credentials import put_aside
-
-REWRITTEN = ".rewritten-"
-"""Prefix of complete folders that are to replace an artifact."""
 
 POINTERS = "pointers"
 
@@ -85,33 +83,6 @@ class Store:
         with draft_beside(place) as draft:
             yield draft
             self._commit(identity, draft, place)
-
-    @contextmanager
-    def rewrite(self, ref: ArtifactRef) -> Iterator[Draft]:
-        """Yields a draft that replaces an artifact at the end of the block, under the same name.
-
-        For the removal of users only, because artifacts are otherwise immutable. `finish_rewrites`
-        completes the rewrites of a killed process.
-        """
-        manifest, place = self.manifest(ref), self._folder(ref)
-        with draft_beside(place) as draft:
-            draft.counts, draft.notes = dict(manifest.counts), list(manifest.notes)
-            yield draft
-            settle(draft.path)
-            files = describe_files(draft.path)
-            facts = {"counts": draft.counts, "notes": draft.notes, "files": files}
-            write_atomically(draft.path / MANIFEST, document_of(manifest.model_copy(update=facts)))
-            sync_tree(draft.path)
-            ready = place.with_name(f"{REWRITTEN}{place.name}")
-            draft.path.rename(ready)
-            sync(place.parent)
-            take_place(ready, place)
-
-    def finish_rewrites(self) -> None:
-        """Completes the rewrites that a killed process has left."""
-        for kind in Kind:
-            for ready in (self.local / kind).glob(f"{REWRITTEN}*"):
-                take_place(ready, ready.with_name(ready.name.removeprefix(REWRITTEN)))
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Returns an artifact's manifest, without downloading its files.
@@ -162,7 +133,7 @@ class Store:
         gone = absent(self._folder(ref), manifest)
         fault = None if gone else fault_of(self._folder(ref), manifest)
         if not gone and fault is None:
-            if self.remote is not None:
+            if self.remote is not None and is_in_use_here(self.local):
                 self._publish_again(self.remote, manifest)
             return True
         if fault is not None:

@@ -21,9 +21,9 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from artifacts.files.leftovers import SET_ASIDE
 from artifacts.integrity import ArtifactError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest
-from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
 from benchmarks.demo_runs import DemoRuns, demo_machine
 from benchmarks.figures import tell

@@ -10,7 +10,7 @@ from prefect import flow
 
 from artifacts.bundles import bundle, parts_of
 from artifacts.fingerprint import fingerprint_of, sha256_of_file
-from artifacts.leases import in_use
+from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.operating import shard_threads
@@ -95,7 +95,7 @@ def make_missing(
     Cells in work by another process are skipped. Each is `kept` when finished.
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
-    with in_use(store.local):
+    with store_in_use(store):
         _make(planned, wanted, llm, store, prefect_api, device, kept)
 
 

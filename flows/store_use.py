@@ -7,7 +7,8 @@ from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 from artifacts.integrity import ArtifactError
-from artifacts.leases import in_use, is_in_use_here
+from artifacts.leases import is_in_use_here
+from artifacts.machines.store_in_use import store_in_use
 from artifacts.store import Store
 from flows.operating import OPERATING, is_for
 from flows.server.run_parameters import refuse_other_places
@@ -37,7 +38,7 @@ def uses_store(body: Callable[P, R]) -> Callable[P, R]:
         store = Store(given or settings.store)
         if not is_for(store, cast(str | None, arguments.get("of_store"))):
             return body(*args, **kwargs)  # Ends immediately, without using the store.
-        with in_use(store.local):
+        with store_in_use(store):
             result = body(*args, **kwargs)
         if not is_in_use_here(store.local):
             clean_by_setting(store)

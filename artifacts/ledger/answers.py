@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,13 @@ class Role(StrEnum):
 
     CHAT = "chat"
     EMBEDDING = "embedding"
+
+
+class Question(NamedTuple):
+    """Common part of the prompts of a table; included in their keys and stored with them."""
+
+    model: str
+    parameters: dict[str, JsonValue]
 
 
 @dataclass(frozen=True)

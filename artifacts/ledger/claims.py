@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.files.durable import sync
 from artifacts.files.ownership import if_abandoned, locked, opened_locked
-from artifacts.ledger.answers import MODEL
+from artifacts.ledger.answers import MODEL, Question
 from artifacts.ledger.ledger import Ledger, aged_name
 
 PROMPT = "prompt"
@@ -78,7 +78,8 @@ class Claims:
             if claimed_here.height:
                 self._held.append(_Held(ledger, claimed_here, self._model, self._parameters))
                 if ledger.shared is not None:
-                    self._shared.append(ledger.shared.claim(claimed_here[col.KEY]))
+                    question = Question(self._model, self._parameters)
+                    self._shared.append(ledger.shared.claim(claimed_here[col.KEY], question))
         self.claimed_elsewhere = pl.concat(
             [self.claimed_elsewhere, elsewhere.select(list(PROMPT_SCHEMA))]
         )
@@ -111,6 +112,12 @@ def questions(ledger: Ledger) -> pl.LazyFrame:
     if not paths:
         return pl.LazyFrame(schema=QUESTION_SCHEMA)
     return pl.scan_parquet(paths, glob=False, schema=QUESTION_SCHEMA)
+
+
+def recover_claims(ledger: Ledger) -> None:
+    """Makes the claims of dead processes records of their prompts."""
+    for path in sorted(ledger.folder.glob("claim-*.parquet")):
+        _keys_if_living(path)
 
 
 class _Held:
@@ -179,13 +186,6 @@ def _retire(path: Path) -> None:
 Outcome = TypeVar("Outcome")
 
 logger = logging.getLogger("llm4cdsr")
-
-
-class Question(NamedTuple):
-    """Common part of the prompts of a table; included in their keys and stored with them."""
-
-    model: str
-    parameters: dict[str, JsonValue]
 
 
 class Turns(NamedTuple, Generic[Outcome]):

@@ -10,7 +10,7 @@ from artifacts import columns as col
 from artifacts.files.durable import sync, write_atomically
 from artifacts.files.ownership import locked
 from artifacts.ledger.compaction import nobody_compacts
-from artifacts.ledger.journal import write_part
+from artifacts.ledger.journal import OUTBOX, write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger, scan_parts
 from artifacts.ledger.repair import SET_ASIDE
 
@@ -26,7 +26,7 @@ def remove(ledger: Ledger, keys: pl.Series) -> int:
     wanted = keys.unique().to_frame(col.KEY)
     gone = 0
     with nobody_compacts(ledger), locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
-        for path in ledger.parts():
+        for path in _all_parts(ledger):
             rows = scan_parts([path]).collect()
             gone += _replaced(path, rows, wanted, is_part=True)
         for path in sorted(ledger.folder.glob("questions-*.parquet")):
@@ -36,6 +36,19 @@ def remove(ledger: Ledger, keys: pl.Series) -> int:
     for path in ledger.folder.glob(f"{SET_ASIDE}/*"):
         path.unlink()
     return gone
+
+
+def all_keys(ledger: Ledger) -> pl.Series:
+    """Returns the distinct keys of everything that `remove` changes but batch requests."""
+    paths = [*_all_parts(ledger), *ledger.folder.glob("questions-*.parquet")]
+    found = [pl.DataFrame(schema={col.KEY: pl.String})]
+    found += [pl.read_parquet(path, columns=[col.KEY], glob=False) for path in paths]
+    return pl.concat(found)[col.KEY].unique()
+
+
+def _all_parts(ledger: Ledger) -> list[Path]:
+    """Returns the sealed parts, also those that wait for their upload."""
+    return [*ledger.parts(), *sorted((ledger.folder / OUTBOX).glob("part-*.parquet"))]
 
 
 def _replaced(path: Path, rows: pl.DataFrame, wanted: pl.DataFrame, *, is_part: bool) -> int:

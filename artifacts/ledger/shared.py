@@ -6,6 +6,7 @@
 ``part-<age>-<sha256>.parquet``   sealed answers: written once, named by their content
 ``claims/<name>.parquet``         keys that a machine is asking now; ``<name>.beat`` shows it lives
 ``turn/``                         which machine may claim now: see `artifacts.remote.remote_lease`
+``questions/<sha256>.json``       a model and its parameters, to find the keys of a prompt
 ================================  ================================================================
 
 Requests read and write the machine's local ledger only. Sealed parts are linked into ``outbox`` and
@@ -14,6 +15,7 @@ downloaded before prompts are sent.
 """
 
 import hashlib
+import json
 import logging
 import re
 import time
@@ -28,9 +30,10 @@ import pyarrow.parquet as pq
 
 from artifacts import columns as col
 from artifacts.files.ownership import locked
-from artifacts.ledger.answers import Role
-from artifacts.ledger.journal import OUTBOX, link
-from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.fingerprint import canonical_json
+from artifacts.ledger.answers import Question, Role
+from artifacts.ledger.journal import OUTBOX, link, write_part
+from artifacts.ledger.ledger import Ledger, aged_name, scan_parts
 from artifacts.remote.remote_lease import Liveness, RemoteLease, beating
 from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
@@ -68,6 +71,8 @@ class SharedLedger:
         self._outbox = folder / OUTBOX
         self._liveness = Liveness()
         self._claims = (*self._place, "claims")
+        self._questions = (*self._place, "questions")
+        self._published: set[str] = set()
         self._own: set[str] = set()
         self._read: dict[str, pl.DataFrame] = {}
         with locked(folder / _LOCK):
@@ -129,8 +134,9 @@ class SharedLedger:
         """Returns the lease for reading and making claims."""
         return RemoteLease(self._remote, *self._place, "turn")
 
-    def claim(self, keys: pl.Series) -> str:
+    def claim(self, keys: pl.Series, question: Question) -> str:
         """Publishes a claim on keys; returns its name. Call it within `turn`."""
+        self._publish_question(question)
         name = f"{aged_name()}-{self._cache}"
         sink = pa.BufferOutputStream()
         binary = keys.str.decode("hex").alias(col.KEY).to_frame()
@@ -139,6 +145,19 @@ class SharedLedger:
         self._remote.write(sink.getvalue().to_pybytes(), *self._claims, f"{name}.parquet")
         self._own.add(name)
         return name
+
+    def questions(self) -> list[Question]:
+        """Returns the models and parameters that machines have asked."""
+        names = self._remote.names(*self._questions)
+        contents = (self._remote.read(*self._questions, name) for name in names)
+        return [Question(**json.loads(content)) for content in contents if content is not None]
+
+    def _publish_question(self, question: Question) -> None:
+        content = canonical_json(question._asdict())
+        name = f"{hashlib.sha256(content.encode()).hexdigest()}.json"
+        if name not in self._published:
+            self._remote.write(content.encode(), *self._questions, name)
+            self._published.add(name)
 
     def release(self, name: str) -> None:
         """Ends a claim after its answers are uploaded."""
@@ -163,6 +182,36 @@ class SharedLedger:
             else:
                 self._forget(name)
         return pl.concat(found)
+
+    def remove(self, keys: pl.Series) -> int:
+        """Replaces the parts that have some of these keys; returns the number of removed rows.
+
+        Deletes all claims too: no run of any machine may use the store.
+        """
+        wanted = keys.unique().to_frame(col.KEY)
+        gone = 0
+        for name in [name for name in self._remote.names(*self._place) if _PART.fullmatch(name)]:
+            with self._remote.opened(*self._place, name) as file:
+                held = pl.DataFrame(pq.ParquetFile(file).read([col.KEY]))
+            if removed := held.join(wanted, on=col.KEY, how="semi").height:
+                gone += removed
+                self._replace_part(name, wanted)
+        self._remote.delete(*self._claims)
+        return gone
+
+    def _replace_part(self, name: str, wanted: pl.DataFrame) -> None:
+        partial = self._folder / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            self._remote.get(partial, *self._place, name)
+            kept = scan_parts([partial]).collect().join(wanted, on=col.KEY, how="anti")
+            if kept.height:
+                write_part(kept, partial)
+                other = f"part-{name.split('-')[1]}-{_sha256(partial)}.parquet"
+                self._remote.put(partial, *self._place, other)
+                self._note(other)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._remote.delete(*self._place, name)
 
     def _keys_of(self, claim: str) -> pl.DataFrame:
         if claim not in self._read:

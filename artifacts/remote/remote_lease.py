@@ -66,14 +66,24 @@ class RemoteLease:
         finally:
             self._write(b"", number, _ENDED)
 
+    def is_held(self) -> bool:
+        """Returns whether a living holder has the lease; a dead one counts as living for
+        `LEASE_SECONDS` after the first call."""
+        return self._is_held(self._objects())
+
+    def _is_held(self, objects: dict[int, set[str]]) -> bool:
+        last = max(objects, default=0)
+        if not last or _ENDED in objects[last]:
+            return False
+        beat = self._remote.read(*self._place, _name(last, _BEAT))
+        return self._liveness.is_alive(str(last), beat)
+
     def _taken(self) -> int | None:
         """Tries to acquire the lease; returns its number, None if it is held."""
         before = self._objects()
         last = max(before, default=0)
-        if last and _ENDED not in before[last]:
-            beat = self._remote.read(*self._place, _name(last, _BEAT))
-            if self._liveness.is_alive(str(last), beat):
-                return None
+        if self._is_held(before):
+            return None
         mine = last + 1
         try:
             self._write(b"", mine, _HELD, create=True)

@@ -10,16 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import BinaryIO, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
 from artifacts.files.durable import create_exclusively
+from artifacts.files.leftovers import SET_ASIDE
 from artifacts.integrity import ArtifactCorruptError, parse_manifest, sums_of, way_out
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
 from artifacts.remote.file_systems import file_system_of
 
-SET_ASIDE = "set-aside"
 UNLISTED = "unlisted"
 """Where manifests of artifacts lie that nothing needs: each counts as not made, and is listed again
 when a run looks it up while its files exist."""
@@ -66,6 +66,10 @@ class RemoteStore:
     def get(self, target: Path, *parts: str) -> None:
         """Downloads an object into a file; raises FileNotFoundError."""
         self._files.get_file(self._path(*parts), str(target))
+
+    def opened(self, *parts: str) -> BinaryIO:
+        """Returns an object, open for reading of its parts; raises FileNotFoundError."""
+        return cast(BinaryIO, self._files.open(self._path(*parts), "rb"))
 
     def delete(self, *parts: str) -> None:
         """Deletes an object or all objects below a folder, if they exist."""
@@ -124,6 +128,18 @@ class RemoteStore:
             return None
         return named
 
+    def replace(self, manifest: Manifest, folder: Path) -> Manifest:
+        """Uploads other files of an existing artifact, then their manifest, and deletes the earlier
+        ones; returns the manifest with the upload's name. No other process may write."""
+        before = self.manifest(manifest.ref)
+        named = self.upload(manifest, folder, replace=True)
+        assert named is not None
+        if before is not None:
+            earlier = parse_manifest(before, manifest.ref, self.url)
+            for name in earlier.files:
+                self.delete(*_place(earlier), name)
+        return named
+
     def fetch(self, manifest: Manifest, folder: Path) -> None:
         """Downloads an artifact's files into a folder, after checking their digests.
 
@@ -159,6 +175,13 @@ class RemoteStore:
         if content is not None:
             self.write(content, UNLISTED, _note_of(ref))
             self.delete(ref.kind, ref.fingerprint, MANIFEST)
+
+    def relist_all(self) -> None:
+        """Puts the manifests of all unlisted artifacts back."""
+        for name in self.names(UNLISTED):
+            kind, _, fingerprint = name.removesuffix(".json").rpartition("-")
+            if kind in set(Kind):
+                self.relist(ArtifactRef(kind=Kind(kind), fingerprint=fingerprint))
 
     def relist(self, ref: ArtifactRef) -> bool:
         """Puts the manifest of an unlisted artifact back; returns whether there was one."""
@@ -196,6 +219,26 @@ class RemoteStore:
         for path in orphans.paths:
             with suppress(FileNotFoundError):
                 self._files.rm_file(path)
+
+    def clear_leftovers(self) -> int:
+        """Deletes quarantined and unlisted manifests, and all objects that no manifest names, while
+        no run uses the store; returns their number."""
+        objects = 0
+        for folder in (SET_ASIDE, UNLISTED):
+            objects += len(self.names(folder))
+            self.delete(folder)
+        for kind in Kind:
+            for name in self.fingerprints(kind):
+                orphans = self.orphans(ArtifactRef(kind=kind, fingerprint=name))
+                if orphans is not None:
+                    objects += len(orphans.paths)
+                    self.delete_orphans(orphans)
+        return objects
+
+    def drop(self, ref: ArtifactRef) -> None:
+        """Deletes an artifact: its manifest first, so that a partial deletion counts as missing."""
+        self.delete(ref.kind, ref.fingerprint, MANIFEST)
+        self.delete(ref.kind, ref.fingerprint)
 
     def _damaged(self, manifest: Manifest, fault: str) -> ArtifactCorruptError:
         self.set_aside(manifest.ref)

@@ -18,7 +18,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.drafts import Draft
 from artifacts.forgotten import Forgotten
-from artifacts.integrity import ArtifactError
+from artifacts.integrity import ArtifactCorruptError, ArtifactError
 from artifacts.kinds.arrays import read_arrays, write_arrays
 from artifacts.kinds.dataset import (
     EVENT_SCHEMA,
@@ -30,6 +30,7 @@ from artifacts.kinds.dataset import (
 )
 from artifacts.kinds.user_profiles import VECTORS_FILE
 from artifacts.manifest import ArtifactRef, Kind, Manifest
+from artifacts.rewriting import drop, rewrite
 from artifacts.store import Store
 
 OPERATION = "forgettings"
@@ -53,6 +54,12 @@ class Removed:
     def add(self, what: str, count: int = 1) -> None:
         if count:
             self.counts[what] = self.counts.get(what, 0) + count
+
+    def include(self, other: "Removed") -> None:
+        """Adds the result of a later removal."""
+        self.users |= other.users
+        for what, count in other.counts.items():
+            self.add(what, count)
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,16 @@ def rewrite_all(
             continue  # By an interrupted removal.
         parent = people.get(manifest.parents.get("dataset", manifest.ref))
         work = _Rewriting(store, manifest, forgotten, parent, named)
-        if work.is_needed():
-            if manifest.kind is Kind.CANDIDATES:
-                shutil.rmtree(store.path(manifest.ref))  # Sampled again with the same seed.
+        try:
+            if not work.is_needed():
+                continue
+            if manifest.kind is Kind.CANDIDATES:  # Sampled again with the same seed.
+                drop(store, manifest.ref)
             else:
                 work.rewrite(operation)
-            removed.add(manifest.kind.value)
+        except ArtifactCorruptError:
+            continue  # Quarantined on opening; deleted with the quarantine.
+        removed.add(manifest.kind.value)
     return removed
 
 
@@ -148,7 +159,7 @@ class _Rewriting:
 
     def rewrite(self, operation: int) -> None:
         folder = self.store.path(self.manifest.ref)
-        with self.store.rewrite(self.manifest.ref) as draft:
+        with rewrite(self.store, self.manifest.ref) as draft:
             changed = {path.name: content for path, content in self._changed()}
             for name in self.manifest.files:
                 target = draft.path / name

@@ -4,23 +4,29 @@ An interrupted removal is completed by the next one, from the list. No run may w
 """
 
 import re
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import polars as pl
+
 from artifacts.drafts import DRAFT_LOCK
+from artifacts.files.leftovers import clear_leftovers
 from artifacts.files.ownership import if_abandoned
-from artifacts.forgotten import Forgotten, forgettings, log_forgetting
+from artifacts.forgotten import Forgotten, forgettings, is_interrupted, log_forgetting
 from artifacts.leases import cleaning, used_now
 from artifacts.ledger.answers import Role
-from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.claims import recover_claims
 from artifacts.ledger.removal import remove
-from artifacts.manifest import Kind
-from artifacts.remote.remote_side import SET_ASIDE
+from artifacts.ledger.shared import open_ledger
+from artifacts.machines.cached_copies import catch_up, drop_outdated, mark_applied, note_removed
+from artifacts.manifest import ArtifactRef, Kind
+from artifacts.remote.remote_runs import StoreInUseError, without_runs
+from artifacts.rewriting import finish_rewrites
 from artifacts.shown_users import hashed_users
 from artifacts.store import Store
-from artifacts.user_error import UserError
 from tasks.forgetting.artifact_rewriting import (
+    People,
     Removed,
     gone_from,
     names_in_text,
@@ -29,56 +35,69 @@ from tasks.forgetting.artifact_rewriting import (
 )
 from tasks.forgetting.person_prompts import keys_about
 
-TRASH = ".trash"
-"""Folder of artifacts before their deletion."""
-
-KEPT_IN_WORK = frozenset({"leases", "logs", "machine"})
-
 NOT_REMOVED = (
     "the weights of models that were fitted to their events: `llm4cdsr refresh`, then `retrain`, "
     "then delete the old releases",
     "metrics over everybody, and counts",
     "the files of your dumps: remove their rows there; until then ingest drops them",
     "copies elsewhere: backups, exports, reports and summaries that were written to other places",
+    "copies of a remote store on other machines, until each machine's next run or service reload; "
+    "earlier versions of objects, if the bucket keeps them",
+    "prompts from data sets that were deleted before (`store gc`)",
     "what LLM providers have kept, and Prefect's database",
 )
 """Data that cannot be removed, with remedies."""
 
 
-class StoreInUseError(UserError, RuntimeError):
-    """A run is writing to the store."""
-
-
-class RemoteForgettingError(UserError):
-    """The store is remote, and other machines have copies."""
-
-
 def forget(store: Store, user_ids: list[str]) -> Removed:
     """Removes users from a store, and stores keyed hashes of their ids, including unknown ones, for
-    later dumps; returns the removed data.
+    later dumps; returns the removed data. Without ids, completes an interrupted removal only.
+
+    Other machines' copies of a remote store are changed at their next use (`catch_up`).
 
     Raises:
-        StoreInUseError, RemoteForgettingError.
+        StoreInUseError: a run of this or another machine uses the store.
     """
-    if store.remote is not None:
-        raise RemoteForgettingError(
-            f"{store.root} is a remote store, whose copies on other machines cannot be changed "
-            "from here; forget in a store that is a folder"
-        )
-    with cleaning(store.local):  # Blocks new runs.
+    catch_up(store)
+    with ExitStack() as alone:
+        alone.enter_context(cleaning(store.local))  # Blocks new runs.
         _refuse_in_use(store)
+        if store.remote is not None:
+            alone.enter_context(without_runs(store.remote))
         return _forget(store, user_ids)
 
 
 def _forget(store: Store, user_ids: list[str]) -> Removed:
-    store.finish_rewrites()
+    _take_stock(store)
     forgotten = Forgotten(store)
-    if forgotten.any and (late := _apply(store, forgotten, set())).users:
-        log_forgetting(store, 0, late.counts)  # Completes an interrupted removal.
-    forgotten.add(user_ids)
-    removed = _apply(store, forgotten, set(user_ids))
-    log_forgetting(store, len(set(user_ids)), removed.counts)
-    return removed
+    late = Removed()
+    if forgotten.any:
+        late = _apply(store, forgotten, set())
+        if late.users or is_interrupted(store):
+            log_forgetting(store, 0, late.counts)  # Completes an interrupted removal.
+    if user_ids:
+        forgotten.add(user_ids)
+        removed = _apply(store, forgotten, set(user_ids))
+        log_forgetting(store, len(set(user_ids)), removed.counts)
+        late.include(removed)
+    if store.remote is not None:
+        mark_applied(store)
+    return late
+
+
+def _take_stock(store: Store) -> None:
+    """Completes what killed processes have left, and gets what other machines have made."""
+    finish_rewrites(store)
+    if store.remote is not None:
+        drop_outdated(store)
+        store.remote.relist_all()
+    for role in Role:
+        ledger = open_ledger(store, role)
+        ledger.recover()
+        recover_claims(ledger)
+        if ledger.shared is not None:
+            ledger.shared.push()
+            ledger.shared.pull()
 
 
 def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
@@ -88,19 +107,30 @@ def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     users = gone_from(people) | asked_for
     named = names_in_text(users | {hashed.name(user) for user in users})
     lines = _without_names(store.local / "work" / "logs", named)
-    answers = {role: 0 for role in Role}
-    keys = keys_about(store, people) if people else {}
-    for role in Role:
-        ledger = Ledger(store.local, role)
-        ledger.recover()
-        if role in keys:
-            answers[role] = remove(ledger, keys[role])
+    answers = _remove_prompts(store, people) if people else dict.fromkeys(Role, 0)
     operation = len(forgettings(store)) + 1
     removed = rewrite_all(store, forgotten, people, named, operation)
     for role, count in answers.items():
         removed.add(f"ledger rows ({role})", count)
-    removed.add("copies and half-made things", _clear(store))
+    files = clear_leftovers(store.local)
+    if store.remote is not None:
+        files += store.remote.clear_leftovers() + drop_outdated(store)
+    removed.add("copies and half-made things", files)
     removed.add("log lines", lines)
+    return removed
+
+
+def _remove_prompts(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, int]:
+    """Deletes prompts about users from the ledger, answers and vectors included."""
+    keys = keys_about(store, people)
+    if store.remote is not None:
+        note_removed(store, pl.concat(keys.values()))  # First, so that all machines delete them.
+    removed = {}
+    for role in Role:
+        ledger = open_ledger(store, role)
+        removed[role] = remove(ledger, keys[role])
+        if ledger.shared is not None:
+            removed[role] = max(removed[role], ledger.shared.remove(keys[role]))
     return removed
 
 
@@ -124,24 +154,6 @@ def _locks(store: Store) -> Iterator[Path]:
         yield from (store.local / kind).glob(f".*{DRAFT_LOCK}")
     for pattern in ("journal-*.jsonl", "claim-*.parquet"):
         yield from (store.local / "ledger").glob(f"*/{pattern}")
-
-
-def _clear(store: Store) -> int:
-    """Deletes copies of dumps, checkpoints, spooled rows, abandoned drafts and quarantined files;
-    returns their number."""
-    work = store.local / "work"
-    places = [path for path in work.glob("*") if path.name not in KEPT_IN_WORK]
-    places += [path for kind in Kind for path in (store.local / kind).glob(".*")]
-    places += [store.local / SET_ASIDE, store.local / TRASH]
-    files = 0
-    for place in places:
-        if place.is_dir() and not place.is_symlink():
-            files += sum(path.is_file() for path in place.rglob("*"))
-            shutil.rmtree(place)
-        elif place.exists():
-            files += 1
-            place.unlink()
-    return files
 
 
 def _without_names(logs: Path, named: re.Pattern[str] | None) -> int:

@@ -6,22 +6,28 @@ prompt that is equal to one of a remaining user is kept.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import islice, product
+from typing import Self
 
 import polars as pl
+from pydantic import JsonValue
 
 from artifacts import columns as col
+from artifacts.fingerprint import canonical_json
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.user_profiles import INTEREST, INTERESTS_FILE, PROFILE, PROFILES_FILE
-from artifacts.ledger.answers import MODEL, Role
-from artifacts.ledger.claims import PARAMETERS, PROMPT, questions
+from artifacts.ledger.answers import MODEL, Question, Role, answer_keys
+from artifacts.ledger.claims import PARAMETERS, questions
 from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
 from tasks.forgetting.artifact_rewriting import People
+from tasks.llm.settings.request_fields import chat_fields
 from tasks.profiling.interest_titles import titles_by_interest
 from tasks.profiling.profile_prompts import joined_interests
 
@@ -66,8 +72,7 @@ class _Lists:
 
 def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl.Series]:
     """Returns the ledger keys of removed users' prompts, by role."""
-    chat, embedding = Ledger(store.local, Role.CHAT), Ledger(store.local, Role.EMBEDDING)
-    asked, embedded = _asked(chat), _asked(embedding)
+    chat, embedding = (_AskedPrompts.of(store, role) for role in (Role.CHAT, Role.EMBEDDING))
     titles, interests, profiles = _Lists(), _Lists(), _Lists()
     histories: list[list[list[str]]] = []
     for dataset, told in people.items():
@@ -85,20 +90,52 @@ def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl
             rows = pl.read_parquet(folder / PROFILES_FILE, glob=False)
             profiles.add(rows.with_columns(pl.concat_list(PROFILE)), PROFILE, told)
     # Answers of a run that ended before writing its artifact are in the ledger only.
-    unwritten = list(_answered(chat, asked, histories))
+    unwritten = list(_answered(chat, histories))
     interests.add_gone(unwritten)
-    analyses = _keys(asked, _renderings(_ANALYSES, titles.own))
-    summaries = _keys(asked, _renderings(_SUMMARIES, interests.own))
-    answered = chat.answers(summaries)["text"].drop_nulls()
+    analyses = chat.keys(_renderings(_ANALYSES, titles.own))
+    summaries = chat.keys(_renderings(_SUMMARIES, interests.own))
+    answered = chat.ledger.answers(summaries)["text"].drop_nulls()
     profiles.add_gone((text,) for text in answered)
     profiles.add_gone((joined_interests(texts),) for texts in unwritten)
-    texts = [text for (text,) in profiles.own]
-    vectors = embedded.filter(pl.col(PROMPT).is_in(texts))[col.KEY]
+    vectors = embedding.keys([text for (text,) in profiles.own])
     return {Role.CHAT: pl.concat([analyses, summaries]), Role.EMBEDDING: vectors}
 
 
-def _asked(ledger: Ledger) -> pl.DataFrame:
-    return questions(ledger).select(col.KEY, MODEL, PARAMETERS, PROMPT).unique(col.KEY).collect()
+@dataclass(frozen=True)
+class _AskedPrompts:
+    """A ledger, and the models and parameters that its prompts may have been sent with."""
+
+    ledger: Ledger
+    questions: list[Question]
+
+    @classmethod
+    def of(cls, store: Store, role: Role) -> Self:
+        """Returns those of this machine's prompts, of other machines, and of profiles."""
+        ledger = open_ledger(store, role)
+        sent = questions(ledger).select(MODEL, PARAMETERS).unique().collect()
+        found = [Question(model, json.loads(parameters)) for model, parameters in sent.iter_rows()]
+        found += ledger.shared.questions() if ledger.shared else []
+        for manifest in store.artifacts(Kind.USER_PROFILES) if ledger.shared else []:
+            found += _questions_of(manifest.parameters, role)
+        return cls(ledger, list({canonical_json(each): each for each in found}.values()))
+
+    def keys(self, prompts: Sequence[JsonValue]) -> pl.Series:
+        """Returns the possible keys of prompts."""
+        keys = [key for each in self.questions for key in answer_keys(*each, prompts)]
+        return pl.Series(col.KEY, keys, pl.String)
+
+
+def _questions_of(parameters: dict[str, JsonValue], role: Role) -> Iterator[Question]:
+    """Yields the models and parameters of profiles, from the parameters of their artifact."""
+    match parameters:
+        case {"chat": [str(model), dict(fields)], "tokens": list(limits)} if role is Role.CHAT:
+            for limit in limits:
+                if isinstance(limit, int):
+                    yield Question(model, chat_fields(limit, fields))
+        case {"embedding": [str(model), dict(fields)]} if role is Role.EMBEDDING:
+            yield Question(model, fields)
+        case _:
+            """Of an earlier version."""
 
 
 def _clusters_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
@@ -123,37 +160,19 @@ def _profiles_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
     ]
 
 
-def _answered(
-    ledger: Ledger, asked: pl.DataFrame, histories: list[list[list[str]]]
-) -> Iterator[Texts]:
+def _answered(chat: _AskedPrompts, histories: list[list[list[str]]]) -> Iterator[Texts]:
     """Yields the answers of each model by person and interest."""
-    prompts = {
-        (tuple(titles), template): _document(template(titles))
-        for history in histories
-        for titles in history
-        for template in _ANALYSES
-    }
-    found = asked.filter(pl.col(PROMPT).is_in(list(prompts.values())))
-    answers = dict(ledger.answers(found[col.KEY]).select(col.KEY, "text").iter_rows())
-    for _, same in found.group_by(MODEL, PARAMETERS):
-        text_of = {
-            prompt: answers.get(key) for key, prompt in same.select(col.KEY, PROMPT).iter_rows()
-        }
+    listed = [titles for history in histories for titles in history]
+    for template, question in product(_ANALYSES, chat.questions):
+        keys = answer_keys(*question, [template(titles).model_dump() for titles in listed])
+        answers = chat.ledger.answers(pl.Series(col.KEY, keys, pl.String))
+        text_of = dict(answers.select(col.KEY, "text").iter_rows())
+        texts = iter([text_of.get(key) for key in keys])
         for history in histories:
-            for template in _ANALYSES:
-                told = [text_of.get(prompts[tuple(titles), template]) for titles in history]
-                if any(told):
-                    yield tuple(text for text in told if text)
+            told = tuple(text for text in islice(texts, len(history)) if text)
+            if told:
+                yield told
 
 
-def _renderings(templates: Sequence[Template], lists: set[Texts]) -> list[str]:
-    return [_document(template(texts)) for texts in sorted(lists) for template in templates]
-
-
-def _keys(asked: pl.DataFrame, rendered: list[str]) -> pl.Series:
-    return asked.filter(pl.col(PROMPT).is_in(rendered))[col.KEY]
-
-
-def _document(prompt: ChatPrompt) -> str:
-    """Returns a prompt in the ledger's format."""
-    return json.dumps(prompt.model_dump(), ensure_ascii=False)
+def _renderings(templates: Sequence[Template], lists: set[Texts]) -> list[JsonValue]:
+    return [template(texts).model_dump() for texts in sorted(lists) for template in templates]

@@ -18,8 +18,8 @@ import polars as pl
 
 from artifacts import columns as col
 from artifacts.fingerprint import fingerprint_of
-from artifacts.ledger.answers import Role, answer_keys, vectors_of
-from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA, Question, ask_in_turns
+from artifacts.ledger.answers import Question, Role, answer_keys, vectors_of
+from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA, ask_in_turns
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import COMPLETE

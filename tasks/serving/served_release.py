@@ -18,6 +18,7 @@ from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import read_item_tables
 from artifacts.kinds.results import REPORT
 from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
+from artifacts.machines.cached_copies import catch_up
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownUsers, shown_users
 from artifacts.store import Store
@@ -105,6 +106,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
     """
     opened = store if isinstance(store, Store) else Store(store)
     ref = release_ref(opened, release)
+    catch_up(opened)
     times = len(forgettings(opened))
     shown = shown_users(opened)
     parts = _sound_parts(opened, ref)

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from artifacts.files.leftovers import TRASH
 from artifacts.leases import cleaning, used_now
+from artifacts.remote.remote_runs import shown_as_run
 from artifacts.store import Store
 from tasks.promoting.decisions import archive
 from tasks.upkeep.needed import Keep, needed
 from tasks.upkeep.remote_cleaning import RemoteWaste, clean_remotely, wasted_remotely
-from tasks.upkeep.waste import TRASH, Waste, leftovers, wasted_artifacts
+from tasks.upkeep.waste import Waste, leftovers, wasted_artifacts
 
 KEPT_DECISIONS = 20
 """Number of decisions kept as single files; older ones are merged to one."""
@@ -72,9 +74,10 @@ def clean(store: Store, keep: Keep, *, dry_run: bool = False) -> Cleaned:
             _throw_away(store, wasted)
     remotely: list[RemoteWaste] = []
     if store.remote is not None:
-        remotely = wasted_remotely(store, store.remote, kept, keep)
-        if not dry_run:
-            clean_remotely(store.remote, remotely)
+        with shown_as_run(store.remote):  # No users are removed meanwhile.
+            remotely = wasted_remotely(store, store.remote, kept, keep)
+            if not dry_run:
+                clean_remotely(store.remote, remotely)
     if not dry_run:
         shutil.rmtree(store.local / TRASH, ignore_errors=True)
         archive(store, KEPT_DECISIONS)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.drafts import DRAFT_LOCK
+from artifacts.files.leftovers import SET_ASIDE, TRASH
 from artifacts.files.ownership import if_abandoned
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
-from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
 from tasks.frame.unfinished_training import SOURCES, TRAININGS, is_replaced
 from tasks.upkeep.needed import Keep
 
-TRASH = ".trash"
 _DAY = 86_400.0
 _LOG_DAYS = 30.0
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from artifacts.bundles import parts_of
+from artifacts.files.leftovers import SET_ASIDE
 from artifacts.integrity import ArtifactError, absent
-from artifacts.remote.remote_side import SET_ASIDE
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from tasks.promoting.decisions import HistoryDamagedError, serving_release

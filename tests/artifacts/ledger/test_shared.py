@@ -10,8 +10,8 @@ import pytest
 
 from artifacts.fingerprint import sha256_of
 from artifacts.ledger import claims
-from artifacts.ledger.answers import Answer, Role
-from artifacts.ledger.claims import Claims, Question, ask_in_turns
+from artifacts.ledger.answers import Answer, Question, Role
+from artifacts.ledger.claims import Claims, ask_in_turns
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import SharedPartDamagedError, open_ledger

@@ -4,20 +4,15 @@ Real runs of the command line with the stand-in for a language model.
 """
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 
 from artifacts.bundles import REFRESHED, parts_of
 from artifacts.files.ownership import locked
 from artifacts.forgotten import FORGOTTEN_RULE, forgettings
-from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import ACCOUNTS, Dataset, read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS
 from artifacts.kinds.user_profiles import read_user_profiles
@@ -26,21 +21,24 @@ from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import questions
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind, identity
+from artifacts.rewriting import finish_rewrites, rewrite
 from artifacts.store import Store
-from prompts.profile_style import ProfileStyle
-from prompts.render import Language, analyze_prompt
-from tasks.demo.demo_dump import write_demo_dump
 from tasks.forgetting.forget import StoreInUseError, forget
-from tasks.profiling.interest_titles import titles_by_interest
 from tasks.promoting.releases import require_sound
 from tasks.serving.recommender import Recommender
 from tasks.serving.user_names import UnknownUserError
+from tests.tasks.forgetting.leaving_person import (
+    GONE,
+    USERS,
+    AboutPerson,
+    about_person,
+    command,
+    files_with,
+    refresh,
+    write_dump,
+)
 
 pytestmark = pytest.mark.slow
-
-REPOSITORY = Path(__file__).parents[3]
-GONE = "person-who-leaves"
-USERS = 40
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ class Forgotten:
     """A store after two runs and a forgetting, and what was in it before."""
 
     folder: Path
-    titles: list[list[str]]
-    texts: set[str]
-    data: Dataset
+    about: AboutPerson
     recommended: pl.DataFrame
     said: str
 
@@ -59,62 +55,15 @@ class Forgotten:
         return Store(self.folder / "store")
 
 
-def command(folder: Path, *arguments: str, status: int = 0) -> str:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli.entry", *arguments, "--store", "store"],
-        cwd=folder,
-        env={**kept, "PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(folder / "prefect")},
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def refresh(
-    folder: Path, interactions: str = "dump/interactions.parquet", style: str = "paper"
-) -> str:
-    dump = ("--interactions", interactions, "--items", "dump/items.parquet")
-    made = ("--clusters", "4", "--profile-style", style, "--provider", "dummy")
-    return command(folder, "refresh", *dump, *made)
-
-
-def renamed(table: Path, old: str, new: str) -> None:
-    rows = pl.read_parquet(table)
-    rows.with_columns(pl.col("user_id").replace({old: new})).write_parquet(table)
-
-
 @pytest.fixture(scope="module")
 def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     folder = tmp_path_factory.mktemp("forgetting")
-    write_demo_dump(folder / "dump", seed=3, users=USERS, items=60)
-    events = folder / "dump" / "interactions.parquet"
-    longest = pl.read_parquet(events)["user_id"].value_counts(sort=True)["user_id"][0]
-    renamed(events, longest, GONE)
+    write_dump(folder)
     refresh(folder, style="retrieval")
     refresh(folder)
     command(folder, "retrain", "--preset", "single", "--epochs", "1", "--seed", "1")
     store = Store(folder / "store")
-    refreshed = store.pointed(REFRESHED)
-    assert refreshed is not None
-    parts = parts_of(store, refreshed)
-    data = read_dataset(store, parts["dataset"])
-    index = data.users.filter(user_id=GONE)["user_index"][0]
-    rows = titles_by_interest(data, read_clusters(store, parts["clusters"]))
-    own = rows.filter(user_index=index)["titles"].to_list()
-    others = rows.filter(pl.col("user_index") != index)["titles"].to_list()
-    profiles = read_user_profiles(store, parts["profiles"])
-    theirs = set(profiles.interests.filter(user_index=index)["interest"])
-    theirs |= set(profiles.profiles.filter(user_id=GONE)["profile"])
-    elsewhere = set(profiles.interests.filter(pl.col("user_index") != index)["interest"])
-    elsewhere |= set(profiles.profiles.filter(pl.col("user_id") != GONE)["profile"])
+    about = about_person(store)
     served = Recommender.load(store)
     copies = store.workspace("dumps") / "copy"
     copies.mkdir()
@@ -126,33 +75,7 @@ def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     assert served.is_latest(store) is False
     (folder / "ids.txt").unlink()
     (folder / "dump" / "interactions.parquet").rename(folder.parent / f"{folder.name}.parquet")
-    return Forgotten(
-        folder,
-        [titles for titles in own if titles not in others],
-        theirs - elsewhere,
-        data,
-        recommended,
-        said,
-    )
-
-
-def texts_of(path: Path) -> str:
-    """All that a file says, also where Parquet or Arrow has compressed it."""
-    content = path.read_bytes()
-    told = content.decode("utf-8", "replace")
-    if content[:4] == b"PAR1":
-        told += json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False)
-    return told
-
-
-def files_with(folder: Path, *texts: str) -> list[str]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(found) > 40
-    return [
-        str(path.relative_to(folder))
-        for path in found
-        if any(text in told for told in (texts_of(path) + path.name,) for text in texts)
-    ]
+    return Forgotten(folder, about, recommended, said)
 
 
 def test_the_id_is_in_no_file_of_store_logs_and_prefect(forgotten: Forgotten) -> None:
@@ -162,25 +85,19 @@ def test_the_id_is_in_no_file_of_store_logs_and_prefect(forgotten: Forgotten) ->
 
 
 def test_prompts_and_answers_about_the_person_are_gone(forgotten: Forgotten) -> None:
-    assert forgotten.titles
-    prompts = {
-        json.dumps(analyze_prompt(titles, language, style).model_dump(), ensure_ascii=False)
-        for titles in forgotten.titles
-        for language in Language
-        for style in ProfileStyle
-    }
+    assert forgotten.about.titles
     ledger = Ledger(forgotten.store.local, Role.CHAT)
     asked = questions(ledger).collect()
     assert asked.height > USERS
-    assert asked.filter(pl.col("prompt").is_in(list(prompts))).is_empty()
-    listed = ["\n".join(f"- {title}" for title in titles) for titles in forgotten.titles]
+    assert asked.filter(pl.col("prompt").is_in(list(forgotten.about.prompts))).is_empty()
+    listed = ["\n".join(f"- {title}" for title in titles) for titles in forgotten.about.titles]
     assert not any(
         text in "".join(m["content"] for m in json.loads(prompt)["messages"])
         for prompt in asked["prompt"]
         for text in listed
         if text.count("\n") > 1
     )
-    assert files_with(forgotten.store.local, *forgotten.texts) == []
+    assert files_with(forgotten.store.local, *forgotten.about.texts) == []
 
 
 def test_what_was_removed_and_what_was_not_is_told_and_logged_without_an_id(
@@ -206,12 +123,12 @@ def test_every_artifact_is_sound_and_the_release_is_served_without_the_person(
     require_sound(store, served.facts.ref)
     with pytest.raises(UnknownUserError):
         served.recommend_users([GONE])
-    assert len(served.user_ids) == forgotten.data.users.height - 1
+    assert len(served.user_ids) == forgotten.about.data.users.height - 1
     assert served.recommend_users(k=5).equals(forgotten.recommended)
 
 
 def test_the_others_keep_events_profiles_vectors_and_lists(forgotten: Forgotten) -> None:
-    store, old = forgotten.store, forgotten.data
+    store, old = forgotten.store, forgotten.about.data
     refreshed = store.pointed(REFRESHED)
     assert refreshed is not None
     parts = parts_of(store, refreshed)
@@ -287,11 +204,11 @@ def test_a_kill_between_the_two_names_of_an_artifact_is_put_right(tmp_path: Path
     made = identity(Kind.MODEL, {"seed": 1}, {})
     with store.create(made) as draft:
         (draft.path / "x").write_text("old")
-    with store.rewrite(made.ref) as draft:
+    with rewrite(store, made.ref) as draft:
         (draft.path / "x").write_text("new")
     place = store.path(made.ref)
     place.rename(place.with_name(f".rewritten-{place.name}"))
     assert store.find(made) is None
-    store.finish_rewrites()
+    finish_rewrites(store)
     assert (store.path(made.ref) / "x").read_text() == "new"
     store.verify(made.ref)

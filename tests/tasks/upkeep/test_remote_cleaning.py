@@ -6,6 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from artifacts.leases import in_use
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
@@ -77,7 +78,8 @@ def test_a_copy_whose_object_was_deleted_is_published_again(machine: Machine, ro
     for _ in range(2):
         clean(machine("maker"), AT_ONCE)
     assert objects(root, model) == []
-    assert machine("holder").holds(model)
+    with in_use(machine("holder").local):
+        assert machine("holder").holds(model)
     machine("third").verify(model)
 
 

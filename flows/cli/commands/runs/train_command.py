@@ -62,13 +62,13 @@ def train(
 
 def _trained(config: "TrainingConfig", root: str, everyone: "ProcessGroup") -> "StageResult":
     from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
-    from artifacts.leases import in_use
+    from artifacts.machines.store_in_use import store_in_use
     from artifacts.store import Store
     from tasks.choose_preset import as_chosen, choose_together
     from tasks.train import TrainingSources, train_together
 
     opened = Store(root)
-    with in_use(opened.local):
+    with store_in_use(opened):
         parts = parts_of(opened, latest_refresh(opened))
         learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
         spent = 0.0

@@ -21,13 +21,20 @@ def forget_command(
 ) -> None:
     """Remove users from data sets, profiles, lists, reports, the ledger and dump copies.
 
-    Keyed hashes of their ids are kept, so that later dumps do not add them again.
+    Keyed hashes of their ids are kept, so that later dumps do not add them again. Without ids, an
+    interrupted removal is completed.
     """
+    from artifacts.forgotten import is_interrupted
     from tasks.forgetting.forget import NOT_REMOVED, forget
 
     terminal.show_logs(verbose=False)
-    wanted = given_users(users, ids)
-    removed = forget(existing_store(store), wanted)
+    opened = existing_store(store)
+    is_late = not users and ids is None and is_interrupted(opened)
+    wanted = [] if is_late else given_users(users, ids)
+    removed = forget(opened, wanted)
+    if is_late:
+        terminal.out.print("The interrupted removal is complete.")
+        return
     table = Table(title="Removed", title_justify="left")
     table.add_column("what")
     table.add_column("count", justify="right")

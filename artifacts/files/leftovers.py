@@ -1,0 +1,34 @@
+"""Temporary files of a store: copies of dumps, checkpoints, spooled rows, drafts, quarantine."""
+
+import shutil
+from pathlib import Path
+
+from artifacts.manifest import Kind
+
+SET_ASIDE = "set-aside"
+"""Folder of damaged artifacts."""
+
+TRASH = ".trash"
+"""Folder of artifacts before their deletion."""
+
+APPLIED = "applied-removals"
+"""File in ``work``: number of removals of users that are applied to this machine's copies."""
+
+KEPT_IN_WORK = frozenset({"leases", "logs", "machine", APPLIED})
+
+
+def clear_leftovers(local: Path) -> int:
+    """Deletes them from a local root that no run uses; returns the number of files."""
+    places = [path for path in (local / "work").glob("*") if path.name not in KEPT_IN_WORK]
+    places += [path for kind in Kind for path in (local / kind).glob(".*")]
+    places += (local / "ledger").glob("*/.*.tmp")
+    places += [local / SET_ASIDE, local / TRASH]
+    files = 0
+    for place in places:
+        if place.is_dir() and not place.is_symlink():
+            files += sum(path.is_file() for path in place.rglob("*"))
+            shutil.rmtree(place)
+        elif place.exists():
+            files += 1
+            place.unlink()
+    return files
