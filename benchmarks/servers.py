@@ -38,8 +38,9 @@ from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
-from tests.imitated_providers import HEALTHY, HOPELESS, Case
+from tests.imitated_providers import HEALTHY, Case
 from tests.imitated_servers import EMBEDDINGS, Books, imitated
+from tests.tasks.llm.client.hopeless_providers import HOPELESS
 
 KEY_VARIABLE = "LLM4CDSR_API_KEY"
 MAX_TOKENS, MAX_WORDS = 80, 50

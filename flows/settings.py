@@ -125,16 +125,17 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 def default_llm(settings: Settings) -> LlmConfig:
     """Returns the LLM configuration of the environment; what is not set keeps its default."""
-    run = {} if settings.outage_minutes is None else {"outage_minutes": settings.outage_minutes}
-    return LlmConfig(
+    config = LlmConfig(
         provider=settings.provider,
         chat=ChatConfig.model_validate(_given(settings, "chat", ChatConfig)),
         embedding=EmbeddingConfig.model_validate(_given(settings, "embed", EmbeddingConfig)),
         prices=settings.prices,
         api_key_secret=settings.api_key_secret,
         local_gpu_python=settings.local_vllm_gpu_python,
-        **run,
     )
+    if settings.outage_minutes is None:
+        return config
+    return config.model_copy(update={"outage_minutes": settings.outage_minutes})
 
 
 def _given(settings: Settings, prefix: str, model: type[ServedModelConfig]) -> dict[str, JsonValue]:
