@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     embed_requests_per_minute: float | None = None
     embed_tokens_per_minute: float | None = None
     outage_minutes: float | None = Field(
-        default=None, description="Maximum wait for servers that are down, in minutes; 10."
+        default=None, ge=0, description="Maximum wait for servers that are down, in minutes; 10."
     )
     serve_url: str = Field(
         default="http://localhost:8080",
