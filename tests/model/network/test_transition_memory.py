@@ -291,7 +291,8 @@ def test_where_order_says_all_the_memory_is_that_of_successions_alone(shop: Shop
     found = fitted_reading(sequences, shop)
     wanted = fitted_reading(sequences, shop, {**WITH_MEMORY, "memory_neighbours": 0})
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, msg=name)
+        # Rounding of the likelihood, which depends on the processor, moves where the fit ends.
+        torch.testing.assert_close(found[name], value, rtol=0.01, atol=0.01, msg=name)
     assert not found["affinities"].any()
     assert not found["co_gain"].any()
 

@@ -1,6 +1,5 @@
 """`vllm run-batch`: the files of the Batch API, answered without a server."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,39 +24,6 @@ from tests.tasks.llm.batches.asking_in_batches import TEXTS, ask
 pytestmark = pytest.mark.usefixtures("inline_shards")
 
 LOCAL_VLLM = Path(__file__).parents[4] / ".venv-vllm"
-
-
-FAKE_VLLM = """
-import argparse, json, sys
-sys.path.insert(0, {room!r})
-from tests.fake_batch import BatchPlan, BatchServer
-parser = argparse.ArgumentParser()
-for name in ("-i", "-o", "--model", "--served-model-name", "--max-model-len"):
-    parser.add_argument(name)
-given = parser.parse_args()
-print("loading", given.model)
-if given.model == "broken":
-    sys.exit("no such weights")
-server = BatchServer(BatchPlan(refuse="number 3"))
-lines = [json.loads(line) for line in open(given.i)]
-assert all(line["body"]["model"] == given.served_model_name for line in lines)
-with open(given.o, "w") as file:
-    for line in lines:
-        file.write(json.dumps(server._answered(line)) + "\\n")
-"""
-
-
-@pytest.fixture
-def vllm(tmp_path: Path) -> BatchConfig:
-    """A program with the arguments and files of `vllm run-batch`."""
-    program = tmp_path / "vllm.py"
-    program.write_text(FAKE_VLLM.format(room=str(Path(__file__).parents[4])))
-    return BatchConfig(
-        kind=BatchKind.VLLM,
-        vllm_command=(sys.executable, str(program)),
-        vllm_chat_arguments=("--max-model-len", "2048"),
-        vllm_chat_weights="the-weights",
-    )
 
 
 def test_vllm_run_batch_answers_the_same_files_without_a_server(
