@@ -208,6 +208,9 @@ def test_a_broken_dump_fails_its_own_run_and_yesterdays_model_stays(operated: Op
 
 
 def test_the_operator_is_told_of_both(operated: Operated) -> None:
+    end = time.monotonic() + 60  # The alert follows the run's end.
+    while len(operated.inbox.told) < 2 and time.monotonic() < end:
+        time.sleep(0.5)
     told = {document["run"]: document for document in operated.inbox.told}
     assert told["pipeline monday"]["state"] == "Completed"
     assert "cannot be read" in told["pipeline tuesday"]["message"]
