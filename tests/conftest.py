@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
 from model.scoring.measurable import LEAST_CANDIDATES as USUAL_CANDIDATES
+from tests.artifacts.machines import KINDS, Machine, machines, remote_root
 
 _home = tempfile.TemporaryDirectory(prefix="prefect-home-")
 os.environ["PREFECT_HOME"] = _home.name
@@ -118,3 +120,19 @@ def usual_candidates(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(params=KINDS)
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteStore]:
+    """An empty store of each remote kind."""
+    with remote_root(request.param, tmp_path) as root:
+        yield RemoteStore(root)
+
+
+@pytest.fixture(params=KINDS)
+def machine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Machine]:
+    """Machines with caches of their own and a common store of each remote kind."""
+    with remote_root(request.param, tmp_path) as root:
+        yield machines(root, tmp_path, monkeypatch)

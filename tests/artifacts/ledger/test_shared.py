@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,17 +16,9 @@ from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import SharedPartDamagedError, open_ledger
 from artifacts.remote import remote_lease
 from artifacts.store import Store
-from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.artifacts.machines import Machine, machines
 
 QUESTION = Question("model", {})
-
-
-@pytest.fixture(params=KINDS)
-def machine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
-    with remote_root(request.param, tmp_path) as root:
-        yield machines(root, tmp_path, monkeypatch)
 
 
 @pytest.fixture

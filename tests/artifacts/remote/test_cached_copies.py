@@ -1,10 +1,6 @@
 """After a removal of users a machine uses none of its older copies and brings none back."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import polars as pl
-import pytest
 
 from artifacts import columns as col
 from artifacts.fingerprint import sha256_of
@@ -18,18 +14,10 @@ from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import Kind, identity
 from artifacts.rewriting import drop, rewrite
 from artifacts.store import Store
-from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.artifacts.machines import Machine
 
 MADE, DROPPED = (identity(Kind.MODEL, {"n": number}, {}) for number in range(2))
 KEYS = [sha256_of(name) for name in ("stays", "goes")]
-
-
-@pytest.fixture(params=KINDS)
-def machine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
-    with remote_root(request.param, tmp_path) as root:
-        yield machines(root, tmp_path, monkeypatch)
 
 
 def put(store: Store, content: str) -> None:

@@ -2,23 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from artifacts.remote import remote_lease
 from artifacts.remote.remote_lease import Liveness, RemoteLease
 from artifacts.remote.remote_side import RemoteStore
-from tests.artifacts.machines import KINDS, remote_root
 
 PLACE = ("leases", "one")
-
-
-@pytest.fixture(params=KINDS)
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteStore]:
-    with remote_root(request.param, tmp_path) as root:
-        yield RemoteStore(root)
 
 
 @pytest.fixture(autouse=True)

@@ -2,21 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from artifacts.remote import remote_lease
 from artifacts.remote.remote_runs import StoreInUseError, shown_as_run, without_runs
 from artifacts.remote.remote_side import RemoteStore
-from tests.artifacts.machines import KINDS, remote_root
-
-
-@pytest.fixture(params=KINDS)
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteStore]:
-    with remote_root(request.param, tmp_path) as root:
-        yield RemoteStore(root)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """A machine with an empty cache pays for nothing that another one of its store has paid for."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from artifacts.ledger.answers import Role
 from artifacts.ledger.shared import open_ledger
 from artifacts.store import Store
-from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.artifacts.machines import Machine
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint
 from tests.tasks.llm.asking import ask, chat_at, embed_all
 from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
@@ -16,14 +15,6 @@ from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
 TEXTS = [f"tea number {number}" for number in range(9)]
 
 pytestmark = pytest.mark.usefixtures("inline_shards")
-
-
-@pytest.fixture(params=KINDS)
-def machine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
-    with remote_root(request.param, tmp_path) as root:
-        yield machines(root, tmp_path, monkeypatch)
 
 
 def test_a_second_machine_asks_nothing_and_after_a_change_the_change_alone(

@@ -100,14 +100,14 @@ def _searched(
     import time
 
     from artifacts.bundles import latest_refresh, parts_of
-    from artifacts.leases import in_use
+    from artifacts.machines.store_in_use import store_in_use
     from model.training.processes import alone
     from tasks.choose_preset import as_chosen, choose_together
     from tasks.tuning.tuned_preset import write_preset
     from tasks.tuning.tuning_run import search
 
     begun = time.monotonic()
-    with in_use(store.local):
+    with store_in_use(store):
         parts = parts_of(store, latest_refresh(store))
         learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
         if config.is_automatic:
