@@ -17,7 +17,7 @@ LATEST_EVENTS = 3
 
 
 def recommend(
-    user: Annotated[str, typer.Argument(help="Id of a user of the data set.")],
+    user: Annotated[str, typer.Argument(help="Id (or hashed name) of a user of the data set.")],
     domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Items per domain.")] = 5,
     release: Annotated[str, typer.Option(help="latest, or a release's fingerprint.")] = "latest",
@@ -31,23 +31,30 @@ def recommend(
     import polars as pl
 
     from artifacts import columns as col
+    from artifacts.shown_users import quoted
     from flows.settings import Settings
     from tasks.serving.recommender import Recommender
+    from tasks.serving.user_names import UnknownUserError
 
     recommender = Recommender.load(store or Settings().store, release)
-    if user not in (known := recommender.user_ids):
+    names, known = recommender.names, recommender.user_ids
+    try:
+        user_id = known[names.index(user)]
+    except UnknownUserError as error:
+        if names.shown.are_hashed:  # Ids alike are ids of users.
+            raise typer.BadParameter(f"the release has no user {quoted(user)}") from error
         near = get_close_matches(user, known, n=3) or known[:3]
         raise typer.BadParameter(
             f"the release has no user {user!r}; it has {', '.join(near)} and others "
             f"({len(known):,} in all)"
-        )
-    items, history = recommender.catalogue.items, recommender.history(user)
+        ) from error
+    items, history = recommender.catalogue.items, recommender.history(user_id)
     titles = items.select(pl.coalesce(col.TITLE, col.ITEM_ID)).to_series().to_list()
     met = {name for name, _ in history}
     table = Table()
     for name in ("domain", "rank", "item", "supported most by"):
         table.add_column(name, justify="right" if name == "rank" else "left")
-    rows = recommender.recommend_users([user], domain, k)
+    rows = recommender.recommend_users([user_id], domain, k)
     for within, rank, item, title in rows.select(
         col.DOMAIN, col.RANK, col.ITEM_ID, col.TITLE
     ).iter_rows():
@@ -62,5 +69,6 @@ def recommend(
         table.add_row(*map(Text, cells))
     latest = recommender.catalogue.indices(history[-LATEST_EVENTS:]).tolist()
     said = ", ".join(titles[index - 1] for index in latest)
-    terminal.out.print(Text(f"User {user}: {len(history):,} events, the latest {said}"))
+    shown = names.shown.name(user_id)
+    terminal.out.print(Text(f"User {shown}: {len(history):,} events, the latest {said}"))
     terminal.out.print(table)

@@ -1,8 +1,11 @@
 """The next items of one user, in the terminal."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
+from artifacts.shown_users import SHOWN_VARIABLE, ShownAs, shown_users
 from artifacts.store import Store
 from flows.cli.command_table import app
 from flows.cli.output import terminal
@@ -39,3 +42,17 @@ def test_an_unknown_user_is_told_with_those_alike(root: str) -> None:
     ended = CliRunner().invoke(app, ["recommend", "adda", "--store", root])
     assert ended.exit_code == 2
     assert "no user 'adda'; it has ada and others" in ended.output
+
+
+def test_with_hashed_users_no_id_is_shown(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHOWN_VARIABLE, ShownAs.HASHED)
+    name = shown_users(Store(root)).name("eve")
+    for typed in ("eve", name):
+        ended = CliRunner().invoke(app, ["recommend", typed, "--store", root])
+        assert ended.exit_code == 0, ended.output
+        assert f"User {name}:" in ended.output
+        assert "eve" not in re.findall(r"\w+", ended.output)
+    ended = CliRunner().invoke(app, ["recommend", "adda", "--store", root])
+    assert ended.exit_code == 2
+    assert "no user (hidden)" in ended.output
+    assert not {"ada", "adda"} & set(re.findall(r"\w+", ended.output))
