@@ -7,11 +7,19 @@ and a log of removals. Without the key, ids cannot be recovered from the list, e
 import hmac
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 from pydantic import Field
 
-from artifacts.shown_users import HASHES_NOTE, made_user_key, user_key
+from artifacts.shown_users import (
+    HASHES_NOTE,
+    KEY_NOTE,
+    UserKeyError,
+    hide_user_key,
+    made_user_key,
+    user_key,
+)
 from artifacts.store import Store
 from artifacts.store_notes import delete_note, read_note, write_note
 from artifacts.strict import Strict
@@ -19,7 +27,10 @@ from artifacts.strict import Strict
 FORGOTTEN_RULE = "forgotten user"
 """Reason of dropped events in the accounts of ingest."""
 
-_LOG, _PENDING = "forgotten/log.jsonl", "forgotten/pending"
+LIST = "forgotten"
+"""Folder of the list among the notes of a store."""
+
+_LOG, _PENDING = f"{LIST}/log.jsonl", f"{LIST}/pending"
 
 
 class Forgetting(Strict):
@@ -31,31 +42,31 @@ class Forgetting(Strict):
 
 
 class Forgotten:
-    """The list of a store; raises `UserKeyError`. ``any`` is False without forgotten users."""
+    """The list of a store; raises `UserKeyError`. ``any`` is False without forgotten users;
+    ``hashes`` are the keyed hashes of their ids."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         content = read_note(store, HASHES_NOTE)
-        self._hashes = frozenset(_Hashes.model_validate_json(content).hashes if content else ())
-        self._key = (user_key(store) if self._hashes else None) or b""
+        self.hashes = frozenset(_Hashes.model_validate_json(content).hashes if content else ())
+        self._key = (user_key(store) if self.hashes else None) or b""
 
     @property
     def any(self) -> bool:
-        return bool(self._hashes)
+        return bool(self.hashes)
 
     def holds(self, user_ids: pl.Series) -> pl.Series:
         """Returns booleans: whether each id belongs to a forgotten user; False for nulls."""
         distinct = user_ids.drop_nulls().unique()
-        found = [user for user in distinct if self._hash(user) in self._hashes] if self.any else []
+        found = [user for user in distinct if self._hash(user) in self.hashes] if self.any else []
         return user_ids.is_in(found).fill_null(value=False)
 
     def add(self, user_ids: Iterable[str]) -> None:
         """Adds ids to the list; ingest drops their events from then on."""
         self._key = made_user_key(self._store)
-        self._hashes |= {self._hash(user) for user in user_ids}
+        self.hashes |= {self._hash(user) for user in user_ids}
         write_note(self._store, _PENDING, b"")
-        document = _Hashes(hashes=tuple(sorted(self._hashes)))
-        write_note(self._store, HASHES_NOTE, document.model_dump_json(indent=1).encode())
+        _write_list(self._store, self.hashes)
 
     def _hash(self, user_id: str) -> str:
         return hmac.digest(self._key, user_id.encode(), "sha256").hex()
@@ -79,6 +90,55 @@ def log_forgetting(store: Store, people: int, removed: dict[str, int]) -> None:
     before = read_note(store, _LOG) or b""
     write_note(store, _LOG, before + entry.model_dump_json().encode() + b"\n")
     delete_note(store, _PENDING)
+
+
+def join_list(store: Store, notes: Path) -> bool:
+    """Adds the list of a backup (its folder of notes) to the list of a local store; returns whether
+    users may be in the backup's artifacts who are on the list. The store is then in the state of an
+    interrupted removal.
+
+    Raises:
+        UserKeyError: hashes of both lists exist, of different keys.
+    """
+    here, theirs = Forgotten(store), _list_in(notes)
+    key, its_key = user_key(store), _content(notes / KEY_NOTE)
+    if its_key and key != its_key:
+        if here.any and theirs:
+            raise UserKeyError(
+                f"the users forgotten in {store.root} cannot be looked for in the backup, because "
+                "it is of a store with another key; restore it into another folder"
+            )
+        if not here.any:
+            write_note(store, KEY_NOTE, its_key)
+            hide_user_key(store)
+    is_due = bool(here.hashes - theirs) or (notes / _PENDING).exists()
+    if is_due:
+        write_note(store, _PENDING, b"")
+    if hashes := here.hashes | theirs:
+        _write_list(store, hashes)
+    known, other = read_note(store, _LOG) or b"", _content(notes / _LOG) or b""
+    lines = sorted({*known.splitlines(), *other.splitlines()}, key=_end_of)
+    if lines:
+        write_note(store, _LOG, b"".join(line + b"\n" for line in lines))
+    return is_due
+
+
+def _list_in(notes: Path) -> frozenset[str]:
+    content = _content(notes / HASHES_NOTE)
+    return frozenset(_Hashes.model_validate_json(content).hashes if content else ())
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _end_of(line: bytes) -> datetime:
+    return Forgetting.model_validate_json(line).at
+
+
+def _write_list(store: Store, hashes: frozenset[str]) -> None:
+    document = _Hashes(hashes=tuple(sorted(hashes)))
+    write_note(store, HASHES_NOTE, document.model_dump_json(indent=1).encode())
 
 
 class _Hashes(Strict):

@@ -24,7 +24,7 @@ SHOWN_PARAMETER = "shown_users"
 """Parameter of a report with hashed names; reports with ids do not have it."""
 
 HASHES_NOTE = "forgotten/hashes.json"
-_KEY_NOTE = f"forgotten/{SECRET}"
+KEY_NOTE = f"forgotten/{SECRET}"
 _DIGITS = 16
 
 
@@ -108,7 +108,7 @@ def user_key(store: Store) -> bytes | None:
         UserKeyError: it is missing though there are hashes of forgotten users, or unreadable.
     """
     try:
-        key = read_note(store, _KEY_NOTE)
+        key = read_note(store, KEY_NOTE)
     except PermissionError:
         raise UserKeyError(
             f"{_place(store)} belongs to another user; run this as the owner of the store, or set "
@@ -127,14 +127,19 @@ def made_user_key(store: Store) -> bytes:
     key = user_key(store)
     while key is None:
         try:
-            create_note(store, _KEY_NOTE, secrets.token_bytes(32))
-            if store.remote is None:
-                (store.local / FOLDER / _KEY_NOTE).chmod(0o600)
+            create_note(store, KEY_NOTE, secrets.token_bytes(32))
+            hide_user_key(store)
         except FileExistsError:
             """Created by another process."""
         key = user_key(store)
     return key
 
 
+def hide_user_key(store: Store) -> None:
+    """Denies a reading group access to the key of a local store."""
+    if store.remote is None:
+        (store.local / FOLDER / KEY_NOTE).chmod(0o600)
+
+
 def _place(store: Store) -> str:
-    return f"{store.root}/{FOLDER}/{_KEY_NOTE}"
+    return f"{store.root}/{FOLDER}/{KEY_NOTE}"

@@ -4,6 +4,7 @@ It runs every minute and imports no model; `prefect.yaml` defines the flow that 
 """
 
 import time
+from pathlib import PurePath
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -16,8 +17,8 @@ from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
 from tasks.alerts.announcements import announce_dump
 from tasks.alerts.gone_runs import tell_of_gone_runs
+from tasks.alerts.repeated_failures import tell_first_failure, tell_recovery
 from tasks.alerts.stories import WATCH_STORY
-from tasks.alerts.webhook import tell_webhook
 from tasks.dump.sources.dump_watch import (
     SETTLE_SECONDS,
     Look,
@@ -42,8 +43,9 @@ def _run_name() -> str:
 @flow(
     name="watch",
     flow_run_name=_run_name,
-    on_failure=[tell_webhook],
-    on_crashed=[tell_webhook],
+    on_completion=[tell_recovery],
+    on_failure=[tell_first_failure],
+    on_crashed=[tell_first_failure],
 )
 def watch(
     dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
@@ -79,7 +81,8 @@ def watch(
 def _outcome(found: Watched) -> str:
     if found.announced:
         return f"new: {', '.join(found.announced)}"
-    return f"{len(found.waiting)} not complete yet" if found.waiting else "nothing new"
+    waiting = (f"{PurePath(path).name} ({reason})" for path, reason in found.waiting.items())
+    return f"waiting: {'; '.join(waiting)}" if found.waiting else "nothing new"
 
 
 def _story(folder: str, seen: Look) -> str:

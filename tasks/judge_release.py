@@ -14,7 +14,8 @@ A first model is held if a baseline is significantly better (`tasks.promoting.ba
 unless `serve_anyway` is set; for later models this is reported only.
 
 No comparison is made without a served model, with a served model of another catalogue, or without
-held-out events; then only user coverage and the limits of `tasks.promoting.quality_guards` decide.
+held-out events; then only user coverage, the limits of `tasks.promoting.quality_guards` and the
+users who would lose their recommendations (`tasks.promoting.kept_users`) decide.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 from tasks.promoting.decisions import serving_release
+from tasks.promoting.kept_users import lost_users
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
@@ -53,6 +55,13 @@ class PromotionConfig(Strict):
     )
     min_user_coverage: float = Field(
         default=0.95, ge=0, le=1, description="Minimum share of users with recommendations."
+    )
+    min_kept_users: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Minimum share of the served release's users in each of its domains who keep "
+        "recommendations, unless the new data is of other items.",
     )
     guards: GuardThresholds = Field(
         default=GuardThresholds(min_served_share=0.95),
@@ -96,7 +105,11 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
     else:
         comparison = compare(store, serving, parts, config.max_events)
     counts = store.manifest(parts["recommendations"]).counts
-    broken = guard_violations(counts, config.guards)
+    broken = tuple(
+        f"recommendations: {sentence}" for sentence in guard_violations(counts, config.guards)
+    )
+    if serving is not None:
+        broken += _lost(store, serving, parts, config.min_kept_users)
     lead = lead_of(store, parts)
     beaten = lead if serving is None and not config.serve_anyway else None
     verdict = judge(comparison, user_coverage(store, parts), config, broken, beaten)
@@ -128,12 +141,13 @@ def judge(
     comparison: GateComparison,
     coverage: float,
     config: PromotionConfig,
-    broken_guards: tuple[str, ...] = (),
+    broken: tuple[str, ...] = (),
     beaten: BaselineLead | None = None,
 ) -> Verdict:
-    """Applies margin, coverage and guards; with an open gate the findings are reported only.
+    """Applies margin and coverage; with an open gate the findings are reported only.
 
-    ``beaten`` holds a model if a baseline is significantly better.
+    ``broken`` are sentences about broken limits of the lists. ``beaten`` holds a model if a
+    baseline is significantly better.
     """
     against = []
     if beaten is not None and beaten.is_behind:
@@ -149,7 +163,7 @@ def judge(
             f"recommendations for {coverage:.1%} of the users, less than "
             f"{config.min_user_coverage:.1%}"
         )
-    against += [f"recommendations: {sentence}" for sentence in broken_guards]
+    against += broken
     return Verdict(
         promoted=not against or not config.gate,
         reasons=tuple(against),
@@ -158,6 +172,14 @@ def judge(
         candidate_ndcg=candidate,
         user_coverage=coverage,
     )
+
+
+def _lost(store: Store, serving: ArtifactRef, candidate: Parts, least: float) -> tuple[str, ...]:
+    try:
+        served = parts_of(store, serving)
+    except ArtifactError:
+        return ()
+    return lost_users(store, served, candidate, least)
 
 
 def lead_of(store: Store, parts: Parts) -> BaselineLead | None:

@@ -14,7 +14,13 @@ TRASH = ".trash"
 APPLIED = "applied-removals"
 """File in ``work``: number of removals of users that are applied to this machine's copies."""
 
-KEPT_IN_WORK = frozenset({"leases", "logs", "machine", APPLIED})
+UNPACKED = "restore-"
+"""Prefix of folders in ``work`` of a backup before it takes the place of the store."""
+
+RESTORING = "restoring"
+"""File in ``work`` while a backup takes the place of the store."""
+
+KEPT_IN_WORK = frozenset({"leases", "logs", "machine", APPLIED, RESTORING})
 
 
 def clear_leftovers(local: Path) -> int:

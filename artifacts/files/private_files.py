@@ -33,8 +33,9 @@ class UnknownGroupError(UserError):
     """LLM4CDSR_STORE_GROUP is unknown on this machine, or the user is not a member."""
 
 
-def keep_private(root: Path) -> None:
-    """Applies the rule to this process and to an existing store.
+def keep_private(root: Path, *, again: bool = False) -> None:
+    """Applies the rule to this process and to an existing store; ``again``: also if this process
+    has applied it before.
 
     Changes the store's own folders only, and ``root`` if it contains nothing else.
 
@@ -42,7 +43,7 @@ def keep_private(root: Path) -> None:
         UnknownGroupError.
     """
     group = _group()
-    if (str(root), group) in _seen:
+    if (str(root), group) in _seen and not again:
         return
     root.mkdir(parents=True, exist_ok=True)
     global _given_umask

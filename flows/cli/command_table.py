@@ -176,6 +176,20 @@ COMMANDS = {
         "Inspect and maintain the artifact store.",
         LOOK,
     ),
+    "backup": Listed(
+        "flows.cli.commands.upkeep.backup_command",
+        "backup",
+        "BACKUP_EXAMPLES",
+        "Write a store and the Prefect database of `up` to one file; safe beside runs.",
+        LOOK,
+    ),
+    "restore": Listed(
+        "flows.cli.commands.upkeep.backup_command",
+        "restore",
+        "RESTORE_EXAMPLES",
+        "Restore a backup into a new store, or into one whose content is set aside.",
+        LOOK,
+    ),
     "forget": Listed(
         "flows.cli.commands.upkeep.forget_command",
         "forget_command",

@@ -3,6 +3,7 @@
 import polars as pl
 
 from artifacts.kinds.ablation import ALL_EVENTS, FEWEST
+from tasks.frame.signed_numbers import signed
 
 
 def findings(ablation: pl.DataFrame) -> list[str]:
@@ -19,10 +20,9 @@ def _finding(part: str, rows: pl.DataFrame) -> str:
             f"{name}: not measured, {whole['events']} held-out events of the sample count for "
             f"them and {FEWEST} are needed."
         )
-    interval = f"{whole['low']:+.3f} to {whole['high']:+.3f}"
-    size = (
-        f"NDCG@10 {whole['difference']:+.3f} (95% interval {interval}, {whole['events']:,} events)"
-    )
+    interval = f"{signed(whole['low'])} to {signed(whole['high'])}"
+    events = f"{whole['events']:,} events"
+    size = f"NDCG@10 {signed(whole['difference'])} (95% interval {interval}, {events})"
     if whole["low"] > 0:
         return f"{name} raise quality here: {size}.{_groups(rows, 'More so')}"
     if whole["high"] < 0:
@@ -38,7 +38,7 @@ def _groups(rows: pl.DataFrame, lead: str) -> str:
     if better.is_empty():
         return ""
     named = ", ".join(
-        f"{group} {difference:+.3f}"
+        f"{group} {signed(difference)}"
         for group, difference in better.select("group", "difference").iter_rows()
     )
     return f" {lead} on: {named}."

@@ -214,7 +214,7 @@ def metric_rows(store: Store, release: ArtifactRef, before: ArtifactRef | None) 
                 "metric": metric,
                 "new model": f"{value:.4f}",
                 "last model": "–" if old is None else f"{old:.4f}",
-                "change": "–" if not old else f"{value / old - 1:+.1%}",
+                "change": "–" if not old else f"{value / old - 1:+z.1%}",
                 "strongest baseline": "–" if best is None else f"{rivals[best]:.4f} ({best})",
             }
         )

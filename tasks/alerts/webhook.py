@@ -23,6 +23,7 @@ from artifacts.remote.url_credentials import without_credentials
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"
 _ORDERS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
+_PREFIX = "Flow run encountered an exception: "
 TIMEOUT_SECONDS = 5.0
 TRIES = 3
 
@@ -89,7 +90,7 @@ def post_test(url: SecretStr) -> str | None:
 
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:
     """Returns the posted document; Slack, Mattermost and similar tools show ``text``."""
-    message = without_credentials((state.message or "").partition("\n")[0])
+    message = cause_of(state)
     link = f"{ui_url()}/runs/flow-run/{flow_run.id}"
     text = f"{flow_run.name}: {state.name}. {message} {link}".replace("  ", " ")
     return {
@@ -102,6 +103,11 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
         "message": message,
         "link": link,
     }
+
+
+def cause_of(state: State) -> str:
+    """Returns the first line of a state's message, without Prefect's words in front of an error."""
+    return without_credentials((state.message or "").partition("\n")[0].removeprefix(_PREFIX))
 
 
 def without_orders(text: str) -> str:

@@ -23,6 +23,7 @@ from tasks.experiments.numbers import (
     row_name,
     score,
 )
+from tasks.frame.signed_numbers import signed
 
 HIT_RATE = "HR@10"
 ALL_METRICS = tuple(f"{metric}@{cutoff}" for metric in ("NDCG", "HR", "MRR") for cutoff in CUTOFFS)
@@ -195,4 +196,4 @@ def _lead(found: pl.DataFrame) -> str:
     if found.is_empty():
         return NO_VALUE
     difference, low, high = found.select("difference", "low", "high").row(0)
-    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"{signed(difference, 4)} ({signed(low, 4)} to {signed(high, 4)})"

@@ -23,6 +23,7 @@ from tasks.experiments.numbers import (
     row_name,
     score,
 )
+from tasks.frame.signed_numbers import signed
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,15 @@ def _ablations(numbers: Numbers, results: Results) -> ResultTable:
 def _change(numbers: Numbers, row: RowKey, whole: RowKey) -> str:
     key = (FULL, ALL, ALL, HEADLINE)
     change = numbers.values[row, *key][0] - numbers.values[whole, *key][0]
-    return f"{change:+.4f}".replace("0.", ".", 1)
+    return signed(change, 4).replace("0.", ".", 1)
 
 
 def _comparisons(results: Results, compare: str) -> ResultTable:
     rows = [
         (
             row_name((model, ablation, saw)),
-            f"{difference:+.4f}",
-            f"{low:+.4f} to {high:+.4f}",
+            signed(difference, 4),
+            f"{signed(low, 4)} to {signed(high, 4)}",
             f"{p_value:.3f}",
         )
         for model, ablation, saw, difference, low, high, p_value in results.comparisons.sort(

@@ -4,24 +4,22 @@ An interrupted removal is completed by the next one, from the list. No run may w
 """
 
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 
-from artifacts.drafts import DRAFT_LOCK
 from artifacts.files.leftovers import clear_leftovers
-from artifacts.files.ownership import if_abandoned
 from artifacts.forgotten import Forgotten, forgettings, is_interrupted, log_forgetting
-from artifacts.leases import cleaning, used_now
+from artifacts.leases import cleaning
 from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import recover_claims
 from artifacts.ledger.removal import remove
 from artifacts.ledger.shared import open_ledger
 from artifacts.machines.cached_copies import catch_up, drop_outdated, mark_applied, note_removed
-from artifacts.manifest import ArtifactRef, Kind
-from artifacts.remote.remote_runs import StoreInUseError, without_runs
+from artifacts.machines.store_in_use import refuse_in_use
+from artifacts.manifest import ArtifactRef
+from artifacts.remote.remote_runs import without_runs
 from artifacts.rewriting import finish_rewrites
 from artifacts.shown_users import hashed_users
 from artifacts.store import Store
@@ -61,7 +59,7 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
     catch_up(store)
     with ExitStack() as alone:
         alone.enter_context(cleaning(store.local))  # Blocks new runs.
-        _refuse_in_use(store)
+        refuse_in_use(store, "forget")
         if store.remote is not None:
             alone.enter_context(without_runs(store.remote))
         return _forget(store, user_ids)
@@ -132,28 +130,6 @@ def _remove_prompts(store: Store, people: dict[ArtifactRef, People]) -> dict[Rol
         if ledger.shared is not None:
             removed[role] = max(removed[role], ledger.shared.remove(keys[role]))
     return removed
-
-
-def _refuse_in_use(store: Store) -> None:
-    if runs := used_now(store.local)[0]:
-        raise StoreInUseError(
-            f"{runs:,} run(s) use {store.root} now; wait until they have ended, then forget"
-        )
-    for path in _locks(store):
-        with if_abandoned(path) as is_free:
-            if not is_free and path.exists():
-                raise StoreInUseError(
-                    f"a run is writing to {store.root} ({path.name}); wait until it has ended, "
-                    "then forget"
-                )
-
-
-def _locks(store: Store) -> Iterator[Path]:
-    """Returns the lock files of processes that make artifacts or send prompts."""
-    for kind in Kind:
-        yield from (store.local / kind).glob(f".*{DRAFT_LOCK}")
-    for pattern in ("journal-*.jsonl", "claim-*.parquet"):
-        yield from (store.local / "ledger").glob(f"*/{pattern}")
 
 
 def _without_names(logs: Path, named: re.Pattern[str] | None) -> int:

@@ -11,6 +11,7 @@ from artifacts import columns as col
 from artifacts.kinds.results import FULL, OUR_MODEL
 from artifacts.strict import Strict
 from model.scoring.bootstrap import paired_bootstrap
+from tasks.frame.signed_numbers import signed
 
 FEWEST = 100
 """Minimum number of events for a decision."""
@@ -55,7 +56,7 @@ class BaselineLead(Strict):
             )
         figures = (
             f"NDCG@10 {self.ours:.3f} against {self.theirs:.3f}, 95% interval of the difference "
-            f"{self.low:+.3f} to {self.high:+.3f}, {self.events:,} events"
+            f"{signed(self.low)} to {signed(self.high)}, {self.events:,} events"
         )
         if self.is_behind:
             return f"the baseline {self.baseline} is better than the model beyond chance: {figures}"

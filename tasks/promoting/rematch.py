@@ -99,14 +99,19 @@ def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
             f"the served model is of the domains {', '.join(before.domains)}, "
             f"the new data of {', '.join(data.domains)}"
         )
-    key = [col.DOMAIN, col.ITEM_ID]
-    known = before.items.select(*key, pl.col(col.ITEM_INDEX).alias("previous"))
-    joined = data.items.join(known, on=key, how="left", maintain_order="left")
-    index = joined["previous"].fill_null(0).to_numpy().astype(np.int64)
+    index = previous_items(data, before)
     share = float((index > 0).mean())
     if share < LEAST_KNOWN_SHARE:
         raise CatalogueMismatchError(f"the served model knows {share:.0%} of the new data's items")
     return np.concatenate([[0], index])
+
+
+def previous_items(data: Dataset, before: Dataset) -> np.ndarray:
+    """Returns each item's index in an earlier catalogue, int64 (items,); 0 for new items."""
+    key = [col.DOMAIN, col.ITEM_ID]
+    known = before.items.select(*key, pl.col(col.ITEM_INDEX).alias("previous"))
+    joined = data.items.join(known, on=key, how="left", maintain_order="left")
+    return joined["previous"].fill_null(0).to_numpy().astype(np.int64)
 
 
 def _with_new_catalogue(

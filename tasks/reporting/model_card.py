@@ -3,6 +3,7 @@
 The front matter follows Hugging Face's model cards.
 """
 
+from tasks.frame.signed_numbers import signed
 from tasks.reporting.facts.content import AblationFacts, MetricInterval, ReportContent
 
 MODEL_CARD = "model_card.md"
@@ -86,7 +87,7 @@ def _quality(content: ReportContent) -> str:
 
 
 def _interval_row(row: MetricInterval) -> str:
-    lead = "" if row.behind_ours is None else _interval(row.behind_ours, signed=True)
+    lead = "" if row.behind_ours is None else _interval(row.behind_ours, is_signed=True)
     values = f"{_interval(row.ndcg)} | {_interval(row.hit_ratio)} | {lead}"
     return f"| {_cell(row.model)} | {values} |"
 
@@ -124,9 +125,9 @@ def _settings(content: ReportContent) -> str:
     return "\n".join(("## Settings", "", "| setting | value |", "|---|---|", *rows))
 
 
-def _interval(values: tuple[float, float, float], *, signed: bool = False) -> str:
-    form = "{:+.3f} ({:+.3f} to {:+.3f})" if signed else "{:.3f} ({:.3f} to {:.3f})"
-    return form.format(*values)
+def _interval(values: tuple[float, float, float], *, is_signed: bool = False) -> str:
+    value, low, high = map(signed, values) if is_signed else (f"{each:.3f}" for each in values)
+    return f"{value} ({low} to {high})"
 
 
 def _cell(text: str) -> str:

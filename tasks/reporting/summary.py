@@ -9,6 +9,7 @@ import polars as pl
 
 from model.scoring.groups import FIRST_IN_DOMAIN
 from model.scoring.measurable import LEAST_CANDIDATES
+from tasks.frame.signed_numbers import signed
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead
 from tasks.reporting.facts.content import ALL, HeldOut, ReportContent, StageUsage
 from tasks.reporting.facts.metrics import Headline, format_gain, format_score, hit_ratio_margin
@@ -76,7 +77,7 @@ def _lead_tile(lead: BaselineLead) -> KeyNumber:
     side = "behind" if lead.is_behind else "ahead" if lead.is_ahead else "level"
     note = (
         f"NDCG@10 {lead.ours:.3f} against {lead.theirs:.3f}; 95% interval of the difference "
-        f"{lead.low:+.3f} to {lead.high:+.3f}"
+        f"{signed(lead.low)} to {signed(lead.high)}"
     )
     return KeyNumber(
         side,
@@ -160,7 +161,8 @@ def _cold_sentences(content: ReportContent) -> tuple[str, str]:
     side = "ahead of" if lead >= 0 else "behind"
     return accuracy, (
         f"It is {abs(lead):.1f} percentage points {side} the strongest baseline, {best.model} "
-        f"({best.values[0]:.1%}); the 95% interval of the lead is {low:+.1f} to {high:+.1f}."
+        f"({best.values[0]:.1%}); the 95% interval of the lead is {signed(low, 1)} to "
+        f"{signed(high, 1)}."
     )
 
 

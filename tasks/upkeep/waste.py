@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.drafts import DRAFT_LOCK
-from artifacts.files.leftovers import SET_ASIDE, TRASH
+from artifacts.files.leftovers import SET_ASIDE, TRASH, UNPACKED
 from artifacts.files.ownership import if_abandoned
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
@@ -83,6 +83,8 @@ def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
         for path in work.glob("tune-*"):
             if _is_older(path, keep.days):
                 yield _waste("search", path, f"not continued for {keep.days:g} days")
+        for path in work.glob(f"{UNPACKED}*"):
+            yield _waste("unpacked backup", path, "its restore was interrupted")
         for path in work.glob("dumps/*"):
             if _is_older(path, keep.days):
                 yield _waste("copy of a dump", path, f"it is older than {keep.days:g} days")

@@ -24,7 +24,7 @@ from tasks.project import ProjectConfig, project_items
 from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
-from tests.tasks.shops.small_shop import EVENTS, TITLES, SmallShop
+from tests.tasks.shops.small_shop import EVENTS, TITLES, Event, SmallShop
 
 GATE = PromotionConfig(
     margin=0.1, min_user_coverage=0.8, guards=GuardThresholds(min_served_share=0.8)
@@ -88,13 +88,18 @@ def embedded(store: Store, dataset: ArtifactRef, vectors: np.ndarray) -> Artifac
 
 
 def recommended(
-    store: Store, dataset: ArtifactRef, users: list[str], times: int = 1, counted: bool = True
+    store: Store,
+    dataset: ArtifactRef,
+    users: list[str],
+    times: int = 1,
+    counted: bool = True,
+    domain: str = "gear",
 ) -> ArtifactRef:
     """The same item for everybody, `times` times."""
-    facts = {"users": users, "times": times, "counted": counted}
+    facts = {"users": users, "times": times, "counted": counted, "domain": domain}
     made = identity(Kind.RECOMMENDATIONS, facts, {"dataset": dataset})
     ranks = range(1, times + 1)
-    rows = [(user, "gear", rank, "g1", "Moka Pot", 1.0) for user in users for rank in ranks]
+    rows = [(user, domain, rank, "g1", "Moka Pot", 1.0) for user in users for rank in ranks]
     with store.create(made) as draft:
         table = pl.DataFrame(rows, schema=RECOMMENDATION_SCHEMA, orient="row")
         table.write_parquet(draft.path / RECOMMENDATIONS)
@@ -238,6 +243,33 @@ def test_a_model_of_another_shop_holds_nothing_back(store: Store) -> None:
         rematch(store, {**released(store, SmallShop())}, other, EVERY_EVENT)
     assert compare(store, serving, other, EVERY_EVENT).change is None
     assert judged(store, other).promoted
+
+
+MUSIC = (*EVENTS, ("bob", "m1", "music", 8), ("cyd", "m1", "music", 9))
+ONLY_ADA = tuple(event for event in EVENTS if event[0] == "ada")
+
+
+@pytest.mark.parametrize(
+    ("domain", "before", "now", "reason"),
+    [
+        ("gear", EVENTS, ONLY_ADA, "users in gear, 20.0% have recommendations"),
+        ("music", MUSIC, EVENTS, "users in music, 0.0% have recommendations"),
+    ],
+)
+def test_a_dump_of_a_part_is_held_though_its_model_cannot_be_compared(
+    store: Store, domain: str, before: tuple[Event, ...], now: tuple[Event, ...], reason: str
+) -> None:
+    titles = {**TITLES, ("music", "m1"): "Songs of the Road"}
+    served = released(store, SmallShop(before, titles), refit=True)
+    users = ["ada", "bob", "cyd", "dan", "eve"]
+    lists = recommended(store, served["dataset"], users, domain=domain)
+    serving = serve(store, {**served, "recommendations": lists})
+    part = released(store, SmallShop(now))
+    assert compare(store, serving, part, EVERY_EVENT).change is None
+    verdict = judged(store, part)
+    assert not verdict.promoted
+    assert reason in verdict.summary
+    assert judged(store, part, GATE.model_copy(update={"min_kept_users": 0.0})).promoted
 
 
 def test_other_embeddings_leave_the_recorded_figures_and_say_so(store: Store) -> None:

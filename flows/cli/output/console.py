@@ -13,6 +13,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
+from tasks.frame.signed_numbers import signed
 from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict
@@ -137,7 +138,8 @@ def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
         cells = ("", "", "too few events")
         if values[0] is not None:
             whole, without, gap, low, high = values
-            cells = (f"{whole:.4f}", f"{without:.4f}", f"{gap:+.3f} ({low:+.3f} to {high:+.3f})")
+            interval = f"{signed(gap)} ({signed(low)} to {signed(high)})"
+            cells = (f"{whole:.4f}", f"{without:.4f}", interval)
         table.add_row(part, group, f"{events:,}", *cells)
     return table
 

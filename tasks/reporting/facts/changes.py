@@ -15,25 +15,27 @@ _DATASET = ("users", "items", "events")
 _METRICS = ("NDCG@10 llm4cdsr", "HR@10 llm4cdsr", "NDCG@10 popularity")
 _LISTS = ("coverage", "popular_share", "users_without")
 SHOWN_RANK = 10
+
+FIRST = "This is the first release: there is no earlier one to compare with."
+EQUAL = "The lists are equal to those of the served release."
+LOST = "Not compared with the served release, because one of its artifacts is missing or damaged."
+"""Sentences in place of a comparison."""
+
 SHARES = 16
 """Shares of the users whose lists are compared one after the other."""
 
 
 def changes_since_served(
     store: Store, dataset: ArtifactRef, metrics: ArtifactRef, recommendations: ArtifactRef
-) -> Changes | None:
-    """Returns the comparison with the served release; None for the first release or equal
-    recommendations.
-
-    None also if an artifact of the served release is missing.
-    """
+) -> Changes | str:
+    """Returns the comparison with the served release, or the reason why there is none."""
     served = serving_release(store)
     if served is None:
-        return None
+        return FIRST
     try:
         return _changes(store, served, dataset, metrics, recommendations)
     except (ArtifactError, FileNotFoundError):
-        return None
+        return LOST
 
 
 def _changes(
@@ -42,10 +44,10 @@ def _changes(
     dataset: ArtifactRef,
     metrics: ArtifactRef,
     recommendations: ArtifactRef,
-) -> Changes | None:
+) -> Changes | str:
     before = parts_of(store, served)
     if before["recommendations"] == recommendations:
-        return None
+        return EQUAL
     rows: list[Change] = []
     for names, role, ref in (
         (_DATASET, "dataset", dataset),

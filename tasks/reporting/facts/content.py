@@ -355,7 +355,8 @@ class ReportContent:
     timings: tuple[StageTiming, ...] = ()
     intervals: tuple[MetricInterval, ...] = ()
     lead: BaselineLead | None = None
-    changes: Changes | None = None
+    changes: Changes | str = ""
+    """A sentence where there is nothing to compare."""
     drift: Drift | None = None
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()

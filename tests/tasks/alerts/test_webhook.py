@@ -26,8 +26,9 @@ def a_run(parent: uuid.UUID | None = None, name: str = "refresh monday") -> Flow
 
 def test_a_failure_is_told_with_its_reason_and_a_link(inbox: Inbox) -> None:
     run = a_run()
+    message = "Flow run encountered an exception: items.csv cannot be read\nand a long trace"
     with temporary_settings({PREFECT_API_URL: "http://night:4200/api", PREFECT_UI_URL: None}):
-        tell_webhook(night, run, Failed(message="items.csv cannot be read\nand a long trace"))
+        tell_webhook(night, run, Failed(message=message))
     assert inbox.received == [
         {
             "text": "refresh monday: Failed. items.csv cannot be read "

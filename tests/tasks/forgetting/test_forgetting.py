@@ -21,12 +21,14 @@ from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import questions
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind, identity
+from artifacts.remote.remote_runs import StoreInUseError
 from artifacts.rewriting import finish_rewrites, rewrite
 from artifacts.store import Store
-from tasks.forgetting.forget import StoreInUseError, forget
+from tasks.forgetting.forget import forget
 from tasks.promoting.releases import require_sound
 from tasks.serving.recommender import Recommender
 from tasks.serving.user_names import UnknownUserError
+from tasks.upkeep.backup import back_up
 from tests.tasks.forgetting.leaving_person import (
     GONE,
     USERS,
@@ -71,7 +73,9 @@ def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     (store.workspace("logs") / "run.log").write_text(f"user {GONE!r} has many events\nfine\n")
     (folder / "ids.txt").write_text(f"{GONE}\n")
     recommended = served.recommend_users([u for u in served.user_ids if u != GONE], k=5)
+    back_up(store, folder / "backup.tar")
     said = command(folder, "forget", "--ids", "ids.txt", "nobody-of-that-name")
+    (folder / "backup.tar").rename(folder.parent / f"{folder.name}.tar")
     assert served.is_latest(store) is False
     (folder / "ids.txt").unlink()
     (folder / "dump" / "interactions.parquet").rename(folder.parent / f"{folder.name}.parquet")
@@ -183,6 +187,16 @@ def test_the_next_dump_does_not_bring_the_person_back_and_nobody_is_paid_for_twi
     asked = questions(ledger).collect()["key"].n_unique() - before
     assert asked <= 4  # One person has one more event: at most their own prompts are new.
     assert files_with(folder, GONE) == []
+
+
+def test_a_backup_of_before_does_not_bring_the_person_back(forgotten: Forgotten) -> None:
+    folder, store = forgotten.folder, forgotten.store
+    backup = folder.parent / f"{folder.name}.tar"
+    said = command(folder, "restore", str(backup), "--replace")
+    assert "removed from it: 1" in said
+    assert files_with(folder, GONE) == []
+    assert files_with(store.local, *forgotten.about.texts) == []
+    assert Recommender.load(store).recommend_users(k=5).equals(forgotten.recommended)
 
 
 def test_a_store_that_is_being_written_to_is_refused(tmp_path: Path) -> None:

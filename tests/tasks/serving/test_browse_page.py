@@ -109,7 +109,8 @@ def test_an_edit_says_what_moved_and_undo_takes_it_back(page: Tab) -> None:
     settled(page)
     assert shelves(page) == before
     assert page.run("location.hash") == address
-    assert page.run("document.getElementById('undo').disabled") is True
+    assert page.run("document.getElementById('undo').hidden") is True
+    assert page.run("document.activeElement.id") == "history-title"
 
 
 @in_a_browser

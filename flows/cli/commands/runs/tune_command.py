@@ -12,6 +12,7 @@ from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.output import terminal
+from tasks.frame.signed_numbers import signed
 
 if TYPE_CHECKING:
     from artifacts.store import Store
@@ -142,8 +143,8 @@ def _verdict_of(outcome: "TuningOutcome") -> str:
     lead = outcome.winner.lead
     return (
         f"Trial {outcome.winner.trial.number} is better than the base: NDCG@10 "
-        f"{lead.difference:+.4f} ({lead.low:+.4f} to {lead.high:+.4f}) on {outcome.users:,} "
-        f"validation users, beyond the chance of {outcome.trials} trials."
+        f"{signed(lead.difference, 4)} ({signed(lead.low, 4)} to {signed(lead.high, 4)}) on "
+        f"{outcome.users:,} validation users, beyond the chance of {outcome.trials} trials."
     )
 
 
@@ -156,8 +157,8 @@ def _show(outcome: "TuningOutcome") -> None:
         table.add_column(name, justify="left" if name == "changed fields" else "right")
     for each in outcome.best:
         lead = each.lead
-        said = "base" if lead is None else f"{lead.difference:+.4f}"
-        said += "" if lead is None else f" ({lead.low:+.4f} to {lead.high:+.4f})"
+        said = "base" if lead is None else signed(lead.difference, 4)
+        said += "" if lead is None else f" ({signed(lead.low, 4)} to {signed(lead.high, 4)})"
         changed = ", ".join(
             f"{name.partition('.')[2]}={_short(value)}" for name, value in each.changes.items()
         )

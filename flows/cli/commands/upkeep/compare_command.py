@@ -17,6 +17,7 @@ from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import StoreOption, completed_release
 from flows.cli.output import terminal
 from flows.settings import Settings
+from tasks.frame.signed_numbers import signed
 from tasks.promoting.releases import release_named
 
 EXAMPLES = "Examples:\n\nllm4cdsr compare 3f2a 91c0\n\nllm4cdsr compare 3f2a 91c0 --store s3://b/s"
@@ -100,7 +101,7 @@ def _quality(store: Store, pair: list[ArtifactRef]) -> Table:
             key[1],
             "" if before is None else f"{before:.4f}",
             "" if after is None else f"{after:.4f}",
-            "" if before is None or after is None else f"{after - before:+.4f}",
+            "" if before is None or after is None else signed(after - before, 4),
         )
     return table
 

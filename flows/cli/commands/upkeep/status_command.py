@@ -18,9 +18,12 @@ from flows.settings import Settings
 from tasks.promoting.decisions import history, serving_release
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
     from flows.server.machine import Machine
 
 EXAMPLE = "Example:\n\nllm4cdsr status --store artifacts/data"
+SHOWN_RUNS = 3
 NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 
 
@@ -77,16 +80,32 @@ def _release(store: Store, release: ArtifactRef) -> str:
 
 
 def _runs(machine: "Machine") -> str:
-    """Returns the latest runs on the server, except those of `watch`."""
+    """Returns the latest runs of the pipeline's flows on the server, a line each."""
+    from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
     from prefect.client.schemas.sorting import FlowRunSort
 
+    flows = {"name": {"any_": ["pipeline", "refresh", "retrain"]}}
+    started = {"start_time": {"is_null_": False}, "parent_task_run_id": {"is_null_": True}}
     try:
         with machine.client() as client:
-            found = client.read_flow_runs(limit=30, sort=FlowRunSort.START_TIME_DESC)
+            found = client.read_flow_runs(
+                flow_filter=FlowFilter.model_validate(flows),
+                flow_run_filter=FlowRunFilter.model_validate(started),
+                sort=FlowRunSort.START_TIME_DESC,
+                limit=SHOWN_RUNS,
+            )
     except httpx.HTTPError as error:
         return f"the server does not answer ({type(error).__name__}); see {machine.folder}"
-    told = [f"{run.name}: {run.state_name}" for run in found if not run.name.startswith("watch ")]
-    return "; ".join(told[:3]) or "none yet"
+    return "\n".join(_run(run) for run in found) or "none yet"
+
+
+def _run(run: "FlowRun") -> str:
+    """Returns name, start, state and cause of a run."""
+    from tasks.alerts.webhook import cause_of
+
+    began = f" ({run.start_time:%Y-%m-%d %H:%M} UTC)" if run.start_time else ""
+    cause = cause_of(run.state) if run.state else ""
+    return f"{run.name}{began}: {run.state_name}{f', {cause}' if cause else ''}"
 
 
 def _ago(moment: datetime) -> str:

@@ -196,7 +196,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     part("history-title").textContent = now.user
       ? `User ${now.user}${now.edited ? ", changed" : ""}: ${count}, newest first`
       : now.history.length ? `${count}, newest first` : "No history yet";
-    part("undo").disabled = !past.length;
+    offerUndo();
     part("back").hidden = !now.edited;
     part("clear").hidden = !now.history.length;
     part("profile").hidden = !now.user;
@@ -223,6 +223,12 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     if (now.edited || (!now.user && now.history.length))
       state.set("items", JSON.stringify(now.history.map((item) => [item.domain, item.item_id])));
     window.history.replaceState(null, "", `#${state}`);
+  }
+
+  function offerUndo() {
+    const left = document.activeElement === part("undo") && !past.length;
+    part("undo").hidden = !past.length;
+    if (left) part("history-title").focus(); // A hidden button would lose the place of the keyboard.
   }
 
   function undo() {
@@ -329,7 +335,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     }
     await restore();
     past = [];
-    part("undo").disabled = true;
+    offerUndo();
   }
 
   async function restore() {

@@ -9,7 +9,8 @@ from artifacts.bundles import SERVING, tie
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from tasks.reporting.facts.changes import changes_since_served
+from tasks.reporting.facts.changes import EQUAL, FIRST, LOST, changes_since_served
+from tasks.reporting.facts.content import Changes
 
 DATASET, METRICS = Kind.DATASET, Kind.METRICS
 
@@ -45,11 +46,11 @@ def served(store: Store) -> dict[str, ArtifactRef]:
 
 def test_the_first_release_has_nothing_to_be_compared_with(store: Store) -> None:
     best = listed(store, ("ada", "g1", 1))
-    assert changes_since_served(store, best, best, best) is None
+    assert changes_since_served(store, best, best, best) == FIRST
 
 
 def test_the_same_lists_are_no_change(store: Store, served: dict[str, ArtifactRef]) -> None:
-    assert changes_since_served(store, **served) is None
+    assert changes_since_served(store, **served) == EQUAL
 
 
 def test_counts_stand_before_and_now_and_kept_places_are_those_of_users_of_both(
@@ -59,7 +60,7 @@ def test_counts_stand_before_and_now_and_kept_places_are_those_of_users_of_both(
     now = listed(store, ("ada", "g3", 1), ("ada", "g1", 2), ("eve", "g1", 1), ("ada", "g2", 11))
     metrics = counted(store, METRICS, **{"HR@10 llm4cdsr": 0.3, "NDCG@10 llm4cdsr": 0.1})
     found = changes_since_served(store, served["dataset"], metrics, now)
-    assert found is not None
+    assert isinstance(found, Changes)
     assert found.same_data
     assert (found.kept_share, found.common_users) == (0.5, 1)
     rows = {row.name: (row.before, row.now) for row in found.rows}
@@ -78,7 +79,7 @@ def test_other_users_and_other_data_are_told_as_such(
     larger = counted(store, DATASET, users=4, items=9)
     strangers = listed(store, ("zoe", "g1", 1))
     found = changes_since_served(store, larger, served["metrics"], strangers)
-    assert found is not None
+    assert isinstance(found, Changes)
     assert (found.same_data, found.kept_share, found.common_users) == (False, None, 0)
 
 
@@ -91,4 +92,4 @@ def test_a_served_release_that_lost_an_artifact_is_not_compared_with(
     now = listed(store, ("ada", "g3", 1))
     larger = counted(store, DATASET, users=4, items=9)
     shutil.rmtree(store.path(lost))
-    assert changes_since_served(store, larger, served["metrics"], now) is None
+    assert changes_since_served(store, larger, served["metrics"], now) == LOST

@@ -1,6 +1,8 @@
-"""`llm4cdsr store` on real stores; cleaning beside a real run, and an unchanged run after it."""
+"""`llm4cdsr store` on real stores; cleaning beside a real run, and an unchanged run after it and
+after a restore."""
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,8 +17,10 @@ from flows.cli.commands.upkeep import store_command
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import promote, require_sound
+from tasks.upkeep.backup import back_up
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
+from tasks.upkeep.restore import restore
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint
 from tests.flows.command_shop import Shop
 from tests.tasks.upkeep.kept_store import everything, make, release
@@ -58,6 +62,12 @@ def test_a_run_beside_cleaning_comes_to_its_end_and_an_unchanged_one_after_it_pa
         served, before = serving_release(shop.store), everything(shop.store)
         assert served is not None
         require_sound(shop.store, served)
+
+        # The unchanged run is on what is restored from a backup.
+        back_up(shop.store, tmp_path / "backup.tar")
+        shutil.rmtree(shop.store.local)
+        restore(shop.store, tmp_path / "backup.tar")
+        assert serving_release(shop.store) == served
         again = shop.run(server=server)
         assert again.returncode == 0, again.stderr
         assert server.requests_to(CHAT) + server.requests_to(EMBEDDINGS) == asked

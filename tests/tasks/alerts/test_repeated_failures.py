@@ -1,0 +1,95 @@
+"""A flow that fails every minute is told of once, and once more when it works again."""
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect.states import Completed, Crashed, Failed, Pending, Running
+
+from tasks.alerts.repeated_failures import WORKS_AGAIN, tell_first_failure, tell_recovery
+from tests.tasks.alerts.inbox import Inbox
+
+PREFIX = "Flow run encountered an exception: "
+GONE = Failed(message=f"{PREFIX}NoDumpFolderError: dumps is not a folder")
+
+
+def minutes(scan: Flow[[], None], *states: State) -> None:
+    """Each state ends a run of the flow; the hooks run as Prefect runs them, before the next."""
+    for state in states:
+        with get_client(sync_client=True) as client:
+            run: FlowRun = client.create_flow_run(scan, state=Pending())
+            client.set_flow_run_state(run.id, Running(), force=True)
+            client.set_flow_run_state(run.id, state, force=True)
+            run = client.read_flow_run(run.id)
+        hook = tell_recovery if state.is_completed() else tell_first_failure
+        hook(scan, run, state)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_failure_that_repeats_is_one_message_and_its_end_another(inbox: Inbox) -> None:
+    @flow(name="scan of a folder that is lost")
+    def scan() -> None:
+        """A flow to tell of."""
+
+    minutes(scan, Completed(), GONE, GONE, GONE, Completed(), Completed(), GONE)
+    told = [(each["state"], each["message"]) for each in inbox.received]
+    cause = "NoDumpFolderError: dumps is not a folder"
+    assert told == [
+        ("Failed", cause),
+        ("Completed", f"{WORKS_AGAIN}, after: {cause}"),
+        ("Failed", cause),
+    ]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
+    @flow(name="scan with causes")
+    def scan() -> None:
+        """A flow to tell of."""
+
+    def failed(cause: str) -> State:
+        return Failed(message=f"{PREFIX}{cause}")
+
+    minutes(
+        scan,
+        failed("OSError: [Errno 28] No space left on device: /a"),
+        failed("OSError: [Errno 28] No space left on device: /b"),
+        failed("WatchMemoryError: the state cannot be read"),
+        Crashed(message="the process ended with status -9"),
+        Crashed(message="the process ended with status -9"),
+    )
+    assert [each["message"].partition(":")[0] for each in inbox.received] == [
+        "OSError",
+        "WatchMemoryError",
+        "the process ended with status -9",
+    ]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_runs_of_another_flow_say_nothing_of_this_one(inbox: Inbox) -> None:
+    @flow(name="scan that fails")
+    def failing() -> None:
+        """A flow to tell of."""
+
+    @flow(name="scan that works")
+    def working() -> None:
+        """Another."""
+
+    minutes(failing, GONE)
+    minutes(working, Completed())
+    minutes(failing, GONE)
+    assert len(inbox.received) == 1
+
+
+def test_without_a_webhook_no_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.alerts.repeated_failures.webhook_url", lambda: None)
+    monkeypatch.setattr("tasks.alerts.repeated_failures.get_client", None)
+
+    @flow
+    def scan() -> None:
+        """A flow."""
+
+    run = FlowRun(flow_id="00000000-0000-0000-0000-000000000000")  # pyright: ignore
+    tell_first_failure(scan, run, GONE)
+    tell_recovery(scan, run, Completed())
