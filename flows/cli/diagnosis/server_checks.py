@@ -22,6 +22,7 @@ from tasks.llm.settings.llm_config import (
     key_in,
 )
 from tasks.llm.settings.urls import address, shown_url
+from tasks.system.certificates import DISTRUSTED, is_distrust, trusted
 from tasks.system.proxies import proxy_for
 
 SECONDS = 10.0
@@ -105,10 +106,15 @@ def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -
     headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
     try:
         # Redirects are not followed, because the key is for this server only.
-        with httpx.Client(proxy=proxy_for(target), trust_env=False, timeout=SECONDS) as client:
+        with httpx.Client(
+            proxy=proxy_for(target), trust_env=False, timeout=SECONDS, verify=trusted()
+        ) as client:
             answer = client.get(target, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         remedy = "start the server, or correct its URL (docs/providers.md)"
+        if is_distrust(fault):
+            yield error(check, f"the certificate of {shown} is not trusted", DISTRUSTED)
+            return
         yield error(check, f"{shown} does not answer ({type(fault).__name__})", remedy)
         return
     yield from clock_against(shown, answer.headers.get("date"))

@@ -22,7 +22,7 @@ from tasks.llm.client.failures.fault_kinds import REASON_CHARACTERS
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
-from tasks.llm.settings.llm_config import NO_KEY
+from tasks.llm.settings.llm_config import masked
 from tasks.llm.settings.urls import shown_url
 
 NAME_IN_METADATA = "llm4cdsr"
@@ -212,7 +212,7 @@ def require_useful(batch: Batch, folder: BatchFolder) -> None:
 
 def _said(error: Exception, key: str) -> str:
     """Returns the message of an error, with the key masked."""
-    words = str(error) if key == NO_KEY else str(error).replace(key, "[key]")
+    words = masked(str(error), key)
     return one_line(words, REASON_CHARACTERS)
 
 

@@ -37,6 +37,7 @@ from tasks.llm.client.stop import EndpointDownError, is_stopped, raise_if_stoppe
 from tasks.llm.settings.budget import NOTHING, BudgetReachedError, Cost, Purse, Spending
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import address, shown_url
+from tasks.system.certificates import DISTRUSTED, is_distrust, trusted
 from tasks.system.machine_errors import is_lack
 from tasks.system.proxies import proxy_for
 
@@ -223,16 +224,21 @@ def require_server(spec: EndpointSpec) -> None:
             return
         target = address(url, "/models")
         try:
-            with httpx2.Client(
-                proxy=proxy_for(target), trust_env=False, timeout=spec.timeout_seconds
-            ) as client:
-                client.get(target)
+            with (
+                httpx2.Client(
+                    proxy=proxy_for(target),
+                    trust_env=False,
+                    timeout=spec.timeout_seconds,
+                    verify=trusted(),
+                ) as client,
+                client.stream("GET", target),  # Its answer is not read: it may never end.
+            ):
+                return
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             if is_lack(error):
                 raise
-            said.append(f"{shown_url(url)} ({error})")
-        else:
-            return
+            way = f": {DISTRUSTED}" if is_distrust(error) else ""
+            said.append(f"{shown_url(url)} ({error}{way})")
     raise EndpointDownError(
         f"nothing answers at {', '.join(said)}, where {spec.model} should be; start the server, "
         "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"

@@ -14,6 +14,7 @@ import httpx
 
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import key_headers, root_of
+from tasks.system.certificates import trusted
 from tasks.system.proxies import proxy_for
 
 BYTES_PER_TOKEN = 4.0
@@ -60,7 +61,9 @@ def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
     tokens = 0
     try:
         proxy = proxy_for(root)
-        with httpx.Client(headers=headers, timeout=10, proxy=proxy, trust_env=False) as client:
+        with httpx.Client(
+            headers=headers, timeout=10, proxy=proxy, trust_env=False, verify=trusted()
+        ) as client:
             for text in sample:
                 body = {"model": spec.model, "prompt": text}
                 tokens += int(

@@ -2,6 +2,7 @@
 `api_key`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -20,6 +21,9 @@ from tasks.llm.settings.urls import holding_no_credentials
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
 NO_KEY = "none"
+
+SHORTEST_SECRET = 8
+"""Characters of a key that no other word contains by chance."""
 
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
@@ -218,3 +222,13 @@ def api_key(spec: EndpointSpec) -> SecretStr:
     if not key and spec.key_variable == OPENAI_KEY_VARIABLE:
         raise no_key(spec.model)
     return SecretStr(key or NO_KEY)
+
+
+def masked(words: str, key: str) -> str:
+    """Returns words that may quote the key without it. A short one is masked where it stands alone:
+    the key of many local servers is a word such as ``x``, which other words contain."""
+    if key == NO_KEY:
+        return words
+    if len(key) >= SHORTEST_SECRET:
+        return words.replace(key, "[key]")
+    return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "[key]", words)

@@ -17,6 +17,19 @@ TOO_LONG = "too_long"
 MOST_TOKENS = 2**40
 """Maximum plausible token count."""
 
+MOST_DECLINED = 300
+"""Maximum characters of a text that only declines."""
+
+_DECLINES = re.compile(
+    r"(?:i['’]?m|i am)(?: very| so| truly)? sorry\b.{0,40}?\b(?:can(?:no|['’])t|unable|not able)"
+    r"|(?:sorry|apologies|unfortunately)\W{1,3}(?:but )?i(?:['’]m| am)? "
+    r"(?:can(?:no|['’])t|unable|not able)"
+    r"|i (?:can(?:no|['’])t|am unable to|['’]m unable to|am not able to|won['’]t) "
+    r"(?:assist|help|comply|provide|fulfill|fulfil|create|generate|answer|do that)\b"
+    r"|as an ai(?: language)? model\W.{0,40}?\bi (?:can(?:no|['’])t|am (?:unable|not able))"
+    r"|(?:很抱歉|抱歉|对不起)[，,。\s]{0,2}(?:但)?我?(?:无法|不能|没有办法)|我(?:无法|不能)(?:协助|帮助|回答|提供|满足)",
+    re.IGNORECASE,
+)
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _TEXT_PARTS = frozenset({"text", "output_text", "message", None})
 
@@ -85,8 +98,16 @@ def checked_text(key: str, body: JsonValue) -> Answer:
         raise BadAnswerError(
             f"the answer is empty (finish_reason {finish})", may_pass=not is_filtered
         )
+    if declines(text):
+        raise BadAnswerError(f"the model declines: {text[:MOST_DECLINED]}", may_pass=False)
     tokens = usage_of(body)
+    finish = "length" if finish == "content_filter" else finish  # A filter has cut the text.
     return Answer(key, text, None, finish, tokens.prompt_tokens, tokens.completion_tokens)
+
+
+def declines(text: str) -> bool:
+    """Returns whether a short text begins by declining to answer."""
+    return len(text) <= MOST_DECLINED and _DECLINES.match(text.lstrip("\"'*“ ")) is not None
 
 
 def words_in(text: str) -> int:

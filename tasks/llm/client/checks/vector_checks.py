@@ -1,5 +1,6 @@
 """Validation of embedding vectors, each separately."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,8 @@ TINY, HUGE = 1e-12, 1e8
 MOST_PLAUSIBLE = 0.75
 """Share of implausible numbers that indicates float64 read as float32."""
 
+logger = logging.getLogger("llm4cdsr")
+
 _NO_VECTOR = "a vector is neither base64 nor a list of numbers"
 
 
@@ -39,6 +42,23 @@ class VectorWidth:
 
     value: int | None
     is_asked_for: bool = False
+    model: str | None = None
+    """The model that answered first, by its own name."""
+    is_told: bool = False
+
+    def see(self, model: JsonValue) -> None:
+        """Warns once if answers name two models, as a proxy with a fallback sends them."""
+        if not isinstance(model, str) or not model:
+            return
+        self.model = self.model or model
+        if model != self.model and not self.is_told:
+            self.is_told = True
+            logger.warning(
+                "vectors come from two models, %s and %s: those of different models cannot be "
+                "compared; set one model without a fallback",
+                self.model,
+                model,
+            )
 
     def wrong(self, width: int) -> str:
         """Returns the message about vectors of another width."""
@@ -62,6 +82,7 @@ def checked_vectors(
         BadAnswerError: wrong number of vectors, no valid one, or different widths without an
             expected one.
     """
+    expected.see(body.get("model") if isinstance(body, dict) else None)
     found = entries_in(body)
     if found is None:
         raise BadAnswerError("the answer has no vectors")

@@ -46,10 +46,18 @@ class FaultKind(Enum):
     CREDIT = "has no credit"
     MODEL = "has no such model"
     NO_API = "has no API at this URL"
+    CERTIFICATE = "has a certificate that this machine does not trust"
 
 
 REFUSALS = frozenset(
-    {FaultKind.KEY, FaultKind.FORBIDDEN, FaultKind.CREDIT, FaultKind.MODEL, FaultKind.NO_API}
+    {
+        FaultKind.KEY,
+        FaultKind.FORBIDDEN,
+        FaultKind.CREDIT,
+        FaultKind.MODEL,
+        FaultKind.NO_API,
+        FaultKind.CERTIFICATE,
+    }
 )
 """Faults that concern all prompts."""
 

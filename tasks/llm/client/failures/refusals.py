@@ -7,6 +7,7 @@ from artifacts.ledger.answers import Role
 from tasks.llm.client.failures.fault_kinds import PASSING, Fault, FaultKind
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.llm_config import EndpointSpec
+from tasks.system.certificates import DISTRUSTED
 
 
 class EndpointRefusedError(RuntimeError):
@@ -32,6 +33,8 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedErro
                 f"there is no API at this URL: {where}; check LLM4CDSR_CHAT_BASE_URL or "
                 f"LLM4CDSR_EMBED_BASE_URL, which is the address up to /v1. {said}"
             )
+        case FaultKind.CERTIFICATE:
+            text = f"{where} {fault.kind.value}: {DISTRUSTED}. {said}"
         case FaultKind.FIELD:
             text = (
                 f"{where} refuses the field {fault.field} of {_setting_of(spec)}; take it out or "

@@ -35,7 +35,7 @@ from tasks.llm.client.servers.dialect import Dialect, change_for, written
 from tasks.llm.client.servers.rate_limits import RateLimits
 from tasks.llm.client.servers.transport import Transport
 from tasks.llm.client.stop import EndpointDownError
-from tasks.llm.settings.llm_config import NO_KEY, EndpointSpec
+from tasks.llm.settings.llm_config import EndpointSpec, masked
 from tasks.llm.settings.urls import shown_url
 
 PROBE_REQUESTS = 20
@@ -256,8 +256,7 @@ class Servers:
     ) -> Attempt:
         """Registers a fault of a request; raises an error that concerns all prompts."""
         lane = turn.lane
-        if self._secret != NO_KEY:  # The message may quote the key, which is masked.
-            fault = replace(fault, words=fault.words.replace(self._secret, "[key]"))
+        fault = replace(fault, words=masked(fault.words, self._secret))
         lane.said = fault.words
         is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
         if self._is_refusal(fault, job):

@@ -1,5 +1,6 @@
 """HTTP requests to one URL, with key, proxy and redirects within the origin; without retries."""
 
+import asyncio
 from types import TracebackType
 
 import httpx2
@@ -7,12 +8,20 @@ from pydantic_core import to_json
 
 from tasks.llm.client.failures.fault_kinds import Fault, FaultKind, HttpReply
 from tasks.llm.settings.urls import address, key_headers, shown_url
+from tasks.system.certificates import is_distrust, trusted
 from tasks.system.machine_errors import is_lack
 from tasks.system.proxies import proxy_for
 
 MOST_REDIRECTS = 3
 MOST_BYTES = 512 * 2**20
 """Maximum bytes of one response; a thousand vectors of the widest model as lists take a tenth."""
+
+WHOLE = 3
+"""A request may take this many times the timeout, which limits each silence of the server: an
+answer that trickles for ever must end."""
+
+_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+_OTHER_PROTOCOL = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -31,14 +40,17 @@ class Transport:
             # Unlimited here; the caller limits concurrency.
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             proxy=None if proxy is None else httpx2.Proxy(proxy),
+            verify=trusted(),
         )
         self._headers = {
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
             "Content-Type": "application/json",
             "User-Agent": "llm4cdsr",
             **key_headers(url, key),
         }
         self._extensions = {"timeout": httpx2.Timeout(timeout_seconds).as_dict()}
+        self._longest = WHOLE * timeout_seconds
         self._addresses: dict[str, tuple[httpx2.URL, httpx2.Headers]] = {}
 
     async def post(self, route: str, body: object) -> HttpReply | Fault:
@@ -49,7 +61,10 @@ class Transport:
         """
         content = to_json(body)
         try:
-            return await self._followed(route, content)
+            async with asyncio.timeout(self._longest):
+                return await self._followed(route, content)
+        except TimeoutError:
+            return Fault(FaultKind.TIMEOUT, f"no whole answer within {self._longest:.0f} s")
         except httpx2.DecodingError as error:
             return Fault(FaultKind.BAD_ANSWER, f"malformed answer: {_said(error)}")
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
@@ -104,6 +119,10 @@ class Transport:
 
 
 async def _read(response: httpx2.Response) -> HttpReply | Fault:
+    encoding = response.headers.get("content-encoding", "")
+    if not {name.strip().lower() for name in encoding.split(",")} <= _ENCODINGS:
+        words = f"the answer is compressed by {encoding!r}, and the request accepts gzip only"
+        return Fault(FaultKind.BAD_ANSWER, words, may_pass=False, of_all=True)
     parts, size = [], 0
     async for part in response.aiter_bytes():
         size += len(part)
@@ -138,6 +157,10 @@ def is_same_origin(url: httpx2.URL, target: httpx2.URL) -> bool:
 
 
 def _kind_of(error: httpx2.TransportError) -> FaultKind:
+    if is_distrust(error):
+        return FaultKind.CERTIFICATE
+    if any(sign in str(error) for sign in _OTHER_PROTOCOL):
+        return FaultKind.NO_API
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
             return FaultKind.UNREACHABLE

@@ -91,6 +91,44 @@ def test_an_answer_without_a_text_is_refused(
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "I’m very sorry, but I am unable to help.",
+        "Sorry, I cannot describe this person.",
+        "I cannot provide a profile of a real person.",
+        "As an AI language model, I cannot know what a person likes.",
+        "很抱歉，我无法回答这个问题。",
+        "对不起,我不能提供帮助。",
+        '"I\'m unable to assist with that."',
+    ],
+)
+def test_a_text_that_declines_is_no_answer(said: str) -> None:
+    with pytest.raises(BadAnswerError, match="the model declines") as raised:
+        checked_text("k", reply({"content": said}))
+    assert not raised.value.may_pass
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Sorry for the Dead is a book that this person cannot put down.",
+        "I cannot recommend oats enough, says this person, who buys pans.",
+        "The person is sorry to miss crime novels and can't stand romance.",
+        "Unfortunately few titles are known; I can tell a taste for oats.",
+        "抱歉的故事和悬疑小说。",
+        "I'm sorry, but I can't say more than this: " + "pans, " * 60,
+    ],
+)
+def test_a_text_that_only_holds_such_words_is_an_answer(said: str) -> None:
+    assert checked_text("k", reply({"content": said})).text == said.strip()
+
+
+def test_a_text_that_a_filter_has_cut_is_marked_as_cut() -> None:
+    assert checked_text("k", reply({"content": TEXT}, "content_filter")).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
     ("usage", "expected"),
     [
         ({"prompt_tokens": 10, "completion_tokens": 9}, (10, 9)),

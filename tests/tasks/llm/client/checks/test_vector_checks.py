@@ -222,3 +222,14 @@ def test_a_width_that_was_asked_for_binds_the_first_ones() -> None:
 def test_each_text_has_its_share_of_the_tokens() -> None:
     found = checked_vectors(KEYS, reply(*(list(row) for row in ROWS)), VectorWidth(None))
     assert sum(outcome.prompt_tokens for outcome in found if isinstance(outcome, Answer)) == 7
+
+
+def test_vectors_of_a_second_model_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    expected = VectorWidth(None)
+    for model in ("small", None, "small", "large", "small", "large"):
+        body = reply(*(list(row) for row in ROWS))
+        assert isinstance(body, dict)
+        checked_vectors(KEYS, {**body, "model": model}, expected)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "vectors come from two models, small and large"
+    ]

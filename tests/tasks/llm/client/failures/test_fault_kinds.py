@@ -47,6 +47,11 @@ def said(message: object, **fields: object) -> dict[str, object]:
             FaultKind.TOO_LONG,
         ),
         (413, {"error": "`inputs` must have less than 512 tokens"}, FaultKind.TOO_LONG),
+        (400, said("Input tokens exceed the configured limit of 8192"), FaultKind.TOO_LONG),
+        (400, said("The prompt is too big for this model"), FaultKind.TOO_LONG),
+        (400, said("prompt tokens (9000) > n_ctx (8192)"), FaultKind.TOO_LONG),
+        (400, said("Prompt exceeds max length"), FaultKind.TOO_LONG),
+        (400, said("Too many input tokens."), FaultKind.TOO_LONG),
         (
             500,
             said("too large to process. increase the physical batch size"),
@@ -180,6 +185,8 @@ def test_the_field_that_a_server_refuses(status: int, body: object, field: str) 
         ("batch size is invalid, it should not be larger than 10.: input.contents", 10),
         ("at most 7 requests can be in one batch", 7),
         ("The batch is too large", None),
+        ("The number of inputs exceeds the limit of 32", 32),
+        ("Requested 310000 tokens, max 300000 tokens per request", None),
     ],
 )
 def test_the_number_of_texts_that_a_server_names(message: str, limit: int | None) -> None:

@@ -14,6 +14,7 @@ from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
 )
+from tasks.llm.settings.llm_config import masked
 from tests.tasks.llm.client.asking_a_server import (
     TEXTS,
     CountedRequests,
@@ -55,6 +56,11 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
         found = asked(TEXTS[:1], spec)
     assert "too long" in str(found)
     assert KEY not in str(found)
+
+
+def test_a_key_that_is_a_short_word_is_masked_alone() -> None:
+    assert masked("the key x of maximum 8", "x") == "the key [key] of maximum 8"
+    assert masked(f"Bearer {KEY}s", KEY) == "Bearer [key]s"
 
 
 @dataclass

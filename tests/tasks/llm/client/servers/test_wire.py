@@ -290,6 +290,10 @@ HOPELESS: dict[str, tuple[Behaviour, str]] = {
         lambda wire: wire.answer(b"\xff\xfe\xfd", content_encoding="gzip"),
         "malformed answer",
     ),
+    "a compression that was not asked for": (
+        lambda wire: wire.answer(b"\x0b\x02\x80{}\x03", content_encoding="br"),
+        "compressed by 'br', and the request accepts gzip only",
+    ),
     "204": (lambda wire: wire.head("204 No Content"), "an empty body"),
     "304": (lambda wire: wire.head("304 Not Modified"), "HTTP 304|an empty body"),
     "a redirect in a circle": (
@@ -310,3 +314,19 @@ def test_what_is_no_such_server_ends_the_stage_in_words(name: str) -> None:
         with pytest.raises((EndpointDownError, EndpointRefusedError), match=said):
             ask(TEXTS, spec_at(server.books, outage_seconds=0.5))
         assert server.requests <= 20 + 4
+
+
+def test_an_answer_that_never_ends_is_given_up() -> None:
+    """Each silence is short, so that no timeout of a read ends it."""
+    ended = threading.Event()
+
+    def trickle(wire: Wire) -> None:
+        wire.head(transfer_encoding="chunked", content_type="application/json")
+        while not ended.wait(0.02):
+            wire.send(b"1\r\n \r\n")
+
+    with speaking(trickle) as server:
+        spec = spec_at(server.books, timeout_seconds=0.1, outage_seconds=0.3, max_retries=0)
+        _, failures = ask(TEXTS[:1], spec)
+        ended.set()
+    assert "no whole answer within" in failures[0].reason
