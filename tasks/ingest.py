@@ -139,6 +139,8 @@ def _note_name(ref: ArtifactRef) -> str:
 
 def _settings(dump: DumpConfig) -> dict[str, object]:
     settings = dump.model_dump(mode="json", exclude={"interactions", "items", "sources"})
+    if not dump.where:  # As datasets of before conditions, which keep their identity.
+        del settings["where"]
     sources = [
         source.model_dump(mode="json", exclude={"interactions", "items"}) for source in dump.sources
     ]

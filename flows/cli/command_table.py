@@ -272,7 +272,7 @@ def run_app() -> None:
         read_dot_env()
         _tell_unknown_variables()
         with leaving():
-            app()
+            app(prog_name="llm4cdsr")
 
 
 def _tell_unknown_variables() -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from artifacts import columns as col
 from artifacts.strict import Strict
+from tasks.dump.events.conditions import Condition, condition
 from tasks.dump.merge_mode import Mode
 from tasks.dump.naming.forms import Form
 from tasks.dump.sources.source_files import Paths
@@ -157,6 +158,11 @@ class DumpConfig(Strict):
     )
     since: date | None = Field(default=None, description="First day of events, UTC.")
     until: date | None = Field(default=None, description="Last day of events, UTC.")
+    where: tuple[str, ...] = Field(
+        default=(),
+        description="Conditions on columns of the interactions, all of which an event fulfils: "
+        "'rating>=4', 'event=purchase,add_to_cart', 'status!=refunded'.",
+    )
     max_users: int | None = Field(
         default=None, ge=1, description="Keep a seeded sample of this many users; all by default."
     )
@@ -201,6 +207,8 @@ class DumpConfig(Strict):
             raise ValueError("give either a file of interactions or sources, one of the two")
         if self.sources and (self.items or self.columns):
             raise ValueError("with sources, items and columns belong into each source")
+        for text in self.where:
+            condition(text)
         if self.since and self.until and self.since > self.until:
             raise ValueError(f"since {self.since} must not be after until {self.until}")
         return self
@@ -211,6 +219,11 @@ class DumpConfig(Strict):
         if self.interactions is None:
             return self.sources
         return (Source(interactions=self.interactions, items=self.items, columns=self.columns),)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Returns the conditions on interactions."""
+        return tuple(map(condition, self.where))
 
     def tie_order(self, files: int) -> Ties:
         """Returns the order of ties for a number of interaction files."""

@@ -20,6 +20,7 @@ from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEv
 from tasks.dump.events.event_sieve import Sieve, sifted
 from tasks.dump.events.split import split_events
 from tasks.dump.fields.time_units import SECOND
+from tasks.dump.items.alike_texts import texts_alike
 from tasks.dump.items.item_match import ItemMatch, matched
 from tasks.dump.items.item_reader import (
     ReadItems,
@@ -37,6 +38,7 @@ from tasks.frame.stage import logger
 OnStep = Callable[[str], None]
 
 _MOST_REASONS = 3
+_MOST_FILES = 5
 
 _DOMINANT_EVENTS, _DOMINANT_SHARE, _DOMINANT_LEAD = 20, 0.02, 3
 """Thresholds of a dominant user: events, share of all events, ratio to the next user."""
@@ -119,10 +121,11 @@ def made_from(
         *_set_aside_by_file(told.accounts),
         *_dominant_user(made.users),
         *_missing_titles(made.items),
+        *texts_alike(made.items),
         *_lonely_domains(counts),
     ]
     dropped = dict(sieve.dropped)
-    for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW):
+    for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):
         dropped[rule] = sum(account.dropped[rule] for account in read.told.accounts)
     return MadeDataset(made, dropped, quarantine, told.accounts, counts, notes, told.is_repaired)
 
@@ -238,7 +241,11 @@ def _warnings(quarantine: Quarantine) -> list[str]:
 
 def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
     said = []
-    for account in accounts:
+    lost = sorted(
+        (account for account in accounts if account.set_aside.total()),
+        key=lambda account: -account.set_aside.total(),
+    )
+    for account in lost[:_MOST_FILES]:
         if rows := account.set_aside.total():
             most = ", ".join(
                 f"{why} ({count:,})" for why, count in account.set_aside.most_common(_MOST_REASONS)
@@ -246,6 +253,9 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
             said.append(
                 f"{account.file}: {rows:,} of {account.tally.records:,} rows were set aside: {most}"
             )
+    if others := lost[_MOST_FILES:]:
+        rows = sum(account.set_aside.total() for account in others)
+        said.append(f"{rows:,} rows of {len(others):,} more files were set aside")
     return said
 
 

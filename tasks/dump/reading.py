@@ -14,7 +14,12 @@ from artifacts import columns as col
 from tasks.dump.account import FileAccount
 from tasks.dump.dump_config import Source
 from tasks.dump.fields.field import FieldReader, Fields, read_in_one_form
-from tasks.dump.naming.column_names import AbsentColumnError, NamedColumns, named_columns
+from tasks.dump.naming.column_names import (
+    AbsentColumnError,
+    NamedColumns,
+    listed,
+    named_columns,
+)
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.column_types import NOT_UTF8
 from tasks.dump.readers.table import ROW, PartitionedTable, Table
@@ -106,6 +111,21 @@ class SourceReader:
         found = {name for opened in self._files for name in opened.columns.chosen.values()}
         return frozenset(found if self._domain is None else found | {col.DOMAIN})
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Returns the columns of the first file that are not read, by its own names."""
+        first = self._files[0]
+        return tuple(name for name in first.table.names if name not in first.columns.chosen)
+
+    def require(self, names: Iterable[str], option: str) -> None:
+        """Raises `UnreadableDumpError` if a file lacks a column that an option names."""
+        for opened in self._files:
+            for name in set(names).difference(opened.columns.chosen.values(), {col.DOMAIN}):
+                raise UnreadableDumpError(
+                    f"{option}: {opened.file.path} has no column {name} (it has "
+                    f"{listed(opened.table.names)}); correct {option}"
+                )
+
     def read(
         self,
         fields: Mapping[str, FieldReader],
@@ -184,6 +204,10 @@ class SourceReader:
                 told.notes.append(f"{opened.file.name}: the column {theirs} is read as {ours}")
                 told.is_repaired = True
             told.notes += [
+                f"{opened.file.name}: {theirs} is read as {ours} as asked, the column {ours} is not"
+                for theirs, ours in opened.columns.replaced.items()
+            ]
+            told.notes += [
                 f"{opened.file.name}: {theirs} looks like {ours} and is not read; to read it, add "
                 + shlex.join(("--column", f"{theirs}={ours}"))
                 for ours, theirs in opened.likely(self.kind.wanted).items()
@@ -234,6 +258,10 @@ def usable_rows(
 
 def _opened(file: SourceFile, kind: SourceKind) -> _Opened:
     table = kind.open_table(file.path)
+    if file.names_domain and col.DOMAIN in table.names:
+        raise UnreadableDumpError(
+            f"{file.path} has a column {col.DOMAIN} itself: give it as FILE, not as NAME=FILE"
+        )
     if file.partition:
         table = PartitionedTable(table, file.partition)
     columns = named_columns(file.path, table, kind.names, kind.needed, kind.wanted)

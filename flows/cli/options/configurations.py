@@ -26,6 +26,7 @@ from tasks.dump.dump_config import (
     Mode,
     Protocol,
 )
+from tasks.dump.events.conditions import condition
 from tasks.dump.items.item_reader import ITEM_SCHEMA
 from tasks.dump.naming.column_names import AbsentColumnError
 from tasks.dump.naming.headers import require_columns
@@ -82,11 +83,13 @@ def dump_config(
     mode: Mode,
     dataset: DatasetPreset | None = None,
     raw: Path | None = None,
+    where: list[str] | None = None,
 ) -> DumpConfig:
     """Returns the dump configuration; raises for an unusable file or column name."""
     since, until = (None if day is None else day.date() for day in window)
     choices = {
         "domains": tuple(domain) if domain else None,
+        "where": _conditions(where),
         "since": since,
         "until": until,
         "max_users": max_users,
@@ -110,6 +113,15 @@ def dump_config(
         }
     made = {name: choice for name, choice in choices.items() if choice is not None}
     return DumpConfig.model_validate({**files, **made})
+
+
+def _conditions(where: list[str] | None) -> tuple[str, ...] | None:
+    for text in where or ():
+        try:
+            condition(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    return tuple(where) if where else None
 
 
 def renaming(column: list[str] | None) -> dict[str, str]:

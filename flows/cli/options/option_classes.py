@@ -24,6 +24,7 @@ class DumpOptions:
     items: opt.Items = None
     column: opt.Column = None
     domain: opt.Domain = None
+    where: opt.Where = None
     max_users: opt.MaxUsers = None
     user_core: opt.UserCore = None
     item_core: opt.ItemCore = None

@@ -49,6 +49,13 @@ Column = Annotated[
     list[str] | None, typer.Option(help="Map a column name, as NAME_IN_FILE=NAME; may be repeated.")
 ]
 Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains; may be repeated.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Keep only interactions with this in another column: 'rating>=4', 'event=purchase', "
+        "'status!=refunded'; may be repeated."
+    ),
+]
 MaxUsers = Annotated[int | None, typer.Option(min=1, help="Keep a seeded sample of users.")]
 UserCore = Annotated[
     int | None,

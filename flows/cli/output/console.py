@@ -178,7 +178,13 @@ def _cold_domain(frame: pl.DataFrame) -> Table:
 
 def note_line(note: str) -> Text:
     """Returns a note of an artifact."""
-    return Text.assemble(("Note:", "bold yellow"), f" {note}.")
+    return Text.assemble(("Note:", "bold yellow"), f" {_ended(note)}")
+
+
+def _ended(note: str) -> str:
+    """Returns a note with a full stop, unless it ends in one or in an option to be copied."""
+    is_ended = note.endswith((".", "?", "!")) or "--" in note.rpartition(" add ")[2]
+    return note if is_ended else f"{note}."
 
 
 def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:

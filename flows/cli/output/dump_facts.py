@@ -11,6 +11,9 @@ from artifacts.kinds.dataset import ACCOUNTS, Dataset
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 
+MOST_FILES = 20
+"""Shown files of each kind."""
+
 
 def file_table(store: Store, dataset: ArtifactRef) -> Table:
     """Returns a table of files: rows, kept rows, and reasons of the others."""
@@ -19,14 +22,22 @@ def file_table(store: Store, dataset: ArtifactRef) -> Table:
     for name in ("rows", "kept"):
         table.add_column(name, justify="right")
     table.add_column("gone")
-    for (file, holds), part in accounts.group_by("file", "holds", maintain_order=True):
-        gone = [
-            f"{rule} ({rows:,})"
-            for rule, rows in part.select("rule", "gone").iter_rows()
-            if rule and rows
-        ]
-        rows, kept = (f"{part[name][0]:,}" for name in ("rows", "kept"))
-        table.add_row(str(file), str(holds), rows, kept, ", ".join(gone) or "–")
+    for (holds,), files in accounts.group_by("holds", maintain_order=True):
+        parts = [part for _, part in files.group_by("file", maintain_order=True)]
+        if len(parts) > MOST_FILES:  # Of hundreds, those that lost rows are of interest.
+            parts.sort(key=lambda part: part["gone"].sum() == 0)
+        for part in parts[:MOST_FILES]:
+            gone = [
+                f"{rule} ({rows:,})"
+                for rule, rows in part.select("rule", "gone").iter_rows()
+                if rule and rows
+            ]
+            rows, kept = (f"{part[name][0]:,}" for name in ("rows", "kept"))
+            table.add_row(part["file"][0], str(holds), rows, kept, ", ".join(gone) or "–")
+        if others := parts[MOST_FILES:]:
+            rows, kept = (sum(int(part[name][0]) for part in others) for name in ("rows", "kept"))
+            gone = f"{rows - kept:,}" if rows > kept else "–"
+            table.add_row(f"{len(others):,} more", str(holds), f"{rows:,}", f"{kept:,}", gone)
     return table
 
 

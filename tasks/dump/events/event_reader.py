@@ -3,8 +3,9 @@
 Ids are numbered on reading, so an event takes 16 bytes of memory.
 """
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import partial
@@ -15,6 +16,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.user_error import UserError
 from tasks.dump.dump_config import DumpConfig, Source
+from tasks.dump.events.conditions import Condition, PlainField, telling_columns
 from tasks.dump.events.event_numbers import EventNumbers, RawEvents
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
@@ -28,6 +30,9 @@ from tasks.frame.stage import logger
 
 NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"
+
+NAMELESS_SHARE = 0.05
+"""Share of rows without user and time from which they are told."""
 
 
 class UndeclaredDomainError(UserError, ValueError):
@@ -52,12 +57,16 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     told = Reading()
     domains: Counter[str] = Counter()
     for source in config.files:
-        reader = event_reader(source)
-        found, of_source = reader.read(_fields(), _EventPass(reader, config, numbers))
+        reader = event_reader(source, config.conditions)
+        found, of_source = reader.read(
+            _fields(config.conditions), _EventPass(reader, config, numbers)
+        )
         reader.refuse_nothing_usable(of_source.accounts, sum(found.domains.values()))
         quarantine.absorb(found.quarantine)
         domains += found.domains
         told.add(of_source)
+        told.notes += _told_of_orders(found, of_source, reader.path_name)
+        told.notes += _told_of_columns(reader)
     if not any(account.tally.records for account in told.accounts):
         files = ", ".join(account.file for account in told.accounts)
         raise UnreadableDumpError(
@@ -71,10 +80,13 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
 class _FoundEvents:
     quarantine: Quarantine = field(default_factory=Quarantine)
     domains: Counter[str] = field(default_factory=Counter)
+    nameless: int = 0
+    """Rows of an item without user and time."""
 
 
-def event_reader(source: Source) -> SourceReader:
+def event_reader(source: Source, conditions: Sequence[Condition] = ()) -> SourceReader:
     """Opens the files of a source and reads their headers; raises `UnreadableDumpError`."""
+    asked = tuple(each.column for each in conditions)
     needed = [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]
     if source.domain is None:
         needed.append(col.DOMAIN)
@@ -83,14 +95,29 @@ def event_reader(source: Source) -> SourceReader:
         open_table=partial(open_interactions, form=source.form),
         names={**INTERACTION_NAMES[source.form], **source.columns},
         needed=tuple(needed),
-        wanted=(),
+        wanted=asked,
     )
-    return SourceReader(source, source.interactions, kind)
+    reader = SourceReader(source, source.interactions, kind)
+    reader.require(asked, "--where")
+    return reader
 
 
-def _fields() -> dict[str, FieldReader]:
+def _fields(conditions: Sequence[Condition]) -> dict[str, FieldReader]:
     ids = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
-    return {**{name: IdField(name) for name in ids}, col.TIMESTAMP: TimeField()}
+    return {
+        **{each.column: PlainField() for each in conditions},
+        **{name: IdField(name) for name in ids},
+        col.TIMESTAMP: TimeField(),
+    }
+
+
+def _told_of_columns(reader: SourceReader) -> list[str]:
+    """Returns notes about unread columns that may tell events from other rows."""
+    return [
+        f"{reader.path_name}: {name} is not read, every row is an event; to keep some rows, add "
+        + shlex.join(("--where", example))
+        for name, example in telling_columns(reader.unread)
+    ]
 
 
 class _EventPass:
@@ -118,6 +145,7 @@ class _EventPass:
             rules = _rules(times)
             name = self._reader.name_of(batch.account)
             usable = usable_rows(batch, rules, found.quarantine, name)
+            found.nameless += int(batch.rows.select(_IS_NAMELESS.sum()).item())
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
                 found.domains[domain] += count
             self._numbers.add(_chosen(usable, self._config, batch), batch.account)
@@ -128,6 +156,23 @@ class _EventPass:
                 "the file dates"
             )
         return found
+
+
+_IS_NAMELESS = (
+    pl.col(col.USER_ID).is_null() & pl.col(col.TIMESTAMP).is_null() & ~pl.col(col.ITEM_ID).is_null()
+)
+
+
+def _told_of_orders(found: _FoundEvents, told: Reading, source: str) -> list[str]:
+    """Returns a note about rows that belong to the row above."""
+    rows = sum(account.tally.records for account in told.accounts)
+    if found.nameless < max(1, NAMELESS_SHARE * rows):
+        return []
+    return [
+        f"{source}: {found.nameless:,} of {rows:,} rows have an item_id and neither user_id nor "
+        "timestamp. Exports of orders, as Shopify's, write both in the first row of an order only: "
+        "fill them down (pandas: df[[USER, TIME]].ffill())"
+    ]
 
 
 def _rules(times: TimeField) -> Mapping[str, pl.Expr]:
@@ -147,7 +192,8 @@ def _rules(times: TimeField) -> Mapping[str, pl.Expr]:
 
 
 def _chosen(rows: pl.DataFrame, config: DumpConfig, batch: Rows) -> pl.DataFrame:
-    """Returns the rows of the selected domains and days; counts the others."""
+    """Returns the rows of the selected domains and days that fulfil all conditions; counts the
+    others."""
     day = 86_400 * SECOND
     rules: dict[str, pl.Expr] = {}
     if config.domains is not None:
@@ -157,6 +203,7 @@ def _chosen(rows: pl.DataFrame, config: DumpConfig, batch: Rows) -> pl.DataFrame
     if config.until is not None:
         late = pl.col(col.TIMESTAMP) >= _midnight(config.until) + day
         rules[OUTSIDE_WINDOW] = rules.get(OUTSIDE_WINDOW, pl.lit(False)) | late
+    rules |= {each.rule: ~each.holds() for each in config.conditions}
     if not rules:
         return rows
     kept, others = parted(rows, rules)

@@ -39,6 +39,7 @@ class IdField:
     _rounded: int = 0
     _controlled: int = 0
     _has_invisible: bool = False
+    _contained: int = 0
     _shown: dict[str, str] = field(default_factory=dict)
 
     def read(self, values: pl.Series) -> pl.Series:
@@ -75,6 +76,11 @@ class IdField:
                 f"{self._rounded:,} ids such as {self._example('rounded')!r} are no ids any more: "
                 "a spreadsheet or a float has cut them; export the column as text"
             )
+        if self._contained:
+            said.append(
+                f"{self._contained:,} values such as {self._example('contained')!r} are lists or "
+                "objects and no ids: write one row an element"
+            )
         if self._controlled:
             said.append(
                 f"{self._controlled:,} ids such as {self._example('controlled')!r} hold control "
@@ -105,7 +111,11 @@ class IdField:
         if len(controlled):
             self._shown.setdefault("controlled", controlled[0])
         useless = is_word | is_rounded | is_controlled | (texts == "")
-        useless |= texts.str.contains(_CONTAINER)
+        contained = texts.filter(is_container := texts.str.contains(_CONTAINER))
+        self._contained += len(contained)
+        if len(contained):
+            self._shown.setdefault("contained", contained[0])
+        useless |= is_container
         return texts.set(useless, None)
 
     def _of_floats(self, values: pl.Series) -> pl.Series:

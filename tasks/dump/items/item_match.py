@@ -25,6 +25,8 @@ WORTH_TELLING = 0.1
 """Share of bought items without metadata that is reported."""
 
 _SHOWN = 3
+_LONGEST = 60
+_BETWEEN = r"[\s,;|]+"
 
 Change = Callable[[pl.Expr], pl.Expr]
 
@@ -114,11 +116,28 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
     smaller = min(mine.height, theirs.height)
     met = mine.join(theirs, on=ITEM_KEY, how="semi").height
     if smaller >= FEWEST and met <= NEXT_TO_NONE * smaller:
+        _refuse_several_in_one(mine, described)
         raise ItemsDoNotMeetError(
             f"the items that were bought are not those that are described: in the domain {domain} "
             f"{met:,} of {mine.height:,} bought and {theirs.height:,} described items meet. Bought "
             f"are {_ids(mine)}; described are {_ids(theirs)}"
             + (_way(mine, others, least=1) or "; write item_id alike in both files")
+        )
+
+
+def _refuse_several_in_one(mine: pl.DataFrame, described: pl.DataFrame) -> None:
+    """Raises if ids of the events are lists of described ids."""
+    ids = mine.filter(pl.col(col.ITEM_ID).str.contains(_BETWEEN))[col.ITEM_ID].sort()
+    parts = (
+        ids.str.replace_all(_BETWEEN, " ")
+        .str.split(" ")
+        .list.eval(pl.element().is_in(described[col.ITEM_ID].implode()))
+    )
+    several = ids.filter(parts.list.sum() > 1)
+    if len(several) > mine.height / 2:
+        raise ItemsDoNotMeetError(
+            f"an item_id of the events holds several items, such as {several[0][:_LONGEST]!r}: "
+            "write one row an item"
         )
 
 

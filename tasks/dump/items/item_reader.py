@@ -246,6 +246,6 @@ def _require_two_domains(bought: pl.DataFrame) -> None:
         raise TooFewDomainsError(
             f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
             "after filtering; bridging domains needs at least two in the column 'domain'. Loosen "
-            "--domain, --since, --until, --user-core or --item-core, or name the column that holds "
-            "them: --column THEIRS=domain"
+            "--domain, --where, --since, --until, --user-core or --item-core, or name the column "
+            "that holds them: --column THEIRS=domain"
         )

@@ -11,6 +11,14 @@ from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.table import Table
 from tasks.dump.sources.files import UnreadableDumpError, form_of
 
+ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
+
+LIST = "[]"
+"""Behind the name of a list of objects, before the names of their fields."""
+
+TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", ".ipc")
+"""Endings of forms whose columns have names in the file."""
+
 _VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*")
 """A number or a time, which names no column."""
 
@@ -21,10 +29,12 @@ _ATOMIC = re.compile(r":(?:token|float)(?:_seq)?$")
 @dataclass(frozen=True)
 class NamedColumns:
     """``chosen``: file columns (keys) and standard names (values). ``guessed``: those equal
-    without case and punctuation."""
+    without case and punctuation. ``replaced``: those of a given name in place of a column of that
+    name."""
 
     chosen: dict[str, str]
     guessed: dict[str, str]
+    replaced: dict[str, str]
 
     def theirs(self, ours: str) -> str:
         """Returns the file's name of a standard column."""
@@ -37,7 +47,14 @@ class AbsentColumnError(UnreadableDumpError):
     def __init__(
         self, path: str, absent: list[str], names: tuple[str, ...], free: tuple[str, ...]
     ) -> None:
-        likely = {name: likely_column(name, free) for name in absent}
+        flat = [name for name in free if LIST not in name]
+        listed_ones = [name for name in free if LIST in name]
+        likely = {name: likely_column(name, flat) for name in absent}
+        inside = [
+            theirs
+            for name in absent
+            if likely[name] is None and (theirs := likely_column(name, listed_ones))
+        ]
         found = {theirs: name for name, theirs in likely.items() if theirs is not None}
         pairs = [f"{theirs}={name}" for theirs, name in found.items()]
         self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
@@ -46,7 +63,7 @@ class AbsentColumnError(UnreadableDumpError):
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
             way = "it looks like a file of items: are --interactions and --items swapped?"
-        elif form_of(path).endswith((".csv", ".tsv")) and len(names) == 1:
+        elif len(names) == 1 and not form_of(path).endswith(TYPED):
             way = "its first line must name the columns, separated by a comma, ; tab or |"
         elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
             way = "its first line holds values: write a line with the columns' names above it"
@@ -55,6 +72,10 @@ class AbsentColumnError(UnreadableDumpError):
                 f"if {absent[0]} is there under another name, say so: "
                 f"--column THEIR_NAME={absent[0]}"
             )
+        if inside:
+            way = f"{_a_row_an_element(path, inside[0])}" + (f"; {way}" if found else "")
+        elif absent == [col.DOMAIN] and not found:
+            way += "; or name the domain of each file: NAME=FILE in place of FILE"
         super().__init__(
             f"{path} has no column {', '.join(absent)} (it has {listed(names)}); {way}"
         )
@@ -86,8 +107,17 @@ def named_columns(
             "says; write one JSON object a line, or give the file the ending of its real form"
         )
     wanted = dict.fromkeys((*needed, *wanted))
-    ours = {theirs: names.get(theirs, theirs) for theirs in table.names}
+    # A name that was given for a column of one kind of file beats a column of that name. An item's
+    # id and domain are in both kinds, where the column may be meant for the other file alone.
+    given = {names[theirs] for theirs in table.names if theirs in names} - set(ITEM_KEY)
+    ours = {
+        theirs: names.get(theirs, theirs)
+        for theirs in table.names
+        if theirs in names or theirs not in given
+    }
     chosen = {theirs: name for theirs, name in ours.items() if name in wanted}
+    if inside := next((theirs for theirs in chosen if LIST in theirs), None):
+        raise UnreadableDumpError(f"{path}: {_a_row_an_element(path, inside)}")
     guessed = {}
     for name in wanted:
         if name not in chosen.values():
@@ -112,7 +142,20 @@ def named_columns(
     if absent:
         free = tuple(name for name in ours if name not in chosen)
         raise AbsentColumnError(path, absent, table.names, free)
-    return NamedColumns(chosen, guessed)
+    replaced = {theirs: name for theirs, name in chosen.items() if name in given & {*table.names}}
+    return NamedColumns(chosen, guessed, {k: v for k, v in replaced.items() if k != v})
+
+
+def _a_row_an_element(path: str, name: str) -> str:
+    """Returns the way to a file with one row per element of a list of objects."""
+    field, _, inner = name.partition(LIST)
+    rows = f"SELECT * REPLACE (unnest({field}) AS {field})"
+    if not form_of(path).endswith((".parquet", ".pq")):
+        rows = f"jq -c '.{field}[] as $x | .{field} = $x' FILE > rows.jsonl"
+    return (
+        f"{name} lies in a list, so that a row holds several: write one row an element ({rows}), "
+        f"where it is the column {field}{inner}"
+    )
 
 
 def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
@@ -120,6 +163,9 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
     files = list(files)
     unknown = [name for name in named if not any(name in table.names for _, table in files)]
     if unknown:
+        for path, table in files:
+            for inside in (name for name in table.names if name.replace(LIST, "") in unknown):
+                raise UnreadableDumpError(f"{path}: {_a_row_an_element(path, inside)}")
         there = "; ".join(f"{path} has {listed(table.names)}" for path, table in files)
         raise UnreadableDumpError(
             f"no file has a column {', '.join(unknown)}; correct --column: {there}"

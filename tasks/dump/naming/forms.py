@@ -6,14 +6,16 @@ A format defines the column names and the conversion of item fields; all later s
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path, PurePath
 
 from artifacts import columns as col
+from tasks.dump.readers.arrow_table import ArrowTable
 from tasks.dump.readers.csv_table import CsvTable
 from tasks.dump.readers.json_table import JsonTable
 from tasks.dump.readers.json_values import RawObject
 from tasks.dump.readers.parquet_table import ParquetTable
 from tasks.dump.readers.table import Table
-from tasks.dump.sources.files import UnreadableDumpError, form_of
+from tasks.dump.sources.files import UnreadableDumpError, Utf8File, form_of, readable
 
 
 class Form(StrEnum):
@@ -69,8 +71,7 @@ _OTHER_FORMS = {
     ".xz": "unpack it, or use gzip or Zstandard",
     ".avro": "export it as Parquet, CSV or JSON lines",
     ".orc": "export it as Parquet, CSV or JSON lines",
-    ".feather": "export it as Parquet, CSV or JSON lines",
-    ".arrow": "export it as Parquet, CSV or JSON lines",
+    ".arrows": "write it as an Arrow file (Feather), not as a stream",
     ".pkl": "a pickle can run code; write Parquet, CSV or JSON lines",
     ".pickle": "a pickle can run code; write Parquet, CSV or JSON lines",
     ".rds": "export it as Parquet, CSV or JSON lines",
@@ -82,6 +83,9 @@ _OTHER_FORMS = {
     ".duckdb": "export the table as Parquet",
 }
 """Common unsupported suffixes, with remedies."""
+
+_TEXTS = (".txt", ".dat", ".data", ".inter", ".item")
+"""Endings of tables of text; the last two are RecBole's."""
 
 _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
 """Some titles of the 2018 release contain JavaScript."""
@@ -147,10 +151,28 @@ def _open(path: str, form: Form, *, nested: bool) -> Table:
         return CsvTable(path)
     if name.endswith((".jsonl", ".ndjson", ".json")):
         return JsonTable(path, dict if nested else None)
+    if name.endswith((".feather", ".arrow", ".ipc")):
+        return ArrowTable(path)
+    if name.endswith(_TEXTS) or "." not in PurePath(name).name:
+        return _by_content(path, nested=nested)
     for ending, way in _OTHER_FORMS.items():
         if name.endswith(ending):
             raise UnreadableDumpError(f"{path}: form not read: {way}")
     raise UnreadableDumpError(
-        f"{path}: form not known; use .parquet, .csv, .tsv or .jsonl (the latter three also .gz "
-        "or .zst)"
+        f"{path}: form not known; use .parquet, .arrow, .csv, .tsv or .jsonl (the latter three "
+        "also .gz or .zst)"
     )
+
+
+def _by_content(path: str, *, nested: bool) -> Table:
+    """Opens a file whose name does not tell its form: parts of Spark, Hive and BigQuery, files of
+    RecBole. Their header tells whether it was the right one."""
+    with readable(path), Path(path).open("rb") as file:
+        start = file.read(len(b"ARROW1"))
+    if start.startswith(b"PAR1"):
+        return ParquetTable(path)
+    if start == b"ARROW1":
+        return ArrowTable(path)
+    with readable(path), Utf8File(path) as text:
+        first = text.read(1 << 16).lstrip()[:1]
+    return JsonTable(path, dict if nested else None) if first in (b"{", b"[") else CsvTable(path)

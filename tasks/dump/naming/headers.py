@@ -23,7 +23,7 @@ def require_columns(dump: DumpConfig) -> None:
         if any("://" in path for paths in given for path in paths_of(paths)):
             continue
         require_named_columns(source)
-        event_reader(source)
+        event_reader(source, dump.conditions)
         if source.items is not None:
             items.append(item_reader(source))
     if not any(reader.columns & TEXTS for reader in items):

@@ -8,31 +8,35 @@ from artifacts import columns as col
 
 _WORDS = {
     col.USER_ID: (
-        "user userid uid customer customerid client clientid member memberid reviewer reviewerid "
+        "user userid uid userpseudoid customer customerid client clientid member memberid "
+        "reviewer reviewerid "
         "visitor visitorid buyer buyerid shopper account accountid person personid session "
-        "sessionid custid kunde kunden kundennummer profileid deviceid"
+        "sessionid custid kunde kunden kundennummer profileid deviceid "
+        "username anonymousid utilisateur usuario cliente utente 用户id 会员号"
     ),
     col.ITEM_ID: (
         "item itemid iid product productid sku productsku asin parentasin article articleid goods "
         "goodsid movie movieid book bookid isbn track trackid song songid business "
         "businessid content contentid listing listingid offer offerid artikel artikelnummer upc "
-        "ean gtin pid videoid recipeid id"
+        "ean gtin pid videoid recipeid produkt produktid produit producto articulo 商品id id"
     ),
     col.DOMAIN: (
         "category department shop store channel section segment vertical market maincategory "
-        "source catalog catalogue division site sparte"
+        "source catalog catalogue division site sparte warengruppe abteilung kategorie categorie "
+        "categoria rayon departamento tienda 分类 类目"
     ),
     col.TIMESTAMP: (
-        "time date datetime ts unixtime unixreviewtime reviewtime eventtime createdat created "
+        "eventtimestamp time date datetime ts unixtime unixreviewtime reviewtime eventtime "
+        "createdat created "
         "purchasedate purchasedat orderdate orderedat boughtat when eventdate tdat timestampms day "
-        "visitdate datum zeit rateddate occurredat"
+        "visitdate datum zeit zeitpunkt rateddate occurredat dateadded fecha 时间 日期"
     ),
     col.TITLE: (
         "name itemname productname producttitle label itemtitle prodname displayname title titel "
-        "bezeichnung"
+        "bezeichnung nom nombre nome libelle 标题 名称 商品名称"
     ),
     col.BRAND: "brandname manufacturer maker vendor publisher author hersteller marke",
-    col.PRICE: "itemprice listprice unitprice saleprice priceusd priceeur cost preis",
+    col.PRICE: "itemprice listprice unitprice saleprice priceusd priceeur cost preis prix precio",
     col.CATEGORIES: "category categoryname genre genres tags producttype kategorie",
     col.DESCRIPTION: "desc itemdescription productdescription summary beschreibung",
 }

@@ -4,7 +4,7 @@ Types are converted to text, number, time or list of texts, or refused with name
 types are never passed to Polars, because some would end the process.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -35,10 +35,38 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 _TEXTS = (col.TITLE, col.BRAND, col.DESCRIPTION)
 _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
+_STANDARD = (*_IDS, *_TEXTS, col.TIMESTAMP, col.CATEGORIES, col.PRICE, col.IMAGE)
+"""Others are columns of conditions."""
 
 
 class _Unfit(ValueError):
     """The type of a column is unsupported for its field."""
+
+
+def names_in(fields: Iterable[pa.Field], parent: str = "") -> Iterator[str]:
+    """Yields the names of columns, as ``parent.field`` those of the fields of structs, and as
+    ``parent[].field`` those in lists of structs, which cannot be read."""
+    for field in fields:
+        yield f"{parent}{field.name}"
+        kind, behind = field.type, ""
+        if _is(kind, _LISTS):
+            kind, behind = kind.value_type, "[]"
+        if pa.types.is_struct(kind):
+            inner = (kind.field(number) for number in range(kind.num_fields))
+            yield from names_in(inner, f"{parent}{field.name}{behind}.")
+
+
+def with_fields(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Returns the named columns, of which some are fields of structs."""
+    return pa.table({name: _field(table, name) for name in names})
+
+
+def _field(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name in table.column_names:
+        return table.column(name)
+    parent, _, field = name.rpartition(".")
+    # `struct_field` keeps the nulls of the parent, unlike `flatten` of older versions.
+    return pc.struct_field(_field(table, parent), field)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def plain_columns(
@@ -81,6 +109,8 @@ def _plain(values: pa.ChunkedArray, ours: str) -> tuple[pa.ChunkedArray, NDArray
         return _number(values, ours), False
     if ours == col.TIMESTAMP and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         return values, False
+    if pa.types.is_boolean(kind) and ours not in _STANDARD:
+        return values.cast(pa.large_string()), False
     if _is(kind, _LISTS) and ours in (col.CATEGORIES, *_TEXTS):
         return values.cast(_list_of_texts(kind)), False
     if ours == col.IMAGE:  # The images themselves, or lists of something else: no places.
@@ -161,9 +191,11 @@ def _is(kind: pa.DataType, tests: tuple[Callable[[pa.DataType], bool], ...]) -> 
 def _refusal(path: str, theirs: str, ours: str, values: pa.ChunkedArray) -> str:
     shown = next((value for value in values.slice(0, 1000).to_pylist() if value is not None), None)
     if pa.types.is_struct(values.type):
-        way = (
-            f"write the field that you mean as a column of its own (SQL: {theirs}.FIELD AS {ours})"
-        )
+        fields = [values.type.field(number).name for number in range(values.type.num_fields)]
+        named = next((name for name in ("name", "title", "label", "id") if name in fields), "FIELD")
+        way = f"name the field that you mean: --column {theirs}.{named}={ours}"
+    elif ours in _IDS and _is(values.type, _LISTS):
+        way = f"write one row an element (SQL: unnest({theirs}); pandas: explode)"
     elif ours == col.TIMESTAMP:
         way = "write a date with its time, or seconds since 1970"
     else:

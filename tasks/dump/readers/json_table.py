@@ -137,11 +137,14 @@ def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFr
 
 
 def _names_of(object_: RawObject, parent: str = "") -> Iterator[str]:
-    """Yields the names of fields, also of those of nested objects except MongoDB's types."""
+    """Yields the names of fields, also of those of nested objects except MongoDB's types, and as
+    ``parent[].field`` of those of the objects in lists, which cannot be read."""
     for name, value in object_.items():
         yield f"{parent}{name}"
         if isinstance(value, dict) and not any(str(inner).startswith("$") for inner in value):
             yield from _names_of(value, f"{parent}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from _names_of(value[0], f"{parent}{name}[].")
 
 
 def _value(object_: RawObject, name: str) -> object:

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.dump.readers.column_types import NOT_UTF8, plain_columns
+from tasks.dump.readers.column_types import NOT_UTF8, names_in, plain_columns, with_fields
 from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
 from tasks.dump.sources.files import OTHER_CONTENT, UnreadableDumpError, readable
 from tasks.dump.sources.size_limits import batch_rows
@@ -26,7 +26,7 @@ class ParquetTable:
         self.tally = Tally()
         with readable(path):
             _refuse_other(path)
-            self.names = tuple(pq.read_schema(path).names)
+            self.names = tuple(names_in(pq.read_schema(path)))
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         first = 0
@@ -34,14 +34,19 @@ class ParquetTable:
             self.tally = Tally(records=file.metadata.num_rows)
             rows_at_once = batch_rows(self._path, columns, BATCH_ROWS)
             for batch in file.iter_batches(rows_at_once, columns=list(columns)):
-                table = pa.Table.from_batches([batch])
-                rows, garbled = plain_columns(table, columns, self._path)
-                rows = numbered(rows, first)
-                first += rows.height
-                broken = rows.filter(pl.Series(garbled))[ROW].to_list()
-                if broken:
-                    rows = rows.filter(pl.Series(~garbled))
-                yield Batch(rows, broken_rows(broken, [NOT_UTF8] * len(broken)))
+                yield typed_batch(batch, columns, self._path, first)
+                first += batch.num_rows
+
+
+def typed_batch(batch: pa.RecordBatch, columns: Mapping[str, str], path: str, first: int) -> Batch:
+    """Returns some typed rows as plain ones, numbered from ``first``."""
+    table = with_fields(pa.Table.from_batches([batch]), columns)
+    rows, garbled = plain_columns(table, columns, path)
+    rows = numbered(rows, first)
+    broken = rows.filter(pl.Series(garbled))[ROW].to_list()
+    if broken:
+        rows = rows.filter(pl.Series(~garbled))
+    return Batch(rows, broken_rows(broken, [NOT_UTF8] * len(broken)))
 
 
 def _refuse_other(path: str) -> None:

@@ -33,7 +33,7 @@ OTHER_CONTENT = {
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV UTF-8",
     b"BZh": "compressed by bzip2: unpack it, or use gzip or Zstandard",
     b"\xfd7zXZ": "compressed by xz: unpack it, or use gzip or Zstandard",
-    b"ARROW1": "an Arrow (Feather) file: export it as Parquet, CSV or JSON lines",
+    b"ARROW1": "an Arrow (Feather) file: give it the ending .arrow",
     b"Obj\x01": "Avro: export it as Parquet, CSV or JSON lines",
     b"ORC": "ORC: export it as Parquet, CSV or JSON lines",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV UTF-8",

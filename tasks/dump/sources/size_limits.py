@@ -87,7 +87,7 @@ def batch_rows(path: str, columns: Iterable[str], most: int) -> int:
     Raises:
         UnpackedSizeError: the total exceeds the limits.
     """
-    wanted, unpacked, heaviest = set(columns), UnpackedSize(path), 0.0
+    wanted, unpacked, heaviest = set(map(_top, columns)), UnpackedSize(path), 0.0
     with pq.ParquetFile(path) as file:
         chunks = [
             (group, number)

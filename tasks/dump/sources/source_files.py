@@ -1,4 +1,7 @@
-"""Expansion of a source to files: one, several, a pattern, or a Spark or Hive folder."""
+"""Expansion of a source to files: one, several, a pattern, or a Spark or Hive folder.
+
+``NAME=PATH`` in place of a path names the domain of its rows.
+"""
 
 import os
 from collections import Counter
@@ -11,6 +14,7 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator
 
+from artifacts import columns as col
 from artifacts.remote.url_credentials import put_aside
 from tasks.dump.sources.files import UnreadableDumpError
 
@@ -43,6 +47,8 @@ class SourceFile:
     path: str
     name: str
     partition: Mapping[str, str | None] = field(default_factory=dict)
+    names_domain: bool = False
+    """Whether the domain was given with the path."""
 
 
 def paths_of(paths: Paths) -> tuple[str, ...]:
@@ -78,7 +84,21 @@ def folder_name(paths: Paths) -> str:
     return (PurePosixPath(first) if "://" in first else Path(first).absolute()).parent.name
 
 
+def _of_domain(path: str) -> tuple[str, str] | None:
+    """Returns the domain and the path of ``NAME=PATH``; None for a path alone."""
+    name, separator, place = path.partition("=")
+    if not (name.strip() and separator and place) or "/" in name or _is_there(path):
+        return None
+    return (name.strip(), place) if _is_there(place) else None
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists() or (has_magic(path) and bool(glob(path, recursive=True)))  # noqa: PTH207
+
+
 def _absolute(path: str) -> str:
+    if named := _of_domain(path):
+        return f"{named[0]}={_absolute(named[1])}"
     if not Path(path).exists():
         _files(path)  # Reports the fault before other work.
         return str(Path(path).absolute())
@@ -86,6 +106,13 @@ def _absolute(path: str) -> str:
 
 
 def _files(path: str) -> tuple[SourceFile, ...]:
+    if named := _of_domain(path):
+        domain, place = named
+        of_domain = {col.DOMAIN: domain}
+        return tuple(
+            replace(file, partition={**file.partition, **of_domain}, names_domain=True)
+            for file in _files(place)
+        )
     place = Path(path)
     if place.is_file():
         return (SourceFile(path, place.name),)

@@ -209,9 +209,9 @@ def test_other_column_names_are_mapped_in_both_files(tmp_path: Path) -> None:
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
-    as_csv(tmp_path / "a.csv", [{**row, "uid": "x"} for row in ROWS])
-    with pytest.raises(UnreadableDumpError, match=r"a\.csv"):
-        read_dump(dump_of(tmp_path / "a.csv", uid="user_id"))
+    as_csv(tmp_path / "a.csv", [{**row, "uid": "x", "visitor": "y"} for row in ROWS])
+    with pytest.raises(UnreadableDumpError, match=r"a\.csv: the columns uid, visitor would all"):
+        read_dump(dump_of(tmp_path / "a.csv", uid="user_id", visitor="user_id"))
 
 
 def test_unusable_rows_are_set_aside_with_reason_and_place(tmp_path: Path) -> None:

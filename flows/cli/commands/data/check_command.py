@@ -23,6 +23,7 @@ def check(
     ],
     column: opt.Column = None,
     domain: opt.Domain = None,
+    where: opt.Where = None,
     user_core: opt.UserCore = None,
     item_core: opt.ItemCore = None,
 ) -> None:
@@ -39,6 +40,7 @@ def check(
     from tasks.dump.naming.sorted_files import sorted_files
     from tasks.dump.trainable import require_trainable
     from tasks.ingest import ingested
+    from tasks.promoting.baseline_lead import FEWEST
 
     interactions, items = sorted_files(files, made.renaming(column))
     dump = made.dump_config(
@@ -53,6 +55,7 @@ def check(
         (None, None),
         None,
         Mode.FULL,
+        where=where,
     )
     made.require_headers(dump)
     with TemporaryDirectory(prefix="llm4cdsr-check-") as folder:
@@ -64,9 +67,15 @@ def check(
         for note in sorted(result.notes):
             terminal.out.print(f"Note: {note}", markup=False)
         require_trainable(data)
+        if (measured := int(result.counts["test_events"])) < FEWEST:
+            terminal.out.print(
+                f"Note: {measured:,} held-out events are too few to compare the model with "
+                f"baselines: {FEWEST} are needed",
+                markup=False,
+            )
     named = [("--interactions", path) for path in interactions]
     named += [("--items", path) for path in items]
-    for option, given in (("--column", column), ("--domain", domain)):
+    for option, given in (("--column", column), ("--domain", domain), ("--where", where)):
         named += [(option, value) for value in given or ()]
     command = shlex.join(["llm4cdsr", "run", *(part for pair in named for part in pair)])
     terminal.out.print(f"A model can be made from it: {command}", soft_wrap=True, markup=False)

@@ -217,6 +217,7 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) ->
         read.mode,
         chosen,
         read.raw,
+        read.where,
     )
     made.require_headers(dump)
     if not ask.dry_run:

@@ -28,6 +28,7 @@ def worth(
     interactions: opt.Interactions = None,
     items: opt.Items = None,
     column: opt.Column = None,
+    where: opt.Where = None,
     domain: opt.Domain = None,
     dataset: opt.Dataset = None,
     raw: opt.Raw = None,
@@ -72,6 +73,7 @@ def worth(
         mode=Mode.FULL,
         dataset=chosen,
         raw=raw,
+        where=where,
     )
     everyone = made.refresh_config(clusters, None, seed, profile_style)
     sample = made.refresh_config(clusters, profile_users, seed, profile_style)

@@ -69,3 +69,35 @@ def test_events_with_titles_are_events(tmp_path: Path, items: str) -> None:
     rows = changed(EVENTS, title="a title")
     events = as_csv(tmp_path / "e.csv", rows)
     assert sorted_files([items, events], {}) == ((events,), (items,))
+
+
+def test_of_many_parts_those_that_lost_rows_are_shown(tmp_path: Path, items: str) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number in range(30):
+        rows = [EVENTS[number], {**EVENTS[number + 30], "user_id": "" if number == 29 else "u1"}]
+        as_csv(folder / f"part-{number:02}.csv", [*rows, EVENTS[number + 60]])
+    said = checked(str(folder), items)
+    shown = [
+        " ".join(line.replace("│", " ").split())
+        for line in said.splitlines()
+        if "interactions │" in line
+    ]
+    assert shown[0] == "part-29.csv interactions 3 2 no user_id (1)"
+    assert shown[-1] == "10 more interactions 30 30 –"
+    assert "what is sold.csv" in said
+
+
+def test_a_file_of_each_domain_and_a_condition_are_kept_in_the_command(tmp_path: Path) -> None:
+    given = []
+    for kind, rows in (("e", EVENTS), ("i", items_of())):
+        for domain in ("food", "kitchen"):
+            found = [{**row, "stars": n % 5} for n, row in enumerate(rows)]
+            found = [row for row in found if row.pop("domain") == domain]
+            given.append(f"{domain}={as_csv(tmp_path / f'{kind}-{domain}.csv', found)}")
+    said = checked(*given, "--where", "stars>=1")
+    assert "not stars>=1" in said
+    assert said.splitlines()[-1].endswith(
+        f"--interactions {given[0]} --interactions {given[1]} --items {given[2]} "
+        f"--items {given[3]} --where 'stars>=1'"
+    )
