@@ -24,7 +24,7 @@ _DECLINES = re.compile(
     r"(?:i['’]?m|i am)(?: very| so| truly)? sorry\b.{0,40}?\b(?:can(?:no|['’])t|unable|not able)"
     r"|(?:sorry|apologies|unfortunately)\W{1,3}(?:but )?i(?:['’]m| am)? "
     r"(?:can(?:no|['’])t|unable|not able)"
-    r"|i (?:can(?:no|['’])t|am unable to|['’]m unable to|am not able to|won['’]t) "
+    r"|i(?: can(?:no|['’])t| am unable to|['’]m unable to| am not able to| won['’]t) "
     r"(?:assist|help|comply|provide|fulfill|fulfil|create|generate|answer|do that)\b"
     r"|as an ai(?: language)? model\W.{0,40}?\bi (?:can(?:no|['’])t|am (?:unable|not able))"
     r"|(?:很抱歉|抱歉|对不起)[，,。\s]{0,2}(?:但)?我?(?:无法|不能|没有办法)|我(?:无法|不能)(?:协助|帮助|回答|提供|满足)",
