@@ -65,7 +65,7 @@ def fit_bridge(
         if len(users):
             sums = _sums(bridge, training, users, domain, target.users)
             items = target.items.double()
-            mapped = _regressed(sums, items.T @ items)  # (features, N)
+            mapped = regressed(sums, items.T @ items)  # (features, N)
             state_map, vectors = _reduced(mapped, sums.features / len(users), items)
             bridge.maps[domain] = state_map.float()
         bridge.vectors[low + 1 : high + 1] = torch.cat(
@@ -109,7 +109,7 @@ def _domain(
 
 
 @dataclass(frozen=True)
-class _Sums:
+class RegressionSums:
     """Sums over the users of the regression, float64."""
 
     features: Tensor  # (W, W) features times features
@@ -120,7 +120,7 @@ class _Sums:
 
 def _sums(
     bridge: DomainBridge, training: Sequences, users: IntArray, domain: int, targets: Tensor
-) -> _Sums:
+) -> RegressionSums:
     width, factors = bridge.maps.shape[1], targets.shape[1]
     gram = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, factors, dtype=torch.float64)
@@ -132,29 +132,35 @@ def _sums(
         gram += found.T @ found
         moments += found.T @ wanted
         squares += wanted.T @ wanted
-    return _Sums(gram, moments, squares, len(users))
+    return RegressionSums(gram, moments, squares, len(users))
 
 
-def _regressed(sums: _Sums, metric: Tensor) -> Tensor:
+def regressed(sums: RegressionSums, metric: Tensor) -> Tensor:
     """Returns the regression weights (W, N) with the ridge of least cross-validated error.
 
     Generalised cross-validation (Golub, Heath, Wahba, Technometrics 1979) estimates the error for
     users left out from sums alone. `metric` (N, N) weighs errors of factors by those of scores.
+
+    Features that no user has (those of the target domain, factors that a small domain lacks) have
+    no weight. They are left out, because the inverse costs the cube of their number: with a dozen
+    small domains, most are such.
     """
+    used = sums.features.diagonal() > 0
+    features, moments = sums.features[used][:, used], sums.moments[used]
     best, least = None, float("inf")
     for ridge in RIDGES:
-        penalty = ridge * torch.eye(len(sums.features), dtype=torch.float64)
+        penalty = ridge * torch.eye(len(features), dtype=torch.float64)
         penalty[-1, -1] = 1e-3  # the mean over users is not penalised
-        inverse = torch.linalg.inv(sums.features + penalty)
-        mapped = inverse @ sums.moments  # (W, N)
-        explained = mapped.T @ sums.moments
-        residual = sums.factors - explained - explained.T + mapped.T @ sums.features @ mapped
-        freedom = float((inverse * sums.features).sum()) / sums.users
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(features + penalty))
+        mapped = inverse @ moments
+        explained = mapped.T @ moments
+        residual = sums.factors - explained - explained.T + mapped.T @ features @ mapped
+        freedom = float((inverse * features).sum()) / sums.users
         error = float((residual * metric).sum()) / max(1 - freedom, 1e-9) ** 2
         if best is None or error < least:
             best, least = mapped, error
     assert best is not None
-    return best
+    return torch.zeros_like(sums.moments).index_copy_(0, used.nonzero()[:, 0], best)
 
 
 def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
