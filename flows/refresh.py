@@ -75,13 +75,17 @@ def _is_of_its_own() -> bool:
     return run is not None and run.parent_task_run_id is None
 
 
-def _run_name() -> str:
-    """Returns the name of the run: that of its dump."""
+def _dump_name() -> str:
+    """Returns the folder name of the run's dump."""
     given = flow_run.parameters
     dump, folder = given.get("dump"), given.get("folder")
     if folder is None and dump is not None:
-        return f"refresh {folder_name(DumpConfig.model_validate(dump).files[0].interactions)}"
-    return f"refresh {PurePosixPath(folder or OPERATING.dumps).name}"
+        return folder_name(DumpConfig.model_validate(dump).files[0].interactions)
+    return PurePosixPath(folder or OPERATING.dumps).name
+
+
+def _run_name() -> str:
+    return f"refresh {_dump_name()}"
 
 
 @flow(
@@ -172,7 +176,7 @@ def refresh(
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)
     if made.changed and _is_of_its_own():
-        announce_refresh(opened, made.ref, _run_name())
+        announce_refresh(opened, made.ref, _dump_name())
     return ended(made, _outcome(made))
 
 
