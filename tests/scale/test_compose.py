@@ -34,6 +34,7 @@ TINY = {
         "ablation": {"users": 0},
     }
 }
+TOKEN = "a-token-of-the-service"
 PATIENCE_SECONDS = 900.0
 
 pytestmark = [
@@ -51,7 +52,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def composed() -> Iterator[ComposeProcesses]:
     assert POSTGRES is not None
-    answers = {"LLM4CDSR_PROVIDER": "dummy", "RETRAIN_QUEUE": "cpu", "LLM4CDSR_SERVE_TOKEN": "tok"}
+    answers = {"LLM4CDSR_PROVIDER": "dummy", "RETRAIN_QUEUE": "cpu", "LLM4CDSR_SERVE_TOKEN": TOKEN}
     with compose_processes(POSTGRES, answers) as running:
         yield running
 
@@ -121,7 +122,7 @@ def test_a_dump_in_the_bucket_is_refreshed_trained_and_served(
     user = pl.read_parquet(tmp_path / "interactions.parquet")["user_id"][0]
     answer = httpx.get(
         f"{composed.service_url}/users/{user}/recommendations",
-        headers={"Authorization": "Bearer tok"},
+        headers={"Authorization": f"Bearer {TOKEN}"},
         timeout=60,
     )
     assert answer.is_success, answer.text
