@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -230,6 +232,7 @@ class Machine:
             for found in watch.schedules:
                 client.update_deployment_schedule(watch.id, found.id, schedule=schedule)
             client.update_deployment(watch.id, DeploymentUpdate(parameters=parameters))
+            drop_missed_runs(client, watch.id)
 
     def _create_automations(self, variables: Mapping[str, str]) -> None:
         name = "a run whose machine died is marked Crashed"
@@ -291,6 +294,23 @@ class Machine:
     def _read(self, name: str) -> MachineProcess | None:
         path = self.folder / f"{name}.json"
         return MachineProcess.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def drop_missed_runs(client: SyncPrefectClient, deployment: UUID) -> int:
+    """Deletes the scheduled runs of a deployment whose time has passed, up to 200; returns their
+    number. After a night without a machine the worker would else start a process for each missed
+    dump scan at once."""
+    missed = {
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": datetime.now(UTC)},
+    }
+    found = client.read_flow_runs(
+        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}}),
+        flow_run_filter=FlowRunFilter.model_validate(missed),
+    )
+    for run in found:
+        client.delete_flow_run(run.id)
+    return len(found)
 
 
 def _is_alive(service: MachineProcess) -> bool:

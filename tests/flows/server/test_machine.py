@@ -5,17 +5,22 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter
+from prefect.states import Scheduled
 
 from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine.machine_command import up
 from flows.server import machine as module
 from flows.server.api import has_started
-from flows.server.machine import Machine, MachineError, MachineProcess
+from flows.server.machine import Machine, MachineError, MachineProcess, drop_missed_runs
 from tasks.system.free_port import free_port
 from tests.tasks.alerts.inbox import Inbox
 
@@ -220,6 +225,25 @@ def test_up_without_options_repeats_the_port_and_the_folder_of_before(
     machine.stop()
     up(store=machine.store.root, dumps=watched)
     assert asked == [(4321, watched), (4200, watched)]
+
+
+def test_scans_that_were_missed_are_dropped_and_later_ones_stay(prefect_server: str) -> None:
+    @flow(name="scan after a night")
+    def scan() -> None:
+        """A flow with a schedule."""
+
+    now = datetime.now(UTC)
+    times = [now - timedelta(hours=1), now - timedelta(minutes=1), now + timedelta(hours=1)]
+    with get_client(sync_client=True) as client:
+        ours, other = (client.create_deployment(client.create_flow(scan), name) for name in "ab")
+        for at in times:
+            client.create_flow_run_from_deployment(ours, state=Scheduled(scheduled_time=at))
+            client.create_flow_run_from_deployment(other, state=Scheduled(scheduled_time=at))
+        assert drop_missed_runs(client, ours) == 2
+        left = client.read_flow_runs(flow_filter=FlowFilter(name={"any_": [scan.name]}))  # pyright: ignore
+    kept = sorted(run.expected_start_time for run in left if run.deployment_id == ours)  # pyright: ignore
+    assert kept == times[2:]
+    assert len(left) == 4
 
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
