@@ -77,7 +77,7 @@ def readable(path: str) -> Iterator[None]:
         ) from error
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, zlib.error) as error:
         cause = error if isinstance(error, OSError) else shown_cause(error)
-        reason = (str(cause or "").splitlines() or [type(error).__name__])[0]
+        reason = (str(cause or "").splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UnreadableDumpError(f"{path} cannot be read: {reason}; export it again") from cause
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from pathlib import Path
 
 import pytest
 from prefect import flow
@@ -10,8 +11,13 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import SecretStr
 
+from artifacts.shown_users import SHOWN_VARIABLE, ShownAs
 from tasks.alerts import webhook
 from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, post_test, tell_webhook, ui_url
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.events.event_reader import read_events
+from tasks.dump.rows import Quarantine
+from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.alerts.inbox import Inbox
 
 
@@ -112,3 +118,18 @@ def test_a_name_mentions_no_group(name: str) -> None:
 def test_texts_that_order_nothing_stay_as_they_are() -> None:
     text = document_of("retrain", a_run(name="a < b, mail@shop.example"), Completed())["text"]
     assert "a < b, mail@shop.example" in text
+
+
+@pytest.mark.parametrize("shown", ShownAs)
+def test_a_damaged_row_is_quoted_only_where_ids_are_shown(
+    shown: ShownAs, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHOWN_VARIABLE, shown)
+    file = tmp_path / "events.json"
+    file.write_text('[{"user_id": "ada-lovelace", "item_id": }]')
+    with pytest.raises(UnreadableDumpError) as caught:
+        read_events(DumpConfig(interactions=str(file)), Quarantine())
+    tell_webhook(night, a_run(), Failed(message=f"UnreadableDumpError: {caught.value}"))
+    (told,) = inbox.received
+    assert ("ada-lovelace" in str(told)) is (shown is ShownAs.PLAIN)
+    assert "events.json" in told["text"]
