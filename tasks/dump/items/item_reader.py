@@ -80,15 +80,30 @@ def read_items(
         told.add(of_source)
         parts += found.parts
         keys += found.keys
-    items, twice = parted(
-        pl.concat(parts), {DESCRIBED_TWICE: ~pl.struct(ITEM_KEY).is_first_distinct()}
-    )
+    rows = pl.concat(parts)
+    items, twice = parted(rows, {DESCRIBED_TWICE: ~pl.struct(ITEM_KEY).is_first_distinct()})
+    told.notes += _told_of_disagreement(rows, twice)
     for (source,), rows in twice.group_by(SOURCE, maintain_order=True):
         quarantine.add(str(source), rows)
     for place, count in twice[_FILE].value_counts().iter_rows():
         told.accounts[place].kept -= count
         told.accounts[place].set_aside[DESCRIBED_TWICE] += count
     return ReadItems(items.select(list(ITEM_SCHEMA)), pl.concat(keys).unique(), told)
+
+
+def _told_of_disagreement(rows: pl.DataFrame, twice: pl.DataFrame) -> list[str]:
+    """Returns a note about items whose rows differ, of which the first is used."""
+    texts = (col.TITLE, col.BRAND, col.PRICE, col.DESCRIPTION)
+    several = rows.join(twice.select(ITEM_KEY).unique(), on=ITEM_KEY, how="semi")
+    found = several.select(*ITEM_KEY, *texts).unique(maintain_order=True)
+    differing = found.filter(pl.struct(ITEM_KEY).is_duplicated())
+    if differing.is_empty():
+        return []
+    count, name = differing.select(ITEM_KEY).n_unique(), differing[col.ITEM_ID][0]
+    return [
+        f"{count:,} items, such as {name!r}, have rows that differ in {' or '.join(texts)}: the "
+        "first row of each is used"
+    ]
 
 
 def item_fields() -> dict[str, FieldReader]:

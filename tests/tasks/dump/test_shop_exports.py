@@ -242,3 +242,16 @@ def test_a_text_without_names_is_told(tmp_path: Path) -> None:
     (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n2::661::3::978302109\n")
     with pytest.raises(UnreadableDumpError, match="first line must name the columns, separated"):
         Ingested(tmp_path, interactions=str(tmp_path / "ratings.dat"))
+
+
+def test_rows_of_an_item_that_differ_are_told_and_the_first_is_used(tmp_path: Path) -> None:
+    rows = [*ITEMS, *ITEMS[:5], *({**row, "title": f"old {row['title']}"} for row in ITEMS[3:6])]
+    made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", rows))
+    assert made.items["title"].to_list() == of_events(tmp_path, EVENTS).items["title"].to_list()
+    told = [note for note in made.notes if "rows that differ" in note]
+    assert [note.partition(",")[0] for note in told] == ["3 items"]
+
+
+def test_equal_rows_of_an_item_are_not_told_as_different(tmp_path: Path) -> None:
+    made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", [*ITEMS, *ITEMS]))
+    assert not any("differ" in note for note in made.notes)
