@@ -37,7 +37,7 @@ local-pair: .venv/ready
 
 # What fails beside other tests must pass alone: browsers and servers starve on a busy machine.
 test-without-pair: check
-	$(BIN)/python -m pytest -m "not local_vllm" --numprocesses $(TEST_PROCESSES) --dist loadfile \
+	$(BIN)/python -m pytest -m "not local_vllm" --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 		|| $(BIN)/python -m pytest -m "not local_vllm" --last-failed --last-failed-no-failures none
 
 check: .venv/ready ## Lint, format and types only.
@@ -77,9 +77,10 @@ clean: ## Delete what make created: environments, artifacts, the demo.
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11"; exit 1; }
-	@echo "Installing into .venv (about two minutes)"
+	@echo "Installing into .venv (one to two minutes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# Half of the time would go into compiling modules that nothing imports.
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv-tools/ready: constraints-tools.txt

@@ -2,9 +2,10 @@
 
 A server process loads the command line once and forks for each command: a real process, with a
 process id to kill, that begins at the first line of the command. `SIGUSR1` makes it write the
-stacks of its threads to its log. Started as a program it is that server: it reads a JSON object a
-line (arguments, folder, variables, log) and answers with the process id at once, and with process
-id and status when the command has ended.
+stacks of its threads to its log. What modules read from the environment when they are loaded
+(`flows.operating.OPERATING`) is that of the server. Started as a program it is that server: it
+reads a JSON object a line (arguments, folder, variables, log, errors) and answers with the process
+id at once, and with process id and status when the command has ended.
 """
 
 import faulthandler
@@ -14,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -84,15 +86,32 @@ class PreloadedCli:
         self._begun = SimpleQueue[PreloadedProcess]()
         threading.Thread(target=self._listen, daemon=True).start()
 
+    def run(
+        self, arguments: Sequence[str], folder: Path, variables: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs ``llm4cdsr ARGUMENTS`` in a folder to its end."""
+        with tempfile.TemporaryDirectory() as place:
+            out, err = Path(place) / "out", Path(place) / "err"
+            status = self.start(arguments, folder, variables, out, err).wait(550)
+            said = out.read_text(errors="replace"), err.read_text(errors="replace")
+        return subprocess.CompletedProcess(list(arguments), status, *said)
+
     def start(
-        self, arguments: Sequence[str], folder: Path, variables: Mapping[str, str], log: Path
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        variables: Mapping[str, str],
+        log: Path,
+        errors: Path | None = None,
     ) -> PreloadedProcess:
-        """Starts ``llm4cdsr ARGUMENTS`` in a folder; what it says goes to the log."""
+        """Starts ``llm4cdsr ARGUMENTS`` in a folder; what it says goes to the log, or its messages
+        to a file of their own."""
         command = {
             "arguments": list(arguments),
             "folder": str(folder),
             "variables": dict(variables),
             "log": str(log),
+            "errors": str(errors or log),
         }
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(command) + "\n")
@@ -112,20 +131,22 @@ class PreloadedCli:
 
 
 @contextmanager
-def preloaded_cli(variables: Mapping[str, str]) -> Iterator[PreloadedCli]:
-    """Runs the server while the block lasts; commands still under way are killed at its end."""
-    server = subprocess.Popen(
+def preloaded_cli(
+    variables: Mapping[str, str], folder: Path | None = None
+) -> Iterator[PreloadedCli]:
+    """Runs the server, in a folder, while the block lasts."""
+    with subprocess.Popen(
         [sys.executable, str(Path(__file__))],
         env=dict(variables),
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        yield PreloadedCli(server)
-    finally:
-        server.kill()
-        server.wait()
+    ) as server:
+        try:
+            yield PreloadedCli(server)
+        finally:
+            server.kill()
 
 
 def _serve() -> None:
@@ -164,10 +185,9 @@ def _become(command: dict[str, object]) -> None:
     from prefect.context import refresh_global_settings_context
 
     os.setpgid(0, 0)
-    with Path(str(command["log"])).open("wb") as log, Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    for place, target in ((os.devnull, 0), (command["log"], 1), (command["errors"], 2)):
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        os.dup2(os.open(str(place), flags), target)
     faulthandler.register(signal.SIGUSR1)
     os.environ.clear()
     os.environ.update(cast(dict[str, str], command["variables"]))

@@ -3,18 +3,27 @@
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli, preloaded_cli
 from model.scoring.measurable import LEAST_CANDIDATES as USUAL_CANDIDATES
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.command_variables import own_variables
+
+if TYPE_CHECKING:
+    from tests.prefect_servers import ServerLogin
 
 _home = tempfile.TemporaryDirectory(prefix="prefect-home-")
 os.environ["PREFECT_HOME"] = _home.name
@@ -24,13 +33,29 @@ os.environ["PREFECT_HOME"] = _home.name
 SLOW_TESTS = frozenset(Path(__file__).with_name("slow_tests.txt").read_text("utf-8").split())
 """By durations as ``pytest --durations=0`` measures them: a file or a test a line."""
 
-SLOW_FIXTURES = frozenset({"prefect_server", "prefect_api", "operated", "installed", "site"})
+SLOW_FIXTURES = frozenset({"closed_server", "commands", "operated", "installed", "site"})
 """Servers, an installed wheel and a built site: whatever needs them waits for them."""
+
+LONGEST = (
+    "tests/test_operate.py",
+    "tests/tasks/forgetting/test_remote_forgetting.py",
+    "tests/test_wheel.py",
+    "tests/flows/cli/output/test_hashed_users_everywhere.py",
+    "tests/flows/cli/commands/runs/test_tune_command.py",
+    "tests/flows/cli/test_command_line.py",
+    "tests/flows/cli/commands/runs/test_experiment_command.py",
+    "tests/tasks/forgetting/test_forgetting.py",
+    "tests/flows/server/test_machine_worker.py",
+)
+"""Files that run first, the longest at the top: a process that begins one last works on it while
+the others have nothing left."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as slow what is known to be: ``-m "not slow"`` leaves it out."""
+    """Puts the longest files first; marks slow tests, which ``-m "not slow"`` leaves out."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     for item in items:
         needed = SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
         test = item.nodeid.partition("[")[0]
@@ -136,3 +161,62 @@ def machine(
     """Machines with caches of their own and a common store of each remote kind."""
     with remote_root(request.param, tmp_path) as root:
         yield machines(root, tmp_path, monkeypatch)
+
+
+MAKE_TABLES = """
+import asyncio
+from prefect.server.database import provide_database_interface
+asyncio.run(provide_database_interface().create_db())
+"""
+
+
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An empty database of a Prefect server, for `prefect_home`; all test processes share it.
+
+    Most of a server's first start is the making of these tables.
+    """
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker_id == "master" else base.parent) / "empty-prefect-home"
+    with FileLock(f"{home}.lock"):
+        if not home.exists():
+            making = home.with_name("half-made-prefect-home")
+            making.mkdir(exist_ok=True)
+            variables = {**os.environ, "PREFECT_HOME": str(making)}
+            subprocess.run([sys.executable, "-c", MAKE_TABLES], env=variables, check=True)
+            making.rename(home)
+    return home / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def closed_server(
+    tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
+) -> Iterator["ServerLogin"]:
+    """One server for all tests that bring none: to start one takes longer than most commands."""
+    from tests.prefect_servers import closed_server_in
+
+    with closed_server_in(
+        tmp_path_factory.mktemp("server") / "prefect", prefect_database
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prefect_server(closed_server: "ServerLogin") -> Iterator[str]:
+    """The URL of its API, which is configured while the tests of a module run."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    url, credential = closed_server
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreloadedCli]:
+    """Runs commands in processes of their own that need not load PyTorch and Prefect.
+
+    For tests of what commands do. Tests of how a process starts and ends start one themselves.
+    """
+    folder = tmp_path_factory.mktemp("preloaded")
+    with preloaded_cli(own_variables(folder), folder) as cli:
+        yield cli

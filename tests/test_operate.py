@@ -32,6 +32,7 @@ from tasks.alerts.webhook import WEBHOOK_VARIABLE
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.releases import history
 from tasks.system.free_port import free_port
+from tests.command_variables import with_database
 from tests.photographs import browser, log_in, photograph
 
 pytestmark = pytest.mark.timeout(3600)
@@ -45,9 +46,8 @@ PATIENCE_SECONDS = 900
 """For a machine with much else to do; the clock is never what is tested."""
 
 TINY = {
-    "training": {
-        "overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"ensemble_size": 1}}
-    }
+    "training": {"preset": "single", "overrides": {"train": {"max_epochs": 1, "refit": False}}},
+    "ablation": {"users": 0},
 }
 
 
@@ -159,12 +159,15 @@ class Operated:
 
 
 @pytest.fixture(scope="module")
-def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
+def operated(
+    tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
+) -> Iterator[Operated]:
     """The night: a dump lands and is served; a torn one follows. Nobody touches anything."""
     port = free_port()
     inbox = Inbox()
     threading.Thread(target=inbox.serve_forever, daemon=True).start()
     machine = Operated(tmp_path_factory.mktemp("night"), port, inbox)
+    with_database(machine.machine.folder / "prefect", prefect_database)
     dumps = str(machine.folder / "dumps")
     try:
         machine.command(

@@ -20,6 +20,7 @@ from artifacts.store import Store
 from flows.server.machine import Machine
 from tasks.promoting.decisions import serving_release
 from tasks.system.free_port import free_port
+from tests.command_variables import with_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -29,7 +30,10 @@ FILES = ("pyproject.toml", "README.md", "prefect.yaml", "llm4cdsr.py")
 SECONDS = 900
 """For a machine with much else to do; the clock is never what is tested."""
 
-TINY = {"overrides": {"train": {"max_epochs": 1, "refit": False}, "model": {"ensemble_size": 1}}}
+TINY = {
+    "training": {"preset": "single", "overrides": {"train": {"max_epochs": 1, "refit": False}}},
+    "ablation": {"users": 0},
+}
 SHADOWED = "from llm4cdsr import Recommender\n"
 
 
@@ -68,7 +72,7 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Installed:
     """Of a copy: building leaves folders beside the sources."""
     place = tmp_path_factory.mktemp("wheel")
     source = place / "source"
@@ -88,7 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (packages / "others.pth").write_text(f"{Path(httpx.__file__).parents[1]}\n")
     _do([*pip, "--python", str(python), "install", *offline, str(wheel)])
     folder = place / "anywhere"
-    (folder / "home").mkdir(parents=True)
+    with_database(folder / "home" / "prefect", prefect_database)
     made = Installed(wheel, python, folder)
     made.run("demo-dump", "demo", "--users", "40", "--items", "60", "--seed", "3")
     return made
@@ -131,7 +135,7 @@ def test_nothing_of_the_checkout_is_imported(installed: Installed) -> None:
 
 def test_run_then_serve_from_an_empty_folder(installed: Installed) -> None:
     files = ("--interactions", "demo/interactions.parquet", "--items", "demo/items.parquet")
-    small = ("--epochs", "1", "--set", "model.ensemble_size=1", "--profile-users", "5")
+    small = ("--preset", "single", "--epochs", "1", "--profile-users", "5", "--ablation-users", "0")
     assert "Report: " in installed.run("run", *files, *small, "--provider", "dummy")
     served = installed.start("serve-recs", "--port", "0")
     try:
@@ -158,8 +162,11 @@ def test_run_then_serve_from_an_empty_folder(installed: Installed) -> None:
     assert done.stdout.strip().isdigit(), done.stderr
 
 
-def test_a_dropped_dump_is_served_by_the_machine_that_up_starts(installed: Installed) -> None:
+def test_a_dropped_dump_is_served_by_the_machine_that_up_starts(
+    installed: Installed, prefect_database: Path
+) -> None:
     store, port = Store(installed.folder / "operated"), free_port()
+    with_database(Machine(store, port).folder / "prefect", prefect_database)
     settings = {"LLM4CDSR_STORE": store.root, "LLM4CDSR_PROVIDER": "dummy"}
     installed.run("up", "--port", str(port), "--dumps", "dumps", "--look-every", "10", **settings)
     try:
@@ -174,7 +181,7 @@ def test_a_dropped_dump_is_served_by_the_machine_that_up_starts(installed: Insta
 
 
 def _shorten_training(machine: Machine) -> None:
-    parameters = {"retraining": {"training": TINY}}
+    parameters = {"retraining": TINY}
     with machine.client() as client:
         found = client.read_deployment_by_name("pipeline/pipeline")
         client.update_deployment(found.id, DeploymentUpdate(parameters=parameters))

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_variables import own_variables
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
-def test_every_block_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
+def test_every_block_of_the_tutorial_runs_in_order(tmp_path: Path, prefect_database: Path) -> None:
     blocks = BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text("utf-8"))
     assert [kind for kind, _ in blocks] == ["bash", "bash", "bash", "python", "python"]
     commands = [text for kind, text in blocks if kind == "bash"]
@@ -21,12 +23,9 @@ def test_every_block_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
     (tmp_path / "tutorial.py").write_text(script, "utf-8")
     folder = Path(sys.executable).parent
     environment = {
-        **os.environ,
+        **own_variables(tmp_path, prefect_database),
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": "",
     }
     for command in (*commands, f"{sys.executable} tutorial.py"):
         done = subprocess.run(

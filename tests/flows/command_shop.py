@@ -1,17 +1,16 @@
 """Commands as a user starts them: processes of their own, in a folder with a dump and a store."""
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefect.settings import PREFECT_API_AUTH_STRING
-
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli
 from tasks.llm.providers.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
+from tests.command_variables import own_variables
 from tests.fakes import FaultyServer
 
 LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"
@@ -21,33 +20,37 @@ STORE = "store [b] *? {c}"
 SECRET = "sk-a-secret-that-must-not-be-written-anywhere"
 QUICK_REFRESH = ("--clusters", "4")
 QUICK = ("--epochs", "2", *QUICK_REFRESH)
+SMALL_TRAINING = ("--preset", "single", "--ablation-users", "0")
+"""Otherwise `auto` and the ablation train several models."""
 
 
 @dataclass(frozen=True)
 class Shop:
     """A dump on disk and a store of its own for the runs on it.
 
-    Where ``api`` is empty, each run brings a Prefect server of its own.
+    ``recorded`` names a Prefect server. Where it is empty, each run brings a server of its own,
+    which begins with a copy of ``database``.
     """
 
     folder: Path
-    api: str = ""
+    commands: PreloadedCli
+    database: Path
+    recorded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
         return Store(self.folder / STORE)
 
     def command(self, *arguments: str, name: str = "run") -> list[str]:
+        return [sys.executable, "-m", "flows.cli.entry", *self.arguments(*arguments, name=name)]
+
+    def arguments(self, *arguments: str, name: str = "run") -> list[str]:
         dump = ("--interactions", "interactions.parquet", "--items", "items.parquet")
         quick = QUICK if name == "run" else QUICK_REFRESH
-        return [sys.executable, "-m", "flows.cli.entry", name, *arguments, *dump, *quick]
+        return [name, *arguments, *dump, *quick]
 
     def environment(self, server: FaultyServer | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        recorded, answering = {}, {}
-        if self.api:
-            credential = PREFECT_API_AUTH_STRING.value() or ""
-            recorded = {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": credential}
+        answering = {}
         if server is not None:
             answering = {
                 "LLM4CDSR_CHAT_BASE_URL": server.base_url,
@@ -56,13 +59,11 @@ class Shop:
                 "LLM4CDSR_EMBED_MODEL": EMBEDDING_MODEL,
             }
         return {
-            **kept,
+            **own_variables(self.folder, self.database),
+            **self.recorded,
             **answering,
-            **recorded,
             "LLM4CDSR_STORE": str(self.folder / STORE),
             "LLM4CDSR_LOCAL_VLLM": str(LOCAL_VLLM),
-            "PREFECT_HOME": str(self.folder / "prefect"),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
             "OPENAI_API_KEY": SECRET,
             "COLUMNS": "160",
         }
@@ -70,15 +71,9 @@ class Shop:
     def run(
         self, *arguments: str, name: str = "run", server: FaultyServer | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments, name=name),
-            cwd=self.folder,
-            env=self.environment(server),
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
+        """Runs a command to its end, in a process that was forked for it."""
+        wanted = self.arguments(*arguments, name=name)
+        return self.commands.run(wanted, self.folder, self.environment(server))
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

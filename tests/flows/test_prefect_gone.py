@@ -36,7 +36,7 @@ def server_of(shop: Shop) -> int | None:
 def test_a_server_that_dies_or_hangs_in_the_middle_holds_nothing_up(
     shop: Shop, how: signal.Signals
 ) -> None:
-    shop = replace(shop, api="")
+    shop = replace(shop, recorded={})
     with faulty_endpoint(FaultPlan(latency_s=0.2)) as endpoint:
         process = subprocess.Popen(
             shop.command(name="refresh"),
@@ -63,7 +63,9 @@ def test_a_server_that_dies_or_hangs_in_the_middle_holds_nothing_up(
 
 def test_a_server_that_is_not_there_is_gone_without(shop: Shop) -> None:
     dead = f"http://127.0.0.1:{free_port()}/api"
-    done = replace(shop, api=dead).run("--provider", "dummy", name="refresh")
+    done = replace(shop, recorded={"PREFECT_API_URL": dead}).run(
+        "--provider", "dummy", name="refresh"
+    )
     assert done.returncode == 0, done.stderr
     assert f"{dead} {GONE}" in done.stderr.replace("\n", " ")
     assert shop.store.pointed(REFRESHED) is not None

@@ -1,7 +1,5 @@
 """A dump that nothing can come of ends the command with one line, status 2, and no request."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,20 +26,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_refused_dump_costs_no_request_and_leaves_no_trace(
-    kind: str, tmp_path: Path, prefect_server: str, stub: FaultyServer
+    kind: str, tmp_path: Path, folder_shop: Shop, stub: FaultyServer
 ) -> None:
     rows, items, said = REFUSED[kind]
     dump = ("--interactions", as_csv(tmp_path / "e.csv", rows))
     described = ("--items", as_csv(tmp_path / "i.csv", items))
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli.entry", "refresh", *dump, *described, "--clusters", "2"],
-        cwd=tmp_path,
-        env=Shop(tmp_path, prefect_server).environment(stub),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    asked = ["refresh", *dump, *described, "--clusters", "2"]
+    done = folder_shop.commands.run(asked, tmp_path, folder_shop.environment(stub))
     assert done.returncode == 2, done.stderr
     assert stub.requests_to(CHAT) + stub.requests_to(EMBEDDINGS) == 0
     assert f"Failed: {said}" in done.stderr

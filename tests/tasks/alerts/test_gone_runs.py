@@ -27,7 +27,7 @@ def run_that_crashed(name: str, message: str) -> None:
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
 
-@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.usefixtures("prefect_server")
 def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:
     run_that_crashed("refresh monday", f"{GONE}; what was answered is kept")
     run_that_crashed("refresh tuesday", "Flow run process exited with status code 1")
@@ -42,7 +42,7 @@ def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:
     assert len(inbox.received) == 2
 
 
-@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.usefixtures("prefect_server")
 def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
     store: Store,
     inbox: Inbox,

@@ -26,7 +26,7 @@ def minutes(scan: Flow[[], None], *states: State) -> None:
         hook(scan, run, state)
 
 
-@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.usefixtures("prefect_server")
 def test_a_failure_that_repeats_is_one_message_and_its_end_another(inbox: Inbox) -> None:
     @flow(name="scan of a folder that is lost")
     def scan() -> None:
@@ -42,7 +42,7 @@ def test_a_failure_that_repeats_is_one_message_and_its_end_another(inbox: Inbox)
     ]
 
 
-@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.usefixtures("prefect_server")
 def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
     @flow(name="scan with causes")
     def scan() -> None:
@@ -66,7 +66,7 @@ def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
     ]
 
 
-@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.usefixtures("prefect_server")
 def test_the_runs_of_another_flow_say_nothing_of_this_one(inbox: Inbox) -> None:
     @flow(name="scan that fails")
     def failing() -> None:

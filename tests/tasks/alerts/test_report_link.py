@@ -10,7 +10,7 @@ from tests.tasks.alerts.told_release import VERDICT, release
 
 @pytest.mark.parametrize("promoted", [True, False])
 def test_only_what_is_served_is_linked(
-    promoted: bool, store: Store, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+    promoted: bool, store: Store, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[dict[str, str]] = []
     monkeypatch.setattr(stories, "create_link_artifact", lambda **told: left.append(told))

@@ -3,10 +3,6 @@ search in files of all forms."""
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,52 +15,43 @@ from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli
 from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.profiling.interest_titles import titles_by_interest
+from tests.command_variables import own_variables
+from tests.prefect_servers import ServerLogin
 
-REPOSITORY = Path(__file__).parents[3]
 GONE = "person-who-leaves"
 USERS = 40
 
 
-def command(
-    folder: Path,
-    *arguments: str,
-    status: int = 0,
-    store: str = "store",
-    variables: Mapping[str, str] | None = None,
-) -> str:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
-    }
-    home = {"PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(folder / "prefect")}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli.entry", *arguments, "--store", store],
-        cwd=folder,
-        env={**kept, **home, **(variables or {})},
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+@dataclass(frozen=True)
+class Runs:
+    """Commands in a folder with a dump, on one store, recorded by one server."""
 
+    commands: PreloadedCli
+    folder: Path
+    server: ServerLogin
+    store: str = "store"
 
-def refresh(
-    folder: Path,
-    interactions: str = "dump/interactions.parquet",
-    style: str = "paper",
-    store: str = "store",
-    variables: Mapping[str, str] | None = None,
-) -> str:
-    dump = ("--interactions", interactions, "--items", "dump/items.parquet")
-    made = ("--clusters", "4", "--profile-style", style, "--provider", "dummy")
-    return command(folder, "refresh", *dump, *made, store=store, variables=variables)
+    def __call__(self, *arguments: str, **variables: str) -> str:
+        """Runs a command that ends well; returns what it says."""
+        given = {**own_variables(self.folder), **self.server.variables, **variables}
+        done = self.commands.run([*arguments, "--store", self.store], self.folder, given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def refresh(
+        self, dump: str = "dump/interactions.parquet", style: str = "paper", **variables: str
+    ) -> str:
+        files = ("--interactions", dump, "--items", "dump/items.parquet")
+        made = ("--clusters", "4", "--profile-style", style, "--provider", "dummy")
+        return self("refresh", *files, *made, **variables)
+
+    def retrain(self, **variables: str) -> None:
+        self("retrain", "--preset", "single", "--epochs", "1", "--seed", "1", **variables)
 
 
 def renamed(table: Path, old: str, new: str) -> None:

@@ -4,6 +4,7 @@ Real runs of the command line with the stand-in for a language model.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +25,20 @@ from artifacts.manifest import Kind, identity
 from artifacts.remote.remote_runs import StoreInUseError
 from artifacts.rewriting import finish_rewrites, rewrite
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli
 from tasks.forgetting.forget import forget
 from tasks.promoting.releases import require_sound
 from tasks.serving.recommender import Recommender
 from tasks.serving.user_names import UnknownUserError
 from tasks.upkeep.backup import back_up
+from tests.prefect_servers import closed_server_in
 from tests.tasks.forgetting.leaving_person import (
     GONE,
     USERS,
     AboutPerson,
+    Runs,
     about_person,
-    command,
     files_with,
-    refresh,
     write_dump,
 )
 
@@ -48,6 +50,7 @@ class Forgotten:
     """A store after two runs and a forgetting, and what was in it before."""
 
     folder: Path
+    runs: Runs
     about: AboutPerson
     recommended: pl.DataFrame
     said: str
@@ -58,12 +61,20 @@ class Forgotten:
 
 
 @pytest.fixture(scope="module")
-def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
+def forgotten(
+    tmp_path_factory: pytest.TempPathFactory, commands: PreloadedCli, prefect_database: Path
+) -> Iterator[Forgotten]:
     folder = tmp_path_factory.mktemp("forgetting")
     write_dump(folder)
-    refresh(folder, style="retrieval")
-    refresh(folder)
-    command(folder, "retrain", "--preset", "single", "--epochs", "1", "--seed", "1")
+    with closed_server_in(folder / "prefect", prefect_database) as server:
+        yield forgotten_by(Runs(commands, folder, server))
+
+
+def forgotten_by(runs: Runs) -> Forgotten:
+    folder = runs.folder
+    runs.refresh(style="retrieval")
+    runs.refresh()
+    runs.retrain()
     store = Store(folder / "store")
     about = about_person(store)
     served = Recommender.load(store)
@@ -74,12 +85,12 @@ def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     (folder / "ids.txt").write_text(f"{GONE}\n")
     recommended = served.recommend_users([u for u in served.user_ids if u != GONE], k=5)
     back_up(store, folder / "backup.tar")
-    said = command(folder, "forget", "--ids", "ids.txt", "nobody-of-that-name")
+    said = runs("forget", "--ids", "ids.txt", "nobody-of-that-name")
     (folder / "backup.tar").rename(folder.parent / f"{folder.name}.tar")
     assert served.is_latest(store) is False
     (folder / "ids.txt").unlink()
     (folder / "dump" / "interactions.parquet").rename(folder.parent / f"{folder.name}.parquet")
-    return Forgotten(folder, about, recommended, said)
+    return Forgotten(folder, runs, about, recommended, said)
 
 
 def test_the_id_is_in_no_file_of_store_logs_and_prefect(forgotten: Forgotten) -> None:
@@ -111,6 +122,7 @@ def test_what_was_removed_and_what_was_not_is_told_and_logged_without_an_id(
     for what in ("dataset", "user profiles", "recommendations", "report", "ledger rows (chat)"):
         assert what in forgotten.said
     assert "the weights of models" in forgotten.said
+    assert "copies of a remote store on other machines" in forgotten.said
     (entry,) = forgettings(forgotten.store)
     assert (entry.people, entry.removed["dataset"]) == (2, 1)
     assert (forgotten.store.local / "work/logs/run.log").read_text() == "fine\n"
@@ -178,7 +190,7 @@ def test_the_next_dump_does_not_bring_the_person_back_and_nobody_is_paid_for_twi
     pl.concat([rows, later]).write_parquet(folder / "again.parquet")
     ledger = Ledger(store.local, Role.CHAT)
     before = questions(ledger).collect()["key"].n_unique()
-    refresh(folder, "again.parquet")
+    forgotten.runs.refresh("again.parquet")
     (folder / "again.parquet").unlink()
     newest = store.artifacts(Kind.DATASET)[-1]
     assert GONE not in read_dataset(store, newest.ref).users["user_id"].to_list()
@@ -192,7 +204,7 @@ def test_the_next_dump_does_not_bring_the_person_back_and_nobody_is_paid_for_twi
 def test_a_backup_of_before_does_not_bring_the_person_back(forgotten: Forgotten) -> None:
     folder, store = forgotten.folder, forgotten.store
     backup = folder.parent / f"{folder.name}.tar"
-    said = command(folder, "restore", str(backup), "--replace")
+    said = forgotten.runs("restore", str(backup), "--replace")
     assert "removed from it: 1" in said
     assert files_with(folder, GONE) == []
     assert files_with(store.local, *forgotten.about.texts) == []

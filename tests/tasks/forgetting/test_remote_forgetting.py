@@ -16,16 +16,18 @@ from artifacts.machines.store_in_use import InterruptedRemovalError, store_in_us
 from artifacts.manifest import Kind
 from artifacts.remote import remote_lease
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli
+from tasks.forgetting.forget import forget
 from tasks.serving.recommender import Recommender
 from tests.artifacts.machines import Machine, machines, s3_bucket
+from tests.command_variables import REPOSITORY
+from tests.prefect_servers import ServerLogin
 from tests.tasks.forgetting.leaving_person import (
     GONE,
-    REPOSITORY,
     AboutPerson,
+    Runs,
     about_person,
-    command,
     files_with,
-    refresh,
     told_by,
     write_dump,
 )
@@ -37,7 +39,6 @@ KILL_AT = """
 import os, sys
 from artifacts.remote import remote_lease
 from artifacts.remote.remote_side import RemoteStore
-from artifacts.store import Store
 from artifacts.store import Store
 from tasks.forgetting.forget import forget
 
@@ -65,18 +66,17 @@ forget(Store(sys.argv[1]), [sys.argv[2]])
 class Shared:
     """A store in a bucket: two machines have run on it, a third one has forgotten the person."""
 
-    folder: Path
-    root: str
+    runs: Runs
     about: AboutPerson
-    said: str
     kills: int
     refused: list[str]
 
-    def machine(self, name: str) -> dict[str, str]:
-        return {"LLM4CDSR_CACHE": str(self.folder / name)}
+    @property
+    def folder(self) -> Path:
+        return self.runs.folder
 
     def objects_with(self, *texts: str) -> list[str]:
-        files, place = fsspec.core.url_to_fs(self.root)
+        files, place = fsspec.core.url_to_fs(self.runs.store)
         files.invalidate_cache()
         found = files.find(place)
         assert len(found) > 40
@@ -85,29 +85,34 @@ class Shared:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, commands: PreloadedCli, closed_server: ServerLogin
+) -> Iterator[Shared]:
     folder = tmp_path_factory.mktemp("remote")
     write_dump(folder)
     with s3_bucket() as bucket, pytest.MonkeyPatch.context() as environment:
         root = f"s3://{bucket}/store"
-        one, two = ({"LLM4CDSR_CACHE": str(folder / name)} for name in ("one", "two"))
-        refresh(folder, style="retrieval", store=root, variables=two)
-        refresh(folder, store=root, variables=one)
-        trained = ("--preset", "single", "--epochs", "1", "--seed", "1")
-        command(folder, "retrain", *trained, store=root, variables=one)
+        runs = Runs(commands, folder, closed_server, root)
+        one, two = (cache(folder / name) for name in ("one", "two"))
+        runs.refresh(style="retrieval", **two)
+        runs.refresh(**one)
+        runs.retrain(**one)
         machine = machines(root, folder, environment)
         about = about_person(machine("one"))
         Recommender.load(machine("service"))
         left_by_dead_machines(machine("one"), machine("two"))
-        before = Shared(folder, root, about, "", 0, [])
+        before = Shared(runs, about, 0, [])
         assert before.objects_with(GONE)
         assert before.objects_with(*about.texts)
         kills, refused = killed_at_every_step(folder, root, machine)
-        (folder / "ids.txt").write_text(f"{GONE}\n")
-        three = {"LLM4CDSR_CACHE": str(folder / "three")}
-        said = command(folder, "forget", "--ids", "ids.txt", store=root, variables=three)
-        (folder / "ids.txt").unlink()
-        yield Shared(folder, root, about, said, kills, refused)
+        with pytest.MonkeyPatch.context() as quick:
+            quick.setattr(remote_lease, "LEASE_SECONDS", 2.0)  # Of all that died, one by one.
+            forget(machine("three"), [GONE])
+        yield Shared(runs, about, kills, refused)
+
+
+def cache(folder: Path) -> dict[str, str]:
+    return {"LLM4CDSR_CACHE": str(folder)}
 
 
 def left_by_dead_machines(one: Store, two: Store) -> None:
@@ -160,7 +165,7 @@ def test_no_object_of_the_bucket_tells_of_the_person(shared: Shared) -> None:
     assert shared.about.titles
     assert shared.objects_with(GONE) == []
     assert shared.objects_with(*shared.about.texts) == []
-    files, place = fsspec.core.url_to_fs(shared.root)
+    files, place = fsspec.core.url_to_fs(shared.runs.store)
     assert not files.find(f"{place}/ledger/chat/claims")
     other = shared.about.data.users["user_id"].to_list()
     assert len(shared.objects_with(next(user for user in other if user != GONE))) > 3
@@ -170,19 +175,17 @@ def test_removals_that_died_are_completed_and_runs_wait_for_that(shared: Shared)
     assert shared.kills >= 4
     assert shared.refused
     assert all("complete it by `llm4cdsr forget" in told for told in shared.refused)
-    assert "the weights of models" in shared.said
-    assert "copies of a remote store on other machines" in shared.said
 
 
 def test_machines_that_used_the_store_before_keep_nothing_after_their_next_use(
     shared: Shared,
 ) -> None:
-    one, two = (shared.machine(name) for name in ("one", "two"))
+    one, two = (cache(shared.folder / name) for name in ("one", "two"))
     assert files_with(shared.folder / "one", GONE)
     assert files_with(shared.folder / "two", *shared.about.texts)
-    told = refresh(shared.folder, store=shared.root, variables=one)
+    told = shared.runs.refresh(**one)
     assert "users were removed from" in told
-    refresh(shared.folder, style="retrieval", store=shared.root, variables=two)
+    shared.runs.refresh(style="retrieval", **two)
     for name in ("one", "two", "three"):
         assert files_with(shared.folder / name, GONE, *shared.about.prompts) == [], name
         assert files_with(shared.folder / name, *shared.about.texts) == [], name

@@ -5,12 +5,9 @@ database, the service's page and its JSON.
 """
 
 import json
-import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +19,12 @@ import pytest
 from artifacts.manifest import Kind
 from artifacts.shown_users import PREFIX, SHOWN_VARIABLE, hashed_users
 from artifacts.store import Store
+from benchmarks.preloaded_cli import PreloadedCli
 from tasks.demo.demo_dump import write_demo_dump
+from tests.command_variables import own_variables
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).parents[4]
-PROGRAM = (sys.executable, "-m", "flows.cli.entry")
 DATA = frozenset({".parquet", ".safetensors", ".npy"})
 """Files for machines; they keep ids."""
 
@@ -51,38 +48,30 @@ class Seen:
         return {place: users for place, users in found.items() if users}
 
 
-def environment(folder: Path, shown: str) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "LLM4CDSR", "OPENAI"))
-    }
-    return {
-        **kept,
-        "PYTHONPATH": str(REPOSITORY),
-        "PREFECT_HOME": str(folder / "prefect"),
-        SHOWN_VARIABLE: shown,
-        "COLUMNS": "200",
-    }
+def environment(folder: Path, shown: str, database: Path | None = None) -> dict[str, str]:
+    return {**own_variables(folder, database), SHOWN_VARIABLE: shown, "COLUMNS": "200"}
 
 
-def command(seen: Seen, variables: dict[str, str], *arguments: str, status: int = 0) -> str:
-    done = subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=seen.folder,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
+def command(
+    seen: Seen,
+    commands: PreloadedCli,
+    variables: dict[str, str],
+    *arguments: str,
+    status: int = 0,
+) -> str:
+    done = commands.run(arguments, seen.folder, variables)
     assert done.returncode == status, done.stdout + done.stderr
     seen.texts[f"$ {' '.join(arguments[:1])} ({len(seen.texts)})"] = done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module", params=["plain", "hashed"])
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    commands: PreloadedCli,
+    prefect_database: Path,
+) -> Seen:
     folder = tmp_path_factory.mktemp(request.param)
     write_demo_dump(folder / "dump", seed=3, users=40, items=60)
     events = pl.read_parquet(folder / "dump/interactions.parquet")
@@ -96,19 +85,20 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     found = Seen(folder, sorted(set(events["user_id"]) | {"zzodd", "zzperson"}))
     made = ("--interactions", "dump/interactions.parquet", "--items", "dump/items.parquet")
     store = ("--store", "store")
-    variables = environment(folder, request.param)
+    variables = environment(folder, request.param, prefect_database)
     quick = ("--clusters", "4", "--epochs", "1", "--provider", "dummy")
+    small = ("--preset", "single", "--ablation-users", "0")
     out = ("--report", "copy.html", "--summary", "summary.md")
-    command(found, variables, "check", "dump/interactions.parquet", "dump/items.parquet")
-    command(found, variables, "run", *made, *quick, *out, "--verbose", *store)
+    command(found, commands, variables, "check", "dump/interactions.parquet", "dump/items.parquet")
+    command(found, commands, variables, "run", *made, *quick, *small, *out, "--verbose", *store)
     for damaged in ("broken.json", "cut.parquet"):
         files = ("--interactions", damaged, "--items", "dump/items.parquet")
-        command(found, variables, "refresh", *files, *quick[:2], *store, status=2)
+        command(found, commands, variables, "refresh", *files, *quick[:2], *store, status=2)
     for name in ("show", "status"):
-        command(found, variables, name, *store)
-    command(found, variables, "export-recs", "exported", *store)
+        command(found, commands, variables, name, *store)
+    command(found, commands, variables, "export-recs", "exported", *store)
     look_at_files(found)
-    look_at_the_service(found, variables)
+    look_at_the_service(found, commands, variables)
     return found
 
 
@@ -127,37 +117,31 @@ def look_at_files(seen: Seen) -> None:
         seen.texts[f"name of {place}"] = place
 
 
-def look_at_the_service(seen: Seen, variables: dict[str, str]) -> None:
+def look_at_the_service(seen: Seen, commands: PreloadedCli, variables: dict[str, str]) -> None:
     log = seen.folder / "service.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [*PROGRAM, "serve-recs", "--port", "0", "--store", "store"],
-            cwd=seen.folder,
-            env=variables,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while not (url := re.search(r"http://localhost:\d+", log.read_text())):
-                assert process.poll() is None, log.read_text()
-                threading.Event().wait(0.2)
-            with httpx.Client(base_url=url[0], timeout=60) as client:
-                users = client.get("/users", params={"any": True, "limit": 5}).json()["users"]
-                paths = ["/", "/docs", "/health", "/metrics", "/report", "/users?limit=100"]
-                paths += [f"/users/{user}" for user in users]
-                paths += [f"/users/{user}/recommendations" for user in users]
-                for path in paths:
-                    answer = client.get(path)
-                    assert answer.status_code == 200, answer.text
-                    seen.texts[f"HTTP {path}"] = answer.text
-                unknown = client.get(f"/users/{seen.ids[0]}x")
-                seen.texts["HTTP unknown"] = unknown.text.replace(f"{seen.ids[0]}x", seen.ids[0])
-                exact = client.get("/users", params={"search": seen.ids[1]})
-                seen.texts["HTTP search"] = exact.text
-                assert len(exact.json()["users"]) == 1
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+    asked = ("serve-recs", "--port", "0", "--store", "store")
+    process = commands.start(asked, seen.folder, variables, log)
+    try:
+        while not (log.exists() and (url := re.search(r"http://localhost:\d+", log.read_text()))):
+            assert process.poll() is None, log.read_text()
+            threading.Event().wait(0.2)
+        with httpx.Client(base_url=url[0], timeout=60) as client:
+            users = client.get("/users", params={"any": True, "limit": 5}).json()["users"]
+            paths = ["/", "/docs", "/health", "/metrics", "/report", "/users?limit=100"]
+            paths += [f"/users/{user}" for user in users]
+            paths += [f"/users/{user}/recommendations" for user in users]
+            for path in paths:
+                answer = client.get(path)
+                assert answer.status_code == 200, answer.text
+                seen.texts[f"HTTP {path}"] = answer.text
+            unknown = client.get(f"/users/{seen.ids[0]}x")
+            seen.texts["HTTP unknown"] = unknown.text.replace(f"{seen.ids[0]}x", seen.ids[0])
+            exact = client.get("/users", params={"search": seen.ids[1]})
+            seen.texts["HTTP search"] = exact.text
+            assert len(exact.json()["users"]) == 1
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
     seen.texts["service's log"] = log.read_text()
 
 
@@ -183,11 +167,13 @@ def test_no_note_of_an_artifact_names_a_user(seen: Seen) -> None:
     assert "zz" not in json.dumps(notes)
 
 
-def test_an_operator_who_knows_an_id_finds_its_name(seen: Seen) -> None:
+def test_an_operator_who_knows_an_id_finds_its_name(seen: Seen, commands: PreloadedCli) -> None:
     variables = environment(seen.folder, "plain")
     (seen.folder / "ids.txt").write_text("\n".join(seen.ids[:2]))
     again = Seen(seen.folder, seen.ids)
-    told = command(again, variables, "shown-users", "--ids", "ids.txt", "--store", "store")
+    told = command(
+        again, commands, variables, "shown-users", "--ids", "ids.txt", "--store", "store"
+    )
     expected = [hashed_users(seen.store).name(user) for user in seen.ids[:2]]
     assert told.split() == expected
 

@@ -1,10 +1,8 @@
 """`llm4cdsr experiment`: real processes, killed and repeated, and what they leave to be read."""
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.preloaded_cli import PreloadedCli
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.experiments import rank_tables
+from tests.command_variables import own_variables
 
-ROOT = Path(__file__).parents[5]
 GRID = """
 title = "two shops"
 seeds = [0]
@@ -47,27 +46,19 @@ class Experiment:
     """A grid beside its dump, and a store of its own."""
 
     folder: Path
+    commands: PreloadedCli
+    database: Path
 
-    def command(self, *arguments: str) -> list[str]:
-        program = [sys.executable, "-m", "flows.cli.entry", "experiment", "grid.toml"]
-        return [*program, "--provider", "dummy", "--store", "store", *arguments]
+    def arguments(self, *arguments: str) -> list[str]:
+        shared = ("--provider", "dummy", "--store", "store")
+        return ["experiment", "grid.toml", *shared, *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        home = {"PREFECT_HOME": str(self.folder / "prefect"), "PYTHONPATH": str(ROOT)}
-        return {**kept, **home, "COLUMNS": "160"}
+        return {**own_variables(self.folder, self.database), "COLUMNS": "160"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
+        return self.commands.run(self.arguments(*arguments), self.folder, self.environment)
 
     def kept_cells(self) -> dict[str, Path]:
         """The table of each kept cell, by the cell's fingerprint."""
@@ -88,7 +79,8 @@ class Experiment:
 
     def kill_in_training(self) -> None:
         """Starts it and kills it, no signal handler run, once a cell's first epoch is on disk."""
-        child = subprocess.Popen(self.command(), cwd=self.folder, env=self.environment)
+        log = self.folder / "killed.log"
+        child = self.commands.start(self.arguments(), self.folder, self.environment, log)
         deadline = time.monotonic() + 400
         while not list(self.folder.glob("store/work/cell-*/training.safetensors")):
             assert child.poll() is None, f"ended with {child.returncode} before it was killed"
@@ -99,10 +91,10 @@ class Experiment:
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
+def experiment(tmp_path: Path, commands: PreloadedCli, prefect_database: Path) -> Experiment:
     write_demo_dump(tmp_path, seed=3, users=60, items=80)
     (tmp_path / "grid.toml").write_text(GRID, "utf-8")
-    return Experiment(tmp_path)
+    return Experiment(tmp_path, commands, prefect_database)
 
 
 def test_a_killed_experiment_goes_on_and_a_finished_one_does_nothing(

@@ -14,7 +14,6 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
 from flows.cli.commands.upkeep import store_command
-from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import promote, require_sound
 from tasks.upkeep.backup import back_up
@@ -22,7 +21,7 @@ from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.restore import restore
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint
-from tests.flows.command_shop import Shop
+from tests.flows.command_shop import SMALL_TRAINING, Shop
 from tests.tasks.upkeep.kept_store import everything, make, release
 
 
@@ -33,14 +32,12 @@ def invoke(store: Store, *arguments: str) -> Result:
 
 
 def test_a_run_beside_cleaning_comes_to_its_end_and_an_unchanged_one_after_it_pays_nothing(
-    tmp_path: Path, prefect_server: str
+    shop: Shop, tmp_path: Path
 ) -> None:
-    write_demo_dump(tmp_path, seed=3, users=60, items=80)
-    shop = Shop(tmp_path, prefect_server)
     log = tmp_path / "run.log"
     with faulty_endpoint(FaultPlan(latency_s=0.02)) as server, log.open("wb") as output:
         process = subprocess.Popen(
-            shop.command(),
+            shop.command(*SMALL_TRAINING),
             cwd=shop.folder,
             env=shop.environment(server),
             stdout=output,
@@ -68,7 +65,7 @@ def test_a_run_beside_cleaning_comes_to_its_end_and_an_unchanged_one_after_it_pa
         shutil.rmtree(shop.store.local)
         restore(shop.store, tmp_path / "backup.tar")
         assert serving_release(shop.store) == served
-        again = shop.run(server=server)
+        again = shop.run(*SMALL_TRAINING, server=server)
         assert again.returncode == 0, again.stderr
         assert server.requests_to(CHAT) + server.requests_to(EMBEDDINGS) == asked
     assert everything(shop.store) == before, "something was made again"
