@@ -26,7 +26,8 @@ from rich.table import Table
 
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
-from tasks.ingest import dataset_identity, make_dataset
+from tasks.dump.made_dataset import made_from
+from tasks.ingest import dataset_identity
 
 CHUNK_EVENTS = 2_000_000
 FIVE_YEARS = 5 * 365 * 86_400
@@ -158,7 +159,8 @@ def timed_ingest(shape: Shape, dump: DumpConfig, folder: Path) -> Figures:
     on_step("hash files")
     store = Store(folder / "store")
     with store.create(identity) as draft:
-        make_dataset(dump, draft, on_step=on_step)
+        made_from(dump, on_step=on_step).write(draft)
+        on_step("write")
     on_step("commit")
     assert isinstance(dump.interactions, str)
     return Figures(

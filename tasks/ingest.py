@@ -18,7 +18,6 @@ from artifacts.kinds.dataset import (
     EVENTS,
     ITEMS,
     USERS,
-    Dataset,
     read_dataset,
 )
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
@@ -29,7 +28,7 @@ from tasks.dump.append import (
     previous_dataset,
 )
 from tasks.dump.dump_config import DumpConfig, Mode
-from tasks.dump.made_dataset import OnStep, made_from
+from tasks.dump.made_dataset import made_from
 from tasks.dump.sources.remote_files import with_local_files
 from tasks.dump.sources.source_files import SourceFile, source_files
 from tasks.dump.trainable import require_trainable
@@ -63,17 +62,13 @@ def ingested(dump: DumpConfig, store: Store) -> StageResult:
     return _ingested(with_local_files(dump, store), store)
 
 
-def dataset_identity(
-    dump: DumpConfig, previous: ArtifactRef | None = None, *, is_repaired: bool = False
-) -> Identity:
+def dataset_identity(dump: DumpConfig, previous: ArtifactRef | None = None) -> Identity:
     """Returns the identity of a dataset, by the content of files, not by paths."""
     files = dump_files(dump)
     parents = {} if previous is None else {PREVIOUS: previous}
     parameters = {"files": [sha256_of_file(Path(file.path)) for file in files], **_settings(dump)}
     if any(file.partition for file in files):
         parameters["partitions"] = [dict(file.partition) for file in files]
-    if is_repaired:
-        parameters["reading"] = READING
     return identity(Kind.DATASET, parameters, parents)
 
 
@@ -86,17 +81,6 @@ def dump_files(dump: DumpConfig) -> list[SourceFile]:
         if paths is not None
         for file in source_files(paths)
     ]
-
-
-def make_dataset(
-    dump: DumpConfig,
-    draft: Draft,
-    previous: Dataset | None = None,
-    on_step: OnStep = lambda step: None,
-) -> None:
-    """Writes the dataset of a dump to a draft; see `made_from`."""
-    made_from(dump, previous, on_step).write(draft)
-    on_step("write")
 
 
 def _ingested(dump: DumpConfig, store: Store) -> StageResult:

@@ -112,7 +112,8 @@ def train_together(
         unmeasured = sum(unmeasured_by_domain(validation).values())
         curve = _learning_curve(fitted, is_measured=unmeasured < len(validation))
         curve.write_parquet(draft.path / LEARNING_CURVE)
-        draft.notes.extend(_inherited_notes(store, sources.tables, sources.profiles))
+        inputs = (store.manifest(ref) for ref in (sources.tables, sources.profiles))
+        draft.notes.extend(sorted({note for each in inputs for note in each.notes}))
         draft.counts.update(_facts(fitted, is_measured=not unmeasured))
         if resolved.train.max_seconds is not None:
             draft.counts["seconds_of_budget_used"] = round(fitted.used, 1)
@@ -290,8 +291,3 @@ def time_notes(fitted: FitResult, config: TriThreadConfig, sequences: Sequences)
             "without the validation events"
         )
     return notes
-
-
-def _inherited_notes(store: Store, *parents: ArtifactRef) -> list[str]:
-    """Returns the notes of inputs that also apply to the model, such as that of the dummy."""
-    return sorted({note for parent in parents for note in store.manifest(parent).notes})

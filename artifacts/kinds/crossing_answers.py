@@ -57,11 +57,6 @@ def write_crossing_answers(
     write_arrays(folder / _VECTORS_FILE, arrays)
 
 
-def read_crossing_questions(store: Store, ref: ArtifactRef) -> pl.DataFrame:
-    """Returns the questions with their answers; raises `ArtifactMissingError`."""
-    return pl.read_parquet(store.path(ref) / _ANSWERS_FILE, glob=False)
-
-
 def read_crossing_answers(store: Store, ref: ArtifactRef) -> CrossingAnswers:
     """Raises `ArtifactMissingError`."""
     arrays = read_arrays(store.path(ref) / _VECTORS_FILE)

@@ -91,9 +91,8 @@ class RemoteLease:
             return None
         if max(self._objects(), default=0) != mine:
             return None  # The listing was outdated: other machines have used this number.
-        for number in set(before) - {
-            last
-        }:  # Only the last object counts; earlier ones are deleted.
+        # Only the last number counts; objects of earlier ones are deleted.
+        for number in set(before) - {last}:
             for kind in before[number]:
                 self._remote.delete(*self._place, _name(number, kind))
         return mine

@@ -157,7 +157,7 @@ def data_rows(
 ) -> list[Row]:
     """Returns a table of counts of the dataset: now, in the last refresh, change."""
     now = RunFacts(stages).counts("ingest")
-    last = _counts_of_part(store, before, "dataset")
+    last = _dataset_counts(store, before)
     return [
         {
             "": label,
@@ -251,11 +251,11 @@ def _headline(store: Store, release: ArtifactRef) -> dict[tuple[str, str, str], 
     }
 
 
-def _counts_of_part(store: Store, bundle: ArtifactRef | None, role: str) -> dict[str, int | float]:
+def _dataset_counts(store: Store, bundle: ArtifactRef | None) -> dict[str, int | float]:
     if bundle is None:
         return {}
     try:
-        return store.manifest(parts_of(store, bundle)[role]).counts
+        return store.manifest(parts_of(store, bundle)["dataset"]).counts
     except ArtifactError:
         return {}
 

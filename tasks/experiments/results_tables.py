@@ -58,23 +58,19 @@ def _cell(numbers: Numbers, row: RowKey, metric: str, domain: str = ALL) -> str:
 
 
 def _models(numbers: Numbers, results: Results) -> ResultTable:
-    columns = ["model", "seeds", *_metric_columns(numbers), "train s"]
+    metrics = [
+        metric if domain == ALL else f"{domain} {metric}"
+        for domain in numbers.domains
+        for metric in (HEADLINE, HIT_RATE)
+    ]
     rows = [row for row in numbers.rows if not row[1]]
     return ResultTable(
         "models",
         "Models, full ranking",
         _seed_note(numbers),
-        tuple(columns),
+        ("model", "seeds", *metrics, "train s"),
         tuple(_model_row(numbers, results, row) for row in rows),
     )
-
-
-def _metric_columns(numbers: Numbers) -> list[str]:
-    return [
-        metric if domain == ALL else f"{domain} {metric}"
-        for domain in numbers.domains
-        for metric in (HEADLINE, HIT_RATE)
-    ]
 
 
 def _model_row(numbers: Numbers, results: Results, row: RowKey) -> tuple[str, ...]:

@@ -97,11 +97,6 @@ def has_given_up() -> bool:
     return _nothing_more.is_set()
 
 
-def is_gone() -> bool:
-    """Returns whether the server is watched and out of reach."""
-    return bool(_links) and _links[-1].gone.is_set()
-
-
 @contextmanager
 def shown_only() -> Iterator[None]:
     """Context for UI updates: if the server is lost, the block is left silently.
@@ -112,7 +107,7 @@ def shown_only() -> Iterator[None]:
     try:
         yield
     except (httpx.TransportError, RuntimeError) as error:
-        if not is_gone():
+        if not (_links and _links[-1].gone.is_set()):
             raise
         logger.debug("not shown in the Prefect UI: %s", error)
     finally:

@@ -72,7 +72,7 @@ _guard = threading.Lock()
 def progress(label: str, total: int) -> Iterator[Progress]:
     """Shows progress towards ``total`` steps during the block."""
     state = Progress(label, total)
-    if _in_prefect_run():
+    if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
         with shown_only():
             created = create_progress_artifact(progress=0.0, description=label)
             state._artifact = created if isinstance(created, uuid.UUID) else None
@@ -145,7 +145,3 @@ def _hide_bar(state: Progress) -> None:
     if not _bar_of:
         _bars.stop()
         _bars = None
-
-
-def _in_prefect_run() -> bool:
-    return FlowRunContext.get() is not None or TaskRunContext.get() is not None

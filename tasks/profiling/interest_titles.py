@@ -26,14 +26,10 @@ def described_items(data: Dataset, clusters: pl.DataFrame) -> pl.DataFrame:
 
 def latest_titles(events: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
     """Returns `titles_by_interest` of some users' events."""
+    latest = pl.col(col.TITLE).reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()
     return (
         events.join(described, on=col.ITEM_INDEX, maintain_order="left")
         .group_by(col.USER_INDEX, col.CLUSTER, maintain_order=True)
-        .agg(_latest_distinct(pl.col(col.TITLE)).alias(TITLES))
+        .agg(latest.alias(TITLES))
         .sort(col.USER_INDEX, col.CLUSTER)
     )
-
-
-def _latest_distinct(titles: pl.Expr) -> pl.Expr:
-    """Returns distinct titles at their last occurrence."""
-    return titles.reverse().unique(maintain_order=True).head(MAX_TITLES).reverse()

@@ -1,7 +1,7 @@
 """Quality guards: properties of recommendations beyond accuracy, with limits.
 
-`recommendation_counts` is stored with the recommendations; `guard_violations` reads these counts
-only, so promotion needs no table.
+Counts (`RecommendationCounts`) are stored with the recommendations; `guard_violations` reads these
+counts only, so promotion needs no table.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,18 +56,11 @@ class GuardThresholds(Strict):
     )
 
 
-def recommendation_counts(data: Dataset, recommended: pl.DataFrame) -> dict[str, int | float]:
-    """Returns the counts of a table of recommendations (`RECOMMENDATION_SCHEMA`).
+class RecommendationCounts:
+    """Counts of a table of recommendations (`RECOMMENDATION_SCHEMA`), in blocks of distinct users.
 
     Shares are of all items, all users with an event, and all recommendations.
     """
-    counted = RecommendationCounts(data)
-    counted.add(recommended)
-    return counted.counts()
-
-
-class RecommendationCounts:
-    """`recommendation_counts` of a table in blocks of distinct users."""
 
     def __init__(self, data: Dataset) -> None:
         bought = times_bought(data)

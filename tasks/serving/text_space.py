@@ -56,14 +56,11 @@ class TextSpace:
         return filled, int(lacking.sum())
 
     def global_rows(self, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-        """Returns rows (items, width) of the global table."""
-        return self._projected("global", vectors, width)
+        """Returns rows (items, width) of the global table.
 
-    def _projected(
-        self, name: str, vectors: NDArray[np.float32], width: int
-    ) -> NDArray[np.float32]:
-        """Columns beyond the rank of the catalogue are zero, as in the tables."""
-        mean, components = self.projections[f"{name}.mean"], self.projections[f"{name}.components"]
+        Columns beyond the rank of the catalogue are zero, as in the table.
+        """
+        mean, components = (self.projections[f"global.{part}"] for part in ("mean", "components"))
         rows = np.zeros((len(vectors), width), np.float32)
         rows[:, : len(components)] = (vectors - mean) @ components.T
         return rows

@@ -185,11 +185,8 @@ def _allowed(name: str) -> str:
 
 def _warn(uri: str, error: Exception) -> None:
     first = without_credentials(str(error)).partition("\n")[0][:300]
-    hint = "; install it with pip install 'llm4cdsr[mlflow]'" if _is_missing(error) else ""
+    is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mlflow")
+    hint = "; install it with pip install 'llm4cdsr[mlflow]'" if is_missing else ""
     logger.warning(
         "MLflow at %s was not told of the release: %s%s", without_credentials(uri), first, hint
     )
-
-
-def _is_missing(error: Exception) -> bool:
-    return isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mlflow")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from artifacts.kinds.clusters import read_clusters
-from artifacts.kinds.crossing_answers import read_crossing_answers, read_crossing_questions
+from artifacts.kinds.crossing_answers import read_crossing_answers
 from artifacts.kinds.dataset import read_dataset
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
@@ -67,7 +67,7 @@ def test_each_cluster_of_a_domain_with_titles_is_asked_once_towards_the_other(
         pl.Series("domain", data.items["domain"]), pl.Series("title", data.items["title"])
     )
     expected = grouped.drop_nulls("title").select("domain", "cluster").unique()
-    questions = read_crossing_questions(crossed.store, made.ref)
+    questions = pl.read_parquet(crossed.store.path(made.ref) / "answers.parquet")
     assert questions["item_index"].null_count() == questions.height == expected.height
     assert set(questions.select("source", "cluster").iter_rows()) == set(expected.iter_rows())
     assert all(
@@ -81,7 +81,7 @@ def test_an_item_leads_to_its_own_answer_before_that_of_its_cluster(crossed: Cro
     of_clusters = read_crossing_answers(crossed.store, crossed.asked().ref)
     asked_before = crossed.server.requests_to(CHAT)
     made = crossed.asked(TWO_ITEMS)
-    questions = read_crossing_questions(crossed.store, made.ref)
+    questions = pl.read_parquet(crossed.store.path(made.ref) / "answers.parquet")
     own = questions.filter(pl.col("item_index").is_not_null())
     assert own["source"].value_counts().sort("source").rows() == [("books", 2), ("gear", 2)]
     # An item alone in its cluster is the same question.

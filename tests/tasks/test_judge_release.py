@@ -21,9 +21,10 @@ from tasks.frame.model_inputs import load_tables
 from tasks.judge_release import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
-from tasks.promoting.quality_guards import GuardThresholds, recommendation_counts
+from tasks.promoting.quality_guards import GuardThresholds
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
+from tests.tasks.shops.counted_lists import recommendation_counts
 from tests.tasks.shops.small_shop import EVENTS, TITLES, Event, SmallShop
 
 GATE = PromotionConfig(

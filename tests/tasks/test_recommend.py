@@ -17,9 +17,10 @@ from model.data.sequences import IntArray, Prefixes
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.top_k import recommend as best_items
 from tasks.frame.model_inputs import sequences_of
-from tasks.promoting.quality_guards import INDEX_RECALL, recommendation_counts
+from tasks.promoting.quality_guards import INDEX_RECALL
 from tasks.recommend import RecommendationConfig, index_recalls, recommend, recommendations
 from tests.tasks.serving.small_release import small_release
+from tests.tasks.shops.counted_lists import recommendation_counts
 from tests.tasks.shops.small_shop import TITLES, SmallShop
 
 

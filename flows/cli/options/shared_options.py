@@ -144,7 +144,10 @@ def _put_aside(store: str | None) -> str | None:
 
 StoreRoot = Annotated[
     str | None,
-    typer.Option(callback=_put_aside, help="Artifact store: a folder or an fsspec URL."),
+    typer.Option(
+        callback=_put_aside,
+        help="Artifact store: a folder or an fsspec URL; by default LLM4CDSR_STORE.",
+    ),
 ]
 ReportFile = Annotated[Path | None, typer.Option(help="Path for a copy of the HTML report.")]
 SummaryFile = Annotated[

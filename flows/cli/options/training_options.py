@@ -216,7 +216,7 @@ def _fields_of_file(path: str) -> Overrides:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"--preset {path} is not TOML: {error}") from error
     whole = TriThreadConfig.model_validate(values)
-    # Seed and time are what --seed and --time-budget say.
+    # Seed and time are set by --seed and --time-budget.
     return {
         "model": whole.model.model_dump(mode="json", by_alias=False),
         "train": whole.train.model_dump(
@@ -234,7 +234,7 @@ def _replacement(text: str) -> tuple[str, str, JsonValue]:
             f"--set {text}: write model.FIELD=VALUE or train.FIELD=VALUE, as train.accumulate=4"
         )
     if name in ELSEWHERE:
-        raise typer.BadParameter(f"--set {text}: that is what {ELSEWHERE[name]} is for")
+        raise typer.BadParameter(f"--set {text}: use {ELSEWHERE[name]}")
     if field in RENAMED:
         raise typer.BadParameter(f"--set {text}: {field} is now {RENAMED[field]}")
     if field not in (fields := SECTIONS[section].model_fields):

@@ -154,8 +154,3 @@ class IdField:
 
     def _are_floats(self) -> bool:
         return 0 < self._floats == self._values
-
-
-def identifiers(values: pl.Series) -> pl.Series:
-    """Returns ids as text, null if missing, based on these values only."""
-    return IdField(values.name).read(values)

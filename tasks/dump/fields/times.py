@@ -158,7 +158,8 @@ class TimeField:
         if not self.values:
             return "is empty in all rows"
         if not self.moments:
-            return f"holds no time that can be read, such as {self._any_shown()}; {_WAY}"
+            shown = self.shown.get("unread", "")
+            return f"holds no time that can be read, such as {shown!r}; {_WAY}"
         either = self.texts[TextForm.SLASHES] - self.day_first - self.month_first
         if self.day_first and self.month_first:
             if min(self.day_first, self.month_first) > (1 - SURE_SHARE) * (
@@ -303,11 +304,9 @@ class TimeField:
 
     def _is_in_1970(self) -> bool:
         count = self.numbers[Unit.SECONDS]
-        are_seconds = bool(count) and self._unit() is Unit.SECONDS and not self._has_dates()
+        has_dates = any(self.texts[form] for form in TextForm if form is not TextForm.OTHER)
+        are_seconds = bool(count) and self._unit() is Unit.SECONDS and not has_dates
         return are_seconds and self._in_1970 >= SURE_SHARE * count
-
-    def _has_dates(self) -> bool:
-        return any(self.texts[form] for form in TextForm if form is not TextForm.OTHER)
 
     def _begins_near_zero(self) -> bool:
         low, high = self._span_1970
@@ -325,9 +324,6 @@ class TimeField:
             f"holds {self.dated:,} times that all lie within {seconds:.3g} seconds of {_day(low)}: "
             f"is it the time of an export? {_WAY}"
         )
-
-    def _any_shown(self) -> str:
-        return repr(self.shown.get("unread", ""))
 
 
 _WAY = "write dates as 2020-09-14 12:26:40, or as seconds since 1970"

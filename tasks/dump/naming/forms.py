@@ -93,7 +93,8 @@ _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
 
 def open_interactions(path: str, form: Form) -> Table:
     """Opens a file of interactions; raises `UnreadableDumpError`."""
-    return JsonTable(path) if _is_amazon(form) else _open(path, form, nested=False)
+    is_amazon = form in (Form.AMAZON_2018, Form.AMAZON_2023)
+    return JsonTable(path) if is_amazon else _open(path, form, nested=False)
 
 
 def open_items(path: str, form: Form) -> Table:
@@ -137,10 +138,6 @@ def amazon_2023_item(raw: RawObject) -> RawObject:
     }
 
 
-def _is_amazon(form: Form) -> bool:
-    return form in (Form.AMAZON_2018, Form.AMAZON_2023)
-
-
 def _open(path: str, form: Form, *, nested: bool) -> Table:
     name = form_of(path)
     if name.endswith((".parquet", ".pq")):
@@ -157,9 +154,9 @@ def _open(path: str, form: Form, *, nested: bool) -> Table:
         return _by_content(path, nested=nested)
     for ending, way in _OTHER_FORMS.items():
         if name.endswith(ending):
-            raise UnreadableDumpError(f"{path}: form not read: {way}")
+            raise UnreadableDumpError(f"{path}: unsupported format: {way}")
     raise UnreadableDumpError(
-        f"{path}: form not known; use .parquet, .arrow, .csv, .tsv or .jsonl (the latter three "
+        f"{path}: unknown format; use .parquet, .arrow, .csv, .tsv or .jsonl (the latter three "
         "also .gz or .zst)"
     )
 

@@ -1,4 +1,4 @@
-"""Quoting of a CSV record."""
+"""Quoting of a CSV record; the rules are those of `csv_records`."""
 
 from dataclasses import dataclass
 

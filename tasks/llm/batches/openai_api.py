@@ -28,10 +28,10 @@ from tasks.llm.settings.urls import shown_url
 NAME_IN_METADATA = "llm4cdsr"
 CREATE_TRIES = 3
 LISTED_BATCHES = 500
-"""Maximum age of a batch that is searched after a creation without a response."""
+"""Number of latest batches that are searched after a creation without a response."""
 
 _QUEUE_FULL = "token_limit_exceeded"
-"""Error codes of a full queue of the account, which empties over time."""
+"""Error code of a full queue of the account, which empties over time."""
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -151,9 +151,9 @@ class BatchApi:
                 "--batch, or use --batch vllm for a model on this machine"
             )
         return BatchRefusedError(
-            f"{where} did not do its part for a batch ({type(error).__name__}: "
-            f"{_said(error, self._client.api_key)}). What was answered is kept; run again to go "
-            "on with the same batches"
+            f"{where} failed to process a batch ({type(error).__name__}: "
+            f"{_said(error, self._client.api_key)}). Answers so far are kept; run again to "
+            "continue with the same batches"
         )
 
 
@@ -182,7 +182,8 @@ def ended_batches(
         ended = [batch for batch in looks if batch.status in _ENDED]
         for batch in ended:
             folder = waiting.pop(batch.id)
-            if _QUEUE_FULL in _error_codes(batch) and waiting:
+            errors = (batch.errors.data or []) if batch.errors else []
+            if waiting and any(error.code == _QUEUE_FULL for error in errors):
                 folder.note(folder.record().model_copy(update={"batch_id": None}))
                 queue.append(folder)
                 room = len(waiting)
@@ -205,8 +206,8 @@ def require_useful(batch: Batch, folder: BatchFolder) -> None:
     errors = (batch.errors.data or []) if batch.errors else []
     said = "; ".join(f"{each.code}: {each.message} (line {each.line})" for each in errors[:3])
     raise BatchRefusedError(
-        f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing of it "
-        "was paid. Mend the cause and run again, or ask without --batch"
+        f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing "
+        "was charged. Fix the cause and run again, or ask without --batch"
     )
 
 
@@ -214,10 +215,6 @@ def _said(error: Exception, key: str) -> str:
     """Returns the message of an error, with the key masked."""
     words = masked(str(error), key)
     return one_line(words, REASON_CHARACTERS)
-
-
-def _error_codes(batch: Batch) -> set[str | None]:
-    return {error.code for error in (batch.errors.data or [])} if batch.errors else set()
 
 
 def _wait(seconds: float) -> None:

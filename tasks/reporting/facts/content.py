@@ -205,7 +205,7 @@ class HeldOut:
 class MetricInterval:
     """One model's value, and the low and high end of its 95 % interval, of two metrics.
 
-    `behind_ours` is our NDCG less this model's, None for ours.
+    `behind_ours` is our NDCG minus this model's, None for ours.
     """
 
     model: str
@@ -216,8 +216,8 @@ class MetricInterval:
 
 @dataclass(frozen=True)
 class ColdDomainRow:
-    """One model's values, as the table's metrics; `leads` are ours less these, with the low and
-    high end of a 95 % interval, None for ours."""
+    """One model's values of the table's metrics; `leads` are our values minus these, with the low
+    and high end of a 95 % interval, None for ours."""
 
     model: str
     values: tuple[float, ...]
@@ -324,9 +324,9 @@ class ReportContent:
     Frames: `learning_curve` (epoch, loss, validation_ndcg, validation_hr, seconds); `metrics`
     (model, ranking 'full' or 'sampled', domain or 'all', group or 'all', metric such as
     'NDCG@10', value as a fraction, targets); `item_map` (x, y, title, domain, cluster).
-    `origin` says by what and where the report was made: artifacts, version, machine.
+    `origin` names the artifacts, the version and the machine that made the report.
     `left_out` held-out events have too few candidates to be measured.
-    `sampled_candidates` is how many random items the sampled ranking has beside the right one.
+    `sampled_candidates` is the number of random items in the sampled ranking beside the target.
     `model_name` and `popularity_name` are values of the metrics' column `model`.
     """
 

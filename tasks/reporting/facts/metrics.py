@@ -73,7 +73,7 @@ def metric_table(
     """
     other = "group" if across == "domain" else "domain"
     rows = metrics.filter((pl.col("ranking") == ranking) & (pl.col(other) == ALL))
-    columns = _all_first(_in_order(rows[across]))
+    columns = sorted(_in_order(rows[across]), key=lambda name: name != ALL)
     if rows.is_empty() or (across == "group" and columns == [ALL]):
         return None
     names = _metric_names(rows)
@@ -166,7 +166,3 @@ def _metric_names(rows: pl.DataFrame) -> list[str]:
 
 def _in_order(values: pl.Series) -> list[str]:
     return values.unique(maintain_order=True).to_list()
-
-
-def _all_first(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: name != ALL)

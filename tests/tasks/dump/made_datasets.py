@@ -8,7 +8,8 @@ import polars as pl
 from artifacts.kinds.dataset import DROPPED, QUARANTINE, Dataset, Split, read_dataset
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
-from tasks.ingest import dataset_identity, make_dataset
+from tasks.dump.made_dataset import made_from
+from tasks.ingest import dataset_identity
 
 SCHEMA = {
     "user_id": pl.String,
@@ -62,7 +63,7 @@ def made(folder: Path, dump: DumpConfig) -> Made:
     store = Store(folder / "store")
     identity = dataset_identity(dump)
     with store.create(identity) as draft:
-        make_dataset(dump, draft)
+        made_from(dump).write(draft)
     path = store.path(identity.ref)
     return Made(
         read_dataset(store, identity.ref),

@@ -13,9 +13,10 @@ from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events.event_reader import UndeclaredDomainError
 from tasks.dump.fields.item_texts import LONGEST_TEXT
+from tasks.dump.made_dataset import made_from
 from tasks.dump.sources import files as dump_files
 from tasks.dump.sources.files import UnreadableDumpError
-from tasks.ingest import dataset_identity, make_dataset
+from tasks.ingest import dataset_identity
 
 HEADER = b"user_id,item_id,domain,timestamp\n"
 GOOD = b"u,1,a,1400000000\nu,2,b,1400000060\n"
@@ -29,7 +30,7 @@ class Ingested:
         dump = DumpConfig.model_validate(choices)
         identity = dataset_identity(dump)
         with store.create(identity) as draft:
-            make_dataset(dump, draft)
+            made_from(dump).write(draft)
         place = store.path(identity.ref)
         self.dataset: Dataset = read_dataset(store, identity.ref)
         self.counts = store.manifest(identity.ref).counts

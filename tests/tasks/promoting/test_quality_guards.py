@@ -5,7 +5,8 @@ import pytest
 
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
-from tasks.promoting.quality_guards import GuardThresholds, guard_violations, recommendation_counts
+from tasks.promoting.quality_guards import GuardThresholds, guard_violations
+from tests.tasks.shops.counted_lists import recommendation_counts
 from tests.tasks.shops.small_shop import SmallShop
 
 LENIENT = GuardThresholds(min_served_share=0, min_coverage=0, max_popular_share=1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ UP_EXAMPLES = (
     "Examples:\n\nllm4cdsr up\n\nllm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
 )
 DOWN_EXAMPLE = "Example:\n\nllm4cdsr down"
-
-StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
 
 
 def up(
@@ -35,7 +34,7 @@ def up(
             "initially LLM4CDSR_DUMPS."
         ),
     ] = None,
-    store: StoreOption = None,
+    store: StoreRoot = None,
     look_every: Annotated[
         float, typer.Option(min=5, help="Seconds between scans of the dumps folder.")
     ] = 60,
@@ -77,7 +76,7 @@ def _login(machine: "Machine") -> str:
     return f"the line in {machine.login_file}"
 
 
-def down(store: StoreOption = None) -> None:
+def down(store: StoreRoot = None) -> None:
     """Stop worker and server; a run in progress ends, and the next run resumes it."""
     from artifacts.store import Store
     from flows.server.machine import Machine

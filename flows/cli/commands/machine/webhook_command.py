@@ -22,6 +22,6 @@ def test_webhook() -> None:
         )
     fault = post_test(url)
     if fault is not None:
-        terminal.err.print(f"Not taken: {fault}", highlight=False)
+        terminal.err.print(f"Refused: {fault}", highlight=False)
         raise typer.Exit(1)
-    terminal.out.print("Taken: the webhook has a message of a run named 'a test of the webhook'.")
+    terminal.out.print("Delivered: a message of a run named 'a test of the webhook'.")

@@ -14,7 +14,8 @@ from artifacts.bundles import parts_of
 from artifacts.kinds.results import ALL, FULL, METRIC_SCHEMA, METRICS, read_table
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
-from flows.cli.commands.upkeep.release_command import StoreOption, completed_release
+from flows.cli.commands.upkeep.release_command import completed_release
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
 from tasks.frame.signed_numbers import signed
@@ -33,12 +34,12 @@ Facts = dict[str, str]
 Release = Annotated[
     str,
     typer.Argument(
-        help="Fingerprint of a release, or how it begins.", autocompletion=completed_release
+        help="Fingerprint of a release, or a unique prefix.", autocompletion=completed_release
     ),
 ]
 
 
-def compare(first: Release, second: Release, store: StoreOption = None) -> None:
+def compare(first: Release, second: Release, store: StoreRoot = None) -> None:
     """Compare two releases: data, settings and quality by domain.
 
     Metrics of different held-out events are marked, because they are not comparable.
@@ -58,8 +59,8 @@ def compare(first: Release, second: Release, store: StoreOption = None) -> None:
     terminal.out.print(_quality(opened, pair))
     if parts_of(opened, pair[0])["dataset"] != parts_of(opened, pair[1])["dataset"]:
         terminal.out.print(
-            "The two were measured on held-out events of different data: the difference holds "
-            "what changed in the data, too."
+            "The two were measured on held-out events of different datasets: the difference "
+            "includes the effect of the data."
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ EXAMPLES = "Examples:\n\nllm4cdsr doctor\n\nllm4cdsr doctor --json"
 TROUBLE = 1
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
-StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
-
 
 def doctor(
-    store: StoreOption = None,
+    store: StoreRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check environment, versions, endpoints, store, clock and Prefect server.

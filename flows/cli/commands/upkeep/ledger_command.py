@@ -17,6 +17,7 @@ from artifacts.ledger.export import CUT, FIRST, LAST, LedgerStats, export, stats
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.repair import repair
 from artifacts.store import Store
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
 from prompts.render import one_line
@@ -33,11 +34,9 @@ ledger_app = typer.Typer(
     no_args_is_help=True,
 )
 
-StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
-
 
 @ledger_app.command(epilog="Example:\n\nllm4cdsr ledger stats --store artifacts/data")
-def stats(store: StoreOption = None) -> None:
+def stats(store: StoreRoot = None) -> None:
     """Show answers, tokens, bytes and dates by role and model."""
     for ledger in _ledgers(store):
         with _readable(ledger):
@@ -51,7 +50,7 @@ def stats(store: StoreOption = None) -> None:
     "Exit code 0: every answer is sound. 1: something is damaged, and the output says what to do.",
 )
 def verify_command(
-    store: StoreOption = None,
+    store: StoreRoot = None,
     mend: Annotated[
         bool,
         typer.Option(
@@ -72,7 +71,7 @@ def verify_command(
 
 
 @ledger_app.command("compact", epilog="Example:\n\nllm4cdsr ledger compact")
-def compact_command(store: StoreOption = None) -> None:
+def compact_command(store: StoreRoot = None) -> None:
     """Merge many small files into few; safe beside runs and under kill."""
     for ledger in _ledgers(store):
         with _readable(ledger):
@@ -91,7 +90,7 @@ def compact_command(store: StoreOption = None) -> None:
 def export_command(
     role: Annotated[Role, typer.Argument(help="Role of the model: chat or embedding.")],
     target: Annotated[Path, typer.Argument(help="Output file, .parquet or .jsonl.")],
-    store: StoreOption = None,
+    store: StoreRoot = None,
 ) -> None:
     """Write every answer with its prompt and model."""
     ledger = Ledger(Store(_root(store)).local, role)

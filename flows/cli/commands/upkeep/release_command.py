@@ -15,6 +15,7 @@ from artifacts.kinds.dataset import EVENTS
 from artifacts.kinds.results import ALL, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
 from tasks.promoting.decisions import history, serving_release
@@ -26,16 +27,14 @@ RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
 ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
 PROMOTE_EXAMPLE = "Example:\n\nllm4cdsr promote 3f2a"
 
-StoreOption = Annotated[str | None, typer.Option(help="Artifact store: a folder or an fsspec URL.")]
 
-
-def releases(store: StoreOption = None) -> None:
+def releases(store: StoreRoot = None) -> None:
     """List promoted, held and rolled-back releases, newest first."""
     terminal.out.print(history_table(_open(store)))
 
 
 def rollback(
-    store: StoreOption = None,
+    store: StoreRoot = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
     """Serve the previously served release; takes effect immediately."""
@@ -52,7 +51,7 @@ def promote(
             autocompletion=lambda incomplete: completed_release(incomplete),
         ),
     ],
-    store: StoreOption = None,
+    store: StoreRoot = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
     """Serve a release, including a held one; takes effect immediately."""

@@ -12,7 +12,8 @@ from artifacts.bundles import REFRESHED, parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from flows.cli.commands.upkeep.release_command import StoreOption, figure_of
+from flows.cli.commands.upkeep.release_command import figure_of
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
 from tasks.promoting.decisions import history, serving_release
@@ -27,7 +28,7 @@ SHOWN_RUNS = 3
 NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 
 
-def status(store: StoreOption = None) -> None:
+def status(store: StoreRoot = None) -> None:
     """Show the served release, the latest runs and the state of this machine.
 
     Exit status 1 if a service started by `up` is down.

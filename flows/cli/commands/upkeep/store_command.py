@@ -12,6 +12,7 @@ from artifacts.leases import cleaning, used_now
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from artifacts.user_error import UserError
+from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.upkeep.cleaning import Cleaned, clean
 from tasks.upkeep.needed import Keep, needed
@@ -25,7 +26,6 @@ store_app = typer.Typer(
     no_args_is_help=True,
 )
 
-StoreOption = Annotated[str | None, typer.Option(help="Artifact store; LLM4CDSR_STORE by default.")]
 KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only artifacts of this kind.")]
 Named = Annotated[
     str, typer.Argument(help="Fingerprint of an artifact or kind/fingerprint, or a prefix.")
@@ -37,7 +37,7 @@ class NoSuchArtifactError(UserError, LookupError):
 
 
 @store_app.command("ls", epilog="Example:\n\nllm4cdsr store ls --kind model")
-def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
+def list_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """List artifacts, oldest first: creation time, size, dependents."""
     opened = _opened(store)
     reasons = needed(opened, Keep(), _used(opened))
@@ -55,7 +55,7 @@ def list_command(store: StoreOption = None, kind: KindOption = None) -> None:
 
 
 @store_app.command("show", epilog="Example:\n\nllm4cdsr store show model/3f2a")
-def show_command(name: Named, store: StoreOption = None) -> None:
+def show_command(name: Named, store: StoreRoot = None) -> None:
     """Show an artifact's parameters, parents, counts and files."""
     opened = _opened(store)
     manifest = opened.manifest(_find(opened, name))
@@ -70,7 +70,7 @@ def show_command(name: Named, store: StoreOption = None) -> None:
     epilog="Exit status 0: every file matches its digest. 1: one does not; its artifact was set "
     "aside, and the next run makes it again.",
 )
-def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:
+def verify_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """Check every file of every artifact against its SHA-256."""
     opened = _opened(store)
     checked = damaged = size = 0
@@ -89,7 +89,7 @@ def verify_command(store: StoreOption = None, kind: KindOption = None) -> None:
 
 @store_app.command("gc", epilog="Example:\n\nllm4cdsr store gc --keep 5 --dry-run")
 def gc_command(
-    store: StoreOption = None,
+    store: StoreRoot = None,
     keep: Annotated[
         int, typer.Option(min=1, help="Previously served releases to keep.")
     ] = Keep().releases,
@@ -126,7 +126,7 @@ def export_command(
     target: Annotated[
         str, typer.Argument(help="Target store, existing or new: a folder or an fsspec URL.")
     ],
-    store: StoreOption = None,
+    store: StoreRoot = None,
 ) -> None:
     """Copy an artifact and its ancestors to another store."""
     opened = _opened(store)
@@ -138,7 +138,7 @@ def export_command(
 @store_app.command("import", epilog="Example:\n\nllm4cdsr store import /media/disk")
 def import_command(
     source: Annotated[str, typer.Argument(help="Source store: a folder or an fsspec URL.")],
-    store: StoreOption = None,
+    store: StoreRoot = None,
 ) -> None:
     """Copy every release of another store with its ancestors; promotes none."""
     refs = copy_all(_existing(source), Store(_root(store)))
@@ -148,7 +148,7 @@ def import_command(
 
 
 @store_app.command("usage", epilog="Example:\n\nllm4cdsr store usage")
-def usage_command(store: StoreOption = None) -> None:
+def usage_command(store: StoreRoot = None) -> None:
     """Show bytes and files by category: artifacts by kind, ledger, logs, leftovers."""
     opened = _opened(store)
     table = Table(title=str(opened.local), title_justify="left")

@@ -43,7 +43,7 @@ def completion_in(body: JsonValue) -> Completion | None:
     """Returns the first completion of a response; None for an unknown format."""
     for _ in range(_DEEPEST):
         if isinstance(body, list):
-            body = _first_said(body)
+            body = body[0] if body else None
         if not isinstance(body, dict):
             return None
         for name in ("choices", "candidates", "generations", "results"):
@@ -118,10 +118,6 @@ def _is_parts(content: JsonValue) -> bool:
         and all(isinstance(part, dict) for part in content)
         and any(isinstance(part, dict) and {"text", "content"} & part.keys() for part in content)
     )
-
-
-def _first_said(found: Sequence[JsonValue]) -> JsonValue:
-    return found[0] if found else None
 
 
 def _entry(entry: JsonValue) -> SentVector:

@@ -13,7 +13,7 @@ from artifacts.ledger.answers import Answer
 from tasks.llm.client.checks.answer_checks import BadAnswerError, Usage, usage_of
 from tasks.llm.client.checks.answer_shapes import SentVector, entries_in
 
-FLOAT_BYTES, DOUBLE_BYTES = 4, 8
+FLOAT_BYTES = 4
 LEAST_DOUBLES = 32
 TINY, HUGE = 1e-12, 1e8
 """Plausible range of non-zero coordinates."""

@@ -32,7 +32,7 @@ class RequestChange(NamedTuple):
 
 RENAMED = RequestChange(MAX_TOKENS, f"written as {MAX_COMPLETION_TOKENS}")
 NO_SYSTEM = RequestChange(SYSTEM, "put before the first message of the user")
-TEXT_INPUT = RequestChange("input", "one text a request, not in a list")
+TEXT_INPUT = RequestChange("input", "one text per request, not in a list")
 
 
 class Dialect:
@@ -72,7 +72,7 @@ class Dialect:
         if not is_certain and self._hints < 2:
             return
         if self.batch_limit is None or texts < self.batch_limit:
-            logger.info("%s takes %d texts a request: not more from now on", model, texts)
+            logger.info("%s accepts at most %d texts per request from now on", model, texts)
             self.batch_limit = texts
 
     def came_short(self, keys: Collection[str], model: str) -> None:

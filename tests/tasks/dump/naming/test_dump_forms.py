@@ -11,9 +11,10 @@ from artifacts.kinds.dataset import EVENTS, ITEMS, USERS
 from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig, Source, Ties
 from tasks.dump.items.item_reader import read_items
+from tasks.dump.made_dataset import made_from
 from tasks.dump.naming.forms import Form, amazon_2018_item, amazon_2023_item
 from tasks.dump.rows import Quarantine
-from tasks.ingest import dataset_identity, make_dataset
+from tasks.ingest import dataset_identity
 
 DATED = Path(__file__).parents[5] / "shared" / "data" / "food-kitchen-dated"
 AMAZON = {"food": "Grocery_and_Gourmet_Food", "kitchen": "Home_and_Kitchen"}
@@ -29,7 +30,7 @@ def tables_of(folder: Path, dump: DumpConfig) -> dict[str, bytes]:
     store = Store(folder)
     identity = dataset_identity(dump)
     with store.create(identity) as draft:
-        make_dataset(dump, draft)
+        made_from(dump).write(draft)
     place = store.path(identity.ref)
     return {name: (place / name).read_bytes() for name in (USERS, ITEMS, EVENTS)}
 
@@ -163,7 +164,7 @@ def test_amazon_2023_interactions_go_by_the_parent_and_milliseconds(tmp_path: Pa
     store = Store(tmp_path / "store")
     dump = DumpConfig(sources=(food, other))
     with store.create(dataset_identity(dump)) as draft:
-        make_dataset(dump, draft)
+        made_from(dump).write(draft)
         items = pl.read_parquet(draft.path / ITEMS)
         seconds = pl.read_ipc(draft.path / EVENTS)["timestamp"].unique().to_list()
     assert items["item_id"].to_list() == ["p0", "p1", "p2"] * 2
@@ -193,7 +194,7 @@ def test_douban_reviews_and_titles_are_read_as_published(tmp_path: Path) -> None
     dump = DumpConfig(sources=sources)
     store = Store(tmp_path / "store")
     with store.create(dataset_identity(dump)) as draft:
-        make_dataset(dump, draft)
+        made_from(dump).write(draft)
         items = pl.read_parquet(draft.path / ITEMS)
         times = pl.read_ipc(draft.path / EVENTS)["timestamp"]
         assert draft.counts["events"] == 4
@@ -225,6 +226,6 @@ def test_ties_of_files_by_domain_do_not_put_one_domain_first(tmp_path: Path) -> 
     dump = DumpConfig(sources=sources)
     store = Store(tmp_path / "store")
     with store.create(dataset_identity(dump)) as draft:
-        make_dataset(dump, draft)
+        made_from(dump).write(draft)
         first = pl.read_ipc(draft.path / EVENTS)["item_index"].gather_every(2)
     assert 15 < (first == 1).sum() < 45

@@ -213,7 +213,7 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
 
 def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: Store) -> None:
     with batch_server(BatchPlan(cut_content=True)) as server:
-        with pytest.raises(BatchRefusedError, match=r"did not do its part.*run again"):
+        with pytest.raises(BatchRefusedError, match=r"failed to process a batch.*run again"):
             ask(server.base_url, store)
         server.plan = BatchPlan()
         found = ask(server.base_url, store)
