@@ -20,10 +20,10 @@ from artifacts.store import Store
 from benchmarks.preloaded_cli import PreloadedCli, preloaded_cli
 from model.scoring.measurable import LEAST_CANDIDATES as USUAL_CANDIDATES
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
-from tests.command_variables import own_variables
+from tests.flows.server.command_variables import own_variables
 
 if TYPE_CHECKING:
-    from tests.prefect_servers import ServerLogin
+    from tests.flows.server.prefect_servers import ServerLogin
 
 _home = tempfile.TemporaryDirectory(prefix="prefect-home-")
 os.environ["PREFECT_HOME"] = _home.name
@@ -193,7 +193,7 @@ def closed_server(
     tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
 ) -> Iterator["ServerLogin"]:
     """One server for all tests that bring none: to start one takes longer than most commands."""
-    from tests.prefect_servers import closed_server_in
+    from tests.flows.server.prefect_servers import closed_server_in
 
     with closed_server_in(
         tmp_path_factory.mktemp("server") / "prefect", prefect_database

@@ -32,7 +32,7 @@ from tasks.alerts.webhook import WEBHOOK_VARIABLE
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.promoting.releases import history
 from tasks.system.free_port import free_port
-from tests.command_variables import with_database
+from tests.flows.server.command_variables import with_database
 from tests.photographs import browser, log_in, photograph
 
 pytestmark = pytest.mark.timeout(3600)

@@ -20,7 +20,7 @@ from artifacts.store import Store
 from flows.server.machine import Machine
 from tasks.promoting.decisions import serving_release
 from tasks.system.free_port import free_port
-from tests.command_variables import with_database
+from tests.flows.server.command_variables import with_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_variables import own_variables
+from tests.flows.server.command_variables import own_variables
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

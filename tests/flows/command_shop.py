@@ -10,8 +10,8 @@ from pathlib import Path
 from artifacts.store import Store
 from benchmarks.preloaded_cli import PreloadedCli
 from tasks.llm.providers.dummy_models import CHAT_MODEL, EMBEDDING_MODEL
-from tests.command_variables import own_variables
 from tests.fakes import FaultyServer
+from tests.flows.server.command_variables import own_variables
 
 LOCAL_VLLM = Path(__file__).parents[2] / ".venv-vllm"
 STORE = "store [b] *? {c}"

@@ -9,7 +9,7 @@ from benchmarks.preloaded_cli import PreloadedCli
 from tasks.demo.demo_dump import write_demo_dump
 from tests.fakes import FaultPlan, FaultyServer, faulty_endpoint
 from tests.flows.command_shop import Shop
-from tests.prefect_servers import ServerLogin
+from tests.flows.server.prefect_servers import ServerLogin
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tasks.demo.demo_dump import write_demo_dump
-from tests.command_variables import own_variables
+from tests.flows.server.command_variables import own_variables
 
 WORD, SIGNATURE = "pass-w0rd-of-the-url", "s1gnature-of-the-url"
 LOGIN = b64encode(f"reader:{WORD}".encode()).decode()

@@ -20,8 +20,8 @@ from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.profiling.interest_titles import titles_by_interest
-from tests.command_variables import own_variables
-from tests.prefect_servers import ServerLogin
+from tests.flows.server.command_variables import own_variables
+from tests.flows.server.prefect_servers import ServerLogin
 
 GONE = "person-who-leaves"
 USERS = 40

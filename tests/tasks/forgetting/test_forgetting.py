@@ -31,7 +31,7 @@ from tasks.promoting.releases import require_sound
 from tasks.serving.recommender import Recommender
 from tasks.serving.user_names import UnknownUserError
 from tasks.upkeep.backup import back_up
-from tests.prefect_servers import closed_server_in
+from tests.flows.server.prefect_servers import closed_server_in
 from tests.tasks.forgetting.leaving_person import (
     GONE,
     USERS,

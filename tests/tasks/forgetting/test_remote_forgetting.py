@@ -20,8 +20,8 @@ from benchmarks.preloaded_cli import PreloadedCli
 from tasks.forgetting.forget import forget
 from tasks.serving.recommender import Recommender
 from tests.artifacts.machines import Machine, machines, s3_bucket
-from tests.command_variables import REPOSITORY
-from tests.prefect_servers import ServerLogin
+from tests.flows.server.command_variables import REPOSITORY
+from tests.flows.server.prefect_servers import ServerLogin
 from tests.tasks.forgetting.leaving_person import (
     GONE,
     AboutPerson,

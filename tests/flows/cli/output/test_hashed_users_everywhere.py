@@ -21,7 +21,7 @@ from artifacts.shown_users import PREFIX, SHOWN_VARIABLE, hashed_users
 from artifacts.store import Store
 from benchmarks.preloaded_cli import PreloadedCli
 from tasks.demo.demo_dump import write_demo_dump
-from tests.command_variables import own_variables
+from tests.flows.server.command_variables import own_variables
 
 pytestmark = pytest.mark.slow
 

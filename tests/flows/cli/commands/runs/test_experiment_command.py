@@ -14,7 +14,7 @@ import pytest
 from benchmarks.preloaded_cli import PreloadedCli
 from tasks.demo.demo_dump import write_demo_dump
 from tasks.experiments import rank_tables
-from tests.command_variables import own_variables
+from tests.flows.server.command_variables import own_variables
 
 GRID = """
 title = "two shops"

@@ -10,7 +10,7 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.server.api import prefect_api
-from tests.command_variables import with_database
+from tests.flows.server.command_variables import with_database
 
 
 class ServerLogin(NamedTuple):

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def with_database(home: Path, database: Path) -> None:
