@@ -99,9 +99,12 @@ def join_list(store: Store, notes: Path) -> bool:
 
     Raises:
         UserKeyError: hashes of both lists exist, of different keys.
+        ValidationError: a list is unreadable. Nothing is changed on an error.
     """
     here, theirs = Forgotten(store), _list_in(notes)
     key, its_key = user_key(store), _content(notes / KEY_NOTE)
+    known, other = read_note(store, _LOG) or b"", _content(notes / _LOG) or b""
+    lines = sorted({*known.splitlines(), *other.splitlines()}, key=_end_of)
     if its_key and key != its_key:
         if here.any and theirs:
             raise UserKeyError(
@@ -116,8 +119,6 @@ def join_list(store: Store, notes: Path) -> bool:
         write_note(store, _PENDING, b"")
     if hashes := here.hashes | theirs:
         _write_list(store, hashes)
-    known, other = read_note(store, _LOG) or b"", _content(notes / _LOG) or b""
-    lines = sorted({*known.splitlines(), *other.splitlines()}, key=_end_of)
     if lines:
         write_note(store, _LOG, b"".join(line + b"\n" for line in lines))
     return is_due

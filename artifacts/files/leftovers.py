@@ -6,7 +6,10 @@ from pathlib import Path
 from artifacts.manifest import Kind
 
 SET_ASIDE = "set-aside"
-"""Folder of damaged artifacts."""
+"""Folder of damaged artifacts, and of what restores replaced."""
+
+BEFORE_RESTORE = "before-restore-"
+"""Prefix of folders in `SET_ASIDE` of what restores replaced."""
 
 TRASH = ".trash"
 """Folder of artifacts before their deletion."""

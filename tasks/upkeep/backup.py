@@ -22,7 +22,7 @@ from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.store import POINTERS, Store
 from artifacts.store_notes import FOLDER as NOTES
-from tasks.upkeep.backup_file import About, BackupWriter, new_backup
+from tasks.upkeep.backup_file import PARTIAL, About, BackupWriter, new_backup
 
 LEDGER = "ledger"
 PREFECT = "work/machine/prefect"
@@ -142,7 +142,7 @@ def _add_prefect(backup: BackupWriter, root: Path, beside: Path) -> bool:
     if not database.is_file():
         return False
     _add_all(backup, root, LEASES)
-    with tempfile.TemporaryDirectory(prefix=".llm4cdsr-", dir=beside) as folder:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=beside) as folder:
         copy = Path(folder, database.name)
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)

@@ -6,15 +6,18 @@ Without this program, ``tar -xf FILE`` unpacks it and ``sha256sum -c SHA256SUMS`
 import hashlib
 import io
 import os
+import shutil
 import tarfile
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from artifacts.files.durable import sync
 from artifacts.strict import Strict
@@ -22,8 +25,19 @@ from artifacts.user_error import UserError
 
 ABOUT, SUMS = "about.json", "SHA256SUMS"
 VERSION = 1
+PARTIAL = ".llm4cdsr-"
+"""Prefix of files and folders beside a backup until it is complete."""
 
 _BLOCK = 1 << 20
+_LATEST = 1 << 33
+_DAY = 86_400
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+_Printable = Annotated[str, AfterValidator(_printable)]
 
 
 class NoBackupError(UserError):
@@ -34,14 +48,21 @@ class BackupDamagedError(UserError):
     """A backup is cut off, or a file in it has other content than its checksum."""
 
 
+class _AnyVersion(Strict, extra="ignore"):
+    """What ``about.json`` has in every version."""
+
+    version: int
+    program: _Printable
+
+
 class About(Strict):
     """The origin of a backup. ``version``: of its form; ``store``: the path or URL that was backed
     up; ``is_remote``: whether that is a remote store, whose backup has Prefect's database only."""
 
-    version: int = VERSION
+    version: Literal[1] = VERSION
     made: datetime
-    program: str
-    store: str
+    program: _Printable
+    store: _Printable
     is_remote: bool
 
 
@@ -71,7 +92,7 @@ class BackupWriter:
 
     def _put(self, name: str, file: IO[bytes], size: int, at: float) -> None:
         member = tarfile.TarInfo(name)
-        member.size, member.mtime, member.mode = size, int(at), 0o600
+        member.size, member.mtime, member.mode = size, min(max(int(at), 0), _LATEST), 0o600
         read = _Hashing(file, self.on_bytes)
         self.archive.addfile(member, read)
         self.sums[name] = read.digest.hexdigest()
@@ -98,8 +119,11 @@ def new_backup(
     path: Path, about: About, on_bytes: Callable[[int], None] = lambda count: None
 ) -> Iterator[BackupWriter]:
     """Yields a writer; the file has its name after the block, with mode 0600, and is on disk. An
-    error leaves an earlier file of this name as it was."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    error leaves an earlier file of this name as it was. What killed backups left is deleted after a
+    day."""
+    for left in path.parent.glob(f"{PARTIAL}*"):
+        _delete_if_old(left)
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}.tmp")
     try:
         with (
             os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
@@ -119,6 +143,16 @@ def new_backup(
             partial.unlink()
 
 
+def _delete_if_old(left: Path) -> None:
+    with suppress(FileNotFoundError):  # Another backup has ended or deleted it.
+        if time.time() - left.stat().st_mtime < _DAY:
+            return
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
 def about_of(path: Path) -> About:
     """Returns the origin of a backup.
 
@@ -129,17 +163,17 @@ def about_of(path: Path) -> About:
     try:
         with tarfile.open(path, "r:") as archive:
             first = archive.next()
-            content = archive.extractfile(first) if first and first.name == ABOUT else None
-            about = About.model_validate_json(content.read()) if content else None
-    except (tarfile.TarError, ValidationError, EOFError):
-        about = None
-    if about is None:
-        raise NoBackupError(f"{path} is no file of `llm4cdsr backup`")
-    if about.version != VERSION:
-        raise NoBackupError(
-            f"{path} was made by llm4cdsr {about.program}, which is newer; restore it by that"
-        )
-    return about
+            if first is None or first.name != ABOUT or not _is_plain(first):
+                raise NoBackupError(f"{path} is no file of `llm4cdsr backup`")
+            content = _content(archive, first).read(_BLOCK)
+        form = _AnyVersion.model_validate_json(content)
+        if form.version > VERSION:
+            raise NoBackupError(
+                f"{path} was made by llm4cdsr {form.program}, which is newer; restore it by that"
+            )
+        return About.model_validate_json(content)
+    except (tarfile.TarError, ValidationError, EOFError) as error:
+        raise NoBackupError(f"{path} is no file of `llm4cdsr backup`") from error
 
 
 def read_backup(
@@ -154,42 +188,61 @@ def read_backup(
     Args:
         path: the backup.
         target: an empty folder.
-        allowed: first components of the names of files.
+        allowed: names of files, and of folders (with a slash at their end), that a backup may have.
         on_bytes: called with the number of bytes of each block.
 
     Raises:
-        BackupDamagedError: it is cut off, a checksum differs, or a name is outside of ``allowed``.
+        BackupDamagedError: it is cut off, a checksum differs, or a member is none that `new_backup`
+            writes: a link, a sparse file, a second one of its name, or outside of ``allowed``.
     """
     found: dict[str, str] = {}
+    folders = set[str]()
     given: bytes | None = None
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if not member.isreg() or not _is_inside(member.name, allowed):
-                    raise BackupDamagedError(f"{path} has {member.name!r}, which is no file of it")
-                content = archive.extractfile(member)
-                assert content is not None
-                if member.name == SUMS:
+                name, above = member.name, {str(it) for it in PurePosixPath(member.name).parents}
+                is_new = name not in found and name not in folders and above.isdisjoint(found)
+                if not (_is_plain(member) and _is_allowed(name, allowed) and is_new):
+                    raise BackupDamagedError(f"{path} has {name!r}, which is no file of it")
+                content = _content(archive, member)
+                if name == SUMS:
                     given = content.read()
                     continue
-                place = target / member.name if target and member.name != ABOUT else None
-                found[member.name] = _copied(content, place, member.mtime, on_bytes)
+                place = target / name if target and name != ABOUT else None
+                found[name] = _copied(content, place, member.mtime, on_bytes)
+                folders |= above
     except (tarfile.TarError, EOFError) as error:
         raise BackupDamagedError(f"{path} is damaged or cut off ({error})") from error
     if given is None:
         raise BackupDamagedError(f"{path} is cut off: its checksums are missing")
-    lines = (line.split("  ", 1) for line in given.decode().splitlines())
-    expected = {name: digest for digest, name in lines}
+    lines = [line.partition("  ") for line in given.decode(errors="replace").splitlines()]
+    expected = {name: digest for digest, _, name in lines}
     if wrong := sorted(set(found.items()) ^ set(expected.items())):
         raise BackupDamagedError(
-            f"{path} is damaged: {wrong[0][0]} has other content than was backed up"
+            f"{path} is damaged: {wrong[0][0]!r} has other content than was backed up"
         )
     return len(found) - 1
 
 
-def _is_inside(name: str, allowed: frozenset[str]) -> bool:
-    parts = PurePosixPath(name).parts
-    return name in (ABOUT, SUMS) or (len(parts) > 1 and parts[0] in allowed and ".." not in parts)
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None
+    return content
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A sparse file of some bytes would fill a disk or the memory."""
+    return member.isreg() and not member.issparse() and 0 <= member.mtime <= _LATEST
+
+
+def _is_allowed(name: str, allowed: frozenset[str]) -> bool:
+    path = PurePosixPath(name)
+    if str(path) != name or ".." in path.parts or not name.isprintable():
+        return False
+    return name in (ABOUT, SUMS) or any(
+        name.startswith(place) if place.endswith("/") else name == place for place in allowed
+    )
 
 
 def _copied(

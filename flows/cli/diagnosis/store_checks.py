@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from artifacts.bundles import parts_of
-from artifacts.files.leftovers import SET_ASIDE
+from artifacts.files.leftovers import BEFORE_RESTORE, SET_ASIDE
 from artifacts.integrity import ArtifactError, absent
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
@@ -62,7 +62,8 @@ def leftovers(store: Store) -> Iterator[Finding]:
     """Yields findings about leftovers in the store."""
     if not store.local.is_dir() or not os.access(store.local, os.W_OK):
         return
-    damaged = list((store.local / SET_ASIDE).glob("*"))
+    aside = (store.local / SET_ASIDE).glob("*")
+    damaged = [path for path in aside if not path.name.startswith(BEFORE_RESTORE)]
     if damaged:
         found = f"{len(damaged):,} damaged artifact(s) were set aside in {store.local / SET_ASIDE}"
         yield warning("store", found, "check the disk; the next run makes them again")

@@ -50,6 +50,8 @@ def backup(
     if file.is_dir():
         file /= f"llm4cdsr-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     elif file.exists():
+        if not file.is_file():
+            raise typer.BadParameter(f"{file} is neither a file nor a folder")
         about_of(file)  # Another file is not replaced.
     if not file.parent.is_dir():
         raise typer.BadParameter(f"{file.parent} is no folder")

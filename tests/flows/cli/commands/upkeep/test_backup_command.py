@@ -1,5 +1,6 @@
 """`llm4cdsr backup` and `llm4cdsr restore`: one command each, with the way on."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def test_another_file_is_not_replaced(store: Store, tmp_path: Path) -> None:
     done = invoke("backup", tmp_path / "thesis.odt", "--store", store.root)
     assert "is no file of `llm4cdsr backup`" in str(done.exception)
     assert (tmp_path / "thesis.odt").read_text() == "years of work"
+    os.mkfifo(tmp_path / "pipe")
+    assert invoke("backup", tmp_path / "pipe", "--store", store.root).exit_code == 2
     for _ in range(2):
         done = invoke("backup", tmp_path / "last.tar", "--store", store.root)
         assert done.exit_code == 0, done.output

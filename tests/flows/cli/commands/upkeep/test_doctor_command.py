@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from artifacts.files.leftovers import BEFORE_RESTORE
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
@@ -144,7 +145,8 @@ def test_dead_drafts_and_damaged_artifacts_are_warnings(store: Store) -> None:
     release(store, 0)
     (store.local / Kind.MODEL / ".abc.12345678.tmp").mkdir()
     (store.local / Kind.MODEL / ".abc.12345678.tmp.lock").touch()
-    (store.local / "set-aside" / "model-x").mkdir(parents=True)
+    for name in ("model-x", f"{BEFORE_RESTORE}x"):
+        (store.local / "set-aside" / name).mkdir(parents=True)
     status, found = doctor(store)
     assert status == 0
     told = " ".join(each["found"] for each in found)
