@@ -114,7 +114,7 @@ def join_list(store: Store, notes: Path) -> bool:
         if not here.any:
             write_note(store, KEY_NOTE, its_key)
             hide_user_key(store)
-    is_due = bool(here.hashes - theirs) or (notes / _PENDING).exists()
+    is_due = bool(here.hashes - theirs) or is_interrupted(store) or (notes / _PENDING).exists()
     if is_due:
         write_note(store, _PENDING, b"")
     if hashes := here.hashes | theirs:

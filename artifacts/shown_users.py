@@ -116,8 +116,8 @@ def user_key(store: Store) -> bytes | None:
         ) from None
     if key is None and read_note(store, HASHES_NOTE) is not None:
         raise UserKeyError(
-            f"{_place(store)} is missing: restore it from a backup. Without it, dumps would add "
-            "forgotten users again"
+            f"{_place(store)} is missing: unpack it from a backup (`tar -xf BACKUP -C STORE "
+            f"{FOLDER}/{KEY_NOTE}`). Without it, dumps would add forgotten users again"
         )
     return key
 

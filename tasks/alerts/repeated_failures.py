@@ -1,5 +1,7 @@
 """Alerts of a flow that runs every minute: one at its first failure, one when it works again."""
 
+from itertools import takewhile
+
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
@@ -9,14 +11,16 @@ from tasks.alerts.webhook import AnyFlow, cause_of, tell, webhook_url
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED")
 WORKS_AGAIN = "works again"
+HISTORY = 30
+"""Number of the latest runs in which the same failure is not told again."""
 
 
 def tell_first_failure(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """State hook: posts a failure, unless the run before it failed by an error of the same kind."""
+    """State hook: posts a failure, unless an error of the same kind was posted since the latest
+    success."""
     if webhook_url() is None:
         return
-    before = _state_before(flow_run)
-    if before is None or not _has_failed(before) or _kind_of(before) != _kind_of(state):
+    if _kind_of(state) not in map(_kind_of, _failures_before(flow_run)):
         tell(flow.name, flow_run, state)
 
 
@@ -24,14 +28,14 @@ def tell_recovery(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     """State hook: posts a success after a failure."""
     if webhook_url() is None:
         return
-    before = _state_before(flow_run)
-    if before is not None and _has_failed(before):
-        message = f"{WORKS_AGAIN}, after: {cause_of(before)}"
+    if failures := _failures_before(flow_run):
+        message = f"{WORKS_AGAIN}, after: {cause_of(failures[0])}"
         tell(flow.name, flow_run, state.model_copy(update={"message": message}))
 
 
-def _state_before(flow_run: FlowRun) -> State | None:
-    """Returns the last final state of the flow before this run, None without an earlier run."""
+def _failures_before(flow_run: FlowRun) -> list[State]:
+    """Returns the failures of the flow with the same parameters since the latest success before
+    this run, latest first."""
     wanted = {
         "id": {"not_any_": [flow_run.id]},
         "state": {"type": {"any_": ENDED}},
@@ -42,9 +46,10 @@ def _state_before(flow_run: FlowRun) -> State | None:
             flow_filter=FlowFilter.model_validate({"id": {"any_": [flow_run.flow_id]}}),
             flow_run_filter=FlowRunFilter.model_validate(wanted),
             sort=FlowRunSort.START_TIME_DESC,
-            limit=1,
+            limit=HISTORY,
         )
-    return found[0].state if found else None
+    states = [run.state for run in found if run.state and run.parameters == flow_run.parameters]
+    return list(takewhile(_has_failed, states))
 
 
 def _has_failed(state: State) -> bool:

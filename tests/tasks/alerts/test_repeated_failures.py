@@ -14,11 +14,11 @@ PREFIX = "Flow run encountered an exception: "
 GONE = Failed(message=f"{PREFIX}NoDumpFolderError: dumps is not a folder")
 
 
-def minutes(scan: Flow[[], None], *states: State) -> None:
+def minutes(scan: Flow[..., None], *states: State, **parameters: str) -> None:
     """Each state ends a run of the flow; the hooks run as Prefect runs them, before the next."""
     for state in states:
         with get_client(sync_client=True) as client:
-            run: FlowRun = client.create_flow_run(scan, state=Pending())
+            run: FlowRun = client.create_flow_run(scan, parameters=parameters, state=Pending())
             client.set_flow_run_state(run.id, Running(), force=True)
             client.set_flow_run_state(run.id, state, force=True)
             run = client.read_flow_run(run.id)
@@ -79,6 +79,28 @@ def test_the_runs_of_another_flow_say_nothing_of_this_one(inbox: Inbox) -> None:
     minutes(failing, GONE)
     minutes(working, Completed())
     minutes(failing, GONE)
+    assert len(inbox.received) == 1
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_failures_that_alternate_are_told_once_each(inbox: Inbox) -> None:
+    @flow(name="scan with two causes")
+    def scan() -> None:
+        """A flow to tell of."""
+
+    minutes(scan, *[GONE, Crashed(message="the process ended with status -9")] * 3)
+    assert len(inbox.received) == 2
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_scans_of_two_folders_are_told_apart(inbox: Inbox) -> None:
+    @flow(name="scan of two folders")
+    def scan(dumps: str) -> None:
+        """A flow to tell of."""
+
+    for _ in range(3):
+        minutes(scan, GONE, dumps="lost")
+        minutes(scan, Completed(), dumps="there")
     assert len(inbox.received) == 1
 
 

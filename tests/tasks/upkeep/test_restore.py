@@ -106,6 +106,15 @@ def test_who_was_forgotten_after_the_backup_stays_forgotten(store: Store, tmp_pa
     assert Forgotten(there).hashes == hashes
 
 
+def test_a_removal_that_was_interrupted_stays_due(store: Store, tmp_path: Path) -> None:
+    Forgotten(store).add(["ada"])
+    log_forgetting(store, 1, {})
+    back_up(store, tmp_path / "backup.tar")
+    Forgotten(store).add(["ada"])
+    assert restore(store, tmp_path / "backup.tar", replace=True).is_due
+    assert is_interrupted(store)
+
+
 def test_an_empty_store_takes_the_list_of_the_backup(store: Store, tmp_path: Path) -> None:
     release(store, 0)
     Forgotten(store).add(["ada"])
