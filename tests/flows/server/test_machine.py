@@ -127,7 +127,9 @@ def test_the_worker_is_given_what_the_callers_dot_env_says(
     (tmp_path / ".env").write_text("".join(f"LLM4CDSR_{line}\n" for line in lines) + "OTHER=1\n")
     monkeypatch.setattr(os, "environ", {"LLM4CDSR_WEBHOOK_URL": "http://environment"})
     given: dict[str, str] = {}
-    monkeypatch.setattr(command_table, "app", lambda: given.update(machine._environment("dumps")))
+    monkeypatch.setattr(
+        command_table, "app", lambda **_: given.update(machine._environment("dumps"))
+    )
     command_table.run_app()
     assert given["LLM4CDSR_API_KEY"] == "own"
     assert given["LLM4CDSR_WEBHOOK_URL"] == "http://environment"

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from prefect.settings import PREFECT_API_URL
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
@@ -35,6 +34,7 @@ from tasks.llm.providers.dummy_endpoint import running_app, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.fakes import CHAT, EMBEDDINGS, Fault, FaultPlan, faulty_endpoint
+from tests.flows.server.prefect_servers import ServerLogin
 from tests.tasks.llm.asking import ask, chat_at, embed_all, keys_of, prompts_of
 from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
@@ -217,7 +217,7 @@ def test_a_ledger_with_two_widths_is_refused(store: Store) -> None:
 
 
 def test_a_killed_run_pays_afterwards_only_for_what_was_in_flight(
-    store: Store, in_flow: InFlow
+    store: Store, in_flow: InFlow, closed_server: ServerLogin
 ) -> None:
     texts = [f"tea number {number}" for number in range(400)]
     # Slow enough that the kill comes in the middle of a shard.
@@ -232,7 +232,7 @@ def test_a_killed_run_pays_afterwards_only_for_what_was_in_flight(
                 server.base_url,
                 store.root,
             ],
-            env={**_environment(), "PREFECT_API_URL": str(PREFECT_API_URL.value())},
+            env={**_environment(), **closed_server.variables},
         )
         try:
             while server.requests_to(CHAT) < 120 and victim.poll() is None:
