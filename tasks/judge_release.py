@@ -109,7 +109,7 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
         f"recommendations: {sentence}" for sentence in guard_violations(counts, config.guards)
     )
     if serving is not None:
-        broken += _lost(store, serving, parts, config.min_kept_users)
+        broken += lost_users(store, serving, parts, config.min_kept_users)
     lead = lead_of(store, parts)
     beaten = lead if serving is None and not config.serve_anyway else None
     verdict = judge(comparison, user_coverage(store, parts), config, broken, beaten)
@@ -172,14 +172,6 @@ def judge(
         candidate_ndcg=candidate,
         user_coverage=coverage,
     )
-
-
-def _lost(store: Store, serving: ArtifactRef, candidate: Parts, least: float) -> tuple[str, ...]:
-    try:
-        served = parts_of(store, serving)
-    except ArtifactError:
-        return ()
-    return lost_users(store, served, candidate, least)
 
 
 def lead_of(store: Store, parts: Parts) -> BaselineLead | None:

@@ -246,13 +246,13 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
         key=lambda account: -account.set_aside.total(),
     )
     for account in lost[:_MOST_FILES]:
-        if rows := account.set_aside.total():
-            most = ", ".join(
-                f"{why} ({count:,})" for why, count in account.set_aside.most_common(_MOST_REASONS)
-            )
-            said.append(
-                f"{account.file}: {rows:,} of {account.tally.records:,} rows were set aside: {most}"
-            )
+        most = ", ".join(
+            f"{why} ({count:,})" for why, count in account.set_aside.most_common(_MOST_REASONS)
+        )
+        said.append(
+            f"{account.file}: {account.set_aside.total():,} of {account.tally.records:,} rows were "
+            f"set aside: {most}"
+        )
     if others := lost[_MOST_FILES:]:
         rows = sum(account.set_aside.total() for account in others)
         said.append(f"{rows:,} rows of {len(others):,} more files were set aside")

@@ -4,6 +4,7 @@ users or domains, and its model may still rank what it has well."""
 import polars as pl
 
 from artifacts import columns as col
+from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.results import RECOMMENDATIONS, scan_table
@@ -12,7 +13,9 @@ from artifacts.store import Store
 from tasks.promoting.rematch import LEAST_KNOWN_SHARE, Parts, previous_items
 
 
-def lost_users(store: Store, served: Parts, candidate: Parts, least: float) -> tuple[str, ...]:
+def lost_users(
+    store: Store, serving: ArtifactRef, candidate: Parts, least: float
+) -> tuple[str, ...]:
     """Returns one sentence per domain of the served release in which less than the share ``least``
     of its users have recommendations in the candidate.
 
@@ -20,6 +23,7 @@ def lost_users(store: Store, served: Parts, candidate: Parts, least: float) -> t
     release cannot be read.
     """
     try:
+        served = parts_of(store, serving)
         now, before = (read_dataset(store, parts["dataset"]) for parts in (candidate, served))
         known = (previous_items(now, before) > 0).mean()
         if known < LEAST_KNOWN_SHARE:

@@ -7,14 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from artifacts import columns as col
+from tasks.dump.dump_config import ITEM_KEY
 from tasks.dump.naming.likely_names import likely_column
-from tasks.dump.readers.table import Table
+from tasks.dump.readers.table import LIST, Table
 from tasks.dump.sources.files import UnreadableDumpError, form_of
-
-ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
-
-LIST = "[]"
-"""Behind the name of a list of objects, before the names of their fields."""
 
 TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", ".ipc")
 """Endings of forms whose columns have names in the file."""
@@ -142,8 +138,11 @@ def named_columns(
     if absent:
         free = tuple(name for name in ours if name not in chosen)
         raise AbsentColumnError(path, absent, table.names, free)
-    replaced = {theirs: name for theirs, name in chosen.items() if name in given & {*table.names}}
-    return NamedColumns(chosen, guessed, {k: v for k, v in replaced.items() if k != v})
+    beaten = given.intersection(table.names)
+    replaced = {
+        theirs: name for theirs, name in chosen.items() if name in beaten and theirs != name
+    }
+    return NamedColumns(chosen, guessed, replaced)
 
 
 def _a_row_an_element(path: str, name: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.shown_users import quoted, shown_cause
+from tasks.dump.readers.table import LIST
 from tasks.dump.sources.files import UnreadableDumpError
 
 _SHOWN = 80
@@ -50,7 +51,7 @@ def names_in(fields: Iterable[pa.Field], parent: str = "") -> Iterator[str]:
         yield f"{parent}{field.name}"
         kind, behind = field.type, ""
         if _is(kind, _LISTS):
-            kind, behind = kind.value_type, "[]"
+            kind, behind = kind.value_type, LIST
         if pa.types.is_struct(kind):
             inner = (kind.field(number) for number in range(kind.num_fields))
             yield from names_in(inner, f"{parent}{field.name}{behind}.")

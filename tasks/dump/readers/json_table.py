@@ -20,7 +20,7 @@ from tasks.dump.readers.json_values import (
     objects_of,
     parsed,
 )
-from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
+from tasks.dump.readers.table import LIST, ROW, Batch, Tally, broken_rows, numbered
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 
 FIRST_LINES = 10_000
@@ -144,7 +144,7 @@ def _names_of(object_: RawObject, parent: str = "") -> Iterator[str]:
         if isinstance(value, dict) and not any(str(inner).startswith("$") for inner in value):
             yield from _names_of(value, f"{parent}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            yield from _names_of(value[0], f"{parent}{name}[].")
+            yield from _names_of(value[0], f"{parent}{name}{LIST}.")
 
 
 def _value(object_: RawObject, name: str) -> object:

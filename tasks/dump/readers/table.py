@@ -11,6 +11,9 @@ from artifacts import columns as col
 ROW = "row"
 """Row number in its file: 0 is the first after the header."""
 
+LIST = "[]"
+"""Behind the name of a list of objects, before the names of their fields, which cannot be read."""
+
 BROKEN_SCHEMA = pl.Schema({ROW: pl.Int64, col.REASON: pl.String})
 
 
