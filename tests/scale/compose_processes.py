@@ -26,8 +26,8 @@ import httpx
 import yaml
 
 from tasks.system.free_port import free_port
+from tests.flows.server.command_variables import REPOSITORY, own_variables
 
-ROOT = Path(__file__).parents[2]
 PORTS = {"postgres": 5432, "redis": 6379, "objects": 9000, "server": 4200, "recommendations": 8080}
 """Port of each service within compose's network."""
 
@@ -54,7 +54,7 @@ def postgres_programs() -> Path | None:
 
 @dataclass
 class ComposeProcesses:
-    """The running services; `logs` holds the output of each in a file of its name."""
+    """The running services; ``folder`` has the output of each in a file of its name."""
 
     folder: Path
     described: Mapping[str, Mapping[str, Any]]
@@ -75,8 +75,8 @@ class ComposeProcesses:
         """Returns the variables of a container, its hosts replaced by loopback's ports."""
         kept = {
             name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PREFECT", "LLM4CDSR", "AWS_"))
+            for name, value in own_variables(self.folder / f"home-{service}").items()
+            if not name.startswith("AWS_")
         }
         of_file = self.extra if "env_file" in self.described[service] else {}
         own = self.described[service].get("environment", {})
@@ -85,8 +85,6 @@ class ComposeProcesses:
             **of_file,
             **{name: self.here(str(value)) for name, value in own.items()},
             "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")]),
-            "PREFECT_HOME": str(self.folder / f"home-{service}"),
             "PREFECT_SERVER_API_PORT": str(self.ports["server"]),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
@@ -228,7 +226,7 @@ class ComposeProcesses:
 @contextmanager
 def compose_processes(programs: Path, extra: Mapping[str, str]) -> Iterator[ComposeProcesses]:
     """Starts what compose starts before the workers; all processes end with the block."""
-    file = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    file = (REPOSITORY / "deploy" / "compose.yaml").read_text(encoding="utf-8")
     # A short path that other users may enter: Postgres' socket lies in it.
     with tempfile.TemporaryDirectory(prefix="compose-") as folder:
         Path(folder).chmod(0o711)
