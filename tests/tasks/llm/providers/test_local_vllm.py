@@ -21,6 +21,7 @@ from tasks.llm.providers.local_vllm import (
     LocalVllm,
     LocalVllmSettings,
     Role,
+    cpu_dtype,
     invocation,
 )
 
@@ -258,6 +259,28 @@ def _flags(
         if flag.startswith("--")
     }
     return {"python": command[0], **values}, variables
+
+
+@pytest.mark.parametrize(
+    ("info", "dtype"),
+    [
+        ("flags : fpu sse4_2 avx avx2 f16c", "float32"),
+        ("flags : avx2 avx512f avx512bw avx512_bf16", "bfloat16"),
+        ("flags : avx2 avx512f avx512bw avx512vl", "bfloat16"),
+        ("Features : fp asimd i8mm bf16", "bfloat16"),
+        ("Features : fp asimd asimdhp", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_gets_float32(
+    info: str, dtype: str, machine: LocalEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cpu_dtype(info) == dtype
+    (cpu := machine.directory.parent / "cpuinfo").write_text(info)
+    monkeypatch.setattr("tasks.llm.providers.local_vllm._CPU_INFO", cpu)
+    for role in ROLES:
+        assert _flags(role, machine, 0, None)[0]["--dtype"] == dtype
+        assert _flags(role, machine, 1, Path("/gpu"))[0]["--dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("role", ROLES)
