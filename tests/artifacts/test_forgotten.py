@@ -41,7 +41,7 @@ def test_a_list_without_its_key_stops_instead_of_letting_people_back(tmp_path: P
     store = Store(tmp_path / "store")
     Forgotten(store).add(["ada"])
     (store.local / "operation/forgotten/secret.key").unlink()
-    with pytest.raises(UserKeyError, match="restore it"):
+    with pytest.raises(UserKeyError, match="unpack it from a backup"):
         Forgotten(store)
 
 

@@ -58,6 +58,6 @@ def test_a_lost_key_is_not_replaced_where_it_recognises_forgotten_users(tmp_path
     store = Store(tmp_path / "store")
     Forgotten(store).add(["ada"])
     (store.local / KEY).unlink()
-    with pytest.raises(UserKeyError, match="restore it"):
+    with pytest.raises(UserKeyError, match="unpack it from a backup"):
         hashed_users(store)
     assert not (store.local / KEY).exists()
