@@ -6,6 +6,7 @@ screen, change its window's name, or answer in the user's place on some terminal
 direction make a line read otherwise than it is.
 """
 
+import os
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -14,6 +15,7 @@ from rich.segment import Segment
 _KEPT = "\n\t"
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
 _DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNWRAPPED = 10_000
 _SHOWN = {code: "\N{REPLACEMENT CHARACTER}" for code in (*_CONTROLS, *_DIRECTIONS)}
 for _character in _KEPT:
     del _SHOWN[ord(_character)]
@@ -22,11 +24,14 @@ for _character in _KEPT:
 class PlainConsole(Console):
     """A console without markup; characters that would act on a terminal are replaced.
 
-    Style comes as `rich.text.Text` or ``style=``.
+    Style comes as `rich.text.Text` or ``style=``. In files and pipes no line is wrapped and no
+    column of a table is cut, unless the variable COLUMNS says how wide they are.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _UNWRAPPED
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

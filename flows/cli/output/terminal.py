@@ -2,8 +2,12 @@
 
 import logging
 from copy import copy
+from datetime import datetime
 
+from rich.console import ConsoleRenderable
 from rich.logging import RichHandler
+from rich.text import Text
+from rich.traceback import Traceback
 
 from tasks.frame.plain_console import TERMINAL, PlainConsole
 from tasks.frame.shown_logs import hide_credentials_in_logs
@@ -15,7 +19,8 @@ err = TERMINAL
 class LogLines(RichHandler):
     """Shows log records; without a traceback where the command ends with a message on its error.
 
-    Loggers at level DEBUG keep such tracebacks.
+    Loggers at level DEBUG keep such tracebacks. In files and pipes a record is one line with date
+    and level.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -26,6 +31,21 @@ class LogLines(RichHandler):
                 record = copy(record)
                 record.exc_info = record.exc_text = None
         super().emit(record)
+
+    def render(
+        self,
+        *,
+        record: logging.LogRecord,
+        traceback: Traceback | None,
+        message_renderable: ConsoleRenderable,
+    ) -> ConsoleRenderable:
+        """Returns what is shown of a record."""
+        if self.console.is_terminal or not isinstance(message_renderable, Text):
+            return super().render(
+                record=record, traceback=traceback, message_renderable=message_renderable
+            )
+        made = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "seconds")
+        return Text(f"{made} {record.levelname} ").append_text(message_renderable)
 
 
 def show_logs(*, verbose: bool) -> None:

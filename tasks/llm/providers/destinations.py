@@ -32,7 +32,7 @@ def destination(role: Role, config: LlmConfig, provider: Provider) -> Destinatio
     if provider is Provider.LOCAL:
         return Destination(f"{what} go to the local vLLM pair of this machine.")
     if provider is Provider.DUMMY:
-        return Destination(f"{what} go to the stand-in of this process.")
+        return Destination(f"{what} go to the dummy in this process: no model, no network.")
     own = config.chat.base_url if role is Role.CHAT else config.embedding.base_url
     variable = f"LLM4CDSR_{'CHAT' if role is Role.CHAT else 'EMBED'}_BASE_URL"
     if own is None:

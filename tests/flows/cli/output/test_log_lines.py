@@ -2,12 +2,15 @@
 
 import errno
 import logging
+import re
+import sys
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from flows.cli.output.terminal import LogLines
+from tasks.frame.plain_console import PlainConsole
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -40,3 +43,25 @@ def test_only_what_nobody_expects_has_a_traceback(
     said = logged(error, level)
     assert "Encountered exception" in said
     assert ("Traceback" in said) is is_traced
+
+
+def test_a_record_in_a_file_is_one_line_with_date_and_level() -> None:
+    text = StringIO()
+    handler = LogLines(console=Console(file=text, width=10_000))
+    words = " ".join(f"word{number}" for number in range(100))
+    handler.emit(logging.LogRecord("x", logging.WARNING, __file__, 1, "%s [b]", (words,), None))
+    line = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d WARNING {words} \[b\]\n"
+    assert re.fullmatch(line, text.getvalue())
+
+
+@pytest.mark.parametrize(("variables", "lines"), [({}, 1), ({"COLUMNS": "40"}, 3)])
+def test_a_pipe_has_no_width_unless_told(
+    variables: dict[str, str], lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text = StringIO()
+    monkeypatch.setattr(sys, "stdout", text)
+    PlainConsole().print("word " * 20)
+    assert text.getvalue().strip().count("\n") + 1 == lines

@@ -93,7 +93,7 @@ def test_servers_of_this_machine_get_no_key(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("LLM4CDSR_API_KEY", "secret-key")
     assert told().text == "Chat prompts go to the local vLLM pair of this machine."
     dummy = LlmConfig(provider=Provider.DUMMY)
-    assert "stand-in" in destination(Role.CHAT, dummy, Provider.DUMMY).text
+    assert "the dummy" in destination(Role.CHAT, dummy, Provider.DUMMY).text
 
 
 def test_both_lines_come_before_anything_is_asked(
@@ -104,6 +104,6 @@ def test_both_lines_come_before_anything_is_asked(
     with open_endpoints(LlmConfig(provider=Provider.DUMMY), folder, folder):
         lines = [record.getMessage() for record in caplog.records if record.name == "llm4cdsr"]
     assert lines[:2] == [
-        "Chat prompts go to the stand-in of this process.",
-        "Texts to embed go to the stand-in of this process.",
+        "Chat prompts go to the dummy in this process: no model, no network.",
+        "Texts to embed go to the dummy in this process: no model, no network.",
     ]
