@@ -16,7 +16,7 @@ from flows.operating import OPERATING, ended
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
 from tasks.alerts.announcements import announce_dump
-from tasks.alerts.gone_runs import tell_of_gone_runs
+from tasks.alerts.gone_runs import SCAN, tell_of_gone_runs
 from tasks.alerts.repeated_failures import tell_first_failure, tell_recovery
 from tasks.alerts.stories import WATCH_STORY
 from tasks.dump.sources.dump_watch import (
@@ -41,7 +41,7 @@ def _run_name() -> str:
 
 
 @flow(
-    name="watch",
+    name=SCAN,
     flow_run_name=_run_name,
     on_completion=[tell_recovery],
     on_failure=[tell_first_failure],

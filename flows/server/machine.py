@@ -5,21 +5,17 @@ be reused) are in the store's work folder, with logs and the server's database.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -30,12 +26,15 @@ from flows.operating import OPERATING
 from flows.server.api import has_started
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
+from flows.server.machine_processes import Process, end, processes_of_runs, start_of
 from flows.server.machine_worker import (
     POOL_TEMPLATE,
     REPOSITORY,
     MachineWorker,
     worker_command,
 )
+from flows.server.run_records import drop_missed_runs, mark_crashed
+from tasks.alerts.gone_runs import GONE, STOPPED
 
 POOL = "llm4cdsr"
 PREFECT = (sys.executable, "-m", "prefect")
@@ -43,9 +42,9 @@ SERVICES = ("server", "worker")
 # The file within the package, because an installation has no checkout folder.
 DEPLOY = ["--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
 DEFAULT_PORT = 4200
+DEFAULT_LOOK_SECONDS = 60.0
 STARTUP_SECONDS = 900.0
 """A busy machine may need minutes; a server that ends is noticed at once."""
-STOP_SECONDS = 30.0
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
@@ -54,7 +53,10 @@ FOLDERS = ("LLM4CDSR_LOCAL_VLLM", "LLM4CDSR_CACHE")
 INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
 """A path, or a name searched in PATH."""
 
-_POLL_SECONDS = 0.2
+ANSWER_SECONDS = 10.0
+OPTIONS = "options.json"
+RESUMED = "what was answered is kept, run again to go on"
+
 _COMMAND_SECONDS = 600
 
 
@@ -72,6 +74,18 @@ class MachineProcess(Strict):
     port: int | None = None
     dumps: str | None = None
     closed: bool = False
+
+    @property
+    def process(self) -> Process:
+        return Process(self.pid, self.started)
+
+
+class Chosen(Strict):
+    """Options of the last `up`, kept by `down`. ``look_every``: seconds between dump scans."""
+
+    port: int
+    dumps: str
+    look_every: float
 
 
 @dataclass(frozen=True)
@@ -99,18 +113,27 @@ class Machine:
         return self.folder / "login"
 
     @property
+    def _prefect_home(self) -> Path:
+        return (self.folder / "prefect").resolve()
+
+    @property
     def credential(self) -> str:
         return kept_credential(self.login_file)
 
     def running(self) -> dict[str, MachineProcess]:
         """Returns the running processes by name."""
         found = {name: self._read(name) for name in SERVICES}
-        return {name: service for name, service in found.items() if service and _is_alive(service)}
+        return {name: one for name, one in found.items() if one and one.process.is_alive}
 
     def remembered(self) -> MachineProcess | None:
         """Returns the processes started last and not stopped by `stop`, alive or dead."""
         found = (self._read(name) for name in SERVICES)
         return next((service for service in found if service), None)
+
+    def chosen(self) -> Chosen | None:
+        """Returns the options of the last `start`, None before the first."""
+        path = self.folder / OPTIONS
+        return Chosen.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def start(self, dumps: str, look_every: float) -> None:
         """Starts missing processes, and updates pool, deployments and automations.
@@ -126,25 +149,42 @@ class Machine:
             self._require_free_port()
             self._launch("server", server_command(self.port), variables)
         self._wait_for_server()
+        chosen = Chosen(port=self.port, dumps=variables[DUMPS], look_every=look_every)
+        write_atomically(self.folder / OPTIONS, chosen.model_dump_json().encode())
         self._create_pool()
         self._run("deploy", DEPLOY, variables)
         self._set_watch(look_every)
         self._create_automations(variables)
         if "worker" not in self.running():
+            living = set(processes_of_runs(self._prefect_home).values())
+            with self.client() as client:
+                mark_crashed(client, POOL, living, f"{GONE}; {RESUMED}")
             self._launch("worker", worker_command(POOL, socket.gethostname()), variables)
 
     def stop(self) -> list[str]:
-        """Stops worker, then server, with their child processes; returns the names of stopped
-        processes.
+        """Stops the worker, the runs, and the server, in this order; returns the names of stopped
+        services.
 
-        Active runs end as well, and are resumed by the next run.
+        Active runs end as well, also those of a worker that was killed. The next run resumes them.
         """
         running = self.running()
-        for name in reversed(SERVICES):
-            if service := running.get(name):
-                _end(service)
+        server = running.get("server")
+        # The server outlives them, so that they can record their end.
+        end(service.process for name, service in running.items() if name == "worker")
+        end(processes_of_runs(self._prefect_home))
+        if server:
+            replace(self, port=server.port or self.port)._mark_ended()
+            end([server.process])
+        for name in SERVICES:
             (self.folder / f"{name}.json").unlink(missing_ok=True)
         return [name for name in SERVICES if name in running]
+
+    def _mark_ended(self) -> None:
+        """Marks the runs that were ended before they could record it; `start` does so where the
+        server does not answer."""
+        if has_started(self.api_url, lambda: True, ANSWER_SECONDS):
+            with self.client() as client:
+                mark_crashed(client, POOL, (), f"{STOPPED}; {RESUMED}")
 
     def _environment(self, dumps: str) -> dict[str, str]:
         # The command line hides Prefect's messages; here they are logged.
@@ -164,7 +204,7 @@ class Machine:
             **server_variables(self.credential, self.port),
             "PREFECT_API_AUTH_STRING": self.credential,
             "PWD": str(REPOSITORY),  # Runs use the folder of `prefect.yaml`.
-            "PREFECT_HOME": str((self.folder / "prefect").resolve()),
+            "PREFECT_HOME": str(self._prefect_home),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_LOGGING_EXTRA_LOGGERS": "llm4cdsr",
             "LLM4CDSR_STORE": _absolute(self.store.root),
@@ -185,7 +225,7 @@ class Machine:
             )
         service = MachineProcess(
             pid=process.pid,
-            started=_start_of(process.pid) or 0,
+            started=start_of(process.pid) or 0,
             log=str(log),
             port=self.port,
             dumps=variables[DUMPS],
@@ -294,46 +334,6 @@ class Machine:
     def _read(self, name: str) -> MachineProcess | None:
         path = self.folder / f"{name}.json"
         return MachineProcess.model_validate_json(path.read_bytes()) if path.exists() else None
-
-
-def drop_missed_runs(client: SyncPrefectClient, deployment: UUID) -> int:
-    """Deletes the scheduled runs of a deployment whose time has passed, up to 200; returns their
-    number. After a night without a machine the worker would else start a process for each missed
-    dump scan at once."""
-    missed = {
-        "state": {"type": {"any_": ["SCHEDULED"]}},
-        "expected_start_time": {"before_": datetime.now(UTC)},
-    }
-    found = client.read_flow_runs(
-        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}}),
-        flow_run_filter=FlowRunFilter.model_validate(missed),
-    )
-    for run in found:
-        client.delete_flow_run(run.id)
-    return len(found)
-
-
-def _is_alive(service: MachineProcess) -> bool:
-    return _start_of(service.pid) == service.started
-
-
-def _start_of(pid: int) -> int | None:
-    """Returns the start time of a process; None if it is dead or a zombie."""
-    try:
-        # The name is arbitrary; fields after its closing bracket: state, …, start time.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _end(service: MachineProcess) -> None:
-    os.killpg(service.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _is_alive(service) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    if _is_alive(service):
-        os.killpg(service.pid, signal.SIGKILL)
 
 
 def _absolute(place: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from artifacts.store import Store
 from artifacts.store_notes import read_note, write_note
@@ -16,7 +16,14 @@ from artifacts.strict import Strict
 from tasks.alerts.webhook import tell, webhook_url
 
 GONE = "the run's process is gone"
-"""Prefix of the automation's message. Other crashes are reported by the worker."""
+"""Prefix of the message of the automation and of `up`. Other crashes are reported by the worker."""
+
+STOPPED = "ended by `llm4cdsr down`"
+ABORTED = "Execution was aborted by a termination signal"
+"""Prefect's message of a run that ended by SIGTERM: of `down`, or of the system that goes down."""
+
+SCAN = "watch"
+"""Flow of the dump scans. One that died with its machine is not reported: the next replaces it."""
 
 NOTE = "gone-runs.json"
 REMEMBERED = timedelta(days=1)
@@ -26,6 +33,11 @@ class ToldRuns(Strict):
     """Reported runs of the last day."""
 
     ids: frozenset[str] = frozenset()
+
+
+def ended_with_the_machine(state: State) -> bool:
+    """Returns whether a run ended because its process was gone or told to end."""
+    return state.is_crashed() and (state.message or "").startswith((GONE, STOPPED, ABORTED))
 
 
 def tell_of_gone_runs(store: Store) -> list[str]:
@@ -45,7 +57,8 @@ def tell_of_gone_runs(store: Store) -> list[str]:
             for run in gone
             if run not in old
             and run.state is not None
-            and tell(client.read_flow(run.flow_id).name, run, run.state)
+            and (name := client.read_flow(run.flow_id).name) != SCAN
+            and tell(name, run, run.state)
         ]
     if new:
         ids = frozenset(str(run.id) for run in (*old, *new))

@@ -7,6 +7,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 
+from tasks.alerts.gone_runs import ended_with_the_machine
 from tasks.alerts.webhook import AnyFlow, cause_of, tell, webhook_url
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED")
@@ -17,8 +18,8 @@ HISTORY = 30
 
 def tell_first_failure(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     """State hook: posts a failure, unless an error of the same kind was posted since the latest
-    success."""
-    if webhook_url() is None:
+    success, or the run ended with its machine."""
+    if webhook_url() is None or ended_with_the_machine(state):
         return
     if _kind_of(state) not in map(_kind_of, _failures_before(flow_run)):
         tell(flow.name, flow_run, state)
@@ -49,7 +50,8 @@ def _failures_before(flow_run: FlowRun) -> list[State]:
             limit=HISTORY,
         )
     states = [run.state for run in found if run.state and run.parameters == flow_run.parameters]
-    return list(takewhile(_has_failed, states))
+    told = [state for state in states if not ended_with_the_machine(state)]
+    return list(takewhile(_has_failed, told))
 
 
 def _has_failed(state: State) -> bool:

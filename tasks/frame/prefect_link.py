@@ -28,6 +28,9 @@ from prefect.logging.handlers import set_api_log_sink
 from tasks.system.machine_errors import is_lack
 
 DEADLINE_SECONDS = 10.0
+PATIENCE_SECONDS = 3600.0
+"""After it a request no longer waits for a server to come back, and its run ends, which would else
+keep memory, graphics cards and artifacts until the server is started."""
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 LOOKS = 3
@@ -48,7 +51,7 @@ class PrefectGoneError(httpx.ConnectError):
 class Link:
     """Connection state of one Prefect server; ``gone`` is set while it is unreachable.
 
-    ``waits``: recording requests wait for the server's return.
+    ``waits``: recording requests wait for the server's return, for `PATIENCE_SECONDS`.
     """
 
     def __init__(self, api_url: str, *, waits: bool) -> None:
@@ -71,9 +74,14 @@ class Link:
             send_nothing_more()
         logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
 
-    def refuse_if_gone(self) -> None:
-        """Raises `PrefectGoneError` if the server is lost and not awaited."""
-        if self.given_up or (self.gone.is_set() and _is_shown_only.get()):
+    def refuse_if_gone(self, began: float) -> None:
+        """Raises `PrefectGoneError` if the server is lost and not awaited; a request that began
+        (monotonic) before `PATIENCE_SECONDS` is the last to wait."""
+        if not self.gone.is_set():
+            return
+        if time.monotonic() - began >= PATIENCE_SECONDS:
+            self.waits = False
+        if not self.waits or _is_shown_only.get():
             raise PrefectGoneError(f"the Prefect server at {self.api_url} does not answer")
 
 
@@ -128,8 +136,8 @@ def watched(
         api_url: of the server.
         alive: whether the server's process runs, where it is ours: without it no deadline is waited
             for.
-        waits: requests that record how a run goes wait for a server that comes back, for as long as
-            it takes. Without it the server is abandoned for the rest of the block.
+        waits: requests that record how a run goes wait for a server that comes back, for
+            `PATIENCE_SECONDS`. Without it the server is abandoned for the rest of the block.
         gone: unreachable from the beginning.
     """
     made, over = Link(api_url, waits=waits), threading.Event()
@@ -195,12 +203,13 @@ def _obey_the_deadline() -> None:
 def _sync_send(send: SyncSend) -> SyncSend:
     @wraps(send)
     def within_deadline(client: PrefectHttpxSyncClient, request: Request, **given: Any) -> Response:
+        began = time.monotonic()
         while to := _link_to(request):
-            to.refuse_if_gone()
+            to.refuse_if_gone(began)
             answer = _in_a_thread(partial(send, client, request, **given))
             while not answer.done():
                 # A hanging request is abandoned and ends with the process.
-                to.refuse_if_gone()
+                to.refuse_if_gone(began)
                 wait([answer], POLL_SECONDS / 10)
             if not _is_passing(answer.exception()):
                 return answer.result()
@@ -237,14 +246,15 @@ def _async_send(send: AsyncSend) -> AsyncSend:
     async def within_deadline(
         client: PrefectHttpxAsyncClient, request: Request, **given: Any
     ) -> Response:
+        began = time.monotonic()
         while to := _link_to(request):
             if to.given_up and request.url.path.endswith(LOGS):
                 return Response(201, request=request)  # The lines are in the terminal.
-            to.refuse_if_gone()
+            to.refuse_if_gone(began)
             answer = asyncio.ensure_future(send(client, request, **given))
             try:
                 while not answer.done() and not to.given_up:
-                    to.refuse_if_gone()
+                    to.refuse_if_gone(began)
                     await asyncio.wait([answer], timeout=POLL_SECONDS / 10)
             finally:
                 answer.cancel()

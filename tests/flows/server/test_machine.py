@@ -5,22 +5,18 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter
-from prefect.states import Scheduled
 
 from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine.machine_command import up
 from flows.server import machine as module
 from flows.server.api import has_started
-from flows.server.machine import Machine, MachineError, MachineProcess, drop_missed_runs
+from flows.server.machine import Chosen, Machine, MachineError, MachineProcess
+from flows.server.machine_processes import start_of
 from tasks.system.free_port import free_port
 from tests.tasks.alerts.inbox import Inbox
 
@@ -42,7 +38,7 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 def test_what_runs_is_stopped_once(machine: Machine) -> None:
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     note(machine, "worker", MachineProcess(pid=process.pid, started=started, log="worker.log"))
     assert list(machine.running()) == ["worker"]
@@ -53,7 +49,7 @@ def test_what_runs_is_stopped_once(machine: Machine) -> None:
 
 def test_another_process_under_an_old_id_is_left_alone(machine: Machine) -> None:
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     note(machine, "server", MachineProcess(pid=process.pid, started=started - 1, log="server.log"))
     assert machine.running() == {}
@@ -65,11 +61,11 @@ def test_another_process_under_an_old_id_is_left_alone(machine: Machine) -> None
 
 def test_a_process_that_died_does_not_count_as_running(machine: Machine) -> None:
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     note(machine, "server", MachineProcess(pid=process.pid, started=started, log="server.log"))
     process.kill()
-    while module._start_of(process.pid) is not None:  # Dead, and not yet waited for.
+    while start_of(process.pid) is not None:  # Dead, and not yet waited for.
         time.sleep(0.01)
     assert machine.running() == {}
     process.wait()
@@ -80,7 +76,7 @@ def test_a_server_that_still_starts_is_waited_for_and_told_from_one_that_ended(
 ) -> None:
     monkeypatch.setattr(module, "STARTUP_SECONDS", 0.5)
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     server = MachineProcess(pid=process.pid, started=started, log="server.log", closed=True)
     note(machine, "server", server)
@@ -139,7 +135,7 @@ def test_the_worker_is_given_what_the_callers_dot_env_says(
 
 def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machine) -> None:
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     service = MachineProcess(pid=process.pid, started=started, log="log", port=4321, dumps="/dumps")
     service = service.model_copy(update={"closed": True})
@@ -156,7 +152,7 @@ def test_another_port_or_folder_than_that_of_what_runs_is_refused(machine: Machi
 
 def test_a_server_of_before_there_was_a_login_is_not_taken_over(machine: Machine) -> None:
     process = sleeper()
-    started = module._start_of(process.pid)
+    started = start_of(process.pid)
     assert started is not None
     note(
         machine,
@@ -224,28 +220,21 @@ def test_up_without_options_repeats_the_port_and_the_folder_of_before(
     watched = str(tmp_path / "dumps")
     Machine(machine.store, 4321)._launch("worker", [], machine._environment(watched))
     up(store=machine.store.root)
+    assert asked == [(4321, watched)]
+
+
+def test_up_after_down_repeats_the_options_of_the_last_up(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy of many alerts is `down`, then `up`, as written."""
+    last = Chosen(port=4321, dumps=str(tmp_path / "dumps"), look_every=30)
+    (machine.folder / "options.json").write_text(last.model_dump_json())
     machine.stop()
-    up(store=machine.store.root, dumps=watched)
-    assert asked == [(4321, watched), (4200, watched)]
-
-
-def test_scans_that_were_missed_are_dropped_and_later_ones_stay(prefect_server: str) -> None:
-    @flow(name="scan after a night")
-    def scan() -> None:
-        """A flow with a schedule."""
-
-    now = datetime.now(UTC)
-    times = [now - timedelta(hours=1), now - timedelta(minutes=1), now + timedelta(hours=1)]
-    with get_client(sync_client=True) as client:
-        ours, other = (client.create_deployment(client.create_flow(scan), name) for name in "ab")
-        for at in times:
-            client.create_flow_run_from_deployment(ours, state=Scheduled(scheduled_time=at))
-            client.create_flow_run_from_deployment(other, state=Scheduled(scheduled_time=at))
-        assert drop_missed_runs(client, ours) == 2
-        left = client.read_flow_runs(flow_filter=FlowFilter(name={"any_": [scan.name]}))  # pyright: ignore
-    kept = sorted(run.expected_start_time for run in left if run.deployment_id == ours)  # pyright: ignore
-    assert kept == times[2:]
-    assert len(left) == 4
+    asked: list[tuple[int, str, float]] = []
+    monkeypatch.setattr(Machine, "start", lambda self, *given: asked.append((self.port, *given)))
+    up(store=machine.store.root)
+    up(store=machine.store.root, port=4400, dumps=str(tmp_path / "others"), look_every=20)
+    assert asked == [(4321, last.dumps, 30), (4400, str(tmp_path / "others"), 20)]
 
 
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

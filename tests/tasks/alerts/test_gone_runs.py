@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prefect import flow
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
 from artifacts.store import Store
 from tasks.alerts import webhook
-from tasks.alerts.gone_runs import GONE, tell_of_gone_runs
+from tasks.alerts.gone_runs import GONE, SCAN, tell_of_gone_runs
 from tests.tasks.alerts.inbox import Inbox
 
 AUTOMATIONS = Path(__file__).parents[3] / "flows" / "automations.yaml"
@@ -21,9 +21,14 @@ def night() -> None:
     """A flow to tell of."""
 
 
-def run_that_crashed(name: str, message: str) -> None:
+@flow(name=SCAN)
+def scan() -> None:
+    """A dump scan."""
+
+
+def run_that_crashed(name: str, message: str, of: Flow[..., None] = night) -> None:
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(night, name=name, state=Running())
+        run = client.create_flow_run(of, name=name, state=Running())
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
 
@@ -55,6 +60,15 @@ def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
     assert tell_of_gone_runs(store) == []
     assert "refresh friday" in tell_of_gone_runs(store)
     assert tell_of_gone_runs(store) == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_scan_that_is_gone_is_not_told(store: Store, inbox: Inbox) -> None:
+    tell_of_gone_runs(store)  # Of what other tests left.
+    before = len(inbox.received)
+    run_that_crashed("a scan", GONE, scan)
+    assert tell_of_gone_runs(store) == []
+    assert len(inbox.received) == before
 
 
 def test_without_a_webhook_nobody_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.states import Completed, Crashed, Failed, Pending, Running
 
+from tasks.alerts.gone_runs import ABORTED, STOPPED
+from tasks.alerts.gone_runs import GONE as GONE_RUN
 from tasks.alerts.repeated_failures import WORKS_AGAIN, tell_first_failure, tell_recovery
 from tests.tasks.alerts.inbox import Inbox
 
@@ -64,6 +66,17 @@ def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
         "WatchMemoryError",
         "the process ended with status -9",
     ]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_scan_that_ended_with_its_machine_is_no_failure(inbox: Inbox) -> None:
+    @flow(name="scan of a machine that is stopped")
+    def scan() -> None:
+        """A flow to tell of."""
+
+    ended = [Crashed(message=f"{cause}; more") for cause in (GONE_RUN, STOPPED, ABORTED)]
+    minutes(scan, *ended, Completed(), GONE, *ended, GONE, Completed())
+    assert [each["state"] for each in inbox.received] == ["Failed", "Completed"]
 
 
 @pytest.mark.usefixtures("prefect_server")

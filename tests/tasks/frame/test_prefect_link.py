@@ -179,6 +179,21 @@ def test_what_records_a_run_waits_for_a_server_that_comes_back(
             assert [answer.status_code for answer in answers] == [200]
 
 
+def test_a_server_that_never_comes_back_is_given_up_in_the_end(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the process of a run would wait for ever, with its memory and its artifacts."""
+    with watched(url(port), waits=True) as to:
+        assert to.gone.wait(LONG)
+        monkeypatch.setattr(prefect_link, "PATIENCE_SECONDS", 0.5)
+        with pytest.raises(PrefectGoneError):
+            ask(port)
+        monkeypatch.setattr(prefect_link, "PATIENCE_SECONDS", LONG * 10)
+        with pytest.raises(PrefectGoneError):
+            asyncio.run(ask_async(port))
+        assert to.given_up
+
+
 def test_what_is_only_shown_fails_as_always_while_the_server_is_there(port: int) -> None:
     with serving(port) as api, watched(url(port), waits=False):
         api.answering.set()

@@ -24,20 +24,25 @@ def up(
         typer.Option(
             min=1,
             max=65535,
-            help="Port of the Prefect server; by default unchanged until `down`, initially 4200.",
+            help="Port of the Prefect server; by default that of the last `up`, initially 4200.",
         ),
     ] = None,
     dumps: Annotated[
         str | None,
         typer.Option(
-            help="Watched folder (or fsspec URL) of dumps; by default unchanged until `down`, "
-            "initially LLM4CDSR_DUMPS."
+            help="Watched folder (or fsspec URL) of dumps; by default LLM4CDSR_DUMPS, else that of "
+            "the last `up`, initially `dumps`."
         ),
     ] = None,
     store: StoreRoot = None,
     look_every: Annotated[
-        float, typer.Option(min=5, help="Seconds between scans of the dumps folder.")
-    ] = 60,
+        float | None,
+        typer.Option(
+            min=5,
+            help="Seconds between scans of the dumps folder; by default as of the last `up`, "
+            "initially 60.",
+        ),
+    ] = None,
 ) -> None:
     """Start server, work pool, deployments and worker in the background; idempotent.
 
@@ -46,17 +51,19 @@ def up(
     """
     from artifacts.store import Store
     from flows.operating import OPERATING
-    from flows.server.machine import DEFAULT_PORT, Machine
+    from flows.server.machine import DEFAULT_LOOK_SECONDS, DEFAULT_PORT, Machine
     from flows.settings import Settings
 
     terminal.show_logs(verbose=False)
     opened = Store(store or Settings().store)
-    before = Machine(opened).remembered()
-    folder = dumps or (before and before.dumps) or OPERATING.dumps
+    before, last = Machine(opened).remembered(), Machine(opened).chosen()
+    named = OPERATING.dumps if "dumps" in OPERATING.model_fields_set else None
+    folder = dumps or (before and before.dumps) or named or (last and last.dumps) or OPERATING.dumps
     if "://" not in folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    machine = Machine(opened, port or (before and before.port) or DEFAULT_PORT)
-    machine.start(folder, look_every)
+    kept_port = (before and before.port) or (last and last.port)
+    machine = Machine(opened, port or kept_port or DEFAULT_PORT)
+    machine.start(folder, look_every or (last and last.look_every) or DEFAULT_LOOK_SECONDS)
     for line in (
         f"Prefect UI: {machine.ui_url}",
         f"Login: {_login(machine)}",

@@ -1,0 +1,60 @@
+"""Runs in the database of the machine's server whose state no process will change any more."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter, WorkPoolFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
+
+UNFINISHED = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
+
+
+def drop_missed_runs(client: SyncPrefectClient, deployment: UUID) -> int:
+    """Deletes the scheduled runs of a deployment whose time has passed, up to 200; returns their
+    number. After a night without a machine the worker would else start a process for each missed
+    dump scan at once."""
+    missed = {
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": datetime.now(UTC)},
+    }
+    found = client.read_flow_runs(
+        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}}),
+        flow_run_filter=FlowRunFilter.model_validate(missed),
+    )
+    for run in found:
+        client.delete_flow_run(run.id)
+    return len(found)
+
+
+def mark_crashed(
+    client: SyncPrefectClient, pool: str, living: Collection[str], message: str
+) -> list[str]:
+    """Marks the unfinished runs of a work pool that no process has, with their subflows; returns
+    their names. A run that stayed `Pending` or `Running` would keep its place in the limit of
+    concurrent runs.
+
+    Args:
+        client: of the server.
+        pool: name of the work pool, whose only worker does not run.
+        living: ids of the runs that a process has.
+        message: the cause, of the state.
+    """
+    runs = client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [pool]}}),
+        flow_run_filter=FlowRunFilter.model_validate({"state": UNFINISHED}),
+    )
+    dead = [run for run in runs if str(run.id) not in living]
+    dead += _subflows(client, dead)
+    for run in dead:
+        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+    return [run.name for run in dead]
+
+
+def _subflows(client: SyncPrefectClient, runs: list[FlowRun]) -> list[FlowRun]:
+    if not runs:
+        return []
+    of = {"parent_flow_run_id": {"any_": [run.id for run in runs]}, "state": UNFINISHED}
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(of))
