@@ -36,9 +36,12 @@ def test_the_written_graph_gives_the_models_scores(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_onnx_graph_gives_the_models_scores(store: Store, tmp_path: Path) -> None:
+def test_the_onnx_graph_gives_the_models_scores(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason="the extra 'onnx' is not installed")
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # Its thread would outlive the test.
     small_release(store)
     made = export_model(store, tmp_path, ModelFormat.ONNX)
     assert (made.file, made.largest_difference < 1e-4) == ("model.onnx", True)
