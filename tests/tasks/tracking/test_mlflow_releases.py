@@ -2,8 +2,10 @@
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import polars as pl
@@ -48,7 +50,7 @@ def released(store: Store, seed: int = 0) -> ArtifactRef:
 @pytest.fixture(scope="module")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("mlflow", reason="the extra 'mlflow' is not installed")
-    program = shutil.which("mlflow")
+    program = shutil.which("mlflow", path=Path(sys.executable).parent) or shutil.which("mlflow")
     if program is None:
         pytest.skip("no mlflow server is installed: pip install mlflow")
     folder = tmp_path_factory.mktemp("mlflow")
