@@ -25,7 +25,7 @@ demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, r
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
 		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html \
 		--serve-anyway
-	@echo "See it in the browser: $(BIN)/llm4cdsr serve-recs, then http://localhost:8080"
+	@echo "See it in the browser: $(BIN)/llm4cdsr serve-recs, then http://localhost:8080 (Random user only in: a user of one domain)"
 
 test: .venv/ready ## Lint, types and every test, the real local LLM pair included.
 	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair

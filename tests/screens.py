@@ -49,8 +49,8 @@ def _user(page: Tab) -> None:
 def _detail(page: Tab) -> None:
     _user(page)
     page.run("document.querySelector('#lists > :last-child .open').click()")
-    page.wait_for("Why it is at place")
-    page.wait_for("Nearest in meaning")
+    page.wait_for("Why it has rank")
+    page.wait_for("Similar items")
 
 
 def _edited(page: Tab) -> None:

@@ -62,7 +62,7 @@ class BaselineLead(Strict):
             return f"the baseline {self.baseline} is better than the model beyond chance: {figures}"
         if self.is_ahead:
             return f"the model is better than the strongest baseline, {self.baseline}: {figures}"
-        return f"no significant difference to the strongest baseline, {self.baseline}: {figures}"
+        return f"no significant difference from the strongest baseline, {self.baseline}: {figures}"
 
 
 def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:

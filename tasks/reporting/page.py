@@ -39,6 +39,7 @@ from tasks.reporting.summary import key_numbers, summary_sentences, total_usage
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_TITLE = 140
+_NEGATIVE = re.compile(r"(?<![^\s(])-(?=\d)")
 _MILLIONS = re.compile(r"(?i)(?<![\d.a-z])(\d+m|0?\.\d+b)(?![a-z])")
 
 
@@ -78,7 +79,7 @@ def is_small_model(name: str | None) -> bool:
 def format_duration(seconds: float) -> str:
     """Return a length of time in its two largest units, such as '3 min 12 s'."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
@@ -164,6 +165,9 @@ def page_environment() -> Environment:
         "short": _short,
         "number": _number,
         "interval": _interval,
+        "percent_interval": _percent_interval,
+        "signed_interval": _signed_interval,
+        "minus": _minus,
     }
     return environment
 
@@ -180,6 +184,19 @@ def _number(value: float | None) -> str:
 
 def _interval(values: tuple[float, float, float]) -> str:
     return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+def _percent_interval(values: tuple[float, float, float]) -> str:
+    return f"{values[0]:.1%} ({values[1]:.1%} to {values[2]:.1%})"
+
+
+def _signed_interval(values: tuple[float, float, float]) -> str:
+    return _minus(f"{values[0]:+.3f} ({values[1]:+.3f} to {values[2]:+.3f})")
+
+
+def _minus(text: str) -> str:
+    """Returns a text whose negative numbers have a minus sign, at which no line breaks."""
+    return _NEGATIVE.sub("\N{MINUS SIGN}", text)
 
 
 def csp_hash(script: str) -> str:

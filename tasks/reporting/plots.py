@@ -39,12 +39,13 @@ MOST_DOMAINS = 5
 @dataclass(frozen=True)
 class Plot:
     """A figure and its description. `colourings`: selectable meanings of colours (empty without a
-    choice)."""
+    choice); `is_text`: the figure is text that a screen reader reads, without the description."""
 
     name: str
     figure: Markup
     description: str
     colourings: tuple[str, ...] = ()
+    is_text: bool = False
 
 
 def history_plot(lengths: pl.DataFrame) -> Plot | None:
@@ -106,14 +107,8 @@ def models_plot(intervals: Sequence[MetricInterval]) -> Plot | None:
     if len(intervals) < 2:
         return None
     rows = [Interval(row.model, *row.ndcg, ours=row.behind_ours is None) for row in intervals]
-    ours = intervals[0]
-    description = (
-        f"NDCG@10 by full ranking, with 95% intervals over users: {ours.model} "
-        f"{ours.ndcg[0]:.3f}, "
-        + ", ".join(f"{row.model} {row.ndcg[0]:.3f}" for row in intervals[1:])
-        + "."
-    )
-    return Plot("models", interval_chart(rows), description)
+    description = "NDCG@10 by full ranking; whiskers are 95% intervals over users."
+    return Plot("models", interval_chart(rows), description, is_text=True)
 
 
 def releases_plot(figures: Sequence[ReleaseFigure]) -> Plot | None:
@@ -149,7 +144,7 @@ def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
             domain.name,
             [(100 * items, 100 * events) for items, events in domain.points],
             [
-                f"{domain.name}: the most bought {items:.0%} of items have {events:.0%} of events"
+                f"{domain.name}: the most popular {items:.0%} of items have {events:.0%} of events"
                 for items, events in domain.points
             ],
             number,
@@ -157,8 +152,8 @@ def concentration_plot(domains: Sequence[Concentration]) -> Plot | None:
         for number, domain in enumerate(domains)
     ]
     tenth = ", ".join(f"{d.share_of_top(0.1):.0%} in {d.name}" for d in domains)
-    description = f"The most bought tenth of the items has this share of the events: {tenth}."
-    figure = line_chart(lines, "most bought items, %", "their share of the events, %", 220)
+    description = f"The most popular tenth of the items has this share of the events: {tenth}."
+    figure = line_chart(lines, "items, most popular first, %", "share of events, %", 220)
     return Plot("popularity", figure, description)
 
 
@@ -192,7 +187,7 @@ def drift_plot(drift: Drift) -> Plot | None:
         f"Events over time in the data of the served release (dashed) and in these: {added:,} "
         f"events were added, {gone:,} are no longer there."
     )
-    figure = line_chart(lines, "beginning of each span of time, UTC", "events", 200, ticks)
+    figure = line_chart(lines, "start of each period, UTC", "events", 200, ticks)
     return Plot("drift", figure, description)
 
 
@@ -257,8 +252,8 @@ def item_map_plot(item_map: pl.DataFrame) -> Plot | None:
         f"{total:,}" if points.height == total else f"A sample of {points.height:,} of {total:,}"
     )
     description = (
-        f"{shown} items in the plane: items with similar text lie close together. Distances are "
-        "only a rough guide, because two dimensions keep a part of the embeddings' variation."
+        f"{shown} items with a text, in two dimensions: items with similar texts are close "
+        "together. Distances are approximate: two dimensions keep only a part of the variation."
     )
     return Plot("item-map", figure, description, ("domain", "cluster"))
 

@@ -75,7 +75,7 @@ def line_chart(
             DOT.format(line.colour % PALETTE, x, y, words)
             for (x, y), words in zip(places, line.words, strict=True)
         ]
-    ticks = x_ticks or [(value, number(value)) for value in _whole_ticks(low, high)]
+    ticks = x_ticks or tick_labels(_whole_ticks(low, high))
     placed = [((value - low) / span * 100, label) for value, label in ticks]
     named = legend([(line.name, line.colour) for line in lines]) if len(lines) > 1 else Markup("")
     return named + _frame(marks, placed, top, x_label, y_label, height)
@@ -101,7 +101,9 @@ def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220
                 bar.words,
             )
         )
-    ticks = [((value - low) / span * 100, number(value)) for value in _whole_ticks(low, high)]
+    ticks = [
+        ((value - low) / span * 100, label) for value, label in tick_labels(_whole_ticks(low, high))
+    ]
     return _frame(marks, ticks, top, x_label, y_label, height)
 
 
@@ -152,9 +154,13 @@ def axis_top(highest: float) -> float:
     return next(step * unit for step in TOPS if step * unit >= highest * (1 - 1e-9))
 
 
-def number(value: float) -> str:
-    """Returns a tick's label."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+def tick_labels(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Returns the ticks of an axis with their labels, which have the same number of decimals."""
+    short = [f"{value:g}" for value in values]
+    if any("e-" in label for label in short):
+        return list(zip(values, short, strict=True))
+    digits = max((len(label.partition(".")[2]) for label in short), default=0)
+    return [(value, f"{value:,.{digits}f}") for value in values]
 
 
 def _frame(
@@ -173,8 +179,8 @@ def _frame(
         for level in levels
     ]
     ys = [
-        Markup('<span style="bottom:{:.2f}%">{}</span>').format(level / top * 100, number(level))
-        for level in levels
+        Markup('<span style="bottom:{:.2f}%">{}</span>').format(level / top * 100, label)
+        for level, label in tick_labels(levels)
     ]
     xs = [
         Markup('<span style="left:{:.2f}%">{}</span>').format(place, escape(label))

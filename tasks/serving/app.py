@@ -10,11 +10,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
 
 from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, UnknownItemError
@@ -84,6 +86,7 @@ def create_app(
     app.add_middleware(Gate, hosts=hosts, token=token)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(400, _answer_unreadable)
+    app.add_exception_handler(404, _answer_not_found)
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, _answer_with(status))
     add_recommending(app, service)
@@ -150,6 +153,13 @@ def _answer_unreadable(request: Request, error: Exception) -> Response:
     """Response for failures of the JSON parser other than syntax errors."""
     text = "the body cannot be read: it must be JSON in UTF-8, not nested deeper than a few levels"
     return JSONResponse({"detail": text}, 422)
+
+
+def _answer_not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    unrouted = error.detail == HTTPStatus.NOT_FOUND.phrase
+    text = "no such route: / is the page, /docs lists the routes" if unrouted else error.detail
+    return JSONResponse({"detail": text}, 404)
 
 
 _STATUS: dict[type[Exception], int] = {

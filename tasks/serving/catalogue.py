@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher, get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,10 +27,12 @@ TEXT_COLUMNS = {
 """Metadata columns of items."""
 
 
-LEAST_SHARE = 0.6
-"""Minimum share of a word's trigrams for a match."""
+LEAST_SIMILARITY = 0.8
+"""Minimum similarity of a searched word to a word of a title: 1 is the same spelling."""
 SHORTEST_MISSPELT = 4
-MOST_THREES = 24
+MOST_SIMILAR = 5
+MOST_COMPARED = 200
+"""Words of titles that are compared with a searched one: those with most of its letter pairs."""
 
 
 class UnknownItemError(LookupError):
@@ -139,33 +142,39 @@ class Catalogue:
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
         """Returns items whose title or id contains every word, by popularity, followed by items
-        with similar words (trigrams); without any, items with the most of the words."""
+        with similarly spelt words; without any, items with the most of the words."""
         inside = np.ones(self.items.height, bool)
         if domain is not None:
             inside[:] = False
             inside[self.domain_rows(self.domain_number(domain))] = True
-        shares = [self._held_share(word) for word in words.lower().split()]
+        shares = [self._similarity(word) for word in words.lower().split()]
         share = np.min(shares, axis=0) if shares else np.ones(self.items.height)
-        matches = inside & (share >= LEAST_SHARE)
-        if shares and not matches.any():
-            share = np.mean([np.where(each >= LEAST_SHARE, each, 0) for each in shares], axis=0)
-            matches = inside & (share > 0)
+        if not (inside & (share > 0)).any():
+            share = np.mean(shares, axis=0)
+        matches = inside & (share > 0)
         found = np.flatnonzero(matches) + 1
         order = np.lexsort((-self.popularity[found], -np.round(share[found - 1], 2)))
         return found[order[:limit]]
 
-    def _held_share(self, word: str) -> NDArray[np.float64]:
-        """Returns 1 for texts with the word, else the share of the word's trigrams in the text, if
-        high enough."""
-        whole = self._searched.str.contains(word, literal=True).to_numpy().astype(float)
-        threes = {word[place : place + 3] for place in range(len(word) - 2)}
-        if len(word) < SHORTEST_MISSPELT:
-            return whole
-        held = sum(
-            self._searched.str.contains(three, literal=True).to_numpy().astype(float)
-            for three in sorted(threes)[:MOST_THREES]
-        )
-        return np.where(whole > 0, 1.0, 0.99 * held / min(len(threes), MOST_THREES))
+    def _similarity(self, word: str) -> NDArray[np.float64]:
+        """Returns 1 for items with the word, that of the most similar word for others with one,
+        else 0; (items,)."""
+        found = self._searched.str.contains(word, literal=True).to_numpy().astype(float)
+        for other in self._similar_words(word):
+            held = self._searched.str.contains(other, literal=True).to_numpy()
+            similarity = min(SequenceMatcher(None, word, other).ratio(), 0.99)
+            found = np.maximum(found, similarity * held)
+        return found
+
+    def _similar_words(self, word: str) -> list[str]:
+        """Returns words of titles with a similar spelling, the most similar first."""
+        if len(word) < SHORTEST_MISSPELT or not word.isalnum():
+            return []
+        pairs = sorted({word[place : place + 2] for place in range(len(word) - 1)})
+        held = [self._words.str.contains(pair, literal=True).to_numpy() for pair in pairs]
+        order = np.argsort(-np.sum(held, axis=0), kind="stable")
+        likely = self._words.gather(order[:MOST_COMPARED]).to_list()
+        return get_close_matches(word, likely, MOST_SIMILAR, LEAST_SIMILARITY)
 
     def most_popular(self, domain: int) -> IntArray:
         """Returns the items of a domain by popularity."""
@@ -219,6 +228,20 @@ class Catalogue:
         for index, key in enumerate(self.keys, start=1):
             found.setdefault(key.item_id, []).append(index)
         return found
+
+    @cached_property
+    def _words(self) -> pl.Series:
+        """Returns the different words of all titles."""
+        return (
+            self.items[col.TITLE]
+            .drop_nulls()
+            .str.to_lowercase()
+            .str.extract_all(r"\w+")
+            .explode()
+            .drop_nulls()
+            .unique()
+            .sort()
+        )
 
     @cached_property
     def _searched(self) -> pl.Series:

@@ -17,6 +17,7 @@ from tasks.reporting.svg_chart import (
     bar_chart,
     interval_chart,
     line_chart,
+    tick_labels,
 )
 
 
@@ -24,6 +25,21 @@ from tasks.reporting.svg_chart import (
 def test_an_axis_holds_its_highest_value_and_is_not_mostly_empty(highest: float) -> None:
     top = axis_top(highest)
     assert highest <= top * 1.000001 <= highest * 2.6
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.0, 0.15, 0.3, 0.45, 0.6], ["0.00", "0.15", "0.30", "0.45", "0.60"]),
+        ([0, 2500, 5000], ["0", "2,500", "5,000"]),
+        ([0.0, 2.5e-5, 5e-5], ["0", "2.5e-05", "5e-05"]),
+        ([], []),
+    ],
+)
+def test_the_labels_of_an_axis_have_the_same_decimals(
+    values: list[float], labels: list[str]
+) -> None:
+    assert [label for _, label in tick_labels(values)] == labels
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
@@ -84,7 +100,8 @@ def test_the_chart_of_models_names_ours_first_and_needs_a_rival() -> None:
     rival = MetricInterval("rival", (0.1, 0.05, 0.2), (0.2, 0.1, 0.3), (0.1, 0.0, 0.2))
     plot = models_plot((ours, rival))
     assert plot is not None
-    assert "ours 0.200, rival 0.100" in plot.description
+    assert re.findall('class="what">([^<]*)', plot.figure) == ["0.200", "0.100"]
+    assert plot.is_text
     assert models_plot((ours,)) is None
 
 

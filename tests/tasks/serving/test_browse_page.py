@@ -117,7 +117,7 @@ def test_an_edit_says_what_moved_and_undo_takes_it_back(page: Tab) -> None:
 def test_a_link_shows_an_edited_history_again_and_the_way_back_to_the_user(
     page: Tab, devtools: str
 ) -> None:
-    page.run("document.querySelector('#history .add').click()")
+    page.run("document.querySelector('#history .remove').click()")
     page.wait_for("User ada, changed: 4 events")
     settled(page)
     edited, address = shelves(page), str(page.run("location.href"))
@@ -135,9 +135,9 @@ def test_an_item_opens_by_keyboard_with_reasons_and_similar_items_of_every_domai
 ) -> None:
     page.run("document.querySelector('#lists .open').focus()")
     key(page, "Enter", 13)
-    page.wait_for("Why it is at place 1 of")
+    page.wait_for("Why it has rank 1 in")
     for domain in recommender.catalogue.domains:
-        page.wait_for(f"Nearest in meaning: {domain}")
+        page.wait_for(f"Similar items: {domain}")
     effects = page.run("document.querySelectorAll('.effects li').length")
     assert isinstance(effects, (int, float))
     assert effects > 0
@@ -185,7 +185,7 @@ def test_users_are_found_by_the_domain_they_are_active_in(
 @in_a_browser
 def test_everything_that_can_be_pressed_or_filled_has_a_name(page: Tab) -> None:
     page.run("document.querySelector('#lists .open').click()")
-    page.wait_for("Nearest in meaning")
+    page.wait_for("Similar items")
     nameless = page.run(
         """[...document.querySelectorAll('button, input, select, a')].filter((each) =>
             !(each.getAttribute('aria-label') || each.textContent.trim() ||

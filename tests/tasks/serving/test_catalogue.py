@@ -48,7 +48,26 @@ def test_search_finds_a_misspelt_word_behind_what_holds_it() -> None:
     assert found == ["The Cofee Shop", "Coffee Beans"]
     assert [titles[index - 1] for index in catalogue.search("coffe")][:1] == ["Coffee Beans"]
     assert catalogue.search("espresso").tolist() == []
+    assert catalogue.search("bans coffee").tolist() == [2]
     assert catalogue.search("xyz").tolist() == []  # Short words are taken at their word.
+
+
+@pytest.mark.parametrize(
+    "typed", ["kichen", "kitchn", "kithcen", "kitshen", "kitchhen", "ikitchen", "Kitchne"]
+)
+def test_a_letter_left_out_added_changed_or_moved_is_found(typed: str) -> None:
+    titles = ["Kitchen Scale", "The Chicken", "Chinaware", "Kits and Hens"]
+    items = pl.DataFrame(
+        {
+            "item_index": pl.Series([1, 2, 3, 4], dtype=pl.UInt32),
+            "domain": ["home"] * 4,
+            "item_id": ["i1", "i2", "i3", "i4"],
+            "title": titles,
+        }
+    )
+    catalogue = Catalogue(items, ("home",), np.array([0, 4]), np.array([0, 1, 9, 9, 9]))
+    assert catalogue.search(typed).tolist()[:1] == [1]
+    assert 4 not in catalogue.search(typed)
 
 
 def test_search_finds_items_with_the_most_words_where_none_has_all(catalogue: Catalogue) -> None:

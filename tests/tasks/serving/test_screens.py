@@ -118,7 +118,7 @@ def test_every_action_of_the_page_works_by_keyboard(devtools: str, url: str) -> 
         wait_until(lambda: page.run("!!document.querySelector('#item-found button')"), "nothing")
         _enter(page, "#item-found button")
         page.wait_for("User ada, changed: 6 events")
-        _enter(page, "#history .add")
+        _enter(page, "#history .remove")
         page.wait_for("User ada, changed: 5 events")
         _enter(page, "#lists .add")
         page.wait_for("User ada, changed: 6 events")
@@ -132,7 +132,7 @@ def test_every_action_of_the_page_works_by_keyboard(devtools: str, url: str) -> 
         assert page.run("document.getElementById('count').value") == "20"
         settled(page)
         _enter(page, "#lists .open", " ", SPACE)
-        page.wait_for("Why it is at place")
+        page.wait_for("Why it has rank")
         press(page, "Escape", ESCAPE)
         wait_until(lambda: page.run("!document.getElementById('detail').open"), "stays open")
         _enter(page, "#any-user")

@@ -152,6 +152,8 @@ def test_users_and_items_can_be_looked_up(client: httpx.Client) -> None:
     found = client.get("/items", params={"search": "running", "domain": "books"}).json()
     assert [item["item_id"] for item in found["items"]] == ["b2"]
     assert client.get("/users/zoe").status_code == 404
+    assert "zoe" in client.get("/users/zoe").json()["detail"]
+    assert "/docs lists the routes" in client.get("/user/zoe").json()["detail"]
 
 
 def test_health_says_what_is_served(client: httpx.Client, recommender: Recommender) -> None:

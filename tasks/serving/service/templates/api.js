@@ -71,7 +71,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
   function shape(title, schema) {
     const rows = fields(schema).map(({ path, schema: inner, needed }) =>
-      element("tr", undefined, {}, element("th", path, { scope: "row" }), element("td", kind(inner)), element("td", [needed ? "" : "may be left out", about(inner)].filter(Boolean).join("; "))),
+      element("tr", undefined, {}, element("th", path, { scope: "row" }), element("td", kind(inner)), element("td", [needed ? "" : "optional", about(inner)].filter(Boolean).join("; "))),
     );
     const of = whole(schema);
     const said = of.description ? [element("p", of.description, { class: "quiet" })] : [];
@@ -89,7 +89,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     const inputs = (operation.parameters || []).map((parameter) => ({ parameter, input: field(parameter) }));
     if (inputs.length) {
       const rows = inputs.map(({ parameter, input }) =>
-        element("tr", undefined, {}, element("th", parameter.name, { scope: "row" }), element("td", undefined, {}, input), element("td", kind(parameter.schema)), element("td", [parameter.required ? "needed" : "", about(parameter.schema)].filter(Boolean).join("; "))),
+        element("tr", undefined, {}, element("th", parameter.name, { scope: "row" }), element("td", undefined, {}, input), element("td", kind(parameter.schema)), element("td", [parameter.required ? "" : "optional", about(parameter.schema)].filter(Boolean).join("; "))),
       );
       inside.append(table(`Parameters of ${path}`, ["Parameter", "Value", "Type", "About"], rows));
     }
@@ -97,6 +97,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     if (body) {
       area = element("textarea", undefined, { id: `body-${number}`, spellcheck: "false" });
       area.value = JSON.stringify(example(body), null, 2);
+      area.rows = area.value.split("\n").length;
       inside.append(element("label", "Body", { for: area.id }), area, shape("Fields of the body", body));
     }
     if (answer?.$ref) inside.append(shape("Fields of the answer", answer));

@@ -1,11 +1,11 @@
-/* A history, and a shelf of what comes next in every domain. Outside text only ever becomes text
+/* A history, and a list of the next items of every domain. Outside text only ever becomes text
    nodes. What is shown is in the address: a link shows the same. */
 import { ask, element, json, offerLogin, part } from "./service.js";
 
 (() => {
   const WAIT_MS = 150; // after the last key of a search
   const SIMILAR = 6; // items per domain
-  const EFFECTS = 6; // items of the history
+  const EFFECTS = 6; // events of the history
   const MOST_UNDO = 50;
   const LONGEST_NAME = 90; // characters of a title in a line
   let now = { history: [], user: null, profile: null, edited: false };
@@ -22,6 +22,8 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   const short = (text) => ([...text].length > LONGEST_NAME ? `${[...text].slice(0, LONGEST_NAME - 1).join("")}…` : text);
   const tag = (item) => element("span", item.domain, { class: "tag" });
   const counted = (number, word) => `${number.toLocaleString()} ${word}${number === 1 ? "" : "s"}`;
+  const sentence = (text) => `${text.replace(/^./u, (first) => first.toUpperCase())}.`;
+  const price = (item) => (typeof item.price === "number" ? item.price.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 }) : "");
 
   function button(text, label, onClick, kind = "") {
     const made = element("button", text, { type: "button", class: kind });
@@ -35,15 +37,15 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     part("basis").classList.toggle("failed", failed);
   }
 
-  /* ---- what comes next ---- */
+  /* ---- the next items ---- */
   const sent = () => now.history.slice(-limits.max_history).map(name);
 
-  async function answer(after = "") {
+  async function answer(after = "", failed = false) {
     const mine = ++asked;
     part("lists").setAttribute("aria-busy", "true");
     try {
       const found = await json("recommendations", { history: sent(), k: Number(part("count").value) });
-      if (mine === asked) show(found, after);
+      if (mine === asked) show(found, after, failed);
     } catch (error) {
       if (mine === asked) say(`No answer: ${error.message}`, true);
     } finally {
@@ -51,30 +53,42 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     }
   }
 
-  function show(found, after) {
+  function show(found, after, failed) {
     const before = places;
     places = new Map(found.domains.flatMap((list) => list.items.map((item) => [key(item), item.rank])));
     const compared = after && before.size > 0;
     const moved = compared ? found.domains.flatMap((list) => list.items).filter((item) => before.get(key(item)) !== item.rank).length : 0;
-    const basis = found.basis === "history" ? "Best first; open an item to see why it is there." : "Nothing in the history yet, so these are the most popular items.";
-    const news = compared ? `${after}: ${moved ? `${counted(moved, "place")} changed` : "no place changed"}` : after;
-    say(news ? `${news}. ${basis}` : basis);
+    const basis = found.basis === "history" ? "Best first; open an item to see why it is recommended." : "Without a history, these are the most popular items.";
+    const news = compared ? `${after}: ${moved ? `${counted(moved, "rank")} changed` : "no rank changed"}` : after;
+    say(news ? `${news}. ${basis}` : basis, failed);
     const visited = new Set(now.history.map((item) => item.domain));
+    const novelty = (list) => (visited.size && !visited.has(list.domain) ? (now.user ? "new to this user" : "no events yet") : "");
+    part("jump").replaceChildren(...found.domains.map((list, number) => jump(list.domain, novelty(list), `shelf-${number}`)));
     part("lists").replaceChildren(
       ...found.domains.map((list, number) => {
-        const isNew = visited.size && !visited.has(list.domain);
-        const heading = element("h3", `${list.domain} `, { id: `shelf-${number}` }, ...(isNew ? [element("span", "no event here yet", { class: "tag" })] : []));
+        const heading = element("h3", `${list.domain} `, { id: `shelf-${number}` }, ...(novelty(list) ? [element("span", novelty(list), { class: "tag" })] : []));
         const shelf = element("ol", undefined, { class: "shelf", tabindex: "0", "aria-labelledby": `shelf-${number}` });
         shelf.append(...list.items.map((item) => {
           const made = card(item, `${item.rank}`);
           if (compared) mark(made, before.get(key(item)), item.rank);
-          made.append(button("Add", `Add ${title(item)} to the history`, () => change([...now.history, item], `Added ${title(item)}`), "add"));
+          const cost = element("span", price(item), { class: "price" });
+          const add = button("Add", `Add ${title(item)} to the history`, () => change([...now.history, item], `Added ${short(title(item))}`), "add");
+          made.append(element("div", undefined, { class: "foot" }, cost, add));
           return made;
         }));
         const empty = list.items.length ? [] : [element("p", "Nothing is left to recommend here.", { class: "quiet" })];
         return element("div", undefined, {}, heading, shelf, ...empty);
       }),
     );
+  }
+
+  function jump(domain, novelty, id) {
+    const made = button(domain, `Go to ${domain}${novelty && `, ${novelty}`}`, () => {
+      part(id).scrollIntoView();
+      part(id).nextElementSibling.focus({ preventScroll: true });
+    });
+    if (novelty) made.append(" ", element("span", novelty, { class: "tag" }));
+    return made;
   }
 
   function card(item, place) {
@@ -84,9 +98,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     if (item.brand) open.append(element("span", item.brand, { class: "more" }));
     const categories = item.categories || [];
     if (categories.length) open.append(element("span", categories[categories.length - 1], { class: "tag" }));
-    const made = element("li", undefined, { class: "card" }, open);
-    if (typeof item.price === "number") made.append(element("span", item.price.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 }), { class: "price" }));
-    return made;
+    return element("li", undefined, { class: "card" }, open);
   }
 
   /* Files of this service are fetched when they come near the window, so that the token is sent. */
@@ -130,16 +142,17 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   async function detail(item) {
     const body = part("detail-body");
     part("detail-title").textContent = title(item);
-    const facts = [item.brand, (item.categories || []).join(" › "), typeof item.price === "number" ? item.price.toFixed(2) : ""].filter(Boolean);
+    const facts = [item.brand, (item.categories || []).join(" › "), price(item) && `price ${price(item)}`].filter(Boolean);
     const about = element("p", undefined, { class: "quiet" }, tag(item), ` ${facts.join(" · ")}`);
     const why = element("div", undefined, { role: "status" });
     const near = element("div");
     const add = button("Add to the history", null, () => {
       part("detail").close();
-      change([...now.history, item], `Added ${title(item)}`);
+      change([...now.history, item], `Added ${short(title(item))}`);
     });
-    body.replaceChildren(about, add, why, near);
-    picture(item, body);
+    const head = element("div", undefined, { class: "head" }, element("div", undefined, {}, about, add));
+    body.replaceChildren(head, why, near);
+    picture(item, head);
     if (!part("detail").open) part("detail").showModal();
     body.parentElement.scrollTop = 0;
     await Promise.all([reasons(item, why), similar(item, near)].map((work) => work.catch((error) => why.append(element("p", error.message, { class: "failed" })))));
@@ -147,32 +160,46 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
   async function reasons(item, place) {
     if (!now.history.length) return;
+    if (now.history.some((event) => key(event) === key(item)))
+      return place.append(element("p", "This item is in the history: lists leave it out.", { class: "quiet" }));
     const found = await json("effects", { history: sent(), item: name(item) });
-    const shown = found.effects.filter((effect) => effect.effect !== 0).slice(0, EFFECTS);
-    const most = Math.max(...shown.map((effect) => Math.abs(effect.effect)), 1e-9);
+    const size = ({ effect }) => Math.abs(effect);
+    const all = found.effects.filter(size).sort((one, other) => size(other) - size(one));
+    const shown = all.slice(0, EFFECTS).sort((one, other) => other.effect - one.effect);
+    place.append(element("h3", `Why it has rank ${found.rank.toLocaleString()} in ${item.domain}`));
+    if (!shown.length) return place.append(element("p", "None of the latest events changes its score.", { class: "quiet" }));
     const isMoved = shown.some((effect) => effect.rank_without !== found.rank);
+    const said = [
+      "A bar shows by how much an event of the history raises or lowers the item's score: the score with the event minus the score without it.",
+      all.length > shown.length ? `These are the ${shown.length} largest effects of ${counted(all.length, "event")}.` : "",
+      isMoved ? "" : "The item keeps its rank without any single one of them.",
+    ];
+    const kinds = [["raises", "bar"], ["lowers", "bar against"]].filter(([, kind]) => shown.some((effect) => barOf(effect) === kind));
+    const keys = kinds.map(([word, kind]) => element("li", undefined, {}, element("span", undefined, { class: kind }, element("i")), `${word} the score`));
     const rows = shown.map((effect) => {
-      const bar = element("span", undefined, { class: effect.effect < 0 ? "bar against" : "bar" }, element("i"));
-      bar.firstChild.style.width = `${(100 * Math.abs(effect.effect)) / most}%`;
-      const then = effect.rank_without === found.rank ? "same place without it" : `place ${effect.rank_without.toLocaleString()} without it`;
-      return element("li", undefined, {}, element("span", short(title(effect)), { class: "name", title: title(effect) }, " ", tag(effect)), bar, ...(isMoved ? [element("span", then, { class: "then" })] : []));
+      const bar = element("span", undefined, { class: barOf(effect) }, element("i"));
+      bar.firstChild.style.width = `${(100 * size(effect)) / size(all[0])}%`;
+      const rank = effect.rank_without === found.rank ? "same rank without it" : `rank ${effect.rank_without.toLocaleString()} without it`;
+      const change = effect.effect.toLocaleString(undefined, { minimumSignificantDigits: 2, maximumSignificantDigits: 2, signDisplay: "always" }).replace("-", "−");
+      const then = element("span", isMoved ? `${change}, ${rank}` : change, { class: "then" });
+      return element("li", undefined, {}, element("span", short(title(effect)), { class: "name", title: title(effect) }, " ", tag(effect)), bar, then);
     });
-    place.append(element("h3", `Why it is at place ${found.rank.toLocaleString()} of ${item.domain}`));
-    if (rows.length)
-      place.append(
-        element("p", `A bar shows how much the score falls when the model reads the history without that event${shown.some((effect) => effect.effect < 0) ? " (orange: it rises)" : ""}.${isMoved ? "" : " Without any single one of them the item keeps its place."}`, { class: "quiet" }),
-        element("ol", undefined, { class: "effects" }, ...rows),
-      );
-    else place.append(element("p", "None of the latest events changes its score.", { class: "quiet" }));
+    place.append(
+      element("p", said.filter(Boolean).join(" "), { class: "quiet" }),
+      element("ul", undefined, { class: "keys", "aria-label": "Colours of the bars" }, ...keys),
+      element("ol", undefined, { class: isMoved ? "effects" : "effects brief" }, ...rows),
+    );
   }
+
+  const barOf = ({ effect }) => (effect < 0 ? "bar against" : "bar");
 
   async function similar(item, place) {
     const lists = await Promise.all(domains.map((within) => json(`similar?${query({ ...name(item), within, k: SIMILAR })}`)));
     place.append(...lists.flatMap((list, number) => {
       const shelf = element("ol", undefined, { class: "shelf small", tabindex: "0", "aria-label": `Similar items of ${domains[number]}` });
       shelf.append(...list.similar.map((other) => card(other, `similarity ${other.score.toFixed(2)}`)));
-      return [element("h3", `Nearest in meaning: ${domains[number]}`), shelf];
-    }));
+      return [element("h3", `Similar items: ${domains[number]}`), shelf];
+    }), element("p", "Similarity: cosine of the embeddings of the items' texts.", { class: "quiet" }));
   }
 
   part("detail-close").addEventListener("click", () => part("detail").close());
@@ -190,7 +217,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     put(next, after);
   }
 
-  function put(next, after = "") {
+  function put(next, after = "", failed = false) {
     now = next;
     const count = counted(now.history.length, "event");
     part("history-title").textContent = now.user
@@ -203,18 +230,18 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     part("hint").hidden = now.history.length > 0 || now.user !== null;
     part("profile").textContent = now.profile || "This user has no profile.";
     const author = now.profile && limits.profiles_by ? `Profile by ${limits.profiles_by}. ` : "";
-    part("profile").append(element("small", `${author}Profiles are read in training only: the shelves follow the events.`));
+    part("profile").append(element("small", `${author}Profiles are used in training only; the next items depend on the events.`));
     part("history").hidden = !now.history.length;
     part("history").replaceChildren(
       ...now.history.map((item, place) => [item, place]).reverse().map(([item, place]) => {
         const made = card(item, item.domain);
-        const without = () => change(now.history.filter((_, other) => other !== place), `Removed ${title(item)}`);
-        made.append(button("Remove", `Remove ${title(item)}`, without, "add"));
+        const without = () => change(now.history.filter((_, other) => other !== place), `Removed ${short(title(item))}`);
+        made.append(button("×", `Remove ${title(item)}`, without, "remove"));
         return made;
       }),
     );
     remember();
-    answer(after);
+    answer(after, failed);
   }
 
   function remember() {
@@ -235,13 +262,15 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     if (past.length) put(past.pop(), "Undone");
   }
 
-  async function pick(id, history = null) {
+  async function pick(id, history = null, after = "") {
     try {
       const user = await json(`users/${encodeURIComponent(id)}`);
+      const chosen = part("user-found").contains(document.activeElement);
       part("user-found").replaceChildren();
       part("user-search").value = "";
       places = new Map();
-      step({ history: history || user.history, user: user.shown_as, profile: user.profile, edited: history !== null });
+      step({ history: history || user.history, user: user.shown_as, profile: user.profile, edited: history !== null }, after);
+      if (chosen) part("history-title").focus(); // Its button is gone.
     } catch (error) {
       say(`The user cannot be shown: ${error.message}`, true);
     }
@@ -290,6 +319,13 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       clearTimeout(timer);
       timer = setTimeout(search, WAIT_MS);
     });
+    list.addEventListener("mousedown", (event) => event.preventDefault()); // The list shows while the input has the focus.
+    list.parentElement.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !list.children.length) return;
+      event.preventDefault();
+      list.replaceChildren();
+      input.focus();
+    });
     return search;
   }
 
@@ -311,7 +347,12 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       const domain = part("item-domain").value;
       return (await json(`items?${query({ search, limit: 12, ...(domain && { domain }) })}`)).items;
     },
-    (item) => found(title(item), () => change([...now.history, item], `Added ${title(item)}`), " ", tag(item)),
+    (item) => found(title(item), () => {
+      part("item-search").focus();
+      part("item-search").select();
+      part("item-found").replaceChildren();
+      change([...now.history, item], `Added ${short(title(item))}`);
+    }, " ", tag(item)),
   );
   part("item-domain").addEventListener("change", searchItems);
 
@@ -322,14 +363,14 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       const health = await json("health");
       limits = health;
       domains = Object.keys(health.items);
-      const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} of \u2068${domain}\u2069`);
+      const items = Object.entries(health.items).map(([domain, count]) => `${counted(count, "item")} in \u2068${domain}\u2069`);
       part("about").textContent =
-        `Release ${health.release}, made ${new Date(health.created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}: ` +
-        `${counted(health.users, "user")}, ${items.join(", ")}.`;
+        `${counted(health.users, "user")}, ${items.join(", ")}. ` +
+        `Release ${health.release}, made ${new Date(health.created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}.`;
       part("notes").hidden = !health.notes.length;
-      part("notes").textContent = `${health.notes.join("; ").replace(/^./u, (first) => first.toUpperCase())}.`;
+      part("notes").textContent = health.notes.map(sentence).join(" ");
       part("item-domain").append(...domains.map((domain) => element("option", domain, { value: domain })));
-      part("only").append(...domains.map((domain) => button(domain, `Any user active only in ${domain}`, () => anyone(domain))));
+      part("only").append(...domains.map((domain) => button(domain, `Random user only in ${domain}`, () => anyone(domain))));
     } catch (error) {
       part("about").textContent = `The service does not answer: ${error.message}`;
     }
@@ -340,24 +381,30 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
   async function restore() {
     const wanted = new URLSearchParams(location.hash.slice(1));
-    const items = await known(wanted.get("items"));
-    if (wanted.get("user")) await pick(wanted.get("user"), items);
-    if (now.user === null) put({ history: items || [], user: null, profile: null, edited: false }, part("basis").textContent);
+    const [items, lost] = await known(wanted.get("items"));
+    const after = lost ? `${counted(lost, "item")} of the link ${lost === 1 ? "is" : "are"} not in this release` : "";
+    if (wanted.get("user")) await pick(wanted.get("user"), items, after);
+    if (now.user === null) {
+      const why = part("basis").textContent || after;
+      put({ history: items || [], user: null, profile: null, edited: false }, why, Boolean(why));
+    }
   }
 
-  /* The items of a link, with their titles: those that are no longer here are left out. */
+  /* The items of a link, with their titles, and how many of them are no longer here. */
   async function known(text) {
     let pairs;
     try {
       pairs = JSON.parse(text);
     } catch {
-      return null;
+      return [null, 0];
     }
-    if (!Array.isArray(pairs)) return null;
+    if (!Array.isArray(pairs)) return [null, 0];
+    pairs = pairs.slice(-limits.max_history);
     const all = await Promise.allSettled(
-      pairs.slice(-limits.max_history).map(([domain, item_id]) => json(`similar?${query({ domain, item_id, k: 1 })}`)),
+      pairs.filter(Array.isArray).map(([domain, item_id]) => json(`similar?${query({ domain, item_id, k: 1 })}`)),
     );
-    return all.filter((each) => each.status === "fulfilled").map((each) => each.value.item);
+    const items = all.filter((each) => each.status === "fulfilled").map((each) => each.value.item);
+    return [items, pairs.length - items.length];
   }
   begin();
 })();

@@ -225,3 +225,8 @@ def test_the_page_asks_for_the_token_and_then_works(
         page.run("document.querySelector('#login button').click()")
         page.wait_for("Trail Running Vest")
         wait_until(lambda: page.run("document.querySelector('#login').hidden"), "still asks")
+        page.run("URL.createObjectURL = (blob) => { window.saved = blob; return 'blob:none'; }")
+        page.run("[...document.querySelectorAll('nav a')].at(-1).click()")
+        wait_until(lambda: page.run("!!window.saved"), "the metrics are not fetched")
+        assert "llm4cdsr_release_created" in str(page.run("window.saved.text()"))
+        assert page.run("location.pathname") == "/"
