@@ -44,7 +44,7 @@ def call(flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
                 raise
             if noted:  # The body had ended; only the recording failed.
                 return cast(R, noted[-1])
-            if (own := _of_the_body(error)) is not None:
+            if (own := error_of_the_body(error)) is not None:
                 raise own from None
         # Each task opens a client, which would request the server's version.
         with temporary_settings({PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}):
@@ -61,7 +61,7 @@ def _noting() -> Iterator[list[object]]:
         _ended.reset(token)
 
 
-def _of_the_body(error: BaseException | None) -> BaseException | None:
+def error_of_the_body(error: BaseException | None) -> BaseException | None:
     """Returns the error of the flow's body in the chain of a recording error."""
     while error is not None and _is_of_recording(error):
         error = error.__context__

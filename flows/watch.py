@@ -8,15 +8,17 @@ from pathlib import PurePath
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.server.run_parameters import refuse_other_places
+from flows.server.run_records import mark_lost_subflows
 from flows.settings import Settings
 from tasks.alerts.announcements import announce_dump
-from tasks.alerts.gone_runs import SCAN, tell_of_gone_runs
+from tasks.alerts.gone_runs import GONE, SCAN, tell_of_gone_runs
 from tasks.alerts.repeated_failures import tell_first_failure, tell_recovery
 from tasks.alerts.stories import WATCH_STORY
 from tasks.dump.sources.dump_watch import (
@@ -52,7 +54,7 @@ def watch(
 ) -> Watched:
     """Emits an event for every complete dump with new content.
 
-    Also sends webhook messages for runs whose machine died.
+    Also sends webhook messages for runs whose machine died, and marks their subflows.
 
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
@@ -65,6 +67,8 @@ def watch(
     refuse_other_places(settings, OPERATING.dumps, store, [dumps])
     opened = Store(store or settings.store)
     tell_of_gone_runs(opened)
+    with get_client(sync_client=True) as client:
+        mark_lost_subflows(client, GONE)
     seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
     memory = seen.memory
     write_memory(opened, folder, memory)

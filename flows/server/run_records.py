@@ -47,14 +47,24 @@ def mark_crashed(
         flow_run_filter=FlowRunFilter.model_validate({"state": UNFINISHED}),
     )
     dead = [run for run in runs if str(run.id) not in living]
-    dead += _subflows(client, dead)
     for run in dead:
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-    return [run.name for run in dead]
+    return [*(run.name for run in dead), *mark_lost_subflows(client, message)]
 
 
-def _subflows(client: SyncPrefectClient, runs: list[FlowRun]) -> list[FlowRun]:
-    if not runs:
-        return []
-    of = {"parent_flow_run_id": {"any_": [run.id for run in runs]}, "state": UNFINISHED}
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(of))
+def mark_lost_subflows(client: SyncPrefectClient, message: str) -> list[str]:
+    """Marks the unfinished subflows whose parent run has ended, and returns their names: they ended
+    with the parent's process, which could not record it."""
+    wanted = {"parent_task_run_id": {"is_null_": False}, "state": UNFINISHED}
+    found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+    lost = [run for run in found if _has_ended_parent(client, run)]
+    for run in lost:
+        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+    return [run.name for run in lost]
+
+
+def _has_ended_parent(client: SyncPrefectClient, subflow: FlowRun) -> bool:
+    assert subflow.parent_task_run_id is not None
+    parent = client.read_task_run(subflow.parent_task_run_id).flow_run_id
+    state = client.read_flow_run(parent).state if parent else None
+    return state is not None and state.is_final()

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from artifacts.remote.url_credentials import without_credentials
+from tasks.system.machine_errors import fault_in
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"
@@ -106,8 +107,11 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
 
 
 def cause_of(state: State) -> str:
-    """Returns the first line of a state's message, without Prefect's words in front of an error."""
-    return without_credentials((state.message or "").partition("\n")[0].removeprefix(_PREFIX))
+    """Returns the first line of a state's message, without Prefect's words in front of an error; a
+    fault of the machine comes first, because libraries have many words for a full disk."""
+    line = without_credentials((state.message or "").partition("\n")[0].removeprefix(_PREFIX))
+    fault = fault_in(line)
+    return f"{fault}: {line}" if fault else line
 
 
 def without_orders(text: str) -> str:

@@ -1,5 +1,6 @@
 """Error numbers of the operating system in errors of any library, and lack of what it lends."""
 
+import builtins
 import errno
 import re
 from collections.abc import Iterator
@@ -10,14 +11,37 @@ GPU_MEMORY, UNFINISHED = -1, -2
 LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Files, memory and threads that this process cannot get; trying again soon does not help."""
 
+FAULTS = {
+    GPU_MEMORY: "the memory of the GPU ran out",
+    UNFINISHED: "a file could not be written to its end",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file became larger than this user may write",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files on this machine",
+    errno.EAGAIN: "no new thread or process can be started",
+    errno.ENOMEM: "memory ran out",
+    errno.EADDRINUSE: "the port is taken",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EIO: "the disk reports an error",
+}
+"""Names of the machine's faults in messages."""
+
 # Rust's libraries (polars, safetensors, tokenizers) name the error number in their message.
 _RUST = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_LIBRARIES = frozenset({"OperationalError", "OutOfMemoryError", "ComputeError", "SafetensorError"})
+"""Classes of SQLite, PyTorch, polars and safetensors."""
+
 _SAID = {
     "cuda out of memory": GPU_MEMORY,
     "no space left on device": errno.ENOSPC,
     "inline_container.cc": UNFINISHED,  # PyTorch's message for a file that cannot be written.
     "file write failed": UNFINISHED,
-    "requested and 0 written": UNFINISHED,
+    " requested and ": UNFINISHED,  # NumPy's: "9 requested and 4 written".
     "database or disk is full": errno.ENOSPC,
     "disk quota exceeded": errno.EDQUOT,
     "file too large": errno.EFBIG,
@@ -45,6 +69,22 @@ def number_of(error: BaseException) -> int | None:
     if isinstance(error, (ValueError, LookupError, TypeError)):
         return None  # Their messages quote input, which could match by chance.
     return next((number for words, number in _SAID.items() if words in said.lower()), None)
+
+
+def fault_in(line: str) -> str | None:
+    """Returns the name of the machine's fault in an error's line ``CLASS: MESSAGE``, None where it
+    has none, or is of a class whose messages quote input."""
+    kind, _, said = line.partition(": ")
+    known = getattr(builtins, kind, None)
+    if isinstance(known, type) and issubclass(known, MemoryError):
+        return FAULTS[errno.ENOMEM]
+    if kind not in _LIBRARIES and not (
+        isinstance(known, type) and issubclass(known, (OSError, RuntimeError))
+    ):
+        return None
+    found = _ERRNO.search(said)
+    number = int(found[1]) if found else number_of(RuntimeError(said))
+    return None if number is None else FAULTS.get(number)
 
 
 def is_lack(error: BaseException) -> bool:

@@ -11,31 +11,49 @@ from artifacts.files.leftovers import BEFORE_RESTORE, SET_ASIDE
 from artifacts.integrity import ArtifactError, absent
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
+from flows.cli.errors.machine_faults import ADVICE
 from tasks.promoting.decisions import HistoryDamagedError, serving_release
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 
 LEAST_FREE = 2 << 30
+FULL = 100 << 20
+"""With fewer free bytes a run fails, and Prefect's database records nothing."""
+
 LARGE_WASTE = 1 << 30
 
 
 def place(store: Store) -> Iterator[Finding]:
     """Yields findings about write access and free space."""
-    folder = store.local
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-    except OSError as fault:
-        remedy = "give this user the right to write there, or name another with LLM4CDSR_STORE"
+    folder = _existing(store.local)
+    if (fault := write_fault(store)) is not None:
+        remedy = ADVICE.get(fault.errno or 0, "name another with LLM4CDSR_STORE")
         yield error("store", f"{folder} cannot be written ({fault.strerror})", remedy)
         return
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(store)
     room = f"{store.root}: {free / 1e9:,.1f} GB free"
     remedy = "`llm4cdsr store usage` says what takes it, `llm4cdsr store gc` frees some"
     yield warning("store", room, remedy) if free < LEAST_FREE else ok("store", room)
     yield from _foreign_files(store)
+
+
+def write_fault(store: Store) -> OSError | None:
+    """Returns the error of writing to the store's folder, None if it can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(store.local)) as file:
+            file.write(b"x")
+    except OSError as fault:
+        return fault
+    return None
+
+
+def free_bytes(store: Store) -> int:
+    """Returns the free bytes of the store's file system."""
+    return shutil.disk_usage(_existing(store.local)).free
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
 
 
 def served(store: Store) -> Iterator[Finding]:

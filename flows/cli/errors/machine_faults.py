@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-from tasks.system.machine_errors import GPU_MEMORY, UNFINISHED, chain_of, number_of
+from tasks.system.machine_errors import FAULTS, GPU_MEMORY, UNFINISHED, chain_of, number_of
 
 KEPT = "Everything finished so far is kept: run the same command again to go on"
 OUT_OF_SPACE = (
@@ -12,37 +12,27 @@ OUT_OF_SPACE = (
 )
 
 ADVICE = {
-    GPU_MEMORY: (
-        "the memory of the GPU ran out",
-        "take smaller steps (--set train.accumulate=4), or --device cpu",
-    ),
-    UNFINISHED: (
-        "a file could not be written to its end",
-        f"look whether the disk is full (`df -h`): {OUT_OF_SPACE}",
-    ),
-    errno.ENOSPC: ("the disk is full", OUT_OF_SPACE),
-    errno.EDQUOT: ("the disk quota is used up", OUT_OF_SPACE),
-    errno.EFBIG: ("a file became larger than this user may write", "raise `ulimit -f`"),
-    errno.EROFS: ("the file system is mounted read-only", "remount it, or give another --store"),
-    errno.EACCES: ("permission denied", "check owner and mode of the path, and of its folders"),
-    errno.EPERM: ("permission denied", "check owner and mode of the path, and of its folders"),
-    errno.EMFILE: ("too many open files", "raise `ulimit -n`"),
-    errno.ENFILE: ("too many open files on this machine", "end other programs"),
-    errno.EAGAIN: (
-        "no new thread or process can be started",
-        "end other programs, or raise `ulimit -u` and the memory limit",
-    ),
-    errno.ENOMEM: ("memory ran out", "end other programs, or read fewer users (--max-users)"),
+    GPU_MEMORY: "take smaller steps (--set train.accumulate=4), or --device cpu",
+    UNFINISHED: f"look whether the disk is full (`df -h`): {OUT_OF_SPACE}",
+    errno.ENOSPC: OUT_OF_SPACE,
+    errno.EDQUOT: OUT_OF_SPACE,
+    errno.EFBIG: "raise `ulimit -f`",
+    errno.EROFS: "remount it, or give another --store",
+    errno.EACCES: "check owner and mode of the path, and of its folders",
+    errno.EPERM: "check owner and mode of the path, and of its folders",
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "end other programs",
+    errno.EAGAIN: "end other programs, or raise `ulimit -u` and the memory limit",
+    errno.ENOMEM: "end other programs, or read fewer users (--max-users)",
     errno.EADDRINUSE: (
-        "the port is taken",
-        "another program listens there (`ss -ltnp` names it): give another --port, or end it",
+        "another program listens there (`ss -ltnp` names it): give another --port, or end it"
     ),
     errno.EADDRNOTAVAIL: (
-        "this machine has no such address",
-        "give another --host; 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses",
+        "give another --host; 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses"
     ),
-    errno.EIO: ("the disk reports an error", "look at `dmesg`, and replace it if it fails"),
+    errno.EIO: "look at `dmesg`, and replace it if it fails",
 }
+"""Remedies of `FAULTS`."""
 
 ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 """Raised before any work."""
@@ -54,11 +44,11 @@ def machine_fault(error: BaseException) -> str | None:
     """Returns cause and remedy of a machine fault in an error or its chain of causes."""
     for each in chain_of(error):
         number = number_of(each)
-        if number in ADVICE:
-            what, advice = ADVICE[number]
+        if number is not None and number in ADVICE:
             where = _place_of(each)
             kept = "" if number in ADDRESSES else f". {KEPT}"
-            return f"{what}{f': {where}' if where else ''}; {advice}{kept}"
+            said = f"{FAULTS[number]}: {where}" if where else FAULTS[number]
+            return f"{said}; {ADVICE[number]}{kept}"
     return None
 
 

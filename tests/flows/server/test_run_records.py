@@ -4,17 +4,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from prefect import Flow, flow
+from prefect import Flow, flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
-from flows.server.run_records import drop_missed_runs, mark_crashed
+from flows.server.run_records import drop_missed_runs, mark_crashed, mark_lost_subflows
 
 POOL = "a machine's"
 CAUSE = "the run's process is gone"
+
+
+@task
+def stage() -> None:
+    """The task run of a subflow."""
 
 
 @flow(name="unfinished")
@@ -50,6 +55,22 @@ def test_runs_without_a_process_are_crashed_and_no_others() -> None:
             assert state_of(client, run).message == CAUSE
         for run in (*kept, elsewhere):
             assert state_of(client, run).name == run.state_name
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_subflows_end_with_their_parent() -> None:
+    """The process that could have recorded their end is the parent's."""
+
+    def subflow_of(client: SyncPrefectClient, parent: State[Any]) -> FlowRun:  # pyright: ignore[reportExplicitAny]
+        run = client.create_flow_run(unfinished, state=parent)
+        task = client.create_task_run(stage, run.id, dynamic_key="0", state=Running())
+        return client.create_flow_run(unfinished, parent_task_run_id=task.id, state=Running())
+
+    with get_client(sync_client=True) as client:
+        lost, kept = (subflow_of(client, state) for state in (Completed(), Running()))
+        assert mark_lost_subflows(client, CAUSE) == [lost.name]
+        assert state_of(client, lost).is_crashed()
+        assert state_of(client, kept).is_running()
 
 
 def test_scans_that_were_missed_are_dropped_and_later_ones_stay(prefect_server: str) -> None:

@@ -1,6 +1,9 @@
 """A webhook's receiver."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 SECRET_PATH = "/services/T0/a-secret-of-the-chat-tool"
@@ -29,3 +32,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
+
+
+@contextmanager
+def receiving(statuses: list[int]) -> Iterator[Inbox]:
+    """An inbox that answers with these statuses, then with 200."""
+    server = Inbox(statuses)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(5)

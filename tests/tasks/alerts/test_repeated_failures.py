@@ -62,7 +62,7 @@ def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
         Crashed(message="the process ended with status -9"),
     )
     assert [each["message"].partition(":")[0] for each in inbox.received] == [
-        "OSError",
+        "the disk is full",
         "WatchMemoryError",
         "the process ended with status -9",
     ]

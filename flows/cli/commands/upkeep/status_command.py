@@ -13,6 +13,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import figure_of
+from flows.cli.diagnosis.store_checks import FULL, free_bytes, write_fault
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
@@ -31,7 +32,7 @@ NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 def status(store: StoreRoot = None) -> None:
     """Show the served release, the latest runs and the state of this machine.
 
-    Exit status 1 if a service started by `up` is down.
+    Exit status 1 if a service started by `up` is down, or the store's disk is full or read-only.
     """
     from flows.server.machine import SERVICES, Machine
 
@@ -41,6 +42,7 @@ def status(store: StoreRoot = None) -> None:
     before = machine.remembered()
     running = machine.running() if before else {}
     lines = {"store": opened.root, **_of_store(opened)}
+    lines["disk"], is_usable = _disk(opened)
     lines["machine"] = (
         ", ".join(f"{name} {'up' if name in running else 'DOWN'}" for name in SERVICES)
         if before
@@ -54,8 +56,18 @@ def status(store: StoreRoot = None) -> None:
     for name, text in lines.items():
         table.add_row(Text(name, "bold"), Text(text))
     terminal.out.print(table)
-    if before and len(running) < len(SERVICES):
+    if not is_usable or (before and len(running) < len(SERVICES)):
         raise typer.Exit(1)
+
+
+def _disk(store: Store) -> tuple[str, bool]:
+    """Returns the state of the store's disk, and whether runs can write there."""
+    fault, free = write_fault(store), free_bytes(store)
+    if fault is not None:
+        return f"CANNOT BE WRITTEN: {fault.strerror}", False
+    if free < FULL:
+        return f"FULL: {free / 1e6:,.1f} MB free; `llm4cdsr store gc` frees some", False
+    return f"{free / 1e9:,.1f} GB free", True
 
 
 def _of_store(store: Store) -> dict[str, str]:

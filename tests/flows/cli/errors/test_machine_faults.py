@@ -15,6 +15,7 @@ import torch
 
 from flows.cli.errors.endings import FAILED, ending_of
 from flows.cli.errors.machine_faults import ADVICE, KEPT, machine_fault
+from tasks.system.machine_errors import FAULTS
 
 FULL = Path("/dev/full")
 """Every write fails for want of space."""
@@ -132,8 +133,8 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 
 
 def test_every_advice_says_what_to_do() -> None:
-    for what, advice in ADVICE.values():
-        assert what
+    assert ADVICE.keys() == FAULTS.keys()
+    for advice in ADVICE.values():
         assert advice[0].islower() or advice.startswith("--")
 
 
