@@ -40,6 +40,7 @@ from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import WhoAnswers
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
@@ -84,7 +85,12 @@ def main(
     torch.set_num_threads(threads)
     drawn = [int(seed) for seed in seeds.replace(",", " ").split()]
     measured = COLD_VALIDATION if on_validation else COLD_TEST
-    configs = [training_config(preset, None, replaced, seed, device).resolved() for seed in drawn]
+    configs = [
+        training_config(
+            FitOptions(preset=preset, replaced=replaced, device=device), seed
+        ).resolved()
+        for seed in drawn
+    ]
     found: dict[str, list[ColdGains]] = {}
     directions: list[str] = []
     rows: list[dict[str, object]] = []

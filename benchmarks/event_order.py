@@ -38,6 +38,7 @@ from embedded_dump import (
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import WhoAnswers
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
@@ -95,7 +96,9 @@ def main(
         embedded = None if baselines_only else embedded_items(files, refreshed, provider, folder)
         data = ingested(dump_of(files), folder)
         for seed in [int(seed) for seed in seeds.replace(",", " ").split()]:
-            config = training_config(preset, None, replaced, seed, device).resolved()
+            config = training_config(
+                FitOptions(preset=preset, replaced=replaced, device=device), seed
+            ).resolved()
             sequences = sequences_of(data)
             if order is Order.SHUFFLED:
                 sequences = in_random_order(sequences, seed)

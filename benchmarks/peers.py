@@ -41,6 +41,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import WhoAnswers
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
@@ -134,7 +135,10 @@ def main(
     rows: list[dict[str, object]] = []
     for seed in [int(seed) for seed in seeds.replace(",", " ").split()]:
         configs = {
-            name: training_config(name, None, replaced, seed, "cpu").resolved() for name in names
+            name: training_config(
+                FitOptions(preset=name, replaced=replaced, device="cpu"), seed
+            ).resolved()
+            for name in names
         }
         configs["SASRec, softmax, cosine"] = load_preset(
             "sasrec-mixed", {**SASREC, "train": SASREC["train"] | {"seed": seed}}

@@ -20,15 +20,13 @@ _USAGE_ERROR = typer.BadParameter.__bases__[0]  # Typer does not export it.
 
 @dataclass(frozen=True)
 class Listed:
-    """Help line and location of a command.
+    """Help line and place of a command.
 
-    ``name``: a function or group in ``module``; ``examples``: name of the text below its help;
-    ``help``: first line of its help; ``panel``: section of the list.
+    ``place``: module below `flows.cli.commands`, and its function or group, as
+    ``data.check_command:check``; ``help``: first line of its help; ``panel``: section of the list.
     """
 
-    module: str
-    name: str
-    examples: str | None
+    place: str
     help: str
     panel: str
 
@@ -81,14 +79,16 @@ def lazy_group(name: str, help_text: str, commands: dict[str, Listed]) -> typer.
 
 
 def imported(listed: Listed):  # noqa: ANN201
-    """Returns the command itself."""
-    module = import_module(listed.module)
-    found = getattr(module, listed.name)
+    """Returns the command itself. Its examples are ``NAME_EXAMPLES`` of its module, by the name of
+    the function, or ``EXAMPLES``."""
+    place, _, name = listed.place.partition(":")
+    module = import_module(f"flows.cli.commands.{place}")
+    found = getattr(module, name)
     if isinstance(found, typer.Typer):
         return get_command(found)
+    own = f"{name.removesuffix('_command').upper()}_EXAMPLES"
     alone = typer.Typer(add_completion=False, context_settings=HELP_NAMES)
-    epilog = getattr(module, listed.examples) if listed.examples else None
-    alone.command(epilog=epilog)(found)
+    alone.command(epilog=getattr(module, own, getattr(module, "EXAMPLES", None)))(found)
     return get_command(alone)
 
 

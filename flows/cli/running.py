@@ -9,7 +9,6 @@ from flows.cli.errors.exits import interruptible
 from flows.cli.output import console, terminal
 from flows.refresh import RefreshConfig
 from flows.server.api import prefect_api
-from flows.settings import Settings
 from tasks.dump.dump_config import DumpConfig
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -29,10 +28,9 @@ def tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: st
 
 
 @contextmanager
-def recorded(settings: Settings, store: str | None, verbose: bool) -> Iterator[str]:
-    """Provides a Prefect API during a run and ends an interrupted run; yields the store."""
+def recorded(root: str, verbose: bool) -> Iterator[None]:
+    """Provides a Prefect API during a run on a store, and ends an interrupted run."""
     terminal.show_logs(verbose=verbose)
-    root = store or settings.store
     log = Store(root).workspace("logs") / "prefect-server.log"
     with interruptible(RUN_KEEPS), prefect_api(log):
-        yield root
+        yield

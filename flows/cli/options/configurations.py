@@ -3,8 +3,6 @@
 import os
 import shlex
 import sys
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,18 +10,17 @@ import typer
 from artifacts import columns as col
 from artifacts.ledger.answers import Role
 from artifacts.store import Store
+from flows.cli.options.option_classes import DumpOptions, LlmOptions
 from flows.cli.options.shared_options import SplitBy
 from flows.settings import Settings, default_llm
 from model.launch import is_torchrun
 from prompts.language import Language
-from prompts.profile_style import ProfileStyle
 from tasks.dump.dump_config import (
     ByTime,
     ByUser,
     ColdDomain,
     DumpConfig,
     LeaveOneOut,
-    Mode,
     Protocol,
 )
 from tasks.dump.events.conditions import condition
@@ -33,9 +30,8 @@ from tasks.dump.naming.headers import require_columns
 from tasks.dump.presets import DatasetPreset, load_dataset_preset
 from tasks.dump.sources.source_files import absolute, folder_name
 from tasks.llm.providers.endpoints import require_usable
-from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.budget import Budget
-from tasks.llm.settings.llm_config import LlmConfig, Provider
+from tasks.llm.settings.llm_config import LlmConfig
 
 if TYPE_CHECKING:
     from flows.refresh import RefreshConfig
@@ -70,46 +66,32 @@ def refuse_torchrun() -> None:
 
 
 def dump_config(
-    interactions: list[str] | None,
-    items: list[str] | None,
-    column: list[str] | None,
-    domain: list[str] | None,
-    max_users: int | None,
-    user_core: int | None,
-    item_core: int | None,
-    seed: int,
-    window: tuple[datetime | None, datetime | None],
-    split: Protocol | None,
-    mode: Mode,
-    dataset: DatasetPreset | None = None,
-    raw: Path | None = None,
-    where: list[str] | None = None,
+    read: DumpOptions, seed: int = 0, dataset: DatasetPreset | None = None
 ) -> DumpConfig:
     """Returns the dump configuration; raises for an unusable file or column name."""
-    since, until = (None if day is None else day.date() for day in window)
     choices = {
-        "domains": tuple(domain) if domain else None,
-        "where": _conditions(where),
-        "since": since,
-        "until": until,
-        "max_users": max_users,
-        "user_core": user_core,
-        "item_core": item_core,
-        "split": split,
-        "mode": mode,
+        "domains": tuple(read.domain) if read.domain else None,
+        "where": _conditions(read.where),
+        "since": read.since and read.since.date(),
+        "until": read.until and read.until.date(),
+        "max_users": read.max_users,
+        "user_core": read.user_core,
+        "item_core": read.item_core,
+        "split": _split_of(read),
+        "mode": read.mode,
         "seed": seed,
     }
-    if dataset is not None and raw is not None:
-        files = dataset.dump_settings(raw.resolve())
-    elif not interactions:
+    if dataset is not None and read.raw is not None:
+        files = dataset.dump_settings(read.raw.resolve())
+    elif not read.interactions:
         raise typer.BadParameter(
             "give --interactions FILE (try `llm4cdsr demo-dump demo`), or --dataset NAME"
         )
     else:
         files = {
-            "interactions": absolute(tuple(interactions)),
-            "items": absolute(tuple(items)) if items else None,
-            "columns": renaming(column),
+            "interactions": absolute(tuple(read.interactions)),
+            "items": absolute(tuple(read.items)) if read.items else None,
+            "columns": renaming(read.column),
         }
     made = {name: choice for name, choice in choices.items() if choice is not None}
     return DumpConfig.model_validate({**files, **made})
@@ -141,28 +123,26 @@ def require_headers(dump: DumpConfig) -> None:
         raise
 
 
-def named_dataset(
-    name: str | None, raw: Path | None, interactions: list[str] | None
-) -> DatasetPreset | None:
+def named_dataset(read: DumpOptions) -> DatasetPreset | None:
     """Returns the requested data set; raises for contradictory options."""
-    if name is None:
-        if raw is not None:
+    if read.dataset is None:
+        if read.raw is not None:
             raise typer.BadParameter("--raw belongs to --dataset NAME; see `llm4cdsr datasets`")
         return None
-    if interactions:
+    if read.interactions:
         raise typer.BadParameter("give --dataset or --interactions, not both")
-    dataset = load_dataset_preset(name)
-    if raw is None:
+    dataset = load_dataset_preset(read.dataset)
+    if read.raw is None:
         files = ", ".join(dataset.raw_files())
-        raise typer.BadParameter(f"--dataset {name} needs --raw FOLDER, which holds {files}")
+        raise typer.BadParameter(
+            f"--dataset {read.dataset} needs --raw FOLDER, which holds {files}"
+        )
     return dataset
 
 
-def split_of(
-    split: SplitBy | None, validation_from: datetime | None, test_from: datetime | None
-) -> Protocol | None:
+def _split_of(read: DumpOptions) -> Protocol | None:
     """Returns the split configuration, None without split options."""
-    moments = validation_from or test_from
+    split, moments = read.split, read.validation_from or read.test_from
     if moments is not None and split not in (SplitBy.TIME, None):
         raise typer.BadParameter("--validation-from and --test-from belong to --split time")
     match split:
@@ -173,55 +153,48 @@ def split_of(
         case SplitBy.COLD_DOMAIN:
             return ColdDomain()
         case _ if split is SplitBy.TIME or moments is not None:
-            return ByTime(validation_from=validation_from, test_from=test_from)
+            return ByTime(validation_from=read.validation_from, test_from=read.test_from)
         case _:
             return None
 
 
-def refresh_config(
-    clusters: int,
-    profile_users: int | None,
-    seed: int,
-    style: ProfileStyle = ProfileStyle.PAPER,
-    crossing_items: int | None = None,
-) -> "RefreshConfig":
-    """Returns what a refresh makes; ``crossing_items`` is None without questions across domains."""
-    from flows.refresh import RefreshConfig
+def require_matching_crossings(read: DumpOptions) -> None:
+    """Raises for an option of cross-domain questions without these."""
+    if read.crossing_items and not read.crossing_questions:
+        raise typer.BadParameter("--crossing-items belongs to --crossing-questions")
+
+
+def refresh_config(read: DumpOptions, seed: int) -> "RefreshConfig":
+    """Returns what a refresh makes."""
+    from flows.refresh import RefreshConfig  # Imports Prefect.
     from tasks.cluster import ClusterConfig
     from tasks.cross_domains import CrossingConfig
     from tasks.profile import ProfileConfig
 
     return RefreshConfig(
-        clusters=ClusterConfig(clusters=clusters, seed=seed),
-        profiles=ProfileConfig(max_users=profile_users, seed=seed, style=style),
-        crossings=CrossingConfig(enabled=crossing_items is not None, items=crossing_items or 0),
+        clusters=ClusterConfig(clusters=read.clusters, seed=seed),
+        profiles=ProfileConfig(max_users=read.profile_users, seed=seed, style=read.profile_style),
+        crossings=CrossingConfig(enabled=read.crossing_questions, items=read.crossing_items),
     )
 
 
 def llm_config(
-    settings: Settings,
-    provider: Provider | None,
-    language: str | None = None,
-    max_usd: float | None = None,
-    max_tokens: int | None = None,
-    max_requests: int | None = None,
-    batch: BatchKind | None = None,
+    settings: Settings, ask: LlmOptions, dataset: DatasetPreset | None = None
 ) -> LlmConfig:
+    """Returns the LLM configuration of the environment with the options in its place."""
     llm = default_llm(settings)
-    given = {"max_usd": max_usd, "max_tokens": max_tokens, "max_requests": max_requests}
+    given = {name: getattr(ask, name) for name in Budget.model_fields}
     limits = {name: limit for name, limit in given.items() if limit is not None}
+    language = ask.language or (dataset.language if dataset else None)
+    batch = settings.batches.model_copy(update={"kind": ask.batch}) if ask.batch else llm.batch
     return llm.model_copy(
         update={
-            "provider": provider or llm.provider,
+            "provider": ask.provider or llm.provider,
             "language": _language(language) if language else llm.language,
-            "batch": _batches(settings, batch) if batch else llm.batch,
+            "batch": batch,
             "budget": Budget.model_validate({**llm.budget.model_dump(), **limits}),
         }
     )
-
-
-def _batches(settings: Settings, kind: BatchKind) -> BatchConfig:
-    return settings.batches.model_copy(update={"kind": kind})
 
 
 def title_of(name: str | None, interactions: list[str] | None) -> str:

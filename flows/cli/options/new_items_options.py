@@ -5,6 +5,7 @@ from pathlib import Path
 
 from artifacts.store import Store
 from flows.cli.options.configurations import llm_config
+from flows.cli.options.option_classes import LlmOptions
 from flows.cli.output import terminal
 from flows.settings import Settings
 from tasks.llm.providers.endpoints import open_endpoints
@@ -20,7 +21,7 @@ def new_items_adder(
     """Return a function that adds the file's items to a recommender; without a file it does
     nothing."""
     settings = Settings()
-    llm = llm_config(settings, provider)
+    llm = llm_config(settings, LlmOptions(provider=provider))
 
     def add(recommender: Recommender) -> None:
         if path is None:

@@ -6,7 +6,6 @@ A command takes the dataclasses; `with_fields` exposes their fields as single op
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, dataclass, fields, is_dataclass
-from datetime import datetime
 from functools import wraps
 from typing import get_type_hints
 
@@ -42,14 +41,10 @@ class DumpOptions:
     crossing_questions: opt.CrossingQuestions = False
     crossing_items: opt.CrossingItems = 0
 
-    @property
-    def window(self) -> tuple[datetime | None, datetime | None]:
-        return self.since, self.until
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Options of training and of the release."""
+class FitOptions:
+    """Options of the training of a model."""
 
     preset: fit.Preset = None
     time_budget: fit.TimeBudget = None
@@ -57,6 +52,12 @@ class TrainOptions:
     replaced: fit.Replaced = None
     device: fit.Device = "auto"
     compiled: fit.Compiled = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(FitOptions):
+    """Options of training and of the release."""
+
     test_events: fit.TestEvents = None
     ablation_users: fit.AblationUsers = 2_000
     per_domain: fit.PerDomain = 10

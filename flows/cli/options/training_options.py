@@ -17,6 +17,7 @@ from model.config import (
 )
 
 if TYPE_CHECKING:
+    from flows.cli.options.option_classes import FitOptions, TrainOptions
     from flows.retrain import RetrainConfig
     from tasks.dump.presets import TrainingSettings
     from tasks.frame.training_config import TrainingConfig
@@ -93,14 +94,8 @@ ServeAnyway = Annotated[
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations per user and domain.")]
 
 
-def retrain_config(
-    training: "TrainingConfig",
-    per_domain: int,
-    test_events: int | None,
-    ablation_users: int,
-    *,
-    serve_anyway: bool,
-) -> "RetrainConfig":
+def retrain_config(train: "TrainOptions", training: "TrainingConfig") -> "RetrainConfig":
+    """Returns the configuration of the retrain flow."""
     from flows.retrain import RetrainConfig
     from tasks.ablate import AblationConfig
     from tasks.evaluate import EvaluationConfig
@@ -109,10 +104,10 @@ def retrain_config(
 
     return RetrainConfig(
         training=training,
-        evaluation=EvaluationConfig(max_events=test_events),
-        ablation=AblationConfig(users=ablation_users),
-        recommendations=RecommendationConfig(per_domain=per_domain),
-        promotion=PromotionConfig(serve_anyway=serve_anyway),
+        evaluation=EvaluationConfig(max_events=train.test_events),
+        ablation=AblationConfig(users=train.ablation_users),
+        recommendations=RecommendationConfig(per_domain=train.per_domain),
+        promotion=PromotionConfig(serve_anyway=train.serve_anyway),
     )
 
 
@@ -138,15 +133,10 @@ def preset_file(preset: str | None) -> Path | None:
 
 
 def training_config(
-    preset: str | None,
-    epochs: int | None,
-    replaced: list[str] | None,
-    seed: int,
-    device: str,
+    fit: "FitOptions",
+    seed: int = 0,
     settings: "TrainingSettings | None" = None,
-    compiled: bool = False,
     width: int | None = None,
-    time_budget: str | None = None,
 ) -> "TrainingConfig":
     """Returns the training configuration; a data set's overrides apply to its own preset only.
 
@@ -160,27 +150,26 @@ def training_config(
     from tasks.dump.presets import TrainingSettings
     from tasks.frame.training_config import TrainingConfig
 
-    alone(device)
-    settings = settings or TrainingSettings()
+    alone(fit.device)
+    settings, preset = settings or TrainingSettings(), fit.preset
     overrides: Overrides = {}
     if preset is not None and preset_file(preset) is not None:
         overrides = _fields_of_file(preset)
         preset = BASE_OF_FILES
     elif preset in (None, settings.preset):
         overrides = {section: dict(fields) for section, fields in settings.overrides.items()}
-    for text in replaced or ():
+    for text in fit.replaced or ():
         section, field, value = _replacement(text)
         overrides.setdefault(section, {})[field] = value
-    if epochs:
-        overrides.setdefault("train", {})["max_epochs"] = epochs
-    chosen = preset or settings.preset
+    if fit.epochs:
+        overrides.setdefault("train", {})["max_epochs"] = fit.epochs
     made = TrainingConfig.model_construct(
-        preset=chosen,
+        preset=preset or settings.preset,
         overrides=overrides,
-        minutes=_minutes(time_budget),
+        minutes=_minutes(fit.time_budget),
         seed=seed,
-        device=device,
-        compiled=compiled,
+        device=fit.device,
+        compiled=fit.compiled,
     )
     try:
         # Validated here, so that the error names the field only.

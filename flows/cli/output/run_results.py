@@ -14,15 +14,20 @@ from flows.cli.output import console, terminal
 from flows.cli.output.list_sample import sample_of
 from flows.cli.output.run_summary import write_summary
 from flows.settings import Settings
-from tasks.dump.presets import ExpectedCounts
+from tasks.dump.presets import DatasetPreset
 from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
 
 
 def tell(
-    root: str, stages: tuple[StageResult, ...], report: Path | None, summary: Path | None
+    root: str,
+    stages: tuple[StageResult, ...],
+    report: Path | None,
+    summary: Path | None,
+    dataset: DatasetPreset | None = None,
 ) -> None:
-    """Prints work, prompts and cost of each stage, metrics, and paths of results."""
+    """Prints work, prompts and cost of each stage, metrics, paths of results, and the counts of
+    ingest beside the published ones of a public data set."""
     store = Store(root)
     by_name = RunFacts(stages).by_name
     terminal.out.print(console.stage_table(stages))
@@ -48,11 +53,8 @@ def tell(
         terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
     if summary is not None:
         terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
-
-
-def tell_expected(expected: ExpectedCounts, ingested: StageResult) -> None:
-    """Prints the counts of ingest beside published ones of the same data set."""
-    terminal.out.print(expectation_table(expected, ingested))
+    if dataset is not None:
+        terminal.out.print(expectation_table(dataset.expected, by_name["ingest"]))
 
 
 def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.training_options import training_config
 from model.config import TriThreadConfig, load_preset, preset_names
 from model.data.sequences import TEST, VALIDATION
@@ -101,7 +102,7 @@ def test_a_clear_lead_is_taken_and_written_as_a_preset_of_the_base_s_ensemble(
     assert [each.trial.number for each in outcome.best] == [1, 0]
     base, file = load_preset("best"), tmp_path / "tuned.toml"
     write_preset(file, base, outcome, "two\nlines")
-    made = training_config(str(file), None, None, 0, "cpu").resolved()
+    made = training_config(FitOptions(preset=str(file), device="cpu")).resolved()
     assert (made.model.dropout, made.model.ensemble_size) == (0.3, base.model.ensemble_size)
     assert made == with_values(base, {"model.dropout": 0.3})
 

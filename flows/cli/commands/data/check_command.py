@@ -34,9 +34,9 @@ def check(
     from artifacts.kinds.dataset import read_dataset
     from artifacts.store import Store
     from flows.cli.options import configurations as made
+    from flows.cli.options.option_classes import DumpOptions
     from flows.cli.output import terminal
     from flows.cli.output.dump_facts import domain_table, file_table
-    from tasks.dump.merge_mode import Mode
     from tasks.dump.naming.sorted_files import sorted_files
     from tasks.dump.trainable import require_trainable
     from tasks.ingest import ingested
@@ -44,18 +44,15 @@ def check(
 
     interactions, items = sorted_files(files, made.renaming(column))
     dump = made.dump_config(
-        list(interactions),
-        list(items),
-        column,
-        domain,
-        None,
-        user_core,
-        item_core,
-        0,
-        (None, None),
-        None,
-        Mode.FULL,
-        where=where,
+        DumpOptions(
+            interactions=list(interactions),
+            items=list(items),
+            column=column,
+            domain=domain,
+            where=where,
+            user_core=user_core,
+            item_core=item_core,
+        )
     )
     made.require_headers(dump)
     with TemporaryDirectory(prefix="llm4cdsr-check-") as folder:

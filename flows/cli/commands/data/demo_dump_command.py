@@ -8,7 +8,7 @@ import typer
 from flows.cli.output import terminal
 from tasks.demo.demo_dump import write_demo_dump
 
-EXAMPLE = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
+EXAMPLES = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
 
 
 def demo_dump(

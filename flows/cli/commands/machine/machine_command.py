@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UP_EXAMPLES = (
     "Examples:\n\nllm4cdsr up\n\nllm4cdsr up --port 4300 --dumps /data/dumps --store /data/store"
 )
-DOWN_EXAMPLE = "Example:\n\nllm4cdsr down"
+DOWN_EXAMPLES = "Example:\n\nllm4cdsr down"
 
 
 def up(

@@ -4,7 +4,7 @@ import typer
 
 from flows.cli.output import terminal
 
-EXAMPLE = "Example:\n\nLLM4CDSR_WEBHOOK_URL=https://chat.example/hooks/… llm4cdsr test-webhook"
+EXAMPLES = "Example:\n\nLLM4CDSR_WEBHOOK_URL=https://chat.example/hooks/… llm4cdsr test-webhook"
 
 
 def test_webhook() -> None:

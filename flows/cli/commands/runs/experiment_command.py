@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.errors.exits import interruptible
+from flows.cli.options.option_classes import LlmOptions
 from flows.cli.options.shared_options import StoreRoot, WhoAnswers
 from flows.cli.options.training_options import Device
 from flows.cli.output import terminal
@@ -63,17 +64,17 @@ def experiment(
     machine can continue.
     """
     from artifacts.store import Store
+    from flows.cli.options.configurations import llm_config
     from flows.experiment import keep_finished, make_missing, plan, read_dumps
     from flows.server.api import prefect_api
-    from flows.settings import Settings, default_llm
+    from flows.settings import Settings
     from tasks.experiments.grid import read_grid
     from tasks.experiments.kept_cells import KeptCells
 
     terminal.show_logs(verbose=False)
     settings = Settings()
     opened = Store(store or settings.store)
-    llm = default_llm(settings)
-    llm = llm if provider is None else llm.model_copy(update={"provider": provider})
+    llm = llm_config(settings, LlmOptions(provider=provider))
     chosen = _filter(only)
     read = [(read_grid(path), path.resolve().parent) for path in grids]
     kept = None if keep is None else KeptCells(keep)

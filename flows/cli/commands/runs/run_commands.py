@@ -6,19 +6,14 @@ Libraries are imported on use: `--help` needs neither Prefect nor Polars, a refr
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
 
 if TYPE_CHECKING:
-    from flows.refresh import RefreshConfig
-    from flows.retrain import RetrainConfig
     from flows.settings import Settings
     from tasks.dump.dump_config import DumpConfig
-    from tasks.dump.presets import DatasetPreset, TrainingSettings
-    from tasks.frame.training_config import TrainingConfig
+    from tasks.dump.presets import DatasetPreset
     from tasks.llm.settings.llm_config import LlmConfig
 
 RUN_EXAMPLES = (
@@ -41,12 +36,13 @@ RETRAIN_EXAMPLES = (
 
 
 class _Wanted(NamedTuple):
-    """What a command is to read and whom it asks, built from its options and checked."""
+    """What a command is to read, whom it asks and where, built from its options and checked."""
 
     settings: "Settings"
     dataset: "DatasetPreset | None"
     dump: "DumpConfig"
     llm: "LlmConfig"
+    root: str
 
 
 @with_fields
@@ -67,35 +63,34 @@ def run(
     """
     fit.require_known(train.preset, train.replaced)
     wanted = _wanted(read, ask, seed, store)
-    from flows.cli.options.configurations import title_of
+    from flows.cli.options.configurations import refresh_config, title_of
     from flows.cli.output import run_results
 
-    chosen = wanted.dataset
+    chosen, root = wanted.dataset, wanted.root
     title = title_of(name or (chosen.title if chosen else None), read.interactions)
     asked = None
     if not ask.dry_run:
-        asked = _digest(wanted, read, train, title, seed, store)
+        asked = _digest(wanted, read, train, title, seed)
         if asked is not None and _tell_unchanged(wanted, asked, store, report, summary):
             return
-    refreshing = _refreshing(read, seed)
-    training = _training(train, seed, chosen.training if chosen else None, refreshing.tables.hidden)
+    refreshing = refresh_config(read, seed)  # Imports Prefect.
+    settings, width = chosen.training if chosen else None, refreshing.tables.hidden
+    training = fit.training_config(train, seed, settings, width)
     from flows.cli import running
 
     if ask.dry_run:
-        running.tell_plan(wanted.dump, refreshing, wanted.llm, store or wanted.settings.store)
+        running.tell_plan(wanted.dump, refreshing, wanted.llm, root)
         return
-    with running.recorded(wanted.settings, store, verbose) as root:
+    with running.recorded(root, verbose):
         from flows.pipeline import pipeline
         from flows.unrecorded import call
 
-        retraining = _retraining(training, train)
+        retraining = fit.retrain_config(train, training)
         done = call(pipeline, wanted.dump, title, refreshing, retraining, wanted.llm, root)
-    run_results.tell(root, done.stages, report, summary)
-    if chosen is not None:
-        run_results.tell_expected(chosen.expected, done.refreshed.dataset)
+    run_results.tell(root, done.stages, report, summary, chosen)
     run_results.tell_release(done.release.ref, done.release.verdict, store)
     # Equal only if nothing was changed during the run: the note must not name other inputs.
-    if asked is not None and asked == _digest(wanted, read, train, title, seed, store):
+    if asked is not None and asked == _digest(wanted, read, train, title, seed):
         from artifacts.store import Store
         from flows.cli.unchanged_run import note_finished_run
 
@@ -116,21 +111,20 @@ def refresh_command(
 ) -> None:
     """Build item tables and user profiles from input files; sends only new prompts."""
     wanted = _wanted(read, ask, seed, store)
-    refreshing = _refreshing(read, seed)
     from flows.cli import running
+    from flows.cli.options.configurations import refresh_config
     from flows.cli.output import run_results
 
+    refreshing, root = refresh_config(read, seed), wanted.root
     if ask.dry_run:
-        running.tell_plan(wanted.dump, refreshing, wanted.llm, store or wanted.settings.store)
+        running.tell_plan(wanted.dump, refreshing, wanted.llm, root)
         return
-    with running.recorded(wanted.settings, store, verbose) as root:
+    with running.recorded(root, verbose):
         from flows.refresh import refresh
         from flows.unrecorded import call
 
         stages = call(refresh, wanted.dump, refreshing, wanted.llm, root).stages
-    run_results.tell(root, stages, None, summary)
-    if wanted.dataset is not None:
-        run_results.tell_expected(wanted.dataset.expected, stages[0])
+    run_results.tell(root, stages, None, summary, wanted.dataset)
 
 
 @with_fields
@@ -148,41 +142,21 @@ def retrain_command(
     from flows.cli.options import configurations as made
     from flows.settings import Settings
 
-    settings = Settings()
-    made.require_store(store or settings.store)
+    root = store or Settings().store
+    made.require_store(root)
     made.refuse_torchrun()
-    training = _training(train, seed)
+    training = fit.training_config(train, seed)
     from flows.cli import running
     from flows.cli.output import run_results
 
-    with running.recorded(settings, store, verbose) as root:
+    with running.recorded(root, verbose):
         from flows.retrain import retrain
         from flows.unrecorded import call
 
         title = made.title_of(name, None)
-        release = call(retrain, _retraining(training, train), title, store=root)
+        release = call(retrain, fit.retrain_config(train, training), title, store=root)
     run_results.tell(root, release.stages, report, summary)
     run_results.tell_release(release.ref, release.verdict, store)
-
-
-def _training(
-    train: TrainOptions,
-    seed: int,
-    of_dataset: "TrainingSettings | None" = None,
-    width: int | None = None,
-) -> "TrainingConfig":
-    """Returns the training configuration; `width` is that of item tables not made yet."""
-    return fit.training_config(
-        train.preset,
-        train.epochs,
-        train.replaced,
-        seed,
-        train.device,
-        of_dataset,
-        train.compiled,
-        width,
-        train.time_budget,
-    )
 
 
 def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) -> _Wanted:
@@ -191,57 +165,21 @@ def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) ->
     from flows.settings import Settings
 
     settings = Settings()
-    chosen = made.named_dataset(read.dataset, read.raw, read.interactions)
-    llm = made.llm_config(
-        settings,
-        ask.provider,
-        ask.language or (chosen.language if chosen else None),
-        ask.max_usd,
-        ask.max_tokens,
-        ask.max_requests,
-        ask.batch,
-    )
+    root, chosen = store or settings.store, made.named_dataset(read)
+    llm = made.llm_config(settings, ask, chosen)
     if not ask.dry_run:
         made.require_answering(llm)
-    dump = made.dump_config(
-        read.interactions,
-        read.items,
-        read.column,
-        read.domain,
-        read.max_users,
-        read.user_core,
-        read.item_core,
-        seed,
-        read.window,
-        made.split_of(read.split, read.validation_from, read.test_from),
-        read.mode,
-        chosen,
-        read.raw,
-        read.where,
-    )
+    dump = made.dump_config(read, seed, chosen)
     made.require_headers(dump)
     if not ask.dry_run:
-        made.require_store(store or settings.store)
+        made.require_store(root)
     made.refuse_torchrun()
-    _crossing_items(read)
-    return _Wanted(settings, chosen, dump, llm)
-
-
-def _refreshing(read: DumpOptions, seed: int) -> "RefreshConfig":
-    from flows.cli.options.configurations import refresh_config  # Loads Prefect on call.
-
-    return refresh_config(
-        read.clusters, read.profile_users, seed, read.profile_style, _crossing_items(read)
-    )
+    made.require_matching_crossings(read)
+    return _Wanted(settings, chosen, dump, llm, root)
 
 
 def _digest(
-    wanted: _Wanted,
-    read: DumpOptions,
-    train: TrainOptions,
-    title: str,
-    seed: int,
-    store: str | None,
+    wanted: _Wanted, read: DumpOptions, train: TrainOptions, title: str, seed: int
 ) -> str | None:
     """Returns the digest of `flows.cli.unchanged_run`."""
     from pydantic import TypeAdapter
@@ -258,12 +196,8 @@ def _digest(
         "title": title,
         "seed": seed,
     }
-    return digest_of_run(
-        wanted.dump,
-        options,
-        fit.preset_file(train.preset),
-        Store(store or wanted.settings.store),
-    )
+    preset = fit.preset_file(train.preset)
+    return digest_of_run(wanted.dump, options, preset, Store(wanted.root))
 
 
 def _tell_unchanged(
@@ -274,31 +208,12 @@ def _tell_unchanged(
     from flows.cli.output import run_results, terminal
     from flows.cli.unchanged_run import finished_run, reused_stages
 
-    root = store or wanted.settings.store
-    opened = Store(root)
+    opened = Store(wanted.root)
     done = finished_run(opened, asked)
     if done is None:
         return False
     terminal.out.print("Nothing has changed since the last run; its results:")
     stages = reused_stages(opened, done)
-    run_results.tell(root, stages, report, summary)
-    if wanted.dataset is not None:
-        run_results.tell_expected(wanted.dataset.expected, stages[0])
+    run_results.tell(wanted.root, stages, report, summary, wanted.dataset)
     run_results.tell_release(done.release, done.verdict, store)
     return True
-
-
-def _crossing_items(read: DumpOptions) -> int | None:
-    if read.crossing_items and not read.crossing_questions:
-        raise typer.BadParameter("--crossing-items belongs to --crossing-questions")
-    return read.crossing_items if read.crossing_questions else None
-
-
-def _retraining(training: "TrainingConfig", train: TrainOptions) -> "RetrainConfig":
-    return fit.retrain_config(
-        training,
-        train.per_domain,
-        train.test_events,
-        train.ablation_users,
-        serve_anyway=train.serve_anyway,
-    )

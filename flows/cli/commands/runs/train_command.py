@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
-from flows.cli.options import training_options as fit
+from flows.cli.options.option_classes import FitOptions, with_fields
+from flows.cli.options.training_options import training_config
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
@@ -26,16 +27,8 @@ EXAMPLES = (
 TRAINING_KEEPS = "The last complete epoch is kept; repeat the command to resume."
 
 
-def train(
-    preset: fit.Preset = None,
-    time_budget: fit.TimeBudget = None,
-    epochs: fit.Epochs = None,
-    replaced: fit.Replaced = None,
-    seed: opt.Seed = 0,
-    device: fit.Device = "auto",
-    compiled: fit.Compiled = False,
-    store: opt.StoreRoot = None,
-) -> None:
+@with_fields
+def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> None:
     """Train a model on the latest refresh, in one process or under torchrun.
 
     Each batch is divided among the processes; the result equals that of a single process.
@@ -44,9 +37,7 @@ def train(
     from flows.settings import Settings
     from model.training.processes import team
 
-    config = fit.training_config(
-        preset, epochs, replaced, seed, device, compiled=compiled, time_budget=time_budget
-    )
+    config = training_config(fit, seed)
     root = store or Settings().store
     with interruptible(TRAINING_KEEPS), team(config.device) as everyone:
         if everyone.leads:

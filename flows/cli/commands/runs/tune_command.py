@@ -11,6 +11,7 @@ import typer
 from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.output import terminal
 from tasks.frame.signed_numbers import signed
 
@@ -78,7 +79,8 @@ def tune(
         seconds = seconds_of(time_budget)
     except ValueError as error:
         raise typer.BadParameter(f"--time-budget: {error}") from error
-    config = fit.training_config(preset, None, replaced, seed, device)
+    wanted = FitOptions(preset=preset, replaced=replaced, device=device)
+    config = fit.training_config(wanted, seed)
     root = store or Settings().store
     with interruptible(TUNING_KEEPS):
         terminal.show_logs(verbose=False)

@@ -1,14 +1,15 @@
 """`llm4cdsr worth`: measures the gain from the LLM on a sample of users."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
+from flows.cli.options.option_classes import DumpOptions, FitOptions, LlmOptions
 from flows.cli.output import terminal
 from prompts.profile_style import ProfileStyle
-from tasks.dump.merge_mode import Mode
 
 if TYPE_CHECKING:
     from flows.cli.dry_run import PlannedCalls
@@ -58,29 +59,26 @@ def worth(
     from flows.settings import Settings
 
     settings = Settings()
-    chosen = made.named_dataset(dataset, raw, interactions)
-    dump = made.dump_config(
-        interactions,
-        items,
-        column,
-        domain,
-        max_users=None,
-        user_core=None,
-        item_core=None,
-        seed=seed,
-        window=(None, None),
-        split=None,
-        mode=Mode.FULL,
-        dataset=chosen,
-        raw=raw,
+    everyone = DumpOptions(
+        interactions=interactions,
+        items=items,
+        column=column,
         where=where,
+        domain=domain,
+        dataset=dataset,
+        raw=raw,
+        profile_style=profile_style,
+        clusters=clusters,
     )
-    everyone = made.refresh_config(clusters, None, seed, profile_style)
-    sample = made.refresh_config(clusters, profile_users, seed, profile_style)
-    training = fit.training_config(preset, None, replaced, seed, device, width=sample.tables.hidden)
-    spoken = language or (chosen.language if chosen else None)
-    llm = made.llm_config(settings, provider, spoken, max_usd)
-    with running.recorded(settings, store, verbose) as root:
+    chosen = made.named_dataset(everyone)
+    dump = made.dump_config(everyone, seed, chosen)
+    sample = made.refresh_config(replace(everyone, profile_users=profile_users), seed)
+    wanted = FitOptions(preset=preset, replaced=replaced, device=device)
+    training = fit.training_config(wanted, seed, width=sample.tables.hidden)
+    ask = LlmOptions(provider=provider, language=language, max_usd=max_usd)
+    llm = made.llm_config(settings, ask, chosen)
+    root = store or settings.store
+    with running.recorded(root, verbose):
         from flows.pilot import pilot
         from flows.unrecorded import call
         from tasks.ablate import AblationConfig
@@ -94,7 +92,9 @@ def worth(
         terminal.out.print(table)
     for line in console.facts_of_ablation(Store(root), done.ablation.ref):
         terminal.out.print(line)
-    terminal.out.print(price_of_everyone(plan_refresh(dump, everyone, llm, root)))
+    terminal.out.print(
+        price_of_everyone(plan_refresh(dump, made.refresh_config(everyone, seed), llm, root))
+    )
 
 
 def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:

@@ -23,9 +23,9 @@ from tasks.promoting.releases import promote as serve_release
 from tasks.promoting.releases import release_named, roll_back
 from tasks.tracking.mlflow_releases import follow_serving
 
-RELEASES_EXAMPLE = "Example:\n\nllm4cdsr releases"
-ROLLBACK_EXAMPLE = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
-PROMOTE_EXAMPLE = "Example:\n\nllm4cdsr promote 3f2a"
+RELEASES_EXAMPLES = "Example:\n\nllm4cdsr releases"
+ROLLBACK_EXAMPLES = "Example:\n\nllm4cdsr rollback --reason 'too many socks'"
+PROMOTE_EXAMPLES = "Example:\n\nllm4cdsr promote 3f2a"
 
 
 def releases(store: StoreRoot = None) -> None:

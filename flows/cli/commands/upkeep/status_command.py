@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flows.server.machine import Machine
 
-EXAMPLE = "Example:\n\nllm4cdsr status --store artifacts/data"
+EXAMPLES = "Example:\n\nllm4cdsr status --store artifacts/data"
 SHOWN_RUNS = 3
 NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 

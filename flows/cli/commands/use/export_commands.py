@@ -15,13 +15,15 @@ from tasks.serving.export.file_formats import ModelFormat, TableFormat
 if TYPE_CHECKING:
     from tasks.serving.export.export_recs import Exported
 
-RECS_EXAMPLES = (
+EXPORT_RECS_EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr export-recs out --k 50\n\n"
     "llm4cdsr export-recs out --format csv --domains food --since 2026-11-22\n\n"
     "llm4cdsr export-recs out --new-items arrivals.parquet --include-seen"
 )
-MODEL_EXAMPLES = "Examples:\n\nllm4cdsr export-model out\n\nllm4cdsr export-model out --format onnx"
+EXPORT_MODEL_EXAMPLES = (
+    "Examples:\n\nllm4cdsr export-model out\n\nllm4cdsr export-model out --format onnx"
+)
 
 Release = Annotated[str, typer.Option(help="latest, or a release's fingerprint.")]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.store import Store
+from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.training_options import training_config
 from tests.tasks.shops.prepared_training import PreparedTraining
 
@@ -95,13 +96,13 @@ def test_a_killed_search_leaves_no_worker_and_continues_without_repeating_a_tria
     assert not workers_of(store)
     assert not list(folder.glob("trial-*/*")) or len(after) < wanted
     # Four users decide nothing: the file holds the base.
-    made = training_config(str(output), None, None, 0, "cpu").resolved()
+    made = training_config(FitOptions(preset=str(output), device="cpu")).resolved()
     base = training_config(
-        "single",
-        None,
-        ["model.hidden=8", "model.heads=2", "model.blocks=1", "train.max_epochs=3"],
-        0,
-        "cpu",
+        FitOptions(
+            preset="single",
+            replaced=["model.hidden=8", "model.heads=2", "model.blocks=1", "train.max_epochs=3"],
+            device="cpu",
+        )
     ).resolved()
     assert made == base
 
