@@ -1,14 +1,10 @@
-"""User ids of a command: arguments, and a file that keeps them out of the shell history; and the
-store that they are of."""
+"""User ids of a command: arguments, and a file that keeps them out of the shell history."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from artifacts.store import Store
 
 Users = Annotated[list[str] | None, typer.Argument(help="User ids, as in the input files.")]
 IdsFile = Annotated[
@@ -25,17 +21,6 @@ def given_users(users: list[str] | None, ids: Path | None) -> list[str]:
     if not given:
         raise typer.BadParameter("name at least one user, or a file by --ids")
     return given
-
-
-def existing_store(given: str | None) -> "Store":
-    """Returns the store of an option or of the settings; raises BadParameter without its folder."""
-    from artifacts.store import Store
-    from flows.settings import Settings
-
-    root = given or Settings().store
-    if "://" not in root and not Path(root).is_dir():
-        raise typer.BadParameter(f"there is no store at {root}; name one by --store")
-    return Store(root)
 
 
 def _listed(file: Path | None) -> list[str]:

@@ -10,10 +10,10 @@ from artifacts.kinds.results import RECOMMENDATIONS, REPORT
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.data.datasets_command import expectation_table
+from flows.cli.options.opened_store import opened_store
 from flows.cli.output import console, terminal
 from flows.cli.output.list_sample import sample_of
 from flows.cli.output.run_summary import write_summary
-from flows.settings import Settings
 from tasks.dump.presets import DatasetPreset
 from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
@@ -62,7 +62,7 @@ def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> N
 
     ``store`` is the command's option, None if the settings name the store.
     """
-    opened = Store(store or Settings().store)
+    opened = opened_store(store)
     parts = parts_of(opened, release)
     sample = sample_of(opened, parts["dataset"], parts["recommendations"])
     if sample is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 
@@ -49,13 +50,11 @@ def up(
     Each dump that arrives in the folder is then processed automatically. The worker uses the LLM
     provider and keys of the current environment.
     """
-    from artifacts.store import Store
     from flows.operating import OPERATING
     from flows.server.machine import DEFAULT_LOOK_SECONDS, DEFAULT_PORT, Machine
-    from flows.settings import Settings
 
     terminal.show_logs(verbose=False)
-    opened = Store(store or Settings().store)
+    opened = opened_store(store)
     before, last = Machine(opened).remembered(), Machine(opened).chosen()
     named = OPERATING.dumps if "dumps" in OPERATING.model_fields_set else None
     folder = dumps or (before and before.dumps) or named or (last and last.dumps) or OPERATING.dumps
@@ -85,9 +84,7 @@ def _login(machine: "Machine") -> str:
 
 def down(store: StoreRoot = None) -> None:
     """Stop worker and server; a run in progress ends, and the next run resumes it."""
-    from artifacts.store import Store
     from flows.server.machine import Machine
-    from flows.settings import Settings
 
-    ended = Machine(Store(store or Settings().store)).stop()
+    ended = Machine(opened_store(store)).stop()
     terminal.out.print(f"Stopped: {' and '.join(ended)}." if ended else "Nothing was running.")

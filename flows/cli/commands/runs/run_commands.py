@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
+from flows.cli.options.opened_store import store_root
 from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
 
 if TYPE_CHECKING:
@@ -140,9 +141,8 @@ def retrain_command(
     """Train on the latest refresh: model, recommendations, report, promotion gate."""
     fit.require_known(train.preset, train.replaced)
     from flows.cli.options import configurations as made
-    from flows.settings import Settings
 
-    root = store or Settings().store
+    root = store_root(store)
     made.require_store(root)
     made.refuse_torchrun()
     training = fit.training_config(train, seed)

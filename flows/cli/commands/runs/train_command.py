@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.option_classes import FitOptions, with_fields
 from flows.cli.options.training_options import training_config
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
+    from artifacts.store import Store
     from model.training.processes import ProcessGroup
     from tasks.frame.stage import StageResult
     from tasks.frame.training_config import TrainingConfig
@@ -33,38 +35,34 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
 
     Each batch is divided among the processes; the result equals that of a single process.
     """
-    from artifacts.store import Store
-    from flows.settings import Settings
     from model.training.processes import team
 
     config = training_config(fit, seed)
-    root = store or Settings().store
+    opened = opened_store(store)
     with interruptible(TRAINING_KEEPS), team(config.device) as everyone:
         if everyone.leads:
             terminal.show_logs(verbose=False)
-        made = _trained(config, root, everyone)
+        made = _trained(config, opened, everyone)
         if everyone.leads:
-            terminal.out.print(f"Model: {Store(root).path(made.ref)}", soft_wrap=True)
+            terminal.out.print(f"Model: {opened.path(made.ref)}", soft_wrap=True)
             terminal.out.print(
                 "Go on with `llm4cdsr retrain` and the same preset, time budget, epochs, seed and "
                 "--set."
             )
 
 
-def _trained(config: "TrainingConfig", root: str, everyone: "ProcessGroup") -> "StageResult":
+def _trained(config: "TrainingConfig", opened: "Store", everyone: "ProcessGroup") -> "StageResult":
     from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
     from artifacts.machines.store_in_use import store_in_use
-    from artifacts.store import Store
     from tasks.choose_preset import as_chosen, choose_together
     from tasks.train import TrainingSources, train_together
 
-    opened = Store(root)
     with store_in_use(opened):
         parts = parts_of(opened, latest_refresh(opened))
         learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
         spent = 0.0
         if config.is_automatic:
-            choice = choose_together(*learned_from, config, root, everyone)
+            choice = choose_together(*learned_from, config, opened.root, everyone)
             config, spent = as_chosen(opened, choice.ref, config), choice.seconds
         sources = TrainingSources(*learned_from, parts.get(CROSSINGS))
-        return train_together(sources, config, root, everyone, spent)
+        return train_together(sources, config, opened.root, everyone, spent)

@@ -11,6 +11,7 @@ import typer
 from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.option_classes import FitOptions
 from flows.cli.output import terminal
 from tasks.frame.signed_numbers import signed
@@ -64,8 +65,6 @@ def tune(
     The base is the preset of a run (`--preset`, by default auto). It is the first trial and is
     written unless another one is significantly better on validation events. Needs the extra `tune`.
     """
-    from artifacts.store import Store
-    from flows.settings import Settings
     from tasks.frame.durations import seconds_of
     from tasks.tuning.study_folder import require_optuna
 
@@ -81,10 +80,9 @@ def tune(
         raise typer.BadParameter(f"--time-budget: {error}") from error
     wanted = FitOptions(preset=preset, replaced=replaced, device=device)
     config = fit.training_config(wanted, seed)
-    root = store or Settings().store
     with interruptible(TUNING_KEEPS):
         terminal.show_logs(verbose=False)
-        outcome = _searched(Store(root), config, seconds, workers, trials, output)
+        outcome = _searched(opened_store(store), config, seconds, workers, trials, output)
     _show(outcome)
     again = "" if store is None else f" --store {store}"
     terminal.out.print(

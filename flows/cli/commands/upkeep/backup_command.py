@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options.opened_store import existing_store, opened_store
 from flows.cli.options.shared_options import StoreRoot
-from flows.cli.options.user_ids import existing_store
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:
@@ -86,8 +86,6 @@ def restore(
     Users that the store has forgotten since the backup are removed again. An unchanged run on the
     restored store sends no prompt.
     """
-    from artifacts.store import Store
-    from flows.settings import Settings
     from tasks.upkeep.backup_file import about_of
     from tasks.upkeep.restore import check_backup
     from tasks.upkeep.restore import restore as restored
@@ -102,7 +100,7 @@ def restore(
             count = check_backup(file, on_bytes)
             _say(f"{file} is whole: {count:,} files of {of}")
             return
-        opened = Store(store or Settings().store)
+        opened = opened_store(store)
         _refuse_running(opened)
         done = restored(opened, file, replace=replace, on_bytes=on_bytes)
     _say(f"{opened.root} is restored: {done.files:,} files of {of}")

@@ -15,9 +15,9 @@ from artifacts.kinds.results import ALL, FULL, METRIC_SCHEMA, METRICS, read_tabl
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import completed_release
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
-from flows.settings import Settings
 from tasks.frame.signed_numbers import signed
 from tasks.promoting.releases import release_named
 
@@ -44,7 +44,7 @@ def compare(first: Release, second: Release, store: StoreRoot = None) -> None:
 
     Metrics of different held-out events are marked, because they are not comparable.
     """
-    opened = Store(store or Settings().store)
+    opened = opened_store(store)
     pair = [release_named(opened, name) for name in (first, second)]
     facts = [_facts(opened, release) for release in pair]
     names = [name for name in dict.fromkeys((*facts[0], *facts[1]))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 
@@ -41,7 +42,6 @@ def doctor(
 
 
 def _findings(store: str | None) -> Iterator["Finding"]:
-    from artifacts.store import Store
     from flows.cli.diagnosis import environment_checks, server_checks, store_checks
     from flows.settings import Settings
 
@@ -51,7 +51,7 @@ def _findings(store: str | None) -> Iterator["Finding"]:
     if broken:
         return
     settings = Settings()
-    opened = Store(store or settings.store)
+    opened = opened_store(store)
     yield from store_checks.place(opened)
     yield from store_checks.served(opened)
     yield from store_checks.leftovers(opened)

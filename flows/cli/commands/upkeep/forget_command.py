@@ -2,8 +2,9 @@
 
 from rich.table import Table
 
+from flows.cli.options.opened_store import existing_store
 from flows.cli.options.shared_options import StoreRoot
-from flows.cli.options.user_ids import IdsFile, Users, existing_store, given_users
+from flows.cli.options.user_ids import IdsFile, Users, given_users
 from flows.cli.output import terminal
 
 EXAMPLES = (

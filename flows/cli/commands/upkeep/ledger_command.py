@@ -17,9 +17,9 @@ from artifacts.ledger.export import CUT, FIRST, LAST, LedgerStats, export, stats
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.repair import repair
 from artifacts.store import Store
+from flows.cli.options.opened_store import store_root
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
-from flows.settings import Settings
 from prompts.render import one_line
 
 TROUBLE = 1
@@ -113,7 +113,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
 
 
 def _root(store: str | None) -> str:
-    root = store or Settings().store
+    root = store_root(store)
     if not (Store(root).local / "ledger").is_dir():
         raise typer.BadParameter(f"{root} holds no ledger; name another with --store")
     return root

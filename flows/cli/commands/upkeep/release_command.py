@@ -15,6 +15,7 @@ from artifacts.kinds.dataset import EVENTS
 from artifacts.kinds.results import ALL, FULL, METRICS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
@@ -30,7 +31,7 @@ PROMOTE_EXAMPLES = "Example:\n\nllm4cdsr promote 3f2a"
 
 def releases(store: StoreRoot = None) -> None:
     """List promoted, held and rolled-back releases, newest first."""
-    terminal.out.print(history_table(_open(store)))
+    terminal.out.print(history_table(opened_store(store)))
 
 
 def rollback(
@@ -38,7 +39,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
     """Serve the previously served release; takes effect immediately."""
-    previous = roll_back(_open(store), reason)
+    previous = roll_back(opened_store(store), reason)
     follow_serving(previous, Settings().mlflow_uri)
     terminal.out.print(f"Served from now on: {previous.fingerprint} (see `llm4cdsr show`)")
 
@@ -55,7 +56,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
 ) -> None:
     """Serve a release, including a held one; takes effect immediately."""
-    opened = _open(store)
+    opened = opened_store(store)
     chosen = release_named(opened, release)
     serve_release(opened, chosen, reason)
     follow_serving(chosen, Settings().mlflow_uri)
@@ -92,7 +93,7 @@ def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
 
 def completed_release(incomplete: str) -> list[str]:
     """Returns the fingerprints of releases for shell completion."""
-    decided = history(Store(Settings().store))
+    decided = history(opened_store(None))
     known = dict.fromkeys(entry.release.fingerprint for entry in reversed(decided))
     return [name for name in known if name.startswith(incomplete)]
 
@@ -113,7 +114,3 @@ def _latest_day(store: Store, dataset: ArtifactRef) -> str:
     events = pl.scan_ipc(store.path(dataset) / EVENTS)
     latest = events.select(pl.col(col.TIMESTAMP).max()).collect().item()
     return "" if latest is None else f"{datetime.fromtimestamp(latest, UTC):%Y-%m-%d}"
-
-
-def _open(store: str | None) -> Store:
-    return Store(store or Settings().store)

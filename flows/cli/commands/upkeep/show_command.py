@@ -4,17 +4,16 @@ import typer
 
 from artifacts.bundles import parts_of
 from artifacts.kinds.results import REPORT
-from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import history_table
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import console, terminal
-from flows.settings import Settings
 from tasks.promoting.decisions import serving_release
 
 
 def show(store: StoreRoot = None) -> None:
     """Show the served release: quality, artifacts, path of the report."""
-    opened = Store(store or Settings().store)
+    opened = opened_store(store)
     release = serving_release(opened)
     if release is None:
         raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")

@@ -1,7 +1,8 @@
 """``llm4cdsr shown-users``: hashed names of users."""
 
+from flows.cli.options.opened_store import existing_store
 from flows.cli.options.shared_options import StoreRoot
-from flows.cli.options.user_ids import IdsFile, Users, existing_store, given_users
+from flows.cli.options.user_ids import IdsFile, Users, given_users
 from flows.cli.output import terminal
 
 EXAMPLES = "Examples:\n\nllm4cdsr shown-users u1742\n\nllm4cdsr shown-users --ids - < ids.txt"

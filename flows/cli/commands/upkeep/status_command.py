@@ -14,9 +14,9 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import figure_of
 from flows.cli.diagnosis.store_checks import FULL, free_bytes, write_fault
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
-from flows.settings import Settings
 from tasks.promoting.decisions import history, serving_release
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def status(store: StoreRoot = None) -> None:
     """
     from flows.server.machine import SERVICES, Machine
 
-    opened = Store(store or Settings().store)
+    opened = opened_store(store)
     table = Table(show_header=False, box=None, padding=(0, 2))
     machine = Machine(opened)
     before = machine.remembered()

@@ -1,7 +1,6 @@
 """``llm4cdsr store``: inspection, verification and clean-up of the artifact store."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from artifacts.leases import cleaning, used_now
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from artifacts.user_error import UserError
+from flows.cli.options.opened_store import existing_store, opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.upkeep.cleaning import Cleaned, clean
@@ -39,7 +39,7 @@ class NoSuchArtifactError(UserError, LookupError):
 @store_app.command("ls", epilog="Example:\n\nllm4cdsr store ls --kind model")
 def list_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """List artifacts, oldest first: creation time, size, dependents."""
-    opened = _opened(store)
+    opened = existing_store(store)
     reasons = needed(opened, Keep(), _used(opened))
     table = Table(title=opened.root, title_justify="left")
     for name in ("artifact", "made (UTC)", "MB", "needed"):
@@ -57,7 +57,7 @@ def list_command(store: StoreRoot = None, kind: KindOption = None) -> None:
 @store_app.command("show", epilog="Example:\n\nllm4cdsr store show model/3f2a")
 def show_command(name: Named, store: StoreRoot = None) -> None:
     """Show an artifact's parameters, parents, counts and files."""
-    opened = _opened(store)
+    opened = existing_store(store)
     manifest = opened.manifest(_find(opened, name))
     facts = manifest.model_dump(mode="json", exclude={"digest", "upload"})
     terminal.out.print(
@@ -72,7 +72,7 @@ def show_command(name: Named, store: StoreRoot = None) -> None:
 )
 def verify_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """Check every file of every artifact against its SHA-256."""
-    opened = _opened(store)
+    opened = existing_store(store)
     checked = damaged = size = 0
     for manifest in _manifests(opened, kind):
         try:
@@ -106,7 +106,7 @@ def gc_command(
     The ledger is never changed. Of a remote store, copies on this machine are deleted at once, and
     objects once nothing has needed their artifact for `--days`.
     """
-    opened = _opened(store)
+    opened = existing_store(store)
     cleaned = clean(opened, Keep(keep, days), dry_run=dry_run)
     if dry_run:
         for each in cleaned.waste:
@@ -129,7 +129,7 @@ def export_command(
     store: StoreRoot = None,
 ) -> None:
     """Copy an artifact and its ancestors to another store."""
-    opened = _opened(store)
+    opened = existing_store(store)
     ref = _find(opened, name)
     count = copy(opened, Store(target), ref)
     terminal.out.print(f"{ref} and {count - 1:,} others: {target}", soft_wrap=True, markup=False)
@@ -141,7 +141,7 @@ def import_command(
     store: StoreRoot = None,
 ) -> None:
     """Copy every release of another store with its ancestors; promotes none."""
-    refs = copy_all(_existing(source), Store(_root(store)))
+    refs = copy_all(existing_store(source), opened_store(store))
     for ref in refs:
         terminal.out.print(str(ref))
     terminal.out.print(f"{len(refs):,} copied; `llm4cdsr promote RELEASE` serves one")
@@ -150,7 +150,7 @@ def import_command(
 @store_app.command("usage", epilog="Example:\n\nllm4cdsr store usage")
 def usage_command(store: StoreRoot = None) -> None:
     """Show bytes and files by category: artifacts by kind, ledger, logs, leftovers."""
-    opened = _opened(store)
+    opened = existing_store(store)
     table = Table(title=str(opened.local), title_justify="left")
     table.add_column("what")
     for name in ("places", "files", "MB"):
@@ -183,22 +183,6 @@ def _cleaned_table(cleaned: Cleaned, title: str) -> Table:
     table.add_section()
     table.add_row("all", f"{len(cleaned.waste):,}", f"{cleaned.files:,}", f"{cleaned.bytes:,}")
     return table
-
-
-def _opened(store: str | None) -> Store:
-    return _existing(_root(store))
-
-
-def _root(store: str | None) -> str:
-    from flows.settings import Settings  # It loads polars.
-
-    return store or Settings().store
-
-
-def _existing(root: str) -> Store:
-    if "://" not in root and not Path(root).is_dir():
-        raise typer.BadParameter(f"{root} is not a folder; name another with --store")
-    return Store(root)
 
 
 def _manifests(store: Store, kind: Kind | None) -> list[Manifest]:

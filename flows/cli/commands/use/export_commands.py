@@ -8,6 +8,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot, WhoAnswers
 from flows.cli.output import terminal
 from tasks.serving.export.file_formats import ModelFormat, TableFormat
@@ -57,16 +58,14 @@ def export_recs(
     Columns: user_id, domain, rank, item_id, title, score. Every item is scored; in domains of over
         200,000 items, candidates from an index are scored exactly.
     """
-    from artifacts.store import Store
     from flows.cli.options.new_items_options import new_items_adder
-    from flows.settings import Settings
     from tasks.serving.export.export_recs import ExportConfig, export_recommendations
     from tasks.serving.recommender import Recommender
 
     terminal.show_logs(verbose=False)
-    root = store or Settings().store
-    recommender = Recommender.load(root, release)
-    new_items_adder(Store(root), new_items, provider)(recommender)
+    opened = opened_store(store)
+    recommender = Recommender.load(opened, release)
+    new_items_adder(opened, new_items, provider)(recommender)
     config = ExportConfig(
         k=k,
         exclude_seen=exclude_seen,
@@ -99,10 +98,9 @@ def export_model_command(
     The graph's output is compared with the model's before it is kept; items.parquet maps indices to
     items.
     """
-    from flows.settings import Settings
     from tasks.serving.export.export_model import export_model
 
-    made = export_model(store or Settings().store, folder, form, release)
+    made = export_model(opened_store(store), folder, form, release)
     terminal.out.print(
         f"{made.file}: {', '.join(made.outputs)} from {made.input}; differs from the model by at "
         f"most {made.largest_difference:.1e} over {made.histories} histories.\n"

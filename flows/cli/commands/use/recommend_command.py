@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 
@@ -32,11 +33,10 @@ def recommend(
 
     from artifacts import columns as col
     from artifacts.shown_users import quoted
-    from flows.settings import Settings
     from tasks.serving.recommender import Recommender
     from tasks.serving.user_names import UnknownUserError
 
-    recommender = Recommender.load(store or Settings().store, release)
+    recommender = Recommender.load(opened_store(store), release)
     names, known = recommender.names, recommender.user_ids
     try:
         user_id = known[names.index(user)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.llm.settings.provider import Provider
@@ -78,9 +79,7 @@ def serve_recs(
     """
     import uvicorn
 
-    from artifacts.store import Store
     from flows.cli.options.new_items_options import new_items_adder
-    from flows.settings import Settings
     from tasks.serving.app import create_app
     from tasks.serving.limits import Limits
     from tasks.serving.recommender import Recommender
@@ -96,15 +95,15 @@ def serve_recs(
     terminal.show_logs(verbose=False)
     token = token_of_environment()
     shown_images = ItemImages.of_environment(images, image_host)
-    root = store or Settings().store
-    add_new = new_items_adder(Store(root), new_items, provider)
-    recommender = Recommender.load(root, release)
+    opened = opened_store(store)
+    add_new = new_items_adder(opened, new_items, provider)
+    recommender = Recommender.load(opened, release)
     add_new(recommender)
 
     def newer(current: "Recommender") -> "Recommender | None":
-        if current.is_latest(root):
+        if current.is_latest(opened):
             return None
-        found = Recommender.load(root)
+        found = Recommender.load(opened)
         add_new(found)
         return found
 
