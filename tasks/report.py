@@ -18,6 +18,7 @@ from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.results import (
     LEARNING_CURVE,
     METRICS,
+    OUR_MODEL,
     RANKS,
     RECOMMENDATIONS,
     REPORT,
@@ -71,7 +72,6 @@ MAP_ITEMS = 1_500
 """Maximum items of t-SNE, which takes minutes for more; a seeded sample is used."""
 
 CLUSTER_EXAMPLES = 4
-OUR_MODEL = ReportContent.model_name
 
 
 class ReportSources(Strict):
@@ -165,7 +165,7 @@ def report_content(
         cold_domain=cold_domain_tables(data, ranks, OUR_MODEL),
         transitions=transitions_of(data),
         concentration=concentration_of(data),
-        releases=releases_until(store, sources.metrics, OUR_MODEL),
+        releases=releases_until(store, sources.metrics),
         answers=answers_by_day(store),
         ablation=None if sources.ablation is None else ablation_facts(store, sources.ablation),
     )

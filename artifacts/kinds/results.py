@@ -19,11 +19,11 @@ REPORT = "report.html"
 _CANDIDATES_FILE, _ITEMS = "candidates.safetensors", "items"
 
 FULL, SAMPLED, COLD_DOMAIN = "full", "sampled", "cold domain"
+"""Rankings of a held-out event: among all items of its domain, or among candidates; and of a
+withheld domain (METHOD 9)."""
 
 OUR_MODEL = "llm4cdsr"
 """Name of the model in the column ``model``, beside the baselines."""
-"""Rankings of a held-out event: among all items of its domain, or among candidates; and of a
-withheld domain (METHOD 9)."""
 
 ALL = "all"
 """Names of the domain and the group of overall figures."""
@@ -84,6 +84,15 @@ def scan_table(store: Store, ref: ArtifactRef, name: str) -> pl.LazyFrame:
     """Returns one Parquet file of an artifact to be read in blocks and in part, for tables that
     grow with users times items; raises `ArtifactMissingError`."""
     return pl.scan_parquet(store.path(ref) / name, glob=False)
+
+
+def overall_ndcg(store: Store, metrics: ArtifactRef) -> float | None:
+    """Returns the model's NDCG@10 over all held-out events by full ranking; None if no event was
+    measurable."""
+    rows = read_table(store, metrics, METRICS).filter(
+        model=OUR_MODEL, ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
+    )
+    return rows["value"][0] if rows.height else None
 
 
 def write_candidates(folder: Path, items: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
-from artifacts.kinds.results import METRICS, REPORT, read_table
+from artifacts.kinds.results import METRICS, OUR_MODEL, REPORT, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.frame.prefect_link import shown_only
@@ -36,7 +36,7 @@ DATASET_FACTS = {
     "rows_in": "rows read",
     "rows_dropped": "rows dropped by a named rule",
 }
-OUR_MODEL, HEADLINE = "llm4cdsr", ("NDCG@10", "HR@10")
+HEADLINE = ("NDCG@10", "HR@10")
 
 NOT_THE_SAME = (
     "Each model's figures are of the data that it was made from. After a new dump those are "

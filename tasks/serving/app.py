@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
+from artifacts.store import Store
 from model.scoring.ranking import NanScoreError
 from tasks.serving.catalogue import AmbiguousItemError, UnknownDomainError, UnknownItemError
 from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
@@ -108,11 +109,17 @@ def from_environment() -> FastAPI:
     )
 
 
-def newer_release_of(store: str) -> Refresh:
-    """Returns a `Refresh` that loads the served release when it changes."""
+def newer_release_of(
+    store: Store | str, prepare: Callable[[Recommender], None] = lambda _: None
+) -> Refresh:
+    """Returns a `Refresh` that loads the served release when it changes, and prepares it."""
 
     def refresh(current: Recommender) -> Recommender | None:
-        return None if current.is_latest(store) else Recommender.load(store)
+        if current.is_latest(store):
+            return None
+        found = Recommender.load(store)
+        prepare(found)
+        return found
 
     return refresh
 

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from artifacts import columns as col
 from artifacts.kinds.ablation import ABLATION
-from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, read_table
+from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, OUR_MODEL, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows.cli.output import terminal
 from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
 from tasks.frame.signed_numbers import signed
@@ -22,19 +23,16 @@ if TYPE_CHECKING:
     from flows.cli.dry_run import PlannedCalls
 
 HEADLINE_METRICS = ("NDCG@10", "HR@10")
-OUR_MODEL = "llm4cdsr"
 CHOICE_STAGE = "choose preset"
 
 
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
     """Returns a table of stages: prompts sent and reused, cost, duration."""
-    table = Table(
-        title="Stages, and prompts asked, found in the ledger, equal to another, failed",
-        title_justify="left",
+    table = terminal.table(
+        "Stages, and prompts asked, found in the ledger, equal to another, failed",
+        *("stage", ">seconds", ">asked", ">ledger", ">equal", ">failed", ">tokens", ">USD"),
     )
-    table.add_column("stage", no_wrap=True)
-    for name in ("seconds", "asked", "ledger", "equal", "failed", "tokens", "USD"):
-        table.add_column(name, justify="right")
+    table.columns[0].no_wrap = True
     for stage in stages:
         took = "reused" if stage.reused else f"{stage.seconds:,.1f}"
         table.add_row(stage.stage, took, *_usage_cells(stage.usage))
@@ -46,10 +44,11 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
 
 def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
     """Returns a table of LLM steps: prompts to send and their cost."""
-    table = Table(title="What a run would ask now; nothing was sent", title_justify="left")
-    table.add_column("step", no_wrap=True)
-    for name in ("prompts", "ledger", "requests", "tokens in", "and out", "USD"):
-        table.add_column(name, justify="right")
+    table = terminal.table(
+        "What a run would ask now; nothing was sent",
+        *("step", ">prompts", ">ledger", ">requests", ">tokens in", ">and out", ">USD"),
+    )
+    table.columns[0].no_wrap = True
     for step in planned:
         bound = "" if step.is_exact else "≤ "
         table.add_row(
@@ -131,9 +130,10 @@ def facts_of_ablation(store: Store, ablation: ArtifactRef) -> list[str]:
 
 def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
     """Returns a table by part and group: NDCG@10 with and without the part."""
-    table = Table(title="NDCG@10 on held-out events of a sample", title_justify="left")
-    for name in ("part", "events of", "count", "with", "without", "difference (95% interval)"):
-        table.add_column(name, justify="left" if name in ("part", "events of") else "right")
+    table = terminal.table(
+        "NDCG@10 on held-out events of a sample",
+        *("part", "events of", ">count", ">with", ">without", ">difference (95% interval)"),
+    )
     for part, group, events, *values in read_table(store, ablation, ABLATION).iter_rows():
         cells = ("", "", "too few events")
         if values[0] is not None:
@@ -151,9 +151,8 @@ def _full_ranking(frame: pl.DataFrame) -> Table:
         & pl.col("metric").is_in(HEADLINE_METRICS)
     )
     models = rows["model"].unique(maintain_order=True).to_list()
-    table = Table(title="Held-out events, full ranking (higher is better)", title_justify="left")
-    for name in (col.DOMAIN, "events", "metric", *models):
-        table.add_column(name, justify="left" if name in (col.DOMAIN, "metric") else "right")
+    columns = (col.DOMAIN, ">events", "metric", *(f">{model}" for model in models))
+    table = terminal.table("Held-out events, full ranking (higher is better)", *columns)
     for (domain, metric), part in rows.group_by(col.DOMAIN, "metric", maintain_order=True):
         values = dict(part.select("model", "value").iter_rows())
         # Few events do not justify four decimals.
@@ -167,9 +166,8 @@ def _cold_domain(frame: pl.DataFrame) -> Table:
     rows = frame.filter((pl.col(col.DOMAIN) == ALL) | (pl.col("group") != ALL))
     metrics = rows["metric"].unique(maintain_order=True).to_list()
     title = "Domains withheld whole, all their items ranked (higher is better)"
-    table = Table(title=title, title_justify="left")
-    for name in ("direction", "users", "model", *metrics):
-        table.add_column(name, justify="left" if name in ("direction", "model") else "right")
+    columns = ("direction", ">users", "model", *(f">{metric}" for metric in metrics))
+    table = terminal.table(title, *columns)
     for (direction, model), part in rows.group_by("group", "model", maintain_order=True):
         values = [f"{value:.4f}" for value in part["value"]]
         table.add_row(str(direction), f"{part['targets'][0]:,}", str(model), *values)

@@ -10,6 +10,7 @@ from artifacts import columns as col
 from artifacts.kinds.dataset import ACCOUNTS, Dataset
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from flows.cli.output import terminal
 
 MOST_FILES = 20
 """Shown files of each kind."""
@@ -18,10 +19,7 @@ MOST_FILES = 20
 def file_table(store: Store, dataset: ArtifactRef) -> Table:
     """Returns a table of files: rows, kept rows, and reasons of the others."""
     accounts = pl.read_parquet(store.path(dataset) / ACCOUNTS)
-    table = Table("file", "holds", title="Rows", title_justify="left")
-    for name in ("rows", "kept"):
-        table.add_column(name, justify="right")
-    table.add_column("gone")
+    table = terminal.table("Rows", "file", "holds", ">rows", ">kept", "gone")
     for (holds,), files in accounts.group_by("holds", maintain_order=True):
         parts = [part for _, part in files.group_by("file", maintain_order=True)]
         if len(parts) > MOST_FILES:  # Of hundreds, those that lost rows are of interest.
@@ -47,11 +45,8 @@ def domain_table(data: Dataset) -> Table:
         f"{data.users.height:,} users, "
         f"{int((data.in_domain().sum(axis=1) > 1).sum()):,} of them in several domains"
     )
-    table = Table("domain", title=title, title_justify="left")
-    for name in ("users", "items", "without text", "events"):
-        table.add_column(name, justify="right")
-    table.add_column("from")
-    table.add_column("to")
+    columns = ("domain", ">users", ">items", ">without text", ">events", "from", "to")
+    table = terminal.table(title, *columns)
     active, events = data.in_domain(), data.domain_of_event
     bare = data.items.filter(pl.all_horizontal(pl.col(col.TITLE, col.BRAND).is_null()))
     for number, name in enumerate(data.domains):

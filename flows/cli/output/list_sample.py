@@ -5,7 +5,6 @@ from operator import itemgetter
 import numpy as np
 import polars as pl
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from artifacts import columns as col
@@ -14,6 +13,7 @@ from artifacts.kinds.results import RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef
 from artifacts.shown_users import BY_ID, ShownUsers, shown_users
 from artifacts.store import Store
+from flows.cli.output import terminal
 
 DOMAINS = 4
 SHOWN = 3
@@ -44,10 +44,7 @@ def sample_table(data: Dataset, rows: pl.LazyFrame, shown: ShownUsers = BY_ID) -
         .select(col.DOMAIN, col.RANK, pl.coalesce(col.TITLE, col.ITEM_ID))
         .collect()
     )
-    table = Table()
-    table.add_column("domain")
-    table.add_column("rank", justify="right")
-    table.add_column("item")
+    table = terminal.table(None, "domain", ">rank", "item")
     for is_met, domain in domains:
         name = domain if is_met else f"{domain} (new to the user)"
         for _, rank, item in best.filter(pl.col(col.DOMAIN) == domain).iter_rows():

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from rich.console import ConsoleRenderable
 from rich.logging import RichHandler
+from rich.table import Table
 from rich.text import Text
 from rich.traceback import Traceback
 
@@ -46,6 +47,14 @@ class LogLines(RichHandler):
             )
         made = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "seconds")
         return Text(f"{made} {record.levelname} ").append_text(message_renderable)
+
+
+def table(title: str | None, *columns: str) -> Table:
+    """Returns a table with these columns; one whose name begins with ``>`` is aligned right."""
+    made = Table(title=title, title_justify="left")
+    for name in columns:
+        made.add_column(name.removeprefix(">"), justify="right" if name[:1] == ">" else "left")
+    return made
 
 
 def show_logs(*, verbose: bool) -> None:

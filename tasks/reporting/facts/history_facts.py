@@ -12,7 +12,7 @@ import polars as pl
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, Split
-from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.kinds.results import overall_ndcg
 from artifacts.ledger.answers import ANSWERED_AT, Role
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import ArtifactRef
@@ -30,35 +30,25 @@ MOST_DAYS = 31
 POINTS = 20
 
 
-def releases_until(store: Store, metrics: ArtifactRef, ours: str) -> tuple[ReleaseFigure, ...]:
+def releases_until(store: Store, metrics: ArtifactRef) -> tuple[ReleaseFigure, ...]:
     """Returns the latest decided releases and the one of these metrics, by creation time, without
     releases with missing artifacts."""
     found = []
     for entry in {entry.release: entry for entry in history(store)}.values():
         try:
             own = parts_of(store, entry.release)["metrics"]
-            ndcg = _figure(store, own, ours)
+            ndcg = overall_ndcg(store, own)
             made = store.manifest(entry.release).created
         except (ArtifactError, KeyError, FileNotFoundError):
             continue
         if ndcg is not None and own != metrics:
             name = f"release {entry.release.fingerprint}"
             found.append(ReleaseFigure(name, made, entry.decision, ndcg))
-    ndcg = _figure(store, metrics, ours)
+    ndcg = overall_ndcg(store, metrics)
     if ndcg is not None:
         made = store.manifest(metrics).created
         found.append(ReleaseFigure("this report's model", made, "made", ndcg))
     return tuple(sorted(found, key=lambda figure: figure.made)[-MOST_RELEASES:])
-
-
-def _figure(store: Store, metrics: ArtifactRef, ours: str) -> float | None:
-    """Returns the model's NDCG@10 over all held-out events by full ranking; None if not
-    measured."""
-    rows = read_table(store, metrics, METRICS).filter(
-        model=ours, ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
-    )
-    value = rows["value"][0] if rows.height else None  # Null: no event was measurable.
-    return None if value is None else float(value)
 
 
 def transitions_of(data: Dataset) -> Transitions | None:

@@ -17,5 +17,5 @@ def test_the_history_of_releases_leaves_out_what_was_not_measured(
     wanted = identity(Kind.METRICS, {"value": value}, {})
     with store.create(wanted) as draft:
         pl.DataFrame([row], METRIC_SCHEMA, orient="row").write_parquet(draft.path / METRICS)
-    found = releases_until(store, wanted.ref, "llm4cdsr")
+    found = releases_until(store, wanted.ref)
     assert [figure.ndcg for figure in found] == ([] if value is None else [0.25])

@@ -43,7 +43,7 @@ def datasets(
 
 def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:
     """Returns a table of the counts of ingest beside published ones of the same settings."""
-    table = Table("count", "found", "expected", title_justify="left", title="Found and expected")
+    table = terminal.table("Found and expected", "count", "found", "expected")
     for name, count in expected.model_dump().items():
         table.add_row(
             name, f"{ingested.counts[name]:,}", UNKNOWN if count is None else f"{count:,}"

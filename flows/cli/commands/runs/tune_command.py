@@ -149,12 +149,12 @@ def _verdict_of(outcome: "TuningOutcome") -> str:
 
 
 def _show(outcome: "TuningOutcome") -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Best trials, one ensemble member", title_justify="left")
-    for name in ("trial", "NDCG@10", "less base (95 % interval)", "epochs", "changed fields"):
-        table.add_column(name, justify="left" if name == "changed fields" else "right")
+    table = terminal.table(
+        "Best trials, one ensemble member",
+        *(">trial", ">NDCG@10", ">less base (95 % interval)", ">epochs", "changed fields"),
+    )
     for each in outcome.best:
         lead = each.lead
         said = "base" if lead is None else signed(lead.difference, 4)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from artifacts import columns as col
 from artifacts.bundles import parts_of
-from artifacts.kinds.results import ALL, FULL, METRIC_SCHEMA, METRICS, read_table
-from artifacts.manifest import ArtifactRef, Manifest
+from artifacts.kinds.results import ALL, FULL, METRIC_SCHEMA, METRICS, OUR_MODEL, read_table
+from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import completed_release
 from flows.cli.options.opened_store import opened_store
@@ -23,7 +23,6 @@ from tasks.promoting.releases import release_named
 
 EXAMPLES = "Examples:\n\nllm4cdsr compare 3f2a 91c0\n\nllm4cdsr compare 3f2a 91c0 --store s3://b/s"
 
-OURS = "llm4cdsr"
 NO_FIGURES = pl.DataFrame(schema=METRIC_SCHEMA)
 QUOTED = ("NDCG@10", "HR@10")
 ROLES = ("dataset", "embeddings", "profiles", "model", "metrics")
@@ -47,11 +46,8 @@ def compare(first: Release, second: Release, store: StoreRoot = None) -> None:
     opened = opened_store(store)
     pair = [release_named(opened, name) for name in (first, second)]
     facts = [_facts(opened, release) for release in pair]
-    names = [name for name in dict.fromkeys((*facts[0], *facts[1]))]
-    table = Table(title="Releases", title_justify="left")
-    for name in ("", *(release.fingerprint for release in pair)):
-        table.add_column(name)
-    for name in names:
+    table = terminal.table("Releases", "", *(release.fingerprint for release in pair))
+    for name in dict.fromkeys((*facts[0], *facts[1])):
         left, right = (each.get(name, "") for each in facts)
         if left != right or name in ("made", "data"):
             table.add_row(name, Text(left), Text(right))
@@ -74,12 +70,8 @@ def _facts(store: Store, release: ArtifactRef) -> Facts:
         "notes": "; ".join(manifest.notes),
     }
     for role in (role for role in ROLES if role in parts):
-        facts |= dict(_settings(role, store.manifest(parts[role])))
+        facts |= dict(_flat(role, store.manifest(parts[role]).parameters))
     return facts
-
-
-def _settings(role: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    yield from _flat(role, manifest.parameters)
 
 
 def _flat(name: str, value: JsonValue) -> Iterator[tuple[str, str]]:
@@ -91,10 +83,9 @@ def _flat(name: str, value: JsonValue) -> Iterator[tuple[str, str]]:
 
 
 def _quality(store: Store, pair: list[ArtifactRef]) -> Table:
-    table = Table(title="Held-out events, full ranking (higher is better)", title_justify="left")
+    columns = ("domain", "metric", *(f">{release.fingerprint}" for release in pair), ">difference")
+    table = terminal.table("Held-out events, full ranking (higher is better)", *columns)
     left, right = (_figures(store, release) for release in pair)
-    for name in ("domain", "metric", pair[0].fingerprint, pair[1].fingerprint, "difference"):
-        table.add_column(name, justify="left" if name in ("domain", "metric") else "right")
     for key in dict.fromkeys((*left, *right)):
         before, after = left.get(key), right.get(key)
         table.add_row(
@@ -111,7 +102,7 @@ def _figures(store: Store, release: ArtifactRef) -> dict[tuple[str, str], float]
     parts = parts_of(store, release)
     frame = read_table(store, parts["metrics"], METRICS) if "metrics" in parts else NO_FIGURES
     rows = frame.filter(
-        (pl.col("model") == OURS)
+        (pl.col("model") == OUR_MODEL)
         & (pl.col("ranking") == FULL)
         & (pl.col("group") == ALL)
         & pl.col("metric").is_in(QUOTED)

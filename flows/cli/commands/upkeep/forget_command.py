@@ -1,7 +1,5 @@
 """``llm4cdsr forget``: removes users from a store."""
 
-from rich.table import Table
-
 from flows.cli.options.opened_store import existing_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.options.user_ids import IdsFile, Users, given_users
@@ -36,9 +34,7 @@ def forget_command(
     if is_late:
         terminal.out.print("The interrupted removal is complete.")
         return
-    table = Table(title="Removed", title_justify="left")
-    table.add_column("what")
-    table.add_column("count", justify="right")
+    table = terminal.table("Removed", "what", ">count")
     for what, count in removed.counts.items():
         table.add_row(what.replace("_", " "), f"{count:,}")
     if removed.counts:

@@ -125,14 +125,11 @@ def _ledgers(store: str | None) -> list[Ledger]:
 
 
 def _stats_table(ledger: Ledger, found: LedgerStats) -> Table:
-    table = Table(
-        title=f"{ledger.role}: {found.parts:,} parts, {found.journals:,} open journals, "
+    table = terminal.table(
+        f"{ledger.role}: {found.parts:,} parts, {found.journals:,} open journals, "
         f"{found.questions:,} recorded questions, {found.bytes / 1e6:,.1f} MB",
-        title_justify="left",
+        *("model", ">answers", ">cut by length", ">tokens in", ">tokens out", ">first", ">last"),
     )
-    table.add_column("model")
-    for name in ("answers", "cut by length", "tokens in", "tokens out", "first", "last"):
-        table.add_column(name, justify="right")
     for row in found.models.iter_rows(named=True):
         table.add_row(
             row[MODEL] or "(not recorded)",

@@ -12,7 +12,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import EVENTS
-from artifacts.kinds.results import ALL, FULL, METRICS, read_table
+from artifacts.kinds.results import overall_ndcg
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.options.opened_store import opened_store
@@ -66,9 +66,9 @@ def promote(
 def history_table(store: Store, newest: int | None = None) -> Table:
     """Returns a table of the promotion decisions, newest first; the served release is marked."""
     serving = serving_release(store)
-    table = Table(title="Releases (UTC, newest first)", title_justify="left")
-    for name in ("decided", "release", "made", "data until", "quality", "decision", "why"):
-        table.add_column(name, no_wrap=name == "release")
+    columns = ("decided", "release", "made", "data until", "quality", "decision", "why")
+    table = terminal.table("Releases (UTC, newest first)", *columns)
+    table.columns[1].no_wrap = True
     for entry in list(reversed(history(store)))[:newest]:
         mark = " (in use)" if entry.release == serving else ""
         when = f"{entry.at:%Y-%m-%d %H:%M}"
@@ -79,15 +79,7 @@ def history_table(store: Store, newest: int | None = None) -> Table:
 
 def figure_of(store: Store, parts: Mapping[str, ArtifactRef]) -> str:
     """Returns the NDCG@10 of a release on its held-out events as text."""
-    if "metrics" not in parts:
-        return "not measured"
-    frame = read_table(store, parts["metrics"], METRICS)
-    if frame.is_empty():
-        return "not measured"
-    rows = frame.filter(
-        model=frame["model"][0], ranking=FULL, domain=ALL, group=ALL, metric="NDCG@10"
-    )
-    value = rows["value"][0] if rows.height else None
+    value = overall_ndcg(store, parts["metrics"]) if "metrics" in parts else None
     return "not measured" if value is None else f"NDCG@10 {value:.4f}"
 
 

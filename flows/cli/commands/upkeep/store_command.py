@@ -41,9 +41,9 @@ def list_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """List artifacts, oldest first: creation time, size, dependents."""
     opened = existing_store(store)
     reasons = needed(opened, Keep(), _used(opened))
-    table = Table(title=opened.root, title_justify="left")
-    for name in ("artifact", "made (UTC)", "MB", "needed"):
-        table.add_column(name, justify="right" if name == "MB" else "left", no_wrap=True)
+    table = terminal.table(opened.root, "artifact", "made (UTC)", ">MB", "needed")
+    for column in table.columns:
+        column.no_wrap = True
     for manifest in _manifests(opened, kind):
         table.add_row(
             str(manifest.ref),
@@ -151,10 +151,7 @@ def import_command(
 def usage_command(store: StoreRoot = None) -> None:
     """Show bytes and files by category: artifacts by kind, ledger, logs, leftovers."""
     opened = existing_store(store)
-    table = Table(title=str(opened.local), title_justify="left")
-    table.add_column("what")
-    for name in ("places", "files", "MB"):
-        table.add_column(name, justify="right")
+    table = terminal.table(str(opened.local), "what", ">places", ">files", ">MB")
     found = usage_of(opened)
     for kind, used in found.items():
         table.add_row(kind, f"{used.places:,}", f"{used.files:,}", f"{used.bytes / 1e6:,.1f}")
@@ -174,10 +171,7 @@ def _used(store: Store) -> set[str]:
 
 
 def _cleaned_table(cleaned: Cleaned, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("what")
-    for name in ("places", "files", "bytes"):
-        table.add_column(name, justify="right")
+    table = terminal.table(title, "what", ">places", ">files", ">bytes")
     for kind, (places, files, size) in sorted(cleaned.by_kind().items()):
         table.add_row(kind, f"{places:,}", f"{files:,}", f"{size:,}")
     table.add_section()

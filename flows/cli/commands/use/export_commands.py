@@ -111,9 +111,8 @@ def export_model_command(
 
 
 def _export_table(made: "Exported") -> Table:
-    table = Table(title=f"Release {made.release}, {made.users:,} users", title_justify="left")
-    for name in ("domain", "rows", "items", "coverage", "short lists"):
-        table.add_column(name, justify="left" if name == "domain" else "right")
+    columns = ("domain", ">rows", ">items", ">coverage", ">short lists")
+    table = terminal.table(f"Release {made.release}, {made.users:,} users", *columns)
     for name, part in made.domains.items():
         table.add_row(
             name,

@@ -4,7 +4,6 @@ from difflib import get_close_matches
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from flows.cli.options.opened_store import opened_store
@@ -51,9 +50,7 @@ def recommend(
     items, history = recommender.catalogue.items, recommender.history(user_id)
     titles = items.select(pl.coalesce(col.TITLE, col.ITEM_ID)).to_series().to_list()
     met = {name for name, _ in history}
-    table = Table()
-    for name in ("domain", "rank", "item", "supported most by"):
-        table.add_column(name, justify="right" if name == "rank" else "left")
+    table = terminal.table(None, "domain", ">rank", "item", "supported most by")
     rows = recommender.recommend_users([user_id], domain, k)
     for within, rank, item, title in rows.select(
         col.DOMAIN, col.RANK, col.ITEM_ID, col.TITLE

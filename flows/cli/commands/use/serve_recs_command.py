@@ -2,7 +2,7 @@
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.llm.settings.provider import Provider
-
-if TYPE_CHECKING:
-    from tasks.serving.recommender import Recommender
 
 LATEST = "latest"
 
@@ -80,7 +77,7 @@ def serve_recs(
     import uvicorn
 
     from flows.cli.options.new_items_options import new_items_adder
-    from tasks.serving.app import create_app
+    from tasks.serving.app import create_app, newer_release_of
     from tasks.serving.limits import Limits
     from tasks.serving.recommender import Recommender
     from tasks.serving.service.gate import (
@@ -99,18 +96,10 @@ def serve_recs(
     add_new = new_items_adder(opened, new_items, provider)
     recommender = Recommender.load(opened, release)
     add_new(recommender)
-
-    def newer(current: "Recommender") -> "Recommender | None":
-        if current.is_latest(opened):
-            return None
-        found = Recommender.load(opened)
-        add_new(found)
-        return found
-
     app = create_app(
         recommender,
         Limits(max_history=max_history, max_k=max_k),
-        newer if release == LATEST else None,
+        newer_release_of(opened, add_new) if release == LATEST else None,
         follow_seconds,
         hosts_of_environment() if allowed_host is None else [name.lower() for name in allowed_host],
         token,
