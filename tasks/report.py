@@ -34,7 +34,7 @@ from artifacts.strict import Strict
 from prompts.render import one_line
 from tasks.ablation.findings import findings
 from tasks.frame.durations import TIME_BUDGET
-from tasks.frame.stage import RunFacts, StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
 from tasks.reporting.facts.changes import changes_since_served
@@ -44,10 +44,7 @@ from tasks.reporting.facts.content import (
     ClusterFacts,
     DatasetFacts,
     DomainFacts,
-    DroppedRows,
     ReportContent,
-    StageTiming,
-    StageUsage,
 )
 from tasks.reporting.facts.drift import drift_since_served
 from tasks.reporting.facts.examples import (
@@ -139,7 +136,6 @@ def report_content(
         embedding_model=_model_name(profile_parameters["embedding"]),
         settings=_settings(store, sources),
         dataset=_dataset_facts(data, read_table(store, sources.dataset, DROPPED)),
-        llm_usage=tuple(_usage(stage) for stage in RunFacts(stages).asking),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
         metrics=_shown_metrics(read_table(store, sources.metrics, METRICS)),
         held_out=held_out(ranks, OUR_MODEL),
@@ -151,10 +147,7 @@ def report_content(
         cross_domain=cross_domain(data, recommended, shown),
         cold_items=cold_items(data, recommended, shown),
         guards=guards(data, recommended, listed.counts),
-        timings=tuple(
-            StageTiming(stage=stage.stage, seconds=stage.seconds, reused=stage.reused)
-            for stage in stages
-        ),
+        stages=stages,
         intervals=metric_intervals(ranks, OUR_MODEL),
         lead=baseline_lead(ranks),
         changes=changes_since_served(
@@ -201,18 +194,6 @@ def _settings(store: Store, sources: ReportSources) -> tuple[tuple[str, str], ..
     return tuple(found)
 
 
-def _usage(stage: StageResult) -> StageUsage:
-    return StageUsage(
-        stage=stage.stage,
-        requests=stage.usage.requests,
-        reused=stage.usage.reused,
-        failed=stage.usage.failed,
-        prompt_tokens=stage.usage.prompt_tokens,
-        completion_tokens=stage.usage.completion_tokens,
-        seconds=stage.seconds,
-    )
-
-
 def _dataset_facts(data: Dataset, dropped: pl.DataFrame) -> DatasetFacts:
     in_domain, domain_of = data.in_domain(), data.domain_of_event
     domains_of_user = in_domain.sum(axis=1)
@@ -228,7 +209,7 @@ def _dataset_facts(data: Dataset, dropped: pl.DataFrame) -> DatasetFacts:
         overlapping_users=int((domains_of_user > 1).sum()),
         single_domain_users=int((domains_of_user == 1).sum()),
         history_lengths=lengths.rename({"events": "length"}),
-        dropped=tuple(DroppedRows(rule, rows) for rule, rows in dropped.iter_rows()),
+        dropped=dict(dropped.iter_rows()),
     )
 
 

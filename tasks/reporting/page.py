@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tasks.frame.stage import RunFacts
 from tasks.reporting.facts.content import LEARNING_COLUMNS, ReportContent
 from tasks.reporting.facts.metrics import (
     NO_VALUE,
@@ -35,7 +36,7 @@ from tasks.reporting.plots import (
     models_plot,
     releases_plot,
 )
-from tasks.reporting.summary import key_numbers, summary_sentences, total_usage
+from tasks.reporting.summary import key_numbers, summary_sentences
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_TITLE = 140
@@ -45,12 +46,8 @@ _MILLIONS = re.compile(r"(?i)(?<![\d.a-z])(\d+m|0?\.\d+b)(?![a-z])")
 
 def render_report(content: ReportContent) -> str:
     """Return the whole page; every text of `content` is escaped."""
-    found = (
-        ()
-        if content.metrics is None
-        else headlines(content.metrics, ours=content.model_name, popularity=content.popularity_name)
-    )
-    plots = _plots(content)
+    found = () if content.metrics is None else headlines(content.metrics)
+    plots, facts = _plots(content), RunFacts(content.stages)
     page_script = (TEMPLATES / "report_page.js").read_text(encoding="utf-8")
     template = page_environment().get_template("report.html.j2")
     return template.render(
@@ -64,7 +61,8 @@ def render_report(content: ReportContent) -> str:
         learning_rows=_learning_rows(content),
         plots={plot.name: plot for plot in plots},
         colours=_colours(content),
-        usage_total=total_usage(content.llm_usage),
+        asking=facts.asking,
+        usage=facts.usage,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         page_script=Markup(page_script),
         script_hashes=Markup(csp_hash(page_script)),
@@ -88,13 +86,13 @@ def format_duration(seconds: float) -> str:
 
 
 def _tables(content: ReportContent) -> dict[str, MetricTable | None]:
-    metrics, ours, base = content.metrics, content.model_name, content.popularity_name
+    metrics = content.metrics
     if metrics is None:
         return {"full": None, "sampled": None, "groups": None}
     return {
-        "full": metric_table(metrics, "full", "domain", ours=ours, popularity=base),
-        "sampled": metric_table(metrics, "sampled", "domain", ours=ours, popularity=base),
-        "groups": metric_table(metrics, "full", "group", ours=ours, popularity=base),
+        "full": metric_table(metrics, "full", "domain"),
+        "sampled": metric_table(metrics, "sampled", "domain"),
+        "groups": metric_table(metrics, "full", "group"),
     }
 
 

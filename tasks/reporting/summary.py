@@ -7,12 +7,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from artifacts.kinds.results import ALL, FULL, OUR_MODEL
 from model.scoring.groups import FIRST_IN_DOMAIN
 from model.scoring.measurable import LEAST_CANDIDATES
 from tasks.frame.signed_numbers import signed
+from tasks.frame.stage import RunFacts
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead
-from tasks.reporting.facts.content import ALL, HeldOut, ReportContent, StageUsage
-from tasks.reporting.facts.metrics import Headline, format_gain, format_score, hit_ratio_margin
+from tasks.reporting.facts.content import HeldOut, ReportContent
+from tasks.reporting.facts.metrics import (
+    POPULARITY,
+    Headline,
+    format_gain,
+    format_score,
+    hit_ratio_margin,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
         rivals = "Without an evaluation there is no comparison with baselines either."
     else:
         asked = content.held_out or HeldOut(found[0].targets, found[0].targets)
-        accuracy = _accuracy_sentence(content.model_name, found[0], asked)
+        accuracy = _accuracy_sentence(found[0], asked)
         if content.left_out:
             accuracy += (
                 f" {content.left_out:,} more have fewer than {LEAST_CANDIDATES} candidates and are "
@@ -94,35 +102,20 @@ def _crossing_tile(content: ReportContent) -> list[KeyNumber]:
     if content.metrics is None:
         return []
     rows = content.metrics.filter(
-        ranking="full", domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10"
+        ranking=FULL, domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10"
     ).filter(pl.col("value").is_not_null())
     values = dict(rows.select("model", "value").iter_rows())
-    if content.model_name not in values:
+    if OUR_MODEL not in values:
         return []
     note = f"of {rows['targets'][0]:,} events; full ranking"
-    if content.popularity_name in values:
-        base = format_score("HR@10", values[content.popularity_name])
+    if POPULARITY in values:
+        base = format_score("HR@10", values[POPULARITY])
         note = f"of {rows['targets'][0]:,} events; popularity {base}"
-    share = format_score("HR@10", values[content.model_name])
+    share = format_score("HR@10", values[OUR_MODEL])
     return [KeyNumber(share, "HR@10 of first events in a domain", note)]
 
 
-def total_usage(usage: tuple[StageUsage, ...]) -> StageUsage | None:
-    """Returns the sum over all stages, None if no stage used an LLM."""
-    if not usage:
-        return None
-    return StageUsage(
-        stage="all stages",
-        requests=sum(row.requests for row in usage),
-        reused=sum(row.reused for row in usage),
-        failed=sum(row.failed for row in usage),
-        prompt_tokens=sum(row.prompt_tokens for row in usage),
-        completion_tokens=sum(row.completion_tokens for row in usage),
-        seconds=sum(row.seconds for row in usage),
-    )
-
-
-def _accuracy_sentence(model: str, head: Headline, asked: HeldOut) -> str:
+def _accuracy_sentence(head: Headline, asked: HeldOut) -> str:
     share = format_score(head.metric, head.ours)
     base = format_score(head.metric, head.popularity)
     against = (
@@ -137,7 +130,9 @@ def _accuracy_sentence(model: str, head: Headline, asked: HeldOut) -> str:
         if asked.is_last_events
         else f"On {asked.events:,} held-out events of {asked.users:,} users"
     )
-    where = f"{events}, ranked among all items of their domain that the user has not seen, {model}"
+    where = (
+        f"{events}, ranked among all items of their domain that the user has not seen, {OUR_MODEL}"
+    )
     if head.metric.startswith("HR"):
         top = head.metric.partition("@")[2]
         return f"{where} places the right item in the top {top} for {share}{against}."
@@ -150,7 +145,7 @@ def _cold_sentences(content: ReportContent) -> tuple[str, str]:
     (ours,) = (row for row in table.rows if row.leads is None)
     accuracy = (
         f"For {table.users:,} users one whole domain was withheld; ranking all its items, "
-        f"{content.model_name} has one of theirs in the top 10 for {ours.values[0]:.1%}."
+        f"{OUR_MODEL} has one of theirs in the top 10 for {ours.values[0]:.1%}."
     )
     others = [row for row in table.rows if row.leads is not None]
     if not others:
@@ -201,10 +196,10 @@ def _source_sentence(content: ReportContent) -> str:
             f"{data.items:,} items in {len(names)} domain{'' if len(names) == 1 else 's'} "
             f"({', '.join(names)})"
         )
-    total = total_usage(content.llm_usage)
-    if total is None:
+    facts = RunFacts(content.stages)
+    if not facts.asking:
         return f"{source}; no language model traffic was recorded."
     return (
-        f"{source}, with {total.requests:,} language model requests, {total.reused:,} answers "
-        f"reused at no cost and {total.failed:,} failed."
+        f"{source}, with {facts.usage.requests:,} language model requests, {facts.usage.reused:,} answers "
+        f"reused at no cost and {facts.usage.failed:,} failed."
     )

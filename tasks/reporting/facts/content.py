@@ -5,17 +5,15 @@ fields are optional; the page replaces missing ones by a sentence.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import polars as pl
 
 from artifacts.kinds.ablation import AblationRow
+from tasks.frame.stage import StageResult
 from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.drift import Drift
-
-ALL = "all"
-"""Value of `domain` and `group` in a metrics frame for overall metrics."""
 
 LEARNING_COLUMNS = ("epoch", "loss", "validation_ndcg", "validation_hr", "seconds")
 METRIC_COLUMNS = ("model", "ranking", "domain", "group", "metric", "value", "targets")
@@ -40,16 +38,9 @@ class DomainFacts:
 
 
 @dataclass(frozen=True)
-class DroppedRows:
-    """Rows of the dump that one ingest rule set aside."""
-
-    rule: str
-    rows: int
-
-
-@dataclass(frozen=True)
 class DatasetFacts:
-    """The dataset after ingest; `history_lengths` has one row per length: (length, users)."""
+    """The dataset after ingest; `history_lengths` has one row per length: (length, users);
+    `dropped` are rows of the dump by the rule that set them aside."""
 
     users: int
     items: int
@@ -58,36 +49,10 @@ class DatasetFacts:
     overlapping_users: int
     single_domain_users: int
     history_lengths: pl.DataFrame
-    dropped: tuple[DroppedRows, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(self.history_lengths, LENGTH_COLUMNS, "history_lengths")
-
-
-@dataclass(frozen=True)
-class StageUsage:
-    """Language model traffic of one stage.
-
-    `requests` were sent in this run, `reused` came from the ledger at no cost, `failed` got no
-    usable answer. `seconds` is wall time.
-    """
-
-    stage: str
-    requests: int
-    reused: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class StageTiming:
-    """Wall time of one stage; `reused` means that its artifact was found, not made."""
-
-    stage: str
-    seconds: float
-    reused: bool
 
 
 @dataclass(frozen=True)
@@ -327,7 +292,7 @@ class ReportContent:
     `origin` names the artifacts, the version and the machine that made the report.
     `left_out` held-out events have too few candidates to be measured.
     `sampled_candidates` is the number of random items in the sampled ranking beside the target.
-    `model_name` and `popularity_name` are values of the metrics' column `model`.
+    `stages` are those of the run, with their times and LLM usage.
     """
 
     title: str
@@ -338,21 +303,18 @@ class ReportContent:
     embedding_model: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     dataset: DatasetFacts | None = None
-    llm_usage: tuple[StageUsage, ...] = ()
     learning_curve: pl.DataFrame | None = None
     metrics: pl.DataFrame | None = None
     held_out: HeldOut | None = None
     left_out: int = 0
     sampled_candidates: int = 100
-    model_name: str = "llm4cdsr"
-    popularity_name: str = "popularity"
     item_map: pl.DataFrame | None = None
     clusters: tuple[ClusterFacts, ...] = ()
     profiles: tuple[ProfileExample, ...] = ()
     cross_domain: tuple[CrossDomainExample, ...] = ()
     cold_items: tuple[ColdItemExample, ...] = ()
     guards: Guards | None = None
-    timings: tuple[StageTiming, ...] = ()
+    stages: tuple[StageResult, ...] = ()
     intervals: tuple[MetricInterval, ...] = ()
     lead: BaselineLead | None = None
     changes: Changes | str = ""

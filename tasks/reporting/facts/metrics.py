@@ -7,9 +7,11 @@ from typing import Literal
 
 import polars as pl
 
-from tasks.reporting.facts.content import ALL
+from artifacts.kinds.results import ALL, FULL, OUR_MODEL
 
 NO_VALUE = "–"
+POPULARITY = "popularity"
+"""Name of the baseline that the others are multiples of."""
 Scores = dict[tuple[str, str, str], float]
 """Values by (model, domain or group, metric), without missing ones."""
 
@@ -63,9 +65,6 @@ def metric_table(
     metrics: pl.DataFrame,
     ranking: Literal["full", "sampled"],
     across: Literal["domain", "group"],
-    *,
-    ours: str,
-    popularity: str,
 ) -> MetricTable | None:
     """Returns the table of one ranking, None if the frame has no such rows.
 
@@ -81,29 +80,32 @@ def metric_table(
     targets = dict(rows.group_by(across).agg(pl.col("targets").max()).iter_rows())
     models = sorted(
         _in_order(rows["model"]),
-        key=lambda model: (model != ours, -scores.get((model, columns[0], names[0]), -math.inf)),
+        key=lambda model: (
+            model != OUR_MODEL,
+            -scores.get((model, columns[0], names[0]), -math.inf),
+        ),
     )
-    base = popularity if popularity in models and len(models) > 1 else None
+    base = POPULARITY if POPULARITY in models and len(models) > 1 else None
     return MetricTable(
         columns=tuple((column, targets[column]) for column in columns),
         metrics=tuple(names),
-        rows=tuple(_row(model, models, columns, names, scores, base, ours) for model in models),
+        rows=tuple(_row(model, models, columns, names, scores, base) for model in models),
         popularity=base if across == "domain" else None,
     )
 
 
-def headlines(metrics: pl.DataFrame, *, ours: str, popularity: str) -> tuple[Headline, ...]:
+def headlines(metrics: pl.DataFrame) -> tuple[Headline, ...]:
     """Returns one headline per metric of the model, hit ratios first."""
-    rows = metrics.filter(ranking="full", domain=ALL, group=ALL)
+    rows = metrics.filter(ranking=FULL, domain=ALL, group=ALL)
     found = []
     for name in _metric_names(rows):
         scores = {m: v for (m, _, metric), v in _scores(rows, "domain").items() if metric == name}
-        if ours not in scores:
+        if OUR_MODEL not in scores:
             continue
-        rivals = [pair for pair in scores.items() if pair[0] not in (ours, popularity)]
-        targets = rows.filter(model=ours, metric=name)["targets"][0]
+        rivals = [pair for pair in scores.items() if pair[0] not in (OUR_MODEL, POPULARITY)]
+        targets = rows.filter(model=OUR_MODEL, metric=name)["targets"][0]
         rival = max(rivals, key=lambda pair: pair[1], default=None)
-        found.append(Headline(name, targets, scores[ours], scores.get(popularity), rival))
+        found.append(Headline(name, targets, scores[OUR_MODEL], scores.get(POPULARITY), rival))
     return tuple(found)
 
 
@@ -133,7 +135,6 @@ def _row(
     names: Sequence[str],
     scores: Scores,
     base: str | None,
-    ours: str,
 ) -> MetricRow:
     cells = []
     for column in columns:
@@ -147,7 +148,7 @@ def _row(
         format_gain(scores.get((model, ALL, name)), scores.get((base or "", ALL, name)))
         for name in names
     )
-    return MetricRow(model, model == ours, tuple(cells), tuple(gains))
+    return MetricRow(model, model == OUR_MODEL, tuple(cells), tuple(gains))
 
 
 def _scores(rows: pl.DataFrame, across: str) -> Scores:

@@ -266,7 +266,7 @@ def test_one_model_alone_claims_no_win() -> None:
 
 
 def test_the_best_value_of_a_column_is_marked_wherever_it_stands() -> None:
-    table = metric_table(METRICS, "full", "domain", ours="llm4cdsr", popularity="popularity")
+    table = metric_table(METRICS, "full", "domain")
     assert table is not None
     assert table.columns == (("all", 1000), ("food", 600))
     assert table.metrics == ("HR@10", "NDCG@10")
@@ -277,11 +277,11 @@ def test_the_best_value_of_a_column_is_marked_wherever_it_stands() -> None:
 
 def test_values_that_look_equal_share_the_mark() -> None:
     close = scores(
-        ("a", "full", "all", "all", "HR@10", 0.50004, 10),
+        ("llm4cdsr", "full", "all", "all", "HR@10", 0.50004, 10),
         ("b", "full", "all", "all", "HR@10", 0.50001, 10),
         ("c", "full", "all", "all", "HR@10", float("nan"), 10),
     )
-    table = metric_table(close, "full", "domain", ours="a", popularity="none")
+    table = metric_table(close, "full", "domain")
     assert table is not None
     assert [(row.cells[0].text, row.cells[0].best) for row in table.rows] == [
         ("50.0%", True),
@@ -292,7 +292,7 @@ def test_values_that_look_equal_share_the_mark() -> None:
 
 def test_sampled_ranking_never_makes_the_headline() -> None:
     sampled = METRICS.filter(ranking="sampled")
-    assert headlines(sampled, ours="llm4cdsr", popularity="popularity") == ()
+    assert headlines(sampled) == ()
 
 
 def test_a_gain_over_nothing_is_no_number() -> None:

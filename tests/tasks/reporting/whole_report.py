@@ -4,6 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from artifacts.manifest import ArtifactRef, Kind
+from tasks.frame.stage import LlmUsage, StageResult
 from tasks.reporting.facts.content import (
     ClusterFacts,
     ColdDomainRow,
@@ -15,14 +17,11 @@ from tasks.reporting.facts.content import (
     DayOfAnswers,
     DomainCoverage,
     DomainFacts,
-    DroppedRows,
     Guards,
     HistoryEvent,
     PartialPreference,
     ProfileExample,
     ReportContent,
-    StageTiming,
-    StageUsage,
 )
 from tasks.reporting.facts.drift import DomainDrift, DomainVolume, Drift
 
@@ -68,11 +67,7 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
             overlapping_users=602,
             single_domain_users=829,
             history_lengths=pl.DataFrame({"length": [5, 6, 9], "users": [4, 1, 2]}),
-            dropped=(DroppedRows(text, 214),),
-        ),
-        llm_usage=(
-            StageUsage(text, 1100, 20, 3, 4000, 500, 61.0),
-            StageUsage("embed", 200, 1, 0, 900, 0, 4.0),
+            dropped={text: 214},
         ),
         learning_curve=pl.DataFrame(
             {
@@ -125,8 +120,25 @@ def full(text: str = "Dark roast coffee, 24 pods") -> ReportContent:
             DayOfAnswers(date(2026, 11, 25), "chat", 10, 4_000),
         ),
         guards=Guards(10, (DomainCoverage(text, 301, 359),), 0.31, 0.4, 1431, 0),
-        timings=(StageTiming(text, 0.8, False), StageTiming("embed", 191.6, True)),
+        stages=(
+            stage(text, 61.0, 1100, 20, 3, 4000, 500),
+            stage("embed", 4.0, 200, 1, 0, 900, 0, is_reused=True),
+        ),
         cold_domain=(cold_table(text),),
+    )
+
+
+def stage(name: str, seconds: float, *used: int, is_reused: bool = False) -> StageResult:
+    """A stage with the numbers of requests, reused answers, failures, and tokens in and out."""
+    fields = ("requests", "reused", "failed", "prompt_tokens", "completion_tokens")
+    return StageResult(
+        stage=name,
+        ref=ArtifactRef(kind=Kind.DATASET, fingerprint="0"),
+        reused=is_reused,
+        seconds=seconds,
+        counts={},
+        notes=[],
+        usage=LlmUsage(prompts=1, **dict(zip(fields, used, strict=True))),
     )
 
 
