@@ -50,6 +50,7 @@ from model.training.processes import alone
 from tasks.frame.model_inputs import load_sequences
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
+from tasks.promoting.stored_ranks import rank_rows
 from tasks.reporting.facts.withheld_domains import (
     cold_metrics,
     gains_of,
@@ -267,7 +268,8 @@ def measure(
                     else rank_sampled(scorer, prefixes, candidates[ranking])
                 )
                 metrics += _metric_rows(name, ranking, found, groups, sequences)
-                ranks.append(_rank_table(name, ranking, found, prefixes))
+                rows = rank_rows(found, prefixes.targets)
+                ranks.append(rows.with_columns(model=pl.lit(name), ranking=pl.lit(ranking)))
                 bar.advance(1, name)
     measured = pl.DataFrame(metrics, schema=METRIC_SCHEMA, orient="row")
     return pl.concat((measured, unknown)), pl.concat(ranks)
@@ -303,11 +305,7 @@ def measure_withheld(
         for name, scorer in scorers.items():
             found = ranked(scorer, withheld)
             gains[name] = gains_of(found, withheld)
-            ranks.append(
-                found.with_columns(
-                    pl.lit(name).alias("model"), pl.lit(COLD_DOMAIN).alias("ranking")
-                )
-            )
+            ranks.append(found.with_columns(model=pl.lit(name), ranking=pl.lit(COLD_DOMAIN)))
             bar.advance(1, name)
     return cold_metrics(gains, sequences.domain_names), pl.concat(ranks)
 
@@ -359,15 +357,3 @@ def _metrics_of(ranks: Ranks, key: tuple[str, str, str, str]) -> list[MetricRow]
         for metric, values in by_name.items()
         for cutoff in CUTOFFS
     ]
-
-
-def _rank_table(name: str, ranking: str, ranks: Ranks, prefixes: Prefixes) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            col.USER_INDEX: ranks.users,
-            col.ITEM_INDEX: prefixes.targets,
-            "greater": ranks.greater,
-            "equal": ranks.equal,
-            "candidates": ranks.candidates,
-        }
-    ).with_columns(pl.lit(name).alias("model"), pl.lit(ranking).alias("ranking"))

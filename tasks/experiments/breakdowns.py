@@ -3,11 +3,9 @@ domains."""
 
 import polars as pl
 
-from artifacts.kinds.results import COLD_DOMAIN
+from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL
 from model.scoring.cold_domain_metrics import ANY_HIT, FIRST_HIT, METRICS
-from tasks.experiments.cell import FULL
 from tasks.experiments.cell_results import (
-    ALL,
     BEFORE_THE_CUT,
     CUTOFFS,
     HEADLINE,

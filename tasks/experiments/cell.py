@@ -5,6 +5,7 @@ one resumes from its last complete epoch.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from pydantic import JsonValue
 
 from artifacts import columns as col
 from artifacts.drafts import Draft
-from artifacts.kinds.results import COLD_DOMAIN, RANKS, read_candidates
+from artifacts.kinds.results import COLD_DOMAIN, FULL, RANKS, read_candidates
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from model.baselines.registry import BASELINES, COLD_BASELINES
@@ -31,11 +32,8 @@ from tasks.experiments.grid import BaselineRecipe, Cell, NeuralRecipe, ProfileSo
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
+from tasks.promoting.stored_ranks import rank_rows
 from tasks.reporting.facts.withheld_domains import withheld_items
-
-FULL = "full"
-COUNTED = (col.USER_INDEX, col.ITEM_INDEX, "greater", "equal", "candidates")
-"""Whole numbers of a cell's table of ranks."""
 
 
 class CellData(NamedTuple):
@@ -196,14 +194,6 @@ def write_ranks(ranks: pl.DataFrame, path: Path) -> None:
 
 def _rank_table(ranking: str, ranks: Ranks, asked: _Question) -> pl.DataFrame:
     """Returns one row per held-out event or withheld item, in the dataset's order of users."""
-    return pl.DataFrame(
-        {
-            "ranking": [ranking] * len(asked.users),
-            col.USER_INDEX: asked.users,
-            col.ITEM_INDEX: asked.prefixes.targets,
-            "greater": ranks.greater,
-            "equal": ranks.equal,
-            "candidates": ranks.candidates,
-        },
-        schema_overrides=dict.fromkeys(COUNTED, pl.Int32),
-    ).sort(col.USER_INDEX, maintain_order=True)
+    rows = rank_rows(replace(ranks, users=asked.users), asked.prefixes.targets)
+    rows = rows.select(pl.lit(ranking).alias("ranking"), pl.all().cast(pl.Int32))
+    return rows.sort(col.USER_INDEX, maintain_order=True)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.kinds.results import RANKS, read_table
+from artifacts.kinds.results import ALL, FULL, RANKS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.overlap import overlapping_users
@@ -17,8 +17,8 @@ from model.data.sequences import TEST, IntArray
 from model.scoring import measurable
 from model.scoring.bootstrap import paired_bootstrap
 from model.scoring.groups import metric_groups
-from model.scoring.ranking import Ranks, expected_gains
-from tasks.experiments.cell import FULL, CellData
+from model.scoring.ranking import expected_gains
+from tasks.experiments.cell import CellData
 from tasks.experiments.cold_results import (
     Compared,
     cold_comparisons,
@@ -28,9 +28,9 @@ from tasks.experiments.cold_results import (
 )
 from tasks.experiments.grid import Cell
 from tasks.frame.model_inputs import load_sequences
+from tasks.promoting.stored_ranks import gains_at_10, ranks_of
 
 CUTOFFS = (5, 10, 20)
-ALL = "all"
 HEADLINE = "NDCG@10"
 BEFORE_THE_CUT = "users in several domains before the cut"
 NAMES = ["dataset", "model", "ablation", "saw", "overlap", "seed"]
@@ -212,16 +212,9 @@ def _named(cell: Cell, metrics: pl.DataFrame) -> pl.DataFrame:
     return metrics.with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
 
 
-def ranks_of(table: pl.DataFrame) -> Ranks:
-    """Returns the ranks of one ranking as `model.scoring.ranking.Ranks`, without domains."""
-    names = (col.USER_INDEX, "greater", "equal", "candidates")
-    users, *counts = (table[name].cast(pl.Int64).to_numpy() for name in names)
-    return Ranks(users, np.zeros_like(users), *counts)
-
-
 def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
     measured = ranks.filter(pl.col("candidates") >= measurable.LEAST_CANDIDATES, ranking=FULL)
-    return expected_gains(ranks_of(measured), (10,))["NDCG"][10]
+    return gains_at_10(measured)
 
 
 def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:

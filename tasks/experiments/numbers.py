@@ -6,8 +6,8 @@ from typing import NamedTuple
 import polars as pl
 
 from artifacts import columns as col
-from tasks.experiments.cell import FULL
-from tasks.experiments.cell_results import ALL, HEADLINE, over_seeds
+from artifacts.kinds.results import ALL, FULL
+from tasks.experiments.cell_results import HEADLINE, over_seeds
 from tasks.experiments.grid import Saw
 
 NO_VALUE = "–"

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from tasks.experiments.cell import FULL
-from tasks.experiments.cell_results import ALL, BEFORE_THE_CUT, HEADLINE, Results, over_seeds
+from artifacts.kinds.results import ALL, FULL
+from tasks.experiments.cell_results import BEFORE_THE_CUT, HEADLINE, Results, over_seeds
 from tasks.experiments.numbers import row_name
 from tasks.reporting.plots import Plot
 from tasks.reporting.svg_chart import Interval, Line, interval_chart, line_chart

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from artifacts.kinds.results import ALL, FULL
 from tasks.experiments.breakdowns import (
     HIT_RATE,
     cold_tables,
@@ -11,8 +12,7 @@ from tasks.experiments.breakdowns import (
     metric_tables,
     overlap_table,
 )
-from tasks.experiments.cell import FULL
-from tasks.experiments.cell_results import ALL, HEADLINE, Results
+from tasks.experiments.cell_results import HEADLINE, Results
 from tasks.experiments.numbers import (
     NO_VALUE,
     SAW_BOTH_MARK,

@@ -5,7 +5,6 @@ Both rank the same held-out events; users are resampled, because events of one u
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.kinds.results import FULL, OUR_MODEL
@@ -71,8 +70,10 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
 
     ``ranks`` is the table of `artifacts.kinds.results.RANKS`.
     """
+    from tasks.promoting.stored_ranks import gains_at_10  # Imports PyTorch.
+
     rows = ranks.filter(ranking=FULL).sort(col.USER_INDEX, "model", maintain_order=True)
-    gains = {str(model): _gains(part) for (model,), part in rows.group_by("model")}
+    gains = {str(model): gains_at_10(part) for (model,), part in rows.group_by("model")}
     ours = gains.pop(OUR_MODEL, None)
     if ours is None or not len(ours) or not gains:
         return None
@@ -97,18 +98,3 @@ def baseline_lead(ranks: pl.DataFrame) -> BaselineLead | None:
 def bootstrap_draws(users: int) -> int:
     """Returns the number of samples for so many users."""
     return _DRAWS if users <= _MANY_USERS else _DRAWS_OF_MANY
-
-
-def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
-    """Returns NDCG@10 of each event, as expectation over ties."""
-    from model.scoring.ranking import (
-        Ranks,
-        expected_gains,
-    )  # Imports PyTorch, which showing a lead does not need.
-
-    users, greater, equal, candidates = (
-        rows[name].cast(pl.Int64).to_numpy()
-        for name in (col.USER_INDEX, "greater", "equal", "candidates")
-    )
-    ranked = Ranks(users, np.zeros_like(users), greater, equal, candidates)
-    return expected_gains(ranked, (10,))["NDCG"][10]

@@ -197,9 +197,10 @@ def _source_sentence(content: ReportContent) -> str:
             f"({', '.join(names)})"
         )
     facts = RunFacts(content.stages)
+    usage = facts.usage
     if not facts.asking:
         return f"{source}; no language model traffic was recorded."
     return (
-        f"{source}, with {facts.usage.requests:,} language model requests, {facts.usage.reused:,} answers "
-        f"reused at no cost and {facts.usage.failed:,} failed."
+        f"{source}, with {usage.requests:,} language model requests, {usage.reused:,} answers "
+        f"reused at no cost and {usage.failed:,} failed."
     )

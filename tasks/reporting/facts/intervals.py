@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from artifacts import columns as col
 from model.scoring.bootstrap import paired_bootstrap
 from tasks.promoting.baseline_lead import bootstrap_draws
+from tasks.promoting.stored_ranks import gains_at_10
 from tasks.reporting.facts.content import HeldOut, MetricInterval
 
-CUTOFF = 10
 DRAWS = 1_000
 SEED = 0
 _BLOCK = 50
@@ -66,13 +66,8 @@ def held_out(ranks: pl.DataFrame, ours: str) -> HeldOut | None:
 
 
 def _gains(rows: pl.DataFrame) -> NDArray[np.float64]:
-    """Returns NDCG@10 and HR@10 of each event, (events, 2), as expectations over ties."""
-    position = np.arange(1, CUTOFF + 1)
-    gains = np.stack((1 / np.log2(position + 1), np.ones(CUTOFF)), axis=1)
-    total = np.concatenate((np.zeros((1, 2)), np.cumsum(gains, axis=0)))
-    greater, equal = rows["greater"].to_numpy(), rows["equal"].to_numpy()
-    first, last = np.minimum(greater, CUTOFF), np.minimum(greater + equal + 1, CUTOFF)
-    return (total[last] - total[first]) / (equal + 1)[:, None]
+    """Returns NDCG@10 and HR@10 of each event, (events, 2)."""
+    return np.stack([gains_at_10(rows, metric) for metric in ("NDCG", "HR")], axis=1)
 
 
 def _drawn_means(sums: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -4,12 +4,12 @@ direction."""
 import numpy as np
 import polars as pl
 
-from artifacts import columns as col
 from artifacts.kinds.results import ALL, COLD_DOMAIN, METRIC_SCHEMA
 from model.data.sequences import COLD_TEST, IntArray, Prefixes, Sequences
 from model.scoring.cold_domain_metrics import ColdGains, cold_gains
 from model.scoring.model_scorer import Scorer
-from model.scoring.ranking import Ranks, rank_all
+from model.scoring.ranking import rank_all
+from tasks.promoting.stored_ranks import rank_rows, ranks_of
 
 MetricRow = tuple[str, str, str, str, str, float, int]
 """A row of `METRIC_SCHEMA`."""
@@ -36,24 +36,13 @@ def sampled_users(
 
 def ranked(scorer: Scorer, withheld: Prefixes) -> pl.DataFrame:
     """Returns ``user_index, item_index, greater, equal, candidates`` in the order of `withheld`."""
-    ranks = rank_all(scorer, withheld)
-    return pl.DataFrame(
-        {
-            col.USER_INDEX: ranks.users,
-            col.ITEM_INDEX: withheld.targets,
-            "greater": ranks.greater,
-            "equal": ranks.equal,
-            "candidates": ranks.candidates,
-        }
-    )
+    return rank_rows(rank_all(scorer, withheld), withheld.targets)
 
 
 def gains_of(ranks: pl.DataFrame, withheld: Prefixes) -> ColdGains:
     """Returns each user's values from the result of `ranked`, in the order of `withheld`."""
-    names = ("greater", "equal", "candidates")
-    counts = (ranks[name].cast(pl.Int64).to_numpy() for name in names)
     domains = withheld.sequences.domain_of(withheld.targets)
-    return cold_gains(Ranks(withheld.users, domains, *counts), withheld)
+    return cold_gains(ranks_of(ranks, domains), withheld)
 
 
 def groups_of(gains: ColdGains, domain_names: tuple[str, ...]) -> dict[tuple[str, str], np.ndarray]:

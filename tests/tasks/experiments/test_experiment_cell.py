@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from artifacts.kinds.results import RANKS, read_candidates, read_table
+from artifacts.kinds.results import FULL, RANKS, read_candidates, read_table
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from model.baselines.registry import BASELINES
@@ -21,7 +21,7 @@ from model.scoring.model_scorer import ModelScorer
 from model.scoring.ranking import rank_all, rank_sampled
 from model.training.trainer import fit
 from tasks.evaluate import stored_candidates
-from tasks.experiments.cell import FULL, CellData, cell_identity, make_cell
+from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import Cell, OverlapCut, ProfileSource, Saw
 from tasks.frame.model_inputs import load_sequences, load_tables
 from tests.tasks.experiments.experiment_shop import DATASET, baseline, cell_data, neural

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import polars as pl
 from markupsafe import Markup
 
-from tasks.experiments.cell import FULL
-from tasks.experiments.cell_results import ALL, HEADLINE, RESULT_SCHEMA, Results
+from artifacts.kinds.results import ALL, FULL
+from tasks.experiments.cell_results import HEADLINE, RESULT_SCHEMA, Results
 from tasks.experiments.numbers import ResultTable
 from tasks.experiments.results_page import ExperimentContent, render_markdown, render_page
 from tasks.experiments.results_plots import plots

@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from artifacts.kinds.results import FULL
 from artifacts.store import Store
 from model.baselines.registry import BASELINES
 from tasks.evaluate import measure
 from tasks.experiments.breakdowns import overlap_table
-from tasks.experiments.cell import FULL, CellData, cell_identity, make_cell
+from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.cell_results import (
     BEFORE_THE_CUT,
     COMPARISON_SCHEMA,

@@ -17,10 +17,11 @@ from model.scoring.cold_domain_metrics import CUTOFF
 from model.scoring.ranking import expected_gains
 from tasks.experiments import rank_tables
 from tasks.experiments.cell import CellData, cell_identity, make_cell
-from tasks.experiments.cell_results import CUTOFFS, ranks_of
+from tasks.experiments.cell_results import CUTOFFS
 from tasks.experiments.grid import Cell, Saw
 from tasks.experiments.kept_cells import CUT_SHORT, KeptCells
 from tasks.experiments.rank_tables import DEEPEST, DamagedTableError, KeptCell, RankTables
+from tasks.promoting.stored_ranks import ranks_of
 from tests.tasks.experiments.experiment_shop import baseline, cell_data
 
 PIN = "experiment-pin"
