@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from artifacts import columns as col
+from tasks.dump.fields.field import FieldReader
 
 _FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>>=|<=|!=|=|>|<)\s*(?P<value>.*\S)\s*")
 _TELLING = {
@@ -82,26 +83,11 @@ def telling_columns(names: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(name, f"{name}{_TELLING[word]}") for name, word in plain if word in _TELLING]
 
 
-class PlainField:
+class PlainField(FieldReader):
     """Reads a column of a condition as text."""
 
     def read(self, values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
-
-    def is_settled(self) -> bool:
-        return True
-
-    def fresh(self) -> "PlainField":
-        return self
-
-    def notes(self) -> list[str]:
-        return []
-
-    def is_repaired(self) -> bool:
-        return False
-
-    def fault(self) -> str | None:
-        return None
 
 
 def _number(text: str) -> float | None:

@@ -1,11 +1,12 @@
-"""Protocol of field readers: the format of a column is detected over all its values.
+"""Base of field readers: the format of a column is detected over all its values.
 
 A reader decides on the first values and keeps counting. If the whole column has another format, the
 source is read again by new readers of that format.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import polars as pl
 
@@ -13,33 +14,33 @@ MOST_PASSES = 3
 """Maximum passes: the unit of times and their being dates may each need another."""
 
 
-class FieldReader(Protocol):
+class FieldReader(ABC):
     """Reads one column of a source in batches."""
 
+    @abstractmethod
     def read(self, values: pl.Series) -> pl.Series:
         """Returns normalised values, null for unusable ones."""
-        ...
 
     def is_settled(self) -> bool:
         """Returns whether all values were read in the format of the whole column."""
-        ...
+        return True
 
     def fresh(self) -> Self:
         """Returns a new reader for the detected format."""
-        ...
+        return type(self)()
 
     def notes(self) -> list[str]:
         """Returns notes about the interpretation of the column."""
-        ...
+        return []
 
     def is_repaired(self) -> bool:
         """Returns whether values were reinterpreted, which changes the data and identity in
         comparison with older versions."""
-        ...
+        return False
 
     def fault(self) -> str | None:
         """Returns the reason of an unusable column with an example, None if it is usable."""
-        ...
+        return None
 
 
 Fields = Mapping[str, FieldReader]

@@ -6,10 +6,12 @@ are invalid; removing control characters could yield another user's id."""
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 import polars as pl
 
 from artifacts import columns as col
+from tasks.dump.fields.field import FieldReader
 from tasks.dump.fields.null_words import null_pattern, words_of
 
 _CONTAINER = r'^(\[(["\[{\d-]|null|true|false)|\{").*[\]}]$|^(\[\]|\{\})$'
@@ -26,7 +28,7 @@ EXACT_FLOATS = 2.0**53
 
 
 @dataclass
-class IdField:
+class IdField(FieldReader):
     """Reads a column of ids; ``name`` is the field's."""
 
     name: str
@@ -60,8 +62,8 @@ class IdField:
     def is_settled(self) -> bool:
         return bool(self.strips_floats) == self._are_floats()
 
-    def fresh(self) -> "IdField":
-        return IdField(self.name, self._are_floats())
+    def fresh(self) -> Self:
+        return type(self)(self.name, self._are_floats())
 
     def notes(self) -> list[str]:
         said = []
@@ -91,9 +93,6 @@ class IdField:
     def is_repaired(self) -> bool:
         seen = self._words or self._rounded or self._controlled or self._has_invisible
         return bool(self.strips_floats or seen)
-
-    def fault(self) -> str | None:
-        return None
 
     def _odd(self) -> str:
         return rf"{_CONTROL}|^{_AROUND}|{_AROUND}$|^$|^[\[{{]|{_ROUNDED}|{null_pattern(self.name)}"

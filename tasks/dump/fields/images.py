@@ -1,11 +1,11 @@
 """A column that says where an item's image is: an https address, or the path of an image file."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import polars as pl
 
 from artifacts import columns as col
+from tasks.dump.fields.field import FieldReader
 
 LONGEST = 1_000
 _PLACE = r"(?i)^(https://[^/\s]+/\S+|[^\s:][^:]*\.(png|jpe?g|webp|gif|avif))$"
@@ -13,7 +13,7 @@ _SHOWN = 60
 
 
 @dataclass
-class ImageField:
+class ImageField(FieldReader):
     """Keeps what may be an image's place; a dump may also hold the images themselves, or have a
     column of that name for something else."""
 
@@ -33,12 +33,6 @@ class ImageField:
             self._shown = self._shown or str(strange[0])[:_SHOWN]
         return texts.set(~fits, None).alias(col.IMAGE)
 
-    def is_settled(self) -> bool:
-        return True
-
-    def fresh(self) -> Self:
-        return type(self)()
-
     def notes(self) -> list[str]:
         if not self._unread:
             return []
@@ -46,9 +40,3 @@ class ImageField:
             f"values of image that are no https address and no path of an image file, "
             f"{self._unread:,} of them, such as {self._shown!r}, are left out"
         ]
-
-    def is_repaired(self) -> bool:
-        return False
-
-    def fault(self) -> str | None:
-        return None

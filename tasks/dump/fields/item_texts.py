@@ -9,6 +9,7 @@ from typing import Self
 
 import polars as pl
 
+from tasks.dump.fields.field import FieldReader
 from tasks.dump.fields.null_words import null_pattern
 from tasks.dump.fields.text_lists import BRACKETED, is_object, listed, quoted_list
 
@@ -25,97 +26,77 @@ _SHOWN = 60
 
 
 @dataclass
-class TextShape:
-    """How many of a column's texts are lists or objects, and which words mean nothing."""
+class _ShapedField(FieldReader):
+    """Common part of columns of texts and of lists: how many of the texts are lists or objects, and
+    which words mean nothing."""
 
     name: str
-    values: int = 0
-    lists: int = 0
-    objects: int = 0
-    quoted: int = 0
+    is_list: bool | None = None
+    """Whether texts are read as lists; None before the first values."""
+
+    _values: int = 0
+    _lists: int = 0
+    _objects: int = 0
+    _quoted: int = 0
     """Lists of quoted texts among other texts."""
-    words: Counter[str] = field(default_factory=Counter)
-    shown: dict[str, str] = field(default_factory=dict)
+    _words: Counter[str] = field(default_factory=Counter)
+    _shown: dict[str, str] = field(default_factory=dict)
 
-    def see(self, values: pl.Series) -> pl.Series:
-        """Inspects texts; returns them with null for null words."""
-        is_word = values.str.contains(null_pattern(self.name)).fill_null(value=False)
-        if is_word.any():
-            self.words.update(dict(values.filter(is_word).value_counts().iter_rows()))
-            values = values.clone().set(is_word, None)
-        known = values.filter((values.str.strip_chars() != "").fill_null(value=False))
-        tried = known.gather_every(max(1, len(known) // TRIED))
-        self.values += len(tried)
-        for text in tried.filter(tried.str.contains(BRACKETED)):
-            if is_object(text):
-                self.objects += 1
-                self.shown.setdefault("object", text[:_SHOWN])
-            elif listed(text) is not None:
-                self.lists += 1
-                self.shown.setdefault("list", text[:_SHOWN])
-        return values
+    def is_settled(self) -> bool:
+        return self._are_lists() == bool(self.is_list)
 
-    def are_lists(self) -> bool:
-        return self.lists > 0 and self.lists >= LIST_SHARE * self.values
+    def fresh(self) -> Self:
+        return type(self)(self.name, self._are_lists())
 
     def notes(self) -> list[str]:
         said = []
-        if self.are_lists():
-            said.append(f"texts such as {self.shown['list']!r} are read as lists")
-        if self.quoted:
+        if self._are_lists():
+            said.append(f"texts such as {self._shown['list']!r} are read as lists")
+        if self._quoted:
             said.append(
-                f"{self.quoted:,} texts such as {self.shown['quoted']!r} among others are read as "
-                "lists"
+                f"{self._quoted:,} texts such as {self._shown['quoted']!r} among others are read "
+                "as lists"
             )
-        if self.words:
-            words = ", ".join(f"{word!r} ({n:,})" for word, n in self.words.most_common(3))
+        if self._words:
+            words = ", ".join(f"{word!r} ({n:,})" for word, n in self._words.most_common(3))
             said.append(f"words for no value are left out: {words}")
         return said
 
     def is_repaired(self) -> bool:
-        return bool(self.are_lists() or self.quoted or self.words)
+        return bool(self._are_lists() or self._quoted or self._words)
 
     def fault(self) -> str | None:
-        if self.objects and self.objects >= LIST_SHARE * self.values:
+        if self._objects and self._objects >= LIST_SHARE * self._values:
             return (
-                f"holds objects such as {self.shown['object']!r} and no text; write the field that "
-                "you mean as a column of its own"
+                f"holds objects such as {self._shown['object']!r} and no text; write the field "
+                "that you mean as a column of its own"
             )
         return None
 
-
-@dataclass
-class _ShapedField:
-    """Common part of columns of texts and of lists: detection of their format."""
-
-    name: str
-    is_list: bool | None = None
-    shape: TextShape = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shape = TextShape(self.name)
-
     def _seen(self, values: pl.Series) -> pl.Series:
-        """Returns the texts; the first batch decides whether they are lists written as text."""
-        texts = self.shape.see(values.cast(pl.String))
-        if self.is_list is None and self.shape.values:
-            self.is_list = self.shape.are_lists()
+        """Returns the texts, null for null words; the first batch decides whether they are lists
+        written as text."""
+        texts = values.cast(pl.String)
+        is_word = texts.str.contains(null_pattern(self.name)).fill_null(value=False)
+        if is_word.any():
+            self._words.update(dict(texts.filter(is_word).value_counts().iter_rows()))
+            texts = texts.clone().set(is_word, None)
+        known = texts.filter((texts.str.strip_chars() != "").fill_null(value=False))
+        tried = known.gather_every(max(1, len(known) // TRIED))
+        self._values += len(tried)
+        for text in tried.filter(tried.str.contains(BRACKETED)):
+            if is_object(text):
+                self._objects += 1
+                self._shown.setdefault("object", text[:_SHOWN])
+            elif listed(text) is not None:
+                self._lists += 1
+                self._shown.setdefault("list", text[:_SHOWN])
+        if self.is_list is None and self._values:
+            self.is_list = self._are_lists()
         return texts
 
-    def is_settled(self) -> bool:
-        return self.shape.are_lists() == bool(self.is_list)
-
-    def fresh(self) -> Self:
-        return type(self)(self.name, self.shape.are_lists())
-
-    def notes(self) -> list[str]:
-        return self.shape.notes()
-
-    def is_repaired(self) -> bool:
-        return self.shape.is_repaired()
-
-    def fault(self) -> str | None:
-        return self.shape.fault()
+    def _are_lists(self) -> bool:
+        return self._lists > 0 and self._lists >= LIST_SHARE * self._values
 
 
 class TextField(_ShapedField):
@@ -160,11 +141,11 @@ class ListField(_ShapedField):
         found = {place: quoted_list(texts[place]) for place in places}
         if not any(value is not None for value in found.values()):
             return lists
-        self.shape.quoted += sum(value is not None for value in found.values())
+        self._quoted += sum(value is not None for value in found.values())
         values = lists.to_list()
         for place, value in found.items():
             if value is not None:
-                self.shape.shown.setdefault("quoted", texts[place][:_SHOWN])
+                self._shown.setdefault("quoted", texts[place][:_SHOWN])
                 values[place] = value
         return pl.Series(values, dtype=pl.List(pl.String))
 

@@ -7,9 +7,11 @@ other prices, and is missing if these do not decide. Currencies are not used.
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 import polars as pl
 
+from tasks.dump.fields.field import FieldReader
 from tasks.dump.fields.null_words import words_of
 
 _CODES = (
@@ -62,7 +64,7 @@ _FORMS = {
 
 
 @dataclass
-class PriceField:
+class PriceField(FieldReader):
     """Reads a column of prices; ``is_comma``: whether the comma is decimal in ambiguous prices,
     None if undecided."""
 
@@ -93,8 +95,8 @@ class PriceField:
     def is_settled(self) -> bool:
         return self._used <= {self._decimal_comma()}
 
-    def fresh(self) -> "PriceField":
-        return PriceField(self._decimal_comma(), is_fixed=True)
+    def fresh(self) -> Self:
+        return type(self)(self._decimal_comma(), is_fixed=True)
 
     def notes(self) -> list[str]:
         said = []
@@ -118,9 +120,6 @@ class PriceField:
 
     def is_repaired(self) -> bool:
         return self._has_other_forms or bool(self._negative)
-
-    def fault(self) -> str | None:
-        return None
 
     def _of_texts(self, values: pl.Series) -> pl.Series:
         texts = values.str.strip_chars()

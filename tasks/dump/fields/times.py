@@ -7,9 +7,11 @@ of day and month by days above twelve. An implausible column is refused with an 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Self
 
 import polars as pl
 
+from tasks.dump.fields.field import FieldReader
 from tasks.dump.fields.text_times import TextForm, days_named, forms_of, moments_of
 from tasks.dump.fields.time_units import (
     COMPACT,
@@ -62,7 +64,7 @@ class TimeForm:
 
 
 @dataclass
-class TimeField:
+class TimeField(FieldReader):
     """Reads a column of times; ``form`` is None before the first values."""
 
     form: TimeForm | None = None
@@ -115,8 +117,8 @@ class TimeField:
     def is_settled(self) -> bool:
         return self.form is None or self.found() == self.form
 
-    def fresh(self) -> "TimeField":
-        return TimeField(self.found())
+    def fresh(self) -> Self:
+        return type(self)(self.found())
 
     def found(self) -> TimeForm:
         """Returns the format of all values so far."""
