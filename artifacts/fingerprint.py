@@ -13,7 +13,6 @@ from pydantic import BaseModel, JsonValue
 FINGERPRINT_LENGTH = 16
 """Hex digits of a fingerprint: 64 bits suffice for one store."""
 
-_READ_BYTES = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -60,11 +59,8 @@ def fingerprint_of(value: object) -> str:
 
 def sha256_of_file(path: Path) -> str:
     """Returns the hex SHA-256 of a file's content, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical_float(value: float) -> float:

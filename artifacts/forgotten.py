@@ -47,8 +47,7 @@ class Forgotten:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        content = read_note(store, HASHES_NOTE)
-        self.hashes = frozenset(_Hashes.model_validate_json(content).hashes if content else ())
+        self.hashes = _parsed(read_note(store, HASHES_NOTE))
         self._key = (user_key(store) if self.hashes else None) or b""
 
     @property
@@ -101,7 +100,7 @@ def join_list(store: Store, notes: Path) -> bool:
         UserKeyError: hashes of both lists exist, of different keys.
         ValidationError: a list is unreadable. Nothing is changed on an error.
     """
-    here, theirs = Forgotten(store), _list_in(notes)
+    here, theirs = Forgotten(store), _parsed(_content(notes / HASHES_NOTE))
     key, its_key = user_key(store), _content(notes / KEY_NOTE)
     known, other = read_note(store, _LOG) or b"", _content(notes / _LOG) or b""
     lines = sorted({*known.splitlines(), *other.splitlines()}, key=_end_of)
@@ -124,8 +123,7 @@ def join_list(store: Store, notes: Path) -> bool:
     return is_due
 
 
-def _list_in(notes: Path) -> frozenset[str]:
-    content = _content(notes / HASHES_NOTE)
+def _parsed(content: bytes | None) -> frozenset[str]:
     return frozenset(_Hashes.model_validate_json(content).hashes if content else ())
 
 

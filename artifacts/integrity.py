@@ -178,11 +178,8 @@ def _file_fault(folder: Path, name: str, stored: StoredFile, full: bool) -> str 
 
 
 def _xxh3_of(path: Path) -> str:
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _signature(path: Path) -> _Signature:

@@ -349,7 +349,7 @@ class Store:
     def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
         content = self.remote.manifest(ref) if self.remote is not None else None
         if content is None:
-            raise ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")
+            raise self._missing(ref)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         return content
@@ -361,8 +361,11 @@ class Store:
         if content is None and remote.relist(ref):
             content = remote.manifest(ref)
         if content is None:
-            raise ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")
+            raise self._missing(ref)
         manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
         remote.fetch(manifest, folder)
         write_atomically(folder / MANIFEST, content)
         return manifest
+
+    def _missing(self, ref: ArtifactRef) -> ArtifactMissingError:
+        return ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")

@@ -2,6 +2,7 @@
 Unlike work folders they are stored remotely for a remote store."""
 
 import uuid
+from pathlib import Path
 
 from artifacts.files.durable import create_exclusively, write_atomically
 from artifacts.files.private_files import keep_private
@@ -24,10 +25,7 @@ def write_note(store: Store, name: str, content: bytes) -> None:
     if store.remote is not None:
         store.remote.write(content, FOLDER, *name.split("/"))
         return
-    keep_private(store.local)
-    path = store.local / FOLDER / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    write_atomically(_new_path(store, name), content)
 
 
 def create_note(store: Store, name: str, content: bytes) -> None:
@@ -39,10 +37,7 @@ def create_note(store: Store, name: str, content: bytes) -> None:
     if store.remote is not None:
         store.remote.create(content, FOLDER, *name.split("/"))
         return
-    keep_private(store.local)
-    path = store.local / FOLDER / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    create_exclusively(path, content)
+    create_exclusively(_new_path(store, name), content)
 
 
 def note_names(store: Store, folder: str) -> list[str]:
@@ -71,3 +66,11 @@ def store_id(store: Store) -> str:
             create_note(store, _STORE_ID, uuid.uuid4().hex.encode())
         except FileExistsError:
             continue
+
+
+def _new_path(store: Store, name: str) -> Path:
+    """Returns the path of a note of a local store, in an existing folder."""
+    keep_private(store.local)
+    path = store.local / FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -67,6 +67,7 @@ class _Line(BaseModel):
     at: int | None = None
 
 
+KEY_SCHEMA = pl.Schema({col.KEY: pl.String})
 VECTOR = "vector"
 
 ANSWER_SCHEMA = pl.Schema(
@@ -85,6 +86,9 @@ ANSWERED_AT = "answered_at"
 
 PART_SCHEMA = pl.Schema({**ANSWER_SCHEMA, MODEL: pl.String, ANSWERED_AT: pl.Datetime("ms", "UTC")})
 """Columns of an answer, with its model and time (null if unknown)."""
+
+_FIELDS = {ANSWERED_AT: "at"}
+"""Names of columns in a journal's lines, where they differ."""
 
 
 def answer_key(model: str, parameters: dict[str, JsonValue], prompt: JsonValue) -> str:
@@ -139,17 +143,9 @@ def parse_journal(content: bytes) -> pl.DataFrame:
     """
     whole = content[: content.rfind(b"\n") + 1].splitlines()
     lines = [_Line.model_validate_json(line) for line in whole]
-    columns = {
-        col.KEY: [line.key for line in lines],
-        "text": [line.text for line in lines],
-        VECTOR: [line.vector for line in lines],
-        "finish_reason": [line.finish_reason for line in lines],
-        "prompt_tokens": [line.prompt_tokens for line in lines],
-        "completion_tokens": [line.completion_tokens for line in lines],
-        MODEL: [line.model for line in lines],
-        ANSWERED_AT: [line.at for line in lines],
-    }
-    return _part(columns)
+    return _part(
+        {name: [getattr(line, _FIELDS.get(name, name)) for line in lines] for name in PART_SCHEMA}
+    )
 
 
 def part_of(answers: list[tuple[Answer, int]], model: str | None) -> pl.DataFrame:

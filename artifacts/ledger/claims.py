@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.files.durable import sync
 from artifacts.files.ownership import if_abandoned, locked, opened_locked
-from artifacts.ledger.answers import MODEL, Question
+from artifacts.ledger.answers import KEY_SCHEMA, MODEL, Question
 from artifacts.ledger.ledger import Ledger, aged_name
 
 PROMPT = "prompt"
@@ -154,7 +154,7 @@ def _keys_claimed(ledger: Ledger) -> pl.DataFrame:
     living = [_keys_if_living(path) for path in sorted(ledger.folder.glob("claim-*.parquet"))]
     if ledger.shared is not None:
         living.append(ledger.shared.keys_claimed())
-    return pl.concat([pl.DataFrame(schema={col.KEY: pl.String}), *living])
+    return pl.concat([pl.DataFrame(schema=KEY_SCHEMA), *living])
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _turn(ledger: Ledger, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 def _keys_if_living(path: Path) -> pl.DataFrame:
-    nothing = pl.DataFrame(schema={col.KEY: pl.String})
+    nothing = pl.DataFrame(schema=KEY_SCHEMA)
     with if_abandoned(path) as is_mine:
         if is_mine:
             _retire(path)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from artifacts import columns as col
 from artifacts.files.durable import sync
 from artifacts.files.ownership import locked
-from artifacts.ledger.answers import PART_SCHEMA
+from artifacts.ledger.answers import KEY_SCHEMA, PART_SCHEMA
 from artifacts.ledger.claims import QUESTION_SCHEMA
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
 
@@ -111,7 +111,7 @@ def _merge(ledger: Ledger, kind: str, sources: list[Path]) -> int:
 
 
 def _write_merged(sources: list[Path], merged: Path, schema: pl.Schema) -> int:
-    seen = pl.DataFrame(schema={col.KEY: pl.String})
+    seen = pl.DataFrame(schema=KEY_SCHEMA)
     dropped = 0
     arrow = pl.DataFrame(schema=schema).to_arrow().schema
     with pq.ParquetWriter(merged, arrow, compression="zstd", write_page_checksum=True) as writer:

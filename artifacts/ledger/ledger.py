@@ -2,12 +2,10 @@
 
 ``root/ledger/<role>/`` holds
 
-======================= ==========================================================================
-``part-*.parquet`` sealed answers; names sort by age ``journal-*.jsonl`` answers of a shard that
-runs, or was killed: see `artifacts.ledger.journal` ``claim-*.parquet`` questions that a living run
-is asking now: see `artifacts.ledger.claims` ``questions-*.parquet`` sent prompts, so that keys can
-be checked and answers exported =======================
-==========================================================================
+- ``part-*.parquet``: sealed answers; names sort by age;
+- ``journal-*.jsonl``: answers of a shard that runs or was killed (`artifacts.ledger.journal`);
+- ``claim-*.parquet``: prompts that a run is sending now (`artifacts.ledger.claims`);
+- ``questions-*.parquet``: sent prompts, so that keys can be checked and answers exported.
 
 Concurrent runs on one store never seal each other's journals or send each other's prompts.
 """

@@ -9,6 +9,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.files.durable import sync, write_atomically
 from artifacts.files.ownership import locked
+from artifacts.ledger.answers import KEY_SCHEMA
 from artifacts.ledger.compaction import nobody_compacts
 from artifacts.ledger.journal import OUTBOX, write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger, scan_parts
@@ -41,7 +42,7 @@ def remove(ledger: Ledger, keys: pl.Series) -> int:
 def all_keys(ledger: Ledger) -> pl.Series:
     """Returns the distinct keys of everything that `remove` changes but batch requests."""
     paths = [*_all_parts(ledger), *ledger.folder.glob("questions-*.parquet")]
-    found = [pl.DataFrame(schema={col.KEY: pl.String})]
+    found = [pl.DataFrame(schema=KEY_SCHEMA)]
     found += [pl.read_parquet(path, columns=[col.KEY], glob=False) for path in paths]
     return pl.concat(found)[col.KEY].unique()
 

@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from artifacts import columns as col
 from artifacts.files.ownership import locked
-from artifacts.fingerprint import canonical_json
-from artifacts.ledger.answers import Question, Role
+from artifacts.fingerprint import canonical_json, sha256_of_file
+from artifacts.ledger.answers import KEY_SCHEMA, Question, Role
 from artifacts.ledger.journal import OUTBOX, link, write_part
 from artifacts.ledger.ledger import Ledger, aged_name, scan_parts
 from artifacts.remote.remote_lease import Liveness, RemoteLease, beating
@@ -92,7 +92,7 @@ class SharedLedger:
         with locked(self._folder / _LOCK):
             waiting = sorted(self._outbox.glob("part-*.parquet"))
             for part in waiting:
-                digest = _sha256(part)
+                digest = sha256_of_file(part)
                 age = part.name.split("-")[1]
                 name = f"part-{age}-{digest}.parquet"
                 self._remote.put(part, *self._place, name)
@@ -172,7 +172,7 @@ class SharedLedger:
         dead processes.
         """
         names = [name.removesuffix(".parquet") for name in self._remote.names(*self._claims)]
-        found = [pl.DataFrame(schema={col.KEY: pl.String})]
+        found = [pl.DataFrame(schema=KEY_SCHEMA)]
         for name in names:
             if not _CLAIM.fullmatch(name) or name.endswith(self._cache):
                 continue
@@ -206,7 +206,7 @@ class SharedLedger:
             kept = scan_parts([partial]).collect().join(wanted, on=col.KEY, how="anti")
             if kept.height:
                 write_part(kept, partial)
-                other = f"part-{name.split('-')[1]}-{_sha256(partial)}.parquet"
+                other = f"part-{name.split('-')[1]}-{sha256_of_file(partial)}.parquet"
                 self._remote.put(partial, *self._place, other)
                 self._note(other)
         finally:
@@ -217,7 +217,7 @@ class SharedLedger:
         if claim not in self._read:
             content = self._remote.read(*self._claims, f"{claim}.parquet")
             if content is None:
-                return pl.DataFrame(schema={col.KEY: pl.String})  # Ended in the meantime.
+                return pl.DataFrame(schema=KEY_SCHEMA)  # Ended in the meantime.
             keys = pl.DataFrame(pq.read_table(pa.BufferReader(content)))
             self._read[claim] = keys.select(pl.col(col.KEY).bin.encode("hex"))
         return self._read[claim]
@@ -231,7 +231,7 @@ class SharedLedger:
         try:
             for attempt in range(_FETCHES):
                 self._remote.get(partial, *self._place, name)
-                if _sha256(partial) == _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
+                if sha256_of_file(partial) == _PART.fullmatch(name)[1]:  # pyright: ignore[reportOptionalSubscript]
                     partial.replace(self._folder / name)
                     return
                 # Without atomic object writes, another machine may be writing it.
@@ -258,8 +258,3 @@ class SharedLedger:
     def _note(self, name: str) -> None:
         with (self._folder / _SHARED_PARTS).open("a") as file:
             file.write(f"{name}\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
