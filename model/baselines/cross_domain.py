@@ -20,7 +20,6 @@ from model.data.sequences import (
     IntArray,
     Prefixes,
     Sequences,
-    concatenate_ranges,
 )
 from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
 
@@ -47,7 +46,7 @@ class JointFactors:
 
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
         low, high = self.domain_starts[domain : domain + 2].tolist()
-        rows, items = _chosen(prefixes)
+        rows, items = prefixes.items()
         choices = Choices.of_pairs(rows, items - 1, len(prefixes))
         return solved(choices, self.items, self.config) @ self.items[low:high].T
 
@@ -96,11 +95,11 @@ class Emcdr:
         config = config or EmcdrConfig()
         training = sequences.training()
         counts = np.bincount(training.items, minlength=training.item_count + 1)
-        everyone = training.event_users, training.items
+        everyone = training.prefixes_of_users(np.arange(training.user_count))
         items, users, priors = [], [], []
         for domain in range(training.domain_count):
             low, high = training.domain_starts[domain : domain + 2].tolist()
-            choices = _of_domain(*everyone, (low, high), training.user_count)
+            choices = _choices(everyone, domain)
             items.append(item_factors(choices, high - low, config.als))
             users.append(solved(choices, items[-1], config.als))
             log_counts = np.log1p(counts[low + 1 : high + 1]).astype(np.float32)
@@ -115,34 +114,18 @@ class Emcdr:
         return cls(tuple(items), tuple(maps), tuple(priors), training.domain_starts, config)
 
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
-        rows, items = _chosen(prefixes)
         users = [
-            solved(
-                _of_domain(rows, items, self._range(source), len(prefixes)),
-                self.items[source],
-                self.config.als,
-            )
+            solved(_choices(prefixes, source), self.items[source], self.config.als)
             for source in range(len(self.items))
             if source != domain
         ]
         mapped = torch.cat(users, 1) @ self.maps[domain]
         return mapped @ self.items[domain].T + self.priors[domain]
 
-    def _range(self, domain: int) -> tuple[int, int]:
-        low, high = self.domain_starts[domain : domain + 2].tolist()
-        return low, high
 
-
-def _chosen(prefixes: Prefixes) -> tuple[IntArray, IntArray]:
-    """Returns row and item of every event of the prefixes."""
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    return rows, prefixes.sequences.items[events]
-
-
-def _of_domain(rows: IntArray, items: IntArray, bounds: tuple[int, int], row_count: int) -> Choices:
-    low, high = bounds
-    own = (items > low) & (items <= high)
-    return Choices.of_pairs(rows[own], items[own] - low - 1, row_count)
+def _choices(prefixes: Prefixes, domain: int) -> Choices:
+    """Returns the items of a domain that each prefix has."""
+    return Choices.of_pairs(*prefixes.columns_in(domain), len(prefixes))
 
 
 def _others(values: list[Tensor], domain: int) -> list[Tensor]:

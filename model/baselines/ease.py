@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.data.co_occurrence import shared_users
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes, Sequences
 
 MOST_ITEMS = 12_000
 """Maximum items with weights, because three square tables (0.6 GB each at this number) must fit in
@@ -48,8 +48,8 @@ class Ease:
 
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
         low, high = self.domain_starts[domain : domain + 2].tolist()
-        events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-        places = self.places[prefixes.sequences.items[events]]
+        rows, items = prefixes.items()
+        places = self.places[items]
         met = torch.zeros(len(prefixes), len(self.weights))
         met[torch.from_numpy(rows[places >= 0]), torch.from_numpy(places[places >= 0])] = 1
         wanted = self.places[low + 1 : high + 1]

@@ -8,6 +8,7 @@ Dimensions: R prefixes, I_d items of a domain, V items, P pairs of items.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data import co_occurrence
-from model.data.co_occurrence import ItemPairs, blocks, heaviest, user_cosines
+from model.data.co_occurrence import ItemPairs, blocks, heaviest, successions, user_cosines
 from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
 
 MAX_NEIGHBOURS = 500
@@ -49,7 +50,7 @@ class History:
     def score(self, prefixes: Prefixes, domain: int) -> Tensor:
         low, high = self.domain_starts[domain : domain + 2].tolist()
         scores = np.zeros((len(prefixes), high - low), np.float32)
-        events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
+        events, rows = prefixes.events()
         items = prefixes.sequences.items[events]
         own = (items > low) & (items <= high)
         age = prefixes.stop[rows[own]] - events[own]
@@ -104,14 +105,7 @@ def markov_chain(
 
     Pairs at distance n and events of age n are weighted by `decay ** n`.
     """
-    training = sequences.training()
-    left, right, distance = _pairs(training, reach)
-    keys, cell = np.unique(left * (training.item_count + 1) + right, return_inverse=True)
-    weights = np.bincount(cell, decay ** (distance - 1.0))
-    left, right = np.divmod(keys, training.item_count + 1)
-    outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
-    pairs = ItemPairs(left, right, weights / outgoing[left])
-    return _neighbours(training, pairs, neighbours, decay)
+    return _rules(sequences.training(), reach, lambda n: decay ** (n - 1), neighbours, decay)
 
 
 def sequence_rules(
@@ -122,23 +116,25 @@ def sequence_rules(
 
     Differs from `markov_chain` in its long window with slow decay over training pairs.
     """
-    training = sequences.training()
-    left, right, distance = _pairs(training, window)
+    return _rules(sequences.training(), window, lambda n: 1 / n, neighbours, decay)
+
+
+def _rules(
+    training: Sequences,
+    reach: int,
+    weight: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    neighbours: int,
+    decay: float,
+) -> Neighbours:
+    """Returns shares of the successors of each item, from pairs up to `reach` events apart with the
+    weight of their distance."""
+    left, right, distance = successions(training, reach)
     keys, cell = np.unique(left * (training.item_count + 1) + right, return_inverse=True)
-    weights = np.bincount(cell, 1.0 / distance)
+    weights = np.bincount(cell, weight(distance.astype(np.float64)))
     left, right = np.divmod(keys, training.item_count + 1)
     outgoing = np.bincount(left, weights, minlength=training.item_count + 1)
     pairs = ItemPairs(left, right, weights / outgoing[left])
     return _neighbours(training, pairs, neighbours, decay)
-
-
-def _pairs(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Returns earlier item, later item and distance of all pairs of one user up to `reach` events
-    apart."""
-    events = np.arange(len(sequences.items))
-    ends = sequences.offsets[1:][sequences.event_users]
-    later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
-    return sequences.items[earlier], sequences.items[later], later - earlier
 
 
 def _neighbours(sequences: Sequences, pairs: ItemPairs, limit: int, decay: float) -> Neighbours:

@@ -87,8 +87,7 @@ class TextBridge:
 
 def mean_text(prefixes: Prefixes, domain: int, texts: Tensor) -> Tensor:
     """Returns the mean text (R, W) of a prefix's events outside of `domain`, or zeros."""
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    items = prefixes.sequences.items[events]
+    rows, items = prefixes.items()
     other = prefixes.sequences.domain_of(items) != domain
     place = torch.from_numpy(rows[other])
     found = torch.zeros(len(prefixes), texts.shape[1])
@@ -140,16 +139,11 @@ class _Examples:
 
     def __init__(self, training: Sequences, domain: int, bridge: TextBridge) -> None:
         low, high = training.domain_starts[domain : domain + 2].tolist()
-        users = _users_of_both(training, domain)
-        self.histories = mean_text(training.prefixes_of_users(users), domain, bridge.texts)
+        asked = training.prefixes_of_users(training.users_of_several(domain))
+        self.histories = mean_text(asked, domain, bridge.texts)
         self._texts, self._prior = bridge.texts[low + 1 : high + 1], bridge.priors[domain]
-        events, rows = concatenate_ranges(training.offsets[users], training.offsets[users + 1])
-        items = training.items[events]
-        own = (items > low) & (items <= high)
-        self._columns = items[own] - low - 1
-        self._starts = np.concatenate(
-            ([0], np.cumsum(np.bincount(rows[own], minlength=len(users))))
-        )
+        rows, self._columns = asked.columns_in(domain)
+        self._starts = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(asked)))))
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[IntArray]:
         for batch in torch.randperm(len(self.histories), generator=generator).split(size):
@@ -164,10 +158,3 @@ class _Examples:
         scores = states @ (self._texts @ maps[1]).T + self._prior
         place, column = torch.from_numpy(row), torch.from_numpy(self._columns[event])
         return (weight * (scores.logsumexp(1)[place] - scores[place, column])).sum()
-
-
-def _users_of_both(training: Sequences, domain: int) -> IntArray:
-    """Returns users with events inside and outside of the domain, ascending."""
-    inside = training.domain_of(training.items) == domain
-    counts = np.bincount(training.event_users[inside], minlength=training.user_count)
-    return np.flatnonzero((counts > 0) & (counts < np.diff(training.offsets)))

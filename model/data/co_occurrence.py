@@ -70,6 +70,15 @@ def user_cosines(sequences: Sequences, *, inverse_frequency: bool = False) -> It
     return ItemPairs(left, right, shared / np.sqrt(own[left] * own[right]))
 
 
+def successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Returns earlier item, later item and distance of all pairs of one user up to `reach` events
+    apart."""
+    events = np.arange(len(sequences.items))
+    ends = sequences.offsets[1:][sequences.event_users]
+    later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
+    return sequences.items[earlier], sequences.items[later], later - earlier
+
+
 def heaviest(pairs: ItemPairs, limit: int, groups: IntArray | None = None) -> ItemPairs:
     """Returns the `limit` pairs of highest weight per left item, descending; with ``groups`` (P,)
     per left item and group."""

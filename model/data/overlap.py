@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes, Sequences
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,7 @@ def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
 
 def overlapping_users(sequences: Sequences) -> IntArray:
     """Returns the users with events in more than one domain, ascending."""
-    domains = sequences.domain_of(sequences.items)
-    active = np.zeros((sequences.user_count, sequences.domain_count), bool)
-    active[sequences.event_users, domains] = True
-    return np.flatnonzero(active.sum(axis=1) > 1)
+    return np.flatnonzero(sequences.activity().sum(axis=1) > 1)
 
 
 def has_own_domain_history(prefixes: Prefixes) -> NDArray[np.bool_]:
@@ -63,9 +60,5 @@ def has_own_domain_history(prefixes: Prefixes) -> NDArray[np.bool_]:
 
     These events can be ranked with and without the link, so metrics are compared on them.
     """
-    sequences = prefixes.sequences
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    wanted = sequences.domain_of(prefixes.targets)[rows]
-    found = np.zeros(len(prefixes), bool)
-    found[rows[sequences.domain_of(sequences.items[events]) == wanted]] = True
-    return found
+    domains = prefixes.sequences.domain_of(prefixes.targets)
+    return prefixes.domains_seen()[np.arange(len(prefixes)), domains]

@@ -65,6 +65,17 @@ class Sequences:
         """Returns the user of each event, (E,)."""
         return np.repeat(np.arange(self.user_count), np.diff(self.offsets))
 
+    def activity(self) -> NDArray[np.bool_]:
+        """Returns whether each user has an event in each domain, (U, D)."""
+        active = np.zeros((self.user_count, self.domain_count), bool)
+        active[self.event_users, self.domain_of(self.items)] = True
+        return active
+
+    def users_of_several(self, domain: int) -> IntArray:
+        """Returns the users with events inside and outside of a domain, ascending."""
+        active = self.activity()
+        return np.flatnonzero(active[:, domain] & (active.sum(axis=1) > 1))
+
     def domain_size(self, domain: int) -> int:
         return int(self.domain_starts[domain + 1] - self.domain_starts[domain])
 
@@ -145,6 +156,30 @@ class Prefixes:
     @property
     def start(self) -> IntArray:
         return self.sequences.offsets[self.users]
+
+    def events(self) -> tuple[IntArray, IntArray]:
+        """Returns the event index and the row of every event of the prefixes, row by row."""
+        return concatenate_ranges(self.start, self.stop)
+
+    def items(self) -> tuple[IntArray, IntArray]:
+        """Returns the row and the item of every event of the prefixes, row by row."""
+        events, rows = self.events()
+        return rows, self.sequences.items[events]
+
+    def columns_in(self, domain: int) -> tuple[IntArray, IntArray]:
+        """Returns the row and the column (item within the domain, from 0) of every event of
+        `domain` in the prefixes."""
+        low, high = self.sequences.domain_starts[domain : domain + 2].tolist()
+        rows, items = self.items()
+        own = (items > low) & (items <= high)
+        return rows[own], items[own] - low - 1
+
+    def domains_seen(self) -> NDArray[np.bool_]:
+        """Returns whether each prefix has an event in each domain, (R, D)."""
+        rows, items = self.items()
+        seen = np.zeros((len(self), self.sequences.domain_count), bool)
+        seen[rows, self.sequences.domain_of(items)] = True
+        return seen
 
     def select(self, rows: IntArray) -> Prefixes:
         return Prefixes(self.sequences, self.users[rows], self.stop[rows], self.targets[rows])

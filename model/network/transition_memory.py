@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.data.batches import CrossDomainBatch, DomainQueries
-from model.data.co_occurrence import ItemPairs, heaviest, shared_users
+from model.data.co_occurrence import ItemPairs, heaviest, shared_users, successions
 from model.data.sequences import IntArray, Sequences, concatenate_ranges
 
 # Initial weights, kept without validation events: shares of about a percent matter, and each older
@@ -133,7 +133,8 @@ class TransitionMemory(nn.Module):
 
     def learn(self, training: Sequences) -> None:
         """Recounts all events of `training`."""
-        earlier, later, weights = _successions(training, self.reach)
+        earlier, later, distance = successions(training, self.reach)
+        weights = 1.0 / distance
         stride, domains = training.item_count + 1, training.domain_count
         row = earlier * domains + training.domain_of(later)
         totals = np.bincount(row, weights, stride * domains).reshape(stride, domains)
@@ -278,12 +279,3 @@ class TransitionMemory(nn.Module):
 
 def _summed(values: Tensor, place: Tensor, count: int) -> Tensor:
     return values.new_zeros(count).index_add(0, place, values)
-
-
-def _successions(sequences: Sequences, reach: int) -> tuple[IntArray, IntArray, np.ndarray]:
-    """Returns earlier item, later item and weight of all pairs of one user within `reach`
-    events."""
-    events = np.arange(len(sequences.items))
-    ends = sequences.offsets[1:][sequences.event_users]
-    later, earlier = concatenate_ranges(events + 1, np.minimum(events + 1 + reach, ends))
-    return sequences.items[earlier], sequences.items[later], 1.0 / (later - earlier)

@@ -202,7 +202,7 @@ class TriThread(nn.Module):
         A thread without events contributes zeros, so the other thread scores alone.
         """
         states, last = self.member_states(batch, rows)
-        return [self.side_by_side(found) for found in states], None if last is None else last
+        return [self.side_by_side(found) for found in states], last
 
     def member_states(
         self, batch: CrossDomainBatch, rows: ItemLookup
@@ -263,7 +263,7 @@ class TriThread(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, Encoder) and module.positions is not None:
+            elif isinstance(module, Encoder):
                 nn.init.normal_(module.positions.weight, std=INITIAL_STD)
         if self.identities is not None:
             nn.init.normal_(self.identities.weight, std=INITIAL_STD)

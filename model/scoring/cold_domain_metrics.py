@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.sequences import IntArray, Prefixes, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes
 from model.scoring.model_scorer import Scorer
 from model.scoring.ranking import Ranks, expected_gains, rank_all
 
@@ -62,7 +62,7 @@ def cold_gains(ranks: Ranks, withheld: Prefixes) -> ColdGains:
     return ColdGains(
         users=users,
         targets=ranks.domains[first],
-        sources=_sources(withheld.select(first)),
+        sources=withheld.select(first).domains_seen(),
         values={
             ANY_HIT: _any_hit(ranks, row, len(users)),
             ALL_NDCG: np.bincount(row, dcg, len(users)) / ideal[np.minimum(counts, CUTOFF) - 1],
@@ -90,11 +90,3 @@ def _any_hit(ranks: Ranks, row: IntArray, count: int) -> FloatArray:
         left = np.maximum(tied - place, 1)
         missed *= np.where(place < places, np.maximum(left - own, 0) / left, 1.0)
     return 1 - missed
-
-
-def _sources(prefixes: Prefixes) -> NDArray[np.bool_]:
-    sequences = prefixes.sequences
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    present = np.zeros((len(prefixes), sequences.domain_count), bool)
-    present[rows, sequences.domain_of(sequences.items[events])] = True
-    return present

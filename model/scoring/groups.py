@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from model.data.overlap import has_own_domain_history
-from model.data.sequences import Prefixes, concatenate_ranges
+from model.data.sequences import Prefixes
 
 HEAD_SHARE = 0.2
 """Share of a domain's most popular items that are its head; the others are its tail."""
@@ -25,7 +25,7 @@ def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
     target_counts = bought[prefixes.targets]
     is_head = _is_head(prefixes, bought)[prefixes.targets]
     lengths = prefixes.stop - prefixes.start
-    domains_seen = _domains_seen(prefixes)
+    domains_seen = prefixes.domains_seen().sum(axis=1)
     switches = _switches(prefixes)
     return {
         "all": np.ones(len(prefixes), bool),
@@ -56,15 +56,6 @@ def _is_head(prefixes: Prefixes, bought: np.ndarray) -> np.ndarray:
         order = np.argsort(-bought[low + 1 : high + 1], kind="stable")
         is_head[low + 1 + order[: max(1, int(HEAD_SHARE * len(order)))]] = True
     return is_head
-
-
-def _domains_seen(prefixes: Prefixes) -> np.ndarray:
-    """Returns the number of domains in each row's prefix, which may not include the target's."""
-    sequences = prefixes.sequences
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    seen = np.zeros((len(prefixes), sequences.domain_count), bool)
-    seen[rows, sequences.domain_of(sequences.items[events])] = True
-    return seen.sum(axis=1)
 
 
 def _switches(prefixes: Prefixes) -> np.ndarray:

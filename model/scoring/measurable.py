@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.sequences import IntArray, Prefixes, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes
 
 LEAST_CANDIDATES = 20
 """Minimum candidates beside the target, so that chance reaches the top ten in less than half of the
@@ -22,8 +22,7 @@ def candidate_counts(prefixes: Prefixes) -> IntArray:
     sequences = prefixes.sequences
     domains = sequences.domain_of(prefixes.targets)
     sizes = np.diff(sequences.domain_starts)[domains]
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    items = sequences.items[events]
+    rows, items = prefixes.items()
     other = (sequences.domain_of(items) == domains[rows]) & (items != prefixes.targets[rows])
     met = np.unique(rows[other] * (sequences.item_count + 1) + items[other])  # Each item once.
     return sizes - 1 - np.bincount(met // (sequences.item_count + 1), minlength=len(prefixes))

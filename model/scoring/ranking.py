@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.negatives import UnseenItems
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes, Sequences
 from model.scoring.model_scorer import CandidateScorer, Scorer
 
 BLOCK_SCORES = 4_000_000  # scores per block: 16 MB, reused by the allocator
@@ -165,7 +165,7 @@ def _rank(scorer: Scorer, prefixes: Prefixes, candidates: IntArray | None) -> Ra
             _refuse_nan(scores, block, sequences.domain_names[domain])
             first = int(sequences.domain_starts[domain]) + 1
             if candidates is None:
-                counts[:, rows] = _count_all(scores, block, first)
+                counts[:, rows] = _count_all(scores, block, domain, first)
             else:
                 counts[:, rows] = _count_sampled(scores, block, first, candidates[rows])
     return Ranks(prefixes.users, domains, counts[0], counts[1], counts[2])
@@ -180,15 +180,14 @@ def _blocks(prefixes: Prefixes, domains: IntArray, domain: int, size: int) -> It
         yield rows[begin : begin + size]
 
 
-def _count_all(scores: Tensor, block: Prefixes, first: int) -> IntArray:
+def _count_all(scores: Tensor, block: Prefixes, domain: int, first: int) -> IntArray:
     """Returns counts over the whole row, minus seen items, (3, R)."""
     size = scores.shape[1]
     target = _gather(scores, block.targets[:, None] - first)  # (R, 1)
     greater = _row_sums(torch.gt(scores, target, out=torch.empty_like(scores)))
     equal = _row_sums(torch.eq(scores, target, out=torch.empty_like(scores))) - 1
-    events, rows = concatenate_ranges(block.start, block.stop)
-    columns = block.sequences.items[events] - first
-    other = (columns >= 0) & (columns < size) & (columns != (block.targets - first)[rows])
+    rows, columns = block.columns_in(domain)
+    other = columns != (block.targets - first)[rows]
     place = np.unique(rows[other] * size + columns[other])  # each seen item once
     seen_rows = place // size
     seen = scores.reshape(-1)[torch.from_numpy(place).to(scores.device)]  # may be an expanded row

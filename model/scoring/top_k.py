@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
@@ -135,7 +135,7 @@ def _hide(
 ) -> None:
     """Sets the scores of excluded items to -inf, in place."""
     if exclude_seen:
-        row, columns = seen_columns(asked, domain)
+        row, columns = asked.columns_in(domain)
         scores[torch.from_numpy(row), torch.from_numpy(columns)] = -torch.inf
     if allowed is not None:
         scores[:, torch.from_numpy(~allowed).to(scores.device)] = -torch.inf
@@ -178,13 +178,3 @@ def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
         size = max(1, int(np.searchsorted(padded, BLOCK_EVENTS, side="right")))
         yield order[begin : begin + size]
         begin += size
-
-
-def seen_columns(asked: Prefixes, domain: int) -> tuple[IntArray, IntArray]:
-    """Returns row and column of every event of the domain in the prefixes."""
-    sequences = asked.sequences
-    size, first = sequences.domain_size(domain), int(sequences.domain_starts[domain]) + 1
-    events, row = concatenate_ranges(asked.start, asked.stop)
-    columns = sequences.items[events] - first
-    own = (columns >= 0) & (columns < size)
-    return row[own], columns[own]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal, seen_columns
+from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal
 
 EXACT_UP_TO = 200_000
 """Items of a domain up to which every item is scored unless another limit is set: a product with so
@@ -97,6 +97,6 @@ def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -
 def _is_seen(asked: Prefixes, domain: int, proposed: IntArray) -> NDArray[np.bool_]:
     """Returns which of the proposed columns (R, C) the row's user has seen."""
     size = asked.sequences.domain_size(domain)
-    row, columns = seen_columns(asked, domain)
+    row, columns = asked.columns_in(domain)
     own = np.arange(len(proposed))[:, None] * size + proposed
     return np.isin(own, row * size + columns) & (proposed >= 0)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from model.data.factors import AlsConfig, Choices, item_factors, solved
-from model.data.sequences import IntArray, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import IntArray, Sequences
 from model.network.domain_bridge import STATE_WIDTH, TEXT_WIDTH, DomainBridge, factor_widths
 from model.network.tri_thread import TriThread
 
@@ -56,9 +56,8 @@ def fit_bridge(
         for domain in range(training.domain_count)
     ]
     bridge.features[1:] = torch.cat([each.features for each in domains]).to(bridge.features.device)
-    active = _activity(training)
     for domain, target in enumerate(domains):
-        users = np.flatnonzero(active[:, domain] & (active.sum(1) > 1))
+        users = training.users_of_several(domain)
         low, high = training.domain_starts[domain : domain + 2].tolist()
         vectors = torch.zeros(high - low, STATE_WIDTH)
         bridge.maps[domain] = 0
@@ -126,7 +125,10 @@ def _sums(
     moments = torch.zeros(width, factors, dtype=torch.float64)
     squares = torch.zeros(factors, factors, dtype=torch.float64)
     for block in np.array_split(users, -(-len(users) // BLOCK_USERS)):
-        histories = _padded(training.prefixes_of_users(block)).to(bridge.features.device)
+        events, _ = training.prefixes_of_users(block).events()
+        lengths = np.diff(training.offsets)[block].tolist()
+        items = torch.from_numpy(training.items[events]).split(lengths)
+        histories = pad_sequence(items, batch_first=True).to(bridge.features.device)
         found = bridge.history_features(histories, domain).cpu().double()
         wanted = targets[torch.from_numpy(block)].double()
         gram += found.T @ found
@@ -183,20 +185,3 @@ def _reduced(mapped: Tensor, gram: Tensor, items: Tensor) -> tuple[Tensor, Tenso
     vectors = torch.linalg.solve_triangular(root.T, kept, upper=True)  # (N, R)
     fill = (0, STATE_WIDTH - kept.shape[1])
     return F.pad(state_map, fill), F.pad(items @ vectors, fill)
-
-
-def _activity(sequences: Sequences) -> NDArray[np.bool_]:
-    """Returns whether each user has an event in each domain, (U, D)."""
-    active = np.zeros((sequences.user_count, sequences.domain_count), bool)
-    active[sequences.event_users, sequences.domain_of(sequences.items)] = True
-    return active
-
-
-def _padded(prefixes: Prefixes) -> Tensor:
-    """Returns the items of each prefix, (R, T), padded with 0."""
-    events, rows = concatenate_ranges(prefixes.start, prefixes.stop)
-    lengths = prefixes.stop - prefixes.start
-    table = np.zeros((len(prefixes), max(int(lengths.max(initial=0)), 1)), np.int64)
-    columns = np.arange(len(events)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    table[rows, columns] = prefixes.sequences.items[events]
-    return torch.from_numpy(table)

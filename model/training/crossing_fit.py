@@ -21,7 +21,6 @@ from model.data.sequences import (
     VALIDATION,
     Prefixes,
     Sequences,
-    concatenate_ranges,
 )
 from model.data.tables import AnswerVectors
 from model.network.crossing_votes import VOTE_WIDTH, CrossingVotes
@@ -109,7 +108,7 @@ def _hidden(sequences: Sequences) -> Sequences:
     asked = asked.select(np.unique(asked.users, return_index=True)[1])
     seen = asked.sequences
     domains = seen.domain_of(asked.targets)
-    events, rows = concatenate_ranges(asked.start, asked.stop)
+    events, rows = asked.events()
     elsewhere = seen.domain_of(seen.items[events]) != domains[rows]
     kept = elsewhere & (seen.split[events] == TRAIN)
     events, rows = events[kept], rows[kept]

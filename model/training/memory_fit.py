@@ -24,7 +24,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from model.data.batches import prefix_batch
-from model.data.sequences import VALIDATION, Prefixes, Sequences, concatenate_ranges
+from model.data.sequences import VALIDATION, Prefixes, Sequences
 from model.network.text_similarity import TextSimilarity
 from model.network.transition_memory import Evidence, TransitionMemory
 from model.network.tri_thread import TriThread
@@ -190,14 +190,12 @@ def _questions(
 
 
 def _ask(scorer: ModelScorer, asked: Prefixes, domain: int) -> _Questions:
-    low, high = asked.sequences.domain_starts[domain : domain + 2].tolist()
     dense, evidence = scorer.parts(asked, domain)
-    columns = asked.targets - low - 1
-    events, rows = concatenate_ranges(asked.start, asked.stop)
-    seen = asked.sequences.items[events]
-    own = (seen > low) & (seen <= high) & (seen != asked.targets[rows])
+    columns = asked.targets - asked.sequences.domain_starts[domain] - 1
+    rows, seen = asked.columns_in(domain)
     is_seen = torch.zeros(dense.shape, dtype=torch.bool)
-    is_seen[torch.from_numpy(rows[own]), torch.from_numpy(seen[own] - low - 1)] = True
+    is_seen[torch.from_numpy(rows), torch.from_numpy(seen)] = True
+    is_seen[torch.arange(len(asked)), torch.from_numpy(columns)] = False  # The target counts.
     assert evidence is not None, "the memory has just been filled"
     return _Questions(
         asked, dense, is_seen.to(dense.device), evidence, torch.from_numpy(columns).to(dense.device)

@@ -218,12 +218,7 @@ class Recommender:
 
     @cached_property
     def _active(self) -> NDArray[np.bool_]:
-        """Returns whether each user has an event in each domain, (users, domains)."""
-        histories = self.state.histories
-        active = np.zeros((len(self.user_ids), len(self.catalogue.domains)), bool)
-        users = np.repeat(np.arange(len(self.user_ids)), np.diff(histories.offsets))
-        active[users, histories.domain_of(histories.items)] = True
-        return active
+        return self.state.histories.activity()
 
     def history(self, user_id: str) -> list[tuple[str, str]]:
         """Returns ``(domain, item id)`` of a known user's events, oldest first; raises
