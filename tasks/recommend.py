@@ -26,7 +26,11 @@ from model.data.sequences import IntArray, Sequences
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.top_k import Recommendations, recommend_domains
 from model.scoring.top_k import recommend as best_items
-from model.scoring.top_k_among import EXACT_UP_TO, CandidateSource, recommend_among
+from model.scoring.top_k_among import (
+    EXACT_UP_TO,
+    CandidateSource,
+    recommend_indexed,
+)
 from model.training.processes import alone
 from tasks.frame.model_inputs import sequences_of
 from tasks.frame.progress import progress
@@ -107,10 +111,10 @@ def index_recalls(
         users = np.sort(np.random.default_rng(0).choice(users, RECALL_USERS, replace=False))
     wish = (config.per_domain, config.exclude_seen)
     exact = recommend_domains(scorer, sequences, users, list(searched), *wish)
+    proposed = recommend_indexed(scorer, searched, sequences, users, list(searched), *wish)
     recalls = {}
-    for domain, index in searched.items():
-        found = recommend_among(scorer, index, sequences, users, domain, *wish).items
-        wanted = exact[domain].items
+    for domain in searched:
+        found, wanted = proposed[domain].items, exact[domain].items
         # Rows are users; item 0 pads short lists.
         hits = (wanted[:, :, None] == found[:, None, :]).any(axis=2) & (wanted > 0)
         recalls[domain] = float(hits.sum() / max(1, (wanted > 0).sum()))
@@ -124,16 +128,13 @@ def _parameters(config: RecommendationConfig) -> dict[str, object]:
     return config.model_dump(exclude=usual)
 
 
-def _indices(scorer: Scorer, config: RecommendationConfig) -> dict[int, CandidateSource]:
+def _indices(scorer: Scorer, config: RecommendationConfig) -> Mapping[int, CandidateSource]:
     """Returns an index of each large domain; for models only."""
     if not isinstance(scorer, ModelScorer):
         return {}
-    large = [number for number, of in enumerate(scorer.vectors) if len(of) > config.exact_up_to]
-    if not large:
-        return {}
-    from tasks.frame.ann_index import AnnIndex  # FAISS
+    from tasks.frame.ann_index import ann_indices  # Imports FAISS.
 
-    return {number: AnnIndex(scorer.vectors[number].cpu().numpy()) for number in large}
+    return ann_indices(scorer, config.exact_up_to)
 
 
 def _told(
@@ -190,10 +191,7 @@ def _best_items(
     domains, wish = range(sequences.domain_count), (config.per_domain, config.exclude_seen)
     if not isinstance(scorer, ModelScorer):
         return [best_items(scorer, sequences, users, domain, *wish) for domain in domains]
-    whole = [domain for domain in domains if domain not in searched]
-    found = recommend_domains(scorer, sequences, users, whole, *wish)
-    for domain, index in searched.items():
-        found[domain] = recommend_among(scorer, index, sequences, users, domain, *wish)
+    found = recommend_indexed(scorer, searched, sequences, users, domains, *wish)
     return [found[domain] for domain in domains]
 
 

@@ -37,3 +37,16 @@ def read_item_tables(store: Store, ref: ArtifactRef) -> StoredItemTables:
     tables = read_arrays(folder / _TABLES_FILE)
     projections = read_arrays(folder / _PROJECTIONS_FILE)
     return StoredItemTables(tables["global_table"], tables["local_table"], projections)
+
+
+def projected(
+    vectors: np.ndarray, projections: dict[str, np.ndarray], name: str, width: int
+) -> np.ndarray:
+    """Returns embeddings as rows (rows, width) of a table, "global" or "local.<domain>".
+
+    Columns beyond the rank of the catalogue are zero, as in the table.
+    """
+    mean, components = projections[f"{name}.mean"], projections[f"{name}.components"]
+    rows = np.zeros((len(vectors), width), np.float32)
+    rows[:, : len(components)] = (vectors - mean) @ components.T
+    return rows

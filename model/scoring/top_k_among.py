@@ -5,6 +5,7 @@ Dimensions: R users, C candidates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.top_k import Recommendations, alike_blocks, refuse_unreal
+from model.scoring.top_k import Recommendations, alike_blocks, recommend_domains, refuse_unreal
 
 EXACT_UP_TO = 200_000
 """Items of a domain up to which every item is scored unless another limit is set: a product with so
@@ -73,6 +74,30 @@ def recommend_among(
         found.scores[rows, : best.shape[1]] = best
         found.items[rows, : best.shape[1]] = np.where(np.isneginf(best), 0, chosen + first)
     return found
+
+
+def recommend_indexed(
+    scorer: ModelScorer,
+    indices: Mapping[int, CandidateSource],
+    sequences: Sequences,
+    users: IntArray,
+    domains: Sequence[int],
+    count: int = 10,
+    exclude_seen: bool = True,
+    allowed: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> dict[int, Recommendations]:
+    """As `recommend_domains`, by `recommend_among` in domains with an index; with `allowed` all
+    items are scored."""
+    indexed = {} if allowed else indices
+    wish = (count, exclude_seen)
+    exact = [domain for domain in domains if domain not in indexed]
+    found = recommend_domains(scorer, sequences, users, exact, *wish, allowed)
+    for domain in domains:
+        if domain in indexed:
+            found[domain] = recommend_among(
+                scorer, indexed[domain], sequences, users, domain, *wish
+            )
+    return {domain: found[domain] for domain in domains}
 
 
 def _with_remembered(proposed: IntArray, addition: SparseAddition, count: int) -> IntArray:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.sequences import IntArray
+from model.scoring.model_scorer import ModelScorer
+from model.scoring.top_k_among import EXACT_UP_TO
 
 TRAINING_ROWS = 50_000
 LISTS_PER_ROOT = 2
@@ -47,3 +49,12 @@ class AnnIndex:
         """Returns the rows (R, count) of the best `vectors` for each state, padded with -1."""
         found = self._index.search(np.ascontiguousarray(states), count)  # pyright: ignore[reportCallIssue]
         return found[1].astype(np.int64)
+
+
+def ann_indices(scorer: ModelScorer, exact_up_to: int = EXACT_UP_TO) -> dict[int, AnnIndex]:
+    """Returns an index of every domain with more than `exact_up_to` items."""
+    return {
+        number: AnnIndex(vectors.cpu().numpy())
+        for number, vectors in enumerate(scorer.vectors)
+        if len(vectors) > exact_up_to
+    }

@@ -5,7 +5,7 @@ import torch
 
 from artifacts.kinds.crossing_answers import read_crossing_answers
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.item_tables import projected, read_item_tables
 from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
@@ -55,7 +55,7 @@ def load_crossings(
     width = len(places["global.components"])
     vectors = np.zeros((len(stored.vectors), width), np.float32)
     told = np.unique(stored.answer_of[stored.answer_of > 0])
-    vectors[told] = (stored.vectors[told] - places["global.mean"]) @ places["global.components"].T
+    vectors[told] = projected(stored.vectors[told], places, "global", width)
     return AnswerVectors(vectors, stored.answer_of)
 
 

@@ -15,7 +15,7 @@ from artifacts import columns as col
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, Split, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
-from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.item_tables import projected, read_item_tables
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.checkpoint import CheckpointError, ModelCard, load_model
@@ -129,11 +129,10 @@ def _with_new_catalogue(
     width, hidden = tables.global_table.shape[1], tables.local_table.shape[1]
     global_table = np.zeros((len(vectors), width), np.float32)
     local_table = np.zeros((len(vectors), hidden), np.float32)
-    everyone = slice(1, len(vectors))
-    _project(global_table, vectors, everyone, place, "global")
+    global_table[1:] = projected(vectors[1:], place, "global", width)
     for number, domain in enumerate(data.domains):
         rows = slice(data.domain_starts[number] + 1, data.domain_starts[number + 1] + 1)
-        _project(local_table, vectors, rows, place, f"local.{domain}")
+        local_table[rows] = projected(vectors[rows], place, f"local.{domain}", hidden)
     return with_catalogue(
         model, ItemTables(global_table, local_table), data.domain_starts, previous
     )
@@ -145,13 +144,6 @@ def _require_one_embedding(store: Store, served: Parts, candidate: Parts) -> Non
         raise NotComparableError(
             "item texts are embedded by another model or template than the served model's"
         )
-
-
-def _project(
-    table: np.ndarray, vectors: np.ndarray, rows: slice, place: dict[str, np.ndarray], name: str
-) -> None:
-    components = place[f"{name}.components"]
-    table[rows, : len(components)] = (vectors[rows] - place[f"{name}.mean"]) @ components.T
 
 
 def _unseen(data: Dataset, before: Dataset, card: ModelCard, split: int) -> Prefixes:

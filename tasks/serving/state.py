@@ -12,13 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
+from artifacts.kinds.item_tables import projected
 from model.data.sequences import IntArray, Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
-from model.scoring.top_k import Recommendations, recommend_domains
-from model.scoring.top_k_among import EXACT_UP_TO, recommend_among
-from tasks.frame.ann_index import AnnIndex
+from model.scoring.top_k import Recommendations
+from model.scoring.top_k_among import recommend_indexed
+from tasks.frame.ann_index import AnnIndex, ann_indices
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.served_release import OpenRelease
 from tasks.serving.text_space import TextSpace
@@ -64,19 +65,12 @@ class ServingState:
         events as score.
         """
         allowed = {} if wish.filter is None else self._allowed(domains, wish.filter)
-        indexed = [domain for domain in domains if domain in self.indices and not allowed]
-        exact = [domain for domain in domains if domain not in indexed]
-        found = recommend_domains(
-            self.scorer, sequences, users, exact, wish.k, wish.exclude_seen, allowed
+        found = recommend_indexed(
+            self.scorer, self.indices, sequences, users, domains, wish.k, wish.exclude_seen, allowed
         )
-        for domain in indexed:
-            index = self.indices[domain]
-            found[domain] = recommend_among(
-                self.scorer, index, sequences, users, domain, wish.k, wish.exclude_seen
-            )
         for domain in domains:
             self._fill_empty(sequences, found[domain], domain, allowed.get(domain))
-        return {domain: found[domain] for domain in domains}
+        return found
 
     def sequences(self, histories: Sequence[IntArray]) -> Sequences:
         """Returns given histories in the model's format."""
@@ -109,7 +103,7 @@ class ServingState:
 
         model = self.scorer.model
         global_table = model.global_table.detach().cpu().numpy()[previous]
-        global_table[new] = space.global_rows(placed, global_table.shape[1])
+        global_table[new] = projected(placed, space.projections, "global", global_table.shape[1])
         # `with_catalogue` computes local rows.
         blank = np.zeros((len(previous), model.config.hidden), np.float32)
         tables = ItemTables(global_table, blank)
@@ -162,15 +156,6 @@ def serving_state(release: OpenRelease) -> ServingState:
         release.histories,
         ann_indices(scorer),
     )
-
-
-def ann_indices(scorer: ModelScorer) -> dict[int, AnnIndex]:
-    """Returns an index of every domain with more than `EXACT_UP_TO` items."""
-    return {
-        number: AnnIndex(vectors.cpu().numpy())
-        for number, vectors in enumerate(scorer.vectors)
-        if len(vectors) > EXACT_UP_TO
-    }
 
 
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -55,16 +55,6 @@ class TextSpace:
             filled[row] = self.means[domains[row]]
         return filled, int(lacking.sum())
 
-    def global_rows(self, vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-        """Returns rows (items, width) of the global table.
-
-        Columns beyond the rank of the catalogue are zero, as in the table.
-        """
-        mean, components = (self.projections[f"global.{part}"] for part in ("mean", "components"))
-        rows = np.zeros((len(vectors), width), np.float32)
-        rows[:, : len(components)] = (vectors - mean) @ components.T
-        return rows
-
 
 def text_space(
     projections: dict[str, NDArray[np.float32]], embeddings: ItemEmbeddings, data: Dataset
