@@ -26,7 +26,7 @@ from artifacts.kinds.results import (
     scan_table,
 )
 from artifacts.kinds.training_choice import read_training_choice
-from artifacts.kinds.user_profiles import read_user_profiles
+from artifacts.kinds.user_profiles import model_of, read_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownAs, ShownUsers, shown_users
 from artifacts.store import Store
@@ -132,8 +132,8 @@ def report_content(
         created=datetime.now(UTC),
         dataset_name=name,
         dummy=DUMMY_NOTE in listed.notes,
-        chat_model=_model_name(profile_parameters["chat"]),
-        embedding_model=_model_name(profile_parameters["embedding"]),
+        chat_model=model_of(profile_parameters["chat"]),
+        embedding_model=model_of(profile_parameters["embedding"]),
         settings=_settings(store, sources),
         dataset=_dataset_facts(data, read_table(store, sources.dataset, DROPPED)),
         learning_curve=read_table(store, sources.model, LEARNING_CURVE),
@@ -175,10 +175,6 @@ def _sampled_candidates(store: Store, metrics: ArtifactRef) -> int:
     found = store.manifest(metrics).parameters["candidates"]
     assert isinstance(found, int)
     return found
-
-
-def _model_name(parameter: object) -> str | None:
-    return str(parameter[0]) if isinstance(parameter, list) else None
 
 
 def _settings(store: Store, sources: ReportSources) -> tuple[tuple[str, str], ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
 from artifacts.kinds.arrays import read_arrays, write_arrays
 from artifacts.manifest import ArtifactRef
@@ -69,3 +70,8 @@ def read_user_profiles(store: Store, ref: ArtifactRef) -> UserProfiles:
         vectors=arrays["vectors"],
         has_profile=arrays["has_profile"],
     )
+
+
+def model_of(parameter: JsonValue) -> str | None:
+    """Returns the name of a model in the parameters of profiles, ``[name, request fields]``."""
+    return str(parameter[0]) if isinstance(parameter, list) and parameter else None

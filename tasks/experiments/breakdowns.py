@@ -20,6 +20,7 @@ from tasks.experiments.numbers import (
     RowKey,
     row_name,
     score,
+    spread,
 )
 from tasks.frame.signed_numbers import signed
 
@@ -112,7 +113,7 @@ def overlap_table(metrics: pl.DataFrame) -> ResultTable:
             for metric in (HEADLINE, HIT_RATE):
                 found = part.filter(group=group, metric=metric).select("mean", "sd").rows()
                 mean, sd = found[0] if found else (None, None)  # A group may be empty.
-                cells.append(score(mean) if sd is None else f"{score(mean)} ± {score(sd)}")
+                cells.append(spread(mean, sd))
         rows.append((*cells, str(part["seeds"][0])))
     return ResultTable(
         "overlap",
@@ -171,7 +172,7 @@ def _table(
             (
                 row_name((model, ablation, saw)),
                 str(seeds),
-                *(_value(*own[metric]) for metric in METRICS),
+                *(spread(*own[metric]) for metric in METRICS),
                 *(_lead(leads.filter(**key, metric=metric)) for metric in LEADS),
             )
         )
@@ -184,10 +185,6 @@ def _table(
         ("model", "seeds", *METRICS, *(f"lead in {metric}" for metric in LEADS)),
         tuple(rows),
     )
-
-
-def _value(mean: float, sd: float | None) -> str:
-    return score(mean) if sd is None else f"{score(mean)} ± {score(sd)}"
 
 
 def _lead(found: pl.DataFrame) -> str:

@@ -21,9 +21,12 @@ from model.scoring.ranking import expected_gains
 from tasks.experiments.cell import CellData
 from tasks.experiments.cold_results import (
     Compared,
+    ModelRow,
     cold_comparisons,
     measured,
     metrics_of,
+    references,
+    row_of,
     withheld_of,
 )
 from tasks.experiments.grid import Cell
@@ -126,7 +129,8 @@ def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) ->
             continue
         metrics.append(_metrics(each.cell, ranks, masks[each.data.dataset.fingerprint]))
         if each.cell.overlap is None:
-            gains.append((each.cell, _headline_gains(ranks)))
+            measurable_ones = pl.col("candidates") >= measurable.LEAST_CANDIDATES
+            gains.append((each.cell, gains_at_10(ranks.filter(measurable_ones, ranking=FULL))))
     compared = [*_comparisons(gains, compare), *cold_comparisons(cold, compare)]
     return Results(
         metrics=pl.concat(metrics) if metrics else pl.DataFrame(schema=RESULT_SCHEMA),
@@ -147,8 +151,7 @@ def over_seeds(metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _names(cell: Cell) -> tuple[str, str, str, str, int | None, int]:
-    share = None if cell.overlap is None else cell.overlap.share
-    return cell.dataset, cell.model, cell.ablation, cell.saw.value, share, cell.seed
+    return *row_of(cell), None if cell.overlap is None else cell.overlap.share, cell.seed
 
 
 def _facts(store: Store, ref: ArtifactRef) -> tuple[float, float, int | None, int | None, bool]:
@@ -212,24 +215,17 @@ def _named(cell: Cell, metrics: pl.DataFrame) -> pl.DataFrame:
     return metrics.with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
 
 
-def _headline_gains(ranks: pl.DataFrame) -> np.ndarray:
-    measured = ranks.filter(pl.col("candidates") >= measurable.LEAST_CANDIDATES, ranking=FULL)
-    return gains_at_10(measured)
-
-
 def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:
     """Gains are averaged over seeds first, because users are resampled, not seeds."""
-    by_row: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
+    by_row: dict[ModelRow, list[np.ndarray]] = {}
     for cell, gain in gains:
-        by_row.setdefault((cell.dataset, cell.model, cell.ablation, cell.saw), []).append(gain)
+        by_row.setdefault(row_of(cell), []).append(gain)
     means = {row: np.mean(values, axis=0) for row, values in by_row.items()}
     found: list[Compared] = []
-    for dataset, model in compare.items():
-        ours = [row for row in means if row[:3] == (dataset, model, "")]
-        rivals = [row for row in means if row[0] == dataset and row not in ours]
-        if ours and rivals and len(means[ours[0]]):
+    for ours, rivals in references(means, compare):
+        if rivals and len(means[ours]):
             stacked = np.column_stack([means[row] for row in rivals])
-            compared = paired_bootstrap(means[ours[0]], stacked)
+            compared = paired_bootstrap(means[ours], stacked)
             found += [
                 (*row, None, ALL, HEADLINE, each.difference, each.low, each.high, each.p_value)
                 for row, each in zip(rivals, compared, strict=True)

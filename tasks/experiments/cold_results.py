@@ -1,5 +1,6 @@
 """Metrics by direction, and comparisons, of cells with withheld domains."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,18 +16,11 @@ from tasks.experiments.grid import Cell
 from tasks.frame.model_inputs import load_sequences
 from tasks.reporting.facts.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
 
-ColdRow = tuple[str, str, str, str]
+ModelRow = tuple[str, str, str, str]
 """Dataset, model, ablation and fitted events."""
 
 Compared = tuple[str, str, str, str, None, str, str, float, float, float, float]
 """A row of `COMPARISON_SCHEMA`."""
-
-
-class Withheld(NamedTuple):
-    """Withheld domains of a dataset."""
-
-    prefixes: Prefixes
-    domain_names: tuple[str, ...]
 
 
 class MeasuredCell(NamedTuple):
@@ -37,17 +31,33 @@ class MeasuredCell(NamedTuple):
     domain_names: tuple[str, ...]
 
 
-def withheld_of(store: Store, dataset: ArtifactRef) -> Withheld | None:
-    """Returns the withheld domains, None for other splits."""
-    sequences = load_sequences(store, dataset)
-    prefixes = withheld_items(sequences)
-    return Withheld(prefixes, sequences.domain_names) if len(prefixes) else None
+def row_of(cell: Cell) -> ModelRow:
+    """Returns the row of a cell in comparisons; cells of a row differ in seeds."""
+    return cell.dataset, cell.model, cell.ablation, cell.saw.value
 
 
-def measured(cell: Cell, ranks: pl.DataFrame, withheld: Withheld) -> MeasuredCell:
+def references(
+    rows: Iterable[ModelRow], compare: dict[str, str]
+) -> Iterator[tuple[ModelRow, list[ModelRow]]]:
+    """Yields the row of each reference model (``compare``: by dataset), and the other rows of the
+    dataset."""
+    every = list(rows)
+    for dataset, model in compare.items():
+        ours = [row for row in every if row[:3] == (dataset, model, "")]
+        if ours:
+            yield ours[0], [row for row in every if row[0] == dataset and row not in ours]
+
+
+def withheld_of(store: Store, dataset: ArtifactRef) -> Prefixes | None:
+    """Returns the events in withheld domains, None for other splits."""
+    prefixes = withheld_items(load_sequences(store, dataset))
+    return prefixes if len(prefixes) else None
+
+
+def measured(cell: Cell, ranks: pl.DataFrame, withheld: Prefixes) -> MeasuredCell:
     """Returns a cell's values from its stored ranks."""
-    gains = gains_of(ranks.filter(ranking=COLD_DOMAIN), withheld.prefixes)
-    return MeasuredCell(cell, gains, withheld.domain_names)
+    gains = gains_of(ranks.filter(ranking=COLD_DOMAIN), withheld)
+    return MeasuredCell(cell, gains, withheld.sequences.domain_names)
 
 
 def metrics_of(each: MeasuredCell) -> pl.DataFrame:
@@ -60,21 +70,20 @@ def cold_comparisons(cells: list[MeasuredCell], compare: dict[str, str]) -> list
 
     Values are averaged over seeds first, because users are resampled, not seeds.
     """
-    by_row: dict[ColdRow, list[MeasuredCell]] = {}
+    by_row: dict[ModelRow, list[MeasuredCell]] = {}
     for each in cells:
-        cell = each.cell
-        row = (cell.dataset, cell.model, cell.ablation, cell.saw.value)
-        by_row.setdefault(row, []).append(each)
-    found: list[Compared] = []
-    for dataset, model in compare.items():
-        ours = [row for row in by_row if row[:3] == (dataset, model, "")]
-        rivals = [row for row in by_row if row[0] == dataset and row not in ours]
-        for rival in rivals if ours else []:
-            found += _compared(by_row[ours[0]], by_row[rival], rival)
-    return found
+        by_row.setdefault(row_of(each.cell), []).append(each)
+    return [
+        compared
+        for ours, rivals in references(by_row, compare)
+        for rival in rivals
+        for compared in _compared(by_row[ours], by_row[rival], rival)
+    ]
 
 
-def _compared(ours: list[MeasuredCell], rivals: list[MeasuredCell], row: ColdRow) -> list[Compared]:
+def _compared(
+    ours: list[MeasuredCell], rivals: list[MeasuredCell], row: ModelRow
+) -> list[Compared]:
     found: list[Compared] = []
     for (domain, group), chosen in groups_of(ours[0].gains, ours[0].domain_names).items():
         if group == ALL and domain != ALL:

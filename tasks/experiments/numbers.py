@@ -50,6 +50,11 @@ def score(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.4f}".removeprefix("0")
 
 
+def spread(mean: float | None, sd: float | None) -> str:
+    """Returns a mean, with the standard deviation over seeds if there are several."""
+    return score(mean) if sd is None else f"{score(mean)} ± {score(sd)}"
+
+
 def numbers_of(metrics: pl.DataFrame) -> Numbers:
     """Returns the means over seeds of one dataset's metrics, the best row first."""
     means = over_seeds(metrics)

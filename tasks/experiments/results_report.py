@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from artifacts.kinds.user_profiles import model_of
 from artifacts.store import Store
 from model.config import load_preset
 from tasks.experiments.cell import CellData
@@ -82,8 +83,8 @@ def _facts(
         manifest = store.manifest(profiles)
         facts.append(
             f"{manifest.counts['with_profile']:,} users have a profile by "
-            f"{_model_name(manifest.parameters['chat'])}, embedded by "
-            f"{_model_name(manifest.parameters['embedding'])}. The others train without one."
+            f"{model_of(manifest.parameters['chat'])}, embedded by "
+            f"{model_of(manifest.parameters['embedding'])}. The others train without one."
         )
     facts += sorted(set(store.manifest(data.tables).notes))
     entries = [entry for each in grids for entry in each.grid.datasets if entry.name == dataset]
@@ -138,10 +139,6 @@ def _missing(cells: list[Cell], seeds: int) -> list[str]:
     ]
     told = [f"Not done yet: {'; '.join(whole)}."] if whole else []
     return told + ([f"More seeds to come: {'; '.join(partly)}."] if partly else [])
-
-
-def _model_name(parameter: object) -> str:
-    return str(parameter[0]) if isinstance(parameter, list) else str(parameter)
 
 
 def _settings(grids: list[Grid]) -> tuple[tuple[str, str], ...]:

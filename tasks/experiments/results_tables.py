@@ -21,7 +21,7 @@ from tasks.experiments.numbers import (
     RowKey,
     numbers_of,
     row_name,
-    score,
+    spread,
 )
 from tasks.frame.signed_numbers import signed
 
@@ -54,7 +54,7 @@ def section(results: Results, dataset: str, compare: str, facts: tuple[str, ...]
 
 def _cell(numbers: Numbers, row: RowKey, metric: str, domain: str = ALL) -> str:
     mean, sd, _ = numbers.values.get((row, FULL, domain, ALL, metric), (None, None, 0))
-    return score(mean) if sd is None else f"{score(mean)} ± {score(sd)}"
+    return spread(mean, sd)
 
 
 def _models(numbers: Numbers, results: Results) -> ResultTable:

@@ -17,7 +17,7 @@ from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.item_embeddings import read_item_embeddings
 from artifacts.kinds.item_tables import read_item_tables
 from artifacts.kinds.results import REPORT
-from artifacts.kinds.user_profiles import PROFILE, read_user_profiles
+from artifacts.kinds.user_profiles import PROFILE, model_of, read_user_profiles
 from artifacts.machines.cached_copies import catch_up
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownUsers, shown_users
@@ -124,7 +124,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
             notes=tuple(manifest.notes),
             report=_report(opened, parts, shown),
             embedding=opened.manifest(parts["embeddings"]).parameters,
-            chat_model=_model_name(opened.manifest(parts["profiles"]).parameters.get("chat")),
+            chat_model=model_of(opened.manifest(parts["profiles"]).parameters.get("chat")),
         ),
         catalogue=Catalogue(data.items, data.domains, data.domain_starts, bought),
         model=load_model(opened.path(parts["model"]))[0],
@@ -137,11 +137,6 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         forgettings=times,
         shown=shown,
     )
-
-
-def _model_name(parameter: JsonValue) -> str | None:
-    """The profiles' parameter is a model's name and its request fields."""
-    return str(parameter[0]) if isinstance(parameter, list) and parameter else None
 
 
 def _report(store: Store, parts: dict[str, ArtifactRef], shown: ShownUsers) -> Path | None:
