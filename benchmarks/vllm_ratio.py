@@ -147,8 +147,8 @@ def _served(
     is_chat = role is Role.CHAT
     return Served(
         role=role,
-        url=pair.base_url(role.value),
-        model=pair.model_name(role.value),
+        url=pair.base_url(role),
+        model=pair.model_name(role),
         tokenizer=environment.chat_model_dir if is_chat else environment.embedding_model_dir,
         python=environment.python,
         concurrency=ChatConfig().concurrency if is_chat else EmbeddingConfig().concurrency,
@@ -178,7 +178,7 @@ def _compared(served: Served, rounds: int, place: Path) -> dict[str, JsonValue]:
         for mine, theirs in zip(found["ours"], found["bench"], strict=True)
     ]
     return {
-        "role": served.role.value,
+        "role": served.role,
         "prompts": len(served.texts),
         "in flight": served.concurrency,
         "counted": "tokens written a second" if served.role is Role.CHAT else "texts a second",

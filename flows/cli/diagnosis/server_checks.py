@@ -37,7 +37,8 @@ def endpoints(settings: Settings) -> Iterator[Finding]:
             said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
             yield error("endpoints", said, "correct the variable (docs/providers.md)")
         return
-    for role, one in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
+    for role in Role:
+        one = config.of(role)
         provider = resolve_provider(config, one.base_url)
         check = f"{role} endpoint"
         match provider:

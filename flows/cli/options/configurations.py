@@ -52,8 +52,8 @@ def require_store(root: str) -> None:
 
 def require_answering(llm: LlmConfig) -> None:
     """Raises where the configured models cannot be asked: no model's name, no price, no key."""
-    for role, settings in ((Role.CHAT, llm.chat), (Role.EMBEDDING, llm.embedding)):
-        require_usable(role, llm, settings)
+    for role in Role:
+        require_usable(role, llm)
 
 
 def refuse_torchrun() -> None:

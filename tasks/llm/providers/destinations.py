@@ -33,7 +33,7 @@ def destination(role: Role, config: LlmConfig, provider: Provider) -> Destinatio
         return Destination(f"{what} go to the local vLLM pair of this machine.")
     if provider is Provider.DUMMY:
         return Destination(f"{what} go to the dummy in this process: no model, no network.")
-    own = config.chat.base_url if role is Role.CHAT else config.embedding.base_url
+    own = config.of(role).base_url
     variable = f"LLM4CDSR_{'CHAT' if role is Role.CHAT else 'EMBED'}_BASE_URL"
     if own is None:
         variable, url = OPENAI_URL_VARIABLE, os.environ.get(OPENAI_URL_VARIABLE, "").strip() or None

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -24,12 +24,12 @@ from tasks.llm.providers.local_setup import (
     ensure_local_environment,
 )
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
-from tasks.llm.providers.local_vllm import Role as LocalRole
 from tasks.llm.settings.batch_config import BatchStart
 from tasks.llm.settings.budget import FREE, BudgetNeedsPriceError, Price, Spending, price_of
 from tasks.llm.settings.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,
+    PACE,
     ChatConfig,
     EmbeddingConfig,
     EndpointSpec,
@@ -113,10 +113,10 @@ class Endpoints:
     embedding: Endpoint
 
 
-def require_usable(role: Role, config: LlmConfig, settings: ChatConfig | EmbeddingConfig) -> None:
+def require_usable(role: Role, config: LlmConfig) -> None:
     """Raises what `open_endpoints` and the first prompt would: a model, a price or OpenAI's key
     is missing. A key in a Prefect Secret block is looked at later: that needs Prefect."""
-    provider, settings, model, _ = _chosen(role, config, settings)
+    provider, settings, model, _ = _chosen(role, config)
     variable = _key_variable(provider, settings.base_url)
     if variable == OPENAI_KEY_VARIABLE and config.api_key_secret is None and not key_in(variable):
         raise no_key(model)
@@ -135,8 +135,8 @@ def open_endpoints(
         IncompleteEndpointError: a URL is configured without a model name.
         BudgetNeedsPriceError: a limit in USD for a model without a price.
     """
-    for role, settings in ((Role.CHAT, config.chat), (Role.EMBEDDING, config.embedding)):
-        told = destination(role, config, resolve_provider(config, settings.base_url))
+    for role in Role:
+        told = destination(role, config, resolve_provider(config, config.of(role).base_url))
         logger.info(told.text)
         if told.is_mixed:
             logger.warning(
@@ -147,19 +147,29 @@ def open_endpoints(
     spending = Spending(config.budget)
     pair = local_pair(local_directory, log_directory, config.local_gpu_python)
     with ExitStack() as stack:
+        stack.callback(pair.stop)
+
+        def local_url(role: Role) -> str:
+            if not pair.started:
+                pair.start()  # Starts both: they load in parallel, and refreshes use both.
+            return pair.base_url(role)
+
+        @cache
+        def dummy_url() -> str:
+            # Imports a web framework, which only the dummy needs.
+            from tasks.llm.providers.dummy_endpoint import running_dummy_endpoint
+
+            return stack.enter_context(running_dummy_endpoint()).base_url
+
         url_of: dict[Provider, UrlOf] = {
-            Provider.LOCAL: _LocalServers(stack, pair).url,
-            Provider.DUMMY: _DummyServer(stack).url,
+            Provider.LOCAL: local_url,
+            Provider.DUMMY: lambda role: dummy_url(),
             Provider.OPENAI: lambda role: None,
         }
         batches = {Provider.LOCAL: pair.batch_start}
+        chat, embedding = (_endpoint(role, config, url_of, batches, spending) for role in Role)
         try:
-            yield Endpoints(
-                chat=_endpoint(Role.CHAT, config, config.chat, url_of, batches, spending),
-                embedding=_endpoint(
-                    Role.EMBEDDING, config, config.embedding, url_of, batches, spending
-                ),
-            )
+            yield Endpoints(chat, embedding)
         finally:
             stop_asking()
 
@@ -185,59 +195,22 @@ def local_pair(directory: Path, log_directory: Path, gpu_python: Path | None) ->
     )
 
 
-class _LocalServers:
-    """The local vLLM servers, installed and started on the first call of `url`."""
-
-    def __init__(self, stack: ExitStack, pair: LocalVllm) -> None:
-        self._stack = stack
-        self._pair = pair
-
-    def url(self, role: Role) -> str:
-        if not self._pair.started:
-            self._stack.callback(self._pair.stop)
-            # Starts both: they load in parallel, and refreshes use both.
-            self._pair.start()
-        return self._pair.base_url(role.value)
-
-
-class _DummyServer:
-    """The dummy endpoint in a thread of this process, started on the first call of `url`."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._url: str | None = None
-
-    def url(self, role: Role) -> str:
-        if self._url is None:
-            from tasks.llm.providers.dummy_endpoint import (
-                running_dummy_endpoint,  # Imports a web framework, which only the dummy needs.
-            )
-
-            self._url = self._stack.enter_context(running_dummy_endpoint()).base_url
-        return self._url
-
-
 def _endpoint(
     role: Role,
     config: LlmConfig,
-    settings: ChatConfig | EmbeddingConfig,
     url_of: dict[Provider, UrlOf],
-    batches: dict[Provider, Callable[[LocalRole], BatchStart]],
+    batches: dict[Provider, Callable[[Role], BatchStart]],
     spending: Spending,
 ) -> Endpoint:
-    provider, settings, model, price = _chosen(role, config, settings)
+    provider, settings, model, price = _chosen(role, config)
     parameters = _parameters(provider, settings) | settings.parameters
 
     def spec() -> EndpointSpec:
         return EndpointSpec(
             base_url=settings.base_url or url_of[provider](role),
             model=model,
-            concurrency=settings.concurrency,
-            timeout_seconds=settings.timeout_seconds,
             max_retries=config.max_retries,
-            batch_size=settings.batch_size if isinstance(settings, EmbeddingConfig) else 1,
-            requests_per_minute=settings.requests_per_minute,
-            tokens_per_minute=settings.tokens_per_minute,
+            **settings.model_dump(include={*PACE, "batch_size"}),
             outage_seconds=60 * config.outage_minutes,
             price=price,
             key_variable=_key_variable(provider, settings.base_url),
@@ -257,14 +230,15 @@ def _endpoint(
         spec,
         price,
         spending,
-        in_batches and partial(in_batches, role.value),
+        in_batches and partial(in_batches, role),
     )
 
 
 def _chosen(
-    role: Role, config: LlmConfig, settings: ChatConfig | EmbeddingConfig
+    role: Role, config: LlmConfig
 ) -> tuple[Provider, ChatConfig | EmbeddingConfig, str, Price | None]:
     """Returns provider, settings, model and price of an endpoint."""
+    settings = config.of(role)
     provider = resolve_provider(config, settings.base_url)
     if provider in (Provider.LOCAL, Provider.DUMMY):
         # Explicitly selected: URLs configured for other providers are ignored.

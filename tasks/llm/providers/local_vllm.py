@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
+from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import (
     CHAT_MODEL_NAME,
     EMBEDDING_MODEL_NAME,
@@ -27,9 +28,6 @@ from tasks.llm.settings.batch_config import BatchStart
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
 
-Role = Literal["chat", "embedding"]
-ROLES: tuple[Role, ...] = ("chat", "embedding")
-
 _HOST = "127.0.0.1"
 _QUIET_VARIABLES = {
     "HF_HUB_OFFLINE": "1",
@@ -39,28 +37,31 @@ _QUIET_VARIABLES = {
 }
 _CPU_INFO = Path("/proc/cpuinfo")
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
-_MODEL_NAMES: dict[Role, str] = {"chat": CHAT_MODEL_NAME, "embedding": EMBEDDING_MODEL_NAME}
+_MODEL_NAMES: dict[Role, str] = {
+    Role.CHAT: CHAT_MODEL_NAME,
+    Role.EMBEDDING: EMBEDDING_MODEL_NAME,
+}
 _SERVER = "vllm.entrypoints.openai.api_server"
 # Started as a module, because the `vllm` command of the CPU build does not find its own version.
 _RUN_BATCH = "vllm.entrypoints.openai.run_batch"
 _ROLE_FLAGS: dict[Role, list[str]] = {
-    "chat": ["--max-model-len", "2048"],
-    "embedding": ["--runner", "pooling", "--max-model-len", "256"],
+    Role.CHAT: ["--max-model-len", "2048"],
+    Role.EMBEDDING: ["--runner", "pooling", "--max-model-len", "256"],
 }
 _CPU_FLAGS: dict[Role, list[str]] = {
     # 64 sequences decode as fast as 128 and faster than 32. Blocks of 32 tokens instead of 128,
     # because only whole blocks are cached and the common prefix of a template has about 60 tokens.
-    "chat": ["--max-num-seqs", "64", "--block-size", "32"],
+    Role.CHAT: ["--max-num-seqs", "64", "--block-size", "32"],
     # Titles are short, so one step holds several requests.
-    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "8192"],
+    Role.EMBEDDING: ["--max-num-seqs", "256", "--max-num-batched-tokens", "8192"],
 }
 # Compilation gains 6 % of throughput, but takes two minutes and needs a C++ compiler.
 _EAGER = ["--enforce-eager"]
 _GPU_FLAGS: dict[Role, list[str]] = {
-    "chat": ["--max-num-seqs", "256"],
-    "embedding": ["--max-num-seqs", "256", "--max-num-batched-tokens", "32768"],
+    Role.CHAT: ["--max-num-seqs", "256"],
+    Role.EMBEDDING: ["--max-num-seqs", "256", "--max-num-batched-tokens", "32768"],
 }
-_SHARED_GPU_MEMORY: dict[Role, str] = {"chat": "0.6", "embedding": "0.25"}
+_SHARED_GPU_MEMORY: dict[Role, str] = {Role.CHAT: "0.6", Role.EMBEDDING: "0.25"}
 _OWN_GPU_MEMORY = "0.9"
 _WATCH_SECONDS = 1.0
 _POLL_SECONDS = 0.2
@@ -127,7 +128,7 @@ class LocalVllm:
 
     def start(self) -> None:
         """Starts both servers without waiting; they load in parallel."""
-        for role in ROLES:
+        for role in Role:
             self._launched(role)
 
     def base_url(self, role: Role) -> str:
@@ -270,7 +271,7 @@ def _engine(
     gpus: int,
     module: str,
 ) -> tuple[list[str], dict[str, str]]:
-    folder = environment.chat_model_dir if role == "chat" else environment.embedding_model_dir
+    folder = environment.chat_model_dir if role is Role.CHAT else environment.embedding_model_dir
     if settings.gpu_python is not None and gpus:
         python = settings.gpu_python
         flags, device_variables = _gpu_flags(role, gpus)
@@ -311,7 +312,7 @@ def _gpu_flags(role: Role, gpus: int) -> tuple[list[str], dict[str, str]]:
     replica on each other one."""
     if gpus == 1:
         return [*_GPU_FLAGS[role], "--gpu-memory-utilization", _SHARED_GPU_MEMORY[role]], {}
-    own = [str(gpus - 1)] if role == "embedding" else [str(gpu) for gpu in range(gpus - 1)]
+    own = [str(gpus - 1)] if role is Role.EMBEDDING else [str(gpu) for gpu in range(gpus - 1)]
     replicas = ["--data-parallel-size", str(len(own))] if len(own) > 1 else []
     memory = ["--gpu-memory-utilization", _OWN_GPU_MEMORY]
     return [*_GPU_FLAGS[role], *memory, *replicas], {"CUDA_VISIBLE_DEVICES": ",".join(own)}

@@ -134,6 +134,10 @@ class LlmConfig(Strict):
         default=0.05, ge=0, le=1, description="Maximum share of failed prompts of a stage."
     )
 
+    def of(self, role: Role) -> ChatConfig | EmbeddingConfig:
+        """Returns the settings of a role's model."""
+        return self.chat if role is Role.CHAT else self.embedding
+
     def what_decides_answers(self) -> dict[str, JsonValue]:
         """Returns the non-default settings that affect answers, without those of speed and cost."""
         models = {

@@ -20,11 +20,11 @@ def serve(
     port: Annotated[int, typer.Option(help="Port of the dummy.")] = 8300,
 ) -> None:
     """Run the local vLLM servers (or the dummy) until Ctrl-C; prints their URLs."""
+    from artifacts.ledger.answers import Role
     from artifacts.store import Store
     from flows.settings import Settings
     from tasks.llm.providers import dummy_endpoint, dummy_models
     from tasks.llm.providers.endpoints import local_pair
-    from tasks.llm.providers.local_vllm import ROLES
 
     terminal.show_logs(verbose=False)
     if dummy:
@@ -42,7 +42,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with local_pair(settings.local_vllm, logs, settings.local_vllm_gpu_python) as pair:
         pair.start()
-        for role in ROLES:
+        for role in Role:
             _print_url(role, pair.base_url(role), pair.model_name(role))
         stop.wait()
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import LocalEnvironment
 from tasks.llm.providers.local_vllm import (
-    ROLES,
     LocalServerError,
     LocalVllm,
     LocalVllmSettings,
-    Role,
     cpu_dtype,
     invocation,
 )
@@ -81,7 +80,7 @@ def serving(
 
 
 def test_a_url_is_given_only_once_the_server_is_healthy(serving: LocalVllm) -> None:
-    url = serving.base_url("chat")
+    url = serving.base_url(Role.CHAT)
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/v1")
     health = url.removesuffix("/v1") + "/health"
@@ -98,11 +97,11 @@ def test_start_launches_both_roles_and_waits_for_neither(
         "starting the local chat server",
         "starting the local embedding server",
     ]
-    assert serving.base_url("chat") != serving.base_url("embedding")
+    assert serving.base_url(Role.CHAT) != serving.base_url(Role.EMBEDDING)
 
 
 def test_threads_that_ask_at_once_get_the_same_server(serving: LocalVllm, tmp_path: Path) -> None:
-    roles: list[Role] = ["chat"] * 8
+    roles: list[Role] = [Role.CHAT] * 8
     with ThreadPoolExecutor(8) as pool:
         urls = set(pool.map(serving.base_url, roles))
     assert len(urls) == 1
@@ -114,7 +113,7 @@ def test_an_early_exit_is_an_error_that_shows_the_log(
 ) -> None:
     with LocalVllm(make_environment("dies"), tmp_path, report=said.append) as pair:
         with pytest.raises(LocalServerError, match="the weights are missing") as failure:
-            pair.base_url("embedding")
+            pair.base_url(Role.EMBEDDING)
         assert str(tmp_path / "vllm-embedding.log") in str(failure.value)
         assert "exit code 1" in str(failure.value)
 
@@ -128,14 +127,14 @@ def test_a_server_that_never_answers_is_given_up(
         LocalVllm(environment, tmp_path, report=said.append, settings=impatient) as pair,
         pytest.raises(LocalServerError, match="did not answer"),
     ):
-        pair.base_url("chat")
+        pair.base_url(Role.CHAT)
 
 
 def test_stop_ends_the_whole_tree_even_a_child_that_ignores_sigterm(
     serving: LocalVllm, tmp_path: Path
 ) -> None:
-    serving.base_url("chat")
-    serving.base_url("embedding")
+    serving.base_url(Role.CHAT)
+    serving.base_url(Role.EMBEDDING)
     pids = _written_pids(tmp_path)
     assert len(pids) == 4
     assert all(_lives(pid) for pid in pids)
@@ -153,7 +152,7 @@ def test_an_exception_in_the_program_ends_the_servers(
 
     def program() -> None:
         with pair:
-            pair.base_url("chat")
+            pair.base_url(Role.CHAT)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -163,11 +162,11 @@ def test_an_exception_in_the_program_ends_the_servers(
 
 
 def test_a_server_that_died_healthy_is_started_again(serving: LocalVllm, tmp_path: Path) -> None:
-    serving.base_url("chat")
+    serving.base_url(Role.CHAT)
     server = _written_pids(tmp_path)[0]
     os.kill(server, signal.SIGKILL)
     _wait_until(lambda: not any(_lives(pid) for pid in _written_pids(tmp_path)))
-    serving.base_url("chat")
+    serving.base_url(Role.CHAT)
     assert len(_written_pids(tmp_path)) == 4
 
 
@@ -179,13 +178,14 @@ def test_a_program_ended_by_a_signal_leaves_no_server(
     program = f"""
 import sys, time
 from pathlib import Path
+from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import LocalEnvironment
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
 folder = Path({str(tmp_path)!r})
 environment = LocalEnvironment(folder, Path({str(environment.python)!r}), folder, folder)
 settings = LocalVllmSettings(stop_grace=0.1)
 with LocalVllm(environment, folder, report=lambda _: None, settings=settings) as pair:
-    pair.base_url("chat")
+    pair.base_url(Role.CHAT)
     print("up", flush=True)
     time.sleep(600)
 """
@@ -215,7 +215,7 @@ def test_the_environment_is_made_only_when_a_server_is_wanted(
     with LocalVllm(lazily, tmp_path, report=said.append, settings=quick) as pair:
         assert made == []
         pair.start()
-        pair.base_url("chat")
+        pair.base_url(Role.CHAT)
         assert len(made) == 1
 
 
@@ -228,11 +228,11 @@ def test_a_server_that_is_killed_is_started_again_under_the_same_url_once(
     with LocalVllm(
         environment, tmp_path, report=said.append, settings=quick, on_lost=lost.append
     ) as pair:
-        url = pair.base_url("chat")
+        url = pair.base_url(Role.CHAT)
         os.kill(_written_pids(tmp_path)[0], signal.SIGKILL)
         _wait_until(lambda: len(_written_pids(tmp_path)) == 4)
         _wait_until(lambda: _is_healthy(url))
-        assert pair.base_url("chat") == url
+        assert pair.base_url(Role.CHAT) == url
         _wait_until(lambda: sum("answers after" in line for line in said) == 2)
         assert any("starting it again" in line for line in said)
         assert lost == []
@@ -278,12 +278,12 @@ def test_a_processor_that_emulates_bfloat16_gets_float32(
     assert cpu_dtype(info) == dtype
     (cpu := machine.directory.parent / "cpuinfo").write_text(info)
     monkeypatch.setattr("tasks.llm.providers.local_vllm._CPU_INFO", cpu)
-    for role in ROLES:
+    for role in Role:
         assert _flags(role, machine, 0, None)[0]["--dtype"] == dtype
         assert _flags(role, machine, 1, Path("/gpu"))[0]["--dtype"] == "bfloat16"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", Role)
 def test_without_a_gpu_the_cpu_build_serves(role: Role, machine: LocalEnvironment) -> None:
     for gpus, gpu_python in ((0, Path("/gpu")), (2, None)):
         flags, variables = _flags(role, machine, gpus, gpu_python)
@@ -294,9 +294,9 @@ def test_without_a_gpu_the_cpu_build_serves(role: Role, machine: LocalEnvironmen
 
 
 def test_one_gpu_is_shared_and_not_overbooked(machine: LocalEnvironment) -> None:
-    shares = [float(_flags(role, machine, 1)[0]["--gpu-memory-utilization"]) for role in ROLES]
+    shares = [float(_flags(role, machine, 1)[0]["--gpu-memory-utilization"]) for role in Role]
     assert 0.5 < sum(shares) <= 0.9
-    flags, variables = _flags("chat", machine, 1)
+    flags, variables = _flags(Role.CHAT, machine, 1)
     assert flags["python"] == "/gpu"
     assert "--enforce-eager" not in flags
     assert "VLLM_CPU_KVCACHE_SPACE" not in variables
@@ -309,10 +309,10 @@ def test_one_gpu_is_shared_and_not_overbooked(machine: LocalEnvironment) -> None
 def test_of_several_gpus_chat_gets_all_but_one(
     gpus: int, chat: str, replicas: str | None, embedding: str, machine: LocalEnvironment
 ) -> None:
-    flags, variables = _flags("chat", machine, gpus)
+    flags, variables = _flags(Role.CHAT, machine, gpus)
     assert variables["CUDA_VISIBLE_DEVICES"] == chat
     assert flags.get("--data-parallel-size") == replicas
-    flags, variables = _flags("embedding", machine, gpus)
+    flags, variables = _flags(Role.EMBEDDING, machine, gpus)
     assert variables["CUDA_VISIBLE_DEVICES"] == embedding
     assert "--data-parallel-size" not in flags
 
