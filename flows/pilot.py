@@ -6,8 +6,6 @@ from artifacts.bundles import parts_of
 from artifacts.store import Store
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
-from flows.server.run_parameters import refuse_other_places
-from flows.settings import Settings
 from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
@@ -46,7 +44,6 @@ def pilot(
 
     All answers stay in the ledger for a later run.
     """
-    refuse_other_places(Settings(), OPERATING.dumps, store, [])
     refreshed = call(refresh, dump, refreshing, llm, store)
     opened = Store(store)
     parts = parts_of(opened, refreshed.ref)

@@ -2,12 +2,9 @@
 
 from prefect import flow
 
-from artifacts.store import Store
-from flows.operating import OPERATING, ended, is_for, skipped
+from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
-from flows.server.run_parameters import refuse_other_places
-from flows.settings import Settings
 from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.alerts.webhook import tell_webhook
@@ -46,11 +43,6 @@ def pipeline(
     """Refresh, then retrain on its artifacts. Arguments are those of the two flows. Ends in the
     state ``Held`` if the model does not pass the promotion gate, and ``Skipped`` if an event of
     another store started it."""
-    settings = Settings()
-    refuse_other_places(settings, OPERATING.dumps, store, [])
-    opened = Store(store or settings.store)
-    if not is_for(opened, of_store):
-        return skipped(PipelineResult, opened)
     training = (retraining or RetrainConfig()).training.model_dump(mode="json")
     refreshed = call(refresh, dump, refreshing, llm, store, folder, training)
     release = call(retrain, retraining, name, refreshed.ref, refreshed.stages, store)

@@ -159,20 +159,16 @@ def refresh(
         "profiles": profiles,
         "tables": tables,
     }
-    if crossings is not None:
-        stages[CROSSINGS] = crossings
     parts = {role: stage.ref for role, stage in stages.items()}
+    if crossings is not None:
+        parts[CROSSINGS] = crossings.ref
     shown = {} if names is None else {CLUSTER_NAMES: names.ref}
     made = Refreshed(
         ref=bundle(opened, Kind.REFRESH, REFRESHED, {**parts, **shown}),
         changed=not was_decided(opened, parts),
-        dataset=dataset,
-        embeddings=embeddings,
-        clusters=clusters,
-        profiles=profiles,
         names=names,
         crossings=crossings,
-        tables=tables,
+        **stages,
     )
     tell_refresh(opened, made.stages, before, changed=made.changed)
     if made.changed and _is_of_its_own():

@@ -6,8 +6,8 @@ from artifacts.bundles import ABLATION, CROSSINGS, latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
-from flows.operating import OPERATING, ended, is_for, skipped
-from flows.server.run_parameters import refuse_other_names, refuse_other_places
+from flows.operating import OPERATING, ended
+from flows.server.run_parameters import refuse_other_names
 from flows.settings import Settings
 from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
@@ -25,6 +25,8 @@ from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report
 from tasks.tracking.mlflow_releases import follow_serving, record_release
 from tasks.train import train
+
+CHOICE = "training_choice"
 
 HELD = "Held"
 """Name of the final state of a run whose model is not served."""
@@ -88,12 +90,9 @@ def retrain(
     """
     config = config or RetrainConfig()
     settings = Settings()
-    refuse_other_places(settings, OPERATING.dumps, store, [])
     refuse_other_names([*([refreshed] if refreshed else []), *(stage.ref for stage in earlier)])
     root = store or settings.store
     opened = Store(root)
-    if not is_for(opened, of_store):
-        return skipped(Release, opened)
     source = parts_of(opened, refreshed or latest_refresh(opened))
     dataset = source["dataset"]
     learned_from = (dataset, source["tables"], source["profiles"])
@@ -110,25 +109,21 @@ def retrain(
     if config.ablation.users:
         ablation = ablate(*learned_from, training.resolved(), config.ablation, root, device)
     recommendations = recommend(dataset, model.ref, config.recommendations, root, device)
-    measured = {} if ablation is None else {ABLATION: ablation.ref}
-    made = {
-        "model": model.ref,
-        "metrics": metrics.ref,
-        **measured,
-        "recommendations": recommendations.ref,
+    stages: dict[str, StageResult | None] = {
+        CHOICE: choice,
+        "model": model,
+        "metrics": metrics,
+        ABLATION: ablation,
+        "recommendations": recommendations,
     }
-    chosen = {} if choice is None else {"training_choice": choice.ref}
+    finished = {role: stage for role, stage in stages.items() if stage is not None}
+    parts = {**source, **{role: stage.ref for role, stage in finished.items()}}
     sources = ReportSources.model_validate(
-        {
-            role: ref
-            for role, ref in {**source, **made, **chosen}.items()
-            if role in ReportSources.model_fields
-        }
+        {role: ref for role, ref in parts.items() if role in ReportSources.model_fields}
     )
-    stages = (choice, model, metrics, ablation, recommendations)
-    before_report = tuple(stage for stage in stages if stage is not None)
-    page = report(sources, name, (*earlier, *before_report), root)
-    release = tie(opened, Kind.RELEASE, {**source, **made, "report": page.ref})
+    page = report(sources, name, (*earlier, *finished.values()), root)
+    parts.pop(CHOICE, None)  # Models are released, not the choice of their settings.
+    release = tie(opened, Kind.RELEASE, {**parts, "report": page.ref})
     before = serving_release(opened)
     verdict = judge_release(release, config.promotion, root)
     (promote if verdict.promoted else hold)(opened, release, verdict.summary)

