@@ -11,23 +11,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import fsspec
 import typer
-import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.exceptions import ObjectNotFound
+from prefect.client.orchestration import get_client
 
 from flows.server.machine_worker import POOL_TEMPLATE, REPOSITORY, MachineWorker
+from flows.server.work_pool import AUTOMATIONS, make_pool, missing_automations
 from flows.settings import Settings
 
-POOL = "llm4cdsr"
 QUEUES = ("cpu", "gpu")
 RETRAIN_QUEUE = "RETRAIN_QUEUE"
 DEPLOYMENTS = REPOSITORY / "deploy" / "prefect.yaml"
-AUTOMATIONS = REPOSITORY / "flows" / "automations.yaml"
 
 
 def main(
@@ -49,7 +45,7 @@ def main(
         make_bucket(Settings().store)
     template = POOL_TEMPLATE if pool_template is None else json.loads(pool_template.read_text())
     with get_client(sync_client=True) as client:
-        make_pool(client, pool_type, template)
+        make_pool(client, pool_type, template, QUEUES)
     _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
     with get_client(sync_client=True) as client:
         missing = missing_automations(client)
@@ -61,27 +57,6 @@ def make_bucket(store: str) -> None:
     """Creates the bucket of a store's URL, if missing."""
     files, place = fsspec.core.url_to_fs(store)
     files.makedirs(place.split("/")[0], exist_ok=True)
-
-
-def make_pool(client: SyncPrefectClient, pool_type: str, template: dict[str, Any]) -> None:
-    """Creates the work pool and its queues; replaces the template of an existing pool."""
-    try:
-        client.read_work_pool(POOL)
-        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
-    except ObjectNotFound:
-        made = WorkPoolCreate(name=POOL, type=pool_type, base_job_template=template)
-        client.create_work_pool(made)
-    there = {queue.name for queue in client.read_work_queues(work_pool_name=POOL)}
-    for name in QUEUES:
-        if name not in there:
-            client.create_work_queue(name=name, work_pool_name=POOL)
-
-
-def missing_automations(client: SyncPrefectClient) -> list[str]:
-    """Returns the automations that the server lacks."""
-    wanted = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
-    names = [automation["name"] for automation in wanted]
-    return [name for name in names if not client.read_automations_by_name(name)]
 
 
 def _prefect(*arguments: str) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -34,9 +34,9 @@ from flows.server.machine_worker import (
     worker_command,
 )
 from flows.server.run_records import drop_missed_runs, mark_crashed
+from flows.server.work_pool import AUTOMATIONS, POOL, make_pool, missing_automations
 from tasks.alerts.gone_runs import GONE, STOPPED
 
-POOL = "llm4cdsr"
 PREFECT = (sys.executable, "-m", "prefect")
 SERVICES = ("server", "worker")
 # The file within the package, because an installation has no checkout folder.
@@ -151,10 +151,15 @@ class Machine:
         self._wait_for_server()
         chosen = Chosen(port=self.port, dumps=variables[DUMPS], look_every=look_every)
         write_atomically(self.folder / OPTIONS, chosen.model_dump_json().encode())
-        self._create_pool()
+        with self.client() as client:
+            make_pool(client, MachineWorker.type, POOL_TEMPLATE)
         self._run("deploy", DEPLOY, variables)
         self._set_watch(look_every)
-        self._create_automations(variables)
+        with self.client() as client:
+            missing = missing_automations(client)
+        if missing:
+            create = ["automation", "create", "--from-file", str(AUTOMATIONS)]
+            self._run("automations", create, variables)
         if "worker" not in self.running():
             living = set(processes_of_runs(self._prefect_home).values())
             with self.client() as client:
@@ -253,17 +258,6 @@ class Machine:
                 "processes keep running: fix the cause and repeat `llm4cdsr up`, or `llm4cdsr down`"
             ) from error
 
-    def _create_pool(self) -> None:
-        template = POOL_TEMPLATE
-        with self.client() as client:
-            if any(pool.name == POOL for pool in client.read_work_pools()):
-                # The type is only a name and cannot be changed.
-                client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
-                return
-            client.create_work_pool(
-                WorkPoolCreate(name=POOL, type=MachineWorker.type, base_job_template=template)
-            )
-
     def _set_watch(self, look_every: float) -> None:
         schedule = IntervalSchedule(interval=timedelta(seconds=look_every))
         parameters = {"settle_seconds": min(30.0, look_every / 2)}
@@ -273,14 +267,6 @@ class Machine:
                 client.update_deployment_schedule(watch.id, found.id, schedule=schedule)
             client.update_deployment(watch.id, DeploymentUpdate(parameters=parameters))
             drop_missed_runs(client, watch.id)
-
-    def _create_automations(self, variables: Mapping[str, str]) -> None:
-        name = "a run whose machine died is marked Crashed"
-        with self.client() as client:
-            if client.read_automations_by_name(name):
-                return
-        file = str(REPOSITORY / "flows" / "automations.yaml")
-        self._run("automations", ["automation", "create", "--from-file", file], variables)
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
