@@ -32,6 +32,7 @@ from model.training.trainer import fit
 from tasks.choose_preset import as_chosen, choose_preset
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.training_config import AUTO, TrainingConfig
+from tasks.frame.training_sources import TrainingSources
 
 CUTOFF = 10
 BY_HAND = "best,single,large,paper"
@@ -91,13 +92,13 @@ def _fitted(root: str, config: TrainingConfig) -> dict[str, float]:
     """Returns the mean NDCG@10 of test events, and the seconds of choice and training."""
     store = Store(root)
     parts = parts_of(store, latest_refresh(store))
-    learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
     sequences = load_sequences(store, parts["dataset"])
     watch = Stopwatch()
     label = config.preset
     if config.is_automatic:
-        choice = choose_preset.fn(*learned_from, config, root).ref
-        config, label = as_chosen(store, choice, config), read_training_choice(store, choice).label
+        choice = choose_preset.fn(TrainingSources.of(parts), config, root)
+        label = read_training_choice(store, choice.ref).label
+        config = as_chosen(store, choice, config)
     fitted = fit(
         sequences,
         load_tables(store, parts["tables"]),

@@ -14,6 +14,7 @@ from tasks.choose_preset import as_chosen, choose_preset
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResult, StageResults
 from tasks.frame.training_config import TrainingConfig
+from tasks.frame.training_sources import TrainingSources
 from tasks.llm.settings.llm_config import LlmConfig
 
 
@@ -46,10 +47,8 @@ def pilot(
     """
     refreshed = call(refresh, dump, refreshing, llm, store)
     opened = Store(store)
-    parts = parts_of(opened, refreshed.ref)
-    learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
+    sources = TrainingSources.of(parts_of(opened, refreshed.ref))
     if training.is_automatic:
-        choice = choose_preset(*learned_from, training, store)
-        training = as_chosen(opened, choice.ref, training)
-    measured = ablate(*learned_from, training.resolved(), ablation, store, training.device)
+        training = as_chosen(opened, choose_preset(sources, training, store), training)
+    measured = ablate(sources, training.resolved(), ablation, store, training.device)
     return ended(PilotResult(refreshed=refreshed, ablation=measured), "measured on a sample")

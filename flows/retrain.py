@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from artifacts.bundles import ABLATION, CROSSINGS, latest_refresh, parts_of, tie
+from artifacts.bundles import ABLATION, latest_refresh, parts_of, tie
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -17,6 +17,7 @@ from tasks.choose_preset import as_chosen, choose_preset
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult, StageResults
 from tasks.frame.training_config import TrainingConfig
+from tasks.frame.training_sources import TrainingSources
 from tasks.judge_release import PromotionConfig, judge_release
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import hold, promote
@@ -94,20 +95,17 @@ def retrain(
     root = store or settings.store
     opened = Store(root)
     source = parts_of(opened, refreshed or latest_refresh(opened))
-    dataset = source["dataset"]
-    learned_from = (dataset, source["tables"], source["profiles"])
-
-    training, choice = config.training, None
+    sources, training, choice = TrainingSources.of(source), config.training, None
     if training.is_automatic:
-        choice = choose_preset(*learned_from, training, root)
-        training = as_chosen(opened, choice.ref, training)
-    spent = 0.0 if choice is None else choice.seconds
-    model = train(*learned_from, training, root, source.get(CROSSINGS), spent)
+        choice = choose_preset(sources, training, root)
+        training = as_chosen(opened, choice, training)
+    dataset, spent = sources.dataset, 0.0 if choice is None else choice.seconds
+    model = train(sources, training, root, spent)
     device = training.device
     metrics = evaluate(dataset, model.ref, config.evaluation, root, device)
     ablation = None
     if config.ablation.users:
-        ablation = ablate(*learned_from, training.resolved(), config.ablation, root, device)
+        ablation = ablate(sources, training.resolved(), config.ablation, root, device)
     recommendations = recommend(dataset, model.ref, config.recommendations, root, device)
     stages: dict[str, StageResult | None] = {
         CHOICE: choice,
@@ -118,10 +116,10 @@ def retrain(
     }
     finished = {role: stage for role, stage in stages.items() if stage is not None}
     parts = {**source, **{role: stage.ref for role, stage in finished.items()}}
-    sources = ReportSources.model_validate(
+    shown = ReportSources.model_validate(
         {role: ref for role, ref in parts.items() if role in ReportSources.model_fields}
     )
-    page = report(sources, name, (*earlier, *finished.values()), root)
+    page = report(shown, name, (*earlier, *finished.values()), root)
     parts.pop(CHOICE, None)  # Models are released, not the choice of their settings.
     release = tie(opened, Kind.RELEASE, {**parts, "report": page.ref})
     before = serving_release(opened)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from artifacts.drafts import Draft
 from artifacts.kinds.ablation import ABLATION, ABLATION_SCHEMA, FEWEST
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
 from model.config import TriThreadConfig
@@ -23,6 +23,7 @@ from tasks.ablation.sample import Sample, draw_sample
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.training_sources import TrainingSources
 
 VARIANTS = 3
 MOST_ITEMS = 300_000
@@ -60,9 +61,7 @@ def ablation_training(config: TriThreadConfig, epochs: int) -> TriThreadConfig:
 
 @task(name="ablate", task_run_name="ablate", cache_policy=NO_CACHE)
 def ablate(
-    dataset: ArtifactRef,
-    tables: ArtifactRef,
-    profiles: ArtifactRef,
+    sources: TrainingSources,
     training: TriThreadConfig,
     config: AblationConfig,
     store_root: str,
@@ -77,18 +76,17 @@ def ablate(
     store = Store(store_root)
     shortened = ablation_training(training, config.epochs)
     parameters = {"ablation": config.model_dump(), "training": shortened.model_dump(mode="json")}
-    parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
-    wanted = identity(Kind.ABLATION, parameters, parents)
+    wanted = identity(Kind.ABLATION, parameters, sources.without_crossings())
 
     def make(draft: Draft) -> None:
-        stored = load_profiles(store, profiles)
+        stored = load_profiles(store, sources.profiles)
         sample = draw_sample(
-            load_sequences(store, dataset),
+            load_sequences(store, sources.dataset),
             config.users,
             None if stored is None else stored.has_profile,
             config.seed,
         )
-        inputs = Inputs(load_tables(store, tables), sample.own(stored), shortened)
+        inputs = Inputs(load_tables(store, sources.tables), sample.own(stored), shortened)
         found = _measured(sample, inputs, config.seed, device, draft)
         found.write_parquet(draft.path / ABLATION)
         draft.counts.update({"users": len(sample.users), "of_users": sample.eligible})

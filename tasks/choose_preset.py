@@ -16,7 +16,7 @@ from artifacts.kinds.training_choice import (
     read_training_choice,
     write_training_choice,
 )
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import Kind, identity
 from artifacts.store import Store
 from model.automatic import (
     Candidate,
@@ -33,6 +33,7 @@ from tasks.frame.durations import duration_text
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables, table_room
 from tasks.frame.stage import StageResult, logger, stage_result
 from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
+from tasks.frame.training_sources import TrainingSources
 
 STAGE = "choose preset"
 OF_TRIALS = 0.1
@@ -40,35 +41,23 @@ OF_TRIALS = 0.1
 
 
 @task(name="choose preset", task_run_name="choose preset", cache_policy=NO_CACHE)
-def choose_preset(
-    dataset: ArtifactRef,
-    tables: ArtifactRef,
-    profiles: ArtifactRef,
-    config: TrainingConfig,
-    store_root: str,
-) -> StageResult:
+def choose_preset(sources: TrainingSources, config: TrainingConfig, store_root: str) -> StageResult:
     """Returns the choice for settings with preset auto; `as_chosen` applies it."""
-    return choose_together(dataset, tables, profiles, config, store_root, alone(config.device))
+    return choose_together(sources, config, store_root, alone(config.device))
 
 
 def choose_together(
-    dataset: ArtifactRef,
-    tables: ArtifactRef,
-    profiles: ArtifactRef,
-    config: TrainingConfig,
-    store_root: str,
-    team: ProcessGroup,
+    sources: TrainingSources, config: TrainingConfig, store_root: str, team: ProcessGroup
 ) -> StageResult:
     """Returns the choice of all processes of ``team``, each of which must call this."""
     store, started = Store(store_root), time.monotonic()
-    parents = {"dataset": dataset, "tables": tables, "profiles": profiles}
     # Seed and device do not change the choice.
     asked = {"overrides": config.overrides, "budget_seconds": config.budget_seconds}
-    wanted = identity(Kind.TRAINING_CHOICE, asked, parents)
+    wanted = identity(Kind.TRAINING_CHOICE, asked, sources.without_crossings())
     (is_there,) = team.from_lead([float(team.leads and store.find(wanted) is not None)])
     if not is_there:
         logger.info("%s: working", STAGE)
-        choice = _chosen(store, parents, config, team)
+        choice = _chosen(store, sources, config, team)
         if team.leads and store.find(wanted) is None:
             with store.create(wanted) as draft:
                 write_training_choice(draft.path, choice)
@@ -79,19 +68,19 @@ def choose_together(
     return stage_result(store, STAGE, wanted.ref, started, reused=bool(is_there))
 
 
-def as_chosen(store: Store, choice: ArtifactRef, config: TrainingConfig) -> TrainingConfig:
+def as_chosen(store: Store, choice: StageResult, config: TrainingConfig) -> TrainingConfig:
     """Returns the settings with the chosen preset in place of auto."""
-    found = read_training_choice(store, choice)
+    found = read_training_choice(store, choice.ref)
     return config.chosen(Candidate(found.preset, found.label, found.own))
 
 
 def _chosen(
-    store: Store, parents: dict[str, ArtifactRef], config: TrainingConfig, team: ProcessGroup
+    store: Store, sources: TrainingSources, config: TrainingConfig, team: ProcessGroup
 ) -> TrainingChoice:
     watch = Stopwatch()
-    sequences = load_sequences(store, parents["dataset"])
-    tables = load_tables(store, parents["tables"])
-    profiles = load_profiles(store, parents["profiles"])
+    sequences = load_sequences(store, sources.dataset)
+    tables = load_tables(store, sources.tables)
+    profiles = load_profiles(store, sources.profiles)
     budget = config.budget_seconds or 60 * AUTO_MINUTES
     room = table_room(team.device, team.size)
     width = tables.global_table.shape[1]

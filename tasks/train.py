@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from artifacts.drafts import Draft
 from artifacts.kinds.results import LEARNING_CURVE
-from artifacts.manifest import ArtifactRef, Identity, Kind, identity
+from artifacts.manifest import Identity, Kind, identity
 from artifacts.remote.remote_lease import RemoteLease
 from artifacts.store import Store
 from artifacts.user_error import UserError
@@ -42,6 +41,7 @@ from tasks.frame.model_inputs import (
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result
 from tasks.frame.training_config import TrainingConfig
+from tasks.frame.training_sources import TrainingSources
 from tasks.frame.unfinished_training import checkpoints_of, note_sources
 
 
@@ -51,34 +51,13 @@ class CatalogueTooLargeError(UserError, MemoryError):
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE)
 def train(
-    dataset: ArtifactRef,
-    tables: ArtifactRef,
-    profiles: ArtifactRef,
-    config: TrainingConfig,
-    store_root: str,
-    crossings: ArtifactRef | None = None,
-    spent: float = 0.0,
+    sources: TrainingSources, config: TrainingConfig, store_root: str, spent: float = 0.0
 ) -> StageResult:
     """Returns the fitted model. A killed run resumes from its last complete epoch.
 
     `spent`: seconds of the time budget that the choice of the preset took.
     """
-    sources = TrainingSources(dataset, tables, profiles, crossings)
     return train_together(sources, config, store_root, alone(config.device), spent)
-
-
-@dataclass(frozen=True)
-class TrainingSources:
-    """Input artifacts of a model."""
-
-    dataset: ArtifactRef
-    tables: ArtifactRef
-    profiles: ArtifactRef
-    crossings: ArtifactRef | None = None
-
-    def parents(self) -> dict[str, ArtifactRef]:
-        """Returns the available artifacts by role."""
-        return {role: ref for role, ref in vars(self).items() if ref is not None}
 
 
 def train_together(

@@ -1,5 +1,6 @@
 """Disk usage of a store by kind."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,16 @@ def usage_of(store: Store) -> dict[str, Used]:
     return found
 
 
-def _add(used: Used, place: Path) -> None:
-    used.places += 1
+def size_of(place: Path) -> tuple[int, int]:
+    """Returns the number of files of a file or folder, and their bytes."""
+    files, size = 0, 0
     for path in (place, *place.rglob("*")) if place.is_dir() else (place,):
-        if path.is_symlink() or not path.is_dir():
-            used.files += 1
-            used.bytes += path.lstat().st_size
+        with suppress(FileNotFoundError):  # Deleted in the meantime.
+            if path.is_symlink() or not path.is_dir():
+                files, size = files + 1, size + path.lstat().st_size
+    return files, size
+
+
+def _add(used: Used, place: Path) -> None:
+    files, size = size_of(place)
+    used.places, used.files, used.bytes = used.places + 1, used.files + files, used.bytes + size

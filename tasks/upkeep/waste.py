@@ -14,6 +14,7 @@ from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.store import Store
 from tasks.frame.unfinished_training import SOURCES, TRAININGS, is_replaced
 from tasks.upkeep.needed import Keep
+from tasks.upkeep.usage import size_of
 
 _DAY = 86_400.0
 _LOG_DAYS = 30.0
@@ -124,9 +125,4 @@ def _is_older(path: Path, days: float) -> bool:
 
 
 def _waste(kind: str, path: Path, why: str) -> Waste:
-    files, size = 0, 0
-    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
-        with suppress(FileNotFoundError):
-            if not each.is_dir() or each.is_symlink():
-                files, size = files + 1, size + each.lstat().st_size
-    return Waste(kind, path, files, size, why)
+    return Waste(kind, path, *size_of(path), why)

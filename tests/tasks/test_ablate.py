@@ -10,9 +10,7 @@ from tests.tasks.shops.prepared_training import QUICK_TRAINING, PreparedTraining
 def test_too_few_users_are_a_note_and_an_empty_table(store: Store) -> None:
     prepared = PreparedTraining(store)
     made = ablate.fn(
-        prepared.dataset,
-        prepared.tables,
-        prepared.profiles,
+        prepared.sources,
         QUICK_TRAINING.resolved(),
         AblationConfig(),
         store.root,
@@ -27,9 +25,7 @@ def test_an_ablation_is_made_once_for_the_same_data_and_model(store: Store) -> N
     prepared = PreparedTraining(store)
     first, second = (
         ablate.fn(
-            prepared.dataset,
-            prepared.tables,
-            prepared.profiles,
+            prepared.sources,
             QUICK_TRAINING.resolved(),
             AblationConfig(),
             store.root,

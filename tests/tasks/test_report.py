@@ -21,6 +21,7 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import LlmUsage, StageResult
+from tasks.frame.training_sources import TrainingSources
 from tasks.ingest import ingest
 from tasks.llm.providers.endpoints import DUMMY_NOTE, open_endpoints
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig, Provider
@@ -88,7 +89,8 @@ def refresh(store: Store, dump: DumpConfig, llm: LlmConfig) -> dict[str, StageRe
 
 def retrain(store: Store, made: dict[str, StageResult]) -> dict[str, StageResult]:
     root, dataset = store.root, made["dataset"].ref
-    model = train.fn(dataset, made["tables"].ref, made["profiles"].ref, TRAINING, root)
+    sources = TrainingSources(dataset, made["tables"].ref, made["profiles"].ref)
+    model = train.fn(sources, TRAINING, root)
     metrics = evaluate.fn(dataset, model.ref, EvaluationConfig(candidates=20), root)
     best = recommend.fn(dataset, model.ref, RecommendationConfig(per_domain=5), root)
     return {"model": model, "metrics": metrics, "recommendations": best}

@@ -22,7 +22,6 @@ from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.train import (
     CatalogueTooLargeError,
     TrainingConfig,
-    TrainingSources,
     refuse_large_catalogue,
     train,
     train_together,
@@ -88,8 +87,7 @@ class Watched(ProcessGroup):
 
 def test_checkpoints_stay_until_every_process_is_done_with_them(store: Store) -> None:
     prepared, team = PreparedTraining(store), Watched(store)
-    sources = TrainingSources(prepared.dataset, prepared.tables, prepared.profiles)
-    train_together(sources, QUICK_TRAINING, store.root, team)
+    train_together(prepared.sources, QUICK_TRAINING, store.root, team)
     assert team.found == [1]
     assert not list((store.local / "work").glob("train-*"))
 
@@ -251,9 +249,8 @@ def test_seconds_used_of_the_budget_include_the_choice_of_the_preset(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepared = PreparedTraining(store)
-    parts = (prepared.dataset, prepared.tables, prepared.profiles)
     limited = QUICK_TRAINING.model_copy(update={"minutes": 60.0})
-    made = train.fn(*parts, limited, store.root, None, 100.0)
+    made = train.fn(prepared.sources, limited, store.root, 100.0)
     assert made.counts["seconds_of_budget_used"] >= 100
     assert "of the time budget of 1h (choice of preset: 1.7m)" in caplog.text
     assert "seconds_of_budget_used" not in prepared.trained().counts

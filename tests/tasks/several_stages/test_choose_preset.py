@@ -22,8 +22,7 @@ AUTO = TrainingConfig(overrides={"model": SMALL_MODEL, "train": {"max_epochs": 2
 
 
 def chosen(prepared: PreparedTraining, config: TrainingConfig = AUTO) -> StageResult:
-    parts = (prepared.dataset, prepared.tables, prepared.profiles)
-    return choose_preset.fn(*parts, config, prepared.store.root)
+    return choose_preset.fn(prepared.sources, config, prepared.store.root)
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float) -> None:
@@ -34,12 +33,11 @@ def test_real_steps_are_timed_and_the_model_is_that_of_the_preset_named_by_hand(
     store: Store,
 ) -> None:
     prepared = PreparedTraining(store)
-    made = as_chosen(store, chosen(prepared).ref, AUTO)
+    made = as_chosen(store, chosen(prepared), AUTO)
     assert made.preset == "best"
-    parts = (prepared.dataset, prepared.tables, prepared.profiles)
-    model = train.fn(*parts, made, store.root)
+    model = train.fn(prepared.sources, made, store.root)
     by_hand = made.model_copy(update={"preset": "best"})
-    assert train.fn(*parts, by_hand, store.root).ref == model.ref
+    assert train.fn(prepared.sources, by_hand, store.root).ref == model.ref
 
 
 def test_an_unchanged_run_decides_the_same_on_a_slower_day(
@@ -77,7 +75,7 @@ def test_what_a_slow_machine_cannot_end_in_time_gives_way(
     assert choice.label == label
     assert said in choice.why
     assert found.notes == [choice.why]
-    assert as_chosen(store, found.ref, AUTO).resolved().train.max_seconds == 600
+    assert as_chosen(store, found, AUTO).resolved().train.max_seconds == 600
 
 
 def test_trials_that_use_their_share_of_the_budget_end_with_the_quickest_untimed(

@@ -9,6 +9,7 @@ from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.frame.stage import StageResult
+from tasks.frame.training_sources import TrainingSources
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.project import ProjectConfig, project_items
 from tasks.train import TrainingConfig, train
@@ -37,8 +38,12 @@ class PreparedTraining:
         ).ref
         self.profiles = self._profiles(rng, profiled)
 
+    @property
+    def sources(self) -> TrainingSources:
+        return TrainingSources(self.dataset, self.tables, self.profiles)
+
     def trained(self, config: TrainingConfig = QUICK_TRAINING) -> StageResult:
-        return train.fn(self.dataset, self.tables, self.profiles, config, self.store.root)
+        return train.fn(self.sources, config, self.store.root)
 
     def point_refresh(self) -> None:
         """Lets them be the latest refresh."""

@@ -52,17 +52,15 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
 
 
 def _trained(config: "TrainingConfig", opened: "Store", everyone: "ProcessGroup") -> "StageResult":
-    from artifacts.bundles import CROSSINGS, latest_refresh, parts_of
+    from artifacts.bundles import latest_refresh, parts_of
     from artifacts.machines.store_in_use import store_in_use
     from tasks.choose_preset import as_chosen, choose_together
-    from tasks.train import TrainingSources, train_together
+    from tasks.frame.training_sources import TrainingSources
+    from tasks.train import train_together
 
     with store_in_use(opened):
-        parts = parts_of(opened, latest_refresh(opened))
-        learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
-        spent = 0.0
+        sources, spent = TrainingSources.of(parts_of(opened, latest_refresh(opened))), 0.0
         if config.is_automatic:
-            choice = choose_together(*learned_from, config, opened.root, everyone)
-            config, spent = as_chosen(opened, choice.ref, config), choice.seconds
-        sources = TrainingSources(*learned_from, parts.get(CROSSINGS))
+            choice = choose_together(sources, config, opened.root, everyone)
+            config, spent = as_chosen(opened, choice, config), choice.seconds
         return train_together(sources, config, opened.root, everyone, spent)

@@ -104,16 +104,17 @@ def _searched(
     from artifacts.machines.store_in_use import store_in_use
     from model.training.processes import alone
     from tasks.choose_preset import as_chosen, choose_together
+    from tasks.frame.training_sources import TrainingSources
     from tasks.tuning.tuned_preset import write_preset
     from tasks.tuning.tuning_run import search
 
     begun = time.monotonic()
     with store_in_use(store):
         parts = parts_of(store, latest_refresh(store))
-        learned_from = (parts["dataset"], parts["tables"], parts["profiles"])
         if config.is_automatic:
-            made = choose_together(*learned_from, config, store.root, alone(config.device))
-            config = as_chosen(store, made.ref, config)
+            sources = TrainingSources.of(parts)
+            made = choose_together(sources, config, store.root, alone(config.device))
+            config = as_chosen(store, made, config)
         base = config.model_copy(update={"minutes": None}).resolved()
         left = seconds - (time.monotonic() - begun)
         outcome = search(
