@@ -103,7 +103,10 @@ def join_list(store: Store, notes: Path) -> bool:
     here, theirs = Forgotten(store), _parsed(_content(notes / HASHES_NOTE))
     key, its_key = user_key(store), _content(notes / KEY_NOTE)
     known, other = read_note(store, _LOG) or b"", _content(notes / _LOG) or b""
-    lines = sorted({*known.splitlines(), *other.splitlines()}, key=_end_of)
+    lines = sorted(
+        {*known.splitlines(), *other.splitlines()},
+        key=lambda line: Forgetting.model_validate_json(line).at,
+    )
     if its_key and key != its_key:
         if here.any and theirs:
             raise UserKeyError(
@@ -129,10 +132,6 @@ def _parsed(content: bytes | None) -> frozenset[str]:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
-def _end_of(line: bytes) -> datetime:
-    return Forgetting.model_validate_json(line).at
 
 
 def _write_list(store: Store, hashes: frozenset[str]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
-from artifacts.ledger.answers import ANSWERED_AT, MODEL, Role
+from artifacts.ledger.answers import ANSWERED_AT, KEY_SCHEMA, MODEL, Role
 from artifacts.ledger.check import repeated_keys
 from artifacts.ledger.claims import PARAMETERS, PROMPT, QUESTION_SCHEMA, questions
 from artifacts.ledger.ledger import Ledger, scan_parts
@@ -98,7 +98,8 @@ def export(ledger: Ledger, target: Path) -> int:
 def _tables(ledger: Ledger) -> Iterator[pl.DataFrame]:
     """Yields one part at a time, to limit memory."""
     with ledger.reading():
-        repeated = pl.concat([pl.DataFrame({col.KEY: []}, {col.KEY: pl.String}), *_keys(ledger)])
+        found = (rows.select(col.KEY) for rows in repeated_keys(ledger))
+        repeated = pl.concat([pl.DataFrame(schema=KEY_SCHEMA), *found])
         seen = repeated.clear()
         asked = questions(ledger).select(col.KEY, PARAMETERS, PROMPT)
         for part in ledger.parts():
@@ -112,10 +113,6 @@ def _tables(ledger: Ledger) -> Iterator[pl.DataFrame]:
             mine = asked.join(rows.lazy().select(col.KEY), on=col.KEY, how="semi")
             recorded = mine.collect(engine="streaming").unique(col.KEY)
             yield _readable(rows.join(recorded, on=col.KEY, how="left"), ledger.role)
-
-
-def _keys(ledger: Ledger) -> Iterator[pl.DataFrame]:
-    return (rows.select(col.KEY) for rows in repeated_keys(ledger))
 
 
 def _readable(rows: pl.DataFrame, role: Role) -> pl.DataFrame:

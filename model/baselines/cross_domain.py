@@ -107,7 +107,7 @@ class Emcdr:
         active = [factors.any(1) for factors in users]
         maps = []
         for domain, target in enumerate(users):
-            of_both = active[domain] & _any(_others(active, domain))
+            of_both = active[domain] & torch.stack(_others(active, domain)).any(0)
             sources = torch.cat(_others(users, domain), 1)[of_both].double()
             gram = sources.T @ sources + config.ridge * torch.eye(sources.shape[1])
             maps.append(torch.linalg.solve(gram, sources.T @ target[of_both].double()).float())
@@ -130,7 +130,3 @@ def _choices(prefixes: Prefixes, domain: int) -> Choices:
 
 def _others(values: list[Tensor], domain: int) -> list[Tensor]:
     return [value for number, value in enumerate(values) if number != domain]
-
-
-def _any(masks: list[Tensor]) -> Tensor:
-    return torch.stack(masks).any(0)

@@ -218,15 +218,13 @@ class _Rewriting:
             users = data.users.filter(pl.Series(stays)).drop(col.USER_INDEX)
             users = users.with_row_index(col.USER_INDEX)
             of_who_stays = stays[data.user_of_event]
-            columns = dict(zip(EVENT_SCHEMA, _columns(data), strict=True))
-            events = pl.DataFrame({name: array[of_who_stays] for name, array in columns.items()})
+            columns = zip(
+                EVENT_SCHEMA, (data.item_indices, data.timestamps, data.splits), strict=True
+            )
+            events = pl.DataFrame({name: array[of_who_stays] for name, array in columns})
             write_dataset(draft.path, users, data.items, events)
             draft.counts["users"] = users.height
             draft.counts["events"] = events.height
-
-
-def _columns(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return data.item_indices, data.timestamps, data.splits
 
 
 def _datasets_last(store: Store) -> list[Manifest]:

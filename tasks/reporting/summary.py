@@ -54,7 +54,10 @@ def summary_sentences(content: ReportContent, found: tuple[Headline, ...]) -> tu
                 f" {content.left_out:,} more have fewer than {LEAST_CANDIDATES} candidates and are "
                 "left out."
             )
-        rivals = _rival(found[0], asked) if content.lead is None else _judged(content.lead)
+        if content.lead is None:
+            rivals = _rival(found[0], asked)
+        else:
+            rivals = f"{content.lead.sentence[0].upper()}{content.lead.sentence[1:]}."
     return accuracy, rivals, _source_sentence(content)
 
 
@@ -179,10 +182,6 @@ def _rival(head: Headline, asked: HeldOut) -> str:
         f"It is {size} {side} the strongest other baseline, {name} "
         f"({format_score(head.metric, value)}){note}."
     )
-
-
-def _judged(lead: BaselineLead) -> str:
-    return f"{lead.sentence[0].upper()}{lead.sentence[1:]}."
 
 
 def _source_sentence(content: ReportContent) -> str:
