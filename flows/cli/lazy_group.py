@@ -52,7 +52,7 @@ class LazyGroup(TyperGroup):
         except _USAGE_ERROR as error:  # pyright: ignore[reportGeneralTypeIssues]
             if said := error.format_message():  # None where the help was shown instead.
                 terminal.err.print("Not valid:", style="bold red", end=" ")
-                terminal.err.print(said, highlight=False, markup=False)
+                terminal.err.print(said, highlight=False)
                 if error.ctx is not None:
                     terminal.err.print(f"Help: {error.ctx.command_path} -h", highlight=False)
             sys.exit(error.exit_code)

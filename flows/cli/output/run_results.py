@@ -42,7 +42,7 @@ def tell(
             terminal.out.print(line)
     if "recommend" in by_name:
         folder = store.path(by_name["recommend"].ref)
-        terminal.out.print(f"Recommendations: {folder / RECOMMENDATIONS}", soft_wrap=True)
+        terminal.say(f"Recommendations: {folder / RECOMMENDATIONS}")
     if "report" in by_name:
         page = store.path(by_name["report"].ref) / REPORT
         if report is not None:
@@ -50,9 +50,9 @@ def tell(
             target.parent.mkdir(parents=True, exist_ok=True)
             page = Path(shutil.copyfile(page, target))
             share_as_usual(page)
-        terminal.out.print(f"Report: {page.resolve()}", soft_wrap=True)
+        terminal.say(f"Report: {page.resolve()}")
     if summary is not None:
-        terminal.out.print(f"Summary: {write_summary(summary, store, stages)}", soft_wrap=True)
+        terminal.say(f"Summary: {write_summary(summary, store, stages)}")
     if dataset is not None:
         terminal.out.print(expectation_table(dataset.expected, by_name["ingest"]))
 
@@ -74,4 +74,4 @@ def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> N
         (f"llm4cdsr serve-recs{held}{place}", "a page to try it, http://localhost:8080"),
         (f"llm4cdsr export-recs lists{held}{place}", "everyone's best items as files"),
     ):
-        terminal.out.print(f"Next: {command}  ({gives})", soft_wrap=True)
+        terminal.say(f"Next: {command}  ({gives})")

@@ -4,7 +4,7 @@ import logging
 from copy import copy
 from datetime import datetime
 
-from rich.console import ConsoleRenderable
+from rich.console import ConsoleRenderable, RenderableType
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
@@ -47,6 +47,14 @@ class LogLines(RichHandler):
             )
         made = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "seconds")
         return Text(f"{made} {record.levelname} ").append_text(message_renderable)
+
+
+def say(line: RenderableType, trouble: str = "") -> None:
+    """Prints a line that may be longer than the terminal is wide, for example with a path;
+    ``trouble`` stands before it, marked."""
+    if trouble:
+        out.print(trouble, style="bold red", end=" ")
+    out.print(line, soft_wrap=True, highlight=False)
 
 
 def table(title: str | None, *columns: str) -> Table:

@@ -62,17 +62,16 @@ def check(
         terminal.out.print(file_table(store, result.ref))
         terminal.out.print(domain_table(data))
         for note in sorted(result.notes):
-            terminal.out.print(f"Note: {note}", markup=False)
+            terminal.out.print(f"Note: {note}")
         require_trainable(data)
         if (measured := int(result.counts["test_events"])) < FEWEST:
             terminal.out.print(
                 f"Note: {measured:,} held-out events are too few to compare the model with "
                 f"baselines: {FEWEST} are needed",
-                markup=False,
             )
     named = [("--interactions", path) for path in interactions]
     named += [("--items", path) for path in items]
     for option, given in (("--column", column), ("--domain", domain), ("--where", where)):
         named += [(option, value) for value in given or ()]
     command = shlex.join(["llm4cdsr", "run", *(part for pair in named for part in pair)])
-    terminal.out.print(f"A model can be made from it: {command}", soft_wrap=True, markup=False)
+    terminal.say(f"A model can be made from it: {command}")

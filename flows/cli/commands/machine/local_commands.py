@@ -61,4 +61,4 @@ def setup_local() -> None:
 def _print_url(role: str, url: str, model: str) -> None:
     variable = SETTING_PREFIX[role]
     line = f"{variable}_BASE_URL={url} {variable}_MODEL={model}"
-    terminal.out.print(line, soft_wrap=True, highlight=False)
+    terminal.say(line)

@@ -72,7 +72,7 @@ def up(
         f'PREFECT_API_AUTH_STRING="$(cat {quote(str(machine.login_file))})"',
         "Stop it all: llm4cdsr down",
     ):
-        terminal.out.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 def _login(machine: "Machine") -> str:

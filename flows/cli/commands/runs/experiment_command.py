@@ -109,7 +109,7 @@ def _list(plans: "list[Plan]", chosen: "Callable[[Cell], bool]") -> None:
         for each in cells:
             mark, style = ("done   ", "green") if each.done else ("missing", "")
             terminal.out.print(mark, style=style, end=" ")
-            terminal.out.print(each.cell.label, highlight=False, soft_wrap=True)
+            terminal.say(each.cell.label)
         done = sum(each.done for each in cells)
         terminal.out.print(f"{planned.grid.title}: {done} of {len(cells)} cells are done")
 
@@ -136,11 +136,11 @@ def _show(
     output.mkdir(parents=True, exist_ok=True)
     results.metrics.write_parquet(output / RESULTS)
     write_atomically(output / PAGE, render_page(content).encode())
-    terminal.out.print(f"Results: {output / RESULTS}", soft_wrap=True)
-    terminal.out.print(f"Report: {(output / PAGE).resolve()}", soft_wrap=True)
+    terminal.say(f"Results: {output / RESULTS}")
+    terminal.say(f"Report: {(output / PAGE).resolve()}")
     if markdown is not None:
         write_atomically(markdown, render_markdown(content).encode())
-        terminal.out.print(f"Markdown: {markdown}", soft_wrap=True)
+        terminal.say(f"Markdown: {markdown}")
 
 
 def _finished(planned: "Plan") -> "list[FinishedCell]":

@@ -44,7 +44,7 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
             terminal.show_logs(verbose=False)
         made = _trained(config, opened, everyone)
         if everyone.leads:
-            terminal.out.print(f"Model: {opened.path(made.ref)}", soft_wrap=True)
+            terminal.say(f"Model: {opened.path(made.ref)}")
             terminal.out.print(
                 "Go on with `llm4cdsr retrain` and the same preset, time budget, epochs, seed and "
                 "--set."

@@ -85,9 +85,7 @@ def tune(
         outcome = _searched(opened_store(store), config, seconds, workers, trials, output)
     _show(outcome)
     again = "" if store is None else f" --store {store}"
-    terminal.out.print(
-        f"Next: llm4cdsr retrain --preset {output}{again}", soft_wrap=True, highlight=False
-    )
+    terminal.say(f"Next: llm4cdsr retrain --preset {output}{again}")
 
 
 def _searched(

@@ -58,15 +58,16 @@ def backup(
     with _bar("backup", size_of(opened)) as on_bytes:
         made = back_up(opened, file, on_bytes)
     prefect = "the Prefect database" if made.has_prefect else "no Prefect database (`up` made none)"
-    _say(
+    terminal.say(
         f"{file}: {made.artifacts:,} artifacts and {prefect}; {made.files:,} files, "
         f"{made.bytes / 1e6:,.1f} MB"
     )
     if opened.remote is not None:
-        _say(f"Artifacts, ledger and decisions are in {opened.root} only: back that up by itself.")
+        terminal.say(
+            f"Artifacts, ledger and decisions are in {opened.root} only: back that up by itself."
+        )
     for fault in made.damaged:
-        terminal.out.print("Not in the backup:", style="bold red", end=" ")
-        _say(fault)
+        terminal.say(fault, "Not in the backup:")
     if made.damaged:
         raise typer.Exit(DAMAGED)
 
@@ -98,25 +99,29 @@ def restore(
     with _bar("restore", file.stat().st_size) as on_bytes:
         if check:
             count = check_backup(file, on_bytes)
-            _say(f"{file} is whole: {count:,} files of {of}")
+            terminal.say(f"{file} is whole: {count:,} files of {of}")
             return
         opened = opened_store(store)
         _refuse_running(opened)
         done = restored(opened, file, replace=replace, on_bytes=on_bytes)
-    _say(f"{opened.root} is restored: {done.files:,} files of {of}")
+    terminal.say(f"{opened.root} is restored: {done.files:,} files of {of}")
     if done.is_due:
         from tasks.forgetting.forget import forget
 
         people = len(forget(opened, []).users)
-        _say(f"Users who were forgotten after the backup are removed from it: {people:,}")
+        terminal.say(f"Users who were forgotten after the backup are removed from it: {people:,}")
     if done.aside is not None and done.aside.exists():  # A removal deletes it.
-        _say(f"What was there is in {done.aside}, until `store gc` in a week or the next `forget`")
+        terminal.say(
+            f"What was there is in {done.aside}, until `store gc` in a week or the next `forget`"
+        )
     if opened.remote is None:
-        _say(
+        terminal.say(
             f"Repeat `llm4cdsr forget` for every user that was forgotten after "
             f"{about.made:%Y-%m-%d %H:%M} UTC in a store that is lost: the backup has their data."
         )
-    _say("Next: `llm4cdsr show` for what is served, `llm4cdsr up` for the server and worker")
+    terminal.say(
+        "Next: `llm4cdsr show` for what is served, `llm4cdsr up` for the server and worker"
+    )
 
 
 def _refuse_running(store: "Store") -> None:
@@ -146,7 +151,3 @@ def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     ) as shown:
         task = shown.add_task(label, total=total)
         yield lambda count: shown.advance(task, count)
-
-
-def _say(sentence: str) -> None:
-    terminal.out.print(sentence, markup=False, highlight=False, soft_wrap=True)

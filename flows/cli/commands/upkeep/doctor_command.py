@@ -36,7 +36,7 @@ def doctor(
             _tell(each)
     if as_json:
         document = [each.model_dump(mode="json") for each in found]
-        terminal.out.print(json.dumps(document, indent=2), markup=False, soft_wrap=True)
+        terminal.out.print(json.dumps(document, indent=2), soft_wrap=True)
     if any(each.severity == "error" for each in found):
         raise typer.Exit(TROUBLE)
 
@@ -63,6 +63,6 @@ def _findings(store: str | None) -> Iterator["Finding"]:
 def _tell(each: "Finding") -> None:
     severity = (f"{each.severity.value:8}", _STYLES[each.severity])
     line = Text.assemble(severity, (f"{each.check:19}", "bold"), each.found)
-    terminal.out.print(line, soft_wrap=True)
+    terminal.say(line)
     if each.remedy:
-        terminal.out.print(Text(f"{'':27}→ {each.remedy}"), soft_wrap=True)
+        terminal.say(Text(f"{'':27}→ {each.remedy}"))

@@ -46,4 +46,4 @@ def forget_command(
     )
     terminal.out.print("Not removed:")
     for each in NOT_REMOVED:
-        terminal.out.print(f"- {each}", soft_wrap=True)
+        terminal.say(f"- {each}")

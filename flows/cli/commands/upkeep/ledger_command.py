@@ -62,7 +62,7 @@ def verify_command(
     troubled = False
     for ledger in _ledgers(store):
         for line in repair(ledger) if mend else []:
-            terminal.out.print(f"{ledger.role}: {line}", highlight=False, soft_wrap=True)
+            terminal.say(f"{ledger.role}: {line}")
         verdict = verify(ledger)
         _print_verdict(ledger, verdict)
         troubled |= bool(verdict.trouble)
@@ -96,7 +96,7 @@ def export_command(
     ledger = Ledger(Store(_root(store)).local, role)
     with _readable(ledger):
         rows = export(ledger, target)
-    terminal.out.print(f"{rows:,} answers: {target}", soft_wrap=True)
+    terminal.say(f"{rows:,} answers: {target}")
 
 
 @contextmanager
@@ -145,9 +145,8 @@ def _print_verdict(ledger: Ledger, verdict: LedgerCheck) -> None:
         f"{verdict.questions:,} questions checked against their keys"
     )
     for line in verdict.trouble:
-        terminal.out.print("Trouble:", style="bold red", end=" ")
-        terminal.out.print(line, highlight=False, soft_wrap=True)
+        terminal.say(line, "Trouble:")
     for line in verdict.traces:
-        terminal.out.print(f"  {line}", highlight=False, soft_wrap=True)
+        terminal.say(f"  {line}")
     if not verdict.trouble:
         terminal.out.print("  sound", style="green")

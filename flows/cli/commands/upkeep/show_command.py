@@ -23,5 +23,5 @@ def show(store: StoreRoot = None) -> None:
         terminal.out.print(console.note_line(note))
     for role, ref in parts.items():
         place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
-        terminal.out.print(f"{role:16} {place}", soft_wrap=True, highlight=False)
+        terminal.say(f"{role:16} {place}")
     terminal.out.print(history_table(opened, newest=5))

@@ -60,9 +60,7 @@ def show_command(name: Named, store: StoreRoot = None) -> None:
     opened = existing_store(store)
     manifest = opened.manifest(_find(opened, name))
     facts = manifest.model_dump(mode="json", exclude={"digest", "upload"})
-    terminal.out.print(
-        json.dumps(facts, indent=2, ensure_ascii=False), markup=False, soft_wrap=True
-    )
+    terminal.out.print(json.dumps(facts, indent=2, ensure_ascii=False), soft_wrap=True)
 
 
 @store_app.command(
@@ -79,8 +77,7 @@ def verify_command(store: StoreRoot = None, kind: KindOption = None) -> None:
             opened.verify(manifest.ref)
         except ArtifactError as error:
             damaged += 1
-            terminal.out.print("Trouble:", style="bold red", end=" ")
-            terminal.out.print(str(error.args[0]), markup=False, highlight=False, soft_wrap=True)
+            terminal.say(str(error.args[0]), "Trouble:")
         checked, size = checked + 1, size + _size(manifest)
     terminal.out.print(f"{checked:,} artifacts of {size / 1e6:,.1f} MB read, {damaged:,} damaged")
     if damaged:
@@ -111,10 +108,10 @@ def gc_command(
     if dry_run:
         for each in cleaned.waste:
             line = f"{each.kind}: {each.path} ({each.bytes:,} bytes): {each.why}"
-            terminal.out.print(line, markup=False, highlight=False, soft_wrap=True)
+            terminal.say(line)
         for each in cleaned.remote:
             line = f"{each.kind}: {each.ref} ({each.bytes:,} bytes): {each.why}"
-            terminal.out.print(line, markup=False, highlight=False, soft_wrap=True)
+            terminal.say(line)
     terminal.out.print(_cleaned_table(cleaned, "would be deleted" if dry_run else "deleted"))
     if cleaned.runs:
         terminal.out.print(f"{cleaned.runs} running process(es) use the store: theirs was kept.")
@@ -132,7 +129,7 @@ def export_command(
     opened = existing_store(store)
     ref = _find(opened, name)
     count = copy(opened, Store(target), ref)
-    terminal.out.print(f"{ref} and {count - 1:,} others: {target}", soft_wrap=True, markup=False)
+    terminal.say(f"{ref} and {count - 1:,} others: {target}")
 
 
 @store_app.command("import", epilog="Example:\n\nllm4cdsr store import /media/disk")

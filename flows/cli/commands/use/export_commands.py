@@ -82,7 +82,7 @@ def export_recs(
     terminal.out.print(_export_table(made))
     if made.users_left_out:
         terminal.out.print(f"{made.users_left_out:,} users without events in that time left out.")
-    terminal.out.print(f"Written: {folder.resolve()}", soft_wrap=True, highlight=False)
+    terminal.say(f"Written: {folder.resolve()}")
 
 
 def export_model_command(
@@ -101,12 +101,10 @@ def export_model_command(
     from tasks.serving.export.export_model import export_model
 
     made = export_model(opened_store(store), folder, form, release)
-    terminal.out.print(
+    terminal.say(
         f"{made.file}: {', '.join(made.outputs)} from {made.input}; differs from the model by at "
         f"most {made.largest_difference:.1e} over {made.histories} histories.\n"
-        f"Written: {folder.resolve()}",
-        soft_wrap=True,
-        highlight=False,
+        f"Written: {folder.resolve()}"
     )
 
 

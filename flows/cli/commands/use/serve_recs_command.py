@@ -107,10 +107,9 @@ def serve_recs(
     )
     with socket.create_server((host, port)) as listening:
         name = "localhost" if host == "127.0.0.1" else host
-        terminal.out.print(
+        terminal.say(
             f"Serving release {recommender.facts.ref.fingerprint} at "
-            f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)",
-            soft_wrap=True,
+            f"http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
         )
         if token is None and not is_this_machine(host):
             terminal.err.print(
