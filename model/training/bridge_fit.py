@@ -128,7 +128,7 @@ def _sums(
         events, _ = training.prefixes_of_users(block).events()
         lengths = np.diff(training.offsets)[block].tolist()
         items = torch.from_numpy(training.items[events]).split(lengths)
-        histories = pad_sequence(items, batch_first=True).to(bridge.features.device)
+        histories = pad_sequence(list(items), batch_first=True).to(bridge.features.device)
         found = bridge.history_features(histories, domain).cpu().double()
         wanted = targets[torch.from_numpy(block)].double()
         gram += found.T @ found
