@@ -1,7 +1,6 @@
 """Shared parts of routes: recommender, limits, item messages."""
 
 import math
-from typing import TypedDict
 
 from fastapi import HTTPException
 from fastapi.responses import Response
@@ -15,6 +14,7 @@ from tasks.serving.recommender import Recommender
 from tasks.serving.service.item_images import ItemImages
 from tasks.serving.service.messages import (
     Ask,
+    CatalogueItem,
     DomainList,
     ItemId,
     ReasonItem,
@@ -89,31 +89,19 @@ def shown(state: ServingState, item: int) -> ShownItem:
     return ShownItem(domain=key.domain, item_id=key.item_id, title=title)
 
 
-class KnownOfItem(TypedDict):
-    """The fields of a `CatalogueItem`."""
-
-    domain: str
-    item_id: str
-    title: str | None
-    brand: str | None
-    categories: list[str]
-    price: float | None
-    image: str | None
-
-
-def known_of(state: ServingState, item: int, images: ItemImages) -> KnownOfItem:
-    """Returns the fields of a `CatalogueItem`."""
+def catalogue_item(state: ServingState, item: int, images: ItemImages) -> CatalogueItem:
+    """Returns an item's message with its metadata, by index."""
     key, items = state.catalogue.keys[item - 1], state.catalogue.items
     categories, price = items[col.CATEGORIES][item - 1], items[col.PRICE][item - 1]
-    return {
-        "domain": key.domain,
-        "item_id": key.item_id,
-        "title": state.catalogue.titles[item - 1],
-        "brand": items[col.BRAND][item - 1],
-        "categories": [] if categories is None else [each for each in categories if each],
-        "price": price if price is not None and math.isfinite(price) else None,
-        "image": images.address(key.domain, key.item_id, image_of(state, item)),
-    }
+    return CatalogueItem(
+        domain=key.domain,
+        item_id=key.item_id,
+        title=state.catalogue.titles[item - 1],
+        brand=items[col.BRAND][item - 1],
+        categories=[each for each in categories if each] if categories is not None else [],
+        price=price if price is not None and math.isfinite(price) else None,
+        image=images.address(key.domain, key.item_id, image_of(state, item)),
+    )
 
 
 def image_of(state: ServingState, item: int) -> str | None:
@@ -150,7 +138,7 @@ def _recommended(
 ) -> RecommendedItem:
     near = state.reasons(history, item, reasons) if reasons and len(history) else []
     return RecommendedItem(
-        **known_of(state, item, images),
+        **dict(catalogue_item(state, item, images)),
         rank=rank,
         score=round(score, 4),
         reasons=[

@@ -16,7 +16,6 @@ from artifacts import columns as col
 from tasks.serving.service.item_images import KINDS, MOST_BYTES, ROUTE, ItemImages
 from tasks.serving.service.messages import (
     Ask,
-    CatalogueItem,
     DomainName,
     Effect,
     EffectAsk,
@@ -34,13 +33,12 @@ from tasks.serving.service.messages import (
 )
 from tasks.serving.service.request_answers import (
     Service,
+    catalogue_item,
     image_of,
     item_name,
     json_response,
-    known_of,
     shown,
 )
-from tasks.serving.state import ServingState
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_FILES = {
@@ -145,7 +143,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         found = service.recommender.similar(name, within, k)
         similar_items = [
             RecommendedItem(
-                **known_of(state, state.catalogue.index((d, i)), images),
+                **dict(catalogue_item(state, state.catalogue.index((d, i)), images)),
                 rank=rank,
                 score=score,
             )
@@ -155,7 +153,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         ]
         return json_response(
             SimilarItems(
-                item=_catalogue_item(state, state.catalogue.index(name), images),
+                item=catalogue_item(state, state.catalogue.index(name), images),
                 similar=similar_items,
             )
         )
@@ -172,7 +170,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         state = service.recommender.state
         found = state.catalogue.search(search[:200], domain, limit)
         return json_response(
-            FoundItems(items=[_catalogue_item(state, index, images) for index in found.tolist()])
+            FoundItems(items=[catalogue_item(state, index, images) for index in found.tolist()])
         )
 
     @app.get("/users", response_model=FoundUsers)
@@ -205,9 +203,7 @@ def add_browsing(app: FastAPI, service: Service) -> None:
         card = UserCard(
             user_id=user_id,
             shown_as=recommender.names.name(index),
-            history=[
-                _catalogue_item(state, item, images) for item in state.history(index).tolist()
-            ],
+            history=[catalogue_item(state, item, images) for item in state.history(index).tolist()],
             profile=recommender.profile(user_id),
         )
         return json_response(card)
@@ -273,10 +269,6 @@ def add_operating(app: FastAPI, service: Service, registry: CollectorRegistry) -
     def metrics() -> Response:
         released.set(service.recommender.facts.created.timestamp())
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _catalogue_item(state: ServingState, item: int, images: ItemImages) -> CatalogueItem:
-    return CatalogueItem(**known_of(state, item, images))
 
 
 def _page(name: str, images: ItemImages) -> Callable[[], Response]:

@@ -18,6 +18,7 @@ def ranks(model: str, greater: list[int], equal: int = 0, ranking: str = "full")
             "ranking": ranking,
             "greater": greater,
             "equal": [equal] * len(greater),
+            "candidates": 500,
         }
     )
 
