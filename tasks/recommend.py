@@ -134,7 +134,7 @@ def _indices(scorer: Scorer, config: RecommendationConfig) -> Mapping[int, Candi
         return {}
     from tasks.frame.ann_index import ann_indices  # Imports FAISS.
 
-    return ann_indices(scorer, config.exact_up_to)
+    return ann_indices((of.cpu().numpy() for of in scorer.vectors), config.exact_up_to)
 
 
 def _told(

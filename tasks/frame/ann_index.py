@@ -6,14 +6,13 @@ Candidates are scored exactly afterwards, so errors are omissions only.
 """
 
 import math
+from collections.abc import Iterable
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.sequences import IntArray
-from model.scoring.model_scorer import ModelScorer
-from model.scoring.top_k_among import EXACT_UP_TO
 
 TRAINING_ROWS = 50_000
 LISTS_PER_ROOT = 2
@@ -51,10 +50,11 @@ class AnnIndex:
         return found[1].astype(np.int64)
 
 
-def ann_indices(scorer: ModelScorer, exact_up_to: int = EXACT_UP_TO) -> dict[int, AnnIndex]:
-    """Returns an index of every domain with more than `exact_up_to` items."""
+def ann_indices(vectors: Iterable[NDArray[np.float32]], exact_up_to: int) -> dict[int, AnnIndex]:
+    """Returns an index of every domain with more than `exact_up_to` items; `vectors` (items, width)
+    are by domain."""
     return {
-        number: AnnIndex(vectors.cpu().numpy())
-        for number, vectors in enumerate(scorer.vectors)
-        if len(vectors) > exact_up_to
+        number: AnnIndex(of_domain)
+        for number, of_domain in enumerate(vectors)
+        if len(of_domain) > exact_up_to
     }

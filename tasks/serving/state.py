@@ -18,7 +18,7 @@ from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
 from model.scoring.top_k import Recommendations
-from model.scoring.top_k_among import recommend_indexed
+from model.scoring.top_k_among import EXACT_UP_TO, recommend_indexed
 from tasks.frame.ann_index import AnnIndex, ann_indices
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.served_release import OpenRelease
@@ -111,7 +111,7 @@ class ServingState:
         normalised = self.vectors[previous]
         normalised[new] = unit_rows(placed)
         histories = _renumbered(self.histories, catalogue, previous)
-        return ServingState(catalogue, scorer, normalised, histories, ann_indices(scorer))
+        return ServingState(catalogue, scorer, normalised, histories, _indices(scorer))
 
     def _allowed(self, domains: Sequence[int], filter: pl.Expr) -> dict[int, NDArray[np.bool_]]:
         holds = filter.fill_null(False).cast(pl.Boolean)
@@ -154,8 +154,12 @@ def serving_state(release: OpenRelease) -> ServingState:
         scorer,
         unit_rows(release.vectors),
         release.histories,
-        ann_indices(scorer),
+        _indices(scorer),
     )
+
+
+def _indices(scorer: ModelScorer) -> dict[int, AnnIndex]:
+    return ann_indices((of.cpu().numpy() for of in scorer.vectors), EXACT_UP_TO)
 
 
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

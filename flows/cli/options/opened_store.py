@@ -28,5 +28,5 @@ def existing_store(given: str | None) -> "Store":
     folder."""
     root = store_root(given)
     if "://" not in root and not Path(root).is_dir():
-        raise typer.BadParameter(f"there is no store at {root}; give the folder of one")
+        raise typer.BadParameter(f"there is no store: {root} is not a folder; name one by --store")
     return opened_store(root)
