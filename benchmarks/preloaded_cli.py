@@ -45,7 +45,7 @@ LOADED = (
     "model.training.trainer",
 )
 
-SAFE_THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
+SAFE_THREADS = {"jemalloc_bg_thd", "polars-ooc-clea"}
 """The allocator of Polars holds its locks over a fork; its cleaner of spilled files waits only."""
 
 
@@ -159,7 +159,8 @@ def _serve() -> None:
     for module in LOADED:
         importlib.import_module(module)
     # A lock that a thread holds when the process forks is never released in the new process.
-    names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    others = (task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid()))
+    names = {(task / "comm").read_text().strip() for task in others}
     if unsafe := names - SAFE_THREADS:
         raise RuntimeError(f"threads before the first fork: {sorted(unsafe)}")
     gc.freeze()
