@@ -159,9 +159,9 @@ def _serve() -> None:
     for module in LOADED:
         importlib.import_module(module)
     # A lock that a thread holds when the process forks is never released in the new process.
-    others = (task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid()))
-    names = {(task / "comm").read_text().strip() for task in others}
-    if unsafe := names - SAFE_THREADS:
+    names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    # The name of the process is that of its main thread, whatever the interpreter is called.
+    if unsafe := names - SAFE_THREADS - {Path("/proc/self/comm").read_text().strip()}:
         raise RuntimeError(f"threads before the first fork: {sorted(unsafe)}")
     gc.freeze()
     to_benchmark = os.dup(1)
