@@ -170,8 +170,8 @@ def page_environment() -> Environment:
     return environment
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1].rstrip() + "…"
+def _short(text: str, longest: int = LONGEST_TITLE) -> str:
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def _number(value: float | None) -> str:

@@ -66,4 +66,4 @@ def test_the_contents_mark_the_section_that_is_read(page: Tab) -> None:
 
 def test_nothing_is_loaded_and_the_policy_blocks_nothing_of_the_pages_own(page: Tab) -> None:
     assert page.run("performance.getEntriesByType('resource').length") == 0
-    assert page.run("getComputedStyle(document.querySelector('.tiles')).display") == "grid"
+    assert page.run("getComputedStyle(document.querySelector('.tiles')).display") == "flex"

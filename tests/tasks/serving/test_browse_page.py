@@ -165,6 +165,51 @@ def test_long_words_of_an_item_leave_its_card_as_wide_as_the_others(page: Tab) -
 
 
 @in_a_browser
+def test_results_of_a_search_move_nothing_and_escape_closes_them(page: Tab) -> None:
+    height = "document.getElementById('past').offsetHeight"
+    shown = "!!document.querySelector('#item-found button')?.checkVisibility()"
+    before = page.run(height)
+    page.run("document.getElementById('item-search').focus()")
+    page.ask("Input.insertText", {"text": "cofee"})
+    wait_until(lambda: page.run(shown), "the misspelt word is not found")
+    assert page.run(height) == before
+    key(page, "Escape", 27)
+    wait_until(lambda: not page.run(shown), "the results stay open")
+    assert page.run("document.activeElement.id") == "item-search"
+
+
+@in_a_browser
+def test_a_domain_that_is_new_to_a_user_is_named_above_the_lists_and_reached_there(
+    page: Tab, recommender: Recommender
+) -> None:
+    domains = recommender.catalogue.domains
+    user, old = next((users[0], each) for each in domains if (users := recommender.users_of(each)))
+    page.run(f"location.hash = 'user={user}'; location.reload()")
+    page.wait_for("new to this user")
+    settled(page)
+    named = page.run("[...document.querySelectorAll('#jump button')].map((e) => e.textContent)")
+    assert named == [each if each == old else f"{each} new to this user" for each in domains]
+    page.run("document.querySelector('#jump button:last-child').click()")
+    assert page.run("document.activeElement.getAttribute('aria-labelledby')") == (
+        f"shelf-{len(domains) - 1}"
+    )
+
+
+@in_a_browser
+@pytest.mark.parametrize("lost", ['["gear", "nothing"]', "null", "3"])
+def test_what_a_link_names_and_the_release_lacks_is_told(page: Tab, lost: str) -> None:
+    page.run(f"location.hash = 'items=' + encodeURIComponent('[{lost}]'); location.reload()")
+    page.wait_for("1 item of the link is not in this release")
+
+
+@in_a_browser
+def test_an_item_of_the_history_is_not_explained_as_recommended(page: Tab) -> None:
+    page.run("document.querySelector('#history .open').click()")
+    page.wait_for("This item is in the history")
+    assert page.run("document.querySelectorAll('.effects').length") == 0
+
+
+@in_a_browser
 def test_users_are_found_by_the_domain_they_are_active_in(
     page: Tab, recommender: Recommender
 ) -> None:

@@ -23,10 +23,11 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
   function bounds(schema) {
     const [one = {}] = choices(schema);
-    const said = { minimum: "at least", maximum: "at most", minLength: "characters at least", maxLength: "characters at most", minItems: "entries at least" };
+    const said = { minimum: "at least #", maximum: "at most #", minLength: "at least # characters", maxLength: "at most # characters", minItems: "at least # entries" };
     return Object.entries(said)
       .filter(([key]) => (schema[key] ?? one[key]) !== undefined)
-      .map(([key, words]) => `${words} ${(schema[key] ?? one[key]).toLocaleString()}`)
+      .filter(([key]) => key !== "minLength" || (schema[key] ?? one[key]) > 1)
+      .map(([key, words]) => words.replace("#", (schema[key] ?? one[key]).toLocaleString()))
       .concat(schema.default === undefined || schema.default === null ? [] : [`${JSON.stringify(schema.default)} by default`])
       .join(", ");
   }

@@ -9,7 +9,11 @@ export async function ask(path, options = {}) {
   const reply = await fetch(path, { ...options, headers }).catch(() => {
     throw new Error("the service cannot be reached");
   });
-  if (reply.status === 401) part("login").hidden = false;
+  if (reply.status === 401) {
+    part("login").hidden = false;
+    part("refused").textContent = token ? "This token is not accepted." : "";
+    document.querySelector("main").hidden = true;
+  }
   return reply;
 }
 
@@ -17,6 +21,7 @@ export async function json(path, body) {
   const sent = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const reply = await ask(path, sent);
   const content = await reply.json().catch(() => ({}));
+  if (reply.status === 401) throw new Error("the service needs its token");
   if (!reply.ok) throw new Error(fault(content.detail) || `status ${reply.status} ${reply.statusText}`);
   return content;
 }

@@ -220,10 +220,15 @@ def test_the_page_asks_for_the_token_and_then_works(
     ):
         page.wait_for("Token of this service")
         assert "Trail Running Vest" not in str(page.run("document.body.innerText"))
-        page.run("document.querySelector('#token').focus()")
-        page.ask("Input.insertText", {"text": TOKEN})
-        page.run("document.querySelector('#login button').click()")
-        page.wait_for("Trail Running Vest")
+        for token, told in (
+            ("wrong", "This token is not accepted."),
+            (TOKEN, "Trail Running Vest"),
+        ):
+            assert page.run("document.querySelector('main').hidden")
+            page.run("document.querySelector('#token').focus()")
+            page.ask("Input.insertText", {"text": token})
+            page.run("document.querySelector('#login button').click()")
+            page.wait_for(told)
         wait_until(lambda: page.run("document.querySelector('#login').hidden"), "still asks")
         page.run("URL.createObjectURL = (blob) => { window.saved = blob; return 'blob:none'; }")
         page.run("[...document.querySelectorAll('nav a')].at(-1).click()")
