@@ -172,6 +172,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     const said = [
       "A bar shows by how much an event of the history raises or lowers the item's score: the score with the event minus the score without it.",
       all.length > shown.length ? `These are the ${shown.length} largest effects of ${counted(all.length, "event")}.` : "",
+      shown.some(({ effect }) => effect < 0) ? "An event changes the scores of other items too." : "",
       isMoved ? "" : "The item keeps its rank without any single one of them.",
     ];
     const kinds = [["raises", "bar"], ["lowers", "bar against"]].filter(([, kind]) => shown.some((effect) => barOf(effect) === kind));
