@@ -41,6 +41,17 @@ SWAP_LOCK = ".parts.lock"
 logger = logging.getLogger("llm4cdsr")
 
 
+class LedgerDamagedError(RuntimeError):
+    """A file of the ledger cannot be read."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        cause = str(error).partition("\n")[0][:200]
+        super().__init__(
+            f"a file in {folder} cannot be read ({cause}); "
+            "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
+        )
+
+
 class Ledger:
     """The ledger of one role under a store's local root."""
 
@@ -128,9 +139,15 @@ class Ledger:
         """Yields all sealed answers as a lazy frame, columns `PART_SCHEMA`, oldest part first.
 
         Collect inside the block, during which no part is replaced.
+
+        Raises:
+            LedgerDamagedError: a part cannot be read.
         """
         with locked(self.folder / SWAP_LOCK, fcntl.LOCK_SH):
-            yield scan_parts(self.parts())
+            try:
+                yield scan_parts(self.parts())
+            except pl.exceptions.PolarsError as error:
+                raise LedgerDamagedError(self.folder, error) from error
 
 
 def _read_together(parts: list[Path]) -> Iterator[list[Path]]:

@@ -54,6 +54,7 @@ INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
 """A path, or a name searched in PATH."""
 
 ANSWER_SECONDS = 10.0
+FOLDER = "machine"
 OPTIONS = "options.json"
 RESUMED = "what was answered is kept, run again to go on"
 
@@ -97,7 +98,8 @@ class Machine:
 
     @property
     def folder(self) -> Path:
-        return self.store.workspace("machine")
+        """Made by `start`: what only reads also works on a read-only disk."""
+        return self.store.local / "work" / FOLDER
 
     @property
     def api_url(self) -> str:
@@ -143,7 +145,7 @@ class Machine:
         """
         self._require_same(dumps)
         # Protects the login and the server's database from other users.
-        self.folder.chmod(0o700)
+        self.store.workspace(FOLDER).chmod(0o700)
         variables = self._environment(dumps)
         if "server" not in self.running():
             self._require_free_port()

@@ -23,12 +23,26 @@ FULL = 100 << 20
 LARGE_WASTE = 1 << 30
 
 
+def readable(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yields the findings of a check; a file that it cannot read is one of them, so that the checks
+    after it run too."""
+    try:
+        yield from findings
+    except OSError as fault:
+        yield error(check, str(fault), remedy_of(fault))
+
+
+def remedy_of(fault: OSError) -> str:
+    """Returns what mends an error of the operating system."""
+    return ADVICE.get(fault.errno or 0, "check the path and the disk")
+
+
 def place(store: Store) -> Iterator[Finding]:
     """Yields findings about write access and free space."""
     folder = _existing(store.local)
     if (fault := write_fault(store)) is not None:
-        remedy = ADVICE.get(fault.errno or 0, "name another with LLM4CDSR_STORE")
-        yield error("store", f"{folder} cannot be written ({fault.strerror})", remedy)
+        found = f"{folder} cannot be written ({fault.strerror})"
+        yield error("store", found, remedy_of(fault))
         return
     free = free_bytes(store)
     room = f"{store.root}: {free / 1e9:,.1f} GB free"

@@ -15,10 +15,10 @@ from artifacts.ledger.check import STALE_SECONDS, verify
 from artifacts.ledger.claims import Claims
 from artifacts.ledger.export import UnknownFormError, export, stats_of
 from artifacts.ledger.journal import JournalDamagedError
-from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.ledger import Ledger, LedgerDamagedError
 from artifacts.ledger.repair import repair
 from flows.cli.command_table import app
-from flows.cli.commands.upkeep.ledger_command import LedgerDamagedError, compact_command
+from flows.cli.commands.upkeep.ledger_command import compact_command
 
 PARAMETERS = {"temperature": 0.5}
 
@@ -159,6 +159,18 @@ def test_a_vector_of_a_journal_that_lost_a_letter_is_set_aside_and_the_others_ar
         assert "--repair" in verify(ledger).trouble[0]
         repair(ledger)
         assert ledger.missing(pl.Series(keys)).to_list() == [keys[1]]
+
+
+@pytest.mark.parametrize("kept", [0, 20, -50])
+def test_a_run_that_meets_a_part_cut_short_names_the_way_out(ledger: Ledger, kept: int) -> None:
+    keys = pl.Series(fill(ledger, range(200)))
+    part = ledger.parts()[0]
+    part.write_bytes(part.read_bytes()[:kept])
+    for read in (ledger.missing, ledger.answers):
+        with pytest.raises(LedgerDamagedError, match=r"cannot be read.*--repair"):
+            read(keys)
+    repair(ledger)
+    assert ledger.missing(keys).len() == 200
 
 
 @pytest.mark.parametrize("kept", [20, -50])

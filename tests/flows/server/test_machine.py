@@ -15,7 +15,7 @@ from flows.cli import command_table
 from flows.cli.commands.machine.machine_command import up
 from flows.server import machine as module
 from flows.server.api import has_started
-from flows.server.machine import Chosen, Machine, MachineError, MachineProcess
+from flows.server.machine import FOLDER, Chosen, Machine, MachineError, MachineProcess
 from flows.server.machine_processes import start_of
 from tasks.system.free_port import free_port
 from tests.tasks.alerts.inbox import Inbox
@@ -23,7 +23,9 @@ from tests.tasks.alerts.inbox import Inbox
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(Store(tmp_path / "store"))
+    store = Store(tmp_path / "store")
+    store.workspace(FOLDER)
+    return Machine(store)
 
 
 def note(machine: Machine, name: str, service: MachineProcess) -> None:

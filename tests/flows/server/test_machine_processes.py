@@ -11,7 +11,7 @@ import pytest
 
 from artifacts.store import Store
 from flows.server import machine_processes
-from flows.server.machine import Machine, MachineProcess
+from flows.server.machine import FOLDER, Machine, MachineProcess
 from flows.server.machine_processes import Process, end, processes_of_runs, start_of
 
 STUBBORN = """
@@ -40,7 +40,9 @@ def stubborn(**variables: str) -> Iterator[Process]:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(machine_processes, "STOP_SECONDS", 0.5)
-    return Machine(Store(tmp_path / "store"))
+    store = Store(tmp_path / "store")
+    store.workspace(FOLDER)
+    return Machine(store)
 
 
 def run_of(machine: Machine, run: str = "a-run") -> dict[str, str]:

@@ -52,12 +52,12 @@ def _findings(store: str | None) -> Iterator["Finding"]:
         return
     settings = Settings()
     opened = opened_store(store)
-    yield from store_checks.place(opened)
-    yield from store_checks.served(opened)
-    yield from store_checks.leftovers(opened)
+    yield from store_checks.readable("store", store_checks.place(opened))
+    yield from store_checks.readable("served", store_checks.served(opened))
+    yield from store_checks.readable("leftovers", store_checks.leftovers(opened))
     yield from environment_checks.clock(opened)
     yield from server_checks.endpoints(settings)
-    yield from server_checks.prefect(opened)
+    yield from store_checks.readable("prefect", server_checks.prefect(opened))
 
 
 def _tell(each: "Finding") -> None:

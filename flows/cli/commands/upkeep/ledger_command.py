@@ -14,19 +14,14 @@ from artifacts.ledger.answers import MODEL, Role
 from artifacts.ledger.check import LedgerCheck, verify
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.export import CUT, FIRST, LAST, LedgerStats, export, stats_of
-from artifacts.ledger.ledger import Ledger
+from artifacts.ledger.ledger import Ledger, LedgerDamagedError
 from artifacts.ledger.repair import repair
 from artifacts.store import Store
 from flows.cli.options.opened_store import store_root
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
-from prompts.render import one_line
 
 TROUBLE = 1
-
-
-class LedgerDamagedError(RuntimeError):
-    """A file of the ledger cannot be read."""
 
 
 ledger_app = typer.Typer(
@@ -106,10 +101,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # The operating system's message, for example of a full disk.
-        raise LedgerDamagedError(
-            f"a file in {ledger.folder} cannot be read ({one_line(str(error), 200)}); "
-            "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
-        ) from error
+        raise LedgerDamagedError(ledger.folder, error) from error
 
 
 def _root(store: str | None) -> str:

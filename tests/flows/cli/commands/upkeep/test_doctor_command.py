@@ -174,3 +174,18 @@ def test_a_store_that_cannot_be_written_is_an_error(
     status, found = doctor(store)
     assert status == 1
     assert "cannot be written (Read-only file system)" in found[0]["found"]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_the_other_checks_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(store: Store) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "decisions")
+
+    monkeypatch.setattr("flows.cli.diagnosis.store_checks.serving_release", unreadable)
+    status, found = doctor(store)
+    assert status == 1
+    served = next(each for each in found if each["check"] == "served")
+    assert "Permission denied" in served["found"]
+    assert "owner and mode" in served["remedy"]
+    assert "chat endpoint" in [each["check"] for each in found]

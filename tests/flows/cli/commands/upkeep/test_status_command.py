@@ -1,10 +1,14 @@
 """What an operator reads of releases and the machine: `status`, `releases`, `compare`."""
 
+import errno
+
 import pytest
 from typer.testing import CliRunner
 
 from artifacts.store import Store
 from flows.cli.command_table import app
+from flows.cli.commands.upkeep import status_command
+from flows.cli.diagnosis.store_checks import FULL
 from flows.cli.output import terminal
 from flows.server.machine import Machine, MachineProcess
 from tasks.promoting.decisions import Decision, decide
@@ -40,10 +44,37 @@ def test_an_empty_store_has_a_status_that_says_what_to_do(store: Store) -> None:
     assert "not started; `llm4cdsr up` starts it" in text
 
 
+@pytest.mark.parametrize("command", [("status",), ("doctor",), ("releases",), ("down",)])
+def test_what_only_reads_writes_nothing(store: Store, command: tuple[str, ...]) -> None:
+    """So it also works on a disk that is read-only after a fault."""
+    before = sorted(store.local.rglob("*"))
+    _, text = shown(*command, "--store", store.root)
+    assert "Failed" not in text
+    assert sorted(store.local.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "free", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system"), FULL, "CANNOT BE WRITTEN: Read-only"),
+        (None, FULL - 1, "FULL: 104.9 MB free"),
+    ],
+)
+def test_a_disk_that_runs_cannot_write_to_is_named_and_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: OSError | None, free: int, told: str
+) -> None:
+    monkeypatch.setattr(status_command, "write_fault", lambda _: fault)
+    monkeypatch.setattr(status_command, "free_bytes", lambda _: free)
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert told in text
+
+
 def test_status_names_what_is_served_and_a_part_of_the_machine_that_is_down(
     store: Store, two: tuple[str, str]
 ) -> None:
     machine = Machine(store)
+    machine.folder.mkdir(parents=True)
     dead = MachineProcess(pid=2**22 + 1, started=1, log="x", port=4299, dumps="/dumps", closed=True)
     (machine.folder / "worker.json").write_text(dead.model_dump_json())
     status, text = shown("status", "--store", store.root)
