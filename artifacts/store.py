@@ -1,6 +1,6 @@
 """The artifact store: ``root/<kind>/<fingerprint>/`` with data files and a manifest.
 
-Artifacts are immutable. Each is written to a temporary folder and renamed after its manifest, so
+Artifacts are immutable. Each is written to a temporary folder, manifest last, then renamed, so
 readers never see a partial artifact (DESIGN, decision 1). Only the pointers
 (``root/pointers/<name>.json``) change, by atomic replacement. An artifact that does not match its
 manifest is moved to ``root/set-aside`` and treated as missing, so its stage makes it again.
@@ -332,7 +332,7 @@ class Store:
         return parse_manifest(content, ref, str(path))
 
     def _relisted_manifest(self, ref: ArtifactRef) -> Manifest:
-        """As `_manifest`, also of an artifact that another machine found nothing to need."""
+        """As `_manifest`; restores the manifest if another machine unlisted the artifact."""
         try:
             return self._manifest(ref)
         except ArtifactMissingError:
@@ -341,8 +341,8 @@ class Store:
             return self._manifest(ref)
 
     def _publish_again(self, remote: RemoteStore, manifest: Manifest) -> None:
-        """Artifacts made from a local copy must find its parents in the store, too: another machine
-        may have deleted them there."""
+        """Publishes a local copy again if another machine deleted its remote artifact, so that
+        artifacts can refer to it."""
         if remote.manifest(manifest.ref) is None and not remote.relist(manifest.ref):
             remote.upload(manifest, self._folder(manifest.ref), replace=False)
 

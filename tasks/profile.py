@@ -78,7 +78,7 @@ class ProfileConfig(Strict):
     skip_summary_for_single_cluster: bool = Field(
         default=False,
         description="Use the partial interest of users with a single cluster as the profile, "
-        "without a summary prompt. Saves one call per user; the paper summarises.",
+        "without a summary prompt. Saves a call per such user; unlike the paper.",
     )
     style: ProfileStyle = Field(
         default=ProfileStyle.PAPER,

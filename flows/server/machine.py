@@ -128,7 +128,7 @@ class Machine:
         return {name: one for name, one in found.items() if one and one.process.is_alive}
 
     def remembered(self) -> MachineProcess | None:
-        """Returns the processes started last and not stopped by `stop`, alive or dead."""
+        """Returns the server's record, else the worker's, until `stop`; alive or dead."""
         found = (self._read(name) for name in SERVICES)
         return next((service for service in found if service), None)
 
@@ -187,7 +187,7 @@ class Machine:
         return [name for name in SERVICES if name in running]
 
     def _mark_ended(self) -> None:
-        """Marks the runs that were ended before they could record it; `start` does so where the
+        """Marks runs that were ended before they could record it; `start` does so later if the
         server does not answer."""
         if has_started(self.api_url, lambda: True, ANSWER_SECONDS):
             with self.client() as client:
@@ -200,8 +200,8 @@ class Machine:
         paths = [*FOLDERS, *([INTERPRETER] if "/" in kept.get(INTERPRETER, "") else [])]
         places = {name: str(Path(kept[name]).absolute()) for name in paths if kept.get(name)}
         return {
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # Ten, its default, are half of a short run.
-            # In memory, its default, a lease dies with the server, and its place stays taken.
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # The default, 10, is half of a short run.
+            # By default, leases are lost with the server, and their slots stay occupied.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             # Bounds the growth of the database.
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",

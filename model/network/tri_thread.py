@@ -3,7 +3,7 @@
 What is unusual here:
 
 - The sum of two inner products is one product of concatenated vectors: `states` (K, 2H) per domain
-  and `item_vectors` (n, 2H). Ranking concatenates the same states in `scoring/reader.py`.
+  and `item_vectors` (n, 2H). Ranking concatenates the same states in `scoring/history_reader.py`.
 - A step looks up the vectors of its distinct items once, so the gradients of the tables are sparse.
 - An ensemble of M networks is one module with vectors of width M * H; scores are averaged.
 
@@ -135,7 +135,7 @@ class TriThread(nn.Module):
             if config.bridge_factors and self.domain_count > 1
             else None
         )
-        # Added after training, if it improves the validation ranking.
+        # Added after training if the validation likelihood improves.
         self.similarity = (
             TextSimilarity(self.domain_starts, text.shape[1], config) if has_similarity else None
         )

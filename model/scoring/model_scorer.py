@@ -18,7 +18,7 @@ from model.data.batches import moved, prefix_batch
 from model.data.sequences import IntArray, Prefixes
 from model.network.transition_memory import Evidence, SparseAddition
 from model.network.tri_thread import ItemLookup, TriThread
-from model.scoring.reader import HistoryReader, HistoryStates, with_fitted_parts
+from model.scoring.history_reader import HistoryReader, HistoryStates, with_fitted_parts
 
 ROUGH_FROM = 2_000
 """Minimum items of a domain for candidate selection in half precision."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
+from model.scoring.history_reader import HistoryStates
 from model.scoring.model_scorer import ModelScorer, Scorer
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
-from model.scoring.reader import HistoryStates
 
 BLOCK_EVENTS = 4096
 """Events per block, padding included, so that one long history does not pad thousands of short

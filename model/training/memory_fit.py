@@ -38,7 +38,7 @@ READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_flo
 SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
 STEPS = 40
 EVALUATIONS = 200
-"""Evaluations of the likelihood that a fit of all parts takes about, its rankings included."""
+"""Approximate cost of a whole fit, rankings included, in evaluations of the likelihood."""
 CO_SCALES = (1.0, 1.5, 2.3, 3.5, 5.0, 8.0, 12.0)
 CUTOFF = 10
 BLOCK = 256  # validation events whose histories are read at once
@@ -63,7 +63,7 @@ def fit_memory(
     seconds: float | None = None,
     team: ProcessGroup | None = None,
 ) -> None:
-    """Counts transitions of training events, then fits the memory's weights on validation events.
+    """Counts training transitions; fits memory and text similarity on validation events.
 
     Without validation events the weights keep their initial values. Test events are not read. If
     the fit would take longer than `seconds`, it samples validation events; rank 0 of `team`
@@ -93,7 +93,7 @@ def fit_memory(
 
 
 def _share_within(memory: TransitionMemory, questions: list[_Questions], seconds: float) -> float:
-    """Returns the share of the events of which a fit takes `seconds`, by one timed evaluation."""
+    """Returns the share of events that a fit handles in `seconds`, by one timed evaluation."""
     start = {name: value for name, value in memory.named_buffers() if name in READING}
     values = {name: value.clone().requires_grad_() for name, value in start.items()}
     values[SHARPNESS] = torch.zeros_like(memory.gain, requires_grad=True)

@@ -260,7 +260,7 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
 
 
 def _dominant_user(users: pl.DataFrame) -> list[str]:
-    """Returns the user with far more events than others, often a placeholder of anonymous users."""
+    """Returns a note on a user with far more events than others, often an anonymous placeholder."""
     first, *others = users.sort("events", descending=True).head(2).iter_rows(named=True)
     events = int(users["events"].sum())
     least = max(_DOMINANT_EVENTS, _DOMINANT_SHARE * events)

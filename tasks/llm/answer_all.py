@@ -92,7 +92,7 @@ class Answered:
         if len(self.lengths) > 1:
             raise MixedVectorsError(
                 f"the ledger has vectors of {sorted(length // 4 for length in self.lengths)} "
-                "numbers for one model's name, so more than one model answers to it; mend that, "
+                "numbers for one model name, so several models use it; correct the name, "
                 f"delete {self.ledger.place} and run again"
             )
         return found
@@ -126,7 +126,7 @@ def answer_all(
     """Returns the answers to a table of ``key, prompt``, paying only for prompts that are not in
     the ledger.
 
-    Large stages pass an iterator of tables, of which one is in memory at a time.
+    Large stages pass an iterator of tables; two pieces are in memory at a time.
 
     Raises:
         EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
@@ -236,7 +236,7 @@ class _Tally:
 def _pieces(
     prompts: pl.DataFrame | Iterable[pl.DataFrame], config: LlmConfig
 ) -> Generator[pl.DataFrame]:
-    """Yields pieces large enough for all shards; the next one is prepared while one is sent.
+    """Yields pieces of several shards each; the next is prepared while one is sent.
 
     Batches take up to a day, so a piece has the maximum number of concurrent batches.
     """
@@ -299,7 +299,7 @@ def refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmC
     raise TooManyFailuresError(
         f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
         f"{config.max_failed_share:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
-        "are kept; mend the cause and run again, or raise `llm.max_failed_share` in the form of a "
+        "are kept; fix the cause and run again, or raise `llm.max_failed_share` of the "
         "run"
     )
 

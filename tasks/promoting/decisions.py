@@ -2,7 +2,7 @@
 
 ``operation/decisions/<number>.json`` in the store. A decision is created conditionally under the
 next number: of concurrent writers on any machine, one succeeds and the other retries with the next
-number. The pointer ``serving`` is derived from the decisions, for manual inspection; `archive`
+number. The pointer ``serving`` follows decisions, and is read only without any; `archive`
 merges old decisions to one file.
 """
 
@@ -103,7 +103,7 @@ def decide(
     reason: str,
     choose: Callable[[], tuple[ArtifactRef, dict[str, ArtifactRef]]],
 ) -> ArtifactRef:
-    """Writes and returns a decision on the release that ``choose`` returns with its parts.
+    """Writes a decision on the release that ``choose`` returns; returns that release.
 
     ``choose`` is called again if another decision was written first.
     """
@@ -141,7 +141,7 @@ def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
 
 
 def archive(store: Store, keep: int) -> int:
-    """Merges all except the newest ``keep`` decisions to one file; returns their number.
+    """Merges all but ``keep`` newest decisions into one file; returns how many it added.
 
     Safe beside writers, readers and concurrent archiving, and under kill: an archive is written
     atomically, and readers skip decisions in it.

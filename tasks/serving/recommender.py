@@ -67,7 +67,7 @@ class HistoryEffects(NamedTuple):
     """Effects of a history's items, by index and oldest first, on the score of one item.
 
     ``effects``: its score minus the score without each item; ``rank``: among unseen items of its
-    domain; ``ranks_without``: its ranks with the scores without each item.
+    domain; ``ranks_without``: its rank after removal of each item.
     """
 
     items: IntArray
@@ -101,7 +101,7 @@ class Recommender:
         return cls(open_release(store, release))
 
     def is_latest(self, store: Store | str | Path) -> bool:
-        """Returns whether the loaded release is still the served one, without later removals of
+        """Returns whether the loaded release is still served and reflects all removals of
         users."""
         opened = store if isinstance(store, Store) else Store(store)
         same = release_ref(opened) == self.facts.ref

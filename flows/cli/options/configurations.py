@@ -27,7 +27,7 @@ from tasks.dump.events.conditions import condition
 from tasks.dump.items.item_reader import ITEM_SCHEMA
 from tasks.dump.naming.column_names import AbsentColumnError
 from tasks.dump.naming.headers import require_columns
-from tasks.dump.presets import DatasetPreset, load_dataset_preset
+from tasks.dump.public_datasets import PublicDataset, load_public_dataset
 from tasks.dump.sources.source_files import absolute, folder_name
 from tasks.llm.providers.endpoints import require_usable
 from tasks.llm.settings.budget import Budget
@@ -66,7 +66,7 @@ def refuse_torchrun() -> None:
 
 
 def dump_config(
-    read: DumpOptions, seed: int = 0, dataset: DatasetPreset | None = None
+    read: DumpOptions, seed: int = 0, dataset: PublicDataset | None = None
 ) -> DumpConfig:
     """Returns the dump configuration; raises for an unusable file or column name."""
     choices = {
@@ -123,7 +123,7 @@ def require_headers(dump: DumpConfig) -> None:
         raise
 
 
-def named_dataset(read: DumpOptions) -> DatasetPreset | None:
+def named_dataset(read: DumpOptions) -> PublicDataset | None:
     """Returns the requested data set; raises for contradictory options."""
     if read.dataset is None:
         if read.raw is not None:
@@ -131,7 +131,7 @@ def named_dataset(read: DumpOptions) -> DatasetPreset | None:
         return None
     if read.interactions:
         raise typer.BadParameter("give --dataset or --interactions, not both")
-    dataset = load_dataset_preset(read.dataset)
+    dataset = load_public_dataset(read.dataset)
     if read.raw is None:
         files = ", ".join(dataset.raw_files())
         raise typer.BadParameter(
@@ -179,7 +179,7 @@ def refresh_config(read: DumpOptions, seed: int) -> "RefreshConfig":
 
 
 def llm_config(
-    settings: Settings, ask: LlmOptions, dataset: DatasetPreset | None = None
+    settings: Settings, ask: LlmOptions, dataset: PublicDataset | None = None
 ) -> LlmConfig:
     """Returns the LLM configuration of the environment with the options in its place."""
     llm = default_llm(settings)

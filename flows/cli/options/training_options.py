@@ -19,7 +19,7 @@ from model.config import (
 if TYPE_CHECKING:
     from flows.cli.options.option_classes import FitOptions, TrainOptions
     from flows.retrain import RetrainConfig
-    from tasks.dump.presets import TrainingSettings
+    from tasks.dump.public_datasets import TrainingSettings
     from tasks.frame.training_config import TrainingConfig
 
 Overrides = dict[str, dict[str, JsonValue]]
@@ -147,7 +147,7 @@ def training_config(
     and pydantic's ValidationError for an invalid value.
     """
     from model.training.processes import alone
-    from tasks.dump.presets import TrainingSettings
+    from tasks.dump.public_datasets import TrainingSettings
     from tasks.frame.training_config import TrainingConfig
 
     alone(fit.device)

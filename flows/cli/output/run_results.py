@@ -14,7 +14,7 @@ from flows.cli.options.opened_store import opened_store
 from flows.cli.output import console, terminal
 from flows.cli.output.list_sample import sample_of
 from flows.cli.output.run_summary import write_summary
-from tasks.dump.presets import DatasetPreset
+from tasks.dump.public_datasets import PublicDataset
 from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
 
@@ -24,7 +24,7 @@ def tell(
     stages: tuple[StageResult, ...],
     report: Path | None,
     summary: Path | None,
-    dataset: DatasetPreset | None = None,
+    dataset: PublicDataset | None = None,
 ) -> None:
     """Prints work, prompts and cost of each stage, metrics, paths of results, and the counts of
     ingest beside the published ones of a public data set."""

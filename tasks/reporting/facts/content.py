@@ -27,7 +27,7 @@ class ReportColumnsMissingError(ValueError):
 
 @dataclass(frozen=True)
 class DomainFacts:
-    """Counts of one domain; `items_never_bought` are the catalogue's cold items."""
+    """Counts of one domain; `items_never_bought` have no event in any split."""
 
     name: str
     users: int
@@ -40,7 +40,7 @@ class DomainFacts:
 @dataclass(frozen=True)
 class DatasetFacts:
     """The dataset after ingest; `history_lengths` has one row per length: (length, users);
-    `dropped` are rows of the dump by the rule that set them aside."""
+    `dropped`: dropped and quarantined rows by reason."""
 
     users: int
     items: int
@@ -139,8 +139,8 @@ class Guards:
 
     `popular_slot_share` is the fraction of all recommended places held by the most popular
     `popular_fraction` of items; `popular_event_share` is those items' fraction of the training
-    events, the level to compare with. `index_recall` is the share of exact lists that an index
-    found, in the domain where it found least; None where every item was scored.
+    events, the level to compare with. `index_recall` is the lowest recall of an index against
+    the exact lists of a domain; None where every item was scored.
     """
 
     list_length: int
@@ -162,7 +162,7 @@ class HeldOut:
 
     @property
     def is_last_events(self) -> bool:
-        """Whether events are held out by time."""
+        """Whether each user has one test event."""
         return self.events == self.users
 
 

@@ -6,12 +6,12 @@ import typer
 from rich.table import Table
 
 from flows.cli.output import terminal
-from tasks.dump.presets import (
-    DatasetPreset,
+from tasks.dump.public_datasets import (
     ExpectedCounts,
+    PublicDataset,
     dataset_names,
     dataset_text,
-    load_dataset_preset,
+    load_public_dataset,
 )
 from tasks.frame.stage import StageResult
 
@@ -34,10 +34,10 @@ def datasets(
         typer.echo(dataset_text(show), nl=False)
         return
     for name in dataset_names():
-        preset = load_dataset_preset(name)
+        dataset = load_public_dataset(name)
         terminal.out.print(name, style="bold", end=": ")
-        terminal.out.print(preset.about)
-        terminal.out.print(_facts(preset))
+        terminal.out.print(dataset.about)
+        terminal.out.print(_facts(dataset))
     terminal.out.print("Run one: llm4cdsr run --dataset NAME --raw FOLDER-WITH-THE-FILES")
 
 
@@ -51,19 +51,19 @@ def expectation_table(expected: ExpectedCounts, ingested: StageResult) -> Table:
     return table
 
 
-def _facts(preset: DatasetPreset) -> Table:
+def _facts(dataset: PublicDataset) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2))
-    window = f"{preset.since or 'the first'} to {preset.until or 'the last'} day"
+    window = f"{dataset.since or 'the first'} to {dataset.until or 'the last'} day"
     expected = [
         f"{name} {UNKNOWN if count is None else f'{count:,}'}"
-        for name, count in preset.expected.model_dump().items()
+        for name, count in dataset.expected.model_dump().items()
     ]
     rows = {
-        "files": "\n".join(preset.raw_files()),
-        "from": preset.source,
-        "events": f"{window}; {preset.user_core}+ of a user, {preset.item_core}+ of an item",
-        "prompts": preset.language,
-        "training": f"{preset.training.preset} {preset.training.overrides or ''}".strip(),
+        "files": "\n".join(dataset.raw_files()),
+        "from": dataset.source,
+        "events": f"{window}; {dataset.user_core}+ of a user, {dataset.item_core}+ of an item",
+        "prompts": dataset.language,
+        "training": f"{dataset.training.preset} {dataset.training.overrides or ''}".strip(),
         "expected": ", ".join(expected),
     }
     for label, text in rows.items():

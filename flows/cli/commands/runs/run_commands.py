@@ -14,7 +14,7 @@ from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptio
 if TYPE_CHECKING:
     from flows.settings import Settings
     from tasks.dump.dump_config import DumpConfig
-    from tasks.dump.presets import DatasetPreset
+    from tasks.dump.public_datasets import PublicDataset
     from tasks.llm.settings.llm_config import LlmConfig
 
 RUN_EXAMPLES = (
@@ -40,7 +40,7 @@ class _Wanted(NamedTuple):
     """What a command is to read, whom it asks and where, built from its options and checked."""
 
     settings: "Settings"
-    dataset: "DatasetPreset | None"
+    dataset: "PublicDataset | None"
     dump: "DumpConfig"
     llm: "LlmConfig"
     root: str

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli.command_table import app
 from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.training_options import require_known, training_config
-from tasks.dump.presets import TrainingSettings
+from tasks.dump.public_datasets import TrainingSettings
 
 
 def test_fields_are_replaced_and_keep_their_kind() -> None:

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.command_table import app
-from tasks.dump.presets import dataset_names, dataset_text
+from tasks.dump.public_datasets import dataset_names, dataset_text
 
 
 def test_the_list_names_every_data_set_with_its_files_and_their_source() -> None:

@@ -15,7 +15,7 @@ from artifacts.user_error import UserError
 from tasks.dump.dump_config import CatalogueScope, LeaveOneOut, Protocol, Repeats, Source, Ties
 from tasks.dump.naming.forms import Form
 
-PRESETS = Path(__file__).parent / "datasets"
+DATASETS = Path(__file__).parent / "datasets"
 
 
 class UnknownDatasetError(UserError, ValueError):
@@ -54,7 +54,7 @@ class ExpectedCounts(Strict):
     events: int | None = None
 
 
-class DatasetPreset(Strict):
+class PublicDataset(Strict):
     """One data set; fields without a description are those of `DumpConfig`."""
 
     title: str
@@ -111,16 +111,16 @@ class DatasetPreset(Strict):
         }
 
 
-def load_dataset_preset(name: str) -> DatasetPreset:
+def load_public_dataset(name: str) -> PublicDataset:
     """Returns a data set by its name or its TOML file's path; raises `UnknownDatasetError`."""
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else DATASETS / f"{name}.toml"
     if not path.is_file():
         raise UnknownDatasetError(
             f"no data set {name}; there are {', '.join(dataset_names())}, or give the path of a "
             ".toml file of your own (`llm4cdsr datasets --show cloth-sport` prints one)"
         )
     try:
-        return DatasetPreset.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return PublicDataset.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnknownDatasetError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
@@ -130,13 +130,13 @@ def load_dataset_preset(name: str) -> DatasetPreset:
 
 def dataset_names() -> tuple[str, ...]:
     """Returns the names of the built-in data sets."""
-    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+    return tuple(sorted(path.stem for path in DATASETS.glob("*.toml")))
 
 
 def dataset_text(name: str) -> str:
     """Returns the text of a built-in data set's file; raises `UnknownDatasetError`."""
-    load_dataset_preset(name)
-    return (PRESETS / f"{name}.toml").read_text("utf-8")
+    load_public_dataset(name)
+    return (DATASETS / f"{name}.toml").read_text("utf-8")
 
 
 def _found(raw: Path, name: str) -> Path | None:

@@ -9,12 +9,12 @@ import pytest
 from artifacts.store import Store
 from model.config import load_preset
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.presets import (
+from tasks.dump.public_datasets import (
     RawFilesMissingError,
     UnknownDatasetError,
     dataset_names,
     dataset_text,
-    load_dataset_preset,
+    load_public_dataset,
 )
 from tasks.frame.training_config import TrainingConfig
 from tasks.ingest import ingested
@@ -43,7 +43,7 @@ interactions = "C.json.gz"
 
 @pytest.mark.parametrize("name", dataset_names())
 def test_a_shipped_data_set_says_where_its_files_are_and_trains_as_named(name: str) -> None:
-    preset = load_dataset_preset(name)
+    preset = load_public_dataset(name)
     assert len(preset.raw_files()) == 2 * len(preset.domains)
     assert preset.source
     assert preset.language in ("en", "zh")
@@ -54,7 +54,7 @@ def test_a_shipped_data_set_says_where_its_files_are_and_trains_as_named(name: s
 
 def test_the_papers_data_sets_have_the_papers_settings() -> None:
     def settings(name: str) -> tuple[object, ...]:
-        preset = load_dataset_preset(name)
+        preset = load_public_dataset(name)
         train = load_preset(preset.training.preset, preset.training.overrides).train
         window = (str(preset.since), str(preset.until))
         return (*window, preset.user_core, preset.item_core, train.alpha, train.beta)
@@ -67,7 +67,7 @@ def test_the_papers_data_sets_have_the_papers_settings() -> None:
 def test_missing_raw_files_are_all_named_with_where_to_get_them(tmp_path: Path) -> None:
     (tmp_path / "Sports_and_Outdoors.json").write_text("{}")
     with pytest.raises(RawFilesMissingError) as refused:
-        load_dataset_preset("cloth-sport").dump_settings(tmp_path)
+        load_public_dataset("cloth-sport").dump_settings(tmp_path)
     message = str(refused.value)
     assert "lacks Clothing_Shoes_and_Jewelry.json.gz, meta_Clothing" in message
     assert "nijianmo.github.io/amazon" in message
@@ -84,7 +84,7 @@ def test_a_file_of_ones_own_makes_a_dataset_of_three_domains(tmp_path: Path) -> 
             for n in range(20)
         ).encode()
         (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
-    preset = load_dataset_preset(str(tmp_path / "own.toml"))
+    preset = load_public_dataset(str(tmp_path / "own.toml"))
     store = Store(tmp_path / "store")
     made = ingested(DumpConfig.model_validate(preset.dump_settings(tmp_path)), store)
     assert (made.counts["events"], made.counts["users"], made.counts["items"]) == (60, 5, 60)
@@ -103,11 +103,11 @@ def test_a_file_of_ones_own_makes_a_dataset_of_three_domains(tmp_path: Path) -> 
 def test_a_faulty_file_is_refused_with_the_fault(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(UnknownDatasetError, match=words):
-        load_dataset_preset(str(tmp_path / "own.toml"))
+        load_public_dataset(str(tmp_path / "own.toml"))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
         UnknownDatasetError, match="no data set books; there are book-movie, cloth-sport"
     ):
-        load_dataset_preset("books")
+        load_public_dataset("books")
