@@ -23,7 +23,7 @@ class Ask(Strict):
     domains: list[DomainName] | None = Field(
         default=None, description="Domain of the recommendations; by default all."
     )
-    k: int = Field(default=10, ge=1, description="Items a domain.")
+    k: int = Field(default=10, ge=1, description="Items per domain.")
     exclude_seen: bool = Field(default=True, description="Exclude items of the history.")
     reasons: int = Field(
         default=0,
@@ -80,7 +80,7 @@ class DomainList(Strict):
 
 class Recommended(Strict):
     """`basis` is "popularity" if no item of the history is known; `unknown_items` lists unknown
-    ones. `user_id`: of the history, None for a sent one."""
+    ones. `user_id`: of the history, null for a sent one."""
 
     release: str
     user_id: str | None = None

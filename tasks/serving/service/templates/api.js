@@ -63,25 +63,28 @@ import { ask, element, json, offerLogin, part } from "./service.js";
 
   function table(caption, heads, rows) {
     const head = element("tr", undefined, {}, ...heads.map((text) => element("th", text, { scope: "col" })));
-    const made = element("table", undefined, { class: "fields", "aria-label": caption });
+    const made = element("table", undefined, { class: "fields" });
     made.append(element("thead", undefined, {}, head), element("tbody", undefined, {}, ...rows));
-    return element("div", undefined, { class: "scroll" }, made);
+    return element("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, made);
   }
 
-  const about = (schema) => [bounds(schema), schema.description].filter(Boolean).join(". ");
+  const about = (schema) => [bounds(schema), plain(schema.description)].filter(Boolean).join(". ");
 
-  function shape(title, schema) {
+  function shape(title, schema, route) {
     const rows = fields(schema).map(({ path, schema: inner, needed }) =>
       element("tr", undefined, {}, element("th", path, { scope: "row" }), element("td", kind(inner)), element("td", [needed ? "" : "optional", about(inner)].filter(Boolean).join("; "))),
     );
     const of = whole(schema);
-    const said = of.description ? [element("p", of.description, { class: "quiet" })] : [];
-    return element("details", undefined, { class: "shape" }, element("summary", title), ...said, table(title, ["Field", "Type", "About"], rows));
+    const said = of.description ? [element("p", plain(of.description), { class: "quiet" })] : [];
+    return element("details", undefined, { class: "shape" }, element("summary", title), ...said, table(`${title}, ${route}`, ["Field", "Type", "About"], rows));
   }
+
+  /* A description without the marks and line breaks of its source. */
+  const plain = (text = "") => text.replaceAll(/[\s`]+/g, " ").replaceAll(/ ([,;:.])/g, "$1").trim();
 
   /* ---- one route ---- */
   function route(path, method, operation, number) {
-    const does = (operation.description || operation.summary || "").replaceAll(/[\s`]+/g, " ").replaceAll(" ,", ",");
+    const does = plain(operation.description || operation.summary);
     const heading = element("h2", undefined, {}, element("span", method.toUpperCase(), { class: "method" }), path);
     const made = element("details", undefined, { class: "route" }, element("summary", undefined, {}, heading, element("span", does, { class: "does" })));
     const body = operation.requestBody?.content["application/json"].schema;
@@ -92,16 +95,16 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       const rows = inputs.map(({ parameter, input }) =>
         element("tr", undefined, {}, element("th", parameter.name, { scope: "row" }), element("td", undefined, {}, input), element("td", kind(parameter.schema)), element("td", [parameter.required ? "" : "optional", about(parameter.schema)].filter(Boolean).join("; "))),
       );
-      inside.append(table(`Parameters of ${path}`, ["Parameter", "Value", "Type", "About"], rows));
+      inside.append(table(`Parameters, ${method} ${path}`, ["Parameter", "Value", "Type", "About"], rows));
     }
     let area;
     if (body) {
       area = element("textarea", undefined, { id: `body-${number}`, spellcheck: "false" });
       area.value = JSON.stringify(example(body), null, 2);
       area.rows = area.value.split("\n").length;
-      inside.append(element("label", "Body", { for: area.id }), area, shape("Fields of the body", body));
+      inside.append(element("label", "Body", { for: area.id }), area, shape("Fields of the body", body, `${method} ${path}`));
     }
-    if (answer?.$ref) inside.append(shape("Fields of the answer", answer));
+    if (answer?.$ref) inside.append(shape("Fields of the answer", answer, `${method} ${path}`));
     const told = element("div", undefined, { role: "status" });
     inside.append(element("button", "Send", { type: "submit", "aria-label": `Send ${method.toUpperCase()} ${path}` }), told);
     inside.addEventListener("submit", (event) => {
