@@ -27,6 +27,7 @@ from artifacts.bundles import SERVING, parts_of
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.server.machine import Machine
+from flows.server.machine_processes import processes_of_runs
 from tasks.alerts.stories import RELEASE_STORY
 from tasks.alerts.webhook import WEBHOOK_VARIABLE
 from tasks.demo.demo_dump import write_demo_dump
@@ -183,6 +184,7 @@ def operated(
         yield machine
     finally:
         machine.command("down")
+        assert processes_of_runs((machine.machine.folder / "prefect").resolve()) == {}
         inbox.shutdown()
         inbox.server_close()
 

@@ -54,6 +54,8 @@ INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
 """A path, or a name searched in PATH."""
 
 ANSWER_SECONDS = 10.0
+LOG_BYTES = 20 << 20
+"""A longer log is set aside by `start`."""
 FOLDER = "machine"
 OPTIONS = "options.json"
 RESUMED = "what was answered is kept, run again to go on"
@@ -220,6 +222,9 @@ class Machine:
 
     def _launch(self, name: str, command: list[str], variables: Mapping[str, str]) -> None:
         log = self.folder / f"{name}.log"
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        # Appended to, so that logrotate may cut it (copytruncate).
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,

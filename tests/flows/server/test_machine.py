@@ -239,6 +239,19 @@ def test_up_after_down_repeats_the_options_of_the_last_up(
     assert asked == [(4321, last.dumps, 30), (4400, str(tmp_path / "others"), 20)]
 
 
+def test_a_long_log_is_set_aside_and_a_short_one_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(pid=0))
+    monkeypatch.setattr(module, "LOG_BYTES", 10)
+    log = machine.folder / "worker.log"
+    for text, kept in (("short", True), ("much longer", False)):
+        log.write_text(text)
+        machine._launch("worker", [], machine._environment("dumps"))
+        assert log.read_text() == (text if kept else "")
+    assert log.with_suffix(".log.1").read_text() == "much longer"
+
+
 def test_a_failed_command_names_its_log(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(MachineError, match=r"deploy --all` failed; its output is .*deploy\.log"):
