@@ -17,6 +17,7 @@ from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.history_reader import HistoryStates
 from model.scoring.model_scorer import ModelScorer, Scorer
+from model.scoring.ordered_top import ordered_top
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
 
 BLOCK_EVENTS = 4096
@@ -31,8 +32,8 @@ MARGIN = 32
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Descending by score; rows of users with too few unseen items end with item 0 and score
-    -inf."""
+    """Descending by score, equal scores by item; rows of users with too few unseen items end with
+    item 0 and score -inf."""
 
     users: IntArray  # (R,)
     items: IntArray  # (R, k) global item index
@@ -60,7 +61,7 @@ def recommend(
         asked = prefixes.select(rows)
         scores = scorer.score(asked, domain).float().clone()  # (b, I_d)
         _hide(scores, asked, domain, exclude_seen, allowed)
-        top, columns = torch.topk(scores, found.items.shape[1], dim=1)
+        top, columns = ordered_top(scores, found.items.shape[1])
         _enter(found, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
     return found
 
@@ -101,7 +102,7 @@ def recommend_domains(
                     scorer, moments, domain, scores, addition, best.items.shape[1]
                 )
             else:
-                top, columns = torch.topk(scores, best.items.shape[1], dim=1)
+                top, columns = ordered_top(scores, best.items.shape[1])
             _enter(best, rows, top, columns, int(sequences.domain_starts[domain]) + 1)
     return found
 
@@ -116,13 +117,14 @@ def _ranked_exactly(
 ) -> tuple[Tensor, Tensor]:
     """Returns exact scores and columns (R, count) of the top items among the candidates by `rough`
     (R, I_d)."""
-    top, candidates = torch.topk(rough, min(count + MARGIN, rough.shape[1]), dim=1)
+    _, candidates = ordered_top(rough, min(count + MARGIN, rough.shape[1]))
+    candidates = candidates.sort(dim=1).values
     columns = candidates.numpy()
     scores = scorer.score_columns(moments.states[domain], domain, columns)
     if addition is not None:
         scores = scores + addition.at(columns)
-    scores[top.isneginf()] = -torch.inf
-    best, place = torch.topk(scores, count, dim=1)
+    scores[rough.gather(1, candidates).isneginf()] = -torch.inf
+    best, place = ordered_top(scores, count)
     return best, candidates.gather(1, place)
 
 

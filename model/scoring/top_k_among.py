@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
+from model.scoring.ordered_top import ordered_top
 from model.scoring.top_k import Recommendations, alike_blocks, recommend_domains, refuse_unreal
 
 EXACT_UP_TO = 200_000
@@ -62,13 +63,14 @@ def recommend_among(
         addition = scorer.remembered(moments, domain)
         if addition is not None:
             proposed = _with_remembered(proposed, addition, candidates)
+        proposed = np.sort(proposed, axis=1)
         scores = scorer.score_columns(states, domain, proposed)
         if addition is not None:
             scores = scores + addition.at(proposed)
         scores[torch.from_numpy(proposed < 0)] = -torch.inf
         if exclude_seen:
             scores[torch.from_numpy(_is_seen(asked, domain, proposed))] = -torch.inf
-        top, place = torch.topk(scores, min(count, scores.shape[1]), dim=1)
+        top, place = ordered_top(scores, min(count, scores.shape[1]))
         refuse_unreal(top.cpu().numpy())
         best, chosen = top.cpu().numpy(), np.take_along_axis(proposed, place.cpu().numpy(), 1)
         found.scores[rows, : best.shape[1]] = best
