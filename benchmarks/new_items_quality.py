@@ -82,7 +82,10 @@ def _measured(
 ) -> Figures:
     state, space = _trained_without(data, embeddings, withheld, config)
     grown = state.with_items(
-        data.items.filter(pl.Series(withheld[1:])), embeddings.vectors[withheld], space
+        data.items.filter(pl.Series(withheld[1:])),
+        embeddings.vectors[withheld],
+        embeddings.is_embedded[withheld],
+        space,
     )
     prefixes = _events_on(data, withheld, grown.catalogue)
     return _figures(
@@ -137,7 +140,8 @@ def _trained_without(
     bought = np.bincount(histories.items, minlength=len(vectors))
     catalogue = Catalogue(items, data.domains, starts, bought)
     scorer = ModelScorer(model)
-    return ServingState(catalogue, scorer, unit_rows(vectors), histories, {}), space
+    state = ServingState(catalogue, scorer, unit_rows(vectors), is_embedded, histories, {})
+    return state, space
 
 
 def _without(sequences: Sequences, kept: NDArray[np.bool_], starts: IntArray) -> Sequences:

@@ -20,8 +20,9 @@ from model.scoring.model_scorer import ModelScorer
 class ScoringPath(nn.Module):
     """From histories (B, T) of item indices to scores per domain, (B, I_d) each.
 
-    Histories are padded with zeros on the right, up to the model's `max_length`; items of the
-    history are scored as well. Column `j` of domain `d` is item `domain_starts[d] + 1 + j`.
+    Histories have the oldest item first and are padded with zeros, at either end, up to the model's
+    `max_length`; items of the history are scored as well. Column `j` of domain `d` is item
+    `domain_starts[d] + 1 + j`.
     """
 
     def __init__(self, scorer: ModelScorer) -> None:
@@ -43,6 +44,7 @@ class ScoringPath(nn.Module):
             self.register_buffer(f"items_{number}", vectors.detach().clone())  # (I_d, S)
 
     def forward(self, histories: Tensor) -> tuple[Tensor, ...]:
+        histories = _left_aligned(histories, histories > 0)
         mixed = None
         if self.global_thread is not None:
             mixed = self._comparable(_newest(self.global_thread, histories, self.adapted))
@@ -148,8 +150,12 @@ def _newest(thread: nn.Module, items: Tensor, table: Tensor) -> Tensor:
 
 def _own_part(histories: Tensor, low: int, high: int) -> Tensor:
     """Returns the events of one domain, left-aligned in order and padded with zeros, (B, T)."""
-    own = (histories > low) & (histories <= high)
+    return _left_aligned(histories, (histories > low) & (histories <= high))
+
+
+def _left_aligned(histories: Tensor, kept: Tensor) -> Tensor:
+    """Returns the kept events first, in order, and zeros for the others, (B, T)."""
     places = torch.arange(histories.shape[1], device=histories.device)
     # Distinct keys, because not every runtime's sort is stable.
-    order = (places + histories.shape[1] * (~own).long()).argsort(dim=1)
-    return (histories * own).gather(1, order)
+    order = (places + histories.shape[1] * (~kept).long()).argsort(dim=1)
+    return (histories * kept).gather(1, order)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
@@ -25,6 +25,7 @@ from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
 from tasks.serving.recommender import Recommender
 from tasks.serving.service.gate import Gate, hosts_of_environment, token_of_environment
 from tasks.serving.service.item_images import ItemImages
+from tasks.serving.service.known_query import refuse_unknown_query
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
@@ -75,6 +76,7 @@ def create_app(
         docs_url=None,  # FastAPI's viewers load scripts from other hosts; ours is self-contained.
         redoc_url=None,
         lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_query)],
     )
     # The last middleware is the outermost.
     app.add_middleware(BodyLimit, most=limits.max_body_bytes)
@@ -152,8 +154,16 @@ def _answer_invalid(request: Request, error: Exception) -> Response:
     """Returns cause and location, without the input, which may not be valid JSON."""
     assert isinstance(error, RequestValidationError)
     faults = [{"loc": fault["loc"], "msg": fault["msg"]} for fault in error.errors()]
+    if any(fault["loc"] == ("body",) for fault in faults) and not _is_json(request):
+        faults = [{"loc": ("body",), "msg": "send it with Content-Type: application/json"}]
     text = json.dumps({"detail": faults}, allow_nan=False)  # Escaped to ASCII.
     return Response(text, 422, media_type="application/json")
+
+
+def _is_json(request: Request) -> bool:
+    """Returns whether FastAPI parses the body as JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _answer_unreadable(request: Request, error: Exception) -> Response:

@@ -109,24 +109,41 @@ class Catalogue:
         return slice(int(self.domain_starts[domain]), int(self.domain_starts[domain + 1]))
 
     def index(self, item: ItemName) -> int:
-        """Returns an item's index; raises `UnknownItemError` or `AmbiguousItemError`."""
-        if isinstance(item, tuple):
-            found = self._index_of_key.get(item)
-            if found is None:
-                raise UnknownItemError(f"no item {item[1]!r} in the domain {item[0]!r}{_WAY_OUT}")
-            return found
-        indices = self._indices_of_id.get(item)
+        """Returns an item's index; raises `UnknownItemError`, `AmbiguousItemError`, and TypeError
+        for other names than a text and a pair of texts."""
+        match item:
+            case str():
+                return self._index_of_unique(item)
+            case (str(domain), str(item_id)):
+                found = self._index_of_key.get((domain, item_id))
+                if found is None:
+                    raise UnknownItemError(
+                        f"no item {item_id!r} in the domain {domain!r}{_WAY_OUT}"
+                    )
+                return found
+            case _:
+                raise TypeError(
+                    "an item is named by its id, a text, or by (domain, id), two texts; got a "
+                    f"{type(item).__name__}"
+                )
+
+    def _index_of_unique(self, item_id: str) -> int:
+        indices = self._indices_of_id.get(item_id)
         if indices is None:
-            raise UnknownItemError(f"no item {item!r}{_WAY_OUT}")
+            is_domain = item_id in self.domains
+            way_out = ", but a domain of that name: give (domain, id)" if is_domain else _WAY_OUT
+            raise UnknownItemError(f"no item {item_id!r}{way_out}")
         if len(indices) > 1:
             domains = ", ".join(self.keys[index - 1].domain for index in indices)
             raise AmbiguousItemError(
-                f"item {item!r} is in several domains ({domains}); name it as (domain, id)"
+                f"item {item_id!r} is in several domains ({domains}); name it as (domain, id)"
             )
         return indices[0]
 
     def indices(self, items: Iterable[ItemName]) -> IntArray:
-        """Returns the indices of a history; raises as `index`."""
+        """Returns the indices of a history; raises as `index`, and TypeError for a text."""
+        if isinstance(items, str):
+            raise TypeError(f"items are a list, not the text {items!r}; put it in a list")
         return np.array([self.index(item) for item in items], np.int64)
 
     def split_known(self, items: Iterable[ItemName]) -> tuple[IntArray, list[ItemName]]:
@@ -251,7 +268,7 @@ class Catalogue:
 
 _OLD = "previous"
 _TABLE: Sequence[str] = (col.DOMAIN, col.ITEM_ID, *TEXT_COLUMNS)
-_WAY_OUT = "; add it with `add_items`, or leave it out"
+_WAY_OUT = "; leave it out, or add it (`add_items`, `serve-recs --new-items`)"
 
 
 def _checked(items: pl.DataFrame, domains: tuple[str, ...]) -> pl.DataFrame:

@@ -133,9 +133,12 @@ class Recommender:
             k: items per domain; fewer if the domain has fewer.
             exclude_seen: exclude items of the history.
             filter: condition of items, as ``pl.col("price") < 20``; over the columns of
-                `catalogue.items`.
+                `catalogue.items`, in each domain by itself. An item for which it is null is left
+                out.
 
         Raises:
+            TypeError: the history is a text, or an id is not; an id of digits is text too.
+            InvalidFilterError: the filter is not true or false for each item.
             UnknownItemError, AmbiguousItemError, UnknownDomainError: the message lists
                 alternatives.
             NanScoreError: non-finite scores.
@@ -156,6 +159,8 @@ class Recommender:
     ) -> pl.DataFrame:
         """Returns `RECOMMENDATION_SCHEMA` for known users (all if None), by domain and in the given
         order; otherwise as `recommend`. Raises `UnknownUserError` too."""
+        if isinstance(user_ids, str):
+            raise TypeError(f"users are a list of ids, not the text {user_ids!r}; put it in a list")
         chosen = self.user_ids if user_ids is None else list(user_ids)
         users = np.array([self.names.index(user) for user in chosen], np.int64)
         state, wish = self.state, Wish(k, exclude_seen, filter)
@@ -180,14 +185,16 @@ class Recommender:
 
     def similar(self, item: ItemName, domain: str | None = None, k: int = 10) -> pl.DataFrame:
         """Returns the items with the nearest text embeddings (`ITEM_SCHEMA`), of one domain or all;
-        the score is the cosine. Raises as `recommend`."""
-        state, index = self.state, self.catalogue.index(item)
+        the score is the cosine. Items without text are in no list, and theirs is empty. Raises as
+        `recommend`."""
+        state, wish = self.state, Wish(k)
+        index = state.catalogue.index(item)
         cosines = state.vectors @ state.vectors[index]  # (items + 1,)
         numbers = state.catalogue.domain_numbers(domain)
         rows = [state.catalogue.domain_rows(number) for number in numbers]
         pool = np.concatenate([np.arange(r.start + 1, r.stop + 1) for r in rows])
-        pool = pool[pool != index]
-        best = pool[np.argsort(-cosines[pool], kind="stable")[:k]]
+        pool = pool[(pool != index) & state.has_text[pool] & state.has_text[index]]
+        best = pool[np.argsort(-cosines[pool], kind="stable")[: wish.k]]
         ranked = Recommendations(np.zeros(1, np.int64), best[None], cosines[best][None])
         return item_rows(state.catalogue, ranked)
 
@@ -261,9 +268,9 @@ class Recommender:
                 chosen = embedder.embed(unknown)
             else:
                 raise ValueError("give vectors, or an embedder that makes them from the texts")
-            placed, lacking = self._space.complete(chosen, unknown[col.DOMAIN].to_list())
-            self.state = self.state.with_items(unknown, placed, self._space)
-        return AddedItems(unknown.height, known, lacking)
+            placed, has_text = self._space.complete(chosen, unknown[col.DOMAIN].to_list())
+            self.state = self.state.with_items(unknown, placed, has_text, self._space)
+        return AddedItems(unknown.height, known, int((~has_text).sum()))
 
 
 def _rows_of(

@@ -65,6 +65,7 @@ class OpenRelease:
     """A release in memory.
 
     Attributes: vectors: float32 (items + 1, width), the item texts' embeddings; row 0 zeros.
+        has_text: bool (items + 1,), False for items whose vector is the mean of their domain.
         last_seen: int64 (users,), seconds since 1970 of the latest event; -1 without events.
         profiles: profile texts by user id. forgettings: number of removals of users at loading.
         shown: names of users on the page.
@@ -74,6 +75,7 @@ class OpenRelease:
     catalogue: Catalogue
     model: TriThread
     vectors: NDArray[np.float32]
+    has_text: NDArray[np.bool_]
     space: TextSpace
     histories: Sequences
     user_ids: list[str]
@@ -129,6 +131,7 @@ def open_release(store: Store | str | Path, release: str = LATEST) -> OpenReleas
         catalogue=Catalogue(data.items, data.domains, data.domain_starts, bought),
         model=load_model(opened.path(parts["model"]))[0],
         vectors=embeddings.vectors,
+        has_text=embeddings.is_embedded,
         space=text_space(projections, embeddings, data),
         histories=sequences_of(data),
         user_ids=data.users[col.USER_ID].to_list(),

@@ -3,6 +3,7 @@
 Adding items makes a new state, so item indices of a state remain valid.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.kinds.item_tables import projected
+from artifacts.user_error import UserError
 from model.data.sequences import IntArray, Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
@@ -23,6 +25,10 @@ from tasks.frame.ann_index import AnnIndex, ann_indices
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.served_release import OpenRelease
 from tasks.serving.text_space import TextSpace
+
+
+class InvalidFilterError(UserError, ValueError):
+    """The filter is not a condition of items."""
 
 
 class Reason(NamedTuple):
@@ -41,18 +47,20 @@ class Wish:
     filter: pl.Expr | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 1:
+        if operator.index(self.k) < 1:
             raise ValueError(f"k={self.k}: ask for at least one item")
 
 
 @dataclass(frozen=True)
 class ServingState:
-    """`vectors` (items + 1, width) are the texts' embeddings, L2-normalised; `indices`: search
+    """`vectors` (items + 1, width) are the texts' embeddings, L2-normalised; `has_text` marks the
+    items with one, (items + 1,), the others are at the mean of their domain; `indices`: search
     indices of large domains."""
 
     catalogue: Catalogue
     scorer: ModelScorer
     vectors: NDArray[np.float32]
+    has_text: NDArray[np.bool_]
     histories: Sequences
     indices: dict[int, AnnIndex]
 
@@ -84,22 +92,30 @@ class ServingState:
         return self.histories.items[offsets[user] : offsets[user + 1]]
 
     def reasons(self, history: IntArray, item: int, count: int = 2) -> list[Reason]:
-        """Returns the items of a history with the nearest text embeddings to a recommended item."""
+        """Returns the items of a history with the nearest text embeddings to a recommended item;
+        none without a text."""
         distinct = np.unique(history)
+        distinct = distinct[self.has_text[distinct] & self.has_text[item]]
         cosines = self.vectors[distinct] @ self.vectors[item]
         best = np.argsort(-cosines, kind="stable")[:count]
         return [Reason(int(distinct[place]), float(cosines[place])) for place in best]
 
     def with_items(
-        self, items: pl.DataFrame, vectors: NDArray[np.float32], space: TextSpace
+        self,
+        items: pl.DataFrame,
+        vectors: NDArray[np.float32],
+        has_text: NDArray[np.bool_],
+        space: TextSpace,
     ) -> "ServingState":
-        """Returns the state with added items; `vectors` (rows, width) are their text embeddings."""
+        """Returns the state with added items; `vectors` (rows, width) and `has_text` (rows,) are of
+        their texts."""
         catalogue, previous = self.catalogue.with_items(items)
         new = np.flatnonzero(previous == 0)[1:]
         # The catalogue groups by domain, so the order of new rows may differ from `items`.
         place = {key: row for row, key in enumerate(items.select(_KEY).iter_rows())}
         keys = [catalogue.keys[index - 1] for index in new.tolist()]
-        placed = vectors[[place[key] for key in keys]]
+        rows = [place[key] for key in keys]
+        placed = vectors[rows]
 
         model = self.scorer.model
         global_table = model.global_table.detach().cpu().numpy()[previous]
@@ -110,16 +126,19 @@ class ServingState:
         scorer = ModelScorer(with_catalogue(model, tables, catalogue.domain_starts, previous))
         normalised = self.vectors[previous]
         normalised[new] = unit_rows(placed)
+        marked = self.has_text[previous]
+        marked[new] = has_text[rows]
         histories = _renumbered(self.histories, catalogue, previous)
-        return ServingState(catalogue, scorer, normalised, histories, _indices(scorer))
+        return ServingState(catalogue, scorer, normalised, marked, histories, _indices(scorer))
 
     def _allowed(self, domains: Sequence[int], filter: pl.Expr) -> dict[int, NDArray[np.bool_]]:
-        holds = filter.fill_null(False).cast(pl.Boolean)
+        if not isinstance(filter, pl.Expr):
+            raise InvalidFilterError(
+                f"a filter is a Polars expression, as pl.col('price') < 20; got a "
+                f"{type(filter).__name__}"
+            )
         return {
-            domain: self.catalogue.items[self.catalogue.domain_rows(domain)]
-            .select(holds)
-            .to_series()
-            .to_numpy()
+            domain: _held(self.catalogue.items[self.catalogue.domain_rows(domain)], filter)
             for domain in domains
         }
 
@@ -153,6 +172,7 @@ def serving_state(release: OpenRelease) -> ServingState:
         release.catalogue,
         scorer,
         unit_rows(release.vectors),
+        release.has_text,
         release.histories,
         _indices(scorer),
     )
@@ -168,6 +188,18 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
+def _held(items: pl.DataFrame, filter: pl.Expr) -> NDArray[np.bool_]:
+    try:
+        held = items.with_columns(filter.alias(_HELD))[_HELD]
+    except pl.exceptions.PolarsError as error:
+        raise InvalidFilterError(f"the filter cannot be computed: {error}") from error
+    if held.dtype != pl.Boolean:
+        raise InvalidFilterError(
+            f"the filter is {held.dtype} and not true or false; compare it, as pl.col('price') < 20"
+        )
+    return held.fill_null(False).to_numpy()
+
+
 def _renumbered(histories: Sequences, catalogue: Catalogue, previous: IntArray) -> Sequences:
     now = np.zeros(histories.item_count + 1, np.int64)
     now[previous] = np.arange(len(previous))
@@ -180,4 +212,5 @@ def _renumbered(histories: Sequences, catalogue: Catalogue, previous: IntArray) 
     )
 
 
+_HELD = "held"
 _KEY = (col.DOMAIN, col.ITEM_ID)

@@ -30,9 +30,9 @@ class TextSpace:
 
     def complete(
         self, vectors: NDArray[np.float32], domains: list[str]
-    ) -> tuple[NDArray[np.float32], int]:
-        """Returns vectors (rows, width) with NaN rows replaced by the domain's mean, and their
-        number.
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns vectors (rows, width) with NaN rows replaced by the domain's mean, and a mask
+        (rows,) of the others.
 
         Vectors of width 0 are treated as NaN rows.
 
@@ -47,13 +47,13 @@ class TextSpace:
                 f"vectors of shape {vectors.shape} for {len(domains)} items; ({len(domains)}, "
                 f"{width}) is needed, from the model that embedded the catalogue"
             )
-        lacking = np.isnan(vectors).any(axis=1)
+        lacking = np.asarray(np.isnan(vectors).any(axis=1), bool)
         if not np.isfinite(vectors[~lacking]).all():
             raise WrongVectorsError("a vector holds infinity; mark an item without vector by NaN")
         filled = np.array(vectors, np.float32)
         for row in np.flatnonzero(lacking):
             filled[row] = self.means[domains[row]]
-        return filled, int(lacking.sum())
+        return filled, np.logical_not(lacking)
 
 
 def text_space(

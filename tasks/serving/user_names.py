@@ -26,7 +26,10 @@ class UserNames:
         self._index_of = {user: index for index, user in enumerate(user_ids)}
 
     def index(self, name: str) -> int:
-        """Returns the index of a user by id or hashed name; raises `UnknownUserError`."""
+        """Returns the index of a user by id or hashed name; raises `UnknownUserError`, and
+        TypeError for an id that is not text."""
+        if not isinstance(name, str):
+            raise TypeError(f"user ids are text; got a {type(name).__name__}: convert it by str()")
         if (index := self._index_of.get(name)) is not None:
             return index
         if len(name) == len(PREFIX) + 2 * _BYTES and (found := list(self._starting(name))):

@@ -44,7 +44,11 @@ class OnnxMissingError(UserError, RuntimeError):
 
 
 class ExportedModel(Strict):
-    """`model.json`: inputs and outputs of the graph, one output per domain in order."""
+    """`model.json`: inputs and outputs of the graph, one output per domain in order.
+
+    `input`: its name; int64 (rows, events), item indices of `items.parquet`, oldest first, zeros as
+    padding. Column `j` of output `d` is the score of item `domain_starts[d] + 1 + j`.
+    """
 
     file: str
     release: str

@@ -87,6 +87,7 @@ def export_recommendations(
         NotAnExportError: the folder exists and is not an export.
         UnknownDomainError: one of the domains is not in the catalogue.
     """
+    folder = folder.resolve()
     _require_replaceable(folder)
     state = recommender.state
     numbers = (
@@ -177,7 +178,13 @@ def _users_since(recommender: Recommender, since: datetime | None) -> IntArray:
 
 
 def _require_replaceable(folder: Path) -> None:
-    if folder.exists() and not (folder / SUMMARY).is_file() and any(folder.iterdir()):
+    if Path.cwd().is_relative_to(folder):
+        raise NotAnExportError(
+            f"{folder} is replaced by the export and has the current folder; name a folder below it"
+        )
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (not (folder / SUMMARY).is_file() and any(folder.iterdir())):
         raise NotAnExportError(f"{folder} holds something else than an export; name another folder")
 
 

@@ -113,11 +113,12 @@ class Effect(ShownItem):
 
 class Effects(Strict):
     """Scores with and without each of the latest items of a history, by decreasing effect.
-    ``rank``: among the domain's other items."""
+    ``rank``: among the domain's other items. `unknown_items`: of the history, skipped."""
 
     release: str
     item: ShownItem
     rank: int
+    unknown_items: list[ItemId]
     effects: list[Effect]
 
 

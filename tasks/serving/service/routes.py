@@ -35,6 +35,7 @@ from tasks.serving.service.request_answers import (
     Service,
     catalogue_item,
     image_of,
+    item_id_of,
     item_name,
     json_response,
     shown,
@@ -105,10 +106,10 @@ def add_recommending(app: FastAPI, service: Service) -> None:
     @app.post("/effects", response_model=Effects)
     def effects(ask: EffectAsk) -> Response:
         """Effect of each of the latest items of a history on an item's score and rank, by scoring
-        the history without it."""
+        the history without it. Unknown items of the history are skipped and listed."""
         recommender = service.recommender
         state = recommender.state
-        history, _ = service.known(state, ask.history)
+        history, unknown = service.known(state, ask.history)
         name = item_name(ask.item)
         names = [state.catalogue.keys[index - 1] for index in history.tolist()]
         found = recommender.effects(names, name)
@@ -126,6 +127,7 @@ def add_recommending(app: FastAPI, service: Service) -> None:
                 release=recommender.facts.ref.fingerprint,
                 item=shown(state, state.catalogue.index(name)),
                 rank=found.rank,
+                unknown_items=[item_id_of(each) for each in unknown],
                 effects=sorted(told, key=lambda each: -each.effect),
             )
         )
@@ -138,9 +140,10 @@ def add_recommending(app: FastAPI, service: Service) -> None:
         k: Annotated[int, Query(ge=1, le=service.limits.max_k)] = 10,
     ) -> Response:
         """Items with the nearest text embeddings, in all domains."""
-        state = service.recommender.state
+        recommender = service.recommender
+        state = recommender.state
         name = item_name(ItemId(item_id=item_id, domain=domain))
-        found = service.recommender.similar(name, within, k)
+        found = recommender.similar(name, within, k)
         similar_items = [
             RecommendedItem(
                 **dict(catalogue_item(state, state.catalogue.index((d, i)), images)),

@@ -43,12 +43,16 @@ def test_every_history_gets_the_scorers_scores(shop: Shop, switches: dict[str, o
     path = ScoringPath(scorer).eval()
     users = np.arange(shop.sequences.user_count)  # Histories of one domain and none among them.
     offsets = shop.sequences.offsets
-    padded = torch.zeros(len(users), int(np.diff(offsets).max()), dtype=torch.int64)
-    for user in users:
-        items = shop.sequences.items[offsets[user] : offsets[user + 1]]
-        padded[user, : len(items)] = torch.from_numpy(items)
-    with torch.inference_mode():
-        found = path(padded)
+    width = int(np.diff(offsets).max())
     prefixes = shop.sequences.prefixes_of_users(users)
-    for domain, scores in enumerate(found):
-        torch.testing.assert_close(scores, scorer.score(prefixes, domain), rtol=1e-4, atol=1e-5)
+    for is_left in (False, True):  # Libraries pad sequences at either end.
+        padded = torch.zeros(len(users), width, dtype=torch.int64)
+        for user in users:
+            items = shop.sequences.items[offsets[user] : offsets[user + 1]]
+            start = width - len(items) if is_left else 0
+            padded[user, start : start + len(items)] = torch.from_numpy(items)
+        with torch.inference_mode():
+            found = path(padded)
+        for domain, scores in enumerate(found):
+            expected = scorer.score(prefixes, domain)
+            torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)

@@ -16,6 +16,7 @@ from tasks.serving.catalogue import (
 )
 from tasks.serving.recommender import AddedItems, Recommender
 from tasks.serving.served_release import NothingServedError
+from tasks.serving.state import InvalidFilterError
 from tasks.serving.text_space import WrongVectorsError
 from tasks.serving.user_names import UnknownUserError
 from tests.tasks.serving.small_release import PROFILES, small_release
@@ -110,6 +111,7 @@ def test_similar_items_are_a_plain_sort_of_cosines_without_the_item_itself(
     here = keys.index(("gear", "g1"))  # type: ignore[arg-type]
     cosines = vectors[1:] @ vectors[1 + here]
     order = [keys[i] for i in np.argsort(-cosines, kind="stable") if i != here]
+    order = [key for key in order if TITLES[key] is not None]
     assert names(recommender.similar("g1", k=4)) == order[:4]
     books = [key for key in order if key[0] == "books"]
     assert names(recommender.similar("g1", "books", k=2)) == books[:2]
@@ -215,3 +217,73 @@ def test_a_program_that_only_recommends_loads_neither_prefect_nor_an_llm_client(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_items_without_text_are_similar_to_nothing_and_no_reason(
+    recommender: Recommender,
+) -> None:
+    """Their vector is the mean of the domain, which is near every text."""
+    new = pl.DataFrame({"item_id": ["g9", "b9"], "domain": ["gear", "books"]})
+    recommender.add_items(new, vectors=np.full((2, 384), np.nan))
+    textless = {("gear", "g5"), ("gear", "g9"), ("books", "b4"), ("books", "b9")}
+    assert set(names(recommender.similar("g1", k=99))) == set(TITLES) - textless - {("gear", "g1")}
+    for domain, item in textless:
+        assert recommender.similar((domain, item), k=99).is_empty()
+    state, index = recommender.state, recommender.catalogue.index
+    history = recommender.catalogue.indices([("gear", "g5"), ("gear", "g9"), ("gear", "g2")])
+    assert [reason.item for reason in state.reasons(history, index("g1"))] == [index("g2")]
+    assert state.reasons(history, index("b4")) == []
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_list_of_similar_items_has_at_least_one(recommender: Recommender, k: int) -> None:
+    with pytest.raises(ValueError, match=f"k={k}"):
+        recommender.similar("g1", k=k)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (pl.col("price"), "Float64 and not true or false"),
+        (pl.col("title").str.len_chars(), "UInt32"),
+        (pl.col("prize") < 3, "prize"),
+        (pl.col("price").head(1) < 3, "cannot be computed"),
+        (pl.col("title", "brand") == "x", "cannot be computed"),
+        ("price < 3", "got a str"),
+        (pl.Series([True] * 5), "got a Series"),
+    ],
+)
+def test_a_filter_that_is_no_condition_is_refused(
+    recommender: Recommender, condition: pl.Expr, words: str
+) -> None:
+    with pytest.raises(InvalidFilterError, match=words):
+        recommender.recommend(BOUGHT, filter=condition)
+
+
+def test_a_filter_of_one_value_holds_for_every_item(recommender: Recommender) -> None:
+    every = recommender.recommend(BOUGHT, k=9)
+    assert recommender.recommend(BOUGHT, k=9, filter=pl.lit(True)).equals(every)
+    assert recommender.recommend(BOUGHT, k=9, filter=pl.lit(False)).is_empty()
+
+
+@pytest.mark.parametrize("history", ["g1", "12", ["g1", 2], [("gear", 1)], [("a", "b", "c")]])
+def test_names_that_are_not_text_or_not_in_a_list_are_refused(
+    recommender: Recommender, history: object
+) -> None:
+    """The text "12" would be the items "1" and "2", an id of digits is not found as a number."""
+    with pytest.raises(TypeError, match=r"list|text"):
+        recommender.recommend(history)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("users", ["ada", [1], [None]])
+def test_users_that_are_not_a_list_of_texts_are_refused(
+    recommender: Recommender, users: object
+) -> None:
+    with pytest.raises(TypeError, match=r"list|text"):
+        recommender.recommend_users(users)  # type: ignore[arg-type]
+
+
+def test_a_pair_without_a_list_is_told_from_an_unknown_item(recommender: Recommender) -> None:
+    with pytest.raises(UnknownItemError, match="'gear', but a domain of that name"):
+        recommender.recommend(("gear", "g1"))
+    assert recommender.recommend([["gear", "g1"]], k=1).height == 2  # type: ignore[list-item]

@@ -197,10 +197,13 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   async function similar(item, place) {
     const lists = await Promise.all(domains.map((within) => json(`similar?${query({ ...name(item), within, k: SIMILAR })}`)));
     place.append(...lists.flatMap((list, number) => {
+      if (!list.similar.length) return [];
       const shelf = element("ol", undefined, { class: "shelf small", tabindex: "0", "aria-label": `Similar items of ${domains[number]}` });
       shelf.append(...list.similar.map((other) => card(other, `similarity ${other.score.toFixed(2)}`)));
       return [element("h3", `Similar items: ${domains[number]}`), shelf];
-    }), element("p", "Similarity: cosine of the embeddings of the items' texts.", { class: "quiet" }));
+    }));
+    const said = place.childElementCount ? "Similarity: cosine of the embeddings of the items' texts." : "It has no text to compare with other items.";
+    place.append(element("p", said, { class: "quiet" }));
   }
 
   part("detail-close").addEventListener("click", () => part("detail").close());

@@ -92,6 +92,32 @@ def test_a_folder_of_something_else_is_left_alone(recommender: Recommender, tmp_
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
+def test_a_file_and_the_current_folder_are_left_alone(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(NotAnExportError, match="another folder"):
+        export_recommendations(recommender, tmp_path / "mine.txt", ExportConfig())
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    for folder in (Path(), Path(".."), here):
+        with pytest.raises(NotAnExportError, match="current folder"):
+            export_recommendations(recommender, folder, ExportConfig())
+    assert list(here.iterdir()) == []
+
+
+def test_the_target_of_a_link_is_replaced(recommender: Recommender, tmp_path: Path) -> None:
+    folder = tmp_path / "exports"
+    out, link = folder / "out", folder / "link"
+    export_recommendations(recommender, out, ExportConfig(k=1))
+    link.symlink_to(out)
+    export_recommendations(recommender, link, ExportConfig(k=2, domains=("gear",)))
+    assert sorted(path.name for path in out.iterdir()) == ["export.json", "gear.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["link", "out"]
+    assert link.readlink() == out
+
+
 def test_an_unknown_domain_leaves_the_older_export(
     recommender: Recommender, tmp_path: Path
 ) -> None:

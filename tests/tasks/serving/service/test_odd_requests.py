@@ -252,3 +252,35 @@ def test_every_described_operation_answers_as_described_or_refuses(client: httpx
     ask()
     answered = {path for path, status in seen if status == 200}
     assert set(described["paths"]) - answered == set()  # Not refused alone: asked in earnest.
+
+
+@pytest.mark.parametrize(
+    "path", ["/users/ada/recommendations?domains=gear", "/similar?item_id=g1&K=3", "/items?q=x"]
+)
+def test_a_parameter_that_would_be_ignored_is_refused_with_the_known_ones(
+    client: httpx.Client, path: str
+) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 422
+    assert "Unknown parameter; this route has " in answer.text
+    assert client.get("/health?probe=1").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+@pytest.mark.parametrize("path", ["/recommendations", "/scores", "/effects"])
+def test_a_body_that_is_not_declared_as_json_names_the_header(
+    client: httpx.Client, path: str, kind: str | None
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = client.post(path, content=b'{"history": []}', headers=headers)
+    assert (answer.status_code, "Content-Type: application/json" in answer.text) == (422, True)
+
+
+def test_effects_list_the_unknown_items_of_a_history(client: httpx.Client) -> None:
+    known, unknown = {"item_id": "g1", "domain": None}, {"item_id": "x", "domain": "gear"}
+    body = {"history": [unknown, known], "item": {"item_id": "g2"}}
+    answer = client.post("/effects", json=body).json()
+    assert answer["unknown_items"] == [unknown]
+    assert [effect["item_id"] for effect in answer["effects"]] == ["g1"]
+    nothing = client.post("/effects", json=body | {"history": [unknown]}).json()
+    assert (nothing["unknown_items"], nothing["effects"]) == ([unknown], [])
