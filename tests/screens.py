@@ -50,7 +50,7 @@ def _detail(page: Tab) -> None:
     _user(page)
     page.run("document.querySelector('#lists > :last-child .open').click()")
     page.wait_for("Why it has rank")
-    page.wait_for("Similar items")
+    page.wait_for("Similarity:")
 
 
 def _edited(page: Tab) -> None:

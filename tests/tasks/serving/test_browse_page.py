@@ -150,7 +150,7 @@ def test_an_item_opens_by_keyboard_with_reasons_and_similar_items_of_every_domai
 @in_a_browser
 def test_an_item_without_text_opens_without_similar_items(page: Tab) -> None:
     page.run(f"{_OPENS}.find((card) => card.textContent.includes('b4')).click()")
-    page.wait_for("It has no text to compare with other items.")
+    page.wait_for("Similarity: none, because the item has no text.")
 
 
 @in_a_browser

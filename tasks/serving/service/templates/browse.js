@@ -202,7 +202,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       shelf.append(...list.similar.map((other) => card(other, `similarity ${other.score.toFixed(2)}`)));
       return [element("h3", `Similar items: ${domains[number]}`), shelf];
     }));
-    const said = place.childElementCount ? "Similarity: cosine of the embeddings of the items' texts." : "It has no text to compare with other items.";
+    const said = place.childElementCount ? "Similarity: cosine of the embeddings of the items' texts." : "Similarity: none, because the item has no text.";
     place.append(element("p", said, { class: "quiet" }));
   }
 
