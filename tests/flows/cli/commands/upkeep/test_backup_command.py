@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
-from flows.server.machine import Machine
+from flows.server.machine import FOLDER, Machine
 from tasks.promoting.decisions import serving_release
 from tasks.upkeep.backup import PREFECT
 from tests.tasks.upkeep.kept_store import make, release
@@ -71,5 +71,6 @@ def test_a_store_that_up_works_on_is_not_restored(
 
 
 def test_prefects_files_are_where_up_puts_them(store: Store) -> None:
+    store.workspace(FOLDER)
     variables = Machine(store)._environment("dumps")
     assert Path(variables["PREFECT_HOME"]) == (store.local / PREFECT).resolve()
