@@ -245,9 +245,10 @@ class Store:
         place = self._folder(ref)
         settle(draft)
         if self.remote is not None and not manifest_only:
-            published = None
+            published, seen = None, self.remote.manifest(ref)
             if not self._remote_is_whole(self.remote, ref):
-                is_damaged = self.remote.manifest(ref) is not None
+                # Another maker's manifest may have appeared since: it is kept.
+                is_damaged = seen is not None and self.remote.manifest(ref) == seen
                 published = self.remote.upload(manifest, draft, replace=is_damaged)
             if published is None:
                 if absent(place, self.manifest(ref)):

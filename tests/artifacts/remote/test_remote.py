@@ -9,7 +9,8 @@ import fsspec
 import pytest
 
 from artifacts.integrity import ArtifactCorruptError
-from artifacts.manifest import MANIFEST, Identity, Kind, identity
+from artifacts.manifest import MANIFEST, ArtifactRef, Identity, Kind, identity
+from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
 
 MADE = identity(Kind.MODEL, {"n": 1}, {})
@@ -94,6 +95,23 @@ def test_of_makers_at_once_one_wins_and_nobody_reads_a_mixture(machine: Machine,
     seen = [read(store) for store in (*stores, machine("later"))]
     assert all(found == seen[0] and len(found) == 1 for found in seen)
     assert len(data_files(root, "weights")) == 1, "an upload that lost is left behind"
+
+
+def test_a_manifest_that_appears_after_the_look_is_kept(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("here"), machine("there")
+    look = Store._remote_is_whole
+
+    def look_before_the_other(store: Store, remote: RemoteStore, ref: ArtifactRef) -> bool:
+        found = look(store, remote, ref)
+        if store is second and not found:
+            put(first, b"a")
+        return found
+
+    monkeypatch.setattr(Store, "_remote_is_whole", look_before_the_other)
+    put(second, b"b")
+    assert read(first) == read(second) == read(machine("later")) == {b"a"}
 
 
 def test_what_arrives_damaged_is_not_taken_and_made_again(
