@@ -140,7 +140,9 @@ class Store:
             logger.warning("%s%s", fault, self._set_aside(ref))
         elif len(gone) < len(manifest.files):
             logger.warning("%s of %s is gone; it counts as not made", ", ".join(gone), ref)
-        return self.remote is not None and self._remote_is_whole(self.remote, ref)
+        return self.remote is not None and self._remote_is_whole(
+            self.remote, ref, self.remote.manifest(ref)
+        )
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
         """Copies an artifact of another store; an existing sound one is kept.
@@ -246,7 +248,7 @@ class Store:
         settle(draft)
         if self.remote is not None and not manifest_only:
             published, seen = None, self.remote.manifest(ref)
-            if not self._remote_is_whole(self.remote, ref):
+            if not self._remote_is_whole(self.remote, ref, seen):
                 # Another maker's manifest may have appeared since: it is kept.
                 is_damaged = seen is not None and self.remote.manifest(ref) == seen
                 published = self.remote.upload(manifest, draft, replace=is_damaged)
@@ -311,8 +313,11 @@ class Store:
             return False
         return fault_of(folder, manifest) is None
 
-    def _remote_is_whole(self, remote: RemoteStore, ref: ArtifactRef) -> bool:
-        content = remote.manifest(ref)
+    def _remote_is_whole(
+        self, remote: RemoteStore, ref: ArtifactRef, content: bytes | None
+    ) -> bool:
+        """Returns whether the store has the files of an artifact's manifest, ``content``, None if
+        it has none; an unreadable manifest is set aside."""
         try:
             return content is not None and remote.is_whole(
                 parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")

@@ -11,6 +11,13 @@ from torch import Tensor
 def ordered_top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns the `count` largest scores of each row of (R, C), descending, and their columns; of
     equal scores those of the first columns, in their order. NaN counts as largest."""
+    columns = top_columns(scores, count)
+    values, place = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, place)
+
+
+def top_columns(scores: Tensor, count: int) -> Tensor:
+    """Returns the columns (R, count) of `ordered_top`, ascending."""
     best = torch.topk(scores, min(count + 1, scores.shape[1]), dim=1)
     columns = best.indices[:, :count].sort(dim=1).values
     if scores.shape[1] > count:
@@ -18,8 +25,7 @@ def ordered_top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         is_tied = (last == best.values[:, count]) & ~last.isneginf()
         for row in is_tied.nonzero().flatten().tolist():
             columns[row] = _first_columns(scores[row], last[row], count)
-    values, place = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    return values, columns.gather(1, place)
+    return columns
 
 
 def _first_columns(scores: Tensor, last: Tensor, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.history_reader import HistoryStates
 from model.scoring.model_scorer import ModelScorer, Scorer
-from model.scoring.ordered_top import ordered_top
+from model.scoring.ordered_top import ordered_top, top_columns
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
 
 BLOCK_EVENTS = 4096
@@ -117,8 +117,7 @@ def _ranked_exactly(
 ) -> tuple[Tensor, Tensor]:
     """Returns exact scores and columns (R, count) of the top items among the candidates by `rough`
     (R, I_d)."""
-    _, candidates = ordered_top(rough, min(count + MARGIN, rough.shape[1]))
-    candidates = candidates.sort(dim=1).values
+    candidates = top_columns(rough, min(count + MARGIN, rough.shape[1]))
     columns = candidates.numpy()
     scores = scorer.score_columns(moments.states[domain], domain, columns)
     if addition is not None:

@@ -103,8 +103,10 @@ def test_a_manifest_that_appears_after_the_look_is_kept(
     first, second = machine("here"), machine("there")
     look = Store._remote_is_whole
 
-    def look_before_the_other(store: Store, remote: RemoteStore, ref: ArtifactRef) -> bool:
-        found = look(store, remote, ref)
+    def look_before_the_other(
+        store: Store, remote: RemoteStore, ref: ArtifactRef, content: bytes | None
+    ) -> bool:
+        found = look(store, remote, ref, content)
         if store is second and not found:
             put(first, b"a")
         return found

@@ -25,6 +25,20 @@ def catalogue() -> Catalogue:
     return Catalogue(items, ("food", "kitchen"), np.array([0, 3, 5]), np.array([0, 1, 5, 2, 9, 0]))
 
 
+def of_titles(titles: list[str], bought: list[int]) -> Catalogue:
+    """A catalogue of one domain."""
+    indices = range(1, len(titles) + 1)
+    items = pl.DataFrame(
+        {
+            "item_index": pl.Series(indices, dtype=pl.UInt32),
+            "domain": ["food"] * len(titles),
+            "item_id": [f"i{index}" for index in indices],
+            "title": titles,
+        }
+    )
+    return Catalogue(items, ("food",), np.array([0, len(titles)]), np.array([0, *bought]))
+
+
 def test_search_wants_every_word_and_puts_the_most_bought_first(catalogue: Catalogue) -> None:
     assert catalogue.search("TEA").tolist() == [4, 2, 1]
     assert catalogue.search("tea green").tolist() == [4, 1]
@@ -34,16 +48,7 @@ def test_search_wants_every_word_and_puts_the_most_bought_first(catalogue: Catal
 
 def test_search_finds_a_misspelt_word_behind_what_holds_it() -> None:
     titles = ["Toffee", "Coffee Beans", "A Moka Pot", "The Cofee Shop"]
-    items = pl.DataFrame(
-        {
-            "item_index": pl.Series([1, 2, 3, 4], dtype=pl.UInt32),
-            "domain": ["food"] * 4,
-            "item_id": ["i1", "i2", "i3", "i4"],
-            "title": titles,
-        }
-    )
-    starts, bought = np.array([0, 4]), np.array([0, 9, 5, 9, 1])
-    catalogue = Catalogue(items, ("food",), starts, bought)
+    catalogue = of_titles(titles, [9, 5, 9, 1])
     found = [titles[index - 1] for index in catalogue.search("cofee")]
     assert found == ["The Cofee Shop", "Coffee Beans"]
     assert [titles[index - 1] for index in catalogue.search("coffe")][:1] == ["Coffee Beans"]
@@ -57,15 +62,7 @@ def test_search_finds_a_misspelt_word_behind_what_holds_it() -> None:
 )
 def test_a_letter_left_out_added_changed_or_moved_is_found(typed: str) -> None:
     titles = ["Kitchen Scale", "The Chicken", "Chinaware", "Kits and Hens"]
-    items = pl.DataFrame(
-        {
-            "item_index": pl.Series([1, 2, 3, 4], dtype=pl.UInt32),
-            "domain": ["home"] * 4,
-            "item_id": ["i1", "i2", "i3", "i4"],
-            "title": titles,
-        }
-    )
-    catalogue = Catalogue(items, ("home",), np.array([0, 4]), np.array([0, 1, 9, 9, 9]))
+    catalogue = of_titles(titles, [1, 9, 9, 9])
     assert catalogue.search(typed).tolist()[:1] == [1]
     assert 4 not in catalogue.search(typed)
 
