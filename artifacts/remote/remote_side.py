@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
-from artifacts.files.durable import create_exclusively
+from artifacts.files.durable import create_exclusively, write_atomically
 from artifacts.files.leftovers import SET_ASIDE
 from artifacts.integrity import ArtifactCorruptError, parse_manifest, sums_of, way_out
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
@@ -41,9 +41,13 @@ class RemoteStore:
             return None
 
     def write(self, content: bytes, *parts: str) -> None:
-        """Replaces an object."""
+        """Replaces an object; no reader sees a part of it."""
         self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
-        self._files.pipe_file(self._path(*parts), content)
+        path = self._path(*parts)
+        if isinstance(self._files, LocalFileSystem):
+            write_atomically(Path(path), content)
+        else:
+            self._files.pipe_file(path, content)
 
     def create(self, content: bytes, *parts: str) -> None:
         """Creates an object conditionally (``If-None-Match`` on S3).

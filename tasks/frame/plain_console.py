@@ -29,9 +29,20 @@ class PlainConsole(Console):
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False)
-        if not self.is_terminal and "COLUMNS" not in os.environ:
+        columns = os.environ.get("COLUMNS", "")
+        is_width = columns.isascii() and columns.isdigit() and int(columns) > 0
+        # Rich would print nothing in 0 columns, and fail on digits such as "²".
+        variables = {
+            name: value for name, value in os.environ.items() if name != "COLUMNS" or is_width
+        }
+        super().__init__(stderr=stderr, markup=False, emoji=False, _environ=variables)
+        if not self.is_on_terminal and not is_width:
             self.width = _UNWRAPPED
+
+    @property
+    def is_on_terminal(self) -> bool:
+        """Whether the output is a terminal; `is_terminal` is also true where colours are forced."""
+        return self.file.isatty()
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

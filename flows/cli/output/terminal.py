@@ -41,7 +41,7 @@ class LogLines(RichHandler):
         message_renderable: ConsoleRenderable,
     ) -> ConsoleRenderable:
         """Returns what is shown of a record."""
-        if self.console.is_terminal or not isinstance(message_renderable, Text):
+        if self.console.file.isatty() or not isinstance(message_renderable, Text):
             return super().render(
                 record=record, traceback=traceback, message_renderable=message_renderable
             )
@@ -68,7 +68,11 @@ def table(title: str | None, *columns: str) -> Table:
 def show_logs(*, verbose: bool) -> None:
     """Shows the product's log lines; with ``verbose`` also warnings of libraries."""
     hide_credentials_in_logs()
-    handler = LogLines(console=err, show_path=False, show_level=False, log_time_format="%X")
+    lines = err
+    if not err.is_on_terminal:
+        lines = PlainConsole(stderr=True)
+        lines.soft_wrap = True
+    handler = LogLines(console=lines, show_path=False, show_level=False, log_time_format="%X")
     logger = logging.getLogger("llm4cdsr")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

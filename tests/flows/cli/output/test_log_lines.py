@@ -9,6 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from flows.cli.output import terminal
 from flows.cli.output.terminal import LogLines
 from tasks.frame.plain_console import PlainConsole
 
@@ -54,7 +55,18 @@ def test_a_record_in_a_file_is_one_line_with_date_and_level() -> None:
     assert re.fullmatch(line, text.getvalue())
 
 
-@pytest.mark.parametrize(("variables", "lines"), [({}, 1), ({"COLUMNS": "40"}, 3)])
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        ({}, 1),
+        ({"COLUMNS": "40"}, 3),
+        ({"COLUMNS": "0"}, 1),
+        ({"COLUMNS": "wide"}, 1),
+        ({"COLUMNS": "²"}, 1),
+        ({"FORCE_COLOR": "1"}, 1),
+        ({"TTY_COMPATIBLE": "1"}, 1),
+    ],
+)
 def test_a_pipe_has_no_width_unless_told(
     variables: dict[str, str], lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,3 +77,22 @@ def test_a_pipe_has_no_width_unless_told(
     monkeypatch.setattr(sys, "stdout", text)
     PlainConsole().print("word " * 20)
     assert text.getvalue().strip().count("\n") + 1 == lines
+
+
+@pytest.mark.parametrize("variable", ["COLUMNS", "FORCE_COLOR"])
+def test_a_long_record_in_a_pipe_is_one_line_whatever_is_set(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = StringIO()
+    monkeypatch.setenv(variable, "40")
+    monkeypatch.setattr(sys, "stderr", text)
+    logger = logging.getLogger("llm4cdsr")
+    monkeypatch.setattr(logger, "handlers", [])
+    for kept in ("propagate", "level"):
+        monkeypatch.setattr(logger, kept, getattr(logger, kept))
+    monkeypatch.setattr(terminal, "err", PlainConsole(stderr=True))
+    terminal.show_logs(verbose=False)
+    words = " ".join(f"word{number}" for number in range(3_000))
+    logger.warning(words)
+    assert text.getvalue().endswith(f"WARNING {words}\n")
+    assert text.getvalue().count("\n") == 1
