@@ -26,6 +26,7 @@ _ENDING = ".lease"
 class _Lease:
     """This process's lease on one store; ``holders`` counts concurrent uses."""
 
+    path: Path
     descriptor: int
     release: ExitStack
     holders: int = 0
@@ -60,15 +61,17 @@ def is_in_use_here(local: Path) -> bool:
         return str(local.absolute()) in _leases
 
 
-def note_use(local: Path, name: str) -> None:
-    """Records that an artifact (``kind/fingerprint``) is in use; no effect outside of `in_use`."""
+def note_use(local: Path, name: str) -> bool:
+    """Records that an artifact (``kind/fingerprint``) is in use; returns whether this is its first
+    use by this lease, False outside of `in_use`."""
     with _guard:
         lease = _leases.get(str(local.absolute()))
         if lease is None or name in lease.noted:
-            return
+            return False
         with locked(local / LEASES / _CLEANING, fcntl.LOCK_SH):
             os.write(lease.descriptor, f"{name}\n".encode())
         lease.noted.add(name)
+        return True
 
 
 @contextmanager
@@ -81,13 +84,17 @@ def cleaning(local: Path) -> Iterator[None]:
         yield
 
 
-def used_now(local: Path) -> tuple[int, set[str]]:
-    """Returns the number of runs with a lease, and their artifacts. Called in `cleaning`.
+def used_now(local: Path, *, elsewhere: bool = False) -> tuple[int, set[str]]:
+    """Returns the number of runs with a lease, and their artifacts; ``elsewhere``: of other
+    processes only. Called in `cleaning`.
 
     Leases of dead processes are deleted.
     """
     runs, names = 0, set[str]()
+    own = _leases.get(str(local.absolute())) if elsewhere else None
     for path in (local / LEASES).glob(f"*{_ENDING}"):
+        if own is not None and path.name == own.path.name:
+            continue
         with if_abandoned(path) as is_dead:
             if is_dead:
                 path.unlink(missing_ok=True)
@@ -108,4 +115,4 @@ def _taken(local: Path) -> _Lease:
         stack.callback(path.unlink, missing_ok=True)
         file = stack.enter_context(opened_locked(path))
         file.seek(0, os.SEEK_END)
-        return _Lease(file.fileno(), stack.pop_all())
+        return _Lease(path, file.fileno(), stack.pop_all())

@@ -12,6 +12,7 @@ uploaded, manifest last; reads download missing artifacts to the cache.
 import logging
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from artifacts.integrity import (
     parse_manifest,
     way_out,
 )
-from artifacts.leases import is_in_use_here, note_use
+from artifacts.leases import cleaning, note_use, used_now
 from artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSIONS,
@@ -50,6 +51,8 @@ from artifacts.remote.remote_side import RemoteStore
 from artifacts.remote.url_credentials import put_aside
 
 POINTERS = "pointers"
+
+_first_uses = threading.Lock()
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -119,7 +122,7 @@ class Store:
         For remote artifacts outside of the cache, sizes are checked; contents are checked on
         download.
         """
-        note_use(self.local, str(ref))
+        self._note_use(ref)
         try:
             manifest = self._relisted_manifest(ref)
         except ArtifactMissingError:
@@ -133,16 +136,12 @@ class Store:
         gone = absent(self._folder(ref), manifest)
         fault = None if gone else fault_of(self._folder(ref), manifest)
         if not gone and fault is None:
-            if self.remote is not None and is_in_use_here(self.local):
-                self._publish_again(self.remote, manifest)
             return True
         if fault is not None:
             logger.warning("%s%s", fault, self._set_aside(ref))
         elif len(gone) < len(manifest.files):
             logger.warning("%s of %s is gone; it counts as not made", ", ".join(gone), ref)
-        return self.remote is not None and self._remote_is_whole(
-            self.remote, ref, self.remote.manifest(ref)
-        )
+        return self.remote is not None and self.remote.is_whole(ref, self.remote.manifest(ref))
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
         """Copies an artifact of another store; an existing sound one is kept.
@@ -246,26 +245,51 @@ class Store:
         ref = manifest.ref
         place = self._folder(ref)
         settle(draft)
+        published: Manifest | None = manifest
         if self.remote is not None and not manifest_only:
-            published, seen = None, self.remote.manifest(ref)
-            if not self._remote_is_whole(self.remote, ref, seen):
-                # Another maker's manifest may have appeared since: it is kept.
-                is_damaged = seen is not None and self.remote.manifest(ref) == seen
-                published = self.remote.upload(manifest, draft, replace=is_damaged)
-            if published is None:
-                if absent(place, self.manifest(ref)):
-                    shutil.rmtree(place, ignore_errors=True)  # An older manifest, or a partial one.
-                return
-            manifest = published
-        write_atomically(draft / MANIFEST, document_of(manifest))
+            published = self.remote.offer(manifest, draft)
         if place.exists() and not self._is_whole_here(ref):
             # Only damaged artifacts are replaced.
             shutil.rmtree(place, ignore_errors=True)
-        give_name(draft, place)
+        if published is not None:
+            write_atomically(draft / MANIFEST, document_of(published))
+            give_name(draft, place)
+
+    def _note_use(self, ref: ArtifactRef) -> None:
+        """Notes that a run uses an artifact; its first use brings the copy here in line with the
+        remote store, later ones of the run stay with this copy."""
+        if self.remote is None:
+            note_use(self.local, str(ref))
+            return
+        with _first_uses:
+            if note_use(self.local, str(ref)):
+                self._bring_in_line(self.remote, ref)
+
+    def _bring_in_line(self, remote: RemoteStore, ref: ArtifactRef) -> None:
+        """Publishes a sound copy again if the store lacks the artifact or has a damaged one, so
+        that artifacts can refer to it; deletes the copy if the store has another version."""
+        folder = self._folder(ref)
+        try:
+            here = (folder / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return
+        there = remote.manifest(ref)
+        if there is None and remote.relist(ref):
+            there = remote.manifest(ref)
+        if there == here or not self._is_whole_here(ref):
+            return
+        published = remote.offer(parse_manifest(here, ref, str(folder)), folder)
+        if published is not None:
+            write_atomically(folder / MANIFEST, document_of(published))
+            return
+        with cleaning(self.local):
+            if str(ref) not in used_now(self.local, elsewhere=True)[1]:
+                logger.info("%s was made again in %s; its copy here is deleted", ref, self.root)
+                shutil.rmtree(folder)
 
     def _opened(self, ref: ArtifactRef, *, full: bool) -> Path:
         folder = self._folder(ref)
-        note_use(self.local, str(ref))
+        self._note_use(ref)
         try:
             manifest = self._relisted_manifest(ref)
         except ArtifactNewerError:
@@ -313,22 +337,6 @@ class Store:
             return False
         return fault_of(folder, manifest) is None
 
-    def _remote_is_whole(
-        self, remote: RemoteStore, ref: ArtifactRef, content: bytes | None
-    ) -> bool:
-        """Returns whether the store has the files of an artifact's manifest, ``content``, None if
-        it has none; an unreadable manifest is set aside."""
-        try:
-            return content is not None and remote.is_whole(
-                parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
-            )
-        except ArtifactNewerError:
-            return False
-        except ArtifactCorruptError as error:
-            logger.warning("%s; it was set aside", error)
-            remote.set_aside(ref)
-            return False
-
     def _manifest(self, ref: ArtifactRef) -> Manifest:
         path = self._folder(ref) / MANIFEST
         try:
@@ -346,12 +354,6 @@ class Store:
                 raise
             return self._manifest(ref)
 
-    def _publish_again(self, remote: RemoteStore, manifest: Manifest) -> None:
-        """Publishes a local copy again if another machine deleted its remote artifact, so that
-        artifacts can refer to it."""
-        if remote.manifest(manifest.ref) is None and not remote.relist(manifest.ref):
-            remote.upload(manifest, self._folder(manifest.ref), replace=False)
-
     def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
         content = self.remote.manifest(ref) if self.remote is not None else None
         if content is None:
@@ -361,17 +363,25 @@ class Store:
         return content
 
     def _fetch(self, remote: RemoteStore, ref: ArtifactRef) -> Manifest:
-        """Downloads missing files of an artifact; returns their manifest."""
+        """Downloads the files of an artifact; returns their manifest."""
         folder = self._folder(ref)
-        content = remote.manifest(ref)
-        if content is None and remote.relist(ref):
+        while True:
             content = remote.manifest(ref)
-        if content is None:
-            raise self._missing(ref)
-        manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
-        remote.fetch(manifest, folder)
-        write_atomically(folder / MANIFEST, content)
-        return manifest
+            if content is None and remote.relist(ref):
+                content = remote.manifest(ref)
+            if content is None:
+                raise self._missing(ref)
+            manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")
+            try:
+                remote.fetch(manifest, folder)
+            except ArtifactCorruptError as error:
+                if not remote.set_aside(ref, content):
+                    continue  # Made again in the meantime.
+                raise ArtifactCorruptError(
+                    f"{error}; it was set aside: {way_out(ref.kind)}"
+                ) from error
+            write_atomically(folder / MANIFEST, content)
+            return manifest
 
     def _missing(self, ref: ArtifactRef) -> ArtifactMissingError:
         return ArtifactMissingError(f"{ref} is not in {self.root}; run the stage that makes it")

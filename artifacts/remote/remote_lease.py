@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from artifacts.remote.remote_side import RemoteStore
+from artifacts.remote.remote_objects import RemoteObjects
 
 LEASE_SECONDS = 60.0
 BEAT_SECONDS = 10.0
@@ -47,7 +47,7 @@ class Liveness:
 class RemoteLease:
     """An exclusive lease on a name in a store."""
 
-    def __init__(self, remote: RemoteStore, *place: str) -> None:
+    def __init__(self, remote: RemoteObjects, *place: str) -> None:
         self._remote, self._place = remote, place
         self._liveness = Liveness()
 

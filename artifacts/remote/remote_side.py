@@ -3,95 +3,46 @@
 An artifact's files are in a folder of their upload; the manifest beside it is written last, if none
 exists: of two makers one wins, and readers never combine files of both. Downloaded files are
 checked against their digests.
+
+Existing manifests are moved, restored, replaced and deleted under one lease of the store, and only
+if they are still what the caller has seen: a repair by another machine in between is kept.
 """
 
+import logging
 import uuid
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import cast
 
-from fsspec.implementations.local import LocalFileSystem
-
-from artifacts.files.durable import create_exclusively, write_atomically
 from artifacts.files.leftovers import SET_ASIDE
-from artifacts.integrity import ArtifactCorruptError, parse_manifest, sums_of, way_out
+from artifacts.integrity import (
+    ArtifactCorruptError,
+    ArtifactNewerError,
+    parse_manifest,
+    sums_of,
+    way_out,
+)
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
-from artifacts.remote.file_systems import file_system_of
+from artifacts.remote.remote_lease import RemoteLease
+from artifacts.remote.remote_objects import RemoteObjects
 
 UNLISTED = "unlisted"
 """Where manifests of artifacts lie that nothing needs: each counts as not made, and is listed again
 when a run looks it up while its files exist."""
 
+CHANGES = ("leases", "manifests")
+"""Lease on changes of existing manifests."""
 
-class RemoteStore:
-    """Access to the objects of a store under a URL."""
+_OFFERS = 10
+"""Most tries to publish an artifact while other machines change it."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._files, self._root = file_system_of(url)
+logger = logging.getLogger("llm4cdsr")
 
-    def read(self, *parts: str) -> bytes | None:
-        """Returns an object's content, None if it does not exist."""
-        self._files.invalidate_cache()
-        try:
-            return cast(bytes, self._files.cat_file(self._path(*parts)))
-        except FileNotFoundError:
-            return None
 
-    def write(self, content: bytes, *parts: str) -> None:
-        """Replaces an object; no reader sees a part of it."""
-        self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
-        path = self._path(*parts)
-        if isinstance(self._files, LocalFileSystem):
-            write_atomically(Path(path), content)
-        else:
-            self._files.pipe_file(path, content)
-
-    def create(self, content: bytes, *parts: str) -> None:
-        """Creates an object conditionally (``If-None-Match`` on S3).
-
-        Raises:
-            FileExistsError: it exists.
-        """
-        self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
-        path = self._path(*parts)
-        if isinstance(self._files, LocalFileSystem):
-            create_exclusively(Path(path), content)
-        else:
-            self._files.pipe_file(path, content, mode="create")
-
-    def put(self, source: Path, *parts: str) -> None:
-        """Uploads a file as an object."""
-        self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
-        self._files.put_file(str(source), self._path(*parts))
-
-    def get(self, target: Path, *parts: str) -> None:
-        """Downloads an object into a file; raises FileNotFoundError."""
-        self._files.get_file(self._path(*parts), str(target))
-
-    def opened(self, *parts: str) -> BinaryIO:
-        """Returns an object, open for reading of its parts; raises FileNotFoundError."""
-        return cast(BinaryIO, self._files.open(self._path(*parts), "rb"))
-
-    def delete(self, *parts: str) -> None:
-        """Deletes an object or all objects below a folder, if they exist."""
-        path = self._path(*parts)
-        self._files.invalidate_cache()
-        # `rm` would interpret brackets in names as patterns.
-        for found in self._files.find(path):
-            self._files.rm_file(found)
-
-    def names(self, *parts: str) -> list[str]:
-        """Returns the sorted names below a folder; empty if it does not exist."""
-        self._files.invalidate_cache()
-        path = self._path(*parts)
-        try:
-            entries = self._files.ls(path, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(PurePosixPath(entry).name for entry in entries)
+class RemoteStore(RemoteObjects):
+    """Access to the artifacts of a store under a URL."""
 
     def fingerprints(self, kind: Kind) -> list[str]:
         """Returns the names of the artifacts of a kind, including incomplete ones."""
@@ -101,8 +52,21 @@ class RemoteStore:
         """Returns a manifest's content without downloading the artifact."""
         return self.read(ref.kind, ref.fingerprint, MANIFEST)
 
-    def is_whole(self, manifest: Manifest) -> bool:
-        """Returns whether all files exist with their sizes; contents are not read."""
+    def is_whole(self, ref: ArtifactRef, content: bytes | None) -> bool:
+        """Returns whether all files of a manifest exist with their sizes; contents are not read.
+
+        False for ``content`` None; an unreadable manifest is set aside.
+        """
+        if content is None:
+            return False
+        try:
+            manifest = parse_manifest(content, ref, f"{self.url}/{ref}/{MANIFEST}")
+        except ArtifactNewerError:
+            return False
+        except ArtifactCorruptError as error:
+            if self.set_aside(ref, content):
+                logger.warning("%s; it was set aside", error)
+            return False
         self._files.invalidate_cache()
         for name, stored in manifest.files.items():
             try:
@@ -113,20 +77,36 @@ class RemoteStore:
                 return False
         return True
 
-    def upload(self, manifest: Manifest, folder: Path, *, replace: bool) -> Manifest | None:
-        """Uploads an artifact's files, then its manifest; returns the manifest with the upload's
-        name.
+    def offer(self, manifest: Manifest, folder: Path) -> Manifest | None:
+        """Uploads an artifact, in place of a damaged one; returns its manifest with the upload's
+        name, None if the store has a sound one, which is kept.
 
-        None if another maker's manifest exists; ``replace`` overwrites it.
+        Raises:
+            ArtifactCorruptError: its manifest exists but cannot be read.
         """
-        named = manifest.model_copy(update={"upload": f"files-{uuid.uuid4().hex[:12]}"})
-        for name in manifest.files:
-            target = self._path(*_place(named), name)
-            self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            self._files.put_file(str(folder / name), target)
-        write = self.write if replace else self.create
+        ref = manifest.ref
+        for _ in range(_OFFERS):
+            seen = self.manifest(ref)
+            if self.is_whole(ref, seen):
+                return None
+            # What another machine has put in place of the damaged one is looked at first.
+            if (seen is None or self.set_aside(ref, seen)) and (
+                named := self.upload(manifest, folder)
+            ):
+                return named
+            if seen is None:
+                self.relist(ref)  # The other maker's may have been unlisted since.
+        raise ArtifactCorruptError(
+            f"{self.url}/{ref}/{MANIFEST} exists but cannot be read; delete it, then "
+            f"{way_out(ref.kind)}"
+        )
+
+    def upload(self, manifest: Manifest, folder: Path) -> Manifest | None:
+        """Uploads an artifact's files, then its manifest; returns the manifest with the upload's
+        name, None if another maker's manifest exists."""
+        named = self._put_files(manifest, folder)
         try:
-            write(document_of(named), manifest.kind, manifest.fingerprint, MANIFEST)
+            self.create(document_of(named), manifest.kind, manifest.fingerprint, MANIFEST)
         except FileExistsError:
             self.delete(*_place(named))
             return None
@@ -134,10 +114,11 @@ class RemoteStore:
 
     def replace(self, manifest: Manifest, folder: Path) -> Manifest:
         """Uploads other files of an existing artifact, then their manifest, and deletes the earlier
-        ones; returns the manifest with the upload's name. No other process may write."""
-        before = self.manifest(manifest.ref)
-        named = self.upload(manifest, folder, replace=True)
-        assert named is not None
+        ones; returns the manifest with the upload's name. No run may use the store."""
+        named = self._put_files(manifest, folder)
+        with self._changing():
+            before = self.manifest(manifest.ref)
+            self.write(document_of(named), manifest.kind, manifest.fingerprint, MANIFEST)
         if before is not None:
             earlier = parse_manifest(before, manifest.ref, self.url)
             for name in earlier.files:
@@ -148,8 +129,7 @@ class RemoteStore:
         """Downloads an artifact's files into a folder, after checking their digests.
 
         Raises:
-            ArtifactCorruptError: a file is missing or does not match; the remote artifact is
-                quarantined.
+            ArtifactCorruptError: a file is missing or does not match; the message has the fault.
         """
         for name, stored in manifest.files.items():
             target = folder / name
@@ -159,26 +139,22 @@ class RemoteStore:
             try:
                 self._files.get_file(source, str(partial))
                 if sums_of(partial).sha256 != stored.sha256:
-                    raise self._damaged(manifest, f"{source} has other content than was written")
+                    raise ArtifactCorruptError(f"{source} has other content than was written")
                 partial.replace(target)
             except FileNotFoundError as error:
-                raise self._damaged(manifest, f"{source} is gone") from error
+                raise ArtifactCorruptError(f"{source} is gone") from error
             finally:
                 partial.unlink(missing_ok=True)
 
-    def set_aside(self, ref: ArtifactRef) -> None:
-        """Moves a manifest away, so that the artifact is treated as missing."""
-        content = self.manifest(ref)
-        if content is not None:
-            self.write(content, SET_ASIDE, f"{ref.kind}-{ref.fingerprint}.json")
-            self.delete(ref.kind, ref.fingerprint, MANIFEST)
+    def set_aside(self, ref: ArtifactRef, seen: bytes) -> bool:
+        """Moves the manifest of a damaged artifact away, so that it is treated as missing; returns
+        False if the store no longer has the manifest ``seen``."""
+        return self._move(ref, seen, SET_ASIDE)
 
-    def unlist(self, ref: ArtifactRef) -> None:
-        """Takes a manifest out of its place, so that the artifact counts as not made."""
-        content = self.manifest(ref)
-        if content is not None:
-            self.write(content, UNLISTED, _note_of(ref))
-            self.delete(ref.kind, ref.fingerprint, MANIFEST)
+    def unlist(self, ref: ArtifactRef, seen: bytes) -> bool:
+        """Takes the manifest ``seen`` out of its place, so that the artifact counts as not made;
+        returns False if the store no longer has it."""
+        return self._move(ref, seen, UNLISTED)
 
     def relist_all(self) -> None:
         """Puts the manifests of all unlisted artifacts back."""
@@ -188,13 +164,16 @@ class RemoteStore:
                 self.relist(ArtifactRef(kind=Kind(kind), fingerprint=fingerprint))
 
     def relist(self, ref: ArtifactRef) -> bool:
-        """Puts the manifest of an unlisted artifact back; returns whether there was one."""
-        content = self.read(UNLISTED, _note_of(ref))
-        if content is None:
+        """Puts the manifest of an unlisted artifact back; returns whether it was unlisted."""
+        if self.read(UNLISTED, _note_of(ref)) is None:
             return False
-        with suppress(FileExistsError):  # Somebody has made it meanwhile.
-            self.create(content, ref.kind, ref.fingerprint, MANIFEST)
-        self.delete(UNLISTED, _note_of(ref))
+        with self._changing():
+            content = self.read(UNLISTED, _note_of(ref))
+            if content is None:  # Another machine has put it back, or its files were deleted.
+                return self.manifest(ref) is not None
+            with suppress(FileExistsError):  # Somebody has made it meanwhile.
+                self.create(content, ref.kind, ref.fingerprint, MANIFEST)
+            self.delete(UNLISTED, _note_of(ref))
         return True
 
     def orphans(self, ref: ArtifactRef) -> "Orphans | None":
@@ -216,40 +195,64 @@ class RemoteStore:
         changed = max(self._files.modified(path) for path in aged)
         return Orphans(ref, paths, sum(int(found[path]["size"]) for path in paths), changed)
 
-    def delete_orphans(self, orphans: "Orphans") -> None:
-        """Deletes them, and the note of an unlisted artifact: in this order, so that no run lists
-        it again without its files."""
-        self.delete(UNLISTED, _note_of(orphans.ref))
-        for path in orphans.paths:
-            with suppress(FileNotFoundError):
-                self._files.rm_file(path)
+    def delete_orphans(self, orphans: "Orphans") -> bool:
+        """Deletes them, and the note of an unlisted artifact; returns False, and deletes nothing,
+        if the artifact has changed since the look, for example was listed again."""
+        with self._changing():
+            try:
+                if self.orphans(orphans.ref) != orphans:
+                    return False
+            except ArtifactCorruptError:
+                return False
+            # In this order, so that no run lists it again without its files.
+            self.delete(UNLISTED, _note_of(orphans.ref))
+            for path in orphans.paths:
+                with suppress(FileNotFoundError):
+                    self._files.rm_file(path)
+        return True
 
     def clear_leftovers(self) -> int:
         """Deletes quarantined and unlisted manifests, and all objects that no manifest names, while
         no run uses the store; returns their number."""
         objects = 0
-        for folder in (SET_ASIDE, UNLISTED):
-            objects += len(self.names(folder))
-            self.delete(folder)
+        with self._changing():
+            for folder in (SET_ASIDE, UNLISTED):
+                objects += len(self.names(folder))
+                self.delete(folder)
         for kind in Kind:
             for name in self.fingerprints(kind):
                 orphans = self.orphans(ArtifactRef(kind=kind, fingerprint=name))
-                if orphans is not None:
+                if orphans is not None and self.delete_orphans(orphans):
                     objects += len(orphans.paths)
-                    self.delete_orphans(orphans)
         return objects
 
     def drop(self, ref: ArtifactRef) -> None:
         """Deletes an artifact: its manifest first, so that a partial deletion counts as missing."""
-        self.delete(ref.kind, ref.fingerprint, MANIFEST)
+        with self._changing():
+            self.delete(ref.kind, ref.fingerprint, MANIFEST)
         self.delete(ref.kind, ref.fingerprint)
 
-    def _damaged(self, manifest: Manifest, fault: str) -> ArtifactCorruptError:
-        self.set_aside(manifest.ref)
-        return ArtifactCorruptError(f"{fault}; it was set aside: {way_out(manifest.kind)}")
+    def _put_files(self, manifest: Manifest, folder: Path) -> Manifest:
+        """Uploads an artifact's files; returns its manifest with the upload's name."""
+        named = manifest.model_copy(update={"upload": f"files-{uuid.uuid4().hex[:12]}"})
+        for name in manifest.files:
+            target = self._path(*_place(named), name)
+            self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+            self._files.put_file(str(folder / name), target)
+        return named
 
-    def _path(self, *parts: str) -> str:
-        return str(PurePosixPath(self._root, *parts))
+    def _move(self, ref: ArtifactRef, seen: bytes, folder: str) -> bool:
+        with self._changing():
+            if self.manifest(ref) != seen:
+                return False
+            self.write(seen, folder, _note_of(ref))
+            self.delete(ref.kind, ref.fingerprint, MANIFEST)
+        return True
+
+    def _changing(self) -> AbstractContextManager[None]:
+        """Excludes changes of existing manifests by others during a block. A new one is created
+        without it, because that changes none."""
+        return RemoteLease(self, *CHANGES).held()
 
 
 @dataclass(frozen=True)

@@ -101,17 +101,15 @@ def test_a_manifest_that_appears_after_the_look_is_kept(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = machine("here"), machine("there")
-    look = Store._remote_is_whole
+    look = RemoteStore.is_whole
 
-    def look_before_the_other(
-        store: Store, remote: RemoteStore, ref: ArtifactRef, content: bytes | None
-    ) -> bool:
-        found = look(store, remote, ref, content)
-        if store is second and not found:
+    def look_before_the_other(remote: RemoteStore, ref: ArtifactRef, content: bytes | None) -> bool:
+        found = look(remote, ref, content)
+        if remote is second.remote and not found:
             put(first, b"a")
         return found
 
-    monkeypatch.setattr(Store, "_remote_is_whole", look_before_the_other)
+    monkeypatch.setattr(RemoteStore, "is_whole", look_before_the_other)
     put(second, b"b")
     assert read(first) == read(second) == read(machine("later")) == {b"a"}
 

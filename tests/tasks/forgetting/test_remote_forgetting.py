@@ -125,7 +125,8 @@ def left_by_dead_machines(one: Store, two: Store) -> None:
     remote.write(told, lists.kind, "of-a-killed-maker", "files-x", "lists.txt")
     remote.write(told, "set-aside", "dataset-0.json")
     remote.write(told, "ledger", "chat", "claims", "dead.parquet")
-    remote.unlist(one.artifacts(Kind.USER_PROFILES)[0].ref)
+    profiles = one.artifacts(Kind.USER_PROFILES)[0].ref
+    assert remote.unlist(profiles, remote.manifest(profiles) or b"")
     asked = sorted((two.local / "ledger" / "chat").glob("questions-*.parquet"))
     assert asked
     for path in asked:  # As of a run that was killed while it asked.

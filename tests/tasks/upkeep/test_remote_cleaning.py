@@ -1,20 +1,23 @@
 """Cleaning a remote store keeps what is needed, also for machines that nobody here knows of."""
 
+import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from artifacts.leases import in_use
-from artifacts.manifest import ArtifactRef, Kind, identity
+from artifacts.manifest import MANIFEST, ArtifactRef, Kind, document_of, identity
 from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.releases import require_sound
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
+from tasks.upkeep.remote_cleaning import clean_remotely, wasted_remotely
 from tests.artifacts.machines import KINDS, Machine, machines, remote_root
-from tests.tasks.upkeep.kept_store import everything, release, require_whole
+from tests.tasks.upkeep.kept_store import everything, make, release, require_whole
 
 AT_ONCE = Keep(releases=1, days=0)
 
@@ -114,3 +117,32 @@ def test_an_artifact_that_is_made_again_while_unlisted_keeps_its_new_files(
     clean(machine("maker"), Keep(releases=1))
     assert (machine("third").path(made.ref) / "weights").read_bytes() in (b"first", b"second")
     machine("third").verify(made.ref)
+
+
+@pytest.mark.parametrize("root", ["memory", "file"], indirect=True)
+def test_what_another_machine_makes_again_between_look_and_cleaning_stays(
+    machine: Machine, root: str
+) -> None:
+    old, *_ = [release(machine("maker"), number) for number in range(4)]
+    cleaner, other = machine("maker").remote, machine("another")
+    assert cleaner is not None
+    model = other.manifest(old).parents["model"]
+    parents = other.manifest(model).parents
+    waste = wasted_remotely(machine("maker"), cleaner, {}, AT_ONCE)
+    assert model in [each.ref for each in waste]
+    assert cleaner.set_aside(model, cleaner.manifest(model) or b"")
+    shutil.rmtree(other.local / str(model))
+    make(other, model.kind, 0, **parents)
+    clean_remotely(cleaner, waste)
+    assert cleaner.manifest(model) is not None
+    machine("third").verify(model)
+
+
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_an_artifact_is_as_old_as_the_store_says_not_as_a_copy(machine: Machine, root: str) -> None:
+    maker = machine("maker")
+    assert maker.remote is not None
+    model = make(maker, Kind.MODEL, 0)
+    old = maker.manifest(model).model_copy(update={"created": datetime(2020, 1, 1, tzinfo=UTC)})
+    (maker.path(model) / MANIFEST).write_bytes(document_of(old))
+    assert wasted_remotely(maker, maker.remote, {}, Keep()) == []
