@@ -87,8 +87,10 @@ class Store:
             yield draft
             self._commit(identity, draft, place)
 
-    def manifest(self, ref: ArtifactRef) -> Manifest:
+    def manifest(self, ref: ArtifactRef, *, also_unlisted: bool = False) -> Manifest:
         """Returns an artifact's manifest, without downloading its files.
+
+        ``also_unlisted``: also that of an artifact that cleaning has unlisted, which stays so.
 
         Raises:
             ArtifactMissingError: there is none.
@@ -98,6 +100,11 @@ class Store:
             return self._manifest(ref)
         except ArtifactNewerError:
             raise
+        except ArtifactMissingError:
+            content = self.remote.unlisted(ref) if also_unlisted and self.remote else None
+            if content is None:
+                raise
+            return parse_manifest(content, ref, f"the unlisted manifest of {ref}")
         except ArtifactCorruptError as error:
             raise ArtifactCorruptError(
                 f"{error}; delete its folder, then {way_out(ref.kind)}"

@@ -10,6 +10,7 @@ if they are still what the caller has seen: a repair by another machine in betwe
 
 import logging
 import uuid
+from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,19 +157,25 @@ class RemoteStore(RemoteObjects):
         returns False if the store no longer has it."""
         return self._move(ref, seen, UNLISTED)
 
-    def relist_all(self) -> None:
-        """Puts the manifests of all unlisted artifacts back."""
+    def unlisted(self, ref: ArtifactRef) -> bytes | None:
+        """Returns the manifest of an unlisted artifact, None if it is not unlisted."""
+        return self.read(UNLISTED, _note_of(ref))
+
+    def relist_all(self, among: Collection[ArtifactRef] | None = None) -> None:
+        """Puts the manifests of all unlisted artifacts back, or of those ``among`` some."""
         for name in self.names(UNLISTED):
             kind, _, fingerprint = name.removesuffix(".json").rpartition("-")
             if kind in set(Kind):
-                self.relist(ArtifactRef(kind=Kind(kind), fingerprint=fingerprint))
+                ref = ArtifactRef(kind=Kind(kind), fingerprint=fingerprint)
+                if among is None or ref in among:
+                    self.relist(ref)
 
     def relist(self, ref: ArtifactRef) -> bool:
         """Puts the manifest of an unlisted artifact back; returns whether it was unlisted."""
-        if self.read(UNLISTED, _note_of(ref)) is None:
+        if self.unlisted(ref) is None:
             return False
         with self._changing():
-            content = self.read(UNLISTED, _note_of(ref))
+            content = self.unlisted(ref)
             if content is None:  # Another machine has put it back, or its files were deleted.
                 return self.manifest(ref) is not None
             with suppress(FileExistsError):  # Somebody has made it meanwhile.

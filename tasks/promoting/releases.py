@@ -6,6 +6,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import RECOMMENDATIONS, scan_table
+from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.user_error import UserError
@@ -23,13 +24,15 @@ class UnsoundReleaseError(RuntimeError):
 
 
 def promote(store: Store, release: ArtifactRef, reason: str) -> None:
-    """Serves a release after checking all its artifacts.
+    """Serves a release after checking all its artifacts, which other machines find afterwards too.
 
     Raises:
         UnsoundReleaseError.
+        InterruptedRemovalError, InterruptedRestoreError: artifacts may not fit together.
     """
-    parts = require_sound(store, release)
-    decide(store, Decision.PROMOTED, reason, lambda: (release, parts))
+    with store_in_use(store):
+        parts = require_sound(store, release)
+        decide(store, Decision.PROMOTED, reason, lambda: (release, parts))
 
 
 def hold(store: Store, release: ArtifactRef, reason: str) -> None:
@@ -44,6 +47,7 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
     Raises:
         NoSuchReleaseError: there is none.
         UnsoundReleaseError: it is missing or damaged.
+        InterruptedRemovalError, InterruptedRestoreError: artifacts may not fit together.
     """
 
     def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:
@@ -56,7 +60,8 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
             )
         return served[-2], require_sound(store, served[-2])
 
-    return decide(store, Decision.ROLLED_BACK_TO, reason, previous)
+    with store_in_use(store):
+        return decide(store, Decision.ROLLED_BACK_TO, reason, previous)
 
 
 def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:

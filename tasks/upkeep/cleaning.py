@@ -75,6 +75,8 @@ def clean(store: Store, keep: Keep, *, dry_run: bool = False) -> Cleaned:
     remotely: list[RemoteWaste] = []
     if store.remote is not None:
         with shown_as_run(store.remote):  # No users are removed meanwhile.
+            if not dry_run:
+                store.remote.relist_all(kept)  # Needed again since another clean-up.
             remotely = wasted_remotely(store, store.remote, kept, keep)
             if not dry_run:
                 clean_remotely(store.remote, remotely)

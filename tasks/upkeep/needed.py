@@ -76,7 +76,7 @@ def with_parents(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
             continue
         found[each] = None
         try:
-            parents = store.manifest(each).parents
+            parents = store.manifest(each, also_unlisted=True).parents
         except ArtifactNewerError:
             raise
         except ArtifactError:  # Missing or damaged.

@@ -47,7 +47,7 @@ def wasted_remotely(
         if seen is not None and _is_older(seen, ref, since):
             why = f"no release or run needs it; its files go in {keep.days:g} days"
             found.append(RemoteWaste(ref, seen, len(manifest.files), 0, why))
-    return [*found, *_old_orphans(remote, since)]
+    return [*found, *_old_orphans(remote, needed, since)]
 
 
 def clean_remotely(remote: RemoteStore, waste: Collection[RemoteWaste]) -> None:
@@ -68,11 +68,16 @@ def _is_older(seen: bytes, ref: ArtifactRef, since: datetime) -> bool:
         return False  # Quarantined on opening.
 
 
-def _old_orphans(remote: RemoteStore, since: datetime) -> Iterator[RemoteWaste]:
+def _old_orphans(
+    remote: RemoteStore, needed: Collection[ArtifactRef], since: datetime
+) -> Iterator[RemoteWaste]:
     for kind in Kind:
         for name in remote.fingerprints(kind):
+            ref = ArtifactRef(kind=kind, fingerprint=name)
+            if ref in needed and remote.manifest(ref) is None:
+                continue  # Unlisted, and needed again.
             try:
-                orphans = remote.orphans(ArtifactRef(kind=kind, fingerprint=name))
+                orphans = remote.orphans(ref)
             except ArtifactCorruptError:
                 continue  # Quarantined on opening.
             if orphans is not None and orphans.changed < since:

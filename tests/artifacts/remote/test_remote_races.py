@@ -12,7 +12,9 @@ from artifacts.integrity import ArtifactCorruptError
 from artifacts.leases import LEASES
 from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import MANIFEST, Kind, identity
-from artifacts.remote.remote_side import UNLISTED, RemoteStore
+from artifacts.remote import remote_lease
+from artifacts.remote.remote_side import CHANGES, UNLISTED, RemoteStore
+from artifacts.rewriting import rewrite
 from artifacts.store import Store
 from tests.artifacts.machines import Machine
 
@@ -164,6 +166,51 @@ def test_a_maker_that_came_second_does_without_the_first_once_that_is_unlisted(
     between(two, "upload", lambda: unlist(cleaner), after=True)
     put(two, b"b")
     assert read(one) == read(two) == read(machine("later")) == b"a"
+
+
+def test_a_reader_beside_a_removal_of_users_gets_what_was_rewritten(
+    machine: Machine, between: Between
+) -> None:
+    put(machine("maker"), b"a")
+    reader, other = machine("reader"), machine("other")
+
+    def remove() -> None:
+        with rewrite(other, MADE.ref) as draft:
+            for name in FILES:
+                (draft.path / name).write_bytes(b"b")
+
+    between(reader, "fetch", remove)
+    assert read(reader) == read(machine("later")) == b"b"
+
+
+def test_a_maker_whose_files_were_deleted_before_its_manifest_takes_what_is_made_after_it(
+    machine: Machine, between: Between
+) -> None:
+    suspended, other = machine("suspended"), machine("other")
+
+    def clean_all() -> None:
+        orphans = remote_of(other).orphans(MADE.ref)
+        assert orphans is not None
+        assert remote_of(other).delete_orphans(orphans)
+
+    between(suspended, "create", clean_all)
+    put(suspended, b"a")
+    assert not other.holds(MADE.ref)
+    put(other, b"b")
+    with store_in_use(suspended):
+        assert read(suspended) == read(other) == read(machine("later")) == b"b"
+
+
+def test_changes_go_on_after_a_machine_has_died_in_the_middle_of_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_lease, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(remote_lease, "POLL_SECONDS", 0.01)
+    maker = put(machine("maker"), b"a")
+    remote_of(maker).create(b"died here", *CHANGES, "00000001.held")
+    remote_of(maker).write(seen(maker), UNLISTED, f"{MADE.kind}-{MADE.fingerprint}.json")
+    unlist(machine("one"))
+    assert read(machine("later")) == b"a"
 
 
 @pytest.mark.parametrize("look", ["path", "holds"])

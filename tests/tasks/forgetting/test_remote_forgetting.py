@@ -49,7 +49,7 @@ def dying(change):
     def changed(self, *args):
         global left
         place = args[0] if change.__name__ == "delete" else args[1]
-        left -= place not in ("removal", "runs")
+        left -= place not in ("removal", "runs", "leases")
         if left < 0:
             os._exit(77)
         return change(self, *args)

@@ -11,8 +11,8 @@ import pytest
 from artifacts.leases import in_use
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, document_of, identity
 from artifacts.store import Store
-from tasks.promoting.decisions import serving_release
-from tasks.promoting.releases import require_sound
+from tasks.promoting.decisions import Decision, decide, serving_release
+from tasks.promoting.releases import promote, require_sound
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.remote_cleaning import clean_remotely, wasted_remotely
@@ -146,3 +146,34 @@ def test_an_artifact_is_as_old_as_the_store_says_not_as_a_copy(machine: Machine,
     old = maker.manifest(model).model_copy(update={"created": datetime(2020, 1, 1, tzinfo=UTC)})
     (maker.path(model) / MANIFEST).write_bytes(document_of(old))
     assert wasted_remotely(maker, maker.remote, {}, Keep()) == []
+
+
+@pytest.mark.parametrize("root", ["memory", "file"], indirect=True)
+@pytest.mark.parametrize("cleanings", [1, 2])
+def test_a_release_that_is_served_again_from_copies_stays_for_other_machines(
+    machine: Machine, root: str, cleanings: int
+) -> None:
+    old, *_ = [release(machine("maker"), number) for number in range(4)]
+    require_sound(machine("holder"), old)
+    for _ in range(cleanings):  # The first one unlists its artifacts, the second deletes them.
+        clean(machine("maker"), AT_ONCE)
+    promote(machine("holder"), old, "as before")
+    for _ in range(2):
+        clean(machine("maker"), AT_ONCE)
+    assert serving_release(machine("third")) == old
+    require_sound(machine("third"), old)
+
+
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_what_is_needed_again_after_it_was_unlisted_stays_with_its_ancestors(
+    machine: Machine, root: str
+) -> None:
+    maker = machine("maker")
+    old, *_ = [release(maker, number) for number in range(4)]
+    clean(maker, AT_ONCE)
+    decide(maker, Decision.PROMOTED, "beside the cleaning", lambda: (old, {}))
+    told = clean(maker, AT_ONCE, dry_run=True)
+    assert old not in [each.ref for each in told.remote]
+    clean(maker, AT_ONCE)
+    require_sound(machine("third"), old)
+    require_whole(machine("third"))
