@@ -3,7 +3,8 @@
 Each domain's events are factorised separately. On users active in the target domain and in another
 one, a ridge regression predicts their factors in the target domain from their events elsewhere; the
 factors of the target domain's items turn the prediction into scores. Users of one domain contribute
-to the factors only.
+to the factors only. The bridge scores a user's first event in a domain, so a user's factors there
+emphasise the earliest events.
 
 Dimensions: U users, V items of a domain, N factors of all factorisations, W features, R state.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from model.data.factors import AlsConfig, Choices, item_factors, solved
+from model.data.factors import AlsConfig, Choices, item_factors
 from model.data.sequences import IntArray, Sequences
 from model.network.domain_bridge import STATE_WIDTH, TEXT_WIDTH, DomainBridge, factor_widths
 from model.network.tri_thread import TriThread
@@ -27,6 +28,8 @@ RIDGES = (5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 """Candidate ridge penalties, for features of unit length."""
 ITEMS_PER_FACTOR, FEWEST_FACTORS = 20, 8
 """Limits of the number of factors of a small domain (docs/log.md)."""
+EARLINESS = 0.5
+"""The n-th event of a user in the target domain weighs `n ** -EARLINESS` (docs/log.md)."""
 REGULARIZATION, ITERATIONS = 1.0, 10
 BLOCK_USERS = 256
 
@@ -38,7 +41,7 @@ class _Domain:
     items: (
         Tensor  # (V, N) factors; their product with users' factors is the mean over factorisations
     )
-    users: Tensor  # (U, N) unit length per factorisation; 0 for users without an event
+    users: Tensor  # (U, N) unit length per factorisation; 0 without an event
     features: Tensor  # (V, W) contribution of each item to the features of a history
     log_counts: Tensor  # (V,)
 
@@ -80,6 +83,8 @@ def _domain(
     own = (training.items > low) & (training.items <= high)
     users, items = training.event_users[own], training.items[own] - low - 1
     choices = Choices.of_pairs(users, items, training.user_count)
+    earliness = torch.from_numpy(_ordinals(users) ** -EARLINESS).float()[:, None]
+    columns, rows = torch.from_numpy(items), torch.from_numpy(users)
     item_parts, user_parts, feature_parts = [], [], []
     for number, width in enumerate(factor_widths(model.config)):
         als = AlsConfig(
@@ -92,10 +97,12 @@ def _domain(
         gram = found.T @ found + REGULARIZATION * torch.eye(als.factors)
         unused = (0, width - als.factors)
         item_parts.append(F.pad(found, unused))
-        users_of_unit = F.normalize(solved(choices, found, als), dim=1, eps=1e-9)
-        user_parts.append(F.pad(users_of_unit, unused))
         # First-order approximation of users' factors: a sum over the events of a history.
-        feature_parts.append(F.pad(torch.linalg.solve(gram, found.T).T, unused))
+        features = torch.linalg.solve(gram, found.T).T
+        feature_parts.append(F.pad(features, unused))
+        summed = torch.zeros(training.user_count, als.factors)
+        summed.index_add_(0, rows, features[columns] * earliness)
+        user_parts.append(F.pad(F.normalize(summed, dim=1, eps=1e-9), unused))
     counts = torch.from_numpy(np.bincount(items, minlength=high - low)).float()
     texts = model.global_table[low + 1 : high + 1, :TEXT_WIDTH].cpu()
     texts = F.pad(texts - texts.mean(0), (0, TEXT_WIDTH - texts.shape[1]))
@@ -105,6 +112,12 @@ def _domain(
         torch.cat((*feature_parts, F.normalize(texts, dim=1, eps=1e-9)), 1),
         torch.log1p(counts),
     )
+
+
+def _ordinals(users: IntArray) -> np.ndarray:
+    """Returns the place of each event among its user's, from 1; `users` is ascending."""
+    _, first, counts = np.unique(users, return_index=True, return_counts=True)
+    return np.arange(len(users)) - np.repeat(first, counts) + 1.0
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,27 @@ def test_known_tastes_cross_to_a_domain_never_visited() -> None:
     assert after > 0.9
 
 
+def test_items_chosen_first_in_a_domain_are_preferred() -> None:
+    """Two tastes choose an item of their own and four common ones, the own item first or last."""
+    found = {}
+    for own_first in (True, False):
+        rng = np.random.default_rng(0)
+        histories = []
+        for user in range(300):
+            taste = user % 2
+            own, common = [21 + 5 * taste + int(rng.integers(5))], rng.permutation(4) + 31
+            chosen = [*own, *common] if own_first else [*common, *own]
+            histories.append([*(rng.choice(10, 4, False) + 1 + 10 * taste), *chosen])
+        sequences = sequences_from_lists(histories, [0, 20, 34], ("books", "films"))
+        tables = ItemTables(np.zeros((35, 13), np.float32), np.zeros((35, 8), np.float32))
+        shop = replace(small_shop((20, 14)), sequences=sequences, tables=tables)
+        visitors = sequences_from_lists([[1, 2, 3]], [0, 20, 34], ("books", "films"))
+        prefixes = visitors.prefixes_of_users(np.arange(1))
+        scores = ModelScorer(fitted(shop)).score(prefixes, 1)[0]
+        found[own_first] = float(scores[:5].mean() - scores[10:14].mean())
+    assert found[True] > found[False] + 1
+
+
 def test_a_new_item_is_read_but_left_to_the_threads_to_score(shop: Shop) -> None:
     model = fitted(shop)
     starts = np.array([0, 7, 19])
