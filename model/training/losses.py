@@ -55,6 +55,17 @@ def disagreement(left: Tensor, right: Tensor) -> Tensor:
     return ((left.exp() - right.exp()) * apart).sum(1) / 2
 
 
+def recency_weights(later: Tensor, half_weight: float) -> Tensor:
+    """Returns `half_weight / (half_weight + later)`, (K,): the weight of targets with `later` (K,)
+    newer targets of the same user; 1 for a `half_weight` of 0.
+
+    The model ranks the event after a user's newest one, and what is chosen changes over time.
+    """
+    if not half_weight:
+        return torch.ones_like(later, dtype=torch.float32)
+    return half_weight / (half_weight + later.float())
+
+
 def contrastive_loss(left: Tensor, right: Tensor, targets: Literal["soft", "identity"]) -> Tensor:
     """Returns the symmetric contrastive loss of B paired vectors, with other pairs as negatives.
 

@@ -22,6 +22,7 @@ from model.training.losses import (
     binary_loss,
     contrastive_loss,
     disagreement,
+    recency_weights,
     sampled_candidates,
     softmax_loss,
 )
@@ -43,7 +44,7 @@ class Draws:
 class Counts:
     """Denominators of the means of a step: those of the whole batch, also for a micro-batch."""
 
-    events: tuple[int, ...]  # per domain, the queries in the loss
+    events: tuple[float, ...]  # per domain, the weights of the queries in the loss
     profiles: int  # users with a profile
 
 
@@ -77,7 +78,10 @@ class Objective:
         return Draws(negatives, torch.from_numpy(pairs))
 
     def counts(self, batch: CrossDomainBatch) -> Counts:
-        events = tuple(len(self._learned(queries)) for queries in batch.queries)
+        events = tuple(
+            float(self._weights(batch, queries, self._learned(queries)).sum())
+            for queries in batch.queries
+        )
         if self.profiles is None:
             return Counts(events, 0)
         return Counts(events, int(self.profiles.has_profile[batch.users.numpy()].sum()))
@@ -138,7 +142,8 @@ class Objective:
                     kept,
                     rows,
                 )
-                total = total + losses.sum() / whole.events[domain]
+                weights = self._weights(batch, queries, kept)
+                total = total + (losses * weights).sum() / whole.events[domain]
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
         return total
@@ -178,6 +183,12 @@ class Objective:
         if self.config.first_crossing or not len(self.model.local_threads):
             return torch.arange(len(queries), device=queries.rows.device)
         return (queries.local_position >= 0).nonzero()[:, 0]
+
+    def _weights(self, batch: CrossDomainBatch, queries: DomainQueries, kept: Tensor) -> Tensor:
+        """Returns the weights of `kept` queries in the loss, (n,), by the number of later targets
+        of the same user."""
+        later = (batch.last_position[queries.rows] - queries.mixed_position)[kept]
+        return recency_weights(later, self.config.recency)
 
     def _next_item_losses(
         self,

@@ -43,6 +43,7 @@ FIELDS = (
     SearchedField("train.batch_size", choices=(64, 128, 256)),
     SearchedField("train.averaging", choices=(0.9, 0.98, 0.99)),
     SearchedField("train.weight_decay", choices=(0.0, 0.1, 0.3)),
+    SearchedField("train.recency", choices=(0.0, 3.0, 10.0)),
     SearchedField("model.temperature", low=0.05, high=0.2, needs="model.scoring=cosine"),
     SearchedField("model.local_threads", choices=(True, False), needs="model.global_thread"),
     SearchedField("model.memory_events", choices=(4, 8, 16), needs="model.memory_events"),

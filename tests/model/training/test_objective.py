@@ -76,26 +76,34 @@ def test_the_first_event_of_a_domain_is_learned_only_with_the_switch(shop: Shop)
     assert all("local_threads.1" not in name for name in gradients)
 
 
-def test_a_binary_loss_is_the_same_from_a_loop_over_events(shop: Shop) -> None:
+@pytest.mark.parametrize("recency", [0.0, 1.5])
+def test_a_binary_loss_is_the_same_from_a_loop_over_events(shop: Shop, recency: float) -> None:
     model = shop.model()
-    config = shop.config(train={"alpha": 0.0, "beta": 0.0, "negatives": 2}).train
+    train = {"alpha": 0.0, "beta": 0.0, "negatives": 2, "recency": recency}
+    config = shop.config(train=train).train
     objective = Objective(model, shop.sequences.training(), config)
     batch = training_batch(objective.training, EVERYONE, 50)
     draws = objective.draw(batch, np.random.default_rng(0))
     rows = model.look_up(torch.arange(19))
     states, _ = model.states(batch, rows)
-    total = 0.0
+    total, width = 0.0, batch.mixed_items.shape[1]
     for domain, queries in enumerate(batch.queries):
-        events = 0.0
+        events, weights = 0.0, 0.0
         for k in range(len(queries)):
+            place = int(queries.mixed_position[k]) % width + 1
+            user = int(batch.users[queries.rows[k]])
+            later = int(np.diff(objective.training.offsets)[user]) - 1 - place
+            weight = recency / (recency + later) if recency else 1.0
+            weights += weight
             state = states[domain][k].double()
             score = state @ model.item_vectors(queries.targets[k], rows).double()
-            events -= torch.log(torch.sigmoid(score)).item()
+            event = -torch.log(torch.sigmoid(score)).item()
             for n in range(2):
                 item = draws.negatives[domain][k, n]
                 wrong = state @ model.item_vectors(item, rows).double()
-                events -= torch.log(1 - torch.sigmoid(wrong)).item() / 2
-        total += events / len(queries)
+                event -= torch.log(1 - torch.sigmoid(wrong)).item() / 2
+            events += weight * event
+        total += events / weights
     assert objective.loss(batch, draws).item() == pytest.approx(total, rel=1e-4)
 
 

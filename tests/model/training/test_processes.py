@@ -37,9 +37,10 @@ WANTED: dict[str, dict[str, object]] = {
         "negatives": 5,
         "averaging": 0.9,
         "r_drop_weight": 0.5,
+        "recency": 2.0,
     },
     "lazy": {**EVERYTHING, "table_update": "lazy"},
-    "accumulated": {**EVERYTHING, "beta": 0.0, "accumulate": 3},
+    "accumulated": {**EVERYTHING, "beta": 0.0, "accumulate": 3, "recency": 2.0},
     "refitted": {**EVERYTHING, "refit": True, "weight_decay": 0.1},
 }
 
