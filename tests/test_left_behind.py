@@ -1,4 +1,7 @@
-"""A test that leaves something behind fails: tried on tests in a run of their own."""
+"""What tests leave behind: bytecode in pytest's folder; with anything else a test fails.
+
+Tried on tests in a run of their own.
+"""
 
 import os
 import shutil
@@ -20,20 +23,37 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_test_leaves_behind_fails_it(fault: str, tmp_path: Path) -> None:
     statement, told = FAULTS[fault]
+    ran = _tested(statement, tmp_path)
+    assert (ran.returncode != 0) is bool(told), ran.stdout
+    assert told in ran.stdout
+
+
+def test_where_python_is_to_write_no_bytecode_modules_are_still_compiled_once(
+    tmp_path: Path,
+) -> None:
+    ran = _tested("assert threading", tmp_path, PYTHONDONTWRITEBYTECODE="1")
+    assert ran.returncode == 0, ran.stdout
+    kept = tmp_path / ".pytest_cache" / "bytecode"
+    assert any(path.name.startswith("test_one.") for path in kept.rglob("*.pyc"))
+    assert not [*(tmp_path / "tests").rglob("*.pyc")]
+
+
+def _tested(statement: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a test of one statement below our `conftest.py`."""
+    tests = folder / "tests"
+    tests.mkdir()
     for name in ("conftest.py", "slow_tests.txt"):
-        shutil.copy(ROOT / "tests" / name, tmp_path)
-    (tmp_path / "test_one.py").write_text(
+        shutil.copy(ROOT / "tests" / name, tests)
+    (tests / "test_one.py").write_text(
         f"import asyncio, os, threading, time\n\n\ndef test_it(monkeypatch):\n    {statement}\n",
         "utf-8",
     )
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert (ran.returncode != 0) is bool(told), ran.stdout
-    assert told in ran.stdout

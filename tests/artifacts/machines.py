@@ -14,7 +14,8 @@ from artifacts.store import Store
 Machine = Callable[[str], Store]
 """Opens the store as the machine of a name does."""
 
-KINDS = ("memory", "file", "s3")
+KINDS = ("memory", "file", pytest.param("s3", marks=pytest.mark.slow))
+"""The server of S3 takes longer to start than the tests with the others take."""
 
 
 @contextmanager
