@@ -64,7 +64,7 @@ the others have nothing left."""
 def pytest_collection() -> Iterator[None]:
     """Modules and tests stay until the end: the garbage collector does not look through them.
 
-    To look takes a third of the collection, and as long again in the tests.
+    To look takes a third of the collection.
     """
     gc.disable()
     try:
