@@ -114,6 +114,14 @@ def describe_files(folder: Path) -> dict[str, StoredFile]:
     }
 
 
+def shape_fault_of(folder: Path, manifest: Manifest) -> str | None:
+    """Returns a sentence about a missing file, or one of another size; contents are not read."""
+    for name, stored in manifest.files.items():
+        if fault := _shape_fault(folder, name, stored):
+            return f"{name} {fault}"
+    return None
+
+
 def absent(folder: Path, manifest: Manifest) -> list[str]:
     """Returns the names of a manifest's missing files."""
     return [name for name in manifest.files if not (folder / name).exists()]
@@ -151,7 +159,7 @@ def _manifest_fault(
     return None
 
 
-def _file_fault(folder: Path, name: str, stored: StoredFile, full: bool) -> str | None:
+def _shape_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
     path = folder / name
     if any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
         return "lies behind a link"
@@ -163,6 +171,13 @@ def _file_fault(folder: Path, name: str, stored: StoredFile, full: bool) -> str 
         return "is no regular file"
     if found.st_size != stored.size:
         return f"has {found.st_size:,} bytes, not {stored.size:,}"
+    return None
+
+
+def _file_fault(folder: Path, name: str, stored: StoredFile, full: bool) -> str | None:
+    if fault := _shape_fault(folder, name, stored):
+        return fault
+    path = folder / name
     key, checked = str(path.absolute()), (_signature(path), stored.sha256)
     if not full and _checked.get(key) == checked:
         return None

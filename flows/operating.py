@@ -45,6 +45,12 @@ class OperatingSettings(BaseSettings):
     dumps: Annotated[str, AfterValidator(put_aside)] = Field(
         default="dumps", description="Watched folder, or fsspec URL, of dumps."
     )
+    dump_wait_hours: float = Field(
+        default=6.0,
+        gt=0,
+        description="Hours after which the dump scan alerts of a folder that is not a complete "
+        "dump.",
+    )
     stage_retries: int = Field(
         default=0,
         ge=0,

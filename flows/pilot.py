@@ -6,10 +6,10 @@ from artifacts.bundles import parts_of
 from artifacts.store import Store
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
+from flows.server.end_hooks import tell_end
 from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
-from tasks.alerts.webhook import tell_webhook
 from tasks.choose_preset import as_chosen, choose_preset
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResult, StageResults
@@ -29,8 +29,8 @@ class PilotResult(StageResults):
     name="pilot",
     flow_run_name="pilot",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_failure=[tell_webhook],
-    on_crashed=[tell_webhook],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
 )
 @uses_store
 def pilot(

@@ -5,9 +5,9 @@ from prefect import flow
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
+from flows.server.end_hooks import tell_end
 from flows.store_use import uses_store
 from flows.unrecorded import call
-from tasks.alerts.webhook import tell_webhook
 from tasks.dump.dump_config import DumpConfig
 from tasks.frame.stage import StageResults
 from tasks.llm.settings.llm_config import LlmConfig
@@ -24,10 +24,10 @@ class PipelineResult(StageResults):
     name="pipeline",
     flow_run_name="pipeline {name}",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_completion=[tell_webhook],
-    on_failure=[tell_webhook],
-    on_crashed=[tell_webhook],
-    on_cancellation=[tell_webhook],
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
+    on_cancellation=[tell_end],
 )
 @uses_store
 def pipeline(

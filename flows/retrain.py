@@ -7,12 +7,12 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
+from flows.server.end_hooks import tell_end
 from flows.server.run_parameters import refuse_other_names
 from flows.settings import Settings
 from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
 from tasks.alerts.stories import tell_release
-from tasks.alerts.webhook import tell_webhook
 from tasks.choose_preset import as_chosen, choose_preset
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult, StageResults
@@ -61,10 +61,10 @@ class Release(StageResults):
     name="retrain",
     flow_run_name="retrain {name}",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_completion=[tell_webhook],
-    on_failure=[tell_webhook],
-    on_crashed=[tell_webhook],
-    on_cancellation=[tell_webhook],
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
+    on_cancellation=[tell_end],
 )
 @uses_store
 def retrain(

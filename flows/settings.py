@@ -100,6 +100,7 @@ ELSEWHERE = (
     "SERVE_IMAGES",
     "SERVE_IMAGE_HOSTS",
     "DUMPS",  # fields of `flows.operating.OperatingSettings`, which is slow to import
+    "DUMP_WAIT_HOURS",
     "KEEP_RELEASES",
     "KEEP_RUNS_DAYS",
     "ENGINE",  # fields of `tasks.llm.settings.engine.EngineSettings`

@@ -9,11 +9,14 @@ from pathlib import PurePath
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
+from prefect.states import Running
 
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
+from flows.server.end_hooks import with_store
 from flows.server.run_parameters import refuse_other_places
 from flows.server.run_records import mark_lost_subflows
 from flows.settings import Settings
@@ -21,14 +24,22 @@ from tasks.alerts.announcements import announce_dump
 from tasks.alerts.gone_runs import GONE, SCAN, tell_of_gone_runs
 from tasks.alerts.repeated_failures import tell_first_failure, tell_recovery
 from tasks.alerts.stories import WATCH_STORY
+from tasks.alerts.webhook import tell, tell_waiting
 from tasks.dump.sources.dump_watch import (
     SETTLE_SECONDS,
+    SUCCESS,
     Look,
+    Wait,
     announced,
     look_into,
+    overdue,
     read_memory,
+    told,
     write_memory,
 )
+
+WAITING = "Waiting"
+"""State in the alert of a folder that does not become a complete dump."""
 
 
 class Watched(Strict):
@@ -45,16 +56,17 @@ def _run_name() -> str:
 @flow(
     name=SCAN,
     flow_run_name=_run_name,
-    on_completion=[tell_recovery],
-    on_failure=[tell_first_failure],
-    on_crashed=[tell_first_failure],
+    on_completion=[with_store(tell_recovery)],
+    on_failure=[with_store(tell_first_failure)],
+    on_crashed=[with_store(tell_first_failure)],
 )
 def watch(
     dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
 ) -> Watched:
     """Emits an event for every complete dump with new content.
 
-    Also sends webhook messages for runs whose machine died, and marks their subflows.
+    Also posts alerts that the webhook did not accept before, and those of runs whose machine died,
+    marks their subflows, and alerts once of a folder that does not become a complete dump.
 
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
@@ -66,20 +78,39 @@ def watch(
     settings = Settings()
     refuse_other_places(settings, OPERATING.dumps, store, [dumps])
     opened = Store(store or settings.store)
+    tell_waiting(opened)
     tell_of_gone_runs(opened)
     with get_client(sync_client=True) as client:
         mark_lost_subflows(client, GONE)
-    seen = look_into(folder, read_memory(opened, folder), time.time(), settle_seconds)
+    now = time.time()
+    seen = look_into(folder, read_memory(opened, folder), now, settle_seconds)
     memory = seen.memory
     write_memory(opened, folder, memory)
     for dump in seen.landed:
         announce_dump(opened, dump)
         memory = announced(memory, dump)
         write_memory(opened, folder, memory)
+    for path, wait in overdue(memory, now, OPERATING.dump_wait_hours * 3600).items():
+        if _tell_overdue(opened, path, wait, now):
+            memory = told(memory, path)
+            write_memory(opened, folder, memory)
     if seen.landed or seen.waiting:
         create_markdown_artifact(key=WATCH_STORY, markdown=_story(folder, seen))
     found = Watched(announced=tuple(dump.name for dump in seen.landed), waiting=seen.waiting)
     return ended(found, _outcome(found))
+
+
+def _tell_overdue(store: Store, path: str, wait: Wait, now: float) -> bool:
+    """Alerts the operator of a folder that does not become a complete dump; returns False if that
+    is to be repeated."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return True
+    message = (
+        f"{path} waits for {(now - wait.since) / 3600:,.1f} hours and is not read: {wait.reason}. "
+        f"Complete the dump (a file {SUCCESS} beside its files says that it is), or delete it"
+    )
+    return tell(store, SCAN, context.flow_run, Running(name=WAITING, message=message))
 
 
 def _outcome(found: Watched) -> str:

@@ -31,6 +31,7 @@ from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.dump.made_dataset import made_from
 from tasks.dump.sources.remote_files import with_local_files
 from tasks.dump.sources.source_files import SourceFile, source_files
+from tasks.dump.sources.unchanged_files import UnchangedFiles
 from tasks.dump.trainable import require_trainable
 from tasks.frame.stage import StageResult, run_stage, stage_result
 
@@ -49,7 +50,8 @@ def ingest(dump: DumpConfig, store_root: str) -> StageResult:
     """Returns the dataset artifact of a dump; the extended one if the dump has no new data.
 
     Raises:
-        UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError, NothingHeldOutError.
+        DumpChangedError, UnreadableDumpError, UndeclaredDomainError, TooFewDomainsError,
+            NothingHeldOutError.
     """
     store = Store(store_root)
     result = ingested(dump, store)
@@ -85,6 +87,7 @@ def dump_files(dump: DumpConfig) -> list[SourceFile]:
 
 def _ingested(dump: DumpConfig, store: Store) -> StageResult:
     started = time.monotonic()
+    files = UnchangedFiles(lambda: dump_files(dump))
     previous = previous_dataset(store) if dump.mode is Mode.APPEND else None
     usual = dataset_identity(dump, previous)
     repaired = usual.model_copy(update={"parameters": {**usual.parameters, "reading": READING}})
@@ -92,10 +95,13 @@ def _ingested(dump: DumpConfig, store: Store) -> StageResult:
         if store.holds(known.ref) and _is_of_this_reading(store, known):
             return stage_result(store, "ingest", known.ref, started, reused=True)
     earlier = None if previous is None else read_dataset(store, previous)
-    made = made_from(dump, earlier, forgotten=Forgotten(store).holds)
+    with files.explaining():
+        made = made_from(dump, earlier, forgotten=Forgotten(store).holds)
 
     def make(draft: Draft) -> None:
         made.write(draft)
+        # The identity has the checksums of before the reading.
+        files.require()
         if previous is not None:
             _refuse_no_change(draft, store, previous)
 

@@ -38,17 +38,23 @@ def store_in_use(store: Store) -> Iterator[None]:
             uses.enter_context(shown_as_run(store.remote))
             catch_up(store)
         uses.enter_context(in_use(store.local))
-        if (store.local / "work" / RESTORING).exists():
-            raise InterruptedRestoreError(
-                f"a restore of {store.root} was interrupted; repeat it by `llm4cdsr restore FILE "
-                "--replace`"
-            )
-        if is_interrupted(store):
-            raise InterruptedRemovalError(
-                f"a removal of users from {store.root} was interrupted; complete it by `llm4cdsr "
-                "forget --store STORE` without an id"
-            )
+        refuse_interrupted(store)
         yield
+
+
+def refuse_interrupted(store: Store) -> None:
+    """Raises `InterruptedRestoreError` or `InterruptedRemovalError` if the parts of a store do not
+    fit together."""
+    if (store.local / "work" / RESTORING).exists():
+        raise InterruptedRestoreError(
+            f"a restore of {store.root} was interrupted; repeat it by `llm4cdsr restore FILE "
+            "--replace`"
+        )
+    if is_interrupted(store):
+        raise InterruptedRemovalError(
+            f"a removal of users from {store.root} was interrupted; complete it by `llm4cdsr "
+            "forget --store STORE` without an id"
+        )
 
 
 def refuse_in_use(store: Store, command: str) -> None:

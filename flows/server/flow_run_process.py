@@ -19,6 +19,7 @@ from prefect.serializers import CompressedSerializer, JSONSerializer, PickleSeri
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Failed
 
+from flows.server.end_hooks import store_of
 from flows.unrecorded import error_of_the_body
 from tasks.alerts.gone_runs import SCAN
 from tasks.alerts.webhook import tell
@@ -68,7 +69,7 @@ def unrecorded_end_told(environment: Mapping[str, str]) -> Iterator[None]:
                 flow_id=UUID(environment["PREFECT__FLOW_ID"]),
                 name=name,
             )
-            tell(name, run, Failed(message=_message(end.__context__)))
+            tell(store_of(run), name, run, Failed(message=_message(end.__context__)))
         raise
 
 

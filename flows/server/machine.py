@@ -26,6 +26,7 @@ from flows.operating import OPERATING
 from flows.server.api import has_started
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
+from flows.server.deployment_edits import edits_kept
 from flows.server.machine_processes import Process, end, processes_of_runs, start_of
 from flows.server.machine_worker import (
     POOL_TEMPLATE,
@@ -58,6 +59,7 @@ LOG_BYTES = 20 << 20
 """A longer log is set aside by `start`."""
 FOLDER = "machine"
 OPTIONS = "options.json"
+EDITS = "deployed.json"
 RESUMED = "what was answered is kept, run again to go on"
 
 _COMMAND_SECONDS = 600
@@ -139,13 +141,15 @@ class Machine:
         path = self.folder / OPTIONS
         return Chosen.model_validate_json(path.read_bytes()) if path.exists() else None
 
-    def start(self, dumps: str, look_every: float) -> None:
-        """Starts missing processes, and updates pool, deployments and automations.
+    def start(self, dumps: str, look_every: float) -> list[str]:
+        """Starts missing processes, and updates pool, deployments and automations; returns the
+        changes made in the Prefect UI that were kept.
 
         Raises:
             MachineError.
         """
         self._require_same(dumps)
+        last = self.chosen()
         # Protects the login and the server's database from other users.
         self.store.workspace(FOLDER).chmod(0o700)
         variables = self._environment(dumps)
@@ -157,8 +161,13 @@ class Machine:
         write_atomically(self.folder / OPTIONS, chosen.model_dump_json().encode())
         with self.client() as client:
             make_pool(client, MachineWorker.type, POOL_TEMPLATE)
-        self._run("deploy", DEPLOY, variables)
-        self._set_watch(look_every)
+        reset = frozenset({"watch"} if last and last.look_every != look_every else ())
+        with (
+            self.client() as client,
+            edits_kept(client, POOL, self.folder / EDITS, reset) as kept,
+        ):
+            self._run("deploy", DEPLOY, variables)
+            self._set_watch(look_every)
         with self.client() as client:
             missing = missing_automations(client)
         if missing:
@@ -169,6 +178,7 @@ class Machine:
             with self.client() as client:
                 mark_crashed(client, POOL, living, f"{GONE}; {RESUMED}")
             self._launch("worker", worker_command(POOL, socket.gethostname()), variables)
+        return kept
 
     def stop(self) -> list[str]:
         """Stops the worker, the runs, and the server, in this order; returns the names of stopped

@@ -43,7 +43,7 @@ def ended_with_the_machine(state: State) -> bool:
 def tell_of_gone_runs(store: Store) -> list[str]:
     """Reports each dead run once to the webhook, if configured; returns their names.
 
-    Refused messages are sent again by the next scan.
+    Messages that could neither be sent nor kept are sent again by the next scan.
     """
     if webhook_url() is None:
         return []
@@ -58,7 +58,7 @@ def tell_of_gone_runs(store: Store) -> list[str]:
             if run not in old
             and run.state is not None
             and (name := client.read_flow(run.flow_id).name) != SCAN
-            and tell(name, run, run.state)
+            and tell(store, name, run, run.state)
         ]
     if new:
         ids = frozenset(str(run.id) for run in (*old, *new))

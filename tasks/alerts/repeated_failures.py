@@ -7,6 +7,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 
+from artifacts.store import Store
 from tasks.alerts.gone_runs import ended_with_the_machine
 from tasks.alerts.webhook import AnyFlow, cause_of, tell, webhook_url
 
@@ -16,22 +17,27 @@ HISTORY = 30
 """Number of the latest runs in which the same failure is not told again."""
 
 
-def tell_first_failure(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """State hook: posts a failure, unless an error of the same kind was posted since the latest
+def tell_first_failure(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+    """Posts a failure, unless an error of the same kind was posted since the latest
     success, or the run ended with its machine."""
     if webhook_url() is None or ended_with_the_machine(state):
         return
     if _kind_of(state) not in map(_kind_of, _failures_before(flow_run)):
-        tell(flow.name, flow_run, state)
+        tell(store, flow.name, flow_run, state)
 
 
-def tell_recovery(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """State hook: posts a success after a failure."""
+def tell_recovery(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+    """Posts a success after a failure."""
     if webhook_url() is None:
         return
     if failures := _failures_before(flow_run):
         message = f"{WORKS_AGAIN}, after: {cause_of(failures[0])}"
-        tell(flow.name, flow_run, state.model_copy(update={"message": message}))
+        tell(
+            store,
+            flow.name,
+            flow_run,
+            state.model_copy(update={"message": message, "timestamp": state.timestamp}),
+        )
 
 
 def _failures_before(flow_run: FlowRun) -> list[State]:

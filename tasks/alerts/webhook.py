@@ -2,12 +2,14 @@
 
 The URL is a secret (chat tools have their key in the path): it comes from ``LLM4CDSR_WEBHOOK_URL``
 or the Prefect Secret block ``llm4cdsr-webhook-url``, and is in no log, state or artifact. A failing
-webhook does not change the end of a run.
+webhook does not change the end of a run; its alerts wait on disk (`outbox`).
 """
 
 import logging
 import os
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import httpx
@@ -19,6 +21,8 @@ from pydantic import SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from artifacts.remote.url_credentials import without_credentials
+from artifacts.store import Store
+from tasks.alerts.outbox import FOLDER, Alert, RefusedError, deliver, put, waiting
 from tasks.system.machine_errors import fault_in
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
@@ -27,6 +31,8 @@ _ORDERS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
 _PREFIX = "Flow run encountered an exception: "
 TIMEOUT_SECONDS = 5.0
 TRIES = 3
+LATE = timedelta(minutes=2)
+"""A text that is posted so long after its event names the time of the event."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -34,37 +40,82 @@ AnyFlow = Flow[..., Any]  # pyright: ignore[reportExplicitAny]
 """Prefect passes the flow of the run, with any signature, to a hook."""
 
 
-def tell_webhook(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """State hook of flows: posts the end of the run."""
-    tell(flow.name, flow_run, state)
-
-
-def tell(flow_name: str, flow_run: FlowRun, state: State) -> bool:
-    """Posts the end of a flow run; returns False if the webhook failed.
+def tell(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> bool:
+    """Posts the end of a flow run, after earlier alerts that wait in the store; returns False if it
+    was neither accepted nor kept for later.
 
     Subflow runs are not reported.
     """
     if flow_run.parent_task_run_id is not None:
         return True
+    return tell_alert(
+        store, Alert(at=state.timestamp, document=document_of(flow_name, flow_run, state))
+    )
+
+
+def tell_alert(store: Store, alert: Alert) -> bool:
+    """As `tell`, for any alert."""
     url = webhook_url()
     if url is None:
         return True
     try:
+        put(store, alert)
+    except OSError as error:
+        logger.warning("an alert cannot be kept for later (%s); it is posted once", error)
+        with suppress(RefusedError):
+            return _post(url, alert, TRIES)
+        return False
+    _deliver(store, url, TRIES)
+    return True
+
+
+def tell_waiting(store: Store) -> None:
+    """Posts the alerts that the webhook did not accept before, until it fails once."""
+    if waiting(store) and (url := webhook_url()) is not None:
+        _deliver(store, url, tries=1)
+
+
+def _deliver(store: Store, url: SecretStr, tries: int) -> None:
+    try:
+        deliver(store, lambda alert: _post(url, alert, tries))
+    except OSError as error:
+        logger.warning("alerts wait in %s: %s", store.local / FOLDER, error)
+
+
+def _post(url: SecretStr, alert: Alert, tries: int) -> bool:
+    """Posts an alert; returns whether it was accepted.
+
+    Raises:
+        RefusedError.
+    """
+    try:
         for attempt in Retrying(
             retry=retry_if_exception_type(httpx.HTTPError),
-            stop=stop_after_attempt(TRIES),
+            stop=stop_after_attempt(tries),
             wait=wait_exponential(multiplier=0.5, max=5),
             reraise=True,
         ):
             with attempt:
-                document = document_of(flow_name, flow_run, state)
+                document = _dated(alert, datetime.now(UTC))
                 answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
                 answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Its text may contain the URL.
-        logger.warning("the webhook could not be told: %s", type(error).__name__)
+        is_status = isinstance(error, httpx.HTTPStatusError)
+        cause = f"status {error.response.status_code}" if is_status else type(error).__name__
+        logger.warning("the webhook could not be told: %s; the alert is posted later", cause)
+        if is_status and error.response.is_client_error:
+            raise RefusedError from None
         return False
     return True
+
+
+def _dated(alert: Alert, now: datetime) -> dict[str, str]:
+    """Returns the document to post, which tells the time of a late alert."""
+    text = alert.document["text"]
+    if now - alert.at > LATE:
+        text = f"{text} (late: of {alert.at:%Y-%m-%d %H:%M} UTC)"
+    return {**alert.document, "text": text, "at": alert.at.isoformat(timespec="seconds")}
 
 
 def post_test(url: SecretStr) -> str | None:

@@ -1,14 +1,17 @@
 """Backup of a store, and of the Prefect database of its machine, to one file; safe beside runs.
 
 A lease on every artifact keeps clean-up and removals of users away, a lock keeps compaction from
-the ledger. Decisions and pointers are copied before the artifacts that they name. Checkpoints,
-copies of dumps, logs and the login of the Prefect server are left out.
+the ledger; on a read-only disk nothing changes, and both are left out. Decisions and pointers are
+copied before the artifacts that they name. Checkpoints, copies of dumps, logs and the login of the
+Prefect server are left out.
 """
 
+import os
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +21,7 @@ from artifacts.integrity import ArtifactCorruptError, ArtifactMissingError, Arti
 from artifacts.leases import note_use
 from artifacts.ledger.answers import Role
 from artifacts.ledger.ledger import Ledger
-from artifacts.machines.store_in_use import store_in_use
+from artifacts.machines.store_in_use import refuse_interrupted, store_in_use
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.store import POINTERS, Store
 from artifacts.store_notes import FOLDER as NOTES
@@ -59,12 +62,16 @@ def back_up(store: Store, path: Path, on_bytes: Callable[[int], None] = lambda _
         is_remote=store.remote is not None,
     )
     artifacts, damaged = 0, list[str]()
-    with store_in_use(store), new_backup(path, about, on_bytes) as backup:
+    is_fixed = is_read_only(store.local)
+    with (
+        _unchanging(store) if is_fixed else store_in_use(store),
+        new_backup(path, about, on_bytes) as backup,
+    ):
         has_prefect = _add_prefect(backup, store.local, path.parent)
         if store.remote is None:
             for folder in (NOTES, POINTERS):
                 _add_all(backup, store.local, folder)
-            _add_ledger(backup, store.local)
+            _add_ledger(backup, store.local, is_fixed=is_fixed)
             for ref in _artifacts(store):
                 try:
                     artifacts += _add_artifact(backup, store, ref)
@@ -105,9 +112,21 @@ def _add_all(backup: BackupWriter, root: Path, folder: str) -> None:
         added.update(new)
 
 
-def _add_ledger(backup: BackupWriter, root: Path) -> None:
+def is_read_only(folder: Path) -> bool:
+    """Returns whether a folder is on a disk that is mounted read-only, also after a fault."""
+    return folder.exists() and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+@contextmanager
+def _unchanging(store: Store) -> Iterator[None]:
+    """As `store_in_use`, without its locks, which a read-only disk cannot have."""
+    refuse_interrupted(store)
+    yield
+
+
+def _add_ledger(backup: BackupWriter, root: Path, *, is_fixed: bool) -> None:
     with ExitStack() as unchanged:
-        for role in Role:
+        for role in () if is_fixed else Role:
             unchanged.enter_context(Ledger(root, role).reading())
         _add_all(backup, root, LEDGER)
 
@@ -144,7 +163,18 @@ def _add_prefect(backup: BackupWriter, root: Path, beside: Path) -> bool:
     _add_all(backup, root, LEASES)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=beside) as folder:
         copy = Path(folder, database.name)
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        if is_read_only(root):
+            # SQLite writes beside a database to read it; the copy has its journal too.
+            source_file = Path(folder, f"source-{database.name}")
+            for ending in ("", "-wal"):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(f"{database}{ending}", f"{source_file}{ending}")
+        else:
+            source_file = database
+        with (
+            closing(sqlite3.connect(source_file)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
             source.backup(target)
         backup.add(copy, DATABASE)
     return True

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from artifacts.bundles import parts_of
 from artifacts.files.leftovers import BEFORE_RESTORE, SET_ASIDE
-from artifacts.integrity import ArtifactError, absent
+from artifacts.integrity import ArtifactError, shape_fault_of
+from artifacts.manifest import SCHEMA_VERSIONS, ArtifactRef
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from flows.cli.errors.machine_faults import ADVICE
@@ -21,6 +22,8 @@ FULL = 100 << 20
 """With fewer free bytes a run fails, and Prefect's database records nothing."""
 
 LARGE_WASTE = 1 << 30
+RENEW = "`llm4cdsr retrain` makes it with this version"
+VERIFY = "`llm4cdsr store verify` reads everything"
 
 
 def readable(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -71,23 +74,46 @@ def _existing(folder: Path) -> Path:
 
 
 def served(store: Store) -> Iterator[Finding]:
-    """Yields findings about the presence of the served artifacts; contents are not read."""
+    """Yields a finding about the served release; contents of files are not read."""
     try:
         release = serving_release(store)
-        if release is None:
-            yield ok("served", "nothing yet; `llm4cdsr run` makes the first release")
-            return
+        fault = None if release is None else fault_of_release(store, release)
+    except HistoryDamagedError as damage:
+        yield error("served", str(damage), VERIFY)
+        return
+    if release is None:
+        yield ok("served", "nothing yet; `llm4cdsr run` makes the first release")
+    elif fault is not None:
+        yield error("served", fault, f"`llm4cdsr rollback`, or retrain; {VERIFY}")
+    elif earlier := earlier_schemas(store, release):
+        yield warning("served", f"{release} is {earlier}", RENEW)
+    else:
+        yield ok("served", f"{release}; {VERIFY}")
+
+
+def fault_of_release(store: Store, release: ArtifactRef) -> str | None:
+    """Returns a sentence about a part of a release that is missing or has another size than was
+    written, None if there is none. Those of a remote store are looked up by their manifests."""
+    try:
         for part in (release, *parts_of(store, release).values()):
             manifest = store.manifest(part)
-            gone = absent(store.local / part.kind / part.fingerprint, manifest)
-            if gone and store.remote is None:
-                yield error(
-                    "served", f"{part}: {gone[0]} is gone", "`llm4cdsr rollback`, or retrain"
-                )
-    except (HistoryDamagedError, ArtifactError) as fault:
-        yield error("served", str(fault.args[0]), "`llm4cdsr store verify` reads everything")
-    else:
-        yield ok("served", f"{release}; `llm4cdsr store verify` reads its contents")
+            folder = store.local / part.kind / part.fingerprint
+            if store.remote is None and (fault := shape_fault_of(folder, manifest)):
+                return f"{part}: {fault}"
+    except ArtifactError as fault:
+        return str(fault.args[0])
+    return None
+
+
+def earlier_schemas(store: Store, release: ArtifactRef) -> str:
+    """Returns the kinds of a sound release that this version makes otherwise, "" if there are
+    none. They are read as they are; no run makes them again while the data stay the same."""
+    found = {
+        f"{part.kind} {manifest.schema_version}, now {SCHEMA_VERSIONS[part.kind]}"
+        for part in (release, *parts_of(store, release).values())
+        if (manifest := store.manifest(part)).schema_version < SCHEMA_VERSIONS[part.kind]
+    }
+    return f"of an earlier version (schema of {'; '.join(sorted(found))})" if found else ""
 
 
 def leftovers(store: Store) -> Iterator[Finding]:

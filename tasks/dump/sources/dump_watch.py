@@ -73,10 +73,20 @@ class Sighting(Strict):
     checksum: str | None = None
 
 
+class Wait(Strict):
+    """A folder that is not a complete dump: since when (seconds since 1970), the last reason, and
+    whether the operator was told."""
+
+    since: float
+    reason: str
+    told: bool = False
+
+
 class WatchMemory(Strict):
-    """State of a watched folder: sightings and announced contents."""
+    """State of a watched folder: sightings, waiting folders, and announced contents."""
 
     sightings: dict[str, Sighting] = Field(default_factory=dict)
+    waits: dict[str, Wait] = Field(default_factory=dict)
     announced: tuple[str, ...] = ()
 
 
@@ -124,8 +134,26 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
             seen.known.append(path)
         elif sighting.checksum not in {dump.checksum for dump in seen.landed}:
             seen.landed.append(_landed(filesystem, path, files, sighting.checksum))
-    seen.memory = WatchMemory(sightings=sightings, announced=memory.announced)
+    waits = {
+        path: _wait(memory.waits.get(path), reason, now) for path, reason in seen.waiting.items()
+    }
+    seen.memory = WatchMemory(sightings=sightings, waits=waits, announced=memory.announced)
     return seen
+
+
+def overdue(memory: WatchMemory, now: float, seconds: float) -> dict[str, Wait]:
+    """Returns the folders that wait for ``seconds`` or longer and were not told."""
+    return {
+        path: wait
+        for path, wait in memory.waits.items()
+        if not wait.told and now - wait.since >= seconds
+    }
+
+
+def told(memory: WatchMemory, path: str) -> WatchMemory:
+    """Returns the state with a waiting folder recorded as told."""
+    wait = memory.waits[path].model_copy(update={"told": True})
+    return memory.model_copy(update={"waits": {**memory.waits, path: wait}})
 
 
 def announced(memory: WatchMemory, dump: LandedDump) -> WatchMemory:
@@ -300,9 +328,15 @@ def _sighting(
         for name in _named(files)
     ]
     signature = fingerprint_of(facts)
-    if before is not None and before.signature == signature:
-        return before
-    return Sighting(signature=signature, since=now)
+    if before is None or before.signature != signature:
+        return Sighting(signature=signature, since=now)
+    # A clock that was set back would else hold the dump back until it has caught up.
+    return before.model_copy(update={"since": min(before.since, now)})
+
+
+def _wait(before: Wait | None, reason: str, now: float) -> Wait:
+    since = now if before is None else min(before.since, now)
+    return Wait(since=since, reason=reason, told=before is not None and before.told)
 
 
 def _checksum(filesystem: fsspec.AbstractFileSystem, files: dict[str, str]) -> str:

@@ -17,9 +17,13 @@ from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import Paths, paths_of
+from tasks.dump.sources.unchanged_files import DumpChangedError
 
 _FACTS = ".files.json"
 """Metadata of the files at the time of the copy."""
+
+Seen = dict[str, dict[str, JsonValue]]
+"""Metadata of the files of each URL before their copy."""
 
 
 def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
@@ -28,44 +32,65 @@ def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
     Files are copied again if their size or modification mark changed.
 
     Raises:
+        DumpChangedError: a file was replaced before the last one was copied.
         UnreadableDumpError: the download failed; the message has no credentials of the URL.
     """
+    seen: Seen = {}
+    local = _with_copies(dump, store, seen)
+    for url, facts in seen.items():
+        with _told(url):
+            filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
+            filesystem.invalidate_cache()
+            if _facts(filesystem, _found(filesystem, root, url)) != facts:
+                raise DumpChangedError(
+                    f"{shown_url(url)} was replaced or written to while it was copied; run again "
+                    "when its upload has ended"
+                )
+    return local
+
+
+def _with_copies(dump: DumpConfig, store: Store, seen: Seen) -> DumpConfig:
     if dump.sources:
-        sources = [_local_source(source, store) for source in dump.sources]
+        sources = [_local_source(source, store, seen) for source in dump.sources]
         return dump.model_copy(update={"sources": tuple(sources)})
     assert dump.interactions is not None
-    items = None if dump.items is None else _local(dump.items, store)
-    found = {"interactions": _local(dump.interactions, store), "items": items}
+    items = None if dump.items is None else _local(dump.items, store, seen)
+    found = {"interactions": _local(dump.interactions, store, seen), "items": items}
     return dump.model_copy(update=found)
 
 
-def _local_source(source: Source, store: Store) -> Source:
-    items = None if source.items is None else _local(source.items, store)
+def _local_source(source: Source, store: Store, seen: Seen) -> Source:
+    items = None if source.items is None else _local(source.items, store, seen)
     return source.model_copy(
-        update={"interactions": _local(source.interactions, store), "items": items}
+        update={"interactions": _local(source.interactions, store, seen), "items": items}
     )
 
 
-def _local(paths: Paths, store: Store) -> Paths:
-    found = tuple(_fetched(path, store) if "://" in path else path for path in paths_of(paths))
+def _local(paths: Paths, store: Store, seen: Seen) -> Paths:
+    found = tuple(
+        _fetched(path, store, seen) if "://" in path else path for path in paths_of(paths)
+    )
     return found[0] if isinstance(paths, str) else found
 
 
-def _fetched(url: str, store: Store) -> str:
+def _fetched(url: str, store: Store, seen: Seen) -> str:
     with _told(url):
         filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
         found = _found(filesystem, root, url)
         if "file" in _protocols(filesystem):
             return root
-        facts: dict[str, JsonValue] = {
-            _name(path): [filesystem.size(path), str(filesystem.ukey(path))] for path in found
-        }
+        facts = seen[url] = _facts(filesystem, found)
         is_one = found == [root]
         base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
         place = store.workspace("dumps") / fingerprint_of(url)
         if _facts_at(place) != facts:
             _copy(filesystem, base, found, facts, place)
     return str(place / PurePosixPath(_name(root)).name if is_one else place)
+
+
+def _facts(filesystem: fsspec.AbstractFileSystem, found: list[str]) -> dict[str, JsonValue]:
+    """Returns size and modification mark of remote files, by the names of their copies."""
+    return {_name(path): [filesystem.size(path), str(filesystem.ukey(path))] for path in found}
 
 
 def _name(path: str) -> str:

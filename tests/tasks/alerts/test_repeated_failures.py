@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.states import Completed, Crashed, Failed, Pending, Running
 
+from artifacts.store import Store
 from tasks.alerts.gone_runs import ABORTED, STOPPED
 from tasks.alerts.gone_runs import GONE as GONE_RUN
 from tasks.alerts.repeated_failures import WORKS_AGAIN, tell_first_failure, tell_recovery
@@ -16,7 +17,7 @@ PREFIX = "Flow run encountered an exception: "
 GONE = Failed(message=f"{PREFIX}NoDumpFolderError: dumps is not a folder")
 
 
-def minutes(scan: Flow[..., None], *states: State, **parameters: str) -> None:
+def minutes(store: Store, scan: Flow[..., None], *states: State, **parameters: str) -> None:
     """Each state ends a run of the flow; the hooks run as Prefect runs them, before the next."""
     for state in states:
         with get_client(sync_client=True) as client:
@@ -25,16 +26,18 @@ def minutes(scan: Flow[..., None], *states: State, **parameters: str) -> None:
             client.set_flow_run_state(run.id, state, force=True)
             run = client.read_flow_run(run.id)
         hook = tell_recovery if state.is_completed() else tell_first_failure
-        hook(scan, run, state)
+        hook(store, scan, run, state)
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_failure_that_repeats_is_one_message_and_its_end_another(inbox: Inbox) -> None:
+def test_a_failure_that_repeats_is_one_message_and_its_end_another(
+    store: Store, inbox: Inbox
+) -> None:
     @flow(name="scan of a folder that is lost")
     def scan() -> None:
         """A flow to tell of."""
 
-    minutes(scan, Completed(), GONE, GONE, GONE, Completed(), Completed(), GONE)
+    minutes(store, scan, Completed(), GONE, GONE, GONE, Completed(), Completed(), GONE)
     told = [(each["state"], each["message"]) for each in inbox.received]
     cause = "NoDumpFolderError: dumps is not a folder"
     assert told == [
@@ -45,7 +48,7 @@ def test_a_failure_that_repeats_is_one_message_and_its_end_another(inbox: Inbox)
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
+def test_another_cause_is_told_and_other_figures_are_not(store: Store, inbox: Inbox) -> None:
     @flow(name="scan with causes")
     def scan() -> None:
         """A flow to tell of."""
@@ -54,6 +57,7 @@ def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
         return Failed(message=f"{PREFIX}{cause}")
 
     minutes(
+        store,
         scan,
         failed("OSError: [Errno 28] No space left on device: /a"),
         failed("OSError: [Errno 28] No space left on device: /b"),
@@ -69,18 +73,18 @@ def test_another_cause_is_told_and_other_figures_are_not(inbox: Inbox) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_scan_that_ended_with_its_machine_is_no_failure(inbox: Inbox) -> None:
+def test_a_scan_that_ended_with_its_machine_is_no_failure(store: Store, inbox: Inbox) -> None:
     @flow(name="scan of a machine that is stopped")
     def scan() -> None:
         """A flow to tell of."""
 
     ended = [Crashed(message=f"{cause}; more") for cause in (GONE_RUN, STOPPED, ABORTED)]
-    minutes(scan, *ended, Completed(), GONE, *ended, GONE, Completed())
+    minutes(store, scan, *ended, Completed(), GONE, *ended, GONE, Completed())
     assert [each["state"] for each in inbox.received] == ["Failed", "Completed"]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_runs_of_another_flow_say_nothing_of_this_one(inbox: Inbox) -> None:
+def test_the_runs_of_another_flow_say_nothing_of_this_one(store: Store, inbox: Inbox) -> None:
     @flow(name="scan that fails")
     def failing() -> None:
         """A flow to tell of."""
@@ -89,35 +93,37 @@ def test_the_runs_of_another_flow_say_nothing_of_this_one(inbox: Inbox) -> None:
     def working() -> None:
         """Another."""
 
-    minutes(failing, GONE)
-    minutes(working, Completed())
-    minutes(failing, GONE)
+    minutes(store, failing, GONE)
+    minutes(store, working, Completed())
+    minutes(store, failing, GONE)
     assert len(inbox.received) == 1
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_failures_that_alternate_are_told_once_each(inbox: Inbox) -> None:
+def test_failures_that_alternate_are_told_once_each(store: Store, inbox: Inbox) -> None:
     @flow(name="scan with two causes")
     def scan() -> None:
         """A flow to tell of."""
 
-    minutes(scan, *[GONE, Crashed(message="the process ended with status -9")] * 3)
+    minutes(store, scan, *[GONE, Crashed(message="the process ended with status -9")] * 3)
     assert len(inbox.received) == 2
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_scans_of_two_folders_are_told_apart(inbox: Inbox) -> None:
+def test_the_scans_of_two_folders_are_told_apart(store: Store, inbox: Inbox) -> None:
     @flow(name="scan of two folders")
     def scan(dumps: str) -> None:
         """A flow to tell of."""
 
     for _ in range(3):
-        minutes(scan, GONE, dumps="lost")
-        minutes(scan, Completed(), dumps="there")
+        minutes(store, scan, GONE, dumps="lost")
+        minutes(store, scan, Completed(), dumps="there")
     assert len(inbox.received) == 1
 
 
-def test_without_a_webhook_no_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_webhook_no_server_is_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tasks.alerts.repeated_failures.webhook_url", lambda: None)
     monkeypatch.setattr("tasks.alerts.repeated_failures.get_client", None)
 
@@ -126,5 +132,5 @@ def test_without_a_webhook_no_server_is_asked(monkeypatch: pytest.MonkeyPatch) -
         """A flow."""
 
     run = FlowRun(flow_id="00000000-0000-0000-0000-000000000000")  # pyright: ignore
-    tell_first_failure(scan, run, GONE)
-    tell_recovery(scan, run, Completed())
+    tell_first_failure(store, scan, run, GONE)
+    tell_recovery(store, scan, run, Completed())

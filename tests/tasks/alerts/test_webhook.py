@@ -1,19 +1,29 @@
 """The webhook is told how a run ended, of top-level runs only, and can do no harm."""
 
+import errno
 import logging
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import SecretStr
 
 from artifacts.shown_users import SHOWN_VARIABLE, ShownAs
-from tasks.alerts import webhook
-from tasks.alerts.webhook import WEBHOOK_VARIABLE, document_of, post_test, tell_webhook, ui_url
+from artifacts.store import Store
+from tasks.alerts import outbox, webhook
+from tasks.alerts.outbox import Alert, put, waiting
+from tasks.alerts.webhook import (
+    WEBHOOK_VARIABLE,
+    document_of,
+    post_test,
+    tell,
+    tell_waiting,
+    ui_url,
+)
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.events.event_reader import read_events
 from tasks.dump.rows import Quarantine
@@ -21,20 +31,16 @@ from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.alerts.inbox import Inbox
 
 
-@flow(name="night")
-def night() -> None:
-    """A flow to tell of."""
-
-
 def a_run(parent: uuid.UUID | None = None, name: str = "refresh monday") -> FlowRun:
     return FlowRun(flow_id=uuid.uuid4(), name=name, parent_task_run_id=parent)
 
 
-def test_a_failure_is_told_with_its_reason_and_a_link(inbox: Inbox) -> None:
+def test_a_failure_is_told_with_its_reason_and_a_link(store: Store, inbox: Inbox) -> None:
     run = a_run()
     message = "Flow run encountered an exception: items.csv cannot be read\nand a long trace"
     with temporary_settings({PREFECT_API_URL: "http://night:4200/api", PREFECT_UI_URL: None}):
-        tell_webhook(night, run, Failed(message=message))
+        ended = Failed(message=message)
+        tell(store, "night", run, ended)
     assert inbox.received == [
         {
             "text": "refresh monday: Failed. items.csv cannot be read "
@@ -46,6 +52,7 @@ def test_a_failure_is_told_with_its_reason_and_a_link(inbox: Inbox) -> None:
             "state_type": "FAILED",
             "message": "items.csv cannot be read",
             "link": f"http://night:4200/runs/flow-run/{run.id}",
+            "at": f"{ended.timestamp:%Y-%m-%dT%H:%M:%S}+00:00",
         }
     ]
 
@@ -55,30 +62,30 @@ def test_a_held_model_is_told_by_the_name_of_its_state() -> None:
     assert document_of("retrain", a_run(), held)["state"] == "Held"
 
 
-def test_a_run_inside_another_is_not_told_of(inbox: Inbox) -> None:
-    tell_webhook(night, a_run(parent=uuid.uuid4()), Completed())
+def test_a_run_inside_another_is_not_told_of(store: Store, inbox: Inbox) -> None:
+    tell(store, "night", a_run(parent=uuid.uuid4()), Completed())
     assert inbox.received == []
 
 
 @pytest.mark.parametrize("inbox", [[503, 500]], indirect=True)
 def test_a_webhook_that_stumbles_is_told_again(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
-    tell_webhook(night, a_run(), Completed())
+    tell(store, "night", a_run(), Completed())
     assert len(inbox.received) == 3
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a-secret", "no url at all: a-secret"])
 def test_a_webhook_that_is_gone_is_a_log_line_without_its_url(
-    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
     monkeypatch.setenv(WEBHOOK_VARIABLE, url)
     with caplog.at_level(logging.WARNING, logger="llm4cdsr"):
-        tell_webhook(night, a_run(), Completed())
+        tell(store, "night", a_run(), Completed())
     assert "the webhook could not be told" in caplog.text
-    assert "a-secret" not in caplog.text
+    assert "a-secret" not in caplog.text + (waiting(store)[0].model_dump_json())
 
 
 def test_the_ui_is_where_it_is_said_to_be() -> None:
@@ -122,14 +129,89 @@ def test_texts_that_order_nothing_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("shown", ShownAs)
 def test_a_damaged_row_is_quoted_only_where_ids_are_shown(
-    shown: ShownAs, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, shown: ShownAs, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SHOWN_VARIABLE, shown)
     file = tmp_path / "events.json"
     file.write_text('[{"user_id": "ada-lovelace", "item_id": }]')
     with pytest.raises(UnreadableDumpError) as caught:
         read_events(DumpConfig(interactions=str(file)), Quarantine())
-    tell_webhook(night, a_run(), Failed(message=f"UnreadableDumpError: {caught.value}"))
+    tell(store, "night", a_run(), Failed(message=f"UnreadableDumpError: {caught.value}"))
     (told,) = inbox.received
     assert ("ada-lovelace" in str(told)) is (shown is ShownAs.PLAIN)
     assert "events.json" in told["text"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_a_webhook_that_is_down_does_not_accept_is_told_later_in_order(
+    store: Store, inbox: Inbox
+) -> None:
+    early = datetime.now(UTC) - timedelta(hours=1)
+    inbox.statuses = [503] * 2 * webhook.TRIES
+    for day in ("monday", "tuesday"):
+        failed = Failed(message="cause").model_copy(update={"timestamp": early})
+        assert tell(store, "night", a_run(name=day), failed)
+    assert [alert.document["run"] for alert in waiting(store)] == ["monday", "tuesday"]
+    inbox.received.clear()
+    inbox.statuses = [503]
+    tell_waiting(store)
+    assert len(inbox.received) == 1, "a scan tries once"
+    inbox.received.clear()
+    tell(store, "night", a_run(name="wednesday"), Completed())
+    assert [each["run"] for each in inbox.received] == ["monday", "tuesday", "wednesday"]
+    assert f"(late: of {early:%Y-%m-%d %H:%M} UTC)" in inbox.received[0]["text"]
+    assert "late" not in inbox.received[2]["text"]
+    assert waiting(store) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_alert_that_the_webhook_refuses_does_not_hold_back_others(
+    store: Store, inbox: Inbox
+) -> None:
+    inbox.statuses = [400] * webhook.TRIES
+    tell(store, "night", a_run(name="monday"), Completed())
+    inbox.statuses = [400] * webhook.TRIES
+    tell(store, "night", a_run(name="tuesday"), Completed())
+    inbox.received.clear()
+    tell_waiting(store)
+    assert [each["run"] for each in inbox.received] == ["tuesday", "monday"]
+
+
+def test_alerts_that_wait_are_bounded_in_number_and_age(
+    store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "KEPT", 3)
+    now = datetime.now(UTC)
+    for day in range(5):
+        put(store, Alert(at=now, document={"text": f"{day}"}))
+    assert [alert.document["text"] for alert in waiting(store)] == ["2", "3", "4"]
+    put(store, Alert(at=now - outbox.KEPT_FOR - timedelta(days=1), document={"text": "old"}))
+    assert len(waiting(store)) == 2
+    tell_waiting(store)
+    assert [each["text"] for each in inbox.received] == ["3", "4"]
+    assert list((store.local / outbox.FOLDER).glob("*.json")) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_alert_that_cannot_be_kept_is_posted_at_once(
+    store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(outbox, "create_exclusively", full)
+    assert tell(store, "night", a_run(), Completed())
+    assert len(inbox.received) == 1
+    inbox.statuses = [503] * webhook.TRIES
+    assert not tell(store, "night", a_run(), Completed())
+
+
+def test_without_a_webhook_no_alert_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "webhook_url", lambda: None)
+    assert tell(store, "night", a_run(), Completed())
+    assert waiting(store) == []

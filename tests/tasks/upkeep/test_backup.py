@@ -16,6 +16,7 @@ from artifacts.manifest import Kind
 from artifacts.store import Store
 from tasks.promoting.decisions import archive, history, serving_release
 from tasks.promoting.releases import promote, roll_back
+from tasks.upkeep import backup
 from tasks.upkeep.backup import DATABASE, back_up, listed
 from tasks.upkeep.backup_file import BackupDamagedError, BackupWriter, NoBackupError, read_backup
 from tasks.upkeep.cleaning import clean
@@ -86,6 +87,25 @@ def test_a_restored_store_has_everything_and_serves_the_same(store: Store, tmp_p
     assert not (there.local / "work" / "machine" / "login").exists()
     modes = {path.stat().st_mode & 0o077 for path in there.local.rglob("*")}
     assert modes == {0}
+
+
+def test_a_store_on_a_read_only_disk_is_backed_up_without_a_write_to_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(store, 0)
+    answered(store, "one", "two")
+    with closing(database(store)):
+        before = {path: path.stat().st_mtime_ns for path in store.local.rglob("*")}
+        monkeypatch.setattr(backup, "is_read_only", lambda _: True)
+        made = back_up(store, tmp_path / "backup.tar")
+        assert {path: path.stat().st_mtime_ns for path in store.local.rglob("*")} == before
+    assert (made.artifacts, made.has_prefect) == (len(everything(store)), True)
+    there = Store(tmp_path / "there")
+    restore(there, tmp_path / "backup.tar")
+    require_whole(there)
+    assert missing(there, "one", "two", "three") == ["three"]
+    with closing(sqlite3.connect(there.local / DATABASE)) as opened:
+        assert opened.execute("select name from flow_run").fetchall() == [("refresh monday",)]
 
 
 def test_tar_and_sha256sum_alone_can_read_it(store: Store, tmp_path: Path) -> None:

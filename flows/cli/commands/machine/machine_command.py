@@ -62,7 +62,8 @@ def up(
         Path(folder).mkdir(parents=True, exist_ok=True)
     kept_port = (before and before.port) or (last and last.port)
     machine = Machine(opened, port or kept_port or DEFAULT_PORT)
-    machine.start(folder, look_every or (last and last.look_every) or DEFAULT_LOOK_SECONDS)
+    every = look_every or (last and last.look_every) or DEFAULT_LOOK_SECONDS
+    kept = machine.start(folder, every)
     for line in (
         f"Prefect UI: {machine.ui_url}",
         f"Login: {_login(machine)}",
@@ -73,6 +74,11 @@ def up(
         "Stop it all: llm4cdsr down",
     ):
         terminal.say(line)
+    if kept:
+        terminal.say(
+            f"Kept as changed in the Prefect UI: {'; '.join(kept)}. Delete a deployment there and "
+            "repeat `llm4cdsr up` to have it as in prefect.yaml"
+        )
 
 
 def _login(machine: "Machine") -> str:

@@ -13,11 +13,19 @@ from artifacts.integrity import ArtifactError
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import figure_of
-from flows.cli.diagnosis.store_checks import FULL, free_bytes, write_fault
+from flows.cli.diagnosis.store_checks import (
+    FULL,
+    RENEW,
+    earlier_schemas,
+    fault_of_release,
+    free_bytes,
+    write_fault,
+)
 from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
-from tasks.promoting.decisions import history, serving_release
+from tasks.alerts.outbox import waiting
+from tasks.promoting.decisions import HistoryDamagedError, history, serving_release
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -32,7 +40,8 @@ NOTHING = "nothing yet; `llm4cdsr run` makes the first"
 def status(store: StoreRoot = None) -> None:
     """Show the served release, the latest runs and the state of this machine.
 
-    Exit status 1 if a service started by `up` is down, or the store's disk is full or read-only.
+    Exit status 1 if a service started by `up` is down, the served release is damaged, alerts were
+    not delivered, or the store's disk is full or read-only.
     """
     from flows.server.machine import SERVICES, Machine
 
@@ -41,7 +50,8 @@ def status(store: StoreRoot = None) -> None:
     machine = Machine(opened)
     before = machine.remembered()
     running = machine.running() if before else {}
-    lines = {"store": opened.root, **_of_store(opened)}
+    rows, is_sound = _of_store(opened)
+    lines = {"store": opened.root, **rows}
     lines["disk"], is_usable = _disk(opened)
     lines["machine"] = (
         ", ".join(f"{name} {'up' if name in running else 'DOWN'}" for name in SERVICES)
@@ -53,10 +63,13 @@ def status(store: StoreRoot = None) -> None:
         lines["dumps"] = before.dumps or "unknown"
         if "server" in running:
             lines["runs"] = _runs(Machine(opened, before.port or machine.port))
+    if alerts := _alerts(opened):
+        lines["alerts"] = alerts
     for name, text in lines.items():
         table.add_row(Text(name, "bold"), Text(text))
     terminal.out.print(table)
-    if not is_usable or (before and len(running) < len(SERVICES)):
+    is_down = before and len(running) < len(SERVICES)
+    if is_down or alerts or not (is_sound and is_usable):
         raise typer.Exit(1)
 
 
@@ -70,26 +83,55 @@ def _disk(store: Store) -> tuple[str, bool]:
     return f"{free / 1e9:,.1f} GB free", True
 
 
-def _of_store(store: Store) -> dict[str, str]:
-    serving, refreshed = serving_release(store), store.pointed(REFRESHED)
-    lines = {"served": _release(store, serving) if serving else NOTHING}
-    newest = next(iter(reversed(history(store))), None)
-    if newest is not None:
+def _of_store(store: Store) -> tuple[dict[str, str], bool]:
+    """Returns rows about served release, decisions and refresh, and whether all are sound."""
+    try:
+        serving, entries = serving_release(store), history(store)
+    except HistoryDamagedError as damage:
+        return {"served": f"UNKNOWN: {damage}"}, False
+    lines, is_sound = {"served": NOTHING}, True
+    if serving:
+        lines["served"], is_sound = _release(store, serving)
+    if entries:
+        newest = entries[-1]
         when = f"{newest.at:%Y-%m-%d %H:%M} UTC, {_ago(newest.at)}"
         lines["last decision"] = f"{newest.decision} {newest.release.fingerprint} ({when})"
-    if refreshed is not None:
-        made = store.manifest(refreshed).created
-        lines["last refresh"] = f"{refreshed.fingerprint} ({made:%Y-%m-%d %H:%M} UTC, {_ago(made)})"
-    return lines
+    try:
+        if (refreshed := store.pointed(REFRESHED)) is not None:
+            made = store.manifest(refreshed).created
+            when = f"{made:%Y-%m-%d %H:%M} UTC, {_ago(made)}"
+            lines["last refresh"] = f"{refreshed.fingerprint} ({when})"
+    except ArtifactError as fault:
+        lines["last refresh"], is_sound = f"DAMAGED: {fault.args[0]}", False
+    return lines, is_sound
 
 
-def _release(store: Store, release: ArtifactRef) -> str:
+def _release(store: Store, release: ArtifactRef) -> tuple[str, bool]:
+    """Returns a release with its age and quality, or its damage, and whether it is sound."""
+    if fault := fault_of_release(store, release):
+        remedy = "`llm4cdsr rollback` serves the one before, or run `llm4cdsr retrain`"
+        return f"{release.fingerprint}, DAMAGED: {fault}; {remedy}", False
     try:
         made = store.manifest(release).created
         figure = figure_of(store, parts_of(store, release))
+        earlier = earlier_schemas(store, release)
     except ArtifactError as error:
-        return f"{release.fingerprint}, DAMAGED: {error.args[0]}"
-    return f"{release.fingerprint}, made {made:%Y-%m-%d %H:%M} UTC ({_ago(made)}), {figure}"
+        return f"{release.fingerprint}, DAMAGED: {error.args[0]}", False
+    age = f"made {made:%Y-%m-%d %H:%M} UTC ({_ago(made)})"
+    told = f"; {earlier}: {RENEW}" if earlier else ""
+    return f"{release.fingerprint}, {age}, {figure}{told}", True
+
+
+def _alerts(store: Store) -> str:
+    """Returns the number of alerts that the webhook has not accepted, and the oldest."""
+    found = waiting(store)
+    if not found:
+        return ""
+    oldest = found[0]
+    return (
+        f"{len(found):,} NOT DELIVERED, the oldest of {oldest.at:%Y-%m-%d %H:%M} UTC: "
+        f"{oldest.document['text']}; `llm4cdsr test-webhook` tells why"
+    )
 
 
 def _runs(machine: "Machine") -> str:

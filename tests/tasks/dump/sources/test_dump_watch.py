@@ -68,6 +68,15 @@ def test_a_file_that_grows_starts_the_waiting_anew(tmp_path: Path) -> None:
     assert look(tmp_path, grown.memory, 2 * SETTLE).landed != []
 
 
+def test_a_clock_that_is_set_back_holds_no_dump_back(tmp_path: Path) -> None:
+    put_dump(tmp_path / "monday")
+    day = 86_400.0
+    first = look(tmp_path, WatchMemory(), day)
+    set_back = look(tmp_path, first.memory, 0)
+    assert set_back.landed == []
+    assert look(tmp_path, set_back.memory, SETTLE).landed != []
+
+
 def test_a_success_marker_makes_it_complete_at_once(tmp_path: Path) -> None:
     (put_dump(tmp_path / "monday") / "_SUCCESS").touch()
     assert [dump.name for dump in look(tmp_path, WatchMemory(), 0).landed] == ["monday"]

@@ -12,6 +12,8 @@ from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.remote_files import with_local_files
+from tasks.dump.sources.source_files import paths_of
+from tasks.dump.sources.unchanged_files import DumpChangedError
 from tests.tasks.dump.dump_files import Ingested, as_csv, events_of
 
 
@@ -42,6 +44,26 @@ def test_a_folder_a_pattern_and_files_behind_a_url_are_read(
     made.require_balance()
     assert (made.counts["rows_in"], made.counts["events"]) == (96, 96)
     assert Ingested(tmp_path, interactions=url).result.reused
+
+
+def test_files_that_are_replaced_between_two_copies_are_not_mixed(
+    bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    files = [f"memory://bucket/day={day}/part-0.csv" for day in range(2)]
+    get = type(bucket).get_file
+
+    def replacing(self: object, path: str, *others: object, **named: object) -> object:
+        got = get(self, path, *others, **named)  # type: ignore[arg-type]
+        bucket.pipe_file("/bucket/day=0/part-0.csv", b"another content")
+        return got
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(bucket), "get_file", replacing)
+        with pytest.raises(DumpChangedError, match=r"day=0/part-0\.csv was replaced or written"):
+            with_local_files(DumpConfig(interactions=tuple(files)), store)
+    local = with_local_files(DumpConfig(interactions=tuple(files)), store)
+    assert Path(paths_of(local.interactions or ())[0]).read_bytes() == b"another content"
 
 
 def test_what_did_not_change_is_not_fetched_again(

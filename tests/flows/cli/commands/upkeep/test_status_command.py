@@ -1,16 +1,20 @@
 """What an operator reads of releases and the machine: `status`, `releases`, `compare`."""
 
 import errno
+from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
 
+from artifacts.bundles import REFRESHED, parts_of
+from artifacts.manifest import MANIFEST, SCHEMA_VERSIONS, ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
 from flows.cli.commands.upkeep import status_command
 from flows.cli.diagnosis.store_checks import FULL
 from flows.cli.output import terminal
 from flows.server.machine import Machine, MachineProcess
+from tasks.alerts.outbox import Alert, put
 from tasks.promoting.decisions import Decision, decide
 from tasks.promoting.decisions import history as decided
 from tests.tasks.serving.small_release import small_release
@@ -82,6 +86,60 @@ def test_status_names_what_is_served_and_a_part_of_the_machine_that_is_down(
     assert two[1] in text
     assert "server DOWN, worker DOWN" in text
     assert "/dumps" in text
+
+
+@pytest.mark.parametrize("part", ["release", "model", "dataset"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_served_release_with_a_part_that_is_gone_or_cut_fails(
+    store: Store, two: tuple[str, str], part: str, damage: str
+) -> None:
+    served = decided(store)[-1].release
+    ref = served if part == "release" else parts_of(store, served)[part]
+    files = sorted((store.local / ref.kind / ref.fingerprint).rglob("*.*"))
+    broken = next(path for path in files if part == "release" or path.name != MANIFEST)
+    if damage == "gone":
+        broken.unlink()
+    else:
+        broken.write_bytes(broken.read_bytes()[:-1])
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert f"{served.fingerprint}, DAMAGED: " in text
+    assert f"{ref}" in text
+    assert "last decision" in text
+
+
+def test_a_served_release_of_an_earlier_version_is_told(
+    store: Store, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = SCHEMA_VERSIONS[Kind.MODEL]
+    monkeypatch.setitem(SCHEMA_VERSIONS, Kind.MODEL, now + 1)
+    status, text = shown("status", "--store", store.root)
+    assert status == 0
+    assert f"of an earlier version (schema of model {now}, now {now + 1})" in text
+    assert "`llm4cdsr retrain` makes it" in text
+    assert "of an earlier version" in shown("doctor", "--store", store.root)[1]
+
+
+def test_a_damaged_decision_or_refresh_is_a_row_and_fails(
+    store: Store, two: tuple[str, str]
+) -> None:
+    store.point(REFRESHED, ArtifactRef(kind=Kind.REFRESH, fingerprint="gone"))
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert "DAMAGED: refresh/gone is not in" in text
+    (store.local / "operation" / "decisions" / "00000002.json").write_text("garbage")
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert "UNKNOWN: " in text
+    assert "GB free" in text
+
+
+def test_alerts_that_were_not_delivered_are_told_and_fail(store: Store) -> None:
+    put(store, Alert(at=datetime.now(UTC), document={"text": "pipeline monday: Failed. cause"}))
+    status, text = shown("status", "--store", store.root)
+    assert status == 1
+    assert "1 NOT DELIVERED" in text
+    assert "pipeline monday: Failed. cause" in text
 
 
 def test_releases_are_dated_by_their_making_and_their_data(

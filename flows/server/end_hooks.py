@@ -1,0 +1,37 @@
+"""State hooks of flows, which alert the operator."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import FlowStateHook
+
+from artifacts.store import Store
+from flows.server.run_parameters import is_ordered
+from flows.settings import Settings
+from tasks.alerts.webhook import AnyFlow, tell
+
+AnyHook = FlowStateHook[..., Any]  # pyright: ignore[reportExplicitAny]
+
+
+def tell_end(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+    """State hook: alerts the operator of the end of the run."""
+    tell(store_of(flow_run), flow.name, flow_run, state)
+
+
+def with_store(hook: Callable[[Store, AnyFlow, FlowRun, State], None]) -> AnyHook:
+    """Returns a state hook that calls a function with the store of the run."""
+
+    def called(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+        hook(store_of(flow_run), flow, flow_run, state)
+
+    update_wrapper(called, hook)  # Prefect logs the name.
+    return called
+
+
+def store_of(flow_run: FlowRun) -> Store:
+    """Returns the store of a run, where its alerts wait. Of a run that was ordered through the
+    Prefect API it is the machine's: its parameters could name any folder."""
+    given = None if is_ordered() else flow_run.parameters.get("store")
+    return Store(given or Settings().store)

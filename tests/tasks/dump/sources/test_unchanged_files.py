@@ -1,0 +1,43 @@
+"""Files that change while they are read make no dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from artifacts.manifest import Kind
+from artifacts.store import Store
+from tasks.dump.dump_config import DumpConfig
+from tasks.dump.made_dataset import made_from
+from tasks.dump.sources.unchanged_files import DumpChangedError
+from tasks.ingest import ingested
+
+
+@pytest.mark.parametrize("change", ["replaced", "appended to", "cut", "gone"])
+def test_a_file_that_changes_while_it_is_read_makes_no_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Else another content would have the name of the first one's dataset."""
+    store, file = Store(tmp_path / "store"), tmp_path / "events.csv"
+    lines = ["user_id,item_id,domain,timestamp"]
+    lines += [f"u{n % 9},i{n % 11},{'ab'[n % 11 % 2]},{n}" for n in range(200)]
+    whole = "\n".join(lines) + "\n"
+    file.write_text(whole)
+    dump = DumpConfig(interactions=str(file))
+
+    def changing(*given: object, **named: object) -> object:
+        if change == "replaced":
+            (tmp_path / "new.csv").write_text(whole.replace("u1,", "x1,"))
+            (tmp_path / "new.csv").replace(file)
+        elif change == "gone":
+            file.unlink()
+        else:
+            file.write_text(whole + "u1,i1,a,9999\n" if change == "appended to" else whole[:1000])
+        return made_from(*given, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.ingest.made_from", changing)
+        with pytest.raises(DumpChangedError, match=r"events\.csv was replaced or written to while"):
+            ingested(dump, store)
+    assert store.artifacts(Kind.DATASET) == []
+    file.write_text(whole)
+    assert not ingested(dump, store).reused
