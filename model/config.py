@@ -157,8 +157,8 @@ class TrainConfig(_Settings):
     first_crossing: bool = True
     """Train on a user's first event in a domain, with the global thread only (METHOD 7.14)."""
     recency: float = Field(0.0, ge=0)
-    """A target with n newer ones of the same user weighs `recency / (recency + n)` in the loss: half
-    if n is `recency`; 0: all weigh the same, as in the paper."""
+    """A target with n newer ones of the same user weighs `recency / (recency + n)` in the loss;
+    0: all weigh the same, as in the paper."""
     mismatched_negatives: bool = False
     """Score a negative's two threads on two different random items, as the released code did
     (METHOD 7.2)."""

@@ -15,6 +15,7 @@ Dimensions: R validation events, I_d items of a domain.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,9 @@ GAINS = ("gain", "co_gain")
 SIMILARITY_GAIN, SHARPNESS = "similarity_gain", "sharpness"
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
+SCORES_PER_BLOCK = 3_000_000
+"""Scores whose likelihood is evaluated at once: larger tensors go back to the operating system
+after each use, and getting their pages again takes longer than the arithmetic."""
 STEPS = 40
 EVALUATIONS = 200
 """Approximate cost of a whole fit, rankings included, in evaluations of the likelihood."""
@@ -46,7 +50,7 @@ BLOCK = 256  # validation events whose histories are read at once
 
 @dataclass(frozen=True)
 class _Questions:
-    """Validation events of one domain, with the fixed inputs of the fit."""
+    """Some validation events of one domain, with the fixed inputs of the fit."""
 
     prefixes: Prefixes  # R
     dense: Tensor  # (R, I_d)
@@ -98,7 +102,8 @@ def _share_within(memory: TransitionMemory, questions: list[_Questions], seconds
     values = {name: value.clone().requires_grad_() for name, value in start.items()}
     values[SHARPNESS] = torch.zeros_like(memory.gain, requires_grad=True)
     watch = Stopwatch()
-    torch.cat([_surprises(memory, values, asked) for asked in questions]).sum().backward()
+    for asked in questions:
+        _surprises(memory, values, asked).sum().backward()
     taken = EVALUATIONS * watch.seconds()
     return min(1.0, max(seconds, 0.0) / taken)
 
@@ -184,8 +189,10 @@ def _questions(
         asked = validation.of_domain(domain)
         limit = min(len(asked), SCORES_PER_DOMAIN // asked.sequences.domain_size(domain))
         asked = asked.select(asked.sampled_rows(max(1, int(share * limit)), rng))
-        if len(asked):
-            found.append(_ask(scorer, asked, domain))
+        rows_at_once = max(1, SCORES_PER_BLOCK // asked.sequences.domain_size(domain))
+        for first in range(0, len(asked), rows_at_once):
+            rows = np.arange(first, min(first + rows_at_once, len(asked)))
+            found.append(_ask(scorer, asked.select(rows), domain))
     return found
 
 
@@ -247,13 +254,18 @@ def _most_likely(
         list(values.values()), max_iter=STEPS, line_search_fn="strong_wolfe"
     )
 
+    def parts() -> Iterator[Tensor]:
+        yield torch.stack([((values[name] - start[name]) ** 2).sum() / 2 for name in values]).sum()
+        for asked in questions:
+            yield _surprises(memory, values, asked).sum()
+
     def loss() -> Tensor:
         optimizer.zero_grad()
-        pull = sum(((values[name] - start[name]) ** 2).sum() / 2 for name in values)
-        total = pull + sum(_surprises(memory, values, asked).sum() for asked in questions)
-        assert isinstance(total, Tensor)
-        (total / events).backward()
-        return total.detach() / events
+        total = memory.gain.new_zeros(())
+        for part in parts():
+            (part / events).backward()
+            total += part.detach() / events
+        return total
 
     optimizer.step(loss)  # pyright: ignore[reportArgumentType]
     return {name: value.detach() for name, value in values.items()}
