@@ -247,7 +247,8 @@ def _put(memory: TransitionMemory, values: dict[str, Tensor], sharpness: Tensor)
 def _most_likely(
     memory: TransitionMemory, questions: list[_Questions], start: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Returns the values of maximum likelihood by L-BFGS, regularised towards `start`."""
+    """Returns the values of maximum likelihood by L-BFGS, regularised towards `start`; `start` where
+    the search leaves the finite numbers, as it can with a few events."""
     values = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
     events = sum(len(asked.columns) for asked in questions)
     optimizer = torch.optim.LBFGS(
@@ -268,7 +269,9 @@ def _most_likely(
         return total
 
     optimizer.step(loss)  # pyright: ignore[reportArgumentType]
-    return {name: value.detach() for name, value in values.items()}
+    found = {name: value.detach() for name, value in values.items()}
+    finite = all(bool(value.isfinite().all()) for value in found.values())
+    return found if finite else {name: value.clone() for name, value in start.items()}
 
 
 def _surprises(memory: TransitionMemory, values: dict[str, Tensor], asked: _Questions) -> Tensor:

@@ -182,6 +182,32 @@ def test_the_reading_trusts_a_memory_that_is_right_and_not_one_that_is_wrong(sho
     assert (doubting["gain"] < blank.gain).all()
 
 
+def test_a_fit_that_leaves_the_finite_numbers_keeps_the_initial_weights(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undefined(
+        memory: TransitionMemory, values: dict[str, torch.Tensor], _: object
+    ) -> torch.Tensor:
+        return values["gain"].sum() * torch.nan
+
+    monkeypatch.setattr("model.training.memory_fit._surprises", undefined)
+    switches = {**WITH_MEMORY, "memory_neighbours": 0}
+    reading = fitted_reading(shop.sequences, shop, switches)
+    blank = TransitionMemory(shop.sequences.domain_starts, ModelConfig.model_validate(switches))
+    start = dict(blank.named_buffers())
+    for name in start.keys() & set(READING):
+        torch.testing.assert_close(reading[name], start[name])
+
+
+def test_the_fit_does_not_depend_on_the_size_of_blocks(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fitted_reading(shop.sequences, shop)
+    monkeypatch.setattr("model.training.memory_fit.SCORES_PER_BLOCK", 30)
+    for name, value in fitted_reading(shop.sequences, shop).items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-3)
+
+
 def test_a_refitted_model_remembers_the_validation_events_too(shop: Shop) -> None:
     once = fit(shop.sequences, shop.tables, shop.config(WITH_MEMORY)).model.memory
     config = shop.config(WITH_MEMORY, {"refit": True})
