@@ -247,8 +247,10 @@ def _put(memory: TransitionMemory, values: dict[str, Tensor], sharpness: Tensor)
 def _most_likely(
     memory: TransitionMemory, questions: list[_Questions], start: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Returns the values of maximum likelihood by L-BFGS, regularised towards `start`; `start` where
-    the search leaves the finite numbers, as it can with a few events."""
+    """Returns the values of maximum likelihood by L-BFGS, regularised towards `start`.
+
+    Returns `start` if the search leaves the finite numbers, as it can with a few events.
+    """
     values = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
     events = sum(len(asked.columns) for asked in questions)
     optimizer = torch.optim.LBFGS(
