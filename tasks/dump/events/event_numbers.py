@@ -1,5 +1,6 @@
 """Events in input order, with ids numbered by first occurrence."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
@@ -96,11 +97,9 @@ class _Numbering:
     """
 
     def __init__(self) -> None:
-        self._types = [
-            pl.Categorical(pl.Categories.random(physical=pl.UInt32)) for _ in range(_SHARDS)
-        ]
-        # Keeps categories alive, because Polars drops unused ones.
-        self._in_use = [pl.Series([], dtype=kind) for kind in self._types]
+        # Series keep their categories alive, because Polars drops unused ones. A small dump fills
+        # few shards, and the others would take most of the time of its reading.
+        self._shards = defaultdict[int, pl.Series](_empty_shard)
         self._sizes = np.zeros(_SHARDS, np.int64)
         self.codes: list[NDArray[np.uint32]] = []
         """Numbers of the texts of each batch."""
@@ -114,7 +113,7 @@ class _Numbering:
         for shard, (begin, end) in enumerate(pairwise([0, *ends])):
             if begin == end:
                 continue
-            texts_of_shard = dealt.slice(begin, end - begin).cast(self._types[shard])
+            texts_of_shard = dealt.slice(begin, end - begin).cast(self._shards[shard].dtype)
             places = texts_of_shard.to_physical().to_numpy()
             self._sizes[shard] = max(self._sizes[shard], int(places.max()) + 1)
             codes[order[begin:end]] = places * np.uint32(_SHARDS) + np.uint32(shard)
@@ -125,11 +124,11 @@ class _Numbering:
         codes = np.concatenate([np.empty(0, np.uint32), *self.codes])
         self.codes = []
         # Categories are numbered consecutively from 0.
-        places = [np.arange(size, dtype=np.uint32) for size in self._sizes]
-        texts = pl.concat(
-            pl.Series(mine).cat.to(kind).cast(pl.String)
-            for mine, kind in zip(places, self._types, strict=True)
-        )
+        places, found = [np.empty(0, np.uint32)], [pl.Series([], dtype=pl.String)]
+        for shard in np.flatnonzero(self._sizes).tolist():
+            places.append(np.arange(self._sizes[shard], dtype=np.uint32))
+            found.append(pl.Series(places[-1]).cat.to(self._shards[shard].dtype).cast(pl.String))
+        texts = pl.concat(found)
         assert not texts.null_count(), "a number below a shard's size is nobody's category"
         shards = np.repeat(np.arange(_SHARDS, dtype=np.uint32), self._sizes)
         met = np.concatenate(places) * np.uint32(_SHARDS) + shards
@@ -137,6 +136,10 @@ class _Numbering:
         rank = np.zeros(int(met.max(initial=0)) + 1, np.uint32)
         rank[met[order]] = np.arange(len(met), dtype=np.uint32)
         return rank[codes], texts.gather(order)
+
+
+def _empty_shard() -> pl.Series:
+    return pl.Series([], dtype=pl.Categorical(pl.Categories.random(physical=pl.UInt32)))
 
 
 _KEY_BYTES = 8
