@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -38,6 +39,9 @@ if sys.dont_write_bytecode:
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
+"""An example that waits for a processor is no failure."""
 
 SLOW_TESTS = frozenset(Path(__file__).with_name("slow_tests.txt").read_text("utf-8").split())
 """By durations as ``pytest --durations=0`` measures them: a file or a test a line."""
