@@ -175,12 +175,14 @@ def test_a_program_ended_by_a_signal_leaves_no_server(
     number: signal.Signals, make_environment: MakeEnvironment, tmp_path: Path
 ) -> None:
     environment = make_environment("serves")
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     program = f"""
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import LocalEnvironment
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 environment = LocalEnvironment(folder, Path({str(environment.python)!r}), folder, folder)
 settings = LocalVllmSettings(stop_grace=0.1)
