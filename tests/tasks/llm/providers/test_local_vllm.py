@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -199,8 +200,10 @@ with LocalVllm(environment, folder, report=lambda _: None, settings=settings) as
         assert parent.stdout.readline() == "up\n"
         pids = _written_pids(tmp_path)
         assert all(_lives(pid) for pid in pids)
-        parent.send_signal(number)
-        parent.wait()
+        while parent.poll() is None:  # Python drops an interrupt that meets it in a callback.
+            parent.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                parent.wait(timeout=10)
     _wait_until(lambda: not any(_lives(pid) for pid in pids))
 
 
