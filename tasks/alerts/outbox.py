@@ -52,7 +52,7 @@ def put(store: Store, alert: Alert) -> None:
 
 def waiting(store: Store) -> list[Alert]:
     """Returns the alerts that no webhook has accepted, oldest first."""
-    return [alert for _, alert in _read(store)]
+    return [alert for _, alert in _read(_files(store))]
 
 
 def deliver(store: Store, post: Callable[[Alert], bool]) -> bool:
@@ -68,10 +68,13 @@ def deliver(store: Store, post: Callable[[Alert], bool]) -> bool:
     if not _files(store):
         return True
     with locked(folder / "delivery.lock"):
-        found = list(_read(store))
-        for path in set(_files(store)) - {path for path, _ in found}:
-            path.unlink(missing_ok=True)
-        for path, alert in found:
+        # One list of files for both: an alert that is put in the meantime is in neither.
+        paths = _files(store)
+        found = dict(_read(paths))
+        for path in paths:
+            if path not in found:
+                path.unlink(missing_ok=True)
+        for path, alert in found.items():
             try:
                 if not post(alert):
                     return False
@@ -93,9 +96,10 @@ def _files(store: Store) -> list[Path]:
     return sorted((store.local / FOLDER).glob("[0-9]*.json"))
 
 
-def _read(store: Store) -> Iterator[tuple[Path, Alert]]:
+def _read(paths: list[Path]) -> Iterator[tuple[Path, Alert]]:
+    """Yields the alerts that can be read and are not too old."""
     oldest = datetime.now(UTC) - KEPT_FOR
-    for path in _files(store):
+    for path in paths:
         try:
             alert = Alert.model_validate_json(path.read_bytes())
         except FileNotFoundError:  # Delivered in the meantime.

@@ -3,6 +3,7 @@
 import errno
 import logging
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -198,6 +199,23 @@ def test_alerts_that_wait_are_bounded_in_number_and_age(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_an_alert_that_is_put_while_others_are_read_is_not_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Alert(at=datetime.now(UTC), document={"text": each}) for each in "ab")
+    put(store, first)
+    read = outbox._read
+
+    def and_put(paths: list[Path]) -> Iterator[tuple[Path, Alert]]:
+        yield from read(paths)
+        put(store, second)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "_read", and_put)
+        assert outbox.deliver(store, lambda _: True)
+    assert [alert.document["text"] for alert in waiting(store)] == ["b"]
+
+
 def test_an_alert_that_cannot_be_kept_is_posted_at_once(
     store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
