@@ -103,7 +103,8 @@ def one_line(text: str, max_characters: int) -> str:
     in an ellipsis, within ``max_characters``.
     """
     plain = _TAG.sub(" ", html.unescape(text))
-    visible = "".join(_visible(c) for c in plain)
+    # Nearly every text is printable: exactly the categories that `_visible` replaces are not.
+    visible = plain if plain.isprintable() else "".join(_visible(c) for c in plain)
     line = " ".join(visible.split())
     return line if len(line) <= max_characters else line[: max_characters - 1].rstrip() + "…"
 

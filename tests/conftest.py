@@ -155,6 +155,14 @@ def our_logger_stays_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """Tests end processes and never the machine, so nothing in them depends on `os.fsync`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def small_shops_are_measured() -> Iterator[None]:
     """One candidate is enough for a figure: shops that a test can be worked out in are tiny."""
     with pytest.MonkeyPatch.context() as patch:
