@@ -131,7 +131,7 @@ class Store:
         """
         self._note_use(ref)
         try:
-            manifest = self._relisted_manifest(ref)
+            manifest = self._manifest(ref, relist=True)
         except ArtifactMissingError:
             return False
         except ArtifactNewerError as error:
@@ -280,9 +280,7 @@ class Store:
             here = (folder / MANIFEST).read_bytes()
         except FileNotFoundError:
             return
-        there = remote.manifest(ref)
-        if there is None and remote.relist(ref):
-            there = remote.manifest(ref)
+        there = remote.relisted_manifest(ref)
         if there == here or not self._is_whole_here(ref):
             return
         published = remote.offer(parse_manifest(here, ref, str(folder)), folder)
@@ -298,7 +296,7 @@ class Store:
         folder = self._folder(ref)
         self._note_use(ref)
         try:
-            manifest = self._relisted_manifest(ref)
+            manifest = self._manifest(ref, relist=True)
         except ArtifactNewerError:
             raise
         except ArtifactCorruptError as error:
@@ -344,38 +342,26 @@ class Store:
             return False
         return fault_of(folder, manifest) is None
 
-    def _manifest(self, ref: ArtifactRef) -> Manifest:
+    def _manifest(self, ref: ArtifactRef, *, relist: bool = False) -> Manifest:
+        """``relist``: restores the manifest if another machine unlisted the artifact."""
         path = self._folder(ref) / MANIFEST
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            content = self._fetched_manifest(ref, path)
+            if (remote := self.remote) is None:
+                raise self._missing(ref) from None
+            content = remote.relisted_manifest(ref) if relist else remote.manifest(ref)
+            if content is None:
+                raise self._missing(ref) from None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
         return parse_manifest(content, ref, str(path))
-
-    def _relisted_manifest(self, ref: ArtifactRef) -> Manifest:
-        """As `_manifest`; restores the manifest if another machine unlisted the artifact."""
-        try:
-            return self._manifest(ref)
-        except ArtifactMissingError:
-            if self.remote is None or not self.remote.relist(ref):
-                raise
-            return self._manifest(ref)
-
-    def _fetched_manifest(self, ref: ArtifactRef, path: Path) -> bytes:
-        content = self.remote.manifest(ref) if self.remote is not None else None
-        if content is None:
-            raise self._missing(ref)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-        return content
 
     def _fetch(self, remote: RemoteStore, ref: ArtifactRef) -> Manifest:
         """Downloads the files of an artifact; returns their manifest."""
         folder = self._folder(ref)
         while True:
-            content = remote.manifest(ref)
-            if content is None and remote.relist(ref):
-                content = remote.manifest(ref)
+            content = remote.relisted_manifest(ref)
             if content is None:
                 raise self._missing(ref)
             manifest = parse_manifest(content, ref, f"{self.root}/{ref}/{MANIFEST}")

@@ -53,6 +53,13 @@ class RemoteStore(RemoteObjects):
         """Returns a manifest's content without downloading the artifact."""
         return self.read(ref.kind, ref.fingerprint, MANIFEST)
 
+    def relisted_manifest(self, ref: ArtifactRef) -> bytes | None:
+        """As `manifest`; that of an unlisted artifact is listed again first."""
+        content = self.manifest(ref)
+        if content is None and self.relist(ref):
+            content = self.manifest(ref)
+        return content
+
     def is_whole(self, ref: ArtifactRef, content: bytes | None) -> bool:
         """Returns whether all files of a manifest exist with their sizes; contents are not read.
 

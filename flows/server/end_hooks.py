@@ -15,11 +15,6 @@ from tasks.alerts.webhook import AnyFlow, tell
 AnyHook = FlowStateHook[..., Any]  # pyright: ignore[reportExplicitAny]
 
 
-def tell_end(flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
-    """State hook: alerts the operator of the end of the run."""
-    tell(store_of(flow_run), flow.name, flow_run, state)
-
-
 def with_store(hook: Callable[[Store, AnyFlow, FlowRun, State], None]) -> AnyHook:
     """Returns a state hook that calls a function with the store of the run."""
 
@@ -28,6 +23,12 @@ def with_store(hook: Callable[[Store, AnyFlow, FlowRun, State], None]) -> AnyHoo
 
     update_wrapper(called, hook)  # Prefect logs the name.
     return called
+
+
+@with_store
+def tell_end(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+    """Alerts the operator of the end of the run."""
+    tell(store, flow.name, flow_run, state)
 
 
 def store_of(flow_run: FlowRun) -> Store:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.config import TrainConfig
-from model.data.batches import CrossDomainBatch, DomainQueries, moved
+from model.data.batches import CrossDomainBatch, moved
 from model.data.negatives import UnseenItems, draw_pairs
 from model.data.sequences import Sequences
 from model.data.tables import ProfileVectors
@@ -78,10 +78,7 @@ class Objective:
         return Draws(negatives, torch.from_numpy(pairs))
 
     def counts(self, batch: CrossDomainBatch) -> Counts:
-        events = tuple(
-            float(self._weights(batch, queries, self._learned(queries)).sum())
-            for queries in batch.queries
-        )
+        events = tuple(float(weights.sum()) for _, weights in self._learned(batch))
         if self.profiles is None:
             return Counts(events, 0)
         return Counts(events, int(self.profiles.has_profile[batch.users.numpy()].sum()))
@@ -98,10 +95,12 @@ class Objective:
         rows = self.model.look_up(self._items_needed(batch, draws))
         count = 2 if self.config.r_drop_weight else 1
         passes = [self.model.member_states(batch, rows) for _ in range(count)]
+        learned = self._learned(batch)
         parts = [
             self._member_loss(
                 batch,
                 draws,
+                learned,
                 whole,
                 [[found[number] for found in states] for states, _ in passes],
                 rows,
@@ -120,6 +119,7 @@ class Objective:
         self,
         batch: CrossDomainBatch,
         draws: Draws,
+        learned: list[tuple[Tensor, Tensor]],
         whole: Counts,
         passes: list[list[Tensor]],
         rows: ItemLookup,
@@ -127,12 +127,13 @@ class Objective:
     ) -> Tensor:
         """Returns the next-item losses of one ensemble member, and the regulariser of its adapter.
 
-        `passes`: its states (K_d, 2H) per domain; one list, or two with different dropout.
+        `learned`: see `_learned`. `passes`: its states (K_d, 2H) per domain; one list, or two with
+        different dropout.
         """
         rows = rows.member(number, self.model.config.hidden)
         total = passes[0][0].new_zeros(())
         for domain, queries in enumerate(batch.queries):
-            kept = self._learned(queries)
+            kept, weights = learned[domain]
             if len(kept):
                 losses = self._next_item_losses(
                     domain,
@@ -142,7 +143,6 @@ class Objective:
                     kept,
                     rows,
                 )
-                weights = self._weights(batch, queries, kept)
                 total = total + (losses * weights).sum() / whole.events[domain]
         if self._regularises:
             total = total + self.config.alpha * self._regulariser(draws.pairs, rows)
@@ -177,18 +177,18 @@ class Objective:
         parts = [batch.mixed_items, draws.pairs, *targets, *draws.negatives]
         return torch.cat([part.flatten() for part in parts])
 
-    def _learned(self, queries: DomainQueries) -> Tensor:
-        """Returns the mask of queries in the loss; without `first_crossing` only those with states
-        of both threads."""
-        if self.config.first_crossing or not len(self.model.local_threads):
-            return torch.arange(len(queries), device=queries.rows.device)
-        return (queries.local_position >= 0).nonzero()[:, 0]
-
-    def _weights(self, batch: CrossDomainBatch, queries: DomainQueries, kept: Tensor) -> Tensor:
-        """Returns the weights of `kept` queries in the loss, (n,), by the number of later targets
-        of the same user."""
-        later = (batch.last_position[queries.rows] - queries.mixed_position)[kept]
-        return recency_weights(later, self.config.recency)
+    def _learned(self, batch: CrossDomainBatch) -> list[tuple[Tensor, Tensor]]:
+        """Returns per domain the numbers (n,) of the queries in the loss, without `first_crossing`
+        only those with states of both threads, and their weights (n,), by the number of later
+        targets of the same user."""
+        found = []
+        for queries in batch.queries:
+            kept = torch.arange(len(queries), device=queries.rows.device)
+            if not self.config.first_crossing and len(self.model.local_threads):
+                kept = kept[queries.local_position >= 0]
+            later = (batch.last_position[queries.rows] - queries.mixed_position)[kept]
+            found.append((kept, recency_weights(later, self.config.recency)))
+        return found
 
     def _next_item_losses(
         self,

@@ -36,6 +36,7 @@ def tell_recovery(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) 
             store,
             flow.name,
             flow_run,
+            # Prefect's `State.model_copy` drops a timestamp that is not given.
             state.model_copy(update={"message": message, "timestamp": state.timestamp}),
         )
 

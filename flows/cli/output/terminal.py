@@ -3,6 +3,7 @@
 import logging
 from copy import copy
 from datetime import datetime
+from typing import cast
 
 from rich.console import ConsoleRenderable, RenderableType
 from rich.logging import RichHandler
@@ -41,7 +42,8 @@ class LogLines(RichHandler):
         message_renderable: ConsoleRenderable,
     ) -> ConsoleRenderable:
         """Returns what is shown of a record."""
-        if self.console.file.isatty() or not isinstance(message_renderable, Text):
+        console = cast(PlainConsole, self.console)
+        if console.is_on_terminal or not isinstance(message_renderable, Text):
             return super().render(
                 record=record, traceback=traceback, message_renderable=message_renderable
             )

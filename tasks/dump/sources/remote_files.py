@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import fsspec
 from pydantic import JsonValue
@@ -22,8 +23,7 @@ from tasks.dump.sources.unchanged_files import DumpChangedError
 _FACTS = ".files.json"
 """Metadata of the files at the time of the copy."""
 
-Seen = dict[str, dict[str, JsonValue]]
-"""Metadata of the files of each URL before their copy."""
+Files = TypeVar("Files", DumpConfig, Source)
 
 
 def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
@@ -35,9 +35,12 @@ def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
         DumpChangedError: a file was replaced before the last one was copied.
         UnreadableDumpError: the download failed; the message has no credentials of the URL.
     """
-    seen: Seen = {}
-    local = _with_copies(dump, store, seen)
-    for url, facts in seen.items():
+    copies = _Copies(store)
+    if dump.sources:
+        local = dump.model_copy(update={"sources": tuple(map(copies.of, dump.sources))})
+    else:
+        local = copies.of(dump)
+    for url, facts in copies.seen.items():
         with _told(url):
             filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
             filesystem.invalidate_cache()
@@ -49,43 +52,37 @@ def with_local_files(dump: DumpConfig, store: Store) -> DumpConfig:
     return local
 
 
-def _with_copies(dump: DumpConfig, store: Store, seen: Seen) -> DumpConfig:
-    if dump.sources:
-        sources = [_local_source(source, store, seen) for source in dump.sources]
-        return dump.model_copy(update={"sources": tuple(sources)})
-    assert dump.interactions is not None
-    items = None if dump.items is None else _local(dump.items, store, seen)
-    found = {"interactions": _local(dump.interactions, store, seen), "items": items}
-    return dump.model_copy(update=found)
+class _Copies:
+    """Local copies of files of URLs; ``seen``: metadata of each URL's files before their copy."""
 
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.seen: dict[str, dict[str, JsonValue]] = {}
 
-def _local_source(source: Source, store: Store, seen: Seen) -> Source:
-    items = None if source.items is None else _local(source.items, store, seen)
-    return source.model_copy(
-        update={"interactions": _local(source.interactions, store, seen), "items": items}
-    )
+    def of(self, files: Files) -> Files:
+        """Returns a source of local files."""
+        found = {"interactions": self._local(files.interactions), "items": self._local(files.items)}
+        return files.model_copy(update=found)
 
+    def _local(self, paths: Paths | None) -> Paths | None:
+        if paths is None:
+            return None
+        found = tuple(self._fetched(path) if "://" in path else path for path in paths_of(paths))
+        return found[0] if isinstance(paths, str) else found
 
-def _local(paths: Paths, store: Store, seen: Seen) -> Paths:
-    found = tuple(
-        _fetched(path, store, seen) if "://" in path else path for path in paths_of(paths)
-    )
-    return found[0] if isinstance(paths, str) else found
-
-
-def _fetched(url: str, store: Store, seen: Seen) -> str:
-    with _told(url):
-        filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
-        found = _found(filesystem, root, url)
-        if "file" in _protocols(filesystem):
-            return root
-        facts = seen[url] = _facts(filesystem, found)
-        is_one = found == [root]
-        base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
-        place = store.workspace("dumps") / fingerprint_of(url)
-        if _facts_at(place) != facts:
-            _copy(filesystem, base, found, facts, place)
-    return str(place / PurePosixPath(_name(root)).name if is_one else place)
+    def _fetched(self, url: str) -> str:
+        with _told(url):
+            filesystem, root = fsspec.core.url_to_fs(with_credentials(url))
+            found = _found(filesystem, root, url)
+            if "file" in _protocols(filesystem):
+                return root
+            facts = self.seen[url] = _facts(filesystem, found)
+            is_one = found == [root]
+            base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
+            place = self.store.workspace("dumps") / fingerprint_of(url)
+            if _facts_at(place) != facts:
+                _copy(filesystem, base, found, facts, place)
+        return str(place / PurePosixPath(_name(root)).name if is_one else place)
 
 
 def _facts(filesystem: fsspec.AbstractFileSystem, found: list[str]) -> dict[str, JsonValue]:

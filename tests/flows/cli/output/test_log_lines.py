@@ -7,7 +7,6 @@ import sys
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from flows.cli.output import terminal
 from flows.cli.output.terminal import LogLines
@@ -16,11 +15,17 @@ from tasks.frame.plain_console import PlainConsole
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
+def writes_to(text: StringIO) -> PlainConsole:
+    console = PlainConsole()
+    console.file = text
+    return console
+
+
 def logged(error: Exception, level: int) -> str:
     text = StringIO()
     logger = logging.Logger("of a library", level)
     logging.Logger.manager.loggerDict[logger.name] = logger
-    logger.addHandler(LogLines(console=Console(file=text, width=200)))
+    logger.addHandler(LogLines(console=writes_to(text)))
     try:
         raise error
     except type(error):
@@ -48,7 +53,7 @@ def test_only_what_nobody_expects_has_a_traceback(
 
 def test_a_record_in_a_file_is_one_line_with_date_and_level() -> None:
     text = StringIO()
-    handler = LogLines(console=Console(file=text, width=10_000))
+    handler = LogLines(console=writes_to(text))
     words = " ".join(f"word{number}" for number in range(100))
     handler.emit(logging.LogRecord("x", logging.WARNING, __file__, 1, "%s [b]", (words,), None))
     line = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d WARNING {words} \[b\]\n"
