@@ -96,27 +96,15 @@ def make_missing(
     """
     wanted = [each for each in planned.missing if chosen(each.cell)]
     with store_in_use(store):
-        _make(planned, wanted, llm, store, prefect_api, device, kept)
-
-
-def _make(
-    planned: Plan,
-    wanted: list[PlannedCell],
-    llm: LlmConfig,
-    store: Store,
-    prefect_api: Callable[[], AbstractContextManager[object]],
-    device: str,
-    kept: KeptCells | None,
-) -> None:
-    data = _made_ready(planned, wanted, llm, store, prefect_api)
-    for number, (each, left) in enumerate(_timed(wanted), start=1):
-        logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
-        made_from = data[each.cell.dataset]
-        if not make_cell(store, each.cell, made_from, device):
-            logger.info("another process is at it; left to that one")
-        elif kept is not None:
-            pointer = planned.pointers[each.cell.dataset]
-            kept.keep(store, pointer, [cell_identity(each.cell, made_from).ref])
+        data = _made_ready(planned, wanted, llm, store, prefect_api)
+        for number, (each, left) in enumerate(_timed(wanted), start=1):
+            logger.info("cell %d of %d%s: %s", number, len(wanted), left, each.cell.label)
+            made_from = data[each.cell.dataset]
+            if not make_cell(store, each.cell, made_from, device):
+                logger.info("another process is at it; left to that one")
+            elif kept is not None:
+                pointer = planned.pointers[each.cell.dataset]
+                kept.keep(store, pointer, [cell_identity(each.cell, made_from).ref])
 
 
 def keep_finished(planned: Plan, store: Store, kept: KeptCells) -> None:

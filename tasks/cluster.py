@@ -61,39 +61,24 @@ def cluster_items(embeddings: ArtifactRef, config: ClusterConfig, store_root: st
         kept = kept_centroids(store, embeddings, wanted.parameters, config.refit_share)
     if kept is not None:
         wanted = identity(Kind.CLUSTERS, config, {"embeddings": embeddings, CENTROIDS: kept})
-    return run_stage(
-        store,
-        "cluster items",
-        wanted,
-        lambda draft: make_clusters(store, embeddings, config, draft, kept),
-    )
 
+    def make(draft: Draft) -> None:
+        read = read_item_embeddings(store, embeddings)
+        vectors = read.vectors[1:]
+        if kept is None:
+            # Many items at the mean of their domain would attract a cluster.
+            own = read.is_embedded[1:]
+            # Copies vectors only if some are excluded.
+            centroids = _fitted(vectors if own.all() else vectors[own], config)
+        else:
+            centroids = read_centroids(store, kept)
+        from sklearn.metrics import pairwise_distances_argmin_min
 
-def make_clusters(
-    store: Store,
-    embeddings: ArtifactRef,
-    config: ClusterConfig,
-    draft: Draft,
-    kept: ArtifactRef | None = None,
-) -> None:
-    """Writes the clusters of item embeddings to a draft, around the centres of ``kept`` if given.
+        labels, distances = pairwise_distances_argmin_min(vectors, centroids)
+        write_clusters(draft.path, labels, distances, centroids)
+        draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
 
-    Otherwise centroids are fitted on embedded items only, because many items at the mean of their
-    domain would attract a cluster.
-    """
-    read = read_item_embeddings(store, embeddings)
-    vectors = read.vectors[1:]
-    if kept is None:
-        own = read.is_embedded[1:]
-        # Copies vectors only if some are excluded.
-        centroids = _fitted(vectors if own.all() else vectors[own], config)
-    else:
-        centroids = read_centroids(store, kept)
-    from sklearn.metrics import pairwise_distances_argmin_min
-
-    labels, distances = pairwise_distances_argmin_min(vectors, centroids)
-    write_clusters(draft.path, labels, distances, centroids)
-    draft.counts.update({"items": len(vectors), "clusters": len(centroids)})
+    return run_stage(store, "cluster items", wanted, make)
 
 
 def kept_centroids(
@@ -108,27 +93,16 @@ def kept_centroids(
     if release is None:
         return None
     try:
-        fitted = _still_holding(store, release, embeddings, parameters, changed_share)
+        latest = store.manifest(parts_of(store, release)["clusters"])
+        fitted = store.manifest(latest.parents.get(CENTROIDS, latest.ref))
+        now, then = store.manifest(embeddings), store.manifest(fitted.parents["embeddings"])
+        if fitted.parameters != parameters or now.parameters != then.parameters:
+            return None
+        if _changed_share(store, now, then) > changed_share:
+            return None
     except (ArtifactError, FileNotFoundError):
         return None
-    return fitted if fitted is not None and store.holds(fitted) else None
-
-
-def _still_holding(
-    store: Store,
-    release: ArtifactRef,
-    embeddings: ArtifactRef,
-    parameters: Mapping[str, object],
-    changed_share: float,
-) -> ArtifactRef | None:
-    latest = store.manifest(parts_of(store, release)["clusters"])
-    fitted = store.manifest(latest.parents.get(CENTROIDS, _ref(latest)))
-    now, then = store.manifest(embeddings), store.manifest(fitted.parents["embeddings"])
-    if fitted.parameters != parameters or now.parameters != then.parameters:
-        return None
-    if _changed_share(store, now, then) > changed_share:
-        return None
-    return _ref(fitted)
+    return fitted.ref if store.holds(fitted.ref) else None
 
 
 def _changed_share(store: Store, now: Manifest, then: Manifest) -> float:
@@ -141,10 +115,6 @@ def _changed_share(store: Store, now: Manifest, then: Manifest) -> float:
 
 def _items(store: Store, embeddings: Manifest) -> pl.DataFrame:
     return read_dataset(store, embeddings.parents["dataset"]).items.select(ITEM_KEY)
-
-
-def _ref(manifest: Manifest) -> ArtifactRef:
-    return ArtifactRef(kind=Kind.CLUSTERS, fingerprint=manifest.fingerprint)
 
 
 def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:

@@ -322,9 +322,7 @@ def cold_headline(metrics: pl.DataFrame) -> dict[str, float]:
 
 def headline(metrics: pl.DataFrame) -> dict[str, int | float]:
     """Returns full-ranking NDCG@10 and HR@10 of the model and of popularity, and the targets."""
-    whole = metrics.filter(
-        (pl.col("ranking") == FULL) & (pl.col(col.DOMAIN) == "all") & (pl.col("group") == "all")
-    )
+    whole = metrics.filter(ranking=FULL, domain="all", group="all")
     found = {
         f"{metric} {model}": round(value, 4)
         for model, metric, value in whole.select("model", "metric", "value").iter_rows()

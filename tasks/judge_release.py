@@ -110,7 +110,7 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
     )
     if serving is not None:
         broken += lost_users(store, serving, parts, config.min_kept_users)
-    lead = lead_of(store, parts)
+    lead = baseline_lead(read_table(store, parts["metrics"], RANKS)) if "metrics" in parts else None
     beaten = lead if serving is None and not config.serve_anyway else None
     verdict = judge(comparison, user_coverage(store, parts), config, broken, beaten)
     return verdict.model_copy(update={"lead": lead})
@@ -172,13 +172,6 @@ def judge(
         candidate_ndcg=candidate,
         user_coverage=coverage,
     )
-
-
-def lead_of(store: Store, parts: Parts) -> BaselineLead | None:
-    """Returns the lead of a release's model over the strongest baseline, None without figures."""
-    if (metrics := parts.get("metrics")) is None:
-        return None
-    return baseline_lead(read_table(store, metrics, RANKS))
 
 
 def user_coverage(store: Store, parts: Parts) -> float:

@@ -51,35 +51,23 @@ def project_items(
     """
     store = Store(store_root)
     wanted = identity(Kind.ITEM_TABLES, config, {"dataset": dataset, "embeddings": embeddings})
-    return run_stage(
-        store,
-        "project items",
-        wanted,
-        lambda draft: make_tables(store, dataset, embeddings, config, draft),
-    )
 
+    def make(draft: Draft) -> None:
+        read = read_item_embeddings(store, embeddings)
+        data = read_dataset(store, dataset)
+        tables = project_vectors(
+            read.vectors, read.is_embedded, data.domains, data.domain_starts, config
+        )
+        write_item_tables(draft.path, tables)
+        draft.counts.update(
+            {
+                "items": len(read.vectors) - 1,
+                "global_width": tables.global_table.shape[1],
+                "hidden": config.hidden,
+            }
+        )
 
-def make_tables(
-    store: Store,
-    dataset: ArtifactRef,
-    embeddings: ArtifactRef,
-    config: ProjectConfig,
-    draft: Draft,
-) -> None:
-    """Fills a draft with tables and projections."""
-    read = read_item_embeddings(store, embeddings)
-    data = read_dataset(store, dataset)
-    tables = project_vectors(
-        read.vectors, read.is_embedded, data.domains, data.domain_starts, config
-    )
-    write_item_tables(draft.path, tables)
-    draft.counts.update(
-        {
-            "items": len(read.vectors) - 1,
-            "global_width": tables.global_table.shape[1],
-            "hidden": config.hidden,
-        }
-    )
+    return run_stage(store, "project items", wanted, make)
 
 
 def project_vectors(

@@ -72,8 +72,10 @@ def recommend(
     computed, as in `TrainingConfig`.
     """
     store = Store(store_root)
+    # Without the default limit, so that older lists keep their identity.
+    usual = {"exact_up_to"} if config.exact_up_to == EXACT_UP_TO else set()
     parents = {"dataset": dataset, "model": model}
-    wanted = identity(Kind.RECOMMENDATIONS, _parameters(config), parents)
+    wanted = identity(Kind.RECOMMENDATIONS, config.model_dump(exclude=usual), parents)
 
     def make(draft: Draft) -> None:
         data = read_dataset(store, dataset)
@@ -119,13 +121,6 @@ def index_recalls(
         hits = (wanted[:, :, None] == found[:, None, :]).any(axis=2) & (wanted > 0)
         recalls[domain] = float(hits.sum() / max(1, (wanted > 0).sum()))
     return recalls
-
-
-def _parameters(config: RecommendationConfig) -> dict[str, object]:
-    """Returns the parameters; the default limit is excluded, so that older lists keep their
-    identity."""
-    usual = {"exact_up_to"} if config.exact_up_to == EXACT_UP_TO else set()
-    return config.model_dump(exclude=usual)
 
 
 def _indices(scorer: Scorer, config: RecommendationConfig) -> Mapping[int, CandidateSource]:

@@ -99,6 +99,11 @@ class Dataset:
         )
         return events.filter(pl.Series(self.splits[rows] == Split.TRAIN))
 
+    def times_bought(self) -> np.ndarray:
+        """Returns the number of training events of each item, int64 (items + 1,)."""
+        events = self.item_indices[self.splits == Split.TRAIN]
+        return np.bincount(events, minlength=self.items.height + 1)
+
 
 def write_dataset(
     folder: Path, users: pl.DataFrame, items: pl.DataFrame, events: pl.DataFrame
@@ -115,23 +120,18 @@ def read_dataset(store: Store, ref: ArtifactRef) -> Dataset:
     folder = store.path(ref)
     users = pl.read_parquet(folder / USERS, glob=False)
     items = pl.read_parquet(folder / ITEMS, glob=False)
-    domains, sizes = _domain_sizes(items)
+    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()
     events = _map_columns(folder / EVENTS)
     return Dataset(
         users=users,
         items=items,
-        domains=domains,
-        domain_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        domains=tuple(sizes[col.DOMAIN].to_list()),
+        domain_starts=np.concatenate([[0], sizes["len"].cum_sum().to_numpy()]).astype(np.int64),
         offsets=np.concatenate([[0], users["events"].cum_sum().to_numpy()]).astype(np.int64),
         item_indices=events[col.ITEM_INDEX],
         timestamps=events[col.TIMESTAMP],
         splits=events[col.SPLIT],
     )
-
-
-def _domain_sizes(items: pl.DataFrame) -> tuple[tuple[str, ...], list[int]]:
-    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()
-    return tuple(sizes[col.DOMAIN].to_list()), sizes["len"].to_list()
 
 
 def _map_columns(path: Path) -> dict[str, np.ndarray]:

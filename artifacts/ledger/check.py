@@ -84,10 +84,8 @@ def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
                 raise ValueError(f"{bad} rows are no answers")
     except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         verdict.damaged_parts.append(part)
-        verdict.trouble.append(
-            f"{part} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
-            "its readable answers are kept, the others are asked again"
-        )
+        kept = "its readable answers are kept, the others are asked again"
+        verdict.trouble.append(_damage(part, error, kept))
 
 
 def read_batches(part: Path) -> Iterator[pl.DataFrame]:
@@ -127,10 +125,8 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
             continue  # Merged by a compaction.
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             verdict.damaged_questions.append(path)
-            verdict.trouble.append(
-                f"{path} is damaged ({_first_line(error)}); run `llm4cdsr ledger verify --repair`: "
-                "it is a record of prompts and will be set aside; no answer is lost"
-            )
+            kept = "it is a record of prompts and will be set aside; no answer is lost"
+            verdict.trouble.append(_damage(path, error, kept))
 
 
 def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
@@ -172,5 +168,6 @@ def _check_leftovers(ledger: Ledger, verdict: LedgerCheck) -> None:
             verdict.traces.append(f"{path.name} was left by a killed process")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _damage(path: Path, error: Exception, kept: str) -> str:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{path} is damaged ({cause}); run `llm4cdsr ledger verify --repair`: {kept}"

@@ -40,7 +40,8 @@ def catch_up(store: Store) -> None:
     (store.local / "work").mkdir(parents=True, exist_ok=True)
     count = len(forgettings(store))
     with locked(store.local / "work" / f".{APPLIED}.lock"):
-        if _applied(store) == count:
+        applied = store.local / "work" / APPLIED
+        if count == (int(applied.read_text()) if applied.exists() else 0):
             return
         files = drop_outdated(store)
         if count:
@@ -106,11 +107,6 @@ def _noted(store: Store) -> set[str]:
 
 def _hash(secret: bytes, key: str) -> str:
     return hmac.digest(secret, b"ledger:" + key.encode(), "sha256").hex()[:32]
-
-
-def _applied(store: Store) -> int:
-    path = store.local / "work" / APPLIED
-    return int(path.read_text()) if path.exists() else 0
 
 
 def _empty_logs(store: Store) -> int:

@@ -82,7 +82,9 @@ def training_batch(
     stop = sequences.offsets[users + 1]
     start = np.maximum(sequences.offsets[users], stop - max_length - 1)
     window = _Window(sequences, start, np.maximum(stop - 1, start))
-    queries = window.query_every_position()
+    following = sequences.items[window.events + 1]
+    inputs = np.arange(1, len(window.events) + 1)
+    queries = _Queries(window.rows, inputs, following, sequences.domain_of(following))
     return window.batch(users, queries)
 
 
@@ -148,11 +150,6 @@ class _Window:
         self.row_starts = np.cumsum(self.lengths) - self.lengths  # into the flat events
         self.items = sequences.items[self.events]
         self.domains = sequences.domain_of(self.items)
-
-    def query_every_position(self) -> _Queries:
-        following = self.sequences.items[self.events + 1]
-        inputs = np.arange(1, len(self.events) + 1)
-        return _Queries(self.rows, inputs, following, self.sequences.domain_of(following))
 
     def query_last(self, targets: IntArray, domains: IntArray) -> _Queries:
         """Returns queries of each row, one per row of `domains` (n, B)."""

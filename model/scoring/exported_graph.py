@@ -52,7 +52,7 @@ class ScoringPath(nn.Module):
         for number, (low, high) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
             parts = [] if mixed is None else [mixed]
             if len(self.local_threads):
-                own = _own_part(histories, low, high)
+                own = _left_aligned(histories, (histories > low) & (histories <= high))
                 thread = self.local_threads[number]
                 parts.append(self._comparable(_newest(thread, own, self.local)))
             state = torch.cat(parts, dim=-1)  # (B, 2MH)
@@ -146,11 +146,6 @@ def _newest(thread: nn.Module, items: Tensor, table: Tensor) -> Tensor:
     place = (length - 1).clamp_min(0)[None, :, None, None]
     newest = states.gather(2, place.expand(len(states), -1, 1, states.shape[-1])).squeeze(2)
     return newest * (length > 0).unsqueeze(1)
-
-
-def _own_part(histories: Tensor, low: int, high: int) -> Tensor:
-    """Returns the events of one domain, left-aligned in order and padded with zeros, (B, T)."""
-    return _left_aligned(histories, (histories > low) & (histories <= high))
 
 
 def _left_aligned(histories: Tensor, kept: Tensor) -> Tensor:

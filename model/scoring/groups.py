@@ -21,12 +21,14 @@ SHORT_HISTORY, LONG_HISTORY = 5, 20
 
 def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
     """Returns bool (rows,) masks by the name of their group; "all" is everything."""
-    bought = _times_bought(prefixes)
+    sequences = prefixes.sequences
+    bought = np.bincount(sequences.training().items, minlength=sequences.item_count + 1)
     target_counts = bought[prefixes.targets]
     is_head = _is_head(prefixes, bought)[prefixes.targets]
     lengths = prefixes.stop - prefixes.start
     domains_seen = prefixes.domains_seen().sum(axis=1)
-    switches = _switches(prefixes)
+    last = sequences.domain_of(sequences.items[prefixes.stop - 1])
+    switches = last != sequences.domain_of(prefixes.targets)
     return {
         "all": np.ones(len(prefixes), bool),
         "users in several domains": domains_seen > 1,
@@ -44,11 +46,6 @@ def metric_groups(prefixes: Prefixes) -> dict[str, np.ndarray]:
     }
 
 
-def _times_bought(prefixes: Prefixes) -> np.ndarray:
-    sequences = prefixes.sequences
-    return np.bincount(sequences.training().items, minlength=sequences.item_count + 1)
-
-
 def _is_head(prefixes: Prefixes, bought: np.ndarray) -> np.ndarray:
     starts = prefixes.sequences.domain_starts
     is_head = np.zeros(len(bought), bool)
@@ -56,9 +53,3 @@ def _is_head(prefixes: Prefixes, bought: np.ndarray) -> np.ndarray:
         order = np.argsort(-bought[low + 1 : high + 1], kind="stable")
         is_head[low + 1 + order[: max(1, int(HEAD_SHARE * len(order)))]] = True
     return is_head
-
-
-def _switches(prefixes: Prefixes) -> np.ndarray:
-    sequences = prefixes.sequences
-    last = sequences.items[prefixes.stop - 1]
-    return sequences.domain_of(last) != sequences.domain_of(prefixes.targets)

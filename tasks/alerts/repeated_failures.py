@@ -58,11 +58,7 @@ def _failures_before(flow_run: FlowRun) -> list[State]:
         )
     states = [run.state for run in found if run.state and run.parameters == flow_run.parameters]
     told = [state for state in states if not ended_with_the_machine(state)]
-    return list(takewhile(_has_failed, told))
-
-
-def _has_failed(state: State) -> bool:
-    return state.is_failed() or state.is_crashed()
+    return list(takewhile(lambda state: state.is_failed() or state.is_crashed(), told))
 
 
 def _kind_of(state: State) -> str:

@@ -5,7 +5,6 @@ The difference shows the contribution of the chat model. Training events only.
 
 import time
 
-import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -13,12 +12,18 @@ from prefect.cache_policies import NO_CACHE
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.kinds.user_profiles import CUT, INTEREST, PROFILE, UserProfiles, write_user_profiles
-from artifacts.ledger.answers import Role, vectors_of
+from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from prompts.render import MAX_TITLES
 from tasks.frame.stage import StageResult, stage_result
-from tasks.llm.answer_all import answer_all, embedding_keys, outcome_of
+from tasks.llm.answer_all import (
+    Answered,
+    answer_all,
+    embedding_keys,
+    outcome_of,
+    vectors_by_row,
+)
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -56,7 +61,7 @@ def profile_by_titles(
     actual = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
     if store.find(actual) is None:
         with store.create(actual) as draft:
-            made = _profiles(data, texts, keyed, answered.answers, answered.failures)
+            made = _profiles(data, texts.hstack(keyed.select(col.KEY)), answered)
             write_user_profiles(draft.path, made)
             draft.notes.extend(endpoint.notes)
             draft.counts.update(
@@ -79,23 +84,11 @@ def latest_titles(data: Dataset) -> pl.DataFrame:
     )
 
 
-def _profiles(
-    data: Dataset,
-    texts: pl.DataFrame,
-    keyed: pl.DataFrame,
-    answers: pl.DataFrame,
-    failures: pl.DataFrame,
-) -> UserProfiles:
-    answered = texts.hstack(keyed.select(col.KEY)).join(
-        answers, on=col.KEY, how="inner", maintain_order="left"
+def _profiles(data: Dataset, texts: pl.DataFrame, answered: Answered) -> UserProfiles:
+    vectors, has_profile = vectors_by_row(answered, [texts], col.USER_INDEX, data.users.height)
+    told = texts.filter(pl.Series(has_profile[texts[col.USER_INDEX].to_numpy()])).select(
+        col.USER_INDEX, PROFILE, pl.lit(False).alias(CUT)
     )
-    embedded = vectors_of(answered)
-    index = answered[col.USER_INDEX].to_numpy()
-    vectors = np.zeros((data.users.height, embedded.shape[1]), np.float32)
-    vectors[index] = embedded
-    has_profile = np.zeros(data.users.height, bool)
-    has_profile[index] = True
-    told = answered.select(col.USER_INDEX, PROFILE, pl.lit(False).alias(CUT))
     nothing = pl.DataFrame(
         schema={
             col.USER_INDEX: told.schema[col.USER_INDEX],
@@ -109,7 +102,7 @@ def _profiles(
             told, on=col.USER_INDEX, how="inner"
         ),
         interests=nothing,
-        failures=failures,
+        failures=answered.failures,
         vectors=vectors,
         has_profile=has_profile,
     )

@@ -108,7 +108,8 @@ def rewrite_all(
     ``named`` finds their ids and hashed names in notes and pages.
     """
     removed = Removed(users=gone_from(people))
-    for manifest in _datasets_last(store):
+    kinds = sorted(Kind, key=lambda kind: kind is Kind.DATASET)  # Datasets last.
+    for manifest in (manifest for kind in kinds for manifest in store.artifacts(kind)):
         if manifest.counts.get(OPERATION) == operation:
             continue  # By an interrupted removal.
         parent = people.get(manifest.parents.get("dataset", manifest.ref))
@@ -225,11 +226,6 @@ class _Rewriting:
             write_dataset(draft.path, users, data.items, events)
             draft.counts["users"] = users.height
             draft.counts["events"] = events.height
-
-
-def _datasets_last(store: Store) -> list[Manifest]:
-    kinds = [kind for kind in Kind if kind is not Kind.DATASET]
-    return [manifest for kind in (*kinds, Kind.DATASET) for manifest in store.artifacts(kind)]
 
 
 def _text(path: Path) -> str:

@@ -27,7 +27,7 @@ items 18 of 894 lists held .961 of the best 20, and 64 hold .986 (benchmarks/ann
 class AnnIndex:
     """An inverted file over the vectors of one domain, quantised to 8 bits."""
 
-    def __init__(self, vectors: NDArray[np.float32], seed: int = 0) -> None:
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
         """Builds the index of `vectors` (items, width)."""
         count, width = vectors.shape
         lists = max(1, min(count // 40, LISTS_PER_ROOT * math.isqrt(count)))
@@ -37,9 +37,9 @@ class AnnIndex:
         )
         chosen = vectors
         if count > TRAINING_ROWS:
-            rows = np.random.default_rng(seed).choice(count, TRAINING_ROWS, replace=False)
+            rows = np.random.default_rng(0).choice(count, TRAINING_ROWS, replace=False)
             chosen = vectors[np.sort(rows)]
-        self._index.cp.seed, self._index.cp.niter = seed, TRAINING_ROUNDS
+        self._index.cp.seed, self._index.cp.niter = 0, TRAINING_ROUNDS
         self._index.train(np.ascontiguousarray(chosen))  # pyright: ignore[reportCallIssue]
         self._index.add(np.ascontiguousarray(vectors))  # pyright: ignore[reportCallIssue]
         self._index.nprobe = max(LEAST_PROBED, round(PROBED_SHARE * lists))

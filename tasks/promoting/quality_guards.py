@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from artifacts import columns as col
-from artifacts.kinds.dataset import Dataset, Split
+from artifacts.kinds.dataset import Dataset
 from artifacts.strict import Strict
 
 POPULAR_FRACTION = 0.1
@@ -63,8 +63,10 @@ class RecommendationCounts:
     """
 
     def __init__(self, data: Dataset) -> None:
-        bought = times_bought(data)
-        popular_ones = popular_items(data, bought)
+        bought = data.times_bought()
+        count = max(1, int(POPULAR_FRACTION * data.items.height))
+        most = np.argsort(-bought[1:], kind="stable")[:count]
+        popular_ones = data.items.select(col.ITEM_INDEX, col.DOMAIN, col.ITEM_ID)[most]
         self._popular = popular_ones.select(pl.col(_ITEM).cast(pl.String))
         popular = bought[popular_ones[col.ITEM_INDEX].to_numpy()].sum()
         self._popular_event_share = float(popular / max(1, bought.sum()))
@@ -134,16 +136,3 @@ def _reached_share(counts: Mapping[str, int | float]) -> float | None:
     if not {ROWS, ITEMS, COVERAGE} <= counts.keys():
         return None
     return max(counts[COVERAGE], counts[ITEMS] / max(1, counts[ROWS]))
-
-
-def times_bought(data: Dataset) -> np.ndarray:
-    """Returns the training events of each item, int64 (items + 1,)."""
-    events = data.item_indices[data.splits == Split.TRAIN]
-    return np.bincount(events, minlength=data.items.height + 1)
-
-
-def popular_items(data: Dataset, bought: np.ndarray) -> pl.DataFrame:
-    """Returns ``item_index, domain, item_id`` of the most popular items."""
-    count = max(1, int(POPULAR_FRACTION * data.items.height))
-    order = np.argsort(-bought[1:], kind="stable")[:count]
-    return data.items.select(col.ITEM_INDEX, col.DOMAIN, col.ITEM_ID)[order]

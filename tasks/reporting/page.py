@@ -163,8 +163,8 @@ def page_environment() -> Environment:
         "short": _short,
         "number": _number,
         "interval": _interval,
-        "percent_interval": _percent_interval,
-        "signed_interval": _signed_interval,
+        "percent_interval": lambda values: _interval(values, ".1%"),
+        "signed_interval": lambda values: _minus(_interval(values, "+.3f")),
         "minus": _minus,
     }
     return environment
@@ -180,16 +180,9 @@ def _number(value: float | None) -> str:
     return f"{value:,}" if float(value).is_integer() else f"{value:.4f}"
 
 
-def _interval(values: tuple[float, float, float]) -> str:
-    return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
-
-
-def _percent_interval(values: tuple[float, float, float]) -> str:
-    return f"{values[0]:.1%} ({values[1]:.1%} to {values[2]:.1%})"
-
-
-def _signed_interval(values: tuple[float, float, float]) -> str:
-    return _minus(f"{values[0]:+.3f} ({values[1]:+.3f} to {values[2]:+.3f})")
+def _interval(values: tuple[float, float, float], form: str = ".3f") -> str:
+    value, low, high = (format(each, form) for each in values)
+    return f"{value} ({low} to {high})"
 
 
 def _minus(text: str) -> str:

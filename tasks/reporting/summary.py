@@ -5,10 +5,7 @@ Sentences are computed from the metrics, also for a model that is worse than a b
 
 from dataclasses import dataclass
 
-import polars as pl
-
-from artifacts.kinds.results import ALL, FULL, OUR_MODEL
-from model.scoring.groups import FIRST_IN_DOMAIN
+from artifacts.kinds.results import OUR_MODEL
 from model.scoring.measurable import LEAST_CANDIDATES
 from tasks.frame.signed_numbers import signed
 from tasks.frame.stage import RunFacts
@@ -17,6 +14,7 @@ from tasks.reporting.facts.content import HeldOut, ReportContent
 from tasks.reporting.facts.metrics import (
     POPULARITY,
     Headline,
+    first_crossings,
     format_gain,
     format_score,
     hit_ratio_margin,
@@ -104,16 +102,13 @@ def _crossing_tile(content: ReportContent) -> list[KeyNumber]:
     """How well people are met who come to a domain that is new to them."""
     if content.metrics is None:
         return []
-    rows = content.metrics.filter(
-        ranking=FULL, domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10"
-    ).filter(pl.col("value").is_not_null())
-    values = dict(rows.select("model", "value").iter_rows())
-    if OUR_MODEL not in values:
+    values, events = first_crossings(content.metrics)
+    if not values:
         return []
-    note = f"of {rows['targets'][0]:,} events; full ranking"
+    note = f"of {events:,} events; full ranking"
     if POPULARITY in values:
         base = format_score("HR@10", values[POPULARITY])
-        note = f"of {rows['targets'][0]:,} events; popularity {base}"
+        note = f"of {events:,} events; popularity {base}"
     share = format_score("HR@10", values[OUR_MODEL])
     return [KeyNumber(share, "HR@10 of first events in a domain", note)]
 

@@ -81,7 +81,7 @@ def line_chart(
     return named + _frame(marks, placed, top, x_label, y_label, height)
 
 
-def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220) -> Markup:
+def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str) -> Markup:
     """Returns a histogram; the y axis begins at 0."""
     low, high = min(bar.start for bar in bars), max(bar.stop for bar in bars)
     span = (high - low) or 1.0
@@ -104,7 +104,7 @@ def bar_chart(bars: Sequence[Bar], x_label: str, y_label: str, height: int = 220
     ticks = [
         ((value - low) / span * 100, label) for value, label in tick_labels(_whole_ticks(low, high))
     ]
-    return _frame(marks, ticks, top, x_label, y_label, height)
+    return _frame(marks, ticks, top, x_label, y_label, 220)
 
 
 def interval_chart(

@@ -17,7 +17,8 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 def free_port() -> int:
     """Returns a port without a listener on the loopback interface."""
-    highest = min(HIGHEST, _first_ephemeral() - 1)
+    ephemeral = int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 0
+    highest = min(HIGHEST, ephemeral - 1)
     if highest >= LOWEST:
         # Unseeded, so that concurrent runs try different ports.
         chance = random.SystemRandom()
@@ -29,10 +30,6 @@ def free_port() -> int:
     if port is None:
         raise OSError(f"no free port on {HOST}: something holds them all")
     return port
-
-
-def _first_ephemeral() -> int:
-    return int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 0
 
 
 def _bound(port: int) -> int | None:

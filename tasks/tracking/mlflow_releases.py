@@ -111,7 +111,9 @@ def _recorded(
     parts = parts_of(store, release)
     model = store.manifest(parts["model"])
     metrics = metrics_of(read_table(store, parts["metrics"], METRICS))
-    run = client.create_run(_experiment(client), run_name=name)
+    known = client.get_experiment_by_name(EXPERIMENT)
+    experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
+    run = client.create_run(experiment, run_name=name)
     run_id, now = run.info.run_id, run.info.start_time
     client.log_batch(
         run_id,
@@ -163,11 +165,6 @@ def _register(client: MlflowClient, run_id: str, release: ArtifactRef) -> None:
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     tags = {RELEASE_TAG: release.fingerprint}
     client.create_model_version(REGISTERED, source, run_id, tags=tags)
-
-
-def _experiment(client: MlflowClient) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    return found.experiment_id if found else client.create_experiment(EXPERIMENT)
 
 
 def _client(uri: str) -> MlflowClient:

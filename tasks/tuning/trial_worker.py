@@ -51,15 +51,11 @@ class TrialSpec(Strict):
     until: float
     most: int | None = None
 
-    def base_config(self) -> TriThreadConfig:
-        """Returns the base preset."""
-        return TriThreadConfig.model_validate(self.base, context=STORED)
-
 
 def work(spec: TrialSpec, number: int) -> None:
     """Runs trials as worker ``number``."""
     torch.set_num_threads(spec.threads)
-    store, base = Store(spec.store), spec.base_config()
+    store, base = Store(spec.store), TriThreadConfig.model_validate(spec.base, context=STORED)
     sequences = load_sequences(store, spec.dataset)
     tables = load_tables(store, spec.tables)
     profiles = load_profiles(store, spec.profiles)

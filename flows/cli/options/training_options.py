@@ -166,7 +166,7 @@ def training_config(
     made = TrainingConfig.model_construct(
         preset=preset or settings.preset,
         overrides=overrides,
-        minutes=_minutes(fit.time_budget),
+        minutes=None if fit.time_budget is None else budget_seconds(fit.time_budget) / 60,
         seed=seed,
         device=fit.device,
         compiled=fit.compiled,
@@ -184,11 +184,12 @@ def training_config(
     return TrainingConfig.model_validate(made.model_dump())
 
 
-def _minutes(time_budget: str | None) -> float | None:
+def budget_seconds(time_budget: str) -> float:
+    """Returns the seconds of --time-budget; raises typer.BadParameter for other forms."""
     from tasks.frame.durations import seconds_of
 
     try:
-        return None if time_budget is None else seconds_of(time_budget) / 60
+        return seconds_of(time_budget)
     except ValueError as error:
         raise typer.BadParameter(f"--time-budget: {error}") from error
 

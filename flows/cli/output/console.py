@@ -12,12 +12,12 @@ from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, METRICS, OUR_MODEL, 
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.output import terminal
-from model.scoring.groups import FIRST_IN_DOMAIN
 from tasks.ablation.findings import findings
 from tasks.frame.signed_numbers import signed
 from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict
+from tasks.reporting.facts.metrics import first_crossings
 
 if TYPE_CHECKING:
     from flows.cli.dry_run import PlannedCalls
@@ -102,19 +102,14 @@ def metric_tables(store: Store, metrics: ArtifactRef) -> list[Table]:
 def crossing_fact(store: Store, metrics: ArtifactRef) -> list[str]:
     """Returns a sentence on held-out events that are their user's first in a domain, where there
     are any."""
-    rows = (
-        read_table(store, metrics, METRICS)
-        .filter(ranking=FULL, domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10")
-        .drop_nulls("value")
-    )
-    values = dict(rows.select("model", "value").iter_rows())
-    ours = values.pop(OUR_MODEL, None)
-    if ours is None:
+    values, events = first_crossings(read_table(store, metrics, METRICS))
+    if not values:
         return []
+    ours = values.pop(OUR_MODEL)
     others = ", ".join(f"{model} {value:.2f}" for model, value in values.items())
     against = f" ({others})" if others else ""
     return [
-        f"First events in a domain that is new to the user, {rows['targets'][0]:,} of them: "
+        f"First events in a domain that is new to the user, {events:,} of them: "
         f"HR@10 {ours:.2f}{against}."
     ]
 
@@ -145,11 +140,7 @@ def ablation_table(store: Store, ablation: ArtifactRef) -> Table:
 
 
 def _full_ranking(frame: pl.DataFrame) -> Table:
-    rows = frame.filter(
-        (pl.col("ranking") == FULL)
-        & (pl.col("group") == "all")
-        & pl.col("metric").is_in(HEADLINE_METRICS)
-    )
+    rows = frame.filter(pl.col("metric").is_in(HEADLINE_METRICS), ranking=FULL, group="all")
     models = rows["model"].unique(maintain_order=True).to_list()
     columns = (col.DOMAIN, ">events", "metric", *(f">{model}" for model in models))
     table = terminal.table("Held-out events, full ranking (higher is better)", *columns)

@@ -1,7 +1,7 @@
 """Assignment of events to training, validation and test by the configured protocol."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from model.data.splits import (
 )
 from tasks.dump.dump_config import ByTime, ByUser, ColdDomain, LeaveOneOut, Protocol, in_utc
 from tasks.dump.events.event_sieve import users_in_drawn_order
-from tasks.dump.fields.time_units import SECOND
+from tasks.dump.fields.time_units import SECOND, utc_text
 
 
 class NothingHeldOutError(UserError, ValueError):
@@ -64,16 +64,17 @@ def _by_time(protocol: ByTime, times: NDArray[np.int64]) -> tuple[SplitArray, li
     validation = _given(protocol.validation_from, validation)
     test = _given(protocol.test_from, test)
     marks = split_by_time(times, validation, test)
+    begun, tested = utc_text(validation), utc_text(test)
     for split, what in ((Split.TRAIN, "train on"), (Split.TEST, "test")):
         if not np.any(marks == split):
+            first, last = utc_text(times.min()), utc_text(times.max())
             raise NothingHeldOutError(
-                f"validation from {_day(validation)} and test from {_day(test)} leave nothing to "
-                f"{what}: the events reach from {_day(times.min())} to {_day(times.max())}; give "
-                "other moments, or leave them out"
+                f"validation from {begun} and test from {tested} leave nothing to {what}: the "
+                f"events reach from {first} to {last}; give other moments, or leave them out"
             )
     return marks, [
-        f"held out by time: validation events from {_day(validation)} on, test events from "
-        f"{_day(test)} on, training sees nothing later"
+        f"held out by time: validation events from {begun} on, test events from {tested} on, "
+        "training sees nothing later"
     ]
 
 
@@ -151,7 +152,3 @@ def _drawn_domain(present: NDArray[np.int64], user: str, seed: int) -> int:
 
 def _given(moment: datetime | None, otherwise: int) -> int:
     return otherwise if moment is None else round(in_utc(moment).timestamp() * SECOND)
-
-
-def _day(microseconds: int) -> str:
-    return datetime.fromtimestamp(int(microseconds) / SECOND, UTC).isoformat(" ", "seconds")

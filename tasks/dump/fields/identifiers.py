@@ -52,7 +52,8 @@ class IdField(FieldReader):
             return self._of_floats(values)
         if values.dtype != pl.String:
             return values.cast(pl.String)
-        is_odd = values.str.contains(self._odd())
+        blank = rf"^{_AROUND}|{_AROUND}$|^$|{null_pattern(self.name)}"
+        is_odd = values.str.contains(rf"{_CONTROL}|^[\[{{]|{_ROUNDED}|{blank}")
         if is_odd.any():
             places = is_odd.fill_null(value=False).arg_true()
             values = values.clone().scatter(places, self._cleaned(values.gather(places)))
@@ -93,9 +94,6 @@ class IdField(FieldReader):
     def is_repaired(self) -> bool:
         seen = self._words or self._rounded or self._controlled or self._has_invisible
         return bool(self.strips_floats or seen)
-
-    def _odd(self) -> str:
-        return rf"{_CONTROL}|^{_AROUND}|{_AROUND}$|^$|^[\[{{]|{_ROUNDED}|{null_pattern(self.name)}"
 
     def _cleaned(self, odd: pl.Series) -> pl.Series:
         texts = odd.str.replace_all(rf"^{_AROUND}+|{_AROUND}+$", "")

@@ -1,5 +1,6 @@
 """Units of numeric times, and their conversion."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from time import time
 
@@ -59,6 +60,11 @@ _LARGEST_SECOND = 253_402_300_799  # End of the year 9999.
 def latest() -> int:
     """Returns the last plausible time of an event, a day from now because of zones and clocks."""
     return int((time() + DAY) * SECOND)
+
+
+def utc_text(microseconds: int) -> str:
+    """Returns a time in microseconds since 1970 as text, to the second."""
+    return datetime.fromtimestamp(int(microseconds) / SECOND, UTC).isoformat(" ", "seconds")
 
 
 def number_of(column: pl.Expr, unit: Unit) -> pl.Expr:

@@ -26,6 +26,7 @@ from tasks.dump.fields.time_units import (
     compact_days,
     latest,
     number_of,
+    utc_text,
 )
 
 DATED = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * SECOND
@@ -323,8 +324,8 @@ class TimeField(FieldReader):
         if not 0 < seconds < _FEW_SECONDS or self.dated < _DENSE * seconds:
             return None
         return (
-            f"holds {self.dated:,} times that all lie within {seconds:.3g} seconds of {_day(low)}: "
-            f"is it the time of an export? {_WAY}"
+            f"holds {self.dated:,} times that all lie within {seconds:.3g} seconds of "
+            f"{utc_text(low)}: is it the time of an export? {_WAY}"
         )
 
 
@@ -354,7 +355,3 @@ def moments_in(values: pl.Series, form: TimeForm) -> pl.Series:
 
 def _number_text(number: float) -> str:
     return str(int(number)) if number == int(number) else str(number)
-
-
-def _day(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / SECOND, UTC).isoformat(" ", "seconds")

@@ -130,7 +130,8 @@ def _without_encoding(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns plain values without dictionary, run-end or extension types."""
     kind = values.type
     if isinstance(kind, pa.UuidType):
-        return pa.chunked_array([pa.array(map(_uuid, values.to_pylist()), pa.large_string())])
+        texts = [None if value is None else str(value) for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.large_string())])
     if isinstance(kind, pa.BaseExtensionType):
         storage = [chunk.storage for chunk in values.chunks]  # pyright: ignore[reportAttributeAccessIssue]
         return _without_encoding(pa.chunked_array(storage, kind.storage_type))
@@ -179,10 +180,6 @@ def _list_of_texts(kind: pa.DataType) -> pa.DataType:
     ):
         raise _Unfit
     return pa.large_list(pa.large_string())
-
-
-def _uuid(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _is(kind: pa.DataType, tests: tuple[Callable[[pa.DataType], bool], ...]) -> bool:

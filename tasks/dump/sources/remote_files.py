@@ -80,7 +80,8 @@ class _Copies:
             is_one = found == [root]
             base = str(PurePosixPath(_name(root)).parent) if is_one else _fixed(_name(root))
             place = self.store.workspace("dumps") / fingerprint_of(url)
-            if _facts_at(place) != facts:
+            known = place / _FACTS
+            if not known.is_file() or json.loads(known.read_bytes()) != facts:
                 _copy(filesystem, base, found, facts, place)
         return str(place / PurePosixPath(_name(root)).name if is_one else place)
 
@@ -128,11 +129,6 @@ def _fixed(root: str) -> str:
             break
         fixed /= part
     return str(fixed)
-
-
-def _facts_at(place: Path) -> JsonValue:
-    path = place / _FACTS
-    return json.loads(path.read_bytes()) if path.is_file() else None
 
 
 def _copy(

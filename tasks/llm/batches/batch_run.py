@@ -66,10 +66,8 @@ def ask_in_batches(
         refuse_to_pay_twice(label, ledger, prompts, collected=asker[0])
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
-            total.prompt_tokens += found.prompt_tokens
-            total.completion_tokens += found.completion_tokens
-            total.failures += found.failures
-            total.again = found.again
+            total.again.clear()
+            _add(total, found)
             left = _with_keys(prompts, found.again)
             if left.is_empty():
                 break

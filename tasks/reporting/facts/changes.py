@@ -33,37 +33,27 @@ def changes_since_served(
     if served is None:
         return FIRST
     try:
-        return _changes(store, served, dataset, metrics, recommendations)
+        before = parts_of(store, served)
+        if before["recommendations"] == recommendations:
+            return EQUAL
+        rows: list[Change] = []
+        for names, role, ref in (
+            (_DATASET, "dataset", dataset),
+            (_METRICS, "metrics", metrics),
+            (_LISTS, "recommendations", recommendations),
+        ):
+            old, new = store.manifest(before[role]).counts, store.manifest(ref).counts
+            rows += [Change(name, old.get(name), new.get(name)) for name in names if name in new]
+        kept, users = kept_lists(store, before["recommendations"], recommendations)
+        return Changes(
+            since=store.manifest(served).created,
+            same_data=before["dataset"] == dataset,
+            rows=tuple(rows),
+            kept_share=kept,
+            common_users=users,
+        )
     except (ArtifactError, FileNotFoundError):
         return LOST
-
-
-def _changes(
-    store: Store,
-    served: ArtifactRef,
-    dataset: ArtifactRef,
-    metrics: ArtifactRef,
-    recommendations: ArtifactRef,
-) -> Changes | str:
-    before = parts_of(store, served)
-    if before["recommendations"] == recommendations:
-        return EQUAL
-    rows: list[Change] = []
-    for names, role, ref in (
-        (_DATASET, "dataset", dataset),
-        (_METRICS, "metrics", metrics),
-        (_LISTS, "recommendations", recommendations),
-    ):
-        old, new = store.manifest(before[role]).counts, store.manifest(ref).counts
-        rows += [Change(name, old.get(name), new.get(name)) for name in names if name in new]
-    kept, users = kept_lists(store, before["recommendations"], recommendations)
-    return Changes(
-        since=store.manifest(served).created,
-        same_data=before["dataset"] == dataset,
-        rows=tuple(rows),
-        kept_share=kept,
-        common_users=users,
-    )
 
 
 def kept_lists(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[float | None, int]:

@@ -52,18 +52,24 @@ def profile_examples(
         .head(EXAMPLES)
     )
     interests = profiles.interests.sort(col.CLUSTER)
-    return tuple(
-        _profile_example(
-            data,
-            user,
-            text,
-            interests.filter(pl.col(col.USER_INDEX) == user),
-            _titles_by_domain(recommended, user_id),
-            labels,
-            shown,
+    examples = []
+    for user, user_id, text in chosen.select(col.USER_INDEX, col.USER_ID, PROFILE).iter_rows():
+        history = _history(data, user, seen_by_profile=True)
+        own = interests.filter(pl.col(col.USER_INDEX) == user).select(col.CLUSTER, INTEREST)
+        examples.append(
+            ProfileExample(
+                user_id=shown.name(user_id),
+                domains=tuple(sorted({event.domain for event in history})),
+                history=history,
+                partial=tuple(
+                    PartialPreference(labels[cluster], interest)
+                    for cluster, interest in own.iter_rows()
+                ),
+                profile=text,
+                recommended=_titles_by_domain(recommended, user_id),
+            )
         )
-        for user, user_id, text in chosen.select(col.USER_INDEX, col.USER_ID, PROFILE).iter_rows()
-    )
+    return tuple(examples)
 
 
 def cross_domain(
@@ -73,10 +79,13 @@ def cross_domain(
     in_domain = data.in_domain()
     lengths = np.diff(data.offsets)
     eligible = (in_domain.sum(axis=1) == 1) & (lengths >= TYPICAL_HISTORY[0])
-    return tuple(
-        _cross_domain_example(data, user, int(in_domain[user].argmin()), recommended, shown)
-        for user in np.flatnonzero(eligible)[:EXAMPLES].tolist()
-    )
+    examples = []
+    for user in np.flatnonzero(eligible)[:EXAMPLES].tolist():
+        user_id, domain = data.users[col.USER_ID][user], data.domains[in_domain[user].argmin()]
+        titles = _titles_by_domain(recommended, user_id).get(domain, ())
+        history = _history(data, user)
+        examples.append(CrossDomainExample(shown.name(user_id), history, domain, titles))
+    return tuple(examples)
 
 
 def cold_items(
@@ -125,41 +134,6 @@ def guards(data: Dataset, recommended: pl.LazyFrame, counts: Mapping[str, int | 
         users_without_recommendations=int(counts[USERS_WITHOUT]),
         popular_fraction=POPULAR_FRACTION,
         index_recall=counts.get(INDEX_RECALL),
-    )
-
-
-def _profile_example(
-    data: Dataset,
-    user: int,
-    text: str,
-    interests: pl.DataFrame,
-    recommended: dict[str, tuple[str, ...]],
-    labels: Mapping[int, str],
-    shown: ShownUsers,
-) -> ProfileExample:
-    history = _history(data, user, seen_by_profile=True)
-    return ProfileExample(
-        user_id=shown.name(data.users[col.USER_ID][user]),
-        domains=tuple(sorted({event.domain for event in history})),
-        history=history,
-        partial=tuple(
-            PartialPreference(labels[cluster], interest)
-            for cluster, interest in interests.select(col.CLUSTER, INTEREST).iter_rows()
-        ),
-        profile=text,
-        recommended=recommended,
-    )
-
-
-def _cross_domain_example(
-    data: Dataset, user: int, new_domain: int, recommended: pl.LazyFrame, shown: ShownUsers
-) -> CrossDomainExample:
-    user_id, domain = data.users[col.USER_ID][user], data.domains[new_domain]
-    return CrossDomainExample(
-        user_id=shown.name(user_id),
-        history=_history(data, user),
-        new_domain=domain,
-        recommended=_titles_by_domain(recommended, user_id).get(domain, ()),
     )
 
 

@@ -67,8 +67,7 @@ def transitions_of(data: Dataset) -> Transitions | None:
 
 def concentration_of(data: Dataset) -> tuple[Concentration, ...]:
     """Returns the concentration of training events over items, by domain."""
-    events = data.item_indices[data.splits == Split.TRAIN]
-    bought = np.bincount(events, minlength=data.items.height + 1)[1:]
+    bought = data.times_bought()[1:]
     found = []
     for number, name in enumerate(data.domains):
         low, high = data.domain_starts[number], data.domain_starts[number + 1]

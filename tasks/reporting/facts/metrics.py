@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from artifacts.kinds.results import ALL, FULL, OUR_MODEL
+from model.scoring.groups import FIRST_IN_DOMAIN
 
 NO_VALUE = "–"
 POPULARITY = "popularity"
@@ -107,6 +108,15 @@ def headlines(metrics: pl.DataFrame) -> tuple[Headline, ...]:
         rival = max(rivals, key=lambda pair: pair[1], default=None)
         found.append(Headline(name, targets, scores[OUR_MODEL], scores.get(POPULARITY), rival))
     return tuple(found)
+
+
+def first_crossings(metrics: pl.DataFrame) -> tuple[dict[str, float], int]:
+    """Returns HR@10 by model on events that are their user's first in a domain, and the number of
+    these events; nothing if ours is not known."""
+    rows = metrics.filter(ranking=FULL, domain=ALL, group=FIRST_IN_DOMAIN, metric="HR@10")
+    rows = rows.drop_nulls("value")
+    values = dict(rows.select("model", "value").iter_rows())
+    return (values, rows["targets"][0]) if OUR_MODEL in values else ({}, 0)
 
 
 def format_score(metric: str, value: float | None) -> str:

@@ -65,7 +65,6 @@ def tune(
     The base is the preset of a run (`--preset`, by default auto). It is the first trial and is
     written unless another one is significantly better on validation events. Needs the extra `tune`.
     """
-    from tasks.frame.durations import seconds_of
     from tasks.tuning.study_folder import require_optuna
 
     require_optuna()
@@ -74,10 +73,7 @@ def tune(
         raise typer.BadParameter(f"--output {output}: the name must end in .toml")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"--output {output}: there is no folder {output.parent}")
-    try:
-        seconds = seconds_of(time_budget)
-    except ValueError as error:
-        raise typer.BadParameter(f"--time-budget: {error}") from error
+    seconds = fit.budget_seconds(time_budget)
     wanted = FitOptions(preset=preset, replaced=replaced, device=device)
     config = fit.training_config(wanted, seed)
     with interruptible(TUNING_KEEPS):

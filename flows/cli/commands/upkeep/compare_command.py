@@ -101,12 +101,8 @@ def _quality(store: Store, pair: list[ArtifactRef]) -> Table:
 def _figures(store: Store, release: ArtifactRef) -> dict[tuple[str, str], float]:
     parts = parts_of(store, release)
     frame = read_table(store, parts["metrics"], METRICS) if "metrics" in parts else NO_FIGURES
-    rows = frame.filter(
-        (pl.col("model") == OUR_MODEL)
-        & (pl.col("ranking") == FULL)
-        & (pl.col("group") == ALL)
-        & pl.col("metric").is_in(QUOTED)
-    )
+    is_quoted = pl.col("metric").is_in(QUOTED)
+    rows = frame.filter(is_quoted, model=OUR_MODEL, ranking=FULL, group=ALL)
     found = rows.select(col.DOMAIN, "metric", "value").iter_rows()
     # Null: the domain has no measured event.
     return {(domain, metric): value for domain, metric, value in found if value is not None}
