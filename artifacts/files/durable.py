@@ -50,8 +50,13 @@ def create_exclusively(path: Path, content: bytes) -> None:
 
 def _written_beside(path: Path, content: bytes) -> Path:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # On a full disk, what writes every minute would leave a part every minute.
+        partial.unlink(missing_ok=True)
+        raise
     return partial

@@ -1,6 +1,7 @@
 """Temporary files of a store: copies of dumps, checkpoints, spooled rows, drafts, quarantine."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from artifacts.manifest import Kind
@@ -23,12 +24,17 @@ UNPACKED = "restore-"
 RESTORING = "restoring"
 """File in ``work`` while a backup takes the place of the store."""
 
+ALERTS = "alerts"
+"""Folder in ``work`` of alerts that wait for the webhook; they may name users."""
+
 KEPT_IN_WORK = frozenset({"leases", "logs", "machine", APPLIED, RESTORING})
 
 
-def clear_leftovers(local: Path) -> int:
-    """Deletes them from a local root that no run uses; returns the number of files."""
-    places = [path for path in (local / "work").glob("*") if path.name not in KEPT_IN_WORK]
+def clear_leftovers(local: Path, kept: Collection[str] = ()) -> int:
+    """Deletes them from a local root that no run uses, but for those of ``work`` that are ``kept``;
+    returns the number of files."""
+    stays = {*KEPT_IN_WORK, *kept}
+    places = [path for path in (local / "work").glob("*") if path.name not in stays]
     places += [path for kind in Kind for path in (local / kind).glob(".*")]
     places += (local / "ledger").glob("*/.*.tmp")
     places += [local / SET_ASIDE, local / TRASH]

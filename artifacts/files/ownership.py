@@ -8,10 +8,14 @@ read, ``LOCK_EX`` only on one that may be written, and says EBADF otherwise.
 """
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+POLL_SECONDS = 0.2
+"""Seconds between two tries for a lock within a time."""
 
 
 def opened_locked(path: Path) -> BinaryIO:
@@ -31,6 +35,28 @@ def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
     with path.open("a+b") as file:
         fcntl.flock(file, mode)
         yield
+
+
+@contextmanager
+def locked_within(path: Path, seconds: float) -> Iterator[bool]:
+    """Yields whether the file, made if need be, was locked in time; it then is during the block.
+
+    A holder that is stopped holds its lock for ever, so a process that can go on without one asks
+    for a time.
+    """
+    ends = time.monotonic() + seconds
+    with path.open("a+b") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= ends:
+                    yield False
+                    return
+                time.sleep(POLL_SECONDS)
+            else:
+                yield True
+                return
 
 
 @contextmanager

@@ -5,61 +5,92 @@ run. A kill between acceptance and deletion posts an alert twice.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError, field_validator
 
 from artifacts.files.durable import create_exclusively
-from artifacts.files.ownership import locked
+from artifacts.files.leftovers import ALERTS
+from artifacts.files.ownership import locked_within
 from artifacts.store import Store
 from artifacts.strict import Strict
 
-FOLDER = Path("work", "alerts")
+FOLDER = Path("work", ALERTS)
 KEPT = 100
 """Number of waiting alerts; the oldest are dropped first."""
 KEPT_FOR = timedelta(days=7)
+REFUSALS = 10
+"""Alerts in a row that are refused before a delivery ends: the webhook then refuses all."""
+DELIVERY_SECONDS = 60.0
+"""Seconds after which a delivery begins no further alert: a slow webhook holds nothing up."""
+
+_NAME = re.compile(r"([0-9]+)\.json")
 
 logger = logging.getLogger("llm4cdsr")
 
 
 class Alert(Strict):
-    """A waiting alert: the time of its event, and the document to be posted."""
+    """A waiting alert: the time of its event, and the document to be posted, which has a text."""
 
-    at: datetime
+    at: AwareDatetime
     document: dict[str, str]
 
+    @field_validator("document")
+    @classmethod
+    def _can_be_posted(cls, document: dict[str, str]) -> dict[str, str]:
+        if "text" not in document:
+            raise ValueError("an alert has a text")
+        # Names of files may hold bytes that are no UTF-8, which Python has as half characters.
+        return {
+            name: value.encode("utf-8", "backslashreplace").decode()
+            for name, value in document.items()
+        }
 
-class RefusedError(Exception):
-    """The webhook refused this alert (status 4xx); others may be accepted."""
+
+class Answer(Enum):
+    """What a webhook did with an alert."""
+
+    ACCEPTED = auto()
+    REFUSED = auto()
+    """It takes no such alert, and may accept others."""
+    FAILED = auto()
+    """It takes none at present."""
 
 
 def put(store: Store, alert: Alert) -> None:
     """Writes an alert after all waiting ones; raises `OSError`."""
     store.workspace(FOLDER.name)
     while True:
-        numbers = [int(path.stem) for path in _files(store)]
         try:
-            _create(store, max(numbers, default=0) + 1, alert)
+            _create(store, max(_files(store), default=0) + 1, alert)
             break
         except FileExistsError:  # Another process was first.
             continue
-    for path in _files(store)[:-KEPT]:
+    surplus = [path for path in _files(store).values() if path.is_file()][:-KEPT]
+    for path in surplus:
         path.unlink(missing_ok=True)
+    if surplus:
+        logger.warning("%d alerts are dropped: more than %d wait", len(surplus), KEPT)
 
 
 def waiting(store: Store) -> list[Alert]:
     """Returns the alerts that no webhook has accepted, oldest first."""
-    return [alert for _, alert in _read(_files(store))]
+    return [alert for alert in _read(_files(store)).values() if alert is not None]
 
 
-def deliver(store: Store, post: Callable[[Alert], bool]) -> bool:
-    """Posts the waiting alerts in order until one is not accepted; returns whether all were.
+def deliver(store: Store, post: Callable[[Alert], Answer], patience: float) -> bool:
+    """Posts the waiting alerts in order; returns whether all were accepted.
 
-    ``post`` returns whether the webhook accepted an alert. One that it refuses is tried again after
-    the others, so that it does not hold them back. Alerts older than `KEPT_FOR` are dropped.
+    ``post`` posts an alert. One that is refused keeps its place, and the next ones are posted. What
+    is older than `KEPT_FOR` is posted once more, then dropped; so are files that are no alerts.
+
+    Args:
+        patience: seconds to wait for another process that delivers.
 
     Raises:
         OSError.
@@ -67,24 +98,36 @@ def deliver(store: Store, post: Callable[[Alert], bool]) -> bool:
     folder = store.local / FOLDER
     if not _files(store):
         return True
-    with locked(folder / "delivery.lock"):
+    with locked_within(folder / "delivery.lock", patience) as is_ours:
+        if not is_ours:
+            logger.warning("another process posts the alerts in %s", folder)
+            return False
         # One list of files for both: an alert that is put in the meantime is in neither.
-        paths = _files(store)
-        found = dict(_read(paths))
-        for path in paths:
-            if path not in found:
-                path.unlink(missing_ok=True)
-        for path, alert in found.items():
-            try:
-                if not post(alert):
-                    return False
-            except RefusedError:
-                with suppress(FileExistsError):
-                    _create(store, int(_files(store)[-1].stem) + 1, alert)
-                    path.unlink(missing_ok=True)
-                return False
+        found = _read(_files(store))
+        for path in (path for path, alert in found.items() if alert is None):
             path.unlink(missing_ok=True)
-    return True
+        return _posted({path: alert for path, alert in found.items() if alert is not None}, post)
+
+
+def _posted(alerts: dict[Path, Alert], post: Callable[[Alert], Answer]) -> bool:
+    """Posts alerts and deletes the accepted ones; returns whether all were."""
+    began, refused, all_accepted = time.monotonic(), 0, True
+    for path, alert in alerts.items():
+        if time.monotonic() - began > DELIVERY_SECONDS:
+            return False
+        answer = post(alert)
+        is_last_try = datetime.now(UTC) - alert.at > KEPT_FOR
+        if answer is Answer.ACCEPTED or is_last_try:
+            path.unlink(missing_ok=True)
+        if answer is Answer.ACCEPTED:
+            refused = 0
+            continue
+        if is_last_try:
+            logger.warning("an alert of %s is dropped: no webhook accepted it", alert.at)
+        all_accepted, refused = False, refused + 1
+        if answer is Answer.FAILED or refused == REFUSALS:
+            return False
+    return all_accepted
 
 
 def _create(store: Store, number: int, alert: Alert) -> None:
@@ -92,20 +135,26 @@ def _create(store: Store, number: int, alert: Alert) -> None:
     create_exclusively(path, alert.model_dump_json().encode())
 
 
-def _files(store: Store) -> list[Path]:
-    return sorted((store.local / FOLDER).glob("[0-9]*.json"))
+def _files(store: Store) -> dict[int, Path]:
+    """Returns the files of alerts by their numbers, ascending."""
+    named = ((_NAME.fullmatch(path.name), path) for path in (store.local / FOLDER).glob("*.json"))
+    found = {int(name[1]): path for name, path in named if name}
+    return dict(sorted(found.items()))
 
 
-def _read(paths: list[Path]) -> Iterator[tuple[Path, Alert]]:
-    """Yields the alerts that can be read and are not too old."""
-    oldest = datetime.now(UTC) - KEPT_FOR
+def _read(files: dict[int, Path]) -> dict[Path, Alert | None]:
+    """Returns the alerts in files, None for what is no alert; without files that cannot be read."""
+    return dict(_alerts(files.values()))
+
+
+def _alerts(paths: Iterable[Path]) -> Iterator[tuple[Path, Alert | None]]:
     for path in paths:
         try:
-            alert = Alert.model_validate_json(path.read_bytes())
+            yield path, Alert.model_validate_json(path.read_bytes())
         except FileNotFoundError:  # Delivered in the meantime.
             continue
+        except OSError as error:
+            logger.warning("%s cannot be read (%s); it is not posted", path, error.strerror)
         except ValidationError:
             logger.warning("%s is no alert; it is not posted", path)
-            continue
-        if alert.at >= oldest:
-            yield path, alert
+            yield path, None

@@ -5,10 +5,12 @@ or the Prefect Secret block ``llm4cdsr-webhook-url``, and is in no log, state or
 webhook does not change the end of a run; its alerts wait on disk (`outbox`).
 """
 
+import asyncio
 import logging
 import os
 import re
-from contextlib import suppress
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -18,11 +20,10 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import SecretStr
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from artifacts.remote.url_credentials import without_credentials
 from artifacts.store import Store
-from tasks.alerts.outbox import FOLDER, Alert, RefusedError, deliver, put, waiting
+from tasks.alerts.outbox import FOLDER, Alert, Answer, deliver, put, waiting
 from tasks.system.machine_errors import fault_in
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
@@ -30,7 +31,15 @@ WEBHOOK_SECRET = "llm4cdsr-webhook-url"
 _ORDERS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
 _PREFIX = "Flow run encountered an exception: "
 TIMEOUT_SECONDS = 5.0
-TRIES = 3
+"""Limit of a whole post. Those of httpx are for one piece each, and pieces may come for ever."""
+PAUSES = (0.5, 1.0)
+"""Seconds before the second and the third try of an alert at the end of a run."""
+LONGEST_PAUSE = 5.0
+"""Longest ``Retry-After`` that is waited for; with a longer one the alert waits on disk."""
+PATIENCE_SECONDS = 30.0
+"""Wait at the end of a run for another process that delivers alerts."""
+NOT_NOW = frozenset({401, 403, 404, 405, 407, 408, 410, 425, 429})
+"""Statuses 4xx that are about the webhook's URL, key or rate; the others refuse an alert."""
 LATE = timedelta(minutes=2)
 """A text that is posted so long after its event names the time of the event."""
 
@@ -55,59 +64,85 @@ def tell(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> bool:
 
 def tell_alert(store: Store, alert: Alert) -> bool:
     """As `tell`, for any alert."""
-    url = webhook_url()
-    if url is None:
-        return True
+    try:
+        url = webhook_url()
+    except httpx.HTTPError as error:
+        # Whether there is a webhook is not known: the address is on a Prefect server that is gone.
+        logger.warning("the webhook's address cannot be read: %s", type(error).__name__)
+        url = None
+    else:
+        if url is None:
+            return True
     try:
         put(store, alert)
     except OSError as error:
         logger.warning("an alert cannot be kept for later (%s); it is posted once", error)
-        with suppress(RefusedError):
-            return _post(url, alert, TRIES)
-        return False
-    _deliver(store, url, TRIES)
+        return url is not None and _post(url, alert, PAUSES) is Answer.ACCEPTED
+    if url is not None:
+        _deliver(store, url, PAUSES, PATIENCE_SECONDS)
     return True
 
 
 def tell_waiting(store: Store) -> None:
     """Posts the alerts that the webhook did not accept before, until it fails once."""
-    if waiting(store) and (url := webhook_url()) is not None:
-        _deliver(store, url, tries=1)
+    if waiting(store):
+        # Without a webhook, old ones are dropped: else they would wait for ever.
+        _deliver(store, webhook_url(), pauses=(), patience=0)
 
 
-def _deliver(store: Store, url: SecretStr, tries: int) -> None:
+def _deliver(
+    store: Store, url: SecretStr | None, pauses: tuple[float, ...], patience: float
+) -> None:
+    folder = store.local / FOLDER
+
+    def post(alert: Alert) -> Answer:
+        return Answer.FAILED if url is None else _post(url, alert, pauses)
+
     try:
-        deliver(store, lambda alert: _post(url, alert, tries))
+        if not deliver(store, post, patience):
+            logger.warning("alerts wait in %s and are posted later", folder)
     except OSError as error:
-        logger.warning("alerts wait in %s: %s", store.local / FOLDER, error)
+        logger.warning("alerts wait in %s: %s", folder, error)
 
 
-def _post(url: SecretStr, alert: Alert, tries: int) -> bool:
-    """Posts an alert; returns whether it was accepted.
+def _post(url: SecretStr, alert: Alert, pauses: tuple[float, ...]) -> Answer:
+    """Posts an alert, again after each pause while the webhook fails."""
+    for pause in (*pauses, None):
+        status, cause, asked_for = _answer(url, _dated(alert, datetime.now(UTC)))
+        if status is not None and 200 <= status < 300:
+            return Answer.ACCEPTED
+        logger.warning("the webhook could not be told: %s", cause)
+        if status is not None and 400 <= status < 500 and status not in NOT_NOW:
+            return Answer.REFUSED
+        if pause is None or asked_for > LONGEST_PAUSE:
+            break
+        time.sleep(max(pause, asked_for))
+    return Answer.FAILED
 
-    Raises:
-        RefusedError.
+
+def _answer(url: SecretStr, document: dict[str, str]) -> tuple[int | None, str, float]:
+    """Posts a document; returns the status or None, the cause of a failure without the URL, and the
+    seconds of the answer's ``Retry-After``.
+
+    Only the status is read: a body that hangs would make an accepted alert look like a lost one.
     """
-    try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(httpx.HTTPError),
-            stop=stop_after_attempt(tries),
-            wait=wait_exponential(multiplier=0.5, max=5),
-            reraise=True,
+
+    async def posted() -> tuple[int, str]:
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client,
+            client.stream("POST", url.get_secret_value(), json=document) as answer,
         ):
-            with attempt:
-                document = _dated(alert, datetime.now(UTC))
-                answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
-                answer.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return answer.status_code, answer.headers.get("Retry-After", "")
+
+    try:
+        # In a thread, because the caller's may run an event loop.
+        with ThreadPoolExecutor(1) as thread:
+            status, asked_for = thread.submit(asyncio.run, posted()).result()
+    except Exception as error:  # noqa: BLE001 (proxies, certificates and addresses fail in many ways)
         # Its text may contain the URL.
-        is_status = isinstance(error, httpx.HTTPStatusError)
-        cause = f"status {error.response.status_code}" if is_status else type(error).__name__
-        logger.warning("the webhook could not be told: %s; the alert is posted later", cause)
-        if is_status and error.response.is_client_error:
-            raise RefusedError from None
-        return False
-    return True
+        return None, type(error).__name__, 0.0
+    return status, f"status {status}", float(asked_for) if asked_for.isdecimal() else 0.0
 
 
 def _dated(alert: Alert, now: datetime) -> dict[str, str]:
@@ -131,13 +166,12 @@ def post_test(url: SecretStr) -> str | None:
         "message": "Messages of runs arrive here.",
         "link": "",
     }
-    try:
-        answer = httpx.post(url.get_secret_value(), json=document, timeout=TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        return f"{type(error).__name__}; check the address, and whether this machine reaches it"
-    if answer.is_success:
+    status, cause, _ = _answer(url, document)
+    if status is None:
+        return f"{cause}; check the address, and whether this machine reaches it"
+    if 200 <= status < 300:
         return None
-    return f"the server answered {answer.status_code}; check the path of the URL and its key"
+    return f"the server answered {status}; check the path of the URL and its key"
 
 
 def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, str]:
@@ -182,10 +216,14 @@ def ui_url() -> str:
 
 
 def webhook_url() -> SecretStr | None:
-    """Returns the webhook's URL, None if none is configured."""
-    if url := os.environ.get(WEBHOOK_VARIABLE):
+    """Returns the webhook's URL, None if none is configured.
+
+    Raises:
+        httpx.HTTPError: the Prefect server, which may hold it, does not answer.
+    """
+    if url := os.environ.get(WEBHOOK_VARIABLE, "").strip():
         return SecretStr(url)
     try:
-        return SecretStr(str(cast(Secret[str], Secret.load(WEBHOOK_SECRET)).get()))
+        return SecretStr(str(cast(Secret[str], Secret.load(WEBHOOK_SECRET)).get()).strip())
     except ValueError:  # The block does not exist.
         return None

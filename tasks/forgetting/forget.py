@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from artifacts.files.leftovers import clear_leftovers
+from artifacts.files.leftovers import ALERTS, clear_leftovers
 from artifacts.forgotten import Forgotten, forgettings, is_interrupted, log_forgetting
 from artifacts.leases import cleaning
 from artifacts.ledger.answers import Role
@@ -110,11 +110,13 @@ def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     removed = rewrite_all(store, forgotten, people, named, operation)
     for role, count in answers.items():
         removed.add(f"ledger rows ({role})", count)
-    files = clear_leftovers(store.local)
+    alerts = _drop_naming(store.local / "work" / ALERTS, named)
+    files = clear_leftovers(store.local, kept=[ALERTS])
     if store.remote is not None:
         files += store.remote.clear_leftovers() + drop_outdated(store)
     removed.add("copies and half-made things", files)
     removed.add("log lines", lines)
+    removed.add("waiting alerts", alerts)
     return removed
 
 
@@ -147,4 +149,14 @@ def _without_names(logs: Path, named: re.Pattern[str] | None) -> int:
                 file.write(b"".join(kept))
                 file.truncate()
             gone += len(lines) - len(kept)
+    return gone
+
+
+def _drop_naming(folder: Path, named: re.Pattern[str] | None) -> int:
+    """Deletes the files of a folder that have removed ids; returns their number."""
+    gone = 0
+    for path in folder.glob("*"):
+        if named is not None and named.search(path.read_bytes().decode("utf-8", "replace")):
+            path.unlink()
+            gone += 1
     return gone

@@ -54,9 +54,9 @@ def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
     inbox: Inbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(webhook, "wait_exponential", lambda **_: lambda _: 0)
+    monkeypatch.setattr(webhook, "PAUSES", (0.0, 0.0))
     tell_of_gone_runs(store)  # Of what other tests left.
-    inbox.statuses = [503] * webhook.TRIES
+    inbox.statuses = [503] * 3
     run_that_crashed("refresh friday", GONE)
     assert "refresh friday" in tell_of_gone_runs(store)
     assert tell_of_gone_runs(store) == []

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from artifacts.bundles import REFRESHED, parts_of
+from artifacts.files.leftovers import ALERTS
 from artifacts.files.ownership import locked
 from artifacts.forgotten import FORGOTTEN_RULE, forgettings
 from artifacts.kinds.dataset import ACCOUNTS, Dataset, read_dataset
@@ -82,6 +83,9 @@ def forgotten_by(runs: Runs) -> Forgotten:
     copies.mkdir()
     (copies / "interactions.csv").write_text(f"{GONE},x")
     (store.workspace("logs") / "run.log").write_text(f"user {GONE!r} has many events\nfine\n")
+    alerts = store.workspace("alerts")
+    (alerts / "00000001.json").write_text(f'{{"text": "user {GONE} has many events"}}')
+    (alerts / "00000002.json").write_text('{"text": "fine"}')
     (folder / "ids.txt").write_text(f"{GONE}\n")
     recommended = served.recommend_users([u for u in served.user_ids if u != GONE], k=5)
     back_up(store, folder / "backup.tar")
@@ -126,6 +130,11 @@ def test_what_was_removed_and_what_was_not_is_told_and_logged_without_an_id(
     (entry,) = forgettings(forgotten.store)
     assert (entry.people, entry.removed["dataset"]) == (2, 1)
     assert (forgotten.store.local / "work/logs/run.log").read_text() == "fine\n"
+
+
+def test_alerts_that_wait_and_do_not_name_the_person_stay(forgotten: Forgotten) -> None:
+    alerts = forgotten.store.local / "work" / ALERTS
+    assert [path.name for path in alerts.glob("*.json")] == ["00000002.json"]
 
 
 def test_every_artifact_is_sound_and_the_release_is_served_without_the_person(
