@@ -1,22 +1,24 @@
 """Detection of complete new dumps in a folder or fsspec URL.
 
 A dump is a folder with one ``interactions.*`` and one ``items.*`` file: the watched folder itself
-or a subfolder. It is complete if it contains a file ``_SUCCESS``, or if names, sizes and times of
-its files are unchanged since a scan at least ``settle_seconds`` ago. Dumps are identified by
-content: equal bytes under another name or date are not a new dump. An unreadable folder, or one
-without regular files, waits with a reason; others are processed.
+or a subfolder. It is complete if it contains a file ``_SUCCESS``, or if its files are unchanged
+since a scan at least ``settle_seconds`` ago. Dumps are identified by content: equal bytes under
+another name or date are not a new dump. An unreadable folder, or one without regular files, waits
+with a reason; others are processed. A folder whose name begins with a dot is a copy that goes on;
+one with files of a dump waits too, because an interrupted copy looks the same.
 """
 
 import hashlib
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from artifacts.fingerprint import fingerprint_of
 from artifacts.remote.file_systems import file_system_of
@@ -92,10 +94,11 @@ class WatchMemory(Strict):
 
 @dataclass
 class Look:
-    """Result of a scan: complete new dumps, and reasons of waiting folders."""
+    """Result of a scan: complete new dumps, and reasons of waiting and of hidden folders."""
 
     landed: list[LandedDump] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, str] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
     memory: WatchMemory = field(default_factory=WatchMemory)
 
@@ -113,7 +116,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     for path in _candidates(filesystem, root):
         files, fault = _dump_files(filesystem, path, root)
         if fault:
-            seen.waiting[path] = fault
+            seen.waiting[_printable(path)] = fault
         if not files:
             continue
         try:
@@ -134,8 +137,10 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
             seen.known.append(path)
         elif sighting.checksum not in {dump.checksum for dump in seen.landed}:
             seen.landed.append(_landed(filesystem, path, files, sighting.checksum))
+    seen.hidden = _hidden(filesystem, root)
     waits = {
-        path: _wait(memory.waits.get(path), reason, now) for path, reason in seen.waiting.items()
+        path: _wait(memory.waits.get(path), reason, now)
+        for path, reason in {**seen.waiting, **seen.hidden}.items()
     }
     seen.memory = WatchMemory(sightings=sightings, waits=waits, announced=memory.announced)
     return seen
@@ -187,7 +192,11 @@ def dump_in(folder: str, before: float = math.inf, within: str | None = None) ->
             refused.append(f"{path}: {fault}")
         if not files:
             continue
-        newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+        try:
+            newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+        except OSError as error:  # Replaced or deleted since it was listed.
+            refused.append(f"{path}: its files cannot be read ({_reason(error)})")
+            continue
         if newest > before and SUCCESS not in files:
             changing.append(path)
         else:
@@ -257,13 +266,38 @@ def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    below = _sub_folders(filesystem, root)
+    return [root, *(path for path in below if not PurePosixPath(path).name.startswith((".", "_")))]
+
+
+def _sub_folders(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
     if isinstance(filesystem, LocalFileSystem):
-        below = [str(path) for path in sub_folders(Path(root))]
-    else:
-        entries = filesystem.ls(root, detail=True)
-        below = [str(entry["name"]) for entry in entries if entry["type"] == "directory"]
-    seen = [path for path in below if not PurePosixPath(path).name.startswith((".", "_"))]
-    return [root, *sorted(seen)]
+        return sorted(str(path) for path in sub_folders(Path(root)))
+    entries = filesystem.ls(root, detail=True)
+    return sorted(str(entry["name"]) for entry in entries if entry["type"] == "directory")
+
+
+def _hidden(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, str]:
+    """Returns the hidden subfolders with files of a dump, and the reason why they wait."""
+    found = {}
+    for path in _sub_folders(filesystem, root):
+        if not PurePosixPath(path).name.startswith("."):
+            continue
+        try:
+            is_dump = _is_meant(_files(filesystem, path))
+        except OSError:  # Of another user, or moved since: no dump that anybody could read.
+            continue
+        if is_dump:
+            found[_printable(path)] = (
+                "its name begins with a dot: the copy goes on or was interrupted. Rename it when "
+                "it is complete"
+            )
+    return found
+
+
+def _printable(path: str) -> str:
+    """Returns a path for messages and notes, which are UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _dump_files(
@@ -273,14 +307,15 @@ def _dump_files(
 
     Folders without dump files have no reason.
     """
+    if path != _printable(path):
+        return {}, "its name is not UTF-8; rename it"
     try:
         is_local = isinstance(filesystem, LocalFileSystem)
         if is_local and (fault := folder_fault(Path(path), Path(root))):
             return {}, fault
         files = _files(filesystem, path)
         if fault := _fault(files):
-            is_meant = any(name.startswith(f"{role}.") for name in files for role in ROLES)
-            return {}, fault if is_meant else None
+            return {}, fault if _is_meant(files) else None
         if is_local:
             faults = (file_fault(Path(files[name]), Path(root)) for name in _named(files))
             if fault := next(filter(None, faults), None):
@@ -288,6 +323,13 @@ def _dump_files(
     except OSError as error:
         return {}, f"it cannot be looked into ({_reason(error)})"
     return files, None
+
+
+def _is_meant(files: Iterable[str]) -> bool:
+    """Returns whether names are of a dump's files, also in other cases and of unfinished copies, as
+    ``.interactions.csv.x7Gk`` of rsync."""
+    starts = tuple(f"{role}." for role in ROLES)
+    return any(name.lower().lstrip("._~").startswith(starts) for name in files)
 
 
 def _reason(error: OSError) -> str:
@@ -323,15 +365,19 @@ def _sighting(
     before: Sighting | None,
     now: float,
 ) -> Sighting:
-    facts = [
-        [name, filesystem.size(files[name]), filesystem.modified(files[name]).timestamp()]
-        for name in _named(files)
-    ]
-    signature = fingerprint_of(facts)
+    signature = fingerprint_of([[name, *_facts(filesystem, files[name])] for name in _named(files)])
     if before is None or before.signature != signature:
         return Sighting(signature=signature, since=now)
     # A clock that was set back would else hold the dump back until it has caught up.
     return before.model_copy(update={"since": min(before.since, now)})
+
+
+def _facts(filesystem: fsspec.AbstractFileSystem, path: str) -> list[JsonValue]:
+    """Returns what another content changes: size and time may be those of the one before."""
+    if isinstance(filesystem, LocalFileSystem):
+        found = Path(path).stat()
+        return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return [filesystem.size(path), str(filesystem.modified(path)), str(filesystem.ukey(path))]
 
 
 def _wait(before: Wait | None, reason: str, now: float) -> Wait:

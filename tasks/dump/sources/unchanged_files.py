@@ -42,10 +42,12 @@ class UnchangedFiles:
         try:
             yield
         except UnreadableDumpError as error:
-            try:
-                self.require()
-            except DumpChangedError as changed:
-                raise changed from error
+            # If it cannot be told whether a file has changed, the first error says why.
+            with suppress(OSError):
+                try:
+                    self.require()
+                except DumpChangedError as changed:
+                    raise changed from error
             raise
 
     def _now(self) -> list[State]:
@@ -54,7 +56,7 @@ class UnchangedFiles:
 
 def _state(path: str) -> State | None:
     """Returns what a replacement of a file or a write to it changes, None if it does not exist."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         found = Path(path).stat()
         # Not its ctime: a backup by hard links changes it too.
         return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

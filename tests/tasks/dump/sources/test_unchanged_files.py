@@ -1,5 +1,6 @@
 """Files that change while they are read make no dataset."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,24 @@ from tasks.dump.sources.unchanged_files import DumpChangedError
 from tasks.ingest import ingested
 
 
-@pytest.mark.parametrize("change", ["replaced", "appended to", "cut", "gone"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "replaced",
+        "appended to",
+        "cut",
+        "gone",
+        "in a folder that is a file now",
+        "behind another link",
+    ],
+)
 def test_a_file_that_changes_while_it_is_read_makes_no_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Else another content would have the name of the first one's dataset."""
-    store, file = Store(tmp_path / "store"), tmp_path / "events.csv"
+    store, file = Store(tmp_path / "store"), tmp_path / "monday" / "events.csv"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "monday").symlink_to("first")
     lines = ["user_id,item_id,domain,timestamp"]
     lines += [f"u{n % 9},i{n % 11},{'ab'[n % 11 % 2]},{n}" for n in range(200)]
     whole = "\n".join(lines) + "\n"
@@ -30,6 +43,13 @@ def test_a_file_that_changes_while_it_is_read_makes_no_dataset(
             (tmp_path / "new.csv").replace(file)
         elif change == "gone":
             file.unlink()
+        elif change == "in a folder that is a file now":
+            (tmp_path / "monday").unlink()
+            (tmp_path / "monday").touch()
+        elif change == "behind another link":
+            shutil.copytree(tmp_path / "first", tmp_path / "second")
+            (tmp_path / "monday").unlink()
+            (tmp_path / "monday").symlink_to("second")
         else:
             file.write_text(whole + "u1,i1,a,9999\n" if change == "appended to" else whole[:1000])
         return made_from(*given, **named)  # type: ignore[arg-type]
@@ -39,5 +59,7 @@ def test_a_file_that_changes_while_it_is_read_makes_no_dataset(
         with pytest.raises(DumpChangedError, match=r"events\.csv was replaced or written to while"):
             ingested(dump, store)
     assert store.artifacts(Kind.DATASET) == []
+    (tmp_path / "monday").unlink()
+    (tmp_path / "monday").symlink_to("first")
     file.write_text(whole)
     assert not ingested(dump, store).reused
