@@ -52,7 +52,7 @@ class Alert(Strict):
         }
 
 
-class Answer(Enum):
+class Reception(Enum):
     """What a webhook did with an alert."""
 
     ACCEPTED = auto()
@@ -83,7 +83,7 @@ def waiting(store: Store) -> list[Alert]:
     return [alert for alert in _read(_files(store)).values() if alert is not None]
 
 
-def deliver(store: Store, post: Callable[[Alert], Answer], patience: float) -> bool:
+def deliver(store: Store, post: Callable[[Alert], Reception], patience: float) -> bool:
     """Posts the waiting alerts in order; returns whether all were accepted.
 
     ``post`` posts an alert. One that is refused keeps its place, and the next ones are posted. What
@@ -109,7 +109,7 @@ def deliver(store: Store, post: Callable[[Alert], Answer], patience: float) -> b
         return _posted({path: alert for path, alert in found.items() if alert is not None}, post)
 
 
-def _posted(alerts: dict[Path, Alert], post: Callable[[Alert], Answer]) -> bool:
+def _posted(alerts: dict[Path, Alert], post: Callable[[Alert], Reception]) -> bool:
     """Posts alerts and deletes the accepted ones; returns whether all were."""
     began, refused, all_accepted = time.monotonic(), 0, True
     for path, alert in alerts.items():
@@ -117,15 +117,15 @@ def _posted(alerts: dict[Path, Alert], post: Callable[[Alert], Answer]) -> bool:
             return False
         answer = post(alert)
         is_last_try = datetime.now(UTC) - alert.at > KEPT_FOR
-        if answer is Answer.ACCEPTED or is_last_try:
+        if answer is Reception.ACCEPTED or is_last_try:
             path.unlink(missing_ok=True)
-        if answer is Answer.ACCEPTED:
+        if answer is Reception.ACCEPTED:
             refused = 0
             continue
         if is_last_try:
             logger.warning("an alert of %s is dropped: no webhook accepted it", alert.at)
         all_accepted, refused = False, refused + 1
-        if answer is Answer.FAILED or refused == REFUSALS:
+        if answer is Reception.FAILED or refused == REFUSALS:
             return False
     return all_accepted
 

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from artifacts.remote.url_credentials import without_credentials
 from artifacts.store import Store
-from tasks.alerts.outbox import FOLDER, Alert, Answer, deliver, put, waiting
+from tasks.alerts.outbox import FOLDER, Alert, Reception, deliver, put, waiting
 from tasks.system.machine_errors import fault_in
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
@@ -77,7 +77,7 @@ def tell_alert(store: Store, alert: Alert) -> bool:
         put(store, alert)
     except OSError as error:
         logger.warning("an alert cannot be kept for later (%s); it is posted once", error)
-        return url is not None and _post(url, alert, PAUSES) is Answer.ACCEPTED
+        return url is not None and _post(url, alert, PAUSES) is Reception.ACCEPTED
     if url is not None:
         _deliver(store, url, PAUSES, PATIENCE_SECONDS)
     return True
@@ -95,8 +95,8 @@ def _deliver(
 ) -> None:
     folder = store.local / FOLDER
 
-    def post(alert: Alert) -> Answer:
-        return Answer.FAILED if url is None else _post(url, alert, pauses)
+    def post(alert: Alert) -> Reception:
+        return Reception.FAILED if url is None else _post(url, alert, pauses)
 
     try:
         if not deliver(store, post, patience):
@@ -105,19 +105,19 @@ def _deliver(
         logger.warning("alerts wait in %s: %s", folder, error)
 
 
-def _post(url: SecretStr, alert: Alert, pauses: tuple[float, ...]) -> Answer:
+def _post(url: SecretStr, alert: Alert, pauses: tuple[float, ...]) -> Reception:
     """Posts an alert, again after each pause while the webhook fails."""
     for pause in (*pauses, None):
         status, cause, asked_for = _answer(url, _dated(alert, datetime.now(UTC)))
         if status is not None and 200 <= status < 300:
-            return Answer.ACCEPTED
+            return Reception.ACCEPTED
         logger.warning("the webhook could not be told: %s", cause)
         if status is not None and 400 <= status < 500 and status not in NOT_NOW:
-            return Answer.REFUSED
+            return Reception.REFUSED
         if pause is None or asked_for > LONGEST_PAUSE:
             break
         time.sleep(max(pause, asked_for))
-    return Answer.FAILED
+    return Reception.FAILED
 
 
 def _answer(url: SecretStr, document: dict[str, str]) -> tuple[int | None, str, float]:

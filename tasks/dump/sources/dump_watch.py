@@ -11,14 +11,12 @@ one with files of a dump waits too, because an interrupted copy looks the same.
 import hashlib
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from artifacts.fingerprint import fingerprint_of
 from artifacts.remote.file_systems import file_system_of
@@ -29,13 +27,19 @@ from artifacts.store_notes import read_note, write_note
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.dump.dump_config import DumpConfig
-from tasks.dump.sources.files import COMPRESSED
-from tasks.dump.sources.plain_files import file_fault, folder_fault, sub_folders
+from tasks.dump.sources.dump_folders import (
+    FORMS,
+    ROLES,
+    candidates,
+    dump_files,
+    facts,
+    hidden_dumps,
+    named,
+    printable,
+    reason_of,
+)
 
 SUCCESS = "_SUCCESS"
-ROLES = ("interactions", "items")
-FORMS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-
 SETTLE_SECONDS = 30.0
 """Seconds without changes after which a dump without `SUCCESS` is complete."""
 
@@ -113,10 +117,10 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     filesystem, root = _open(folder)
     seen = Look()
     sightings: dict[str, Sighting] = {}
-    for path in _candidates(filesystem, root):
-        files, fault = _dump_files(filesystem, path, root)
+    for path in candidates(filesystem, root):
+        files, fault = dump_files(filesystem, path, root)
         if fault:
-            seen.waiting[_printable(path)] = fault
+            seen.waiting[printable(path)] = fault
         if not files:
             continue
         try:
@@ -128,7 +132,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
                 checksum = _checksum(filesystem, files)
                 sighting = sighting.model_copy(update={"checksum": checksum})
         except OSError as error:
-            seen.waiting[path] = f"its files cannot be read ({_reason(error)})"
+            seen.waiting[path] = f"its files cannot be read ({reason_of(error)})"
             continue
         sightings[path] = sighting
         if sighting.checksum is None:
@@ -137,7 +141,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
             seen.known.append(path)
         elif sighting.checksum not in {dump.checksum for dump in seen.landed}:
             seen.landed.append(_landed(filesystem, path, files, sighting.checksum))
-    seen.hidden = _hidden(filesystem, root)
+    seen.hidden = hidden_dumps(filesystem, root)
     waits = {
         path: _wait(memory.waits.get(path), reason, now)
         for path, reason in {**seen.waiting, **seen.hidden}.items()
@@ -186,16 +190,16 @@ def dump_in(folder: str, before: float = math.inf, within: str | None = None) ->
         and Path(root).resolve().is_relative_to(Path(within).resolve())
     ):
         allowed = within
-    for path in _candidates(filesystem, root):
-        files, fault = _dump_files(filesystem, path, allowed)
+    for path in candidates(filesystem, root):
+        files, fault = dump_files(filesystem, path, allowed)
         if fault:
             refused.append(f"{path}: {fault}")
         if not files:
             continue
         try:
-            newest = max(filesystem.modified(files[name]).timestamp() for name in _named(files))
+            newest = max(filesystem.modified(files[name]).timestamp() for name in named(files))
         except OSError as error:  # Replaced or deleted since it was listed.
-            refused.append(f"{path}: its files cannot be read ({_reason(error)})")
+            refused.append(f"{path}: its files cannot be read ({reason_of(error)})")
             continue
         if newest > before and SUCCESS not in files:
             changing.append(path)
@@ -265,119 +269,17 @@ def _open(folder: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, root
 
 
-def _candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
-    below = _sub_folders(filesystem, root)
-    return [root, *(path for path in below if not PurePosixPath(path).name.startswith((".", "_")))]
-
-
-def _sub_folders(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
-    if isinstance(filesystem, LocalFileSystem):
-        return sorted(str(path) for path in sub_folders(Path(root)))
-    entries = filesystem.ls(root, detail=True)
-    return sorted(str(entry["name"]) for entry in entries if entry["type"] == "directory")
-
-
-def _hidden(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, str]:
-    """Returns the hidden subfolders with files of a dump, and the reason why they wait."""
-    found = {}
-    for path in _sub_folders(filesystem, root):
-        if not PurePosixPath(path).name.startswith("."):
-            continue
-        try:
-            is_dump = _is_meant(_files(filesystem, path))
-        except OSError:  # Of another user, or moved since: no dump that anybody could read.
-            continue
-        if is_dump:
-            found[_printable(path)] = (
-                "its name begins with a dot: the copy goes on or was interrupted. Rename it when "
-                "it is complete"
-            )
-    return found
-
-
-def _printable(path: str) -> str:
-    """Returns a path for messages and notes, which are UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def _dump_files(
-    filesystem: fsspec.AbstractFileSystem, path: str, root: str
-) -> tuple[dict[str, str], str | None]:
-    """Returns a folder's dump files by name, empty if it is not a dump, and the reason.
-
-    Folders without dump files have no reason.
-    """
-    if path != _printable(path):
-        return {}, "its name is not UTF-8; rename it"
-    try:
-        is_local = isinstance(filesystem, LocalFileSystem)
-        if is_local and (fault := folder_fault(Path(path), Path(root))):
-            return {}, fault
-        files = _files(filesystem, path)
-        if fault := _fault(files):
-            return {}, fault if _is_meant(files) else None
-        if is_local:
-            faults = (file_fault(Path(files[name]), Path(root)) for name in _named(files))
-            if fault := next(filter(None, faults), None):
-                return {}, fault
-    except OSError as error:
-        return {}, f"it cannot be looked into ({_reason(error)})"
-    return files, None
-
-
-def _is_meant(files: Iterable[str]) -> bool:
-    """Returns whether names are of a dump's files, also in other cases and of unfinished copies, as
-    ``.interactions.csv.x7Gk`` of rsync."""
-    starts = tuple(f"{role}." for role in ROLES)
-    return any(name.lower().lstrip("._~").startswith(starts) for name in files)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
-def _files(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
-    """Returns the paths of a folder's files by their names."""
-    entries = filesystem.ls(path, detail=True)
-    paths = [str(entry["name"]) for entry in entries if entry["type"] != "directory"]
-    return {PurePosixPath(path).name: path for path in paths}
-
-
-def _named(files: dict[str, str]) -> list[str]:
-    """Returns the names of dump files, without temporary names of copies."""
-    forms = (*FORMS, *(f"{form}{end}" for form in FORMS for end in COMPRESSED))
-    wanted = {f"{role}{form}" for role in ROLES for form in forms}
-    return sorted(name for name in files if name in wanted)
-
-
-def _fault(files: dict[str, str]) -> str | None:
-    named = _named(files)
-    for role in ROLES:
-        count = sum(name.startswith(f"{role}.") for name in named)
-        if count != 1:
-            return f"{count or 'no'} {role}.* files of a known form; a dump has one"
-    return None
-
-
 def _sighting(
     filesystem: fsspec.AbstractFileSystem,
     files: dict[str, str],
     before: Sighting | None,
     now: float,
 ) -> Sighting:
-    signature = fingerprint_of([[name, *_facts(filesystem, files[name])] for name in _named(files)])
+    signature = fingerprint_of([[name, *facts(filesystem, files[name])] for name in named(files)])
     if before is None or before.signature != signature:
         return Sighting(signature=signature, since=now)
     # A clock that was set back would else hold the dump back until it has caught up.
     return before.model_copy(update={"since": min(before.since, now)})
-
-
-def _facts(filesystem: fsspec.AbstractFileSystem, path: str) -> list[JsonValue]:
-    """Returns what another content changes: size and time may be those of the one before."""
-    if isinstance(filesystem, LocalFileSystem):
-        found = Path(path).stat()
-        return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-    return [filesystem.size(path), str(filesystem.modified(path)), str(filesystem.ukey(path))]
 
 
 def _wait(before: Wait | None, reason: str, now: float) -> Wait:
@@ -388,7 +290,7 @@ def _wait(before: Wait | None, reason: str, now: float) -> Wait:
 def _checksum(filesystem: fsspec.AbstractFileSystem, files: dict[str, str]) -> str:
     """Returns the hash of the content and format of both files, independent of their path."""
     digest = hashlib.sha256()
-    for name in _named(files):
+    for name in named(files):
         digest.update(f"{name}\n".encode())
         with cast(BinaryIO, filesystem.open(files[name], "rb")) as file:
             while block := file.read(_READ_BYTES):
@@ -405,7 +307,7 @@ def _landed(
         return str(Path(path)) if is_local else put_aside(filesystem.unstrip_protocol(path))
 
     interactions, items = (
-        next(files[name] for name in _named(files) if name.startswith(f"{role}.")) for role in ROLES
+        next(files[name] for name in named(files) if name.startswith(f"{role}.")) for role in ROLES
     )
     return LandedDump(
         folder=address(path),

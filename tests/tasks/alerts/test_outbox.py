@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from artifacts.files.ownership import locked
 from artifacts.store import Store
 from tasks.alerts import outbox, webhook
-from tasks.alerts.outbox import FOLDER, Alert, Answer, deliver, put, waiting
+from tasks.alerts.outbox import FOLDER, Alert, Reception, deliver, put, waiting
 from tasks.alerts.webhook import WEBHOOK_VARIABLE, post_test, tell_alert, tell_waiting, webhook_url
 from tests.tasks.alerts.inbox import Inbox
 
@@ -270,9 +270,9 @@ def test_a_slow_webhook_does_not_take_all_at_once(
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
-    def slow(_: Alert) -> Answer:
+    def slow(_: Alert) -> Reception:
         clock[0] += outbox.DELIVERY_SECONDS * 0.6
-        return Answer.ACCEPTED
+        return Reception.ACCEPTED
 
     assert not deliver(store, slow, patience=0)
     assert texts(store) == ["wednesday"]

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from artifacts.shown_users import SHOWN_VARIABLE, ShownAs
 from artifacts.store import Store
 from tasks.alerts import outbox, webhook
-from tasks.alerts.outbox import Alert, Answer, put, waiting
+from tasks.alerts.outbox import Alert, Reception, put, waiting
 from tasks.alerts.webhook import (
     WEBHOOK_VARIABLE,
     document_of,
@@ -200,7 +200,7 @@ def test_an_alert_that_is_put_while_others_are_read_is_not_lost(
 
     with monkeypatch.context() as patch:
         patch.setattr(outbox, "_read", and_put)
-        assert outbox.deliver(store, lambda _: Answer.ACCEPTED, patience=0)
+        assert outbox.deliver(store, lambda _: Reception.ACCEPTED, patience=0)
     assert [alert.document["text"] for alert in waiting(store)] == ["b"]
 
 
