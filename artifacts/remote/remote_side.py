@@ -9,6 +9,7 @@ if they are still what the caller has seen: a repair by another machine in betwe
 """
 
 import logging
+import re
 import uuid
 from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
@@ -36,6 +37,8 @@ when a run looks it up while its files exist."""
 CHANGES = ("leases", "manifests")
 """Lease on changes of existing manifests."""
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
 _OFFERS = 10
 """Most tries to publish an artifact while other machines change it."""
 
@@ -46,8 +49,9 @@ class RemoteStore(RemoteObjects):
     """Access to the artifacts of a store under a URL."""
 
     def fingerprints(self, kind: Kind) -> list[str]:
-        """Returns the names of the artifacts of a kind, including incomplete ones."""
-        return [name for name in self.names(kind) if not name.startswith(".")]
+        """Returns the names of the artifacts of a kind, including incomplete ones. Other objects
+        in its folder are not the store's."""
+        return [name for name in self.names(kind) if _FINGERPRINT.fullmatch(name)]
 
     def manifest(self, ref: ArtifactRef) -> bytes | None:
         """Returns a manifest's content without downloading the artifact."""
@@ -65,15 +69,7 @@ class RemoteStore(RemoteObjects):
 
         False for ``content`` None; an unreadable manifest is set aside.
         """
-        if content is None:
-            return False
-        try:
-            manifest = parse_manifest(content, ref, f"{self.url}/{ref}/{MANIFEST}")
-        except ArtifactNewerError:
-            return False
-        except ArtifactCorruptError as error:
-            if self.set_aside(ref, content):
-                logger.warning("%s; it was set aside", error)
+        if (manifest := self._sound(ref, content)) is None:
             return False
         self._files.invalidate_cache()
         for name, stored in manifest.files.items():
@@ -84,6 +80,20 @@ class RemoteStore(RemoteObjects):
             if found["size"] != stored.size:
                 return False
         return True
+
+    def _sound(self, ref: ArtifactRef, content: bytes | None) -> Manifest | None:
+        """Returns a manifest, None without one or if it is of a newer version; an unreadable one is
+        set aside."""
+        if content is None:
+            return None
+        try:
+            return parse_manifest(content, ref, f"{self.url}/{ref}/{MANIFEST}")
+        except ArtifactNewerError:
+            return None
+        except ArtifactCorruptError as error:
+            if self.set_aside(ref, content):
+                logger.warning("%s; it was set aside", error)
+            return None
 
     def offer(self, manifest: Manifest, folder: Path) -> Manifest | None:
         """Uploads an artifact, in place of a damaged one; returns its manifest with the upload's
@@ -128,7 +138,12 @@ class RemoteStore(RemoteObjects):
             before = self.manifest(manifest.ref)
             self.write(document_of(named), manifest.kind, manifest.fingerprint, MANIFEST)
         if before is not None:
-            earlier = parse_manifest(before, manifest.ref, self.url)
+            try:
+                earlier = parse_manifest(before, manifest.ref, self.url)
+            except ArtifactCorruptError:
+                if (orphans := self.orphans(manifest.ref)) is not None:
+                    self.delete_orphans(orphans)
+                return named
             for name in earlier.files:
                 self.delete(*_place(earlier), name)
         return named
@@ -172,7 +187,7 @@ class RemoteStore(RemoteObjects):
         """Puts the manifests of all unlisted artifacts back, or of those ``among`` some."""
         for name in self.names(UNLISTED):
             kind, _, fingerprint = name.removesuffix(".json").rpartition("-")
-            if kind in set(Kind):
+            if kind in set(Kind) and _FINGERPRINT.fullmatch(fingerprint):
                 ref = ArtifactRef(kind=Kind(kind), fingerprint=fingerprint)
                 if among is None or ref in among:
                     self.relist(ref)
@@ -226,18 +241,25 @@ class RemoteStore(RemoteObjects):
         return True
 
     def clear_leftovers(self) -> int:
-        """Deletes quarantined and unlisted manifests, and all objects that no manifest names, while
-        no run uses the store; returns their number."""
+        """Deletes quarantined, unlisted and damaged manifests, and all objects that no manifest
+        names, while no run uses the store; returns their number."""
         objects = 0
+        refs = [
+            ArtifactRef(kind=kind, fingerprint=name)
+            for kind in Kind
+            for name in self.fingerprints(kind)
+        ]
+        for ref in refs:
+            # What the artifact of a damaged manifest holds cannot be told: it goes.
+            self._sound(ref, self.manifest(ref))
         with self._changing():
             for folder in (SET_ASIDE, UNLISTED):
                 objects += len(self.names(folder))
                 self.delete(folder)
-        for kind in Kind:
-            for name in self.fingerprints(kind):
-                orphans = self.orphans(ArtifactRef(kind=kind, fingerprint=name))
-                if orphans is not None and self.delete_orphans(orphans):
-                    objects += len(orphans.paths)
+        for ref in refs:
+            orphans = self.orphans(ref)
+            if orphans is not None and self.delete_orphans(orphans):
+                objects += len(orphans.paths)
         return objects
 
     def drop(self, ref: ArtifactRef) -> None:
