@@ -20,7 +20,7 @@ export DO_NOT_TRACK := 1
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
 
-demo: .venv/ready ## From nothing to a report: two made-up shops, a local LLM, recommendations.
+demo: .venv/ready ## From nothing to a report: two generated shops, a local LLM, recommendations.
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
 		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html \
@@ -31,11 +31,11 @@ test: .venv/ready ## Lint, types and every test, the real local LLM pair include
 	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair
 	$(BIN)/python -m pytest -m local_vllm
 
-# Installing the local pair waits for the network and the disk; the other tests run meanwhile.
+# Installing the local pair waits for the network and the disk, so the other tests run in parallel.
 local-pair: .venv/ready
 	$(BIN)/llm4cdsr setup-local
 
-# What fails beside other tests must pass alone: browsers and servers starve on a busy machine.
+# Failed tests are repeated alone: browsers and servers time out on a busy machine.
 test-without-pair: check
 	$(BIN)/python -m pytest -m "not local_vllm" --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 		|| $(BIN)/python -m pytest -m "not local_vllm" --last-failed --last-failed-no-failures none
@@ -49,16 +49,16 @@ docs: .venv/ready ## The documentation site, into site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
 # All pins are in the file. pip takes no editable package while it requires hashes: ours comes last.
-locked: ## Install .venv with every download held against its SHA-256 (Python 3.11, x86-64).
+locked: ## Install .venv with every download checked against its SHA-256 (Python 3.11, x86-64).
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements-hashed.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/ready
 
-lock: .venv-tools/ready ## Write requirements-hashed.txt anew from constraints.txt.
+lock: .venv-tools/ready ## Regenerate requirements-hashed.txt from constraints.txt.
 	.venv-tools/bin/python benchmarks/hashed_requirements.py
 
-sbom: .venv/ready .venv-tools/ready ## A bill of materials of what is installed, as sbom.json (CycloneDX).
+sbom: .venv/ready .venv-tools/ready ## Write the bill of materials of the installation to sbom.json (CycloneDX).
 	.venv-tools/bin/cyclonedx-py environment .venv/bin/python --pyproject pyproject.toml \
 		--output-reproducible --output-file sbom.json
 
@@ -67,7 +67,7 @@ audit: .venv-tools/ready ## Look up known vulnerabilities of all pinned packages
 		--progress-spinner off > .venv-tools/audit.txt 2>&1; status=$$?; cat .venv-tools/audit.txt; \
 	skipped=$$(grep -c "could not be audited" .venv-tools/audit.txt); \
 	if [ $$skipped -gt 0 ] || grep -q "ServiceError\|ConnectionError\|Max retries" .venv-tools/audit.txt; then \
-		echo "Not audited: the index of vulnerabilities is out of reach, or knows nothing of $$skipped packages."; exit 1; \
+		echo "Not audited: the index of vulnerabilities is unreachable, or does not know $$skipped packages."; exit 1; \
 	fi; exit $$status
 
 clean: ## Delete what make created: environments, artifacts, the demo.

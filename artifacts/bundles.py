@@ -27,12 +27,12 @@ class NothingRefreshedError(UserError, LookupError):
 
 def bundle(store: Store, kind: Kind, pointer: str, parts: dict[str, ArtifactRef]) -> ArtifactRef:
     """Returns the bundle of ``parts``, created if new, and sets ``pointer`` to it."""
-    ref = tie(store, kind, parts)
+    ref = create_bundle(store, kind, parts)
     store.point(pointer, ref)
     return ref
 
 
-def tie(store: Store, kind: Kind, parts: dict[str, ArtifactRef]) -> ArtifactRef:
+def create_bundle(store: Store, kind: Kind, parts: dict[str, ArtifactRef]) -> ArtifactRef:
     """Returns the bundle of ``parts``, created if new; changes no pointer."""
     wanted = identity(kind, {}, parts)
     ref = store.find(wanted)

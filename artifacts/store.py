@@ -48,7 +48,7 @@ from artifacts.manifest import (
     document_of,
 )
 from artifacts.remote.remote_side import RemoteStore
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 
 POINTERS = "pointers"
 
@@ -61,7 +61,7 @@ class Store:
     """Finds, makes and opens artifacts under one root: a local folder or an fsspec URL."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = put_aside(str(root))
+        self.root = hide_credentials(str(root))
         self.remote: RemoteStore | None = None
         if "://" in self.root:
             self.remote = RemoteStore(self.root)

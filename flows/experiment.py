@@ -268,6 +268,6 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
             mode="json", exclude={"name", "interactions", "items", "note"}, exclude_defaults=True
         ),
         "profiles": sorted(source.value for source in _sources(grid)),
-        "llm": llm.what_decides_answers(),
+        "llm": llm.answer_settings(),
     }
     return f"experiment-{fingerprint_of(settings)}"

@@ -14,7 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 from artifacts.store import Store
 from artifacts.store_notes import store_id
 from flows.unrecorded import note_end
@@ -42,7 +42,7 @@ class OperatingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LLM4CDSR_", env_file=".env", extra="ignore")
 
-    dumps: Annotated[str, AfterValidator(put_aside)] = Field(
+    dumps: Annotated[str, AfterValidator(hide_credentials)] = Field(
         default="dumps", description="Watched folder, or fsspec URL, of dumps."
     )
     dump_wait_hours: float = Field(

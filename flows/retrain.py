@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from artifacts.bundles import ABLATION, latest_refresh, parts_of, tie
+from artifacts.bundles import ABLATION, create_bundle, latest_refresh, parts_of
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -121,7 +121,7 @@ def retrain(
     )
     page = report(shown, name, (*earlier, *finished.values()), root)
     parts.pop(CHOICE, None)  # Models are released, not the choice of their settings.
-    release = tie(opened, Kind.RELEASE, {**parts, "report": page.ref})
+    release = create_bundle(opened, Kind.RELEASE, {**parts, "report": page.ref})
     before = serving_release(opened)
     verdict = judge_release(release, config.promotion, root)
     (promote if verdict.promoted else hold)(opened, release, verdict.summary)

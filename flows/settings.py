@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Price
 from tasks.llm.settings.llm_config import (
@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         env_prefix="LLM4CDSR_", env_file=".env", extra="ignore", hide_input_in_errors=True
     )
 
-    store: Annotated[str, AfterValidator(put_aside)] = Field(
+    store: Annotated[str, AfterValidator(hide_credentials)] = Field(
         default="artifacts/data", description="Artifact store: a folder, or an fsspec URL."
     )
     local_vllm: Path = Field(

@@ -144,10 +144,10 @@ def judge(
     broken: tuple[str, ...] = (),
     beaten: BaselineLead | None = None,
 ) -> Verdict:
-    """Applies margin and coverage; with an open gate the findings are reported only.
+    """Applies margin, coverage and limits; with ``gate=False`` the findings are reported only.
 
-    ``broken`` are sentences about broken limits of the lists. ``beaten`` holds a model if a
-    baseline is significantly better.
+    ``broken`` are sentences about broken limits of the lists. ``beaten`` is a lead that holds the
+    release if the baseline is significantly better, None if baselines do not decide.
     """
     against = []
     if beaten is not None and beaten.is_behind:

@@ -7,10 +7,10 @@ from pathlib import Path
 from artifacts.manifest import Kind
 
 SET_ASIDE = "set-aside"
-"""Folder of damaged artifacts, and of what restores replaced."""
+"""Folder of damaged artifacts, and of former content of the store after a restore."""
 
 BEFORE_RESTORE = "before-restore-"
-"""Prefix of folders in `SET_ASIDE` of what restores replaced."""
+"""Prefix of folders in `SET_ASIDE` with the content before a restore."""
 
 TRASH = ".trash"
 """Folder of artifacts before their deletion."""
@@ -19,10 +19,10 @@ APPLIED = "applied-removals"
 """File in ``work``: number of removals of users that are applied to this machine's copies."""
 
 UNPACKED = "restore-"
-"""Prefix of folders in ``work`` of a backup before it takes the place of the store."""
+"""Prefix of folders in ``work`` of an unpacked backup."""
 
 RESTORING = "restoring"
-"""File in ``work`` while a backup takes the place of the store."""
+"""File in ``work`` while a backup replaces the store."""
 
 ALERTS = "alerts"
 """Folder in ``work`` of alerts that wait for the webhook; they may name users."""
@@ -31,8 +31,8 @@ KEPT_IN_WORK = frozenset({"leases", "logs", "machine", APPLIED, RESTORING})
 
 
 def clear_leftovers(local: Path, kept: Collection[str] = ()) -> int:
-    """Deletes them from a local root that no run uses, but for those of ``work`` that are ``kept``;
-    returns the number of files."""
+    """Deletes the temporary files of a local root that no run uses, except the folders ``kept`` of
+    ``work``; returns the number of deleted files."""
     stays = {*KEPT_IN_WORK, *kept}
     places = [path for path in (local / "work").glob("*") if path.name not in stays]
     places += [path for kind in Kind for path in (local / kind).glob(".*")]

@@ -1,10 +1,11 @@
 """File locks: one process at a time, and files whose process is dead.
 
-A process that writes a file holds its lock (``flock``), which the system lets go of when the
-process dies, however it dies: what can be locked is abandoned, and anyone may clear it up.
+A process that writes a file holds its lock (``flock``), which the system releases when the process
+dies, in whichever way. A file that can be locked is therefore abandoned, and any process may delete
+it.
 
-Every file is opened for reading and writing: NFSv4 grants ``LOCK_SH`` only on a file that may be
-read, ``LOCK_EX`` only on one that may be written, and says EBADF otherwise.
+Every file is opened for reading and writing: NFSv4 grants ``LOCK_SH`` only on a readable file
+descriptor, ``LOCK_EX`` only on a writable one, and fails with EBADF otherwise.
 """
 
 import fcntl
@@ -31,7 +32,8 @@ def opened_locked(path: Path) -> BinaryIO:
 
 @contextmanager
 def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, made if need be, for a block."""
+    """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, created if missing, for a
+    block."""
     with path.open("a+b") as file:
         fcntl.flock(file, mode)
         yield
@@ -63,12 +65,12 @@ def locked_within(path: Path, seconds: float) -> Iterator[bool]:
 def if_abandoned(path: Path) -> Iterator[bool]:
     """Yields whether the file exists and is unlocked; it is then locked during the block.
 
-    A file that this process may not write is another user's: its owner clears it up.
+    A file that this process may not write belongs to another user, whose processes delete it.
     """
     try:
         file = path.open("r+b")
     except (FileNotFoundError, PermissionError):
-        yield False  # In the first case its owner has done with it since it was listed.
+        yield False  # A missing file was deleted by its owner after it was listed.
         return
     with file:
         try:

@@ -21,7 +21,7 @@ from artifacts import columns as col
 from artifacts.files.durable import sync
 from artifacts.files.ownership import if_abandoned, locked, opened_locked
 from artifacts.ledger.answers import KEY_SCHEMA, MODEL, Question
-from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ledger.ledger import Ledger, time_ordered_name
 
 PROMPT = "prompt"
 PARAMETERS = "parameters"
@@ -130,7 +130,7 @@ class _Held:
         model: str,
         parameters: dict[str, JsonValue],
     ) -> None:
-        self._path = ledger.folder / f"claim-{aged_name()}.parquet"
+        self._path = ledger.folder / f"claim-{time_ordered_name()}.parquet"
         unseen = self._path.with_name(f".{self._path.name}.tmp")
         rows = claimed_here.select(
             col.KEY,

@@ -70,7 +70,7 @@ class Ledger:
 
     def journal(self, model: str | None = None) -> Journal:
         """Returns a new journal of a model's answers; sealed at the end of its block."""
-        return Journal(self.folder / f"journal-{aged_name()}.jsonl", model)
+        return Journal(self.folder / f"journal-{time_ordered_name()}.jsonl", model)
 
     def recover(self) -> int:
         """Seals the journals of dead processes; returns their number of answers.
@@ -172,6 +172,6 @@ def scan_parts(paths: list[Path]) -> pl.LazyFrame:
     return pl.scan_parquet(paths, glob=False, schema=PART_SCHEMA, missing_columns="insert")
 
 
-def aged_name() -> str:
+def time_ordered_name() -> str:
     """Returns a unique name that sorts after all earlier ones."""
     return f"{time.time_ns():016x}-{uuid.uuid4().hex[:12]}"

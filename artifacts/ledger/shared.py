@@ -33,7 +33,7 @@ from artifacts.files.ownership import locked
 from artifacts.fingerprint import canonical_json, sha256_of_file
 from artifacts.ledger.answers import KEY_SCHEMA, Question, Role
 from artifacts.ledger.journal import OUTBOX, link, write_part
-from artifacts.ledger.ledger import Ledger, aged_name, scan_parts
+from artifacts.ledger.ledger import Ledger, scan_parts, time_ordered_name
 from artifacts.remote.remote_lease import Liveness, RemoteLease, beating
 from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
@@ -137,7 +137,7 @@ class SharedLedger:
     def claim(self, keys: pl.Series, question: Question) -> str:
         """Publishes a claim on keys; returns its name. Call it within `turn`."""
         self._publish_question(question)
-        name = f"{aged_name()}-{self._cache}"
+        name = f"{time_ordered_name()}-{self._cache}"
         sink = pa.BufferOutputStream()
         binary = keys.str.decode("hex").alias(col.KEY).to_frame()
         pq.write_table(binary.to_arrow(), sink, compression="none")

@@ -1,8 +1,8 @@
 """Credentials in URLs: removed from all output, and restored to open a URL.
 
 Each URL is split at its input (option, variable, dump configuration); parameters, artifacts, logs
-and messages contain the result of `put_aside`. The credentials stay in the memory of the process;
-other processes cannot open the URL.
+and messages contain the result of `hide_credentials`. The credentials stay in the memory of the
+process; other processes cannot open the URL.
 """
 
 import re
@@ -33,7 +33,7 @@ def shown_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def put_aside(url: str) -> str:
+def hide_credentials(url: str) -> str:
     """Returns a URL without its credentials, which are kept for `with_credentials`."""
     shown = without_credentials(url)
     if shown != url:
@@ -42,7 +42,7 @@ def put_aside(url: str) -> str:
 
 
 def with_credentials(url: str) -> str:
-    """Returns a URL, or one below it, with the credentials given to `put_aside`."""
+    """Returns a URL, or one below it, with the credentials given to `hide_credentials`."""
     if url in _kept:
         return _kept[url]
     for shown, given in _kept.items():

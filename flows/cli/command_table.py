@@ -125,7 +125,7 @@ _BY_PANEL = {
         ),
         "shown-users": (
             "upkeep.shown_users_command:shown_users_command",
-            "Print the names of users with LLM4CDSR_SHOWN_USERS=hashed, one per line.",
+            "Print the hashed names of users (LLM4CDSR_SHOWN_USERS=hashed), one per line.",
         ),
     },
     "This machine": {

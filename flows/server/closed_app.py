@@ -39,11 +39,12 @@ class ClosedApp:
     """Refuses cross-site requests; passes on all others.
 
     - Host: this machine's own names with any port (a tunnel may end at another one), and the
-      hosts of ``origins``. Else 421: a foreign name that resolves to this machine would make a
-      foreign page one of our origin.
-    - Origin, where the browser sends it: that of the host asked, or one of ``origins``. Else 403,
-      for websockets too, which CORS does not cover.
-    - Content: JSON only, else 415. A form or a text can be posted by any page without asking.
+      hosts of ``origins``; otherwise 421. A foreign name that resolves to this machine would give
+      a foreign page the server's origin.
+    - Origin, if the browser sends it: that of the requested host, or one of ``origins``; otherwise
+      403, also for websockets, which CORS does not cover.
+    - Content: JSON only; otherwise 415. Any page can post a form or a text without a preflight
+      request.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:

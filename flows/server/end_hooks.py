@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import FlowStateHook
 
 from artifacts.store import Store
-from flows.server.run_parameters import is_ordered
+from flows.server.run_parameters import is_started_by_api
 from flows.settings import Settings
 from tasks.alerts.webhook import AnyFlow, tell
 
@@ -32,7 +32,10 @@ def tell_end(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> No
 
 
 def store_of(flow_run: FlowRun) -> Store:
-    """Returns the store of a run, where its alerts wait. Of a run that was ordered through the
-    Prefect API it is the machine's: its parameters could name any folder."""
-    given = None if is_ordered() else flow_run.parameters.get("store")
+    """Returns the store of a run, which holds its undelivered alerts.
+
+    For a run started through the Prefect API it is the machine's store: its parameters could name
+    any folder.
+    """
+    given = None if is_started_by_api() else flow_run.parameters.get("store")
     return Store(given or Settings().store)

@@ -20,7 +20,7 @@ from tasks.dump.sources.source_files import paths_of, source_files
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, LlmConfig
 
-ORDERED = "PREFECT__FLOW_RUN_ID"
+FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 """Variable that every worker sets in the process of a run."""
 
 FREE_FIELDS: dict[type[Strict], frozenset[str]] = {
@@ -54,9 +54,9 @@ class MachineSettingError(UserError, ValueError):
     """A run started through the Prefect API has a parameter reserved for the machine."""
 
 
-def is_ordered() -> bool:
+def is_started_by_api() -> bool:
     """Returns whether this process executes a run started through the Prefect API."""
-    return ORDERED in os.environ
+    return FLOW_RUN_VARIABLE in os.environ
 
 
 def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
@@ -67,7 +67,7 @@ def llm_of_run(given: LlmConfig | None, settings: Settings) -> LlmConfig:
         MachineSettingError: a restricted run names others.
     """
     machine = default_llm(settings)
-    if given is None or not is_ordered():
+    if given is None or not is_started_by_api():
         return given or machine
     if given.batch is not None:
         machine = machine.model_copy(update={"batch": settings.batches})
@@ -82,7 +82,7 @@ def refuse_other_places(
     Raises:
         MachineSettingError.
     """
-    if not is_ordered():
+    if not is_started_by_api():
         return
     if store is not None and _absolute(store) != _absolute(settings.store):
         raise MachineSettingError(
@@ -103,7 +103,7 @@ def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
         MachineSettingError.
     """
     for ref in refs:
-        if is_ordered() and not ref.fingerprint.isalnum():
+        if is_started_by_api() and not ref.fingerprint.isalnum():
             raise MachineSettingError(f"'{ref.fingerprint}' is no fingerprint of an artifact")
 
 

@@ -1,9 +1,9 @@
-"""Votes of a language model's answers in a domain in which a history has no event.
+"""Scores from an LLM's answers for a domain in which a history has no event.
 
-For each item of a history the language model was asked, once for all users, what people who choose
-it look for in another domain (`tasks/cross_domains.py`). The mean of the embedded answers votes for
-the items of that domain whose texts are like it. The vote is a part of the bridge between domains:
-an inner product of a state and an item vector.
+The LLM was asked, once for all users, which items of the other domain users of an item (or of its
+cluster) look for (`tasks/cross_domains.py`). The score of an item (its vote) is the weighted cosine
+between the mean of the embedded answers to the history's items and the item's text. It is a part of
+the bridge between domains: an inner product of a state and an item vector.
 
 Dimensions: A answers, K queries, T positions, V items, D domains, W width of an embedded answer.
 """

@@ -2,8 +2,8 @@
 
 ``operation/decisions/<number>.json`` in the store. A decision is created conditionally under the
 next number: of concurrent writers on any machine, one succeeds and the other retries with the next
-number. The pointer ``serving`` follows decisions, and is read only without any; `archive`
-merges old decisions to one file.
+number. The pointer ``serving`` follows from the decisions, and is read only in a store without
+decisions; `archive` merges old decisions into one file.
 """
 
 import json

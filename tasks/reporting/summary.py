@@ -99,7 +99,7 @@ def _lead_tile(lead: BaselineLead) -> KeyNumber:
 
 
 def _crossing_tile(content: ReportContent) -> list[KeyNumber]:
-    """How well people are met who come to a domain that is new to them."""
+    """Returns HR@10 of users' first events in a domain; empty if it was not measured."""
     if content.metrics is None:
         return []
     values, events = first_crossings(content.metrics)

@@ -32,8 +32,8 @@ class ComparedTrial:
 class TuningOutcome:
     """The best trials, best first; ``winner`` is significantly better than the base.
 
-    ``trials``: number of complete trials; of so many the best is also the luckiest, so the level of
-    significance is divided by the number of those beside the base.
+    ``trials``: number of complete trials. The best of many trials is partly best by chance, so the
+    significance level is divided by the number of trials other than the base.
     """
 
     best: list[ComparedTrial]

@@ -39,7 +39,7 @@ def needed(store: Store, keep: Keep, used: Iterable[str]) -> dict[ArtifactRef, s
     found: dict[ArtifactRef, str] = {}
     for reason, refs in _roots(store, keep, used).items():
         for ref in refs:
-            for each in with_parents(store, ref):
+            for each in with_ancestors(store, ref):
                 found.setdefault(each, reason)
     for kind in _OF_NEEDED:
         for manifest in store.artifacts(kind):
@@ -66,7 +66,7 @@ def _roots(store: Store, keep: Keep, used: Iterable[str]) -> Mapping[str, list[A
     }
 
 
-def with_parents(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
+def with_ancestors(store: Store, ref: ArtifactRef) -> dict[ArtifactRef, None]:
     """Returns an artifact and its ancestors; raises `ArtifactNewerError`."""
     found: dict[ArtifactRef, None] = {}
     waiting = [ref]

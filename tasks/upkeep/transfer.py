@@ -3,7 +3,7 @@
 from artifacts.integrity import ArtifactMissingError
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.upkeep.needed import with_parents
+from tasks.upkeep.needed import with_ancestors
 
 
 def copy(source: Store, target: Store, ref: ArtifactRef) -> int:
@@ -14,8 +14,8 @@ def copy(source: Store, target: Store, ref: ArtifactRef) -> int:
     Raises:
         ArtifactMissingError, ArtifactCorruptError: it cannot be read.
     """
-    found = list(with_parents(source, ref))
-    for each in reversed(found):  # Copied last, so that an existing artifact has its ancestors.
+    found = list(with_ancestors(source, ref))
+    for each in reversed(found):  # Ancestors first: a copied artifact always has its ancestors.
         try:
             target.adopt(source, each)
         except ArtifactMissingError:

@@ -75,7 +75,7 @@ def test_a_store_that_cannot_be_cleaned_ends_no_flow(
 def test_an_ordered_flow_writes_nothing_into_another_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_parameters, "is_ordered", lambda: True)
+    monkeypatch.setattr(run_parameters, "is_started_by_api", lambda: True)
     with pytest.raises(run_parameters.MachineSettingError):
         part(1, store=store.root)
     assert not store.local.exists()

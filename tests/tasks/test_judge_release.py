@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from artifacts.bundles import SERVING, tie
+from artifacts.bundles import SERVING, create_bundle
 from artifacts.integrity import describe_files
 from artifacts.kinds.dataset import read_dataset
 from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
@@ -110,11 +110,11 @@ def recommended(
 
 
 def judged(store: Store, candidate: Parts, config: PromotionConfig = GATE) -> Verdict:
-    return judge_release.fn(tie(store, Kind.RELEASE, candidate), config, store.root)
+    return judge_release.fn(create_bundle(store, Kind.RELEASE, candidate), config, store.root)
 
 
 def serve(store: Store, parts: Parts) -> ArtifactRef:
-    release = tie(store, Kind.RELEASE, parts)
+    release = create_bundle(store, Kind.RELEASE, parts)
     store.point(SERVING, release)
     return release
 

@@ -32,9 +32,9 @@ class DumpOptions:
     since: opt.Since = None
     until: opt.Until = None
     split: opt.Split = None
-    validation_from: opt.FirstDay = None
-    test_from: opt.FirstDay = None
-    mode: opt.HowToMerge = Mode.FULL
+    validation_from: opt.ValidationFrom = None
+    test_from: opt.TestFrom = None
+    mode: opt.MergeMode = Mode.FULL
     profile_users: opt.ProfileUsers = None
     profile_style: opt.ProfileStyles = ProfileStyle.PAPER
     clusters: opt.Clusters = 10
@@ -68,7 +68,7 @@ class TrainOptions(FitOptions):
 class LlmOptions:
     """Options of LLM requests and their budget."""
 
-    provider: opt.WhoAnswers = None
+    provider: opt.LlmProvider = None
     language: opt.PromptLanguage = None
     batch: opt.Batches = None
     max_usd: opt.MaxUsd = None

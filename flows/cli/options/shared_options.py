@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 from prompts.language import Language
 from prompts.profile_style import ProfileStyle
 from tasks.dump.merge_mode import Mode
@@ -52,8 +52,8 @@ Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains;
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        help="Keep only interactions with this in another column: 'rating>=4', 'event=purchase', "
-        "'status!=refunded'; may be repeated."
+        help="Keep only interactions that fulfil this condition on another column: 'rating>=4', "
+        "'event=purchase', 'status!=refunded'; may be repeated."
     ),
 ]
 MaxUsers = Annotated[int | None, typer.Option(min=1, help="Keep a seeded sample of users.")]
@@ -85,11 +85,15 @@ Split = Annotated[
         "(cold-domain)."
     ),
 ]
-FirstDay = Annotated[
+ValidationFrom = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], help="First day of this part with --split time."),
+    typer.Option(formats=["%Y-%m-%d"], help="With --split time: first day of validation events."),
 ]
-HowToMerge = Annotated[
+TestFrom = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="With --split time: first day of test events."),
+]
+MergeMode = Annotated[
     Mode, typer.Option(help="append: add the dump to the data of the last refresh.")
 ]
 ProfileUsers = Annotated[
@@ -118,7 +122,7 @@ ProfileStyles = Annotated[
 ]
 Clusters = Annotated[int, typer.Option(min=1, help="Number of item clusters (interests).")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of samples, clusters and training.")]
-WhoAnswers = Annotated[
+LlmProvider = Annotated[
     Provider | None,
     typer.Option(
         help="LLM provider. auto: configured URL, else OpenAI if its key is set, else local."
@@ -138,14 +142,14 @@ Batches = Annotated[
 ]
 
 
-def _put_aside(store: str | None) -> str | None:
-    return store and put_aside(store)
+def _hide_credentials(store: str | None) -> str | None:
+    return store and hide_credentials(store)
 
 
 StoreRoot = Annotated[
     str | None,
     typer.Option(
-        callback=_put_aside,
+        callback=_hide_credentials,
         help="Artifact store: a folder or an fsspec URL; by default LLM4CDSR_STORE.",
     ),
 ]

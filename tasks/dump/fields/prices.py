@@ -1,7 +1,7 @@
 """Prices as numbers, with the decimal separator detected over the whole column.
 
-In ``12,99 €`` and ``1.234,56`` the comma is decimal. ``1.234`` is ambiguous: it is read as the
-other prices, and is missing if these do not decide. Currencies are not used.
+In ``12,99 €`` and ``1.234,56`` the comma is decimal. ``1.234`` is ambiguous: it is read like the
+other prices of the column, and is null if these do not decide. Currencies are ignored.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ _PRICE = (
     rf"(?:{_SPACE}*(?:-|–|to|bis|~){_SPACE}*(?:{_MONEY}{_SPACE}*)?{_AMOUNT})?"
     rf"(?:{_SPACE}*{_MONEY})?{_SPACE}*$"
 )
-"""Pattern of ranges, whose lower end is used."""
+"""A price, or a range of prices, of which the lower end is used."""
 
 _SPACED = r"^[+-]?\d{1,3}(?:['’\x{A0}\x{202F} ]\d{3})+(?:[.,]\d+)?$"
 _EXPONENT = r"^\d+(?:\.\d+)?[eE][+-]?\d+$"

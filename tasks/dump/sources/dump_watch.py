@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from artifacts.fingerprint import fingerprint_of
 from artifacts.remote.file_systems import file_system_of
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER as NOTES
 from artifacts.store_notes import read_note, write_note
@@ -304,7 +304,7 @@ def _landed(
     def address(path: str) -> str:
         protocol = filesystem.protocol
         is_local = "file" in ([protocol] if isinstance(protocol, str) else protocol)
-        return str(Path(path)) if is_local else put_aside(filesystem.unstrip_protocol(path))
+        return str(Path(path)) if is_local else hide_credentials(filesystem.unstrip_protocol(path))
 
     interactions, items = (
         next(files[name] for name in named(files) if name.startswith(f"{role}.")) for role in ROLES

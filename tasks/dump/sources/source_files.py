@@ -15,15 +15,17 @@ from urllib.parse import unquote
 from pydantic import AfterValidator
 
 from artifacts import columns as col
-from artifacts.remote.url_credentials import put_aside
+from artifacts.remote.url_credentials import hide_credentials
 from tasks.dump.sources.files import UnreadableDumpError
 
 
-def _put_aside(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    return put_aside(paths) if isinstance(paths, str) else tuple(map(put_aside, paths))
+def _hide_credentials(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    return (
+        hide_credentials(paths) if isinstance(paths, str) else tuple(map(hide_credentials, paths))
+    )
 
 
-Paths = Annotated[str | tuple[str, ...], AfterValidator(_put_aside)]
+Paths = Annotated[str | tuple[str, ...], AfterValidator(_hide_credentials)]
 """One or several paths, patterns, folders or URLs."""
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

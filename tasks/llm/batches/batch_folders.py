@@ -16,7 +16,7 @@ from artifacts import columns as col
 from artifacts.files.durable import write_atomically
 from artifacts.files.ownership import locked
 from artifacts.ledger.answers import Answer, Role
-from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ledger.ledger import Ledger, time_ordered_name
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.llm.batches.batch_files import BatchHeader, RetryLater, keys_in, results_in
@@ -96,7 +96,7 @@ def batch_folders(ledger: Ledger) -> list[BatchFolder]:
 
 def new_folder(ledger: Ledger, lines: Iterable[bytes], record: BatchRecord) -> BatchFolder:
     """Writes requests to a new folder, which is valid once its record exists."""
-    folder = BatchFolder(ledger.folder / "batches" / aged_name())
+    folder = BatchFolder(ledger.folder / "batches" / time_ordered_name())
     folder.path.mkdir(parents=True)
     with folder.requests.open("wb") as file:
         file.writelines(lines)

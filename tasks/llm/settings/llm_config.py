@@ -16,14 +16,14 @@ from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
 from tasks.llm.settings.provider import Provider
 from tasks.llm.settings.request_fields import RequestFields
-from tasks.llm.settings.urls import holding_no_credentials
+from tasks.llm.settings.urls import require_no_credentials
 
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
 NO_KEY = "none"
 
 SHORTEST_SECRET = 8
-"""Characters of a key that no other word contains by chance."""
+"""Minimum length of a key that other words do not contain by chance."""
 
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 
@@ -32,31 +32,36 @@ PACE = frozenset({"concurrency", "timeout_seconds", "requests_per_minute", "toke
 
 
 UrlList = Annotated[
-    str, StringConstraints(pattern=URL_LIST), AfterValidator(holding_no_credentials)
+    str, StringConstraints(pattern=URL_LIST), AfterValidator(require_no_credentials)
 ]
 
 
 class ServedModelConfig(Strict):
-    """What every configured model has: its address and the pace of requests."""
+    """Settings of every model: URL, name, and limits of its requests."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     base_url: UrlList | None = Field(
         default=None,
         description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
-        "share the work.",
+        "share the requests.",
     )
-    model: str | None = Field(default=None, description="Its name at that URL.")
+    model: str | None = Field(default=None, description="Name of the model at that URL.")
     parameters: RequestFields = Field(
-        default={}, description="Further fields of each request; null leaves out one of ours."
+        default={}, description="Further fields of each request; null removes a default field."
     )
-    concurrency: int = Field(default=64, ge=1, description="Requests in flight at one URL.")
-    timeout_seconds: float = Field(default=120, gt=0, description="Of one request.")
+    concurrency: int = Field(default=64, ge=1, description="Requests in flight per URL.")
+    timeout_seconds: float = Field(default=120, gt=0, description="Timeout of one request.")
     requests_per_minute: float | None = Field(
-        default=None, gt=0, description="Of all URLs together; no limit by default."
+        default=None,
+        gt=0,
+        description="Maximum requests per minute to all URLs together; unlimited by default.",
     )
     tokens_per_minute: float | None = Field(
-        default=None, gt=0, description="Read and written, of all URLs together; no limit."
+        default=None,
+        gt=0,
+        description="Maximum input and output tokens per minute of all URLs together; unlimited by "
+        "default.",
     )
 
 
@@ -93,7 +98,7 @@ class EmbeddingConfig(ServedModelConfig):
         ge=1,
         description="Texts per request; reduced automatically to the server's limit.",
     )
-    concurrency: int = Field(default=8, ge=1, description="Requests in flight at one URL.")
+    concurrency: int = Field(default=8, ge=1, description="Requests in flight per URL.")
 
 
 class LlmConfig(Strict):
@@ -138,7 +143,7 @@ class LlmConfig(Strict):
         """Returns the settings of a role's model."""
         return self.chat if role is Role.CHAT else self.embedding
 
-    def what_decides_answers(self) -> dict[str, JsonValue]:
+    def answer_settings(self) -> dict[str, JsonValue]:
         """Returns the non-default settings that affect answers, without those of speed and cost."""
         models = {
             "chat": self.chat.model_dump(mode="json", exclude=set(PACE), exclude_defaults=True),
@@ -194,7 +199,7 @@ def key_in(variable: str) -> str:
 
 
 def no_key(model: str) -> NoApiKeyError:
-    """Returns what to raise where OpenAI's key is missing."""
+    """Returns the error for a missing OpenAI key."""
     return NoApiKeyError(
         f"the model {model} needs a key: set {OPENAI_KEY_VARIABLE}, or name a Prefect Secret "
         "block in api_key_secret, or give the base_url of a server of your own"
@@ -204,8 +209,8 @@ def no_key(model: str) -> NoApiKeyError:
 def api_key(spec: EndpointSpec) -> SecretStr:
     """Returns the key of an endpoint: from its Prefect Secret block or environment variable.
 
-    OPENAI_API_KEY goes to OpenAI (or where OPENAI_BASE_URL points) only; a server behind a
-    configured URL is shown LLM4CDSR_API_KEY, and one that the pipeline started is shown none.
+    Only OpenAI (or the server of OPENAI_BASE_URL) receives OPENAI_API_KEY; a server of a configured
+    URL receives LLM4CDSR_API_KEY, and one started by the pipeline receives no key.
 
     Raises:
         NoApiKeyError: the endpoint is OpenAI's and there is no key, or the block is empty.
@@ -229,8 +234,8 @@ def api_key(spec: EndpointSpec) -> SecretStr:
 
 
 def masked(words: str, key: str) -> str:
-    """Returns words that may quote the key without it. A short one is masked where it stands alone:
-    the key of many local servers is a word such as ``x``, which other words contain."""
+    """Returns ``words`` with the key replaced by ``[key]``. A short key is replaced only as a whole
+    word: the key of many local servers is a word such as ``x``, which other words contain."""
     if key == NO_KEY:
         return words
     if len(key) >= SHORTEST_SECRET:

@@ -55,7 +55,7 @@ def key_headers(url: str | None, key: str) -> dict[str, str]:
     return headers
 
 
-def holding_no_credentials(urls: str) -> str:
+def require_no_credentials(urls: str) -> str:
     """Returns URLs; raises ValueError, without quoting it, for one that holds a key."""
     for url in urls.split(","):
         parts = urlsplit(url.strip())

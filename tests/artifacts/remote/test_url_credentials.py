@@ -3,7 +3,7 @@
 import pytest
 
 from artifacts.remote.url_credentials import (
-    put_aside,
+    hide_credentials,
     shown_url,
     with_credentials,
     without_credentials,
@@ -44,15 +44,15 @@ def test_what_is_shown_holds_no_credential_and_all_else(text: str, shown: str | 
 
 def test_a_url_put_aside_is_opened_whole() -> None:
     given = "https://user:word@store.invalid/data?sig=x&v=1"
-    shown = put_aside(given)
+    shown = hide_credentials(given)
     assert shown == "https://store.invalid/data?sig=…&v=1"
     assert with_credentials(shown) == given
-    assert put_aside(shown) == shown
+    assert hide_credentials(shown) == shown
     assert with_credentials(shown) == given
 
 
 def test_what_lies_below_a_url_put_aside_is_opened_with_its_credentials() -> None:
-    shown = put_aside("sftp://user:word@nas.invalid/dumps/")
+    shown = hide_credentials("sftp://user:word@nas.invalid/dumps/")
     assert with_credentials(f"{shown}2026/e.csv") == "sftp://user:word@nas.invalid/dumps/2026/e.csv"
     for other in ("sftp://nas.invalid/dumps-2/e.csv", "sftp://nas.invalid.evil/dumps/e.csv"):
         assert with_credentials(other) == other
@@ -62,7 +62,7 @@ def test_what_lies_below_a_url_put_aside_is_opened_with_its_credentials() -> Non
     "url", ["data/store", "s3://bucket/a b", "/tmp/x?key=y", "", "https://h/a"]
 )
 def test_a_place_without_credentials_stays_as_it_is(url: str) -> None:
-    assert put_aside(url) == url
+    assert hide_credentials(url) == url
     assert with_credentials(url) == url
 
 

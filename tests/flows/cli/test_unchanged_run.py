@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.bundles import REFRESHED, bundle, tie
+from artifacts.bundles import REFRESHED, bundle, create_bundle
 from artifacts.forgotten import log_forgetting
 from artifacts.manifest import COMPLETE, ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -74,7 +74,7 @@ def noted(store: Store, outcome: str = COMPLETE) -> FinishedRun:
     """Leaves the artifacts and the note of a run whose release is served."""
     dataset, model = made(store, Kind.DATASET, outcome), made(store, Kind.MODEL)
     refreshed = bundle(store, Kind.REFRESH, REFRESHED, {"dataset": dataset})
-    release = tie(store, Kind.RELEASE, {"dataset": dataset, "model": model})
+    release = create_bundle(store, Kind.RELEASE, {"dataset": dataset, "model": model})
     promote(store, release, "for the test")
     stages = tuple(
         StageResult(stage=name, ref=ref, reused=False, seconds=1.0, counts={}, notes=[])
@@ -136,13 +136,13 @@ def test_a_later_refresh_of_other_data_is_seen(store: Store) -> None:
 
 def test_a_release_served_in_between_is_seen(store: Store) -> None:
     model = noted(store).stages[1][1]
-    promote(store, tie(store, Kind.RELEASE, {"model": model}), "by hand")
+    promote(store, create_bundle(store, Kind.RELEASE, {"model": model}), "by hand")
     assert finished_run(store, ASKED) is None
 
 
 def test_a_release_held_in_between_changes_nothing(store: Store) -> None:
     done = noted(store)
-    hold(store, tie(store, Kind.RELEASE, {"model": done.stages[1][1]}), "worse")
+    hold(store, create_bundle(store, Kind.RELEASE, {"model": done.stages[1][1]}), "worse")
     assert finished_run(store, ASKED) == done
 
 

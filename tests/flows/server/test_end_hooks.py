@@ -7,7 +7,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from flows.server.end_hooks import store_of
-from flows.server.run_parameters import ORDERED
+from flows.server.run_parameters import FLOW_RUN_VARIABLE
 
 
 def test_no_parameter_of_an_ordered_run_names_the_place_of_its_alerts(
@@ -18,5 +18,5 @@ def test_no_parameter_of_an_ordered_run_names_the_place_of_its_alerts(
     run = FlowRun(flow_id=uuid.uuid4(), parameters={"store": other})
     assert store_of(run).root == other
     assert store_of(FlowRun(flow_id=uuid.uuid4())).root == machine
-    monkeypatch.setenv(ORDERED, str(run.id))
+    monkeypatch.setenv(FLOW_RUN_VARIABLE, str(run.id))
     assert store_of(run).root == machine

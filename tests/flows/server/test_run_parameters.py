@@ -7,8 +7,8 @@ import pytest
 
 from artifacts.manifest import ArtifactRef, Kind
 from flows.server.run_parameters import (
+    FLOW_RUN_VARIABLE,
     FREE_FIELDS,
-    ORDERED,
     MachineSettingError,
     files_of,
     is_within,
@@ -56,7 +56,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def ordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ORDERED, "a-run")
+    monkeypatch.setenv(FLOW_RUN_VARIABLE, "a-run")
 
 
 @pytest.mark.usefixtures("ordered")

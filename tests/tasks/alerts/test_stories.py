@@ -1,6 +1,6 @@
 """What a run says of itself: facts, what changed, what was paid for, and the verdict first."""
 
-from artifacts.bundles import tie
+from artifacts.bundles import create_bundle
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.alerts.stories import metric_rows, refresh_story, release_story, usage_rows
@@ -28,7 +28,7 @@ def stage(name: str, ref: ArtifactRef, usage: LlmUsage | None = None, **counts: 
 
 
 def test_a_refresh_tells_what_changed_since_the_last_dump(store: Store) -> None:
-    before = tie(store, Kind.REFRESH, {"dataset": dataset(store, users=1000)})
+    before = create_bundle(store, Kind.REFRESH, {"dataset": dataset(store, users=1000)})
     now = stage("ingest", dataset(store, users=1200), users=1200)
     story = refresh_story(store, (now,), before, changed=True)
     assert "| users | 1,200 | 1,000 | +200 |" in story

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from artifacts.bundles import tie
+from artifacts.bundles import create_bundle
 from artifacts.kinds.results import METRIC_SCHEMA, METRICS, REPORT
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -21,7 +21,7 @@ def release(store: Store, ndcg: float) -> ArtifactRef:
     report = identity(Kind.REPORT, {"ndcg": ndcg}, {})
     with store.create(report) as draft:
         (draft.path / REPORT).write_text("<html>")
-    return tie(store, Kind.RELEASE, {"metrics": metrics.ref, "report": report.ref})
+    return create_bundle(store, Kind.RELEASE, {"metrics": metrics.ref, "report": report.ref})
 
 
 VERDICT = Verdict(

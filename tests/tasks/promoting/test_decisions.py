@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.bundles import SERVING, tie
+from artifacts.bundles import SERVING, create_bundle
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER, write_note
@@ -56,7 +56,7 @@ def made(store: Store, number: int) -> ArtifactRef:
     part = identity(Kind.MODEL, {"number": number}, {})
     with store.create(part) as draft:
         draft.counts["number"] = number
-    return tie(store, Kind.RELEASE, {"model": part.ref})
+    return create_bundle(store, Kind.RELEASE, {"model": part.ref})
 
 
 def decided(store: Store, count: int) -> list[ArtifactRef]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.bundles import SERVING, tie
+from artifacts.bundles import SERVING, create_bundle
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -27,7 +27,7 @@ def made(store: Store, number: int) -> ArtifactRef:
     with store.create(part) as draft:
         (draft.path / "weights").write_bytes(b"w" * 20)
         draft.counts["number"] = number
-    return tie(store, Kind.RELEASE, {"model": part.ref})
+    return create_bundle(store, Kind.RELEASE, {"model": part.ref})
 
 
 def test_rollback_walks_back_release_by_release_and_then_says_that_there_is_none(
@@ -123,7 +123,7 @@ def test_a_release_whose_lists_hold_no_numbers_is_not_promoted(store: Store) -> 
     table = pl.DataFrame([{**row, "score": float("nan")}], RECOMMENDATION_SCHEMA)
     with store.create(lists) as draft:
         table.write_parquet(draft.path / RECOMMENDATIONS)
-    release = tie(store, Kind.RELEASE, {"recommendations": lists.ref})
+    release = create_bundle(store, Kind.RELEASE, {"recommendations": lists.ref})
     with pytest.raises(UnsoundReleaseError, match="1 scores of its recommendations are no finite"):
         promote(store, release, "the gate was open")
     assert serving_release(store) is None
@@ -133,7 +133,7 @@ def test_artifacts_are_decided_once_a_release_of_them_was_promoted_or_held(store
     part = identity(Kind.DATASET, {}, {})
     with store.create(part) as draft:
         draft.counts["events"] = 1
-    release = tie(store, Kind.RELEASE, {"dataset": part.ref})
+    release = create_bundle(store, Kind.RELEASE, {"dataset": part.ref})
     assert not was_decided(store, {"dataset": part.ref})
     hold(store, release, "worse")
     assert was_decided(store, {"dataset": part.ref})

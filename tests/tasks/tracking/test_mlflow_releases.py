@@ -11,7 +11,7 @@ import httpx
 import polars as pl
 import pytest
 
-from artifacts.bundles import tie
+from artifacts.bundles import create_bundle
 from artifacts.kinds.results import METRIC_SCHEMA, METRICS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -44,7 +44,7 @@ def released(store: Store, seed: int = 0) -> ArtifactRef:
             else:
                 (draft.path / file).write_text("content", "utf-8")
         parts[kind.value] = wanted.ref
-    return tie(store, Kind.RELEASE, parts)
+    return create_bundle(store, Kind.RELEASE, parts)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A store of releases that are made of a few bytes each, for tests of what is kept."""
 
-from artifacts.bundles import REFRESHED, bundle, tie
+from artifacts.bundles import REFRESHED, bundle, create_bundle
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from tasks.promoting.releases import promote
@@ -38,7 +38,7 @@ def release(store: Store, number: int) -> ArtifactRef:
     parts = refresh(store, number)
     for role, kind in RELEASE_ROLES.items():
         parts[role] = make(store, kind, number, **parts)
-    made = tie(store, Kind.RELEASE, parts)
+    made = create_bundle(store, Kind.RELEASE, parts)
     promote(store, made, f"number {number}")
     return made
 

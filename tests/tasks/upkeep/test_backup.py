@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from artifacts.ledger.answers import Answer, Role, journal_line
-from artifacts.ledger.ledger import Ledger, aged_name
+from artifacts.ledger.ledger import Ledger, time_ordered_name
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from tasks.promoting.decisions import archive, history, serving_release
@@ -39,7 +39,7 @@ def answered(store: Store, *keys: str) -> None:
     ledger = Ledger(store.local, Role.CHAT)
     with ledger.journal() as journal:
         journal.append(*map(answer, keys[:-1]))
-    left = ledger.folder / f"journal-{aged_name()}.jsonl"
+    left = ledger.folder / f"journal-{time_ordered_name()}.jsonl"
     left.write_bytes(journal_line(answer(keys[-1])))
 
 

@@ -74,4 +74,4 @@ def check(
     for option, given in (("--column", column), ("--domain", domain), ("--where", where)):
         named += [(option, value) for value in given or ()]
     command = shlex.join(["llm4cdsr", "run", *(part for pair in named for part in pair)])
-    terminal.say(f"A model can be made from it: {command}")
+    terminal.say(f"The data suffice for a model: {command}")

@@ -71,7 +71,7 @@ def up(
         f"Logs: {machine.folder}/server.log, {machine.folder}/worker.log",
         f"For the prefect command: export PREFECT_API_URL={machine.api_url} "
         f'PREFECT_API_AUTH_STRING="$(cat {quote(str(machine.login_file))})"',
-        "Stop it all: llm4cdsr down",
+        "Stop: llm4cdsr down",
     ):
         terminal.say(line)
     if kept:

@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.errors.exits import interruptible
 from flows.cli.options.option_classes import LlmOptions
-from flows.cli.options.shared_options import StoreRoot, WhoAnswers
+from flows.cli.options.shared_options import LlmProvider, StoreRoot
 from flows.cli.options.training_options import Device
 from flows.cli.output import terminal
 
@@ -53,7 +53,7 @@ def experiment(
         Path | None,
         typer.Option(help="Folder for finished cells, for example in a repository."),
     ] = None,
-    provider: WhoAnswers = None,
+    provider: LlmProvider = None,
     device: Device = "auto",
     store: StoreRoot = None,
 ) -> None:
@@ -84,7 +84,7 @@ def experiment(
         return
     if not render_only:
         log = opened.workspace("logs") / "prefect-server.log"
-        with interruptible("Finished cells are kept; the same command makes the others."):
+        with interruptible("Finished cells are kept; the same command measures the others."):
             for planned in plans:
                 make_missing(planned, chosen, llm, opened, lambda: prefect_api(log), device, kept)
         plans = [plan(grid, folder, llm, opened) for grid, folder in read]

@@ -43,7 +43,7 @@ TuningBudget = Annotated[
     str,
     typer.Option(
         metavar="30m|2h|8h",
-        help="Time of this search; a repeated command continues with the same time again.",
+        help="Duration of the search; a repeated command continues it for the same duration.",
         autocompletion=lambda: ("30m", "2h", "8h"),
     ),
 ]

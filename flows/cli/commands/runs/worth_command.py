@@ -41,7 +41,7 @@ def worth(
     device: fit.Device = "auto",
     ablation_users: fit.AblationUsers = 2_000,
     seed: opt.Seed = 0,
-    provider: opt.WhoAnswers = None,
+    provider: opt.LlmProvider = None,
     language: opt.PromptLanguage = None,
     max_usd: opt.MaxUsd = None,
     store: opt.StoreRoot = None,

@@ -39,8 +39,8 @@ def backup(
 ) -> None:
     """Write a store and the Prefect database of `up` to one file; safe beside runs.
 
-    The file has personal data, the key of hashed user ids, and the Secret blocks of the Prefect
-    server; its mode is 0600. Of a remote store, it has the Prefect database only.
+    The file contains personal data, the key of hashed user ids, and the Secret blocks of the
+    Prefect server; its mode is 0600. For a remote store, it contains the Prefect database only.
     """
     from tasks.upkeep.backup import back_up, size_of
     from tasks.upkeep.backup_file import about_of
@@ -76,7 +76,10 @@ def restore(
     file: Annotated[Path, typer.Argument(help="File of `llm4cdsr backup`.", dir_okay=False)],
     store: StoreRoot = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Set aside what the store has, for a week.")
+        bool,
+        typer.Option(
+            "--replace", help="Replace the store's content, kept in set-aside/ for a week."
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Check every file of the backup; restore nothing.")

@@ -42,7 +42,7 @@ def stats(store: StoreRoot = None) -> None:
 @ledger_app.command(
     "verify",
     epilog="Examples:\n\nllm4cdsr ledger verify\n\nllm4cdsr ledger verify --repair\n\n"
-    "Exit code 0: every answer is sound. 1: something is damaged, and the output says what to do.",
+    "Exit status 0: every answer is intact. 1: a file is damaged; the output names the remedy.",
 )
 def verify_command(
     store: StoreRoot = None,

@@ -36,7 +36,7 @@ def releases(store: StoreRoot = None) -> None:
 
 def rollback(
     store: StoreRoot = None,
-    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the history.")] = "by hand",
 ) -> None:
     """Serve the previously served release; takes effect immediately."""
     previous = roll_back(opened_store(store), reason)
@@ -53,7 +53,7 @@ def promote(
         ),
     ],
     store: StoreRoot = None,
-    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the history.")] = "by hand",
 ) -> None:
     """Serve a release, including a held one; takes effect immediately."""
     opened = opened_store(store)

@@ -9,9 +9,9 @@ EXAMPLES = "Examples:\n\nllm4cdsr shown-users u1742\n\nllm4cdsr shown-users --id
 
 
 def shown_users_command(users: Users = None, ids: IdsFile = None, store: StoreRoot = None) -> None:
-    """Print the names of users with LLM4CDSR_SHOWN_USERS=hashed, one per line.
+    """Print the hashed names of users (LLM4CDSR_SHOWN_USERS=hashed), one per line.
 
-    The names are those of one store, in reports, logs, terminal output and the page.
+    A store uses one name per user in reports, logs, terminal output and the page.
     """
     from artifacts.shown_users import hashed_users
 

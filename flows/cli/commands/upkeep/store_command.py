@@ -92,7 +92,10 @@ def gc_command(
     ] = Keep().releases,
     days: Annotated[
         float,
-        typer.Option(min=0, help="Days to keep checkpoints of killed runs and copies of dumps."),
+        typer.Option(
+            min=0,
+            help="Days to keep checkpoints of killed runs, copies of dumps and damaged artifacts.",
+        ),
     ] = Keep().days,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List deletions without deleting.")
@@ -100,8 +103,8 @@ def gc_command(
 ) -> None:
     """Delete artifacts that no release, refresh, run or unfinished training needs.
 
-    The ledger is never changed. Of a remote store, copies on this machine are deleted at once, and
-    objects once nothing has needed their artifact for `--days`.
+    The ledger is never changed. For a remote store, copies on this machine are deleted at once;
+    unneeded artifacts older than `--days` are unlisted, and deleted after another `--days`.
     """
     opened = existing_store(store)
     cleaned = clean(opened, Keep(keep, days), dry_run=dry_run)
@@ -114,7 +117,9 @@ def gc_command(
             terminal.say(line)
     terminal.out.print(_cleaned_table(cleaned, "would be deleted" if dry_run else "deleted"))
     if cleaned.runs:
-        terminal.out.print(f"{cleaned.runs} running process(es) use the store: theirs was kept.")
+        terminal.out.print(
+            f"{cleaned.runs} running process(es) use the store; their artifacts were kept."
+        )
 
 
 @store_app.command("export", epilog="Example:\n\nllm4cdsr store export release/3f2a /media/disk")
@@ -137,7 +142,10 @@ def import_command(
     source: Annotated[str, typer.Argument(help="Source store: a folder or an fsspec URL.")],
     store: StoreRoot = None,
 ) -> None:
-    """Copy every release of another store with its ancestors; promotes none."""
+    """Copy every release of another store with its ancestors; promotes none.
+
+    A store without releases is copied whole, artifact by artifact.
+    """
     refs = copy_all(existing_store(source), opened_store(store))
     for ref in refs:
         terminal.out.print(str(ref))

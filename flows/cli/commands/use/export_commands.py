@@ -9,7 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from flows.cli.options.opened_store import opened_store
-from flows.cli.options.shared_options import StoreRoot, WhoAnswers
+from flows.cli.options.shared_options import LlmProvider, StoreRoot
 from flows.cli.output import terminal
 from tasks.serving.export.file_formats import ModelFormat, TableFormat
 
@@ -49,7 +49,7 @@ def export_recs(
     form: Annotated[TableFormat, typer.Option("--format", help="Format of the files.")] = (
         TableFormat.PARQUET
     ),
-    provider: WhoAnswers = None,
+    provider: LlmProvider = None,
     store: StoreRoot = None,
     release: Release = "latest",
 ) -> None:
@@ -95,8 +95,7 @@ def export_model_command(
 ) -> None:
     """Export the model as a graph from histories of item indices to item scores.
 
-    The graph's output is compared with the model's before it is kept; items.parquet maps indices to
-    items.
+    The graph is kept only if its scores match the model's; items.parquet maps indices to items.
     """
     from tasks.serving.export.export_model import export_model
 

@@ -25,7 +25,7 @@ def recommend(
 ) -> None:
     """Show the next items of one user in every domain.
 
-    Beside each item is the event of the history without which its score falls most.
+    Each item is shown with the event of the history whose removal lowers its score most.
     """
     import numpy as np
     import polars as pl

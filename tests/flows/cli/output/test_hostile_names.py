@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from artifacts.bundles import tie
+from artifacts.bundles import create_bundle
 from artifacts.kinds.results import FULL, METRIC_SCHEMA, METRICS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -54,7 +54,7 @@ def test_tables_and_lines_show_names_as_they_are(
 ) -> None:
     store = Store(tmp_path)
     metrics = stored(store, name)
-    release = tie(store, Kind.RELEASE, {"metrics": metrics})
+    release = create_bundle(store, Kind.RELEASE, {"metrics": metrics})
     promote(store, release, name)
     part = DomainExport(file="f", rows=1, items=1, coverage=1.0, short_lists=0)
     made = Exported(

@@ -216,11 +216,11 @@ def test_how_fast_models_are_asked_decides_no_answer() -> None:
         outage_minutes=1,
         max_failed_share=0.5,
     )
-    assert hurried.what_decides_answers() == LlmConfig().what_decides_answers()
+    assert hurried.answer_settings() == LlmConfig().answer_settings()
     for other in (
         LlmConfig(chat=ChatConfig(temperature=0.7)),
         LlmConfig(embedding=EmbeddingConfig(model="m")),
         LlmConfig(provider=Provider.DUMMY),
         at_url(),
     ):
-        assert other.what_decides_answers() != LlmConfig().what_decides_answers()
+        assert other.answer_settings() != LlmConfig().answer_settings()

@@ -5,7 +5,7 @@ import shutil
 import polars as pl
 import pytest
 
-from artifacts.bundles import SERVING, tie
+from artifacts.bundles import SERVING, create_bundle
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
@@ -40,7 +40,7 @@ def served(store: Store) -> dict[str, ArtifactRef]:
         "metrics": counted(store, METRICS, **{"HR@10 llm4cdsr": 0.2}),
         "recommendations": listed(store, ("ada", "g1", 1), ("ada", "g2", 2), ("bob", "g1", 1)),
     }
-    store.point(SERVING, tie(store, Kind.RELEASE, parts))
+    store.point(SERVING, create_bundle(store, Kind.RELEASE, parts))
     return parts
 
 

@@ -32,7 +32,7 @@ def test_files_in_any_order_are_told_apart_and_counted(tmp_path: Path, items: st
     said = checked(items, events)
     assert "12 users, 12 of them in several domains" in said
     assert said.splitlines()[-1] == (
-        f"A model can be made from it: llm4cdsr run --interactions {events} --items '{items}'"
+        f"The data suffice for a model: llm4cdsr run --interactions {events} --items '{items}'"
     )
 
 
