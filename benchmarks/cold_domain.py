@@ -41,7 +41,7 @@ from rich.table import Table
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset
 from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.shared_options import WhoAnswers
+from flows.cli.options.shared_options import LlmProvider
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.registry import EMCDR, cold_baselines
@@ -74,7 +74,7 @@ def main(
     replaced: Replaced = None,
     baselines_only: BaselinesOnly = False,
     refreshed: EmbeddedBy = None,
-    provider: WhoAnswers = None,
+    provider: LlmProvider = None,
     store: KeptStore = None,
     threads: Threads = 1,
     device: TrainingDevice = "cpu",

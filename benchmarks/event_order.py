@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.shared_options import WhoAnswers
+from flows.cli.options.shared_options import LlmProvider
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.registry import BASELINES
@@ -79,7 +79,7 @@ def main(
         typer.Option(help="Rank validation events, fit on training events: to choose settings."),
     ] = False,
     refreshed: EmbeddedBy = None,
-    provider: WhoAnswers = None,
+    provider: LlmProvider = None,
     store: KeptStore = None,
     threads: Threads = 1,
     device: TrainingDevice = "cpu",

@@ -42,7 +42,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.shared_options import WhoAnswers
+from flows.cli.options.shared_options import LlmProvider
 from flows.cli.options.training_options import Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.simple import sequence_rules
@@ -115,7 +115,7 @@ def main(
     speed: Annotated[bool, typer.Option("--speed", help="Measure training speed only.")] = False,
     replaced: Replaced = None,
     refreshed: EmbeddedBy = None,
-    provider: WhoAnswers = None,
+    provider: LlmProvider = None,
     store: KeptStore = None,
     threads: Threads = 1,
     json_file: FiguresFile = None,

@@ -125,7 +125,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
             continue  # Merged by a compaction.
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             verdict.damaged_questions.append(path)
-            kept = "it is a record of prompts and will be set aside; no answer is lost"
+            kept = "it is a record of prompts and will be quarantined; no answer is lost"
             verdict.trouble.append(_damage(path, error, kept))
 
 

@@ -48,7 +48,7 @@ class LedgerDamagedError(RuntimeError):
         cause = str(error).partition("\n")[0][:200]
         super().__init__(
             f"a file in {folder} cannot be read ({cause}); "
-            "`llm4cdsr ledger verify` names it, and with --repair sets it aside"
+            "`llm4cdsr ledger verify` names it, and with --repair quarantines it"
         )
 
 

@@ -234,8 +234,8 @@ def _warnings(quarantine: Quarantine) -> list[str]:
     if total <= QUARANTINE_ROWS:
         return []
     return [
-        f"{total:,} rows were set aside; {QUARANTINE} holds the first {QUARANTINE_ROWS:,}, "
-        f"{DROPPED} counts all"
+        f"{total:,} rows were quarantined; {QUARANTINE} has the first {QUARANTINE_ROWS:,}, "
+        f"{DROPPED} the counts of all"
     ]
 
 
@@ -251,11 +251,11 @@ def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
         )
         said.append(
             f"{account.file}: {account.set_aside.total():,} of {account.tally.records:,} rows were "
-            f"set aside: {most}"
+            f"quarantined: {most}"
         )
     if others := lost[_MOST_FILES:]:
         rows = sum(account.set_aside.total() for account in others)
-        said.append(f"{rows:,} rows of {len(others):,} more files were set aside")
+        said.append(f"{rows:,} rows of {len(others):,} more files were quarantined")
     return said
 
 
@@ -299,4 +299,4 @@ def _set_aside(quarantine: Quarantine) -> str:
         f"{why} ({rows:,} of {source})"
         for (source, why), rows in quarantine.counts.most_common(_MOST_REASONS)
     ]
-    return f"; rows were set aside: {', '.join(most)}" if most else ""
+    return f"; rows were quarantined: {', '.join(most)}" if most else ""

@@ -156,7 +156,7 @@ def test_fewer_than_two_domains_with_events_is_refused(tmp_path: Path) -> None:
     one: list[Row] = [("u", "1", "a", 1), ("u", "2", "a", 2)]
     with pytest.raises(TooFewDomainsError, match=r"1 domain\(s\) \(a\).*at least two"):
         made_of(tmp_path, one)
-    with pytest.raises(TooFewDomainsError, match=r"set aside: no domain \(1 of interactions\)"):
+    with pytest.raises(TooFewDomainsError, match=r"quarantined: no domain \(1 of interactions\)"):
         made_of(tmp_path, [*one, ("u", "1", None, 3)])
     with pytest.raises(TooFewDomainsError, match=r"1 domain\(s\) \(b\)"):
         made_of(tmp_path, ROWS, domains=["b"])

@@ -46,7 +46,7 @@ def test_every_rule_has_its_count_in_the_account_of_its_file(tmp_path: Path) -> 
         "item described more than once": 1,
         "no item_id": 1,
     }
-    assert "e.csv: 1 of 104 rows were set aside: no user_id (1)" in made.notes
+    assert "e.csv: 1 of 104 rows were quarantined: no user_id (1)" in made.notes
 
 
 def test_events_that_the_dataset_has_are_in_the_account_of_their_file(tmp_path: Path) -> None:
