@@ -6,7 +6,7 @@ from artifacts.bundles import parts_of
 from artifacts.store import Store
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
-from flows.server.end_hooks import tell_end
+from flows.server.end_hooks import alert_end
 from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.ablate import AblationConfig, ablate
@@ -29,8 +29,8 @@ class PilotResult(StageResults):
     name="pilot",
     flow_run_name="pilot",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_failure=[tell_end],
-    on_crashed=[tell_end],
+    on_failure=[alert_end],
+    on_crashed=[alert_end],
 )
 @uses_store
 def pilot(

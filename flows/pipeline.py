@@ -5,7 +5,7 @@ from prefect import flow
 from flows.operating import OPERATING, ended
 from flows.refresh import RefreshConfig, Refreshed, refresh
 from flows.retrain import Release, RetrainConfig, outcome_of, retrain, state_name
-from flows.server.end_hooks import tell_end
+from flows.server.end_hooks import alert_end
 from flows.store_use import uses_store
 from flows.unrecorded import call
 from tasks.dump.dump_config import DumpConfig
@@ -24,10 +24,10 @@ class PipelineResult(StageResults):
     name="pipeline",
     flow_run_name="pipeline {name}",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_completion=[tell_end],
-    on_failure=[tell_end],
-    on_crashed=[tell_end],
-    on_cancellation=[tell_end],
+    on_completion=[alert_end],
+    on_failure=[alert_end],
+    on_crashed=[alert_end],
+    on_cancellation=[alert_end],
 )
 @uses_store
 def pipeline(

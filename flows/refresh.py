@@ -13,12 +13,12 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended, patient, refuse_budget_elsewhere, shard_threads
-from flows.server.end_hooks import tell_end
+from flows.server.end_hooks import alert_end
 from flows.server.run_parameters import files_of, llm_of_run, refuse_other_places
 from flows.settings import Settings
 from flows.store_use import uses_store
 from tasks.alerts.announcements import announce_refresh
-from tasks.alerts.stories import tell_refresh
+from tasks.alerts.stories import publish_refresh_summary
 from tasks.cluster import ClusterConfig, cluster_items
 from tasks.cross_domains import CrossingConfig, cross_domains
 from tasks.dump.dump_config import DumpConfig
@@ -93,10 +93,10 @@ def _run_name() -> str:
     flow_run_name=_run_name,
     task_runner=shard_threads(),
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_completion=[tell_end],
-    on_failure=[tell_end],
-    on_crashed=[tell_end],
-    on_cancellation=[tell_end],
+    on_completion=[alert_end],
+    on_failure=[alert_end],
+    on_crashed=[alert_end],
+    on_cancellation=[alert_end],
 )
 @uses_store
 def refresh(
@@ -170,7 +170,7 @@ def refresh(
         crossings=crossings,
         **stages,
     )
-    tell_refresh(opened, made.stages, before, changed=made.changed)
+    publish_refresh_summary(opened, made.stages, before, changed=made.changed)
     if made.changed and _is_of_its_own():
         announce_refresh(opened, made.ref, _dump_name())
     return ended(made, _outcome(made))

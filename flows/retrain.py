@@ -7,12 +7,12 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
-from flows.server.end_hooks import tell_end
+from flows.server.end_hooks import alert_end
 from flows.server.run_parameters import refuse_other_names
 from flows.settings import Settings
 from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
-from tasks.alerts.stories import tell_release
+from tasks.alerts.stories import publish_release_summary
 from tasks.choose_preset import as_chosen, choose_preset
 from tasks.evaluate import EvaluationConfig, evaluate
 from tasks.frame.stage import StageResult, StageResults
@@ -61,10 +61,10 @@ class Release(StageResults):
     name="retrain",
     flow_run_name="retrain {name}",
     timeout_seconds=OPERATING.flow_timeout_seconds,
-    on_completion=[tell_end],
-    on_failure=[tell_end],
-    on_crashed=[tell_end],
-    on_cancellation=[tell_end],
+    on_completion=[alert_end],
+    on_failure=[alert_end],
+    on_crashed=[alert_end],
+    on_cancellation=[alert_end],
 )
 @uses_store
 def retrain(
@@ -138,7 +138,7 @@ def retrain(
         recommendations=recommendations,
         report=page,
     )
-    tell_release(opened, release, before, verdict, done.stages, settings.serve_url)
+    publish_release_summary(opened, release, before, verdict, done.stages, settings.serve_url)
     return ended(done, f"{outcome_of(verdict)}: {verdict.summary}", state_name(verdict))
 
 

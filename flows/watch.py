@@ -21,10 +21,10 @@ from flows.server.run_parameters import refuse_other_places
 from flows.server.run_records import mark_lost_subflows
 from flows.settings import Settings
 from tasks.alerts.announcements import announce_dump
-from tasks.alerts.gone_runs import GONE, SCAN, tell_of_gone_runs
-from tasks.alerts.repeated_failures import tell_first_failure, tell_recovery
+from tasks.alerts.gone_runs import GONE, SCAN, alert_gone_runs
+from tasks.alerts.repeated_failures import alert_first_failure, alert_recovery
 from tasks.alerts.stories import WATCH_STORY
-from tasks.alerts.webhook import tell, tell_waiting
+from tasks.alerts.webhook import post_end, post_waiting
 from tasks.dump.sources.dump_watch import (
     SETTLE_SECONDS,
     SUCCESS,
@@ -56,9 +56,9 @@ def _run_name() -> str:
 @flow(
     name=SCAN,
     flow_run_name=_run_name,
-    on_completion=[with_store(tell_recovery)],
-    on_failure=[with_store(tell_first_failure)],
-    on_crashed=[with_store(tell_first_failure)],
+    on_completion=[with_store(alert_recovery)],
+    on_failure=[with_store(alert_first_failure)],
+    on_crashed=[with_store(alert_first_failure)],
 )
 def watch(
     dumps: str | None = None, settle_seconds: float = SETTLE_SECONDS, store: str | None = None
@@ -78,8 +78,8 @@ def watch(
     settings = Settings()
     refuse_other_places(settings, OPERATING.dumps, store, [dumps])
     opened = Store(store or settings.store)
-    tell_waiting(opened)
-    tell_of_gone_runs(opened)
+    post_waiting(opened)
+    alert_gone_runs(opened)
     with get_client(sync_client=True) as client:
         mark_lost_subflows(client, GONE)
     now = time.time()
@@ -91,7 +91,7 @@ def watch(
         memory = announced(memory, dump)
         write_memory(opened, folder, memory)
     for path, wait in overdue(memory, now, OPERATING.dump_wait_hours * 3600).items():
-        if _tell_overdue(opened, path, wait, now):
+        if _alert_overdue(opened, path, wait, now):
             memory = told(memory, path)
             write_memory(opened, folder, memory)
     if seen.landed or seen.waiting:
@@ -100,7 +100,7 @@ def watch(
     return ended(found, _outcome(found))
 
 
-def _tell_overdue(store: Store, path: str, wait: Wait, now: float) -> bool:
+def _alert_overdue(store: Store, path: str, wait: Wait, now: float) -> bool:
     """Alerts the operator of a folder that does not become a complete dump; returns False if that
     is to be repeated."""
     context = FlowRunContext.get()
@@ -110,7 +110,7 @@ def _tell_overdue(store: Store, path: str, wait: Wait, now: float) -> bool:
         f"{path} waits for {(now - wait.since) / 3600:,.1f} hours and is not read: {wait.reason}. "
         f"Complete the dump (a file {SUCCESS} beside its files says that it is), or delete it"
     )
-    return tell(store, SCAN, context.flow_run, Running(name=WAITING, message=message))
+    return post_end(store, SCAN, context.flow_run, Running(name=WAITING, message=message))
 
 
 def _outcome(found: Watched) -> str:

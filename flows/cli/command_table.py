@@ -187,12 +187,12 @@ def run_app() -> None:
     """Runs the app; `flows.cli.errors.exits` defines exit statuses."""
     with one_message():
         read_dot_env()
-        _tell_unknown_variables()
+        _warn_unknown_variables()
         with leaving():
             app(prog_name="llm4cdsr")
 
 
-def _tell_unknown_variables() -> None:
+def _warn_unknown_variables() -> None:
     """Prints a warning for each unknown variable: a misspelt one could select a paid provider.
 
     Raises `artifacts.shown_users.UnknownShownAsError`.

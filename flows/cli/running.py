@@ -18,7 +18,7 @@ RUN_KEEPS = (
 )
 
 
-def tell_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
+def print_plan(dump: DumpConfig, config: RefreshConfig, llm: LlmConfig, store: str) -> None:
     """Prints the cost estimate of a refresh."""
     terminal.show_logs(verbose=False)
     planned = plan_refresh(dump, config, llm, store)

@@ -10,7 +10,7 @@ from prefect.flows import FlowStateHook
 from artifacts.store import Store
 from flows.server.run_parameters import is_started_by_api
 from flows.settings import Settings
-from tasks.alerts.webhook import AnyFlow, tell
+from tasks.alerts.webhook import AnyFlow, post_end
 
 AnyHook = FlowStateHook[..., Any]  # pyright: ignore[reportExplicitAny]
 
@@ -26,9 +26,9 @@ def with_store(hook: Callable[[Store, AnyFlow, FlowRun, State], None]) -> AnyHoo
 
 
 @with_store
-def tell_end(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+def alert_end(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     """Alerts the operator of the end of the run."""
-    tell(store, flow.name, flow_run, state)
+    post_end(store, flow.name, flow_run, state)
 
 
 def store_of(flow_run: FlowRun) -> Store:

@@ -22,7 +22,7 @@ from prefect.states import Failed
 from flows.server.end_hooks import store_of
 from flows.unrecorded import error_of_the_body
 from tasks.alerts.gone_runs import SCAN
-from tasks.alerts.webhook import tell
+from tasks.alerts.webhook import post_end
 from tasks.frame.prefect_link import watched
 from tasks.system.lost_threads import on_lost_thread
 
@@ -45,7 +45,7 @@ def _refuse(self: object, blob: bytes) -> NoReturn:
 
 
 def _end(error: BaseException) -> NoReturn:
-    """Ends the process, which its worker tells the server."""
+    """Ends the process; its worker reports the end to the server."""
     os.write(
         sys.stderr.fileno(), f"a thread cannot run: {type(error).__name__}: {error}\n".encode()
     )
@@ -69,7 +69,7 @@ def unrecorded_end_told(environment: Mapping[str, str]) -> Iterator[None]:
                 flow_id=UUID(environment["PREFECT__FLOW_ID"]),
                 name=name,
             )
-            tell(store_of(run), name, run, Failed(message=_message(end.__context__)))
+            post_end(store_of(run), name, run, Failed(message=_message(end.__context__)))
         raise
 
 

@@ -1,4 +1,4 @@
-"""Processes of one machine: found, told apart from later ones with the same id, and ended.
+"""Processes of one machine: found, distinguished from later ones with the same id, and ended.
 
 A run outlives its worker where only the worker is killed, and then belongs to no process group that
 is known. It is found by its environment: that of the machine's Prefect home, with a run's id.

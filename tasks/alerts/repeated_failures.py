@@ -9,30 +9,30 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from artifacts.store import Store
 from tasks.alerts.gone_runs import ended_with_the_machine
-from tasks.alerts.webhook import AnyFlow, cause_of, tell, webhook_url
+from tasks.alerts.webhook import AnyFlow, cause_of, post_end, webhook_url
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED")
 WORKS_AGAIN = "works again"
 HISTORY = 30
-"""Number of the latest runs in which the same failure is not told again."""
+"""Number of latest runs within which the same failure is not posted again."""
 
 
-def tell_first_failure(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+def alert_first_failure(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     """Posts a failure, unless an error of the same kind was posted since the latest
     success, or the run ended with its machine."""
     if webhook_url() is None or ended_with_the_machine(state):
         return
     if _kind_of(state) not in map(_kind_of, _failures_before(flow_run)):
-        tell(store, flow.name, flow_run, state)
+        post_end(store, flow.name, flow_run, state)
 
 
-def tell_recovery(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
+def alert_recovery(store: Store, flow: AnyFlow, flow_run: FlowRun, state: State) -> None:
     """Posts a success after a failure."""
     if webhook_url() is None:
         return
     if failures := _failures_before(flow_run):
         message = f"{WORKS_AGAIN}, after: {cause_of(failures[0])}"
-        tell(
+        post_end(
             store,
             flow.name,
             flow_run,

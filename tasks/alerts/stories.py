@@ -39,14 +39,14 @@ DATASET_FACTS = {
 HEADLINE = ("NDCG@10", "HR@10")
 
 NOT_THE_SAME = (
-    "Each model's figures are of the data that it was made from. After a new dump those are "
-    "different events: what decides is the comparison above the table."
+    "The metrics of each model are of its own data, so after a new dump they are of different "
+    "events; the comparison above the table decides."
 )
 
 Row = dict[str, str]
 
 
-def tell_refresh(
+def publish_refresh_summary(
     store: Store, stages: tuple[StageResult, ...], before: ArtifactRef | None, *, changed: bool
 ) -> None:
     """Writes the summary of a refresh to the UI; ``before`` is the previous refresh."""
@@ -58,17 +58,16 @@ def tell_refresh(
         create_markdown_artifact(
             key=REFRESH_STORY,
             markdown=story,
-            description="What this refresh read, made and paid for.",
+            description="Data, artifacts and cost of this refresh.",
         )
         create_table_artifact(
             key=USAGE_TABLE,
             table=table,
-            description="Prompts by stage: asked now, found in the ledger, equal to another, "
-            "failed.",
+            description="Prompts by stage: sent, found in the ledger, equal to another, failed.",
         )
 
 
-def tell_release(
+def publish_release_summary(
     store: Store,
     release: ArtifactRef,
     before: ArtifactRef | None,
@@ -86,7 +85,7 @@ def tell_release(
         create_markdown_artifact(
             key=RELEASE_STORY,
             markdown=story,
-            description="Whether the new model is served, why, and where its report lies.",
+            description="Promotion decision, its reasons, and the path of the report.",
         )
         if rows:
             create_table_artifact(
@@ -266,7 +265,7 @@ def _usage_row(stage: str, usage: LlmUsage) -> Row:
         "needed": _number(usage.prompts),
         "equal to another": _number(usage.merged),
         "found in the ledger": _number(usage.reused),
-        "asked now": _number(usage.requests),
+        "sent": _number(usage.requests),
         "failed": _number(usage.failed),
         "tokens in": _number(usage.prompt_tokens),
         "tokens out": _number(usage.completion_tokens),

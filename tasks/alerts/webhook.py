@@ -28,7 +28,7 @@ from tasks.system.machine_errors import fault_in
 
 WEBHOOK_VARIABLE = "LLM4CDSR_WEBHOOK_URL"
 WEBHOOK_SECRET = "llm4cdsr-webhook-url"
-_ORDERS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
+_MENTIONS = re.compile(r"<(?=[!@#]|\w+:)|@(?=(?:channel|here|everyone|all)\b)")
 _PREFIX = "Flow run encountered an exception: "
 TIMEOUT_SECONDS = 5.0
 """Limit of a whole post. Those of httpx are for one piece each, and pieces may come for ever."""
@@ -49,7 +49,7 @@ AnyFlow = Flow[..., Any]  # pyright: ignore[reportExplicitAny]
 """Prefect passes the flow of the run, with any signature, to a hook."""
 
 
-def tell(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> bool:
+def post_end(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> bool:
     """Posts the end of a flow run, after earlier alerts that wait in the store; returns False if it
     was neither accepted nor kept for later.
 
@@ -57,13 +57,13 @@ def tell(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> bool:
     """
     if flow_run.parent_task_run_id is not None:
         return True
-    return tell_alert(
+    return post_alert(
         store, Alert(at=state.timestamp, document=document_of(flow_name, flow_run, state))
     )
 
 
-def tell_alert(store: Store, alert: Alert) -> bool:
-    """As `tell`, for any alert."""
+def post_alert(store: Store, alert: Alert) -> bool:
+    """As `post_end`, for any alert."""
     try:
         url = webhook_url()
     except httpx.HTTPError as error:
@@ -83,7 +83,7 @@ def tell_alert(store: Store, alert: Alert) -> bool:
     return True
 
 
-def tell_waiting(store: Store) -> None:
+def post_waiting(store: Store) -> None:
     """Posts the alerts that the webhook did not accept before, until it fails once."""
     if waiting(store):
         # Without a webhook, old ones are dropped: else they would wait for ever.
@@ -180,7 +180,7 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
     link = f"{ui_url()}/runs/flow-run/{flow_run.id}"
     text = f"{flow_run.name}: {state.name}. {message} {link}".replace("  ", " ")
     return {
-        "text": without_orders(text),
+        "text": without_mentions(text),
         "flow": flow_name,
         "run": flow_run.name,
         "run_id": str(flow_run.id),
@@ -199,10 +199,10 @@ def cause_of(state: State) -> str:
     return f"{fault}: {line}" if fault else line
 
 
-def without_orders(text: str) -> str:
+def without_mentions(text: str) -> str:
     """Returns a text in which chat tools find no mention and no link with another's words: a folder
     of a dump named ``<!channel>`` would else call everybody."""
-    return _ORDERS.sub(_harmless, text)
+    return _MENTIONS.sub(_harmless, text)
 
 
 def _harmless(found: re.Match[str]) -> str:

@@ -19,7 +19,7 @@ from tasks.frame.stage import RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
 
 
-def tell(
+def print_results(
     root: str,
     stages: tuple[StageResult, ...],
     report: Path | None,
@@ -57,7 +57,7 @@ def tell(
         terminal.out.print(expectation_table(dataset.expected, by_name["ingest"]))
 
 
-def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> None:
+def print_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> None:
     """Prints sample recommendations, the promotion verdict and follow-up commands.
 
     ``store`` is the command's option, None if the settings name the store.
@@ -72,6 +72,6 @@ def tell_release(release: ArtifactRef, verdict: Verdict, store: str | None) -> N
     place = f" --store {quote(store)}" if store else ""
     for command, gives in (
         (f"llm4cdsr serve-recs{held}{place}", "a page to try it, http://localhost:8080"),
-        (f"llm4cdsr export-recs lists{held}{place}", "everyone's best items as files"),
+        (f"llm4cdsr export-recs lists{held}{place}", "top items of all users as files"),
     ):
         terminal.say(f"Next: {command}  ({gives})")

@@ -10,8 +10,8 @@ from prefect.states import Crashed, Running
 
 from artifacts.store import Store
 from tasks.alerts import webhook
-from tasks.alerts.gone_runs import GONE, SCAN, tell_of_gone_runs
-from tasks.alerts.webhook import tell_waiting
+from tasks.alerts.gone_runs import GONE, SCAN, alert_gone_runs
+from tasks.alerts.webhook import post_waiting
 from tests.tasks.alerts.inbox import Inbox
 
 AUTOMATIONS = Path(__file__).parents[3] / "flows" / "automations.yaml"
@@ -19,7 +19,7 @@ AUTOMATIONS = Path(__file__).parents[3] / "flows" / "automations.yaml"
 
 @flow(name="night")
 def night() -> None:
-    """A flow to tell of."""
+    """A flow whose end is posted."""
 
 
 @flow(name=SCAN)
@@ -35,16 +35,16 @@ def run_that_crashed(name: str, message: str, of: Flow[..., None] = night) -> No
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:
-    tell_of_gone_runs(store)  # Of what other tests left.
+    alert_gone_runs(store)  # Of what other tests left.
     before = len(inbox.received)
     run_that_crashed("refresh monday", f"{GONE}; what was answered is kept")
     run_that_crashed("refresh tuesday", "Flow run process exited with status code 1")
-    assert tell_of_gone_runs(store) == ["refresh monday"]
+    assert alert_gone_runs(store) == ["refresh monday"]
     (told,) = inbox.received[before:]
     assert (told["flow"], told["run"], told["state"]) == ("night", "refresh monday", "Crashed")
     run_that_crashed("refresh wednesday", GONE)
-    assert tell_of_gone_runs(store) == ["refresh wednesday"]
-    assert tell_of_gone_runs(store) == []
+    assert alert_gone_runs(store) == ["refresh wednesday"]
+    assert alert_gone_runs(store) == []
     assert len(inbox.received) == before + 2
 
 
@@ -55,29 +55,29 @@ def test_a_gone_run_that_the_webhook_did_not_take_is_told_of_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(webhook, "PAUSES", (0.0, 0.0))
-    tell_of_gone_runs(store)  # Of what other tests left.
+    alert_gone_runs(store)  # Of what other tests left.
     inbox.statuses = [503] * 3
     run_that_crashed("refresh friday", GONE)
-    assert "refresh friday" in tell_of_gone_runs(store)
-    assert tell_of_gone_runs(store) == []
+    assert "refresh friday" in alert_gone_runs(store)
+    assert alert_gone_runs(store) == []
     inbox.received.clear()
-    tell_waiting(store)
+    post_waiting(store)
     assert [told["run"] for told in inbox.received] == ["refresh friday"]
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_scan_that_is_gone_is_not_told(store: Store, inbox: Inbox) -> None:
-    tell_of_gone_runs(store)  # Of what other tests left.
+    alert_gone_runs(store)  # Of what other tests left.
     before = len(inbox.received)
     run_that_crashed("a scan", GONE, scan)
-    assert tell_of_gone_runs(store) == []
+    assert alert_gone_runs(store) == []
     assert len(inbox.received) == before
 
 
 def test_without_a_webhook_nobody_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.alerts.gone_runs.webhook_url", lambda: None)
     monkeypatch.setattr("tasks.alerts.gone_runs.get_client", None)
-    assert tell_of_gone_runs(store) == []
+    assert alert_gone_runs(store) == []
 
 
 def test_the_automation_marks_runs_with_the_words_that_are_looked_for() -> None:

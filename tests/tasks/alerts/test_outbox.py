@@ -21,7 +21,7 @@ from artifacts.files.ownership import locked
 from artifacts.store import Store
 from tasks.alerts import outbox, webhook
 from tasks.alerts.outbox import FOLDER, Alert, Reception, deliver, put, waiting
-from tasks.alerts.webhook import WEBHOOK_VARIABLE, post_test, tell_alert, tell_waiting, webhook_url
+from tasks.alerts.webhook import WEBHOOK_VARIABLE, post_alert, post_test, post_waiting, webhook_url
 from tests.tasks.alerts.inbox import Inbox
 
 FORK = get_context("fork")
@@ -89,8 +89,8 @@ def test_a_damaged_file_holds_no_alert_back(
     path = store.workspace(FOLDER.name) / name
     path.mkdir() if content is None else path.write_bytes(content)
     assert waiting(store) == []
-    tell_waiting(store)
-    assert tell_alert(store, an_alert())
+    post_waiting(store)
+    assert post_alert(store, an_alert())
     assert [each["text"] for each in inbox.received] == ["monday"]
     assert waiting(store) == []
 
@@ -101,10 +101,10 @@ def test_what_is_wrong_with_the_webhook_keeps_the_order_of_alerts(
 ) -> None:
     for day in ("monday", "tuesday"):
         inbox.statuses = [status] * 3
-        assert tell_alert(store, an_alert(day))
+        assert post_alert(store, an_alert(day))
     assert {each["text"] for each in inbox.received} == {"monday"}
     inbox.received.clear()
-    tell_waiting(store)
+    post_waiting(store)
     assert [each["text"] for each in inbox.received] == ["monday", "tuesday"]
 
 
@@ -114,7 +114,7 @@ def test_an_alert_that_is_refused_is_tried_once_and_the_next_at_once(
 ) -> None:
     put(store, an_alert("monday"))
     inbox.statuses = [status]
-    assert tell_alert(store, an_alert("tuesday"))
+    assert post_alert(store, an_alert("tuesday"))
     assert [each["text"] for each in inbox.received] == ["monday", "tuesday"]
     assert texts(store) == ["monday"]
 
@@ -125,7 +125,7 @@ def test_a_webhook_that_refuses_everything_is_not_sent_everything(
     for number in range(outbox.REFUSALS + 2):
         put(store, an_alert(str(number)))
     inbox.statuses = [400] * (outbox.REFUSALS + 2)
-    tell_waiting(store)
+    post_waiting(store)
     assert len(inbox.received) == outbox.REFUSALS
     assert len(waiting(store)) == outbox.REFUSALS + 2
 
@@ -141,7 +141,7 @@ def test_a_rate_limit_is_waited_for_if_it_is_short(
         lambda to: to.sendall(f"HTTP/1.1 {next(answers)}\r\nContent-Length: 0\r\n\r\n".encode())
     ) as (url, received):
         monkeypatch.setenv(WEBHOOK_VARIABLE, url)
-        assert tell_alert(store, an_alert())
+        assert post_alert(store, an_alert())
     assert len(received) == posts
     assert slept == [3.0][: posts - 1]
     assert len(waiting(store)) == 2 - posts
@@ -158,7 +158,7 @@ def test_an_accepted_alert_whose_answer_hangs_is_posted_once(
 
     with answering(headers_only) as (url, received):
         monkeypatch.setenv(WEBHOOK_VARIABLE, url)
-        assert tell_alert(store, an_alert())
+        assert post_alert(store, an_alert())
     assert len(received) == 1
     assert waiting(store) == []
 
@@ -178,7 +178,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up(
 
     with answering(slowly) as (url, _):
         monkeypatch.setenv(WEBHOOK_VARIABLE, url)
-        assert tell_alert(store, an_alert())
+        assert post_alert(store, an_alert())
     assert len(sent) < 190, "hung up before the end"
     assert len(waiting(store)) == 1
 
@@ -195,8 +195,8 @@ def test_a_proxy_that_cannot_be_used_keeps_the_alert(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with caplog.at_level(logging.WARNING, logger="llm4cdsr"):
-        assert tell_alert(store, an_alert())
-        tell_waiting(store)
+        assert post_alert(store, an_alert())
+        post_waiting(store)
         fault = post_test(webhook_url() or pytest.fail("no URL"))
     assert texts(store) == ["monday"]
     assert inbox.received == []
@@ -205,7 +205,7 @@ def test_a_proxy_that_cannot_be_used_keeps_the_alert(
 
 
 def test_a_name_that_is_no_unicode_is_told(store: Store, inbox: Inbox) -> None:
-    assert tell_alert(store, an_alert(os.fsdecode(b"dumps/m\xfcller")))
+    assert post_alert(store, an_alert(os.fsdecode(b"dumps/m\xfcller")))
     assert [each["text"] for each in inbox.received] == ["dumps/m\\udcfcller"]
 
 
@@ -213,7 +213,7 @@ def test_white_space_around_the_address_is_no_part_of_it(
     store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WEBHOOK_VARIABLE, f" {inbox.url}\n")
-    assert tell_alert(store, an_alert())
+    assert post_alert(store, an_alert())
     assert len(inbox.received) == 1
 
 
@@ -225,7 +225,7 @@ def test_an_address_on_a_prefect_server_that_is_gone_keeps_the_alert(
 
     with monkeypatch.context() as patch:
         patch.setattr(webhook, "webhook_url", gone)
-        assert tell_alert(store, an_alert())
+        assert post_alert(store, an_alert())
     assert texts(store) == ["monday"]
 
 
@@ -246,18 +246,18 @@ def test_an_alert_of_a_clock_that_jumped_is_posted_once_more_before_it_is_droppe
     now = datetime.now(UTC)
     for text, at in (("old", now - 2 * outbox.KEPT_FOR), ("early", now + timedelta(days=400))):
         put(store, an_alert(text, at))
-    tell_waiting(store)
+    post_waiting(store)
     assert [each["text"].split(" ")[0] for each in inbox.received] == ["old", "early"]
     put(store, an_alert("old", now - 2 * outbox.KEPT_FOR))
     inbox.statuses = [503]
-    tell_waiting(store)
+    post_waiting(store)
     assert waiting(store) == []
 
 
 def test_a_holder_that_is_stopped_holds_nobody_up(store: Store, inbox: Inbox) -> None:
     put(store, an_alert())
     with locked(store.local / FOLDER / "delivery.lock"):
-        tell_waiting(store)
+        post_waiting(store)
     assert inbox.received == []
     assert texts(store) == ["monday"]
 
@@ -281,7 +281,7 @@ def test_a_slow_webhook_does_not_take_all_at_once(
 def test_processes_that_tell_at_once_post_each_alert_once(store: Store, inbox: Inbox) -> None:
     def several(process: int) -> None:
         for number in range(5):
-            tell_alert(store, an_alert(f"{process}-{number}"))
+            post_alert(store, an_alert(f"{process}-{number}"))
 
     processes = [FORK.Process(target=several, args=(process,)) for process in range(4)]
     for process in processes:
@@ -305,19 +305,19 @@ def test_a_process_that_is_killed_between_post_and_deletion_posts_one_twice(
 
     def killed() -> None:
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-        tell_waiting(store)
+        post_waiting(store)
 
     process = FORK.Process(target=killed)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    tell_waiting(store)
+    post_waiting(store)
     assert [each["text"] for each in inbox.received] == ["monday", "monday", "tuesday"]
 
 
 def test_a_loop_that_runs_does_not_hinder_a_post(store: Store, inbox: Inbox) -> None:
     async def hook() -> None:
-        tell_alert(store, an_alert())
+        post_alert(store, an_alert())
 
     asyncio.run(hook())
     assert len(inbox.received) == 1

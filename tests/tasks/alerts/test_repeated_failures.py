@@ -10,7 +10,7 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running
 from artifacts.store import Store
 from tasks.alerts.gone_runs import ABORTED, STOPPED
 from tasks.alerts.gone_runs import GONE as GONE_RUN
-from tasks.alerts.repeated_failures import WORKS_AGAIN, tell_first_failure, tell_recovery
+from tasks.alerts.repeated_failures import WORKS_AGAIN, alert_first_failure, alert_recovery
 from tests.tasks.alerts.inbox import Inbox
 
 PREFIX = "Flow run encountered an exception: "
@@ -25,7 +25,7 @@ def minutes(store: Store, scan: Flow[..., None], *states: State, **parameters: s
             client.set_flow_run_state(run.id, Running(), force=True)
             client.set_flow_run_state(run.id, state, force=True)
             run = client.read_flow_run(run.id)
-        hook = tell_recovery if state.is_completed() else tell_first_failure
+        hook = alert_recovery if state.is_completed() else alert_first_failure
         hook(store, scan, run, state)
 
 
@@ -35,7 +35,7 @@ def test_a_failure_that_repeats_is_one_message_and_its_end_another(
 ) -> None:
     @flow(name="scan of a folder that is lost")
     def scan() -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     minutes(store, scan, Completed(), GONE, GONE, GONE, Completed(), Completed(), GONE)
     told = [(each["state"], each["message"]) for each in inbox.received]
@@ -51,7 +51,7 @@ def test_a_failure_that_repeats_is_one_message_and_its_end_another(
 def test_another_cause_is_told_and_other_figures_are_not(store: Store, inbox: Inbox) -> None:
     @flow(name="scan with causes")
     def scan() -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     def failed(cause: str) -> State:
         return Failed(message=f"{PREFIX}{cause}")
@@ -76,7 +76,7 @@ def test_another_cause_is_told_and_other_figures_are_not(store: Store, inbox: In
 def test_a_scan_that_ended_with_its_machine_is_no_failure(store: Store, inbox: Inbox) -> None:
     @flow(name="scan of a machine that is stopped")
     def scan() -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     ended = [Crashed(message=f"{cause}; more") for cause in (GONE_RUN, STOPPED, ABORTED)]
     minutes(store, scan, *ended, Completed(), GONE, *ended, GONE, Completed())
@@ -87,7 +87,7 @@ def test_a_scan_that_ended_with_its_machine_is_no_failure(store: Store, inbox: I
 def test_the_runs_of_another_flow_say_nothing_of_this_one(store: Store, inbox: Inbox) -> None:
     @flow(name="scan that fails")
     def failing() -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     @flow(name="scan that works")
     def working() -> None:
@@ -103,7 +103,7 @@ def test_the_runs_of_another_flow_say_nothing_of_this_one(store: Store, inbox: I
 def test_failures_that_alternate_are_told_once_each(store: Store, inbox: Inbox) -> None:
     @flow(name="scan with two causes")
     def scan() -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     minutes(store, scan, *[GONE, Crashed(message="the process ended with status -9")] * 3)
     assert len(inbox.received) == 2
@@ -113,7 +113,7 @@ def test_failures_that_alternate_are_told_once_each(store: Store, inbox: Inbox) 
 def test_the_scans_of_two_folders_are_told_apart(store: Store, inbox: Inbox) -> None:
     @flow(name="scan of two folders")
     def scan(dumps: str) -> None:
-        """A flow to tell of."""
+        """A flow whose end is posted."""
 
     for _ in range(3):
         minutes(store, scan, GONE, dumps="lost")
@@ -132,5 +132,5 @@ def test_without_a_webhook_no_server_is_asked(
         """A flow."""
 
     run = FlowRun(flow_id="00000000-0000-0000-0000-000000000000")  # pyright: ignore
-    tell_first_failure(store, scan, run, GONE)
-    tell_recovery(store, scan, run, Completed())
+    alert_first_failure(store, scan, run, GONE)
+    alert_recovery(store, scan, run, Completed())

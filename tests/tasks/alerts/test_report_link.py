@@ -19,7 +19,9 @@ def test_only_what_is_served_is_linked(
 
     @flow
     def telling() -> None:
-        stories.tell_release(store, made, None, verdict, (), "https://shop.example/recs/")
+        stories.publish_release_summary(
+            store, made, None, verdict, (), "https://shop.example/recs/"
+        )
 
     telling()
     assert [told["link"] for told in left] == ["https://shop.example/recs/report"] * promoted

@@ -45,7 +45,7 @@ def test_usage_is_told_by_stage_and_in_all(store: Store) -> None:
         (stage("ingest", ref), stage("embed items", ref, asked), stage("profile users", ref, asked))
     )
     assert [row["stage"] for row in rows] == ["embed items", "profile users", "all"]
-    assert (rows[-1]["asked now"], rows[-1]["tokens in"]) == ("6", "3,000")
+    assert (rows[-1]["sent"], rows[-1]["tokens in"]) == ("6", "3,000")
     assert rows[-1]["US dollars"] == "0.50"
 
 

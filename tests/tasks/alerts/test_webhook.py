@@ -19,9 +19,9 @@ from tasks.alerts.outbox import Alert, Reception, put, waiting
 from tasks.alerts.webhook import (
     WEBHOOK_VARIABLE,
     document_of,
+    post_end,
     post_test,
-    tell,
-    tell_waiting,
+    post_waiting,
     ui_url,
 )
 from tasks.dump.dump_config import DumpConfig
@@ -40,7 +40,7 @@ def test_a_failure_is_told_with_its_reason_and_a_link(store: Store, inbox: Inbox
     message = "Flow run encountered an exception: items.csv cannot be read\nand a long trace"
     with temporary_settings({PREFECT_API_URL: "http://night:4200/api", PREFECT_UI_URL: None}):
         ended = Failed(message=message)
-        tell(store, "night", run, ended)
+        post_end(store, "night", run, ended)
     assert inbox.received == [
         {
             "text": "refresh monday: Failed. items.csv cannot be read "
@@ -63,7 +63,7 @@ def test_a_held_model_is_told_by_the_name_of_its_state() -> None:
 
 
 def test_a_run_inside_another_is_not_told_of(store: Store, inbox: Inbox) -> None:
-    tell(store, "night", a_run(parent=uuid.uuid4()), Completed())
+    post_end(store, "night", a_run(parent=uuid.uuid4()), Completed())
     assert inbox.received == []
 
 
@@ -72,7 +72,7 @@ def test_a_webhook_that_stumbles_is_told_again(
     store: Store, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "PAUSES", (0.0, 0.0))
-    tell(store, "night", a_run(), Completed())
+    post_end(store, "night", a_run(), Completed())
     assert len(inbox.received) == 3
 
 
@@ -83,7 +83,7 @@ def test_a_webhook_that_is_gone_is_a_log_line_without_its_url(
     monkeypatch.setattr(webhook, "PAUSES", (0.0, 0.0))
     monkeypatch.setenv(WEBHOOK_VARIABLE, url)
     with caplog.at_level(logging.WARNING, logger="llm4cdsr"):
-        tell(store, "night", a_run(), Completed())
+        post_end(store, "night", a_run(), Completed())
     assert "the webhook could not be told" in caplog.text
     assert "a-secret" not in caplog.text + (waiting(store)[0].model_dump_json())
 
@@ -136,7 +136,7 @@ def test_a_damaged_row_is_quoted_only_where_ids_are_shown(
     file.write_text('[{"user_id": "ada-lovelace", "item_id": }]')
     with pytest.raises(UnreadableDumpError) as caught:
         read_events(DumpConfig(interactions=str(file)), Quarantine())
-    tell(store, "night", a_run(), Failed(message=f"UnreadableDumpError: {caught.value}"))
+    post_end(store, "night", a_run(), Failed(message=f"UnreadableDumpError: {caught.value}"))
     (told,) = inbox.received
     assert ("ada-lovelace" in str(told)) is (shown is ShownAs.PLAIN)
     assert "events.json" in told["text"]
@@ -155,14 +155,14 @@ def test_what_a_webhook_that_is_down_does_not_accept_is_told_later_in_order(
     inbox.statuses = [503] * 6
     for day in ("monday", "tuesday"):
         failed = Failed(message="cause").model_copy(update={"timestamp": early})
-        assert tell(store, "night", a_run(name=day), failed)
+        assert post_end(store, "night", a_run(name=day), failed)
     assert [alert.document["run"] for alert in waiting(store)] == ["monday", "tuesday"]
     inbox.received.clear()
     inbox.statuses = [503]
-    tell_waiting(store)
+    post_waiting(store)
     assert len(inbox.received) == 1, "a scan tries once"
     inbox.received.clear()
-    tell(store, "night", a_run(name="wednesday"), Completed())
+    post_end(store, "night", a_run(name="wednesday"), Completed())
     assert [each["run"] for each in inbox.received] == ["monday", "tuesday", "wednesday"]
     assert f"(late: of {early:%Y-%m-%d %H:%M} UTC)" in inbox.received[0]["text"]
     assert "late" not in inbox.received[2]["text"]
@@ -180,7 +180,7 @@ def test_alerts_that_wait_are_bounded_in_number_and_age(
     put(store, Alert(at=now - outbox.KEPT_FOR - timedelta(days=1), document={"text": "old"}))
     assert len(waiting(store)) == 3
     inbox.statuses = [200, 200, 503]
-    tell_waiting(store)
+    post_waiting(store)
     assert [each["text"].split(" ")[0] for each in inbox.received] == ["3", "4", "old"]
     assert list((store.local / outbox.FOLDER).glob("*.json")) == []
 
@@ -211,13 +211,13 @@ def test_an_alert_that_cannot_be_kept_is_posted_at_once(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(outbox, "create_exclusively", full)
-    assert tell(store, "night", a_run(), Completed())
+    assert post_end(store, "night", a_run(), Completed())
     assert len(inbox.received) == 1
     inbox.statuses = [503] * 3
-    assert not tell(store, "night", a_run(), Completed())
+    assert not post_end(store, "night", a_run(), Completed())
 
 
 def test_without_a_webhook_no_alert_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "webhook_url", lambda: None)
-    assert tell(store, "night", a_run(), Completed())
+    assert post_end(store, "night", a_run(), Completed())
     assert waiting(store) == []

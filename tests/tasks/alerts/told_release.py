@@ -1,4 +1,4 @@
-"""A release and a verdict to tell of."""
+"""A release and a verdict for summaries."""
 
 import polars as pl
 

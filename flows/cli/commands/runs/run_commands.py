@@ -80,7 +80,7 @@ def run(
     from flows.cli import running
 
     if ask.dry_run:
-        running.tell_plan(wanted.dump, refreshing, wanted.llm, root)
+        running.print_plan(wanted.dump, refreshing, wanted.llm, root)
         return
     with running.recorded(root, verbose):
         from flows.pipeline import pipeline
@@ -88,8 +88,8 @@ def run(
 
         retraining = fit.retrain_config(train, training)
         done = call(pipeline, wanted.dump, title, refreshing, retraining, wanted.llm, root)
-    run_results.tell(root, done.stages, report, summary, chosen)
-    run_results.tell_release(done.release.ref, done.release.verdict, store)
+    run_results.print_results(root, done.stages, report, summary, chosen)
+    run_results.print_release(done.release.ref, done.release.verdict, store)
     # Equal only if nothing was changed during the run: the note must not name other inputs.
     if asked is not None and asked == _digest(wanted, read, train, title, seed):
         from artifacts.store import Store
@@ -118,14 +118,14 @@ def refresh_command(
 
     refreshing, root = refresh_config(read, seed), wanted.root
     if ask.dry_run:
-        running.tell_plan(wanted.dump, refreshing, wanted.llm, root)
+        running.print_plan(wanted.dump, refreshing, wanted.llm, root)
         return
     with running.recorded(root, verbose):
         from flows.refresh import refresh
         from flows.unrecorded import call
 
         stages = call(refresh, wanted.dump, refreshing, wanted.llm, root).stages
-    run_results.tell(root, stages, None, summary, wanted.dataset)
+    run_results.print_results(root, stages, None, summary, wanted.dataset)
 
 
 @with_fields
@@ -155,8 +155,8 @@ def retrain_command(
 
         title = made.title_of(name, None)
         release = call(retrain, fit.retrain_config(train, training), title, store=root)
-    run_results.tell(root, release.stages, report, summary)
-    run_results.tell_release(release.ref, release.verdict, store)
+    run_results.print_results(root, release.stages, report, summary)
+    run_results.print_release(release.ref, release.verdict, store)
 
 
 def _wanted(read: DumpOptions, ask: LlmOptions, seed: int, store: str | None) -> _Wanted:
@@ -214,6 +214,6 @@ def _tell_unchanged(
         return False
     terminal.out.print("Nothing has changed since the last run; its results:")
     stages = reused_stages(opened, done)
-    run_results.tell(wanted.root, stages, report, summary, wanted.dataset)
-    run_results.tell_release(done.release, done.verdict, store)
+    run_results.print_results(wanted.root, stages, report, summary, wanted.dataset)
+    run_results.print_release(done.release, done.verdict, store)
     return True
