@@ -26,7 +26,7 @@ CATEGORIES = "categories"
 PRICE = "price"
 DESCRIPTION = "description"
 IMAGE = "image"
-"""Where an item's image is; of datasets whose dump says so."""
+"""URL or path of an item's image; only in datasets whose dump has an image column."""
 
 CLUSTER = "cluster"
 KEY = "key"

@@ -93,7 +93,7 @@ def log_forgetting(store: Store, people: int, removed: dict[str, int]) -> None:
 
 def join_list(store: Store, notes: Path) -> bool:
     """Adds the list of a backup (its folder of notes) to the list of a local store; returns whether
-    users may be in the backup's artifacts who are on the list. The store is then in the state of an
+    the backup's artifacts may contain users on the list. If so, the store is in the state of an
     interrupted removal.
 
     Raises:

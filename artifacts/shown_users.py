@@ -59,7 +59,7 @@ class ShownUsers:
 
     def digest(self, user_id: str) -> bytes:
         """Returns the 8 bytes of a hashed name."""
-        # Other hashes than in the list of forgotten users, so that neither tells who is in both.
+        # Differs from the hash in the list of forgotten users, so that the two cannot be matched.
         assert self.key is not None
         return hmac.digest(self.key, b"shown:" + user_id.encode(), "sha256")[: _DIGITS // 2]
 

@@ -115,7 +115,7 @@ class Store:
 
         Raises:
             ArtifactMissingError: there is none.
-            ArtifactCorruptError: it is damaged; it is set aside, and the message says the way out.
+            ArtifactCorruptError: it is damaged; it is quarantined, and the message has the remedy.
         """
         return self._opened(ref, full=False)
 
@@ -263,8 +263,8 @@ class Store:
             give_name(draft, place)
 
     def _note_use(self, ref: ArtifactRef) -> None:
-        """Notes that a run uses an artifact; its first use brings the copy here in line with the
-        remote store, later ones of the run stay with this copy."""
+        """Records that a run uses an artifact. The first use in a run replaces an outdated copy of
+        the remote artifact; later uses keep the copy."""
         if self.remote is None:
             note_use(self.local, str(ref))
             return

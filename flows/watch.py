@@ -65,13 +65,13 @@ def watch(
 ) -> Watched:
     """Emits an event for every complete dump with new content.
 
-    Also posts alerts that the webhook did not accept before, and those of runs whose machine died,
-    marks their subflows, and alerts once of a folder that does not become a complete dump.
+    Also posts waiting alerts and alerts for runs whose machine died, marks the subflows of these
+    runs as crashed, and alerts once about a folder that does not become a complete dump.
 
     Args:
         dumps: folder or fsspec URL; LLM4CDSR_DUMPS where None.
-        settle_seconds: how long a dump's files must have stayed as they are. A file ``_SUCCESS``
-            beside them makes a dump complete at once.
+        settle_seconds: seconds without a change of its files after which a dump is complete. With
+            a file ``_SUCCESS`` it is complete immediately.
         store: of the watch state; LLM4CDSR_STORE if None.
     """
     folder = dumps or OPERATING.dumps

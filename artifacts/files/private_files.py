@@ -34,8 +34,8 @@ class UnknownGroupError(UserError):
 
 
 def keep_private(root: Path, *, again: bool = False) -> None:
-    """Applies the rule to this process and to an existing store; ``again``: also if this process
-    has applied it before.
+    """Sets the umask of this process and the modes of an existing store; ``again``: also if this
+    process has set the modes before.
 
     Changes the store's own folders only, and ``root`` if it contains nothing else.
 

@@ -1,5 +1,8 @@
-"""Use of a store by a run: leases on this machine, a heartbeat for others; no run on a store whose
-artifacts do not fit together, and no change of a store beneath a run."""
+"""Use of a store by a run: leases on this machine, a heartbeat for other machines.
+
+A run is refused while the store's artifacts may not fit together; changes of a store are refused
+while a run uses it.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,8 +61,8 @@ def refuse_interrupted(store: Store) -> None:
 
 
 def refuse_in_use(store: Store, command: str) -> None:
-    """Raises `StoreInUseError` if a run of this machine uses the store; its message says to repeat
-    ``command`` afterwards. Called in `cleaning`, so that no run begins after it."""
+    """Raises `StoreInUseError` if a run of this machine uses the store, with the advice to repeat
+    ``command`` after the run. Called in `cleaning`, so that no run begins after it."""
     if runs := used_now(store.local)[0]:
         raise StoreInUseError(
             f"{runs:,} run(s) use {store.root} now; wait until they have ended, then {command}"

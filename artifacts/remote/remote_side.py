@@ -31,8 +31,8 @@ from artifacts.remote.remote_lease import RemoteLease
 from artifacts.remote.remote_objects import RemoteObjects
 
 UNLISTED = "unlisted"
-"""Where manifests of artifacts lie that nothing needs: each counts as not made, and is listed again
-when a run looks it up while its files exist."""
+"""Folder for manifests of unneeded artifacts: each counts as missing, and is listed again if a run
+looks it up while its files exist."""
 
 CHANGES = ("leases", "manifests")
 """Lease on changes of existing manifests."""
@@ -198,16 +198,16 @@ class RemoteStore(RemoteObjects):
             return False
         with self._changing():
             content = self.unlisted(ref)
-            if content is None:  # Another machine has put it back, or its files were deleted.
+            if content is None:  # Listed again by another machine, or its files were deleted.
                 return self.manifest(ref) is not None
-            with suppress(FileExistsError):  # Somebody has made it meanwhile.
+            with suppress(FileExistsError):  # Made by another machine in the meantime.
                 self.create(content, ref.kind, ref.fingerprint, MANIFEST)
             self.delete(UNLISTED, _note_of(ref))
         return True
 
     def orphans(self, ref: ArtifactRef) -> "Orphans | None":
-        """Returns the objects of an artifact that its manifest does not name, None without any:
-        of makers that were killed or came second, and of an unlisted artifact."""
+        """Returns the objects of an artifact that its manifest does not name, None without any: of
+        killed or second uploads, and of an unlisted artifact."""
         self._files.invalidate_cache()
         folder = self._path(ref.kind, ref.fingerprint)
         content = self.manifest(ref)
@@ -225,8 +225,8 @@ class RemoteStore(RemoteObjects):
         return Orphans(ref, paths, sum(int(found[path]["size"]) for path in paths), changed)
 
     def delete_orphans(self, orphans: "Orphans") -> bool:
-        """Deletes them, and the note of an unlisted artifact; returns False, and deletes nothing,
-        if the artifact has changed since the look, for example was listed again."""
+        """Deletes the objects, and the manifest of an unlisted artifact; returns False, and deletes
+        nothing, if the artifact has changed since `orphans`, for example was listed again."""
         with self._changing():
             try:
                 if self.orphans(orphans.ref) != orphans:

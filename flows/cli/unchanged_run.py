@@ -1,8 +1,8 @@
 """Recognition of a run that has nothing to do, without Prefect or PyTorch.
 
-A finished run leaves a note in the store: a digest of everything that determined its results, and
-the artifacts. A later run with an equal digest, whose artifacts are sound and whose release still
-has the same standing, needs no stage. In every other case the flow decides, stage by stage.
+A finished run writes a note to the store: its artifacts, and a digest of all inputs of its results.
+A later run with an equal digest, intact artifacts and an unchanged served release needs no stage.
+In every other case the flow decides by stage.
 """
 
 import os
@@ -174,7 +174,7 @@ def _environment() -> dict[str, JsonValue]:
 
 
 def _digest_of_code() -> str:
-    """Returns the digest of the program and of the files that come with it."""
+    """Returns the digest of the program's modules and data files."""
     root = Path(__file__).parents[2]
     found = []
     for room in ROOMS:

@@ -117,7 +117,7 @@ def files_of(dump: DumpConfig | None) -> Iterator[str]:
     ]
     yield from named
     for path in named:
-        # Also of those that name a domain, whose path is not the text.
+        # Also of ``NAME=FILE``, in which the path is only a part of the text.
         if "://" not in path and ("=" in path or Path(path).is_dir() or has_magic(path)):
             yield from (file.path for file in source_files(path))
 

@@ -14,8 +14,8 @@ UNFINISHED = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
 
 def drop_missed_runs(client: SyncPrefectClient, deployment: UUID) -> int:
     """Deletes the scheduled runs of a deployment whose time has passed, up to 200; returns their
-    number. After a night without a machine the worker would else start a process for each missed
-    dump scan at once."""
+    number. After a night without a machine the worker would otherwise start a process for each
+    missed dump scan concurrently."""
     missed = {
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {"before_": datetime.now(UTC)},

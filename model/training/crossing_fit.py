@@ -30,16 +30,16 @@ from model.scoring.cold_domain_metrics import ALL_NDCG, measure_cold
 from model.scoring.model_scorer import ModelScorer
 
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
-"""Of votes whose standard deviation over answers and items is 1."""
+"""Candidate weights of votes with a standard deviation of 1 over answers and items."""
 LEVEL = 0.05
 MOST_USERS, FEWEST_USERS = 4_000, 30
 
 
 def fitted_weight(model: TriThread, sequences: Sequences, answers: AnswerVectors | None) -> float:
-    """Returns the weight of the votes, 0 where they do not help; the model stays without votes.
+    """Returns the weight of the votes, 0 without a significant gain; the model is not changed.
 
-    Reads users with a withheld domain for validation, or else validation events of users of several
-    domains, whose events in the validated domain are hidden.
+    Validates on users with a withheld validation domain; without these, on validation events of
+    users of several domains, with their events in the validated domain hidden.
     """
     asked = _questions(sequences)
     if answers is None or len(np.unique(asked.users)) < FEWEST_USERS:
@@ -56,7 +56,7 @@ def fitted_weight(model: TriThread, sequences: Sequences, answers: AnswerVectors
     model.bridge.votes = None
     best = max(WEIGHTS, key=lambda weight: float(found[weight].mean()))
     (compared,) = paired_bootstrap(found[best], without[:, None])
-    # Of several weights the best is also the luckiest: the level is divided by their number.
+    # The best of several weights is partly best by chance, so the level is divided by their number.
     is_better = compared.difference > 0 and compared.p_value < LEVEL / len(WEIGHTS)
     return best if is_better else 0.0
 
@@ -116,7 +116,7 @@ def _hidden(sequences: Sequences) -> Sequences:
     users = np.concatenate((asked.users[rows], asked.users[present]))
     items = np.concatenate((seen.items[events], asked.targets[present]))
     marks = np.repeat([TRAIN, COLD_VALIDATION], [len(events), len(present)]).astype(np.int8)
-    order = np.argsort(users, kind="stable")  # Each user's question stands behind the history.
+    order = np.argsort(users, kind="stable")  # Each user's target follows the history.
     lengths = np.bincount(users, minlength=seen.user_count)
     return replace(
         seen,

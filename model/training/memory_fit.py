@@ -38,8 +38,8 @@ SIMILARITY_GAIN, SHARPNESS = "similarity_gain", "sharpness"
 READING = ("fading", "other", "prior", "floor", "co_fading", "co_other", "co_floor", *GAINS)
 SCORES_PER_DOMAIN = 12_000_000  # limit of scores; more validation events are sampled
 SCORES_PER_BLOCK = 3_000_000
-"""Scores whose likelihood is evaluated at once: larger tensors go back to the operating system
-after each use, and getting their pages again takes longer than the arithmetic."""
+"""Scores whose likelihood is evaluated together: larger tensors are returned to the operating
+system after each use, and page faults then take longer than the arithmetic."""
 STEPS = 40
 EVALUATIONS = 200
 """Approximate cost of a whole fit, rankings included, in evaluations of the likelihood."""

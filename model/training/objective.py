@@ -274,8 +274,9 @@ class Objective:
             for states in found
         ]
         loss = torch.stack(losses).mean() * (len(described) / max(whole, 1))
-        # Every process has the whole value and the gradient of its own rows: values are scaled to
-        # sum to one loss, gradients are already parts of one gradient.
+        # Each process computes the loss of the whole batch, and the gradient of its own rows only.
+        # The subtraction divides the value by the number of processes and keeps the gradient, so
+        # that both sum to those of a single process.
         return loss - loss.detach() * (1 - 1 / self.team.size)
 
 

@@ -146,7 +146,7 @@ def _answer(url: SecretStr, document: dict[str, str]) -> tuple[int | None, str, 
 
 
 def _dated(alert: Alert, now: datetime) -> dict[str, str]:
-    """Returns the document to post, which tells the time of a late alert."""
+    """Returns the document to post; the text of a late alert names the time of its event."""
     text = alert.document["text"]
     if now - alert.at > LATE:
         text = f"{text} (late: of {alert.at:%Y-%m-%d %H:%M} UTC)"

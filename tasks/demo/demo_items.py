@@ -178,7 +178,7 @@ def _draft_gear(
         if (brand, line) != (maker, "")
     ]
     generator.shuffle(others)
-    # Rivals without a line first: "Classic" and the like mark what comes on top of them.
+    # Competing items without a product line first; lines such as "Classic" follow.
     others.sort(key=lambda other: other[2] != "" and generator.random() < 0.5)
     return [
         _gear_draft(interest, topic, *choice) for choice in _take(chosen + others, quota, topic)

@@ -1,9 +1,8 @@
-"""A console on which other people's text cannot act: it is shown, and nothing else.
+"""A console that prints untrusted text without interpreting it.
 
-Names of domains, titles, paths and answers of servers come from dumps and networks. Rich reads
-``[/red]`` in them as an order, and passes escape sequences on, with which a title could clear the
-screen, change its window's name, or answer in the user's place on some terminals; marks of writing
-direction make a line read otherwise than it is.
+Names of domains, titles, paths and answers of servers come from dumps and networks. Rich interprets
+``[/red]`` in them as markup, and passes escape sequences on: a title could clear the screen, change
+the window's title, or send input on some terminals. Marks of writing direction reorder a line.
 """
 
 import os
@@ -22,10 +21,10 @@ for _character in _KEPT:
 
 
 class PlainConsole(Console):
-    """A console without markup; characters that would act on a terminal are replaced.
+    """A console without markup; control characters are replaced.
 
-    Style comes as `rich.text.Text` or ``style=``. In files and pipes no line is wrapped and no
-    column of a table is cut, unless the variable COLUMNS says how wide they are.
+    Style is given as `rich.text.Text` or ``style=``. In files and pipes no line is wrapped and no
+    column of a table is cut, unless the variable COLUMNS sets their width.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
@@ -47,7 +46,7 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yields segments as `Console.render`; its own movements of the cursor stay."""
+        """Yields segments as `Console.render`; cursor movements of Rich are kept."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment

@@ -29,8 +29,8 @@ from tasks.system.machine_errors import is_lack
 
 DEADLINE_SECONDS = 10.0
 PATIENCE_SECONDS = 3600.0
-"""After it a request no longer waits for a server to come back, and its run ends, which would else
-keep memory, graphics cards and artifacts until the server is started."""
+"""Maximum wait of a request for a lost server. Then its run ends, which would otherwise hold
+memory, GPUs and artifacts until the server is started."""
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 LOOKS = 3

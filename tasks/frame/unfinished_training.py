@@ -28,14 +28,15 @@ def checkpoints_of(fingerprint: str) -> str:
 
 
 def is_replaced(store: Store, fingerprint: str) -> bool:
-    """Returns whether a later refresh has replaced the inputs of a training; nothing resumes it."""
+    """Returns whether a later refresh has replaced the inputs of a training, so that no run resumes
+    it."""
     refreshed = store.pointed(REFRESHED)
     noted = store.local / "work" / TRAININGS / f"{fingerprint}{SOURCES}"
     if refreshed is None or not noted.exists():
         return False
     try:
         parts = parts_of(store, refreshed).values()
-    except ArtifactError:  # It is made again before the training goes on.
+    except ArtifactError:  # The refresh is made again before the training resumes.
         return False
     sources: list[dict[str, str]] = json.loads(noted.read_bytes())
     return any(ArtifactRef.model_validate(each) not in parts for each in sources)

@@ -1,4 +1,4 @@
-"""A step of a stage that grows with users or items: what it asks, and how its prompts are made."""
+"""A step of a stage that grows with users or items: its model role and the plan of its prompts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

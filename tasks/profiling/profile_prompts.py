@@ -25,7 +25,7 @@ SEPARATOR = "; "
 
 PROFILE_CUT = "profile_cut"
 TOO_LONG_KEY = "too_long_key"
-"""Key of the answer that the row was made of, if the answer has too many words."""
+"""Key of the answer in the row, if the answer has too many words."""
 
 
 @dataclass(frozen=True)

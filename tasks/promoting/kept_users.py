@@ -1,5 +1,7 @@
-"""Users of the served release who would lose their recommendations: an incomplete dump has fewer
-users or domains, and its model may still rank what it has well."""
+"""Users of the served release who would lose their recommendations.
+
+An incomplete dump has fewer users or domains, but its model may still rank the others well.
+"""
 
 import polars as pl
 

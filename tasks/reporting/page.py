@@ -70,7 +70,7 @@ def render_report(content: ReportContent) -> str:
 
 
 def is_small_model(name: str | None) -> bool:
-    """Returns whether a model's name says that it has less than a billion parameters."""
+    """Returns whether a model's name contains a size below a billion parameters."""
     return bool(_MILLIONS.search(name or ""))
 
 

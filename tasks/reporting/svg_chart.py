@@ -19,7 +19,7 @@ STROKE = Markup('<line class="s{}" x1="{:.2f}%" y1="{:.2f}%" x2="{:.2f}%" y2="{:
 DOT = Markup('<circle class="k{}" cx="{:.2f}%" cy="{:.2f}%" r="3.5"><title>{}</title></circle>')
 STEPS = (1, 2, 2.5, 5, 10)
 TOPS = (1, 2, 3, 4, 6, 8, 10, 20)
-"""Upper ends of an axis whose quarters have short labels."""
+"""Upper ends of an axis; the labels at its quarters are short."""
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class Catalogue:
 
     def search(self, words: str, domain: str | None = None, limit: int = 20) -> IntArray:
         """Returns items whose title or id contains every word, by popularity, followed by items
-        with similarly spelt words; without any, items with the most of the words."""
+        with similarly spelt words; if none is found, the items with most of the words."""
         inside = np.ones(self.items.height, bool)
         if domain is not None:
             inside[:] = False
@@ -174,8 +174,8 @@ class Catalogue:
         return found[order[:limit]]
 
     def _similarity(self, word: str) -> NDArray[np.float64]:
-        """Returns 1 for items with the word, that of the most similar word for others with one,
-        else 0; (items,)."""
+        """Returns 1 for items with the word, the spelling similarity for items with a similar word,
+        0 for others; (items,)."""
         found = self._searched.str.contains(word, literal=True).to_numpy().astype(float)
         for other in self._similar_words(word):
             held = self._searched.str.contains(other, literal=True).to_numpy()

@@ -1,10 +1,10 @@
 """Threads that end before their first line, or for lack of memory: a wait for them never ends.
 
-`threading.Thread.start` waits until the new thread says that it runs. Where memory runs out between
-the system's start of the thread and that moment, it never does, and the caller waits for ever; the
-same holds for the result of a thread that ends by an error. The interpreter tells such errors to
-its hooks in the thread concerned, which has no memory for a Python function: the hooks are a
-queue's ``put``, which is none, and a thread that was started before reads the queue.
+`threading.Thread.start` waits for a signal of the new thread. If memory runs out before the thread
+sends it, the caller waits for ever; the same holds for the result of a thread that ends by an
+error. The interpreter passes such errors to its hooks in the failed thread, which has no memory for
+a Python function: the hooks are therefore the C function ``SimpleQueue.put``, and a thread started
+earlier reads the queue.
 """
 
 import sys
@@ -16,16 +16,16 @@ from queue import SimpleQueue
 from tasks.system.machine_errors import is_lack
 
 _BEFORE_ITS_FIRST_LINE = "in thread started by"
-"""In the interpreter's words on an error outside of `threading.Thread.run`."""
+"""Part of the interpreter's message about an error outside of `threading.Thread.run`."""
 
 
 @contextmanager
 def on_lost_thread(end: Callable[[BaseException], None]) -> Iterator[None]:
     """Calls ``end``, which should end the process, with the error of a thread of the block that did
-    not come to its first line, or that ended for lack of files, memory or threads.
+    not reach its first line, or that ended for lack of files, memory or threads.
 
-    Other errors of threads go to the hooks that were set before. Raises RuntimeError where no
-    thread can be started.
+    Other errors of threads are passed to the previous hooks. Raises RuntimeError if no thread can
+    be started.
     """
     told: SimpleQueue[sys.UnraisableHookArgs | threading.ExceptHookArgs | None] = SimpleQueue()
     unraisable, uncaught = sys.unraisablehook, threading.excepthook

@@ -1,4 +1,4 @@
-"""Error numbers of the operating system in errors of any library, and lack of what it lends."""
+"""Error numbers of the operating system in errors of any library, and lack of its resources."""
 
 import builtins
 import errno
@@ -72,8 +72,8 @@ def number_of(error: BaseException) -> int | None:
 
 
 def fault_in(line: str) -> str | None:
-    """Returns the name of the machine's fault in an error's line ``CLASS: MESSAGE``, None where it
-    has none, or is of a class whose messages quote input."""
+    """Returns the name of the machine's fault in an error's line ``CLASS: MESSAGE``; None without
+    one, or if messages of the class quote input."""
     kind, _, said = line.partition(": ")
     known = getattr(builtins, kind, None)
     if isinstance(known, type) and issubclass(known, MemoryError):

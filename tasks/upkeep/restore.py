@@ -1,7 +1,7 @@
 """Restoration of a backup: checked and unpacked beside the store, then moved to its place.
 
-A store with content is replaced on request only, and set aside. The list of forgotten users is
-joined with that of the backup, so that no user on it comes back.
+The content of a store is replaced on request only, and kept in ``set-aside``. The list of forgotten
+users is merged with that of the backup, so that no user on it is restored.
 """
 
 import os

@@ -38,8 +38,7 @@ VARIABLES = {
 
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
 INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError)
-"""Errors that a retry cannot fix; packages without imports of others have their own base classes.
-"""
+"""Errors that a retry cannot fix. Packages that import no other have their own base classes."""
 
 
 @dataclass(frozen=True)

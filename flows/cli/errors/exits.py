@@ -89,7 +89,7 @@ def _end(label: str, text: str, status: int) -> NoReturn:
         terminal.err.print(label, style="bold red", end=" ")
         for line in said.splitlines():
             terminal.err.print(line, highlight=False, soft_wrap=line.startswith("llm4cdsr "))
-    except (OSError, MemoryError):  # Colours and line breaks need memory, and files of their own.
+    except (OSError, MemoryError):  # Colours and line breaks need memory and files.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{label} {said}\n".encode())
     _leave(status)
 

@@ -40,8 +40,8 @@ OUR_COLUMNS = (col.USER_ID, col.TIMESTAMP, *ITEM_SCHEMA)
 
 
 def require_store(root: str) -> None:
-    """Raises where nothing can be written to a store: an unknown protocol, a file in its place.
-    Creates nothing."""
+    """Raises an error if a store cannot be written to: unknown protocol, a file in its place, no
+    permission. Creates no file."""
     store = Store(root)
     place = next(path for path in (store.local, *store.local.absolute().parents) if path.exists())
     if not place.is_dir():

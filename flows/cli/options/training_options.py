@@ -27,7 +27,7 @@ Overrides = dict[str, dict[str, JsonValue]]
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "train": TrainConfig}
 ELSEWHERE = {"train.seed": "--seed"}
 BASE_OF_FILES = "paper"
-"""The preset whose fields are all replaced by those of a file."""
+"""The preset on which a preset file is based; the file replaces all its fields."""
 
 Preset = Annotated[
     str | None,

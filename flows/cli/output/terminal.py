@@ -53,7 +53,7 @@ class LogLines(RichHandler):
 
 def say(line: RenderableType, trouble: str = "") -> None:
     """Prints a line that may be longer than the terminal is wide, for example with a path;
-    ``trouble`` stands before it, marked."""
+    ``trouble`` is printed before it in bold red."""
     if trouble:
         out.print(trouble, style="bold red", end=" ")
     out.print(line, soft_wrap=True, highlight=False)

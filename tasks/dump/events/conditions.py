@@ -25,7 +25,7 @@ _TELLING = {
     "status": "=paid",
     "orderstatus": "=paid",
 }
-"""Columns that may tell events from other rows, with a condition as an example."""
+"""Columns that may distinguish events from other rows, with a condition as an example."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def condition(text: str) -> Condition:
 
 
 def telling_columns(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Returns columns of a file that may tell events from other rows, with an example each."""
+    """Returns columns of a file that may distinguish events from other rows, each with an
+    example."""
     plain = ((name, re.sub(r"[\W_]", "", name).casefold()) for name in names)
     return [(name, f"{name}{_TELLING[word]}") for name, word in plain if word in _TELLING]
 

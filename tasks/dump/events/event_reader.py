@@ -32,7 +32,7 @@ NOT_ASKED_FOR = "domain not asked for"
 OUTSIDE_WINDOW = "outside the window"
 
 NAMELESS_SHARE = 0.05
-"""Share of rows without user and time from which they are told."""
+"""Minimum share of rows without user and time that is reported."""
 
 
 class UndeclaredDomainError(UserError, ValueError):
@@ -112,7 +112,7 @@ def _fields(conditions: Sequence[Condition]) -> dict[str, FieldReader]:
 
 
 def _told_of_columns(reader: SourceReader) -> list[str]:
-    """Returns notes about unread columns that may tell events from other rows."""
+    """Returns notes about unread columns that may distinguish events from other rows."""
     return [
         f"{reader.path_name}: {name} is not read, every row is an event; to keep some rows, add "
         + shlex.join(("--where", example))

@@ -1,4 +1,4 @@
-"""A column that says where an item's image is: an https address, or the path of an image file."""
+"""Column of item images: an https address, or the path of an image file."""
 
 from dataclasses import dataclass
 

@@ -27,8 +27,8 @@ _SHOWN = 60
 
 @dataclass
 class _ShapedField(FieldReader):
-    """Common part of columns of texts and of lists: how many of the texts are lists or objects, and
-    which words mean nothing."""
+    """Common part of columns of texts and of lists: counts of texts that are lists or objects, and
+    words for missing values."""
 
     name: str
     is_list: bool | None = None

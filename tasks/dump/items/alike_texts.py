@@ -1,4 +1,4 @@
-"""Notes about texts that do not tell the items of a domain apart."""
+"""Notes about texts that do not distinguish the items of a domain."""
 
 import polars as pl
 

@@ -162,8 +162,8 @@ def _open(path: str, form: Form, *, nested: bool) -> Table:
 
 
 def _by_content(path: str, *, nested: bool) -> Table:
-    """Opens a file whose name does not tell its form: parts of Spark, Hive and BigQuery, files of
-    RecBole. Their header tells whether it was the right one."""
+    """Opens a file whose name does not determine its format: parts of Spark, Hive and BigQuery,
+    files of RecBole. The check of the header detects a wrong format."""
     with readable(path), Path(path).open("rb") as file:
         start = file.read(len(b"ARROW1"))
     if start.startswith(b"PAR1"):

@@ -43,7 +43,7 @@ _WORDS = {
 _LEAST_ALIKE = 0.8
 
 _NUMBER = re.compile(r"(?<=\w{3})(?:no|nr|num|number|code|key|ref)$")
-"""Endings of a name that do not tell what it numbers."""
+"""Endings of a name that are ignored in the comparison with known names."""
 
 
 def likely_column(ours: str, theirs: Iterable[str]) -> str | None:

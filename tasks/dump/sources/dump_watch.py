@@ -80,8 +80,8 @@ class Sighting(Strict):
 
 
 class Wait(Strict):
-    """A folder that is not a complete dump: since when (seconds since 1970), the last reason, and
-    whether the operator was told."""
+    """A folder that is not a complete dump: its first scan (seconds since 1970), the last reason,
+    and whether an alert was posted (``told``)."""
 
     since: float
     reason: str
@@ -151,7 +151,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
 
 
 def overdue(memory: WatchMemory, now: float, seconds: float) -> dict[str, Wait]:
-    """Returns the folders that wait for ``seconds`` or longer and were not told."""
+    """Returns the folders that wait for ``seconds`` or longer, without an alert so far."""
     return {
         path: wait
         for path, wait in memory.waits.items()
@@ -160,7 +160,7 @@ def overdue(memory: WatchMemory, now: float, seconds: float) -> dict[str, Wait]:
 
 
 def told(memory: WatchMemory, path: str) -> WatchMemory:
-    """Returns the state with a waiting folder recorded as told."""
+    """Returns the state after the alert about a waiting folder."""
     wait = memory.waits[path].model_copy(update={"told": True})
     return memory.model_copy(update={"waits": {**memory.waits, path: wait}})
 
@@ -278,7 +278,7 @@ def _sighting(
     signature = fingerprint_of([[name, *facts(filesystem, files[name])] for name in named(files)])
     if before is None or before.signature != signature:
         return Sighting(signature=signature, since=now)
-    # A clock that was set back would else hold the dump back until it has caught up.
+    # Otherwise a clock that was set back would delay the dump until it has caught up.
     return before.model_copy(update={"since": min(before.since, now)})
 
 

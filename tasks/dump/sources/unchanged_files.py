@@ -18,12 +18,12 @@ class UnchangedFiles:
     """The state of a dump's files when their reading began."""
 
     def __init__(self, listed: Callable[[], Sequence[SourceFile]]) -> None:
-        """``listed`` returns the files; raises what it raises."""
+        """``listed`` returns the files; its errors are raised."""
         self._listed = listed
         self._began = self._now()
 
     def require(self) -> None:
-        """Raises `DumpChangedError` if a file has another state, came or went since."""
+        """Raises `DumpChangedError` if a file was changed, added or removed since."""
         try:
             now = self._now()
         except UnreadableDumpError:  # All are gone.

@@ -322,8 +322,8 @@ def _cpu_variables(environment: LocalEnvironment) -> dict[str, str]:
     preloaded = [*_preloaded(environment), *os.environ.get("LD_PRELOAD", "").split(":")]
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB: 46,000 tokens of the chat model
-        # Runs the model in the engine's process. A worker of its own would import everything a
-        # third time (20 s on two cores) and bind threads to one core less than there are.
+        # Runs the model in the engine's process. A separate worker would import all modules a third
+        # time (20 s on two cores) and leave one core unused.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
         # Milliseconds of spinning of idle threads; the default 200 takes cores from the other

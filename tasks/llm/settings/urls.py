@@ -9,7 +9,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 CHAT_ROUTE = "/chat/completions"
 EMBEDDINGS_ROUTE = "/embeddings"
 API_VERSION = "api-version"
-"""In the query of a URL: Azure's form, which also wants the key in a header of its own."""
+"""Query field of Azure's URLs, which also need the key in the header ``api-key``."""
 
 
 def base_of(url: str | None) -> str:
@@ -30,7 +30,7 @@ def address(url: str | None, route: str) -> str:
 
 
 def root_of(url: str) -> str:
-    """Returns a server's address without ``/v1``, where vLLM has routes of its own."""
+    """Returns a server's address without ``/v1``, for routes of vLLM such as ``/metrics``."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/").removesuffix("/v1")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

@@ -1,6 +1,6 @@
 """Load of vLLM servers, shown beside a stage's progress bar.
 
-Other servers have no such ``/metrics``; they are queried once, and nothing is shown.
+Other servers lack these ``/metrics``: they are queried once, and no load is shown.
 """
 
 import threading

@@ -22,7 +22,7 @@ LOST = "Not compared with the served release, because one of its artifacts is mi
 """Sentences in place of a comparison."""
 
 SHARES = 16
-"""Shares of the users whose lists are compared one after the other."""
+"""Number of groups of users whose lists are compared sequentially, to bound memory."""
 
 
 def changes_since_served(

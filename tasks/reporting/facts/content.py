@@ -318,7 +318,7 @@ class ReportContent:
     intervals: tuple[MetricInterval, ...] = ()
     lead: BaselineLead | None = None
     changes: Changes | str = ""
-    """A sentence where there is nothing to compare."""
+    """A sentence if there is no earlier release to compare with."""
     drift: Drift | None = None
     bridges: tuple[Bridge, ...] = ()
     cold_domain: tuple[ColdDomainTable, ...] = ()

@@ -1,7 +1,7 @@
-"""Images of items: files below a folder, served from here, and addresses at hosts that are allowed.
+"""Images of items: files below a folder, served by this service, and addresses at allowed hosts.
 
-Without a setting no image is shown: a page that loads an image from elsewhere tells that host who
-looks at what.
+Without a setting no image is shown: loading an image from another host reveals to it which user
+views which item.
 """
 
 import os
@@ -58,13 +58,14 @@ class ItemImages:
     def of_environment(
         cls, folder: Path | None = None, hosts: list[str] | None = None
     ) -> "ItemImages":
-        """Returns what the variables say, but for what is given; raises `ImageSettingError`."""
+        """Returns the settings of the variables, replaced by the given ones; raises
+        `ImageSettingError`."""
         named = os.environ.get(HOSTS_VARIABLE, "").split(",") if hosts is None else hosts
         return cls.of(folder or os.environ.get(FOLDER_VARIABLE), named)
 
     @property
     def sources(self) -> str:
-        """Returns what a page may load images from, as a Content-Security-Policy says it."""
+        """Returns the allowed image sources of a page, for its Content-Security-Policy."""
         return " ".join(["'self'", "data:", "blob:", *(f"https://{h}" for h in sorted(self.hosts))])
 
     def address(self, domain: str, item_id: str, image: str | None) -> str | None:

@@ -105,7 +105,7 @@ def catalogue_item(state: ServingState, item: int, images: ItemImages) -> Catalo
 
 
 def image_of(state: ServingState, item: int) -> str | None:
-    """Returns where the dump says that an item's image is."""
+    """Returns the address or path of an item's image in the dump, None without one."""
     items = state.catalogue.items
     return items[col.IMAGE][item - 1] if col.IMAGE in items.columns else None
 

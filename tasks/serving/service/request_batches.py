@@ -89,7 +89,7 @@ class Batcher:
         try:
             running = asyncio.get_running_loop().run_in_executor(self._thread, answer_jobs, jobs)
             picks = await running
-        except Exception as error:  # noqa: BLE001 - handed to every asker, who raises it
+        except Exception as error:  # noqa: BLE001 - raised by each request of the batch
             picks = [error] * len(batch)
         for (_, answer), pick in zip(batch, picks, strict=True):
             if answer.done():  # The client has disconnected.
@@ -112,7 +112,7 @@ def answer_jobs(jobs: Sequence[ScoringJob]) -> list[Picks | Exception]:
     for rows in alike.values():
         try:
             found = _answer_alike([jobs[row] for row in rows])
-        except Exception as error:  # noqa: BLE001 - handed to those who asked, who raise it
+        except Exception as error:  # noqa: BLE001 - raised by these requests
             found = [error] * len(rows)
         for row, answer in zip(rows, found, strict=True):
             answers[row] = answer

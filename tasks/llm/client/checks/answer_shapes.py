@@ -79,7 +79,7 @@ def entries_in(body: JsonValue) -> Sequence[SentVector] | None:
 
 
 def _first_choice(choices: JsonValue) -> JsonValue:
-    """The choice of index 0 where several came, in whichever order."""
+    """Returns the choice with index 0 of several in any order."""
     if not isinstance(choices, list) or not choices:
         return None
     first = choices[0]

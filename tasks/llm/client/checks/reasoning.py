@@ -1,15 +1,15 @@
 """Removes the reasoning that models leave in the text of their answers.
 
-Known forms: tags such as ``<think>…</think>`` (also ``[THINK]``, ``◁think▷``, ``<|…|>``), of which
-a chat template may have swallowed the first; the channels of harmony (gpt-oss), with their marks
-or with the bare words that are left where a server strips them; Granite's sentences.
+Known forms: tags such as ``<think>…</think>`` (also ``[THINK]``, ``◁think▷``, ``<|…|>``), also
+without the opening tag, which some chat templates consume; the channels of harmony (gpt-oss), with
+their marks or, if a server strips these, only their names; Granite's sentences.
 """
 
 import re
 
 
 class UnfinishedReasoningError(ValueError):
-    """The answer ends within its reasoning: the text that was asked for never came."""
+    """The answer ends within its reasoning, before the requested text."""
 
 
 def without_reasoning(text: str) -> str:
@@ -72,7 +72,8 @@ _ANY_MARK = re.compile(
 
 
 def _outside_tags(text: str) -> str:
-    """A closing tag that nothing opened ends a reasoning that began with the text."""
+    """Returns the text outside tags. Before a closing tag without an opening one, all text is
+    reasoning."""
     visible: list[str] = []
     start, is_inside = 0, False
     for tag in _TAG.finditer(text):

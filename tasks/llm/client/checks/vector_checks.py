@@ -43,7 +43,7 @@ class VectorWidth:
     value: int | None
     is_asked_for: bool = False
     model: str | None = None
-    """The model that answered first, by its own name."""
+    """The model name in the first answer."""
     is_told: bool = False
 
     def see(self, model: JsonValue) -> None:
