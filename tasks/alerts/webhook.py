@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 30.0
 NOT_NOW = frozenset({401, 403, 404, 405, 407, 408, 410, 425, 429})
 """Statuses 4xx that are about the webhook's URL, key or rate; the others refuse an alert."""
 LATE = timedelta(minutes=2)
-"""A text that is posted so long after its event names the time of the event."""
+"""Delay after which the text of an alert names the time of its event."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -63,7 +63,7 @@ def post_end(store: Store, flow_name: str, flow_run: FlowRun, state: State) -> b
 
 
 def post_alert(store: Store, alert: Alert) -> bool:
-    """As `post_end`, for any alert."""
+    """Posts any alert; otherwise as `post_end`."""
     try:
         url = webhook_url()
     except httpx.HTTPError as error:
@@ -84,7 +84,7 @@ def post_alert(store: Store, alert: Alert) -> bool:
 
 
 def post_waiting(store: Store) -> None:
-    """Posts the alerts that the webhook did not accept before, until it fails once."""
+    """Posts the waiting alerts, until one is not accepted."""
     if waiting(store):
         # Without a webhook, old ones are dropped: else they would wait for ever.
         _deliver(store, webhook_url(), pauses=(), patience=0)
@@ -111,7 +111,7 @@ def _post(url: SecretStr, alert: Alert, pauses: tuple[float, ...]) -> Reception:
         status, cause, asked_for = _answer(url, _dated(alert, datetime.now(UTC)))
         if status is not None and 200 <= status < 300:
             return Reception.ACCEPTED
-        logger.warning("the webhook could not be told: %s", cause)
+        logger.warning("the webhook did not accept an alert: %s", cause)
         if status is not None and 400 <= status < 500 and status not in NOT_NOW:
             return Reception.REFUSED
         if pause is None or asked_for > LONGEST_PAUSE:
@@ -192,16 +192,16 @@ def document_of(flow_name: str, flow_run: FlowRun, state: State) -> dict[str, st
 
 
 def cause_of(state: State) -> str:
-    """Returns the first line of a state's message, without Prefect's words in front of an error; a
-    fault of the machine comes first, because libraries have many words for a full disk."""
+    """Returns the first line of a state's message without Prefect's prefix. A fault of the machine
+    is put first, because libraries describe a full disk in many ways."""
     line = without_credentials((state.message or "").partition("\n")[0].removeprefix(_PREFIX))
     fault = fault_in(line)
     return f"{fault}: {line}" if fault else line
 
 
 def without_mentions(text: str) -> str:
-    """Returns a text in which chat tools find no mention and no link with another's words: a folder
-    of a dump named ``<!channel>`` would else call everybody."""
+    """Returns a text without mentions and masked links of chat tools: a dump folder named
+    ``<!channel>`` would otherwise notify all members of a chat."""
     return _MENTIONS.sub(_harmless, text)
 
 

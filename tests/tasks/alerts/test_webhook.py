@@ -84,7 +84,7 @@ def test_a_webhook_that_is_gone_is_a_log_line_without_its_url(
     monkeypatch.setenv(WEBHOOK_VARIABLE, url)
     with caplog.at_level(logging.WARNING, logger="llm4cdsr"):
         post_end(store, "night", a_run(), Completed())
-    assert "the webhook could not be told" in caplog.text
+    assert "the webhook did not accept an alert" in caplog.text
     assert "a-secret" not in caplog.text + (waiting(store)[0].model_dump_json())
 
 
