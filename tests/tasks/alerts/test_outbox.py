@@ -150,8 +150,6 @@ def test_a_rate_limit_is_waited_for_if_it_is_short(
 def test_an_accepted_alert_whose_answer_hangs_is_posted_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.5)
-
     def headers_only(to: socket.socket) -> None:
         to.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
         to.recv(1)  # Until the client hangs up.
