@@ -16,7 +16,6 @@ downloaded before prompts are sent.
 
 import hashlib
 import json
-import logging
 import re
 import time
 import uuid
@@ -47,8 +46,6 @@ _LOCK = ".shared.lock"
 _CACHE_NAME = ".cache-name"
 _FETCHES = 6
 """Download attempts before a part is considered damaged; they take three seconds."""
-
-logger = logging.getLogger("llm4cdsr")
 
 
 class SharedPartDamagedError(UserError, RuntimeError):

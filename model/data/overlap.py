@@ -22,7 +22,6 @@ class Unlinked:
 
     sequences: Sequences
     original_users: IntArray  # (U',) original user
-    linked_users: int  # number of users who kept their link
 
 
 def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
@@ -33,9 +32,8 @@ def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
     users, domains = sequences.event_users, sequences.domain_of(sequences.items)
     overlapping = overlapping_users(sequences)
     order = np.random.default_rng(seed).permutation(overlapping)
-    kept = round(share * len(overlapping))
     loses_link = np.zeros(sequences.user_count, bool)
-    loses_link[order[kept:]] = True
+    loses_link[order[round(share * len(overlapping)) :]] = True
 
     part = users * sequences.domain_count + np.where(loses_link[users], domains, 0)
     events = np.argsort(part, kind="stable")
@@ -47,7 +45,7 @@ def unlink(sequences: Sequences, share: float, seed: int) -> Unlinked:
         domain_starts=sequences.domain_starts,
         domain_names=sequences.domain_names,
     )
-    return Unlinked(cut, parts // sequences.domain_count, kept)
+    return Unlinked(cut, parts // sequences.domain_count)
 
 
 def overlapping_users(sequences: Sequences) -> IntArray:

@@ -95,7 +95,10 @@ def made_from(
         require_named_columns(source)
     read = read_events(dump, quarantine)
     on_step("read")
-    sieve, item_keys, user_ids = _kept(read, dump, previous, forgotten)
+    events, known = (read.events, 0) if previous is None else append_to(previous, read.events)
+    sieve, item_keys = sifted(events, dump, forgotten), events.item_keys
+    if previous is not None:
+        sieve.dropped[ALREADY_THERE] = known
     on_step("order and filter")
     bought = item_keys[np.flatnonzero(np.bincount(sieve.items, minlength=1))]
     try:
@@ -103,7 +106,7 @@ def made_from(
     except TooFewDomainsError as error:
         raise TooFewDomainsError(f"{error}{_set_aside(quarantine)}") from error
     on_step("catalogue")
-    made, split_notes = _histories(sieve, user_ids, item_keys, items, dump)
+    made, split_notes = _histories(sieve, events.user_ids, item_keys, items, dump)
     on_step("split")
     told = Reading()
     told.add(read.told)
@@ -128,18 +131,6 @@ def made_from(
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):
         dropped[rule] = sum(account.dropped[rule] for account in read.told.accounts)
     return MadeDataset(made, dropped, quarantine, told.accounts, counts, notes, told.is_repaired)
-
-
-def _kept(
-    read: ReadEvents, dump: DumpConfig, previous: Dataset | None, forgotten: AreForgotten
-) -> tuple[Sieve, pl.DataFrame, pl.Series]:
-    if previous is None:
-        events = read.events
-        return sifted(events, dump, forgotten), events.item_keys, events.user_ids
-    events, known = append_to(previous, read.events)
-    sieve = sifted(events, dump, forgotten)
-    sieve.dropped[ALREADY_THERE] = known
-    return sieve, events.item_keys, events.user_ids
 
 
 def _items(

@@ -100,8 +100,7 @@ class SourceReader:
         self.path = _shown(paths)
         self._domain = source.domain
         self._files = [_opened(file, kind) for file in source_files(paths)]
-        one = len(self._files) == 1
-        self._is_one = one
+        self._is_one = len(self._files) == 1
         self._parsed = 0
         self._said: list[str] = []
 
