@@ -38,6 +38,7 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
@@ -204,7 +205,8 @@ def _stage(url: str, role: Role, prompts: int, concurrency: int) -> _Clock:
         clock = _Clock()
         store = Store(root)
         pieces = _pieces(role, prompts, endpoint)
-        answer_all("bench", role, pieces, endpoint, LlmConfig(), store, MAX_TOKENS, MAX_WORDS)
+        limits = (MAX_TOKENS, MAX_WORDS)
+        answer_all(AskingStep("bench", role, endpoint, LlmConfig(), store, *limits), pieces)
         clock.stop()
         clocks.append(clock)
 

@@ -31,6 +31,7 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers import dummy_models
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.endpoints import Endpoint
@@ -127,7 +128,8 @@ def _asked(
     @flow(name="faults", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # pyright: ignore
     def run() -> None:
         lenient = LlmConfig(max_failed_share=1.0)
-        found.append(answer_all("faults", role, keyed, endpoint, lenient, store, MAX_TOKENS))
+        step = AskingStep("faults", role, endpoint, lenient, store, MAX_TOKENS)
+        found.append(answer_all(step, keyed))
 
     run()
     return found[0], keyed["key"].to_list()

@@ -28,6 +28,7 @@ from artifacts.ledger.claims import PROMPT
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm import answer_all
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.dummy_endpoint import build_app, running_app
 from tasks.llm.providers.dummy_models import CHAT_MODEL
 from tasks.llm.providers.endpoints import Endpoint
@@ -158,9 +159,8 @@ def _stage(url: str, root: str, prompts: int, concurrency: int) -> None:
     endpoint = Endpoint(CHAT_MODEL, {}, (), lambda: spec)
     texts = [f"- the title of item {number}" for number in range(prompts)]
     table = answer_all.chat_keys([_prompt(text) for text in texts], endpoint, LIMIT)
-    found = answer_all.answer_all(
-        "kill", Role.CHAT, table.select(col.KEY, PROMPT), endpoint, LlmConfig(), Store(root), LIMIT
-    )
+    step = AskingStep("kill", Role.CHAT, endpoint, LlmConfig(), Store(root), LIMIT)
+    found = answer_all.answer_all(step, table.select(col.KEY, PROMPT))
     missing = len(found.keys) - found.answers.height
     raise SystemExit(1 if missing else 0)
 

@@ -33,6 +33,7 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.providers.endpoints import Endpoint
@@ -157,10 +158,9 @@ def _asked(spec: EndpointSpec, store: Store) -> tuple[int, str]:
     @flow(name="servers", task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # pyright: ignore
     def run() -> None:
         lenient = LlmConfig(max_failed_share=1.0)
+        step = AskingStep("stage", spec.role, endpoint, lenient, store, MAX_TOKENS, MAX_WORDS)
         try:
-            done = answer_all(
-                "stage", spec.role, keyed, endpoint, lenient, store, MAX_TOKENS, MAX_WORDS
-            )
+            done = answer_all(step, keyed)
             found.append((done.answers.height, ""))
         except (EndpointDownError, EndpointRefusedError) as error:
             found.append((0, str(error)))

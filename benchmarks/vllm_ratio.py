@@ -42,6 +42,7 @@ from flows.server.api import prefect_api
 from flows.settings import Settings
 from prompts.render import ChatPrompt, ItemText, Language, Message, analyze_prompt, item_prompt
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import (
     LOCAL_CHAT_PARAMETERS,
     LOCAL_EMBEDDING_PARAMETERS,
@@ -252,7 +253,7 @@ def _ours(served: Served, place: Path) -> Measured:
         else:
             keyed = embedding_keys(served.texts, endpoint)
         args = (endpoint, LlmConfig(max_failed_share=0), Store(place), served.max_tokens)
-        answered = answer_all("ratio", served.role, keyed, *args)
+        answered = answer_all(AskingStep("ratio", served.role, *args), keyed)
         seconds = time.perf_counter() - started
         done = answered.usage.completion_tokens or keyed.height
         measured.append(Measured(seconds, cpu + living_cpu_seconds(), done))

@@ -31,6 +31,7 @@ from artifacts.strict import Strict
 from prompts.render import Language, cross_prompt, prompt_version
 from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of, vectors_by_row
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint, Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -85,7 +86,8 @@ def cross_domains(
     placed, asked = cross_questions(data, grouped, endpoints.chat, llm.language, config)
     lenient = llm.model_copy(update={"max_failed_share": 1.0})
     limits = (ANSWER_TOKENS, ANSWER_WORDS)
-    answered = answer_all(STAGE, Role.CHAT, asked, endpoints.chat, lenient, store, *limits)
+    step = AskingStep(STAGE, Role.CHAT, endpoints.chat, lenient, store, *limits)
+    answered = answer_all(step, asked)
     # The answer is the first line, because small models continue with further questions.
     listed = pl.col("text").str.strip_chars().str.split("\n").list.first()
     texts = answered.answers.select(col.KEY, listed.alias(ANSWER))
@@ -93,14 +95,8 @@ def cross_domains(
     rows = rows.with_columns(pl.when(pl.col(ANSWER) != "").then(ANSWER)).with_row_index(_ROW, 1)
     told = rows.filter(pl.col(ANSWER).is_not_null())
     keyed = told.select(_ROW).hstack(embedding_keys(told[ANSWER].to_list(), endpoints.embedding))
-    embedded = answer_all(
-        "embed crossings",
-        Role.EMBEDDING,
-        keyed.drop(_ROW),
-        endpoints.embedding,
-        lenient,
-        store,
-    )
+    step = AskingStep("embed crossings", Role.EMBEDDING, endpoints.embedding, lenient, store)
+    embedded = answer_all(step, keyed.drop(_ROW))
     vectors, is_embedded = vectors_by_row(embedded, [keyed], _ROW, rows.height + 1)
     made = CrossingAnswers(vectors, _answers_of(data, grouped, rows, is_embedded))
     failures = pl.concat([answered.failures, embedded.failures])

@@ -25,6 +25,7 @@ from artifacts.store import Store
 from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
 from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import answer_all, chat_keys, outcome_of
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -58,8 +59,8 @@ def name_clusters(
         return stage_result(store, STAGE, found, started, reused=True)
     placed, asked = name_questions(store, dataset, clusters, endpoint, llm.language)
     lenient = llm.model_copy(update={"max_failed_share": 1.0})
-    limits = (NAME_TOKENS, NAME_WORDS)
-    answered = answer_all(STAGE, Role.CHAT, asked, endpoint, lenient, store, *limits)
+    step = AskingStep(STAGE, Role.CHAT, endpoint, lenient, store, NAME_TOKENS, NAME_WORDS)
+    answered = answer_all(step, asked)
     names = _names(placed, answered.answers)
     actual = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
     if store.find(actual) is None:

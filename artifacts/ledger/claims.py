@@ -71,8 +71,7 @@ class Claims:
             # Claims are read before answers: a claim that ends in between has sealed its answers.
             claimed = _keys_claimed(ledger)
             ledger.refresh()
-            missing = ledger.missing(prompts[col.KEY]).to_frame()
-            lacking = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
+            lacking = ledger.unanswered(prompts)
             elsewhere = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
             claimed_here = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
             if claimed_here.height:

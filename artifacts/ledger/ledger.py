@@ -97,6 +97,11 @@ class Ledger:
             found = held.collect(engine="streaming")
         return asked.join(found, on=col.KEY, how="anti", maintain_order="left")[col.KEY]
 
+    def unanswered(self, prompts: pl.DataFrame) -> pl.DataFrame:
+        """Returns the rows whose ``key`` has no answer, in their order."""
+        missing = self.missing(prompts[col.KEY]).to_frame()
+        return prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
+
     def answers(self, keys: pl.Series) -> pl.DataFrame:
         """Returns the answers of these keys, one row per key, columns `ANSWER_SCHEMA`.
 

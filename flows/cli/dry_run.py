@@ -229,8 +229,7 @@ class _Estimate:
         distinct = keyed.unique(col.KEY, keep="first", maintain_order=True)
         ledger = open_ledger(self.store, role)
         ledger.refresh()
-        missing = ledger.missing(distinct[col.KEY]).to_frame()
-        new = distinct.join(missing, on=col.KEY, how="semi", maintain_order="left")
+        new = ledger.unanswered(distinct)
         texts = [_plain(prompt, role) for prompt in new[PROMPT].to_list()]
         rate = _rate(texts, endpoint)
         read = rate.tokens(sum(len(text.encode()) for text in texts))

@@ -24,6 +24,7 @@ from tasks.llm.answer_all import (
     outcome_of,
     vectors_by_row,
 )
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 
@@ -57,7 +58,7 @@ def profile_by_titles(
     chosen = pl.read_parquet(store.path(like) / "profiles.parquet", glob=False)
     texts = latest_titles(data).join(chosen, on=col.USER_INDEX, how="semi", maintain_order="left")
     keyed = embedding_keys(texts[PROFILE].to_list(), endpoint)
-    answered = answer_all("embed titles", Role.EMBEDDING, keyed, endpoint, llm, store)
+    answered = answer_all(AskingStep("embed titles", Role.EMBEDDING, endpoint, llm, store), keyed)
     actual = wanted.model_copy(update={"outcome": outcome_of(answered.failures)})
     if store.find(actual) is None:
         with store.create(actual) as draft:

@@ -23,10 +23,10 @@ from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA, ask_in_turns
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import open_ledger
 from artifacts.manifest import COMPLETE
-from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame.row_blocks import regrouped
 from tasks.frame.stage import LlmUsage
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
@@ -113,16 +113,7 @@ def embedding_keys(texts: list[str], endpoint: Endpoint) -> pl.DataFrame:
     return pl.DataFrame({col.KEY: keys, PROMPT: texts}, schema=PROMPT_SCHEMA)
 
 
-def answer_all(
-    label: str,
-    role: Role,
-    prompts: pl.DataFrame | Iterable[pl.DataFrame],
-    endpoint: Endpoint,
-    config: LlmConfig,
-    store: Store,
-    max_tokens: int = 0,
-    max_words: int | None = None,
-) -> Answered:
+def answer_all(step: AskingStep, prompts: pl.DataFrame | Iterable[pl.DataFrame]) -> Answered:
     """Returns the answers to a table of ``key, prompt``, paying only for prompts that are not in
     the ledger.
 
@@ -131,15 +122,16 @@ def answer_all(
     Raises:
         EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
         BudgetReachedError: the budget is reached; answers are kept.
-        WaitingInBatchError: some prompts are in a batch that ``config`` would not collect.
-        TooManyFailuresError: more than ``config.max_failed_share`` of the distinct prompts failed.
+        WaitingInBatchError: some prompts are in a batch that the step would not collect.
+        TooManyFailuresError: more than ``max_failed_share`` of the distinct prompts failed.
     """
-    ledger = open_ledger(store, role)
+    label, role, endpoint, batch = step.label, step.role, step.endpoint, step.config.batch
+    ledger = open_ledger(step.store, role)
     if recovered := ledger.recover():
         logger.info("%s: %d answers of an interrupted run recovered", label, recovered)
     fields = endpoint.parameters
     question = Question(
-        endpoint.model, chat_fields(max_tokens, fields) if role is Role.CHAT else fields
+        endpoint.model, chat_fields(step.max_tokens, fields) if role is Role.CHAT else fields
     )
     tally = _Tally()
 
@@ -147,25 +139,25 @@ def answer_all(
         # The client is imported only if prompts are missing.
         if role is Role.EMBEDDING and tally.width is None:
             tally.width = ledger.width(tally.recent)
-        limits = AnswerLimits(max_tokens=max_tokens, max_words=max_words, width=tally.width)
-        if config.batch is not None:
+        limits = AnswerLimits(
+            max_tokens=step.max_tokens, max_words=step.max_words, width=tally.width
+        )
+        if batch is not None:
             from tasks.llm.batches.batch_files import BatchHeader
             from tasks.llm.batches.batch_run import ask_in_batches
 
-            log = store.workspace("logs") / f"vllm-run-batch-{role}.log"
-            same = BatchHeader(role, *question)
-            return [ask_in_batches(label, ledger, mine, same, config.batch, limits, endpoint, log)]
+            return [ask_in_batches(step, ledger, mine, BatchHeader(role, *question), batch, limits)]
         from tasks.llm.batches.batch_folders import refuse_to_pay_twice
         from tasks.llm.shards.shard_run import ask_in_shards, connected
 
         refuse_to_pay_twice(label, ledger, mine)
         if not tally.asked:
             connections.enter_context(connected(endpoint.spec()))
-        return ask_in_shards(label, role, mine, endpoint, config, store, limits)
+        return ask_in_shards(step, mine, limits)
 
-    refuse_budget_in_batches(config.batch, endpoint.spending.budget)
+    refuse_budget_in_batches(batch, endpoint.spending.budget)
     kept_alive = nullcontext() if ledger.shared is None else ledger.shared.kept_alive()
-    with kept_alive, ExitStack() as connections, closing(_pieces(prompts, config)) as pieces:
+    with kept_alive, ExitStack() as connections, closing(_pieces(prompts, step.config)) as pieces:
         for piece in pieces:
             fresh = tally.count(piece)
             try:
@@ -176,10 +168,10 @@ def answer_all(
                 spent = _spent(ledger, fresh, endpoint)
                 raise type(error)(f"{label}: {error}. {spent}") from None
             tally.add(asked, outcomes)
-            _stop_over_budget(label, tally, endpoint)
+            _stop_over_budget(step, tally)
     # Sorted, independent of the order of answers.
     failures = pl.DataFrame(tally.failures, schema=FAILURE_SCHEMA, orient="row").sort(col.KEY)
-    refuse_too_many(label, failures, len(tally.keys), config)
+    refuse_too_many(step, failures, len(tally.keys))
     return Answered(ledger, tally.keys, failures, tally.usage(endpoint))
 
 
@@ -269,16 +261,16 @@ def _usd(spent: Cost) -> str:
     return f", ${spent.usd:,.4f}" if spent.usd else ""
 
 
-def _stop_over_budget(label: str, tally: _Tally, endpoint: Endpoint) -> None:
+def _stop_over_budget(step: AskingStep, tally: _Tally) -> None:
     """Raises `BudgetReachedError` if a limit ended the stage, with the missing prompts and the
     remedy."""
     limit = next((outcome.over_budget for outcome in tally.outcomes if outcome.over_budget), None)
     if limit is None:
         return
     kept = sum(outcome.answered for outcome in tally.outcomes)
-    spent = endpoint.spending.spent
+    spent = step.endpoint.spending.spent
     raise BudgetReachedError(
-        f"{label}: {limit} (spent: {spent.requests:,} requests, "
+        f"{step.label}: {limit} (spent: {spent.requests:,} requests, "
         f"{spent.prompt_tokens + spent.completion_tokens:,} tokens, ${spent.usd:,.4f}). "
         f"{kept:,} prompts of this stage are answered now and kept; "
         f"{tally.asked - kept - len(tally.failures):,} or more are missing, and later stages have "
@@ -292,13 +284,14 @@ def common_reasons(reasons: pl.Series) -> str:
     return "; ".join(f"{count} × {reason}" for reason, count in common)
 
 
-def refuse_too_many(label: str, failures: pl.DataFrame, asked: int, config: LlmConfig) -> None:
+def refuse_too_many(step: AskingStep, failures: pl.DataFrame, asked: int) -> None:
     """Raises `TooManyFailuresError` if the share of failures exceeds the limit."""
-    if failures.height <= config.max_failed_share * asked:
+    allowed = step.config.max_failed_share
+    if failures.height <= allowed * asked:
         return
     raise TooManyFailuresError(
-        f"{label}: {failures.height} of {asked} prompts failed, more than the allowed "
-        f"{config.max_failed_share:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
+        f"{step.label}: {failures.height} of {asked} prompts failed, more than the allowed "
+        f"{allowed:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
         "are kept; fix the cause and run again, or raise `llm.max_failed_share` of the "
         "run"
     )

@@ -1,4 +1,4 @@
-"""A step of a stage that grows with users or items: its model role and the plan of its prompts."""
+"""A step of a stage: its model role, and the plan of prompts that grow with users or items."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -31,13 +31,4 @@ def answer_planned(
                 place(rows.drop(PROMPT))
                 yield prompts_of(rows)
 
-    return answer_all(
-        step.label,
-        step.role,
-        prompts(),
-        step.endpoint,
-        step.config,
-        step.store,
-        step.max_tokens,
-        step.max_words,
-    )
+    return answer_all(step, prompts())

@@ -114,7 +114,7 @@ def _answered(
         }
     )
     table = pl.DataFrame(failures, schema=FAILURE_SCHEMA, orient="row").sort(col.KEY)
-    refuse_too_many(step.label, table, len(keys), step.config)
+    refuse_too_many(step, table, len(keys))
     return Answered(ledger, keys, table, usage)
 
 
@@ -211,8 +211,7 @@ def _unanswered(partition: pa.Table, root: str, role: Role) -> pa.Table:
     if prompts.height:
         ledger = open_ledger(Store(root), role)
         ledger.refresh()
-        missing = ledger.missing(prompts[col.KEY]).to_frame()
-        prompts = prompts.join(missing, on=col.KEY, how="semi", maintain_order="left")
+        prompts = ledger.unanswered(prompts)
     return prompts.to_arrow()
 
 
@@ -226,11 +225,11 @@ def _send(partition: pa.Table, sender: _Sender) -> pa.Table:
         spec = sender.spec
         endpoint = Endpoint(spec.model, spec.parameters, (), lambda: spec, spec.price)
         limits = (sender.max_tokens, sender.max_words)
-        store = Store(sender.root)
+        step = AskingStep(
+            sender.label, sender.role, endpoint, sender.config, Store(sender.root), *limits
+        )
         try:
-            answered = answer_all(
-                sender.label, sender.role, prompts, endpoint, sender.config, store, *limits
-            )
+            answered = answer_all(step, prompts)
             asked = asked.model_copy(
                 update={"usage": answered.usage, "failures": tuple(answered.failures.iter_rows())}
             )

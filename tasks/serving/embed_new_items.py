@@ -74,8 +74,7 @@ class LedgerEmbedder:
 
     def _ask(self, keyed: pl.DataFrame) -> None:
         self._ledger.recover()
-        missing = self._ledger.missing(keyed[col.KEY]).to_frame()
-        rows = keyed.join(missing, on=col.KEY, how="semi")
+        rows = self._ledger.unanswered(keyed)
         if rows.is_empty():
             return
         spec = self._endpoint.spec()

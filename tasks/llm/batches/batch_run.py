@@ -14,6 +14,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.ledger.ledger import Ledger
 from tasks.frame import progress
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_files import BatchHeader, RetryLater, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchFolder,
@@ -36,34 +37,32 @@ Collect = Callable[[list[BatchFolder]], Collected]
 
 
 def ask_in_batches(
-    label: str,
+    step: AskingStep,
     ledger: Ledger,
     prompts: pl.DataFrame,
     asked: BatchHeader,
     config: BatchConfig,
     limits: AnswerLimits,
-    endpoint: Endpoint,
-    log: Path,
 ) -> ShardOutcome:
     """Returns the results of ``key, prompt``; answers are then in the ledger.
 
-    The endpoint is started only for the Batch API; ``log`` is vLLM's log file.
+    The endpoint is started only for the Batch API.
 
     Raises:
         WaitingInBatchError: some prompts are in a batch that this run would not collect.
             EndpointRefusedError, BatchRefusedError, VllmBatchError: answers are kept.
     """
-    total = Collected()
-    left = prompts
+    total, left, endpoint = Collected(), prompts, step.endpoint
     with ExitStack() as stack:
-        bar = stack.enter_context(progress.progress(label, prompts.height))
+        bar = stack.enter_context(progress.progress(step.label, prompts.height))
         if config.kind is BatchKind.API:
             asker = _api_asker(ledger, asked, config, limits, endpoint.spec(), stack, bar)
         else:
             ours = endpoint.batch_start
             start = vllm_batch_start(asked, config) if ours is None else ours()
+            log = step.store.workspace("logs") / f"vllm-run-batch-{step.role}.log"
             asker = _vllm_asker(ledger, asked, start, limits, log, bar)
-        refuse_to_pay_twice(label, ledger, prompts, collected=asker[0])
+        refuse_to_pay_twice(step.label, ledger, prompts, collected=asker[0])
         for _ in range(config.rounds):
             found = _round(ledger, left, asked, config, *asker)
             total.again.clear()
@@ -100,11 +99,8 @@ def _round(
     """Collects batches of killed runs, then submits and collects the remaining prompts."""
     with left_by_others(ledger, prompts, base_url) as folders:
         old = finish(folders)
-    held = ledger.missing(prompts[col.KEY])
     refused = _with_keys(prompts, old.failures)
-    left = prompts.filter(pl.col(col.KEY).is_in(held.implode())).join(
-        refused, on=col.KEY, how="anti", maintain_order="left"
-    )
+    left = ledger.unanswered(prompts).join(refused, on=col.KEY, how="anti", maintain_order="left")
     record = BatchRecord(model=asked.model, base_url=base_url)
     chunks = chunks_of(left, asked, config.max_lines, config.max_bytes)
     new = finish([new_folder(ledger, lines, record) for lines in chunks])

@@ -22,18 +22,17 @@ from artifacts.files.ownership import if_abandoned, opened_locked
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.claims import PROMPT
 from artifacts.ledger.ledger import Ledger
-from artifacts.store import Store
 from prompts.render import ChatPrompt
 from tasks.frame import progress
 from tasks.frame.prefect_link import has_given_up
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.client import event_loop
 from tasks.llm.client.ask import complete, embed, require_server
 from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Failure, Outcome
 from tasks.llm.client.servers.lanes import PROBE_REQUESTS
 from tasks.llm.client.servers.open_servers import open_servers
-from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.budget import spending_of
-from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig, api_key
+from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.shards.server_load import load_shown
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AnswerLimits, Shard, ShardOutcome
 
@@ -61,13 +60,7 @@ def connected(spec: EndpointSpec) -> Iterator[None]:
 
 
 def ask_in_shards(
-    label: str,
-    role: Role,
-    missing: pl.DataFrame,
-    endpoint: Endpoint,
-    config: LlmConfig,
-    store: Store,
-    limits: AnswerLimits,
+    step: AskingStep, missing: pl.DataFrame, limits: AnswerLimits
 ) -> list[ShardOutcome]:
     """Returns the outcomes of ``key, prompt`` (`missing`), one per shard; answers are in the
     ledger.
@@ -75,27 +68,27 @@ def ask_in_shards(
     Raises:
         EndpointRefusedError, EndpointDownError: the endpoint refuses or is down; answers are kept.
     """
-    spec = endpoint.spec()
-    starts = range(0, missing.height, config.shard_size)
+    spec, size = step.endpoint.spec(), step.config.shard_size
+    starts = range(0, missing.height, size)
     with (
-        _spooled(missing, store.workspace("spool"), config.shard_size) as spool,
-        progress.progress(label, missing.height) as bar,
+        _spooled(missing, step.store.workspace("spool"), size) as spool,
+        progress.progress(step.label, missing.height) as bar,
         load_shown(spec, bar),
     ):
         shards = [
             Shard(
-                label=label,
+                label=step.label,
                 number=number,
                 of=len(starts),
-                role=role,
+                role=step.role,
                 spool=str(spool),
                 start=start,
-                stop=min(start + config.shard_size, missing.height),
+                stop=min(start + size, missing.height),
                 spec=spec,
                 limits=limits,
-                store_root=str(store.local),
+                store_root=str(step.store.local),
                 progress_token=bar.token,
-                spending_token=endpoint.spending.token,
+                spending_token=step.endpoint.spending.token,
             )
             for number, start in enumerate(starts, start=1)
         ]

@@ -5,6 +5,7 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
 from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
@@ -22,14 +23,14 @@ def ask(
     texts: list[str], endpoint: Endpoint, store: Store, config: LlmConfig = LENIENT
 ) -> Answered:
     keyed = chat_keys(prompts_of(texts), endpoint, 50)
-    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50)
+    return answer_all(AskingStep("test", Role.CHAT, endpoint, config, store, 50), keyed)
 
 
 def embed_all(
     texts: list[str], endpoint: Endpoint, store: Store, config: LlmConfig = LENIENT
 ) -> Answered:
     keyed = embedding_keys(texts, endpoint)
-    return answer_all("test", Role.EMBEDDING, keyed, endpoint, config, store)
+    return answer_all(AskingStep("test", Role.EMBEDDING, endpoint, config, store), keyed)
 
 
 def keys_of(texts: list[str], endpoint: Endpoint) -> list[str]:

@@ -4,6 +4,7 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import LlmConfig
@@ -29,4 +30,4 @@ def ask(
     prompts = [ChatPrompt(messages=(Message(role="user", content=text),)) for text in texts]
     config = LlmConfig(batch=batch, max_failed_share=1.0)
     keyed = chat_keys(prompts, endpoint, 50)
-    return answer_all("test", Role.CHAT, keyed, endpoint, config, store, 50, max_words)
+    return answer_all(AskingStep("test", Role.CHAT, endpoint, config, store, 50, max_words), keyed)

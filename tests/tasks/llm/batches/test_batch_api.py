@@ -19,6 +19,7 @@ from artifacts.ledger.check import verify
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.answer_all import Answered, answer_all, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_files import BatchHeader, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
@@ -100,7 +101,7 @@ def test_embeddings_are_batched_too(store: Store) -> None:
         endpoint = endpoint_of(spec_of(server.base_url))
         keyed = embedding_keys(TEXTS, endpoint)
         config = LlmConfig(batch=QUICK)
-        found = answer_all("test", Role.EMBEDDING, keyed, endpoint, config, store)
+        found = answer_all(AskingStep("test", Role.EMBEDDING, endpoint, config, store), keyed)
     held = dict(found.answers.select(col.KEY, "vector").iter_rows())
     for key, text in keyed.iter_rows():
         vector = np.frombuffer(held[key], "<f4")
@@ -188,8 +189,9 @@ def test_a_wrong_key_is_an_error_without_the_key_in_it(
     with batch_server(BatchPlan(key="another")) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
         keyed = pl.DataFrame({col.KEY: ["0" * 64], "prompt": ['{"messages": []}']})
+        config = LlmConfig(batch=QUICK)
         with pytest.raises(EndpointRefusedError) as refusal:
-            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), LlmConfig(batch=QUICK), store, 50)
+            answer_all(AskingStep("t", Role.CHAT, endpoint_of(spec), config, store, 50), keyed)
     assert "sk-secret" not in str(refusal.value)
 
 
@@ -201,10 +203,11 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
     with batch_server(BatchPlan(key="another", wrong_key_status=400)) as server:
         spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
         config = LlmConfig(batch=QUICK)
+        step = AskingStep("t", Role.CHAT, endpoint_of(spec), config, store, 50)
         with pytest.raises(BatchRefusedError, match=r"wrong key \[key\]") as refusal:
-            answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+            answer_all(step, keyed)
         server.plan = BatchPlan(key="sk-secret", keep_files=True)
-        answer_all("t", Role.CHAT, keyed, endpoint_of(spec), config, store, 50)
+        answer_all(step, keyed)
     assert "may not delete" in caplog.text
     assert "sk-secret" not in caplog.text + str(refusal.value)
     # A trace would show what it came from.

@@ -1,5 +1,6 @@
 """`vllm run-batch`: the files of the Batch API, answered without a server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from artifacts.ledger.answers import Role, vectors_of
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.answer_all import answer_all, embedding_keys
+from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_folders import (
     batch_folders,
 )
@@ -57,10 +59,11 @@ def test_the_real_vllm_answers_a_file_and_its_keys_are_the_servers(store: Store)
     with open_endpoints(in_batches, LOCAL_VLLM, store.workspace("logs")) as endpoints:
         embedding = endpoints.embedding
         keyed = embedding_keys(["red tea of Assam", "black tea of Assam", "a hammer"], embedding)
-        found = answer_all("test", Role.EMBEDDING, keyed, embedding, in_batches, store)
+        step = AskingStep("test", Role.EMBEDDING, embedding, in_batches, store)
+        found = answer_all(step, keyed)
         assert found.usage.requests == 3
         online = in_batches.model_copy(update={"batch": None})
-        again = answer_all("test", Role.EMBEDDING, keyed, embedding, online, store)
+        again = answer_all(replace(step, config=online), keyed)
     assert again.usage.requests == 0
     rows = keyed.join(again.answers, on=col.KEY, how="left", maintain_order="left")
     red, black, hammer = vectors_of(rows)
