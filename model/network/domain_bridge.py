@@ -29,7 +29,7 @@ TEXT_WIDTH = 64
 """Number of principal components of the item texts used as features beside the factors."""
 STATE_WIDTH = 64
 """Width of the predicted state; the 192 factors are reduced to the leading directions."""
-PREDICTION_WEIGHT, POPULARITY_WEIGHT = 30.0, 10.0
+PREDICTION_WEIGHT, POPULARITY_WEIGHT = 60.0, 20.0
 """Weights of the prediction (scores with standard deviation 1) and of an item's log count, relative
 to the threads' scores. Selected on cold validation users, for whom the threads' scores have no
 effect on sparse data and lower the quality on dense data (docs/log.md)."""
