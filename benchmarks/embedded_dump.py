@@ -130,4 +130,9 @@ def tables_of(data: Dataset, embedded: Embedded, hidden: int) -> ItemTables:
 
 
 def show(report: EpochReport) -> None:
-    Console().print(f"epoch {report.epoch}: validation NDCG@10 {report.validation_ndcg:.4f}")
+    measured = (
+        "refit, without validation"
+        if report.phase == "refit"
+        else f"validation NDCG@10 {report.validation_ndcg:.4f}"
+    )
+    Console().print(f"epoch {report.epoch}: {measured}")

@@ -122,7 +122,8 @@ def left_by_dead_machines(one: Store, two: Store) -> None:
     told = f"tells of {GONE}".encode()
     (lists,) = one.artifacts(Kind.RECOMMENDATIONS)
     remote.write(told, lists.kind, lists.fingerprint, "files-of-a-killed-upload", "x.txt")
-    remote.write(told, lists.kind, "of-a-killed-maker", "files-x", "lists.txt")
+    of_a_killed_maker = "0123456789abcdef"
+    remote.write(told, lists.kind, of_a_killed_maker, "files-x", "lists.txt")
     remote.write(told, "set-aside", "dataset-0.json")
     remote.write(told, "ledger", "chat", "claims", "dead.parquet")
     profiles = one.artifacts(Kind.USER_PROFILES)[0].ref
