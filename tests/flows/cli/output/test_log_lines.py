@@ -4,6 +4,7 @@ import errno
 import logging
 import re
 import sys
+from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
@@ -16,7 +17,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 def writes_to(text: StringIO) -> PlainConsole:
-    console = PlainConsole()
+    with redirect_stdout(text):  # The width depends on the output at the time.
+        console = PlainConsole()
     console.file = text
     return console
 
