@@ -113,6 +113,7 @@ def _fault(files: dict[str, str]) -> str | None:
 def facts(filesystem: fsspec.AbstractFileSystem, path: str) -> list[JsonValue]:
     """Returns what another content changes: size and time may be those of the one before."""
     if isinstance(filesystem, LocalFileSystem):
+        # Without the inode: where a network mount renumbers files, no dump would be complete.
         found = Path(path).stat()
-        return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
     return [filesystem.size(path), str(filesystem.modified(path)), str(filesystem.ukey(path))]
