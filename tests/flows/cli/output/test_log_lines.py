@@ -53,7 +53,11 @@ def test_only_what_nobody_expects_has_a_traceback(
     assert ("Traceback" in said) is is_traced
 
 
-def test_a_record_in_a_file_is_one_line_with_date_and_level() -> None:
+def test_a_record_in_a_file_is_one_line_with_date_and_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # readline sets it for all processes that its own starts, such as test workers.
+    monkeypatch.delenv("COLUMNS", raising=False)
     text = StringIO()
     handler = LogLines(console=writes_to(text))
     words = " ".join(f"word{number}" for number in range(100))
