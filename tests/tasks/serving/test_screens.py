@@ -4,6 +4,7 @@ Photographs and figures are written into ``.ci/output`` (ignored by git).
 """
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_every_action_of_the_page_works_by_keyboard(devtools: str, url: str) -> 
         page.wait_for("User ada, changed: 6 events")
         _enter(page, "#history .remove")
         page.wait_for("User ada, changed: 5 events")
+        settled(page)  # Else the key may meet a list that is replaced.
         _enter(page, "#lists .add")
         page.wait_for("User ada, changed: 6 events")
         _enter(page, "#undo")
@@ -141,6 +143,33 @@ def test_every_action_of_the_page_works_by_keyboard(devtools: str, url: str) -> 
         settled(page)
         _enter(page, "#clear")
         page.wait_for("No history yet")
+
+
+LATE_USERS = """
+const real = window.fetch;
+window.late = 0;
+window.fetch = async (...given) => {
+  if (!String(given[0]).includes("users")) return real(...given);
+  await new Promise((done) => setTimeout(done, 500));
+  window.late += 1;
+  return real(...given);
+};
+"""
+
+
+def test_a_user_that_comes_after_a_later_action_is_not_shown(devtools: str, url: str) -> None:
+    (start,) = (each for each in SCREENS if each.name == "page-start")
+    with opened(devtools, url, start, "ada") as page:
+        _enter(page, "#any-user")
+        page.wait_for("newest first")
+        settled(page)
+        page.run(LATE_USERS)
+        page.run("document.getElementById('any-user').click()")
+        page.run("document.getElementById('clear').click()")
+        page.wait_for("No history yet")
+        wait_until(lambda: page.run("window.late > 0"), "nothing was asked")
+        time.sleep(2)  # The user's history would be asked for and shown.
+        assert page.run("document.getElementById('history-title').textContent") == "No history yet"
 
 
 def test_a_route_is_tried_by_keyboard_and_says_what_came(devtools: str, url: str) -> None:

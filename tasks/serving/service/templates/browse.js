@@ -14,6 +14,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   let domains = [];
   let limits = { max_history: 500 };
   let asked = 0; // answers may overtake each other; only the newest counts
+  let chosen = 0; // a user that comes after a later action is not shown
 
   const query = (values) => new URLSearchParams(values).toString();
   const name = ({ domain, item_id }) => ({ domain, item_id });
@@ -222,6 +223,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   }
 
   function put(next, after = "", failed = false) {
+    chosen += 1;
     now = next;
     const count = counted(now.history.length, "event");
     part("history-title").textContent = now.user
@@ -267,26 +269,30 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   }
 
   async function pick(id, history = null, after = "") {
+    const mine = ++chosen;
     try {
       const user = await json(`users/${encodeURIComponent(id)}`);
-      const chosen = part("user-found").contains(document.activeElement);
+      if (mine !== chosen) return;
+      const isFocused = part("user-found").contains(document.activeElement);
       part("user-found").replaceChildren();
       part("user-search").value = "";
       places = new Map();
       step({ history: history || user.history, user: user.shown_as, profile: user.profile, edited: history !== null }, after);
-      if (chosen) part("history-title").focus(); // Its button is gone.
+      if (isFocused) part("history-title").focus(); // Its button is gone.
     } catch (error) {
-      say(`The user cannot be shown: ${error.message}`, true);
+      if (mine === chosen) say(`The user cannot be shown: ${error.message}`, true);
     }
   }
 
   async function anyone(only) {
+    const mine = ++chosen;
     try {
       const found = await json(`users?${query({ any: true, limit: 1, ...(only && { only }) })}`);
+      if (mine !== chosen) return;
       if (found.users.length) await pick(found.users[0]);
       else say(`No user is active only in ${only}.`);
     } catch (error) {
-      say(`No answer: ${error.message}`, true);
+      if (mine === chosen) say(`No answer: ${error.message}`, true);
     }
   }
 
