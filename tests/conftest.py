@@ -46,8 +46,10 @@ hypothesis.settings.load_profile("busy machine")
 SLOW_TESTS = frozenset(Path(__file__).with_name("slow_tests.txt").read_text("utf-8").split())
 """By durations as ``pytest --durations=0`` measures them: a file or a test a line."""
 
-SLOW_FIXTURES = frozenset({"closed_server", "commands", "operated", "installed", "site"})
-"""Servers, an installed wheel and a built site: whatever needs them waits for them."""
+SLOW_FIXTURES = frozenset(
+    {"closed_server", "commands", "devtools", "operated", "installed", "site"}
+)
+"""Servers, a browser, an installed wheel and a built site: whatever needs them waits for them."""
 
 LONGEST = (
     "tests/test_operate.py",
