@@ -185,19 +185,22 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(params=KINDS)
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteStore]:
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store of each remote kind."""
+    with remote_root(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def remote(root: str) -> RemoteStore:
     """An empty store of each remote kind."""
-    with remote_root(request.param, tmp_path) as root:
-        yield RemoteStore(root)
+    return RemoteStore(root)
 
 
-@pytest.fixture(params=KINDS)
-def machine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Machine]:
+@pytest.fixture
+def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Machines with caches of their own and a common store of each remote kind."""
-    with remote_root(request.param, tmp_path) as root:
-        yield machines(root, tmp_path, monkeypatch)
+    return machines(root, tmp_path, monkeypatch)
 
 
 MAKE_TABLES = """

@@ -1,28 +1,14 @@
 """Damaged manifests and foreign objects in a shared store end no command."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import fsspec
 import pytest
 
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, identity
 from artifacts.remote.remote_side import RemoteStore
 from artifacts.store import Store
-from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.artifacts.machines import Machine
 
 MADE = identity(Kind.METRICS, {"of": "this test"}, {})
-
-
-@pytest.fixture(params=KINDS)
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with remote_root(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return machines(root, tmp_path, monkeypatch)
 
 
 def made(store: Store) -> ArtifactRef:

@@ -1,9 +1,7 @@
 """Cleaning a remote store keeps what is needed, also for machines that nobody here knows of."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import fsspec
 import pytest
@@ -16,21 +14,10 @@ from tasks.promoting.releases import promote, require_sound
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.remote_cleaning import clean_remotely, wasted_remotely
-from tests.artifacts.machines import KINDS, Machine, machines, remote_root
+from tests.artifacts.machines import Machine
 from tests.tasks.upkeep.kept_store import everything, make, release, require_whole
 
 AT_ONCE = Keep(releases=1, days=0)
-
-
-@pytest.fixture(params=KINDS)
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with remote_root(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return machines(root, tmp_path, monkeypatch)
 
 
 def objects(root: str, ref: ArtifactRef) -> list[str]:
