@@ -90,15 +90,14 @@ def next_step(
             if is_down:
                 return Again()
             job.failed += 1
-            if kind in REFUSALS:
-                tries = min(REFUSED_TRIES, spec.max_retries + 1)
-            else:
-                tries = spec.max_retries + 1
-            if job.texts > 1:
-                tries = min(tries, BATCH_TRIES)
-            if job.failed < tries:
+            if job.failed < _tries(job, kind, spec):
                 return Again(_wait(job.failed, fault))
             return _bisected(job, fault, dialect)
+
+
+def is_used_up(job: Job, fault: Fault, spec: EndpointSpec) -> bool:
+    """Returns whether a fault, not the first, ends the tries of a prompt; a batch is bisected."""
+    return job.texts == 1 and 0 < job.failed == _tries(job, fault.kind, spec) - 1
 
 
 def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
@@ -124,6 +123,13 @@ def reason_of(fault: Fault) -> str:
             return f"{fault.kind.value}: {fault.words}"
         case _:
             return f"after every retry ({fault.kind.value}): {fault.words}"
+
+
+def _tries(job: Job, kind: FaultKind, spec: EndpointSpec) -> int:
+    tries = spec.max_retries + 1
+    if kind in REFUSALS:
+        tries = min(tries, REFUSED_TRIES)
+    return min(tries, BATCH_TRIES) if job.texts > 1 else tries
 
 
 def _otherwise(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> Step:

@@ -1,10 +1,10 @@
 """Circuit breaker of a server: after failures, only trial requests until one succeeds.
 
-Closed: all requests are sent. It opens if the server is unreachable, or if requests of several
-origins failed in a row. An origin that failed while others succeeded is suspect: its failures are
-not counted for the server. Open: after a pause one trial request is sent; success closes the
-breaker, failure doubles the pause. After a trial with an error response, the next trial is a
-control: a minimal valid request.
+Closed: all requests are sent. It opens if the server is unreachable, if requests of several origins
+failed in a row, or if one has used up its tries. An origin is suspect if a request that was sent
+after its failure succeeded: its failures are not counted for the server. Open: after a pause one
+trial request is sent; success closes the breaker, failure doubles the pause. After a trial with an
+error response, the next trial is a control: a minimal valid request.
 
 A rate limit is not an outage: requests pause for the requested time, or with exponential backoff.
 Times are seconds of the caller's clock.
@@ -28,11 +28,12 @@ class Breaker:
     """The state of one server.
 
     ``troubled_since``: the first failure, or rate limit, since the last success.
+    ``answered_sent_at``: when the latest request that succeeded was sent.
     """
 
     is_open: bool = False
     troubled_since: float | None = None
-    succeeded_at: float | None = None
+    answered_sent_at: float | None = None
     _failing: set[int] = field(default_factory=set)
     _opened_at: float = 0.0
     _pause: float = field(default_factory=lambda: FIRST_PAUSE)
@@ -79,7 +80,7 @@ class Breaker:
             return
         self.is_open = self._has_failed_trial = False
         self.troubled_since = None
-        self.succeeded_at = now
+        self.answered_sent_at = max(sent_at, self.answered_sent_at or sent_at)
         self._trial = None
         self._pause = FIRST_PAUSE
         self._limit_pause = 0.0
@@ -102,10 +103,16 @@ class Breaker:
         self._stays_away_until = max(self._stays_away_until, now + (seconds or 0.0))
         return is_news
 
-    def failed(self, origin: int, request: int, now: float, *, nobody_there: bool) -> None:
-        """Registers a failure that may be the server's fault; ``origin`` is the request's."""
+    def failed(
+        self, origin: int, request: int, now: float, *, nobody_there: bool, is_used_up: bool
+    ) -> None:
+        """Registers a failure that may be the server's fault; ``origin`` is the request's.
+
+        ``is_used_up``: the request has failed several times, and its prompt is given up if the
+        fault is not the server's.
+        """
         self._trouble(now)
-        self._failing.add(request if self.succeeded_at is None else origin)
+        self._failing.add(request if self.answered_sent_at is None else origin)
         self._is_deserted = nobody_there
         if self.is_open:
             if self._trial == request:
@@ -114,18 +121,18 @@ class Breaker:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
                 self._trial_at = now + self._pause
             return
-        most = FAILED_AT_FIRST if self.succeeded_at is None else FAILED_ORIGINS
-        if nobody_there or len(self._failing) >= most:
+        most = FAILED_AT_FIRST if self.answered_sent_at is None else FAILED_ORIGINS
+        if nobody_there or is_used_up or len(self._failing) >= most:
             self.is_open = True
             self._has_failed_trial = False
             self._opened_at = now
             self._trial_at = now + self._pause
 
     def is_suspect(self, first_fault_at: float | None) -> bool:
-        """Returns whether an origin failed while others were answered."""
-        if first_fault_at is None or self.succeeded_at is None:
+        """Returns whether the server answered a request that was sent after an origin's failure."""
+        if first_fault_at is None or self.answered_sent_at is None:
             return False
-        return self.succeeded_at > first_fault_at
+        return self.answered_sent_at > first_fault_at
 
     def _trouble(self, now: float) -> None:
         self.troubled_since = now if self.troubled_since is None else self.troubled_since

@@ -29,6 +29,7 @@ from tasks.llm.client.failures.fault_kinds import (
     read_reply,
 )
 from tasks.llm.client.failures.refusals import hopeless, refusal
+from tasks.llm.client.failures.retries import is_used_up
 from tasks.llm.client.jobs import Job, Outcome
 from tasks.llm.client.servers.circuit_breaker import Breaker
 from tasks.llm.client.servers.dialect import Dialect, change_for, written
@@ -310,7 +311,13 @@ class Servers:
         lane, now, was_open = turn.lane, time.monotonic(), turn.lane.breaker.is_open
         nobody_there = fault.kind is FaultKind.UNREACHABLE
         if nobody_there or was_open or not is_suspect:
-            lane.breaker.failed(id(job.origin), turn.number, now, nobody_there=nobody_there)
+            lane.breaker.failed(
+                id(job.origin),
+                turn.number,
+                now,
+                nobody_there=nobody_there,
+                is_used_up=not is_suspect and is_used_up(job, fault, self.spec),
+            )
         if lane.breaker.is_open and not was_open:
             self._say_down(lane)
         self._give_up_in_time(now, 0.0)

@@ -10,7 +10,7 @@ import pytest
 from artifacts.ledger.answers import Role
 from tasks.llm.client.ask import complete
 from tasks.llm.client.failures import retries
-from tasks.llm.client.jobs import Outcome
+from tasks.llm.client.jobs import Failure, Outcome
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.providers.dummy_endpoint import (
     running_dummy_endpoint,
@@ -62,6 +62,27 @@ def test_an_outage_pauses_the_run_which_then_goes_on_and_loses_nothing(
     assert len(found) == 60
     assert "pausing" in caplog.text
     assert "answers again" in caplog.text
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+@pytest.mark.parametrize("max_retries", [1, 3])
+def test_an_outage_costs_nothing_where_too_few_prompts_are_asked_at_once_to_show_it(
+    monkeypatch: pytest.MonkeyPatch, concurrency: int, max_retries: int
+) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.0)  # Retries precede new prompts.
+    plan = FaultPlan(script=(None, *(Fault.SERVER_ERROR,) * 8))
+    with faulty_endpoint(plan) as server:
+        spec = spec_of(server.base_url, Role.CHAT, concurrency=concurrency, max_retries=max_retries)
+        assert_right_texts(asked([f"tea {number}" for number in range(12)], spec))
+
+
+def test_a_last_prompt_that_always_fails_fails_for_good_after_a_control_is_answered() -> None:
+    plan = FaultPlan(by_word={"mill": (Fault.SERVER_ERROR,) * 10_000})
+    with faulty_endpoint(plan) as server:
+        found = asked(["tea", "mill"], spec_of(server.base_url, Role.CHAT, concurrency=1))
+        assert server.requests_for("mill") == 6  # Four tries, a trial and a try after the control.
+    assert_right_texts({"tea": found["tea"]})
+    assert isinstance(found["mill"], Failure)
 
 
 def test_a_server_that_is_started_again_on_its_port_is_found_again() -> None:

@@ -25,16 +25,27 @@ def healthy() -> Breaker:
     return breaker
 
 
-def fails(breaker: Breaker, origin: int, now: float, *, nobody_there: bool = False) -> None:
-    breaker.failed(origin, next(_numbers), now, nobody_there=nobody_there)
+def fails(
+    breaker: Breaker,
+    origin: int,
+    now: float,
+    *,
+    nobody_there: bool = False,
+    is_used_up: bool = False,
+) -> None:
+    number = next(_numbers)
+    breaker.failed(origin, number, now, nobody_there=nobody_there, is_used_up=is_used_up)
 
 
-def test_one_prompt_that_always_fails_does_not_make_a_server_down() -> None:
+def test_one_prompt_that_always_fails_makes_a_server_down_only_when_its_tries_are_used_up() -> None:
     breaker = healthy()
     for moment in range(50):
         fails(breaker, 7, moment)
     assert not breaker.is_open
     assert breaker.wait(50.0) == 0.0
+    fails(breaker, 7, 50.0, is_used_up=True)
+    assert breaker.is_open
+    assert breaker.wait(50.0) == FIRST_PAUSE
 
 
 def test_several_prompts_in_a_row_do_and_a_success_in_between_starts_the_count_anew() -> None:
@@ -58,12 +69,15 @@ def test_before_anything_succeeded_fewer_requests_of_whatever_prompt_say_the_sam
     assert breaker.is_open
 
 
-def test_a_prompt_that_failed_before_others_were_answered_is_suspect() -> None:
+def test_a_prompt_that_failed_before_others_were_sent_and_answered_is_suspect() -> None:
     breaker = Breaker()
     assert not breaker.is_suspect(None)
     assert not breaker.is_suspect(3.0)
     breaker.succeeded(1.0, 2.0)
     assert not breaker.is_suspect(3.0)
+    assert not breaker.is_suspect(1.5)
+    breaker.succeeded(1.6, 1.8)
+    breaker.succeeded(1.2, 2.5)
     assert breaker.is_suspect(1.5)
 
 
@@ -83,7 +97,7 @@ def test_each_failed_trial_doubles_the_pause_up_to_a_limit_and_keeps_when_it_beg
     for number in range(-8, 0):
         now += breaker.wait(now) or 0.0
         breaker.begin(number)
-        breaker.failed(1, number, now, nobody_there=True)
+        breaker.failed(1, number, now, nobody_there=True, is_used_up=False)
         pauses.append(breaker.wait(now))
     assert pauses[:3] == [2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
     assert pauses[-1] == LONGEST_PAUSE
