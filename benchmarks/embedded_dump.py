@@ -17,7 +17,7 @@ from rich.console import Console
 from artifacts import columns as col
 from artifacts.bundles import latest_refresh, parts_of
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_embeddings import ItemEmbeddings, read_item_embeddings
+from artifacts.kinds.item_vectors import ItemEmbeddings, read_item_embeddings
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.server.api import prefect_api

@@ -38,10 +38,9 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AskingStep
 
 BATCH_SIZE = 64
 MAX_TOKENS, MAX_WORDS = 80, 50

@@ -31,12 +31,11 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers import dummy_models
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AskingStep
 from tests.fakes import Fault, FaultPlan, FaultyServer, faulty_endpoint
 
 MAX_TOKENS = 80

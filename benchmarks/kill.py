@@ -28,13 +28,12 @@ from artifacts.ledger.claims import PROMPT
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm import answer_all
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.dummy_endpoint import build_app, running_app
 from tasks.llm.providers.dummy_models import CHAT_MODEL
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 from tasks.llm.shards import shard_run
-from tasks.llm.shards.shard import Shard, ShardOutcome
+from tasks.llm.shards.shard import AskingStep, Shard, ShardOutcome
 
 LIMIT = 40
 ASK_SHARD = shard_run.answer_shard.fn

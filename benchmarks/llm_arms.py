@@ -13,7 +13,7 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store

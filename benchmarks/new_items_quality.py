@@ -24,7 +24,7 @@ from rich.table import Table
 
 from artifacts.bundles import latest_refresh, parts_of
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_embeddings import ItemEmbeddings, read_item_embeddings
+from artifacts.kinds.item_vectors import ItemEmbeddings, read_item_embeddings
 from artifacts.store import Store
 from model.baselines.simple import markov_chain
 from model.config import TriThreadConfig, load_preset

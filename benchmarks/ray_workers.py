@@ -32,10 +32,10 @@ from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.frame.prefect_link import send_nothing_more
 from tasks.llm.answer_all import chat_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
+from tasks.llm.shards.shard import AskingStep
 
 BLOCK = 2_048
 WATCH_SECONDS = 1.0

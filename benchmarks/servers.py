@@ -33,12 +33,11 @@ from artifacts.store import Store
 from flows.server.api import prefect_api
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AskingStep
 from tests.imitated_providers import HEALTHY, Case
 from tests.imitated_servers import EMBEDDINGS, Books, imitated
 from tests.tasks.llm.client.hopeless_providers import HOPELESS

@@ -42,7 +42,6 @@ from flows.server.api import prefect_api
 from flows.settings import Settings
 from prompts.render import ChatPrompt, ItemText, Language, Message, analyze_prompt, item_prompt
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import (
     LOCAL_CHAT_PARAMETERS,
     LOCAL_EMBEDDING_PARAMETERS,
@@ -51,7 +50,7 @@ from tasks.llm.providers.endpoints import (
 from tasks.llm.providers.local_setup import LocalEnvironment, ensure_local_environment
 from tasks.llm.providers.local_vllm import LocalVllm
 from tasks.llm.settings.llm_config import ChatConfig, EmbeddingConfig, EndpointSpec, LlmConfig
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AskingStep
 
 WANTED = 0.95
 PARAMETERS: dict[Role, dict[str, JsonValue]] = {

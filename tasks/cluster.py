@@ -20,7 +20,7 @@ from artifacts.drafts import Draft
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.clusters import read_centroids, write_clusters
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind, Manifest, identity
 from artifacts.store import Store
 from artifacts.strict import Strict

@@ -31,9 +31,9 @@ from artifacts.strict import Strict
 from prompts.render import Language, cross_prompt, prompt_version
 from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of, vectors_by_row
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint, Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 
 TITLES_SHOWN, SOLD_SHOWN = 12, 6
 """Numbers of titles in a question: of chosen items, and of the target domain."""

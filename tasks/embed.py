@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.item_vectors import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
@@ -30,10 +30,10 @@ from tasks.llm.answer_all import (
     outcome_of,
     vectors_by_row,
 )
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 
 SLICE_ITEMS = 16_384
 """Items per slice of rendered prompts."""

@@ -25,9 +25,9 @@ from artifacts.store import Store
 from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
 from tasks.frame.stage import StageResult, stage_result
 from tasks.llm.answer_all import answer_all, chat_keys, outcome_of
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 
 TITLES_SHOWN = 12
 NAME_TOKENS, NAME_WORDS = 24, 12

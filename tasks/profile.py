@@ -39,10 +39,10 @@ from prompts.render import prompt_version
 from tasks.frame.row_blocks import RowFile, write_blocks
 from tasks.frame.stage import LlmUsage, StageResult, stage_result
 from tasks.llm.answer_all import outcome_of, vectors_by_row
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 from tasks.profiling.interest_titles import described_items
 from tasks.profiling.profile_prompts import (
     PROFILE_CUT,

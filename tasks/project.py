@@ -14,8 +14,7 @@ from pydantic import Field
 
 from artifacts.drafts import Draft
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
-from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
+from artifacts.kinds.item_vectors import StoredItemTables, read_item_embeddings, write_item_tables
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict

@@ -14,7 +14,7 @@ from artifacts.drafts import Draft
 from artifacts.kinds.ablation import ABLATION, read_ablation
 from artifacts.kinds.clusters import central_titles, read_cluster_names, read_clusters
 from artifacts.kinds.dataset import DROPPED, Dataset, read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.kinds.results import (
     LEARNING_CURVE,
     METRICS,

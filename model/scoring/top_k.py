@@ -1,5 +1,9 @@
 """Top-k items of a domain for each user, without seen items.
 
+Neither another user nor another k changes the order of equal scores. They are frequent, because
+items that are never bought and have near texts have equal scores, and `torch.topk` returns any of
+them.
+
 Dimensions: R users, I_d items of the domain, C candidates.
 """
 
@@ -17,7 +21,6 @@ from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.history_reader import HistoryStates
 from model.scoring.model_scorer import ModelScorer, Scorer
-from model.scoring.ordered_top import ordered_top, top_columns
 from model.scoring.ranking import BLOCK_SCORES, NanScoreError
 
 BLOCK_EVENTS = 4096
@@ -179,3 +182,30 @@ def alike_blocks(prefixes: Prefixes, most: int) -> Iterator[IntArray]:
         size = max(1, int(np.searchsorted(padded, BLOCK_EVENTS, side="right")))
         yield order[begin : begin + size]
         begin += size
+
+
+def ordered_top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns the `count` largest scores of each row of (R, C), descending, and their columns; of
+    equal scores those of the first columns, in their order. NaN counts as largest."""
+    columns = top_columns(scores, count)
+    values, place = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, place)
+
+
+def top_columns(scores: Tensor, count: int) -> Tensor:
+    """Returns the columns (R, count) of `ordered_top`, ascending."""
+    best = torch.topk(scores, min(count + 1, scores.shape[1]), dim=1)
+    columns = best.indices[:, :count].sort(dim=1).values
+    if scores.shape[1] > count:
+        last = best.values[:, count - 1]
+        is_tied = (last == best.values[:, count]) & ~last.isneginf()
+        for row in is_tied.nonzero().flatten().tolist():
+            columns[row] = _first_columns(scores[row], last[row], count)
+    return columns
+
+
+def _first_columns(scores: Tensor, last: Tensor, count: int) -> Tensor:
+    """Returns ascending columns (count,): of the scores (C,) above `last`, and the first equal."""
+    above = (~(scores <= last)).nonzero().flatten()
+    equal = (scores == last).nonzero().flatten()[: count - len(above)]
+    return torch.cat((above, equal)).sort().values

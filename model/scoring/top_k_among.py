@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from model.data.sequences import IntArray, Prefixes, Sequences
 from model.network.transition_memory import SparseAddition
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.ordered_top import ordered_top
-from model.scoring.top_k import Recommendations, alike_blocks, recommend_domains, refuse_unreal
+from model.scoring.top_k import (
+    Recommendations,
+    alike_blocks,
+    ordered_top,
+    recommend_domains,
+    refuse_unreal,
+)
 
 EXACT_UP_TO = 200_000
 """Items of a domain up to which every item is scored unless another limit is set: a product with so

@@ -24,9 +24,9 @@ from tasks.llm.answer_all import (
     outcome_of,
     vectors_by_row,
 )
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 
 SEPARATOR = "; "
 

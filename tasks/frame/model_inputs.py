@@ -5,7 +5,7 @@ import torch
 
 from artifacts.kinds.crossing_answers import read_crossing_answers
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_tables import projected, read_item_tables
+from artifacts.kinds.item_vectors import projected, read_item_tables
 from artifacts.kinds.user_profiles import read_profile_vectors
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store

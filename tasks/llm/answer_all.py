@@ -26,7 +26,6 @@ from artifacts.manifest import COMPLETE
 from prompts.render import ChatPrompt
 from tasks.frame.row_blocks import regrouped
 from tasks.frame.stage import LlmUsage
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
@@ -35,7 +34,7 @@ from tasks.llm.settings.batch_config import refuse_budget_in_batches
 from tasks.llm.settings.budget import BudgetReachedError, Cost
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.settings.request_fields import chat_fields
-from tasks.llm.shards.shard import AnswerLimits, ShardOutcome
+from tasks.llm.shards.shard import AnswerLimits, AskingStep, ShardOutcome
 
 PIECE_ROWS = 65_536
 """Prompts per piece, which are looked up, spooled and sent together, to bound a stage's memory."""

@@ -14,8 +14,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, Split, read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
-from artifacts.kinds.item_tables import projected, read_item_tables
+from artifacts.kinds.item_vectors import projected, read_item_embeddings, read_item_tables
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.checkpoint import CheckpointError, ModelCard, load_model

@@ -14,8 +14,7 @@ from artifacts.bundles import parts_of
 from artifacts.forgotten import forgettings
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
-from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.item_vectors import read_item_embeddings, read_item_tables
 from artifacts.kinds.results import REPORT
 from artifacts.kinds.user_profiles import PROFILE, model_of, read_user_profiles
 from artifacts.machines.cached_copies import catch_up

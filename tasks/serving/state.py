@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from artifacts.kinds.item_tables import projected
+from artifacts.kinds.item_vectors import projected
 from artifacts.user_error import UserError
 from model.data.sequences import IntArray, Sequences, sequences_from_lists
 from model.data.tables import ItemTables

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.kinds.dataset import Dataset
-from artifacts.kinds.item_embeddings import ItemEmbeddings
+from artifacts.kinds.item_vectors import ItemEmbeddings
 
 
 class WrongVectorsError(ValueError):
@@ -21,8 +21,8 @@ class WrongVectorsError(ValueError):
 class TextSpace:
     """The space of item texts.
 
-    Attributes: projections: those of `artifacts.kinds.item_tables.StoredItemTables`. means: float32
-        (width,) by domain, of items without text.
+    Attributes: projections: those of `artifacts.kinds.item_vectors.StoredItemTables`. means:
+        float32 (width,) by domain, of items without text.
     """
 
     projections: dict[str, NDArray[np.float32]]

@@ -14,7 +14,7 @@ from artifacts.files.leftovers import SET_ASIDE
 from artifacts.integrity import ArtifactCorruptError, ArtifactNewerError
 from artifacts.kinds.arrays import write_arrays
 from artifacts.kinds.clusters import write_cluster_names, write_clusters
-from artifacts.kinds.item_tables import StoredItemTables, write_item_tables
+from artifacts.kinds.item_vectors import StoredItemTables, write_item_tables
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of, identity
 from artifacts.store import Store
 

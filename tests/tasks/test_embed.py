@@ -9,7 +9,7 @@ import pytest
 
 import tasks.ingest as ingest_stage
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.manifest import COMPLETE, ArtifactRef
 from artifacts.store import Store
 from prompts.render import Language

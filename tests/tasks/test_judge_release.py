@@ -10,7 +10,7 @@ import torch
 from artifacts.bundles import SERVING, create_bundle
 from artifacts.integrity import describe_files
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.item_vectors import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, document_of, identity
 from artifacts.store import Store

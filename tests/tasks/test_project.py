@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 import tasks.project
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_tables import StoredItemTables, read_item_tables
+from artifacts.kinds.item_vectors import StoredItemTables, read_item_tables
 from artifacts.store import Store
 from tasks.project import ProjectConfig, project_items, project_vectors
 from tests.tasks.shops.small_shop import SmallShop, stored_embeddings

@@ -9,12 +9,11 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 from artifacts import columns as col
-from tasks.dump.readers.arrow_table import ArrowTable
 from tasks.dump.readers.csv_table import CsvTable
 from tasks.dump.readers.json_table import JsonTable
 from tasks.dump.readers.json_values import RawObject
-from tasks.dump.readers.parquet_table import ParquetTable
 from tasks.dump.readers.table import Table
+from tasks.dump.readers.typed_tables import ArrowTable, ParquetTable
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, form_of, readable
 
 

@@ -20,7 +20,7 @@ from tasks.dump.readers.json_values import (
     objects_of,
     parsed,
 )
-from tasks.dump.readers.table import LIST, ROW, Batch, Tally, broken_rows, numbered
+from tasks.dump.readers.table import LIST, ROW, Batch, Tally, broken_rows
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, blocks_of_lines, readable
 
 FIRST_LINES = 10_000
@@ -91,7 +91,8 @@ class JsonTable:
         if rows is None:
             return self._batch([_object(line) for line in full], columns)
         first, self.tally.records = self.tally.records, self.tally.records + len(full)
-        return Batch(numbered(rows, first), broken_rows([], []))
+        row = pl.int_range(first, first + pl.len()).alias(ROW)
+        return Batch(rows.with_columns(row), broken_rows([], []))
 
     def _batch(self, found: Sequence[Found], columns: Mapping[str, str]) -> Batch:
         first, self.tally.records = self.tally.records, self.tally.records + len(found)

@@ -76,11 +76,6 @@ def broken_rows(places: list[int], reasons: list[str]) -> pl.DataFrame:
     return pl.DataFrame({ROW: places, col.REASON: reasons}, schema=BROKEN_SCHEMA)
 
 
-def numbered(rows: pl.DataFrame, first: int) -> pl.DataFrame:
-    """Returns rows with their numbers, if none between them is broken."""
-    return rows.with_columns(pl.int_range(first, first + rows.height, dtype=pl.Int64).alias(ROW))
-
-
 class PartitionedTable:
     """A `Table` with an additional column per partition, unless the file has it."""
 

@@ -14,7 +14,6 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.ledger.ledger import Ledger
 from tasks.frame import progress
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_files import BatchHeader, RetryLater, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchFolder,
@@ -31,7 +30,7 @@ from tasks.llm.client.jobs import Failure
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind, BatchStart
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
-from tasks.llm.shards.shard import AnswerLimits, ShardOutcome
+from tasks.llm.shards.shard import AnswerLimits, AskingStep, ShardOutcome
 
 Collect = Callable[[list[BatchFolder]], Collected]
 

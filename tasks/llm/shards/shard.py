@@ -1,12 +1,29 @@
-"""Shards of prompts and their outcomes, as data for worker processes."""
+"""The data of prompts to be answered: a step of a stage, its shards, and their outcomes."""
+
+from dataclasses import dataclass
 
 from artifacts.ledger.answers import Role
+from artifacts.store import Store
 from artifacts.strict import Strict
-from tasks.llm.settings.llm_config import EndpointSpec
+from tasks.llm.providers.endpoints import Endpoint
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 
 SHARDS_IN_FLIGHT = 2
 """Concurrent shards, which share the endpoint's slots: while one waits for its last answers, the
 other keeps the server busy. Flows size their task runner by it."""
+
+
+@dataclass(frozen=True)
+class AskingStep:
+    """Model, settings and limits of the prompts of one step."""
+
+    label: str
+    role: Role
+    endpoint: Endpoint
+    config: LlmConfig
+    store: Store
+    max_tokens: int = 0
+    max_words: int | None = None
 
 
 class AnswerLimits(Strict):

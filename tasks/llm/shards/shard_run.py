@@ -25,7 +25,6 @@ from artifacts.ledger.ledger import Ledger
 from prompts.render import ChatPrompt
 from tasks.frame import progress
 from tasks.frame.prefect_link import has_given_up
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.client import event_loop
 from tasks.llm.client.ask import complete, embed, require_server
 from tasks.llm.client.jobs import ChatRequest, EmbeddingRequest, Failure, Outcome
@@ -34,7 +33,7 @@ from tasks.llm.client.servers.open_servers import open_servers
 from tasks.llm.settings.budget import spending_of
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.shards.server_load import load_shown
-from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AnswerLimits, Shard, ShardOutcome
+from tasks.llm.shards.shard import SHARDS_IN_FLIGHT, AnswerLimits, AskingStep, Shard, ShardOutcome
 
 
 class OtherShardError(RuntimeError):

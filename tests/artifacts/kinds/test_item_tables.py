@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from artifacts.kinds.item_tables import (
+from artifacts.kinds.item_vectors import (
     StoredItemTables,
     read_item_tables,
     write_item_tables,

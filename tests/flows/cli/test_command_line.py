@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from artifacts.bundles import SERVING, parts_of
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.data.sequences import Prefixes, sequences_from_lists
-from model.scoring.ordered_top import ordered_top
-from model.scoring.top_k import recommend
+from model.scoring.top_k import ordered_top, recommend
 
 FEW_VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0])
 

@@ -5,9 +5,9 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 from tests.tasks.shops.small_shop import LENIENT, endpoint_of, spec_of
 
 

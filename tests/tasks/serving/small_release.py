@@ -9,7 +9,7 @@ import torch
 
 from artifacts.bundles import SERVING, bundle
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.item_vectors import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.kinds.user_profiles import UserProfiles, write_user_profiles
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import ITEMS, Dataset, Split, read_dataset
-from artifacts.kinds.item_tables import read_item_tables
+from artifacts.kinds.item_vectors import read_item_tables
 from artifacts.kinds.user_profiles import UserProfiles, read_user_profiles
 from artifacts.store import Store
 from model.baselines.simple import Popularity

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from artifacts.fingerprint import sha256_of
-from artifacts.kinds.item_embeddings import STATUS, EmbeddingStatus, write_item_embeddings
+from artifacts.kinds.item_vectors import STATUS, EmbeddingStatus, write_item_embeddings
 from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store

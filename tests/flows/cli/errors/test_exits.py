@@ -17,7 +17,7 @@ from model.config import TrainConfig
 from model.training.trainer import NothingToLearnError
 from tasks.dump.events import event_reader as dump_events
 from tasks.embed import NothingEmbeddedError
-from tasks.llm.ray_engine import MissingRayError
+from tasks.llm.planned import MissingRayError
 from tasks.llm.settings.batch_config import BatchConfig, NoBudgetInBatchesError
 from tasks.llm.settings.budget import Budget
 from tasks.llm.settings.llm_config import LlmConfig

@@ -15,7 +15,7 @@ import pytest
 
 from tasks.dump.readers.csv_table import CsvTable
 from tasks.dump.readers.json_table import JsonTable
-from tasks.dump.readers.parquet_table import BATCH_ROWS, ParquetTable
+from tasks.dump.readers.typed_tables import BATCH_ROWS, ParquetTable
 from tasks.dump.sources import size_limits
 from tasks.dump.sources.files import Utf8File, blocks_of_lines
 from tasks.dump.sources.size_limits import UnpackedSizeError, batch_rows
@@ -25,7 +25,7 @@ LINE = json.dumps({"item_id": "a", "title": "x" * 1000})
 
 READS_ALL = """
 import resource, sys
-from tasks.dump.readers.parquet_table import ParquetTable
+from tasks.dump.readers.typed_tables import ParquetTable
 from tasks.dump.sources.size_limits import UnpackedSizeError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -4,10 +4,10 @@ from artifacts.ledger.answers import Role
 from artifacts.store import Store
 from prompts.render import ChatPrompt, Message
 from tasks.llm.answer_all import Answered, answer_all, chat_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 from tests.tasks.shops.small_shop import endpoint_of, spec_of
 
 WORDS = ("oolong", "sencha", "mate", "rooibos", "chai", "assam", "matcha", "ceylon", "jasmine")

@@ -19,7 +19,6 @@ from artifacts.ledger.check import verify
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.answer_all import Answered, answer_all, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_files import BatchHeader, chunks_of
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
@@ -35,6 +34,7 @@ from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.shards.shard import AskingStep
 from tests.fake_batch import BatchPlan, BatchServer, batch_server
 from tests.fakes import CHAT, faulty_endpoint
 from tests.tasks.llm.batches.asking_in_batches import QUICK, TEXTS, ask

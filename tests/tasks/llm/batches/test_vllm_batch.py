@@ -10,7 +10,6 @@ from artifacts.ledger.answers import Role, vectors_of
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.answer_all import answer_all, embedding_keys
-from tasks.llm.asking_step import AskingStep
 from tasks.llm.batches.batch_folders import (
     batch_folders,
 )
@@ -21,6 +20,7 @@ from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.providers.local_setup import find_local_environment
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind
 from tasks.llm.settings.llm_config import LlmConfig, Provider
+from tasks.llm.shards.shard import AskingStep
 from tests.tasks.llm.batches.asking_in_batches import TEXTS, ask
 
 pytestmark = pytest.mark.usefixtures("inline_shards")

@@ -11,7 +11,7 @@ import pytest
 
 from artifacts.kinds.clusters import read_cluster_names
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.item_embeddings import read_item_embeddings
+from artifacts.kinds.item_vectors import read_item_embeddings
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.ledger.answers import Role
 from artifacts.ledger.ledger import Ledger

@@ -1,4 +1,4 @@
-"""Parquet reader, by groups of rows."""
+"""Readers of files with typed columns: Parquet by groups of rows, Arrow (Feather) by batches."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.dump.readers.column_types import NOT_UTF8, names_in, plain_columns, with_fields
-from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows, numbered
+from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows
 from tasks.dump.sources.files import OTHER_CONTENT, UnreadableDumpError, readable
-from tasks.dump.sources.size_limits import batch_rows
+from tasks.dump.sources.size_limits import UnpackedSize, batch_rows
 
 _START = 4096
 
@@ -34,15 +34,37 @@ class ParquetTable:
             self.tally = Tally(records=file.metadata.num_rows)
             rows_at_once = batch_rows(self._path, columns, BATCH_ROWS)
             for batch in file.iter_batches(rows_at_once, columns=list(columns)):
-                yield typed_batch(batch, columns, self._path, first)
+                yield _typed_batch(batch, columns, self._path, first)
                 first += batch.num_rows
 
 
-def typed_batch(batch: pa.RecordBatch, columns: Mapping[str, str], path: str, first: int) -> Batch:
+class ArrowTable:
+    """An Arrow file as a `Table`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.tally = Tally()
+        with readable(path), pa.memory_map(path) as file:
+            self.names = tuple(names_in(pa.ipc.open_file(file).schema))
+
+    def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        self.tally = Tally()
+        unpacked = UnpackedSize(self._path)
+        with readable(self._path), pa.memory_map(self._path) as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                batch.validate(full=True)  # Offsets of a damaged file would end the process.
+                unpacked.add(batch.nbytes)
+                yield _typed_batch(batch, columns, self._path, self.tally.records)
+                self.tally.records += batch.num_rows
+
+
+def _typed_batch(batch: pa.RecordBatch, columns: Mapping[str, str], path: str, first: int) -> Batch:
     """Returns some typed rows as plain ones, numbered from ``first``."""
     table = with_fields(pa.Table.from_batches([batch]), columns)
     rows, garbled = plain_columns(table, columns, path)
-    rows = numbered(rows, first)
+    rows = rows.with_columns(pl.int_range(first, first + pl.len()).alias(ROW))
     broken = rows.filter(pl.Series(garbled))[ROW].to_list()
     if broken:
         rows = rows.filter(pl.Series(~garbled))
