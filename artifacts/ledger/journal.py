@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import TracebackType
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -69,12 +68,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.flush()
         # The answers are still in memory; parsing them again would cost more than writing.
         _replace_by_part(self.path, part_of(self._written, self._model))

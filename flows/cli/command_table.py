@@ -84,7 +84,7 @@ _BY_PANEL = {
             "Check environment, versions, endpoints, store, clock and Prefect server.",
         ),
         "show": (
-            "upkeep.show_command:show",
+            "upkeep.release_command:show",
             "Show the served release: quality, artifacts, path of the report.",
         ),
         "releases": (
@@ -120,11 +120,11 @@ _BY_PANEL = {
             "Restore a backup into a new store, or into one whose content is set aside.",
         ),
         "forget": (
-            "upkeep.forget_command:forget_command",
+            "upkeep.user_commands:forget_command",
             "Remove users from data sets, profiles, lists, reports, the ledger and dump copies.",
         ),
         "shown-users": (
-            "upkeep.shown_users_command:shown_users_command",
+            "upkeep.user_commands:shown_users_command",
             "Print the hashed names of users (LLM4CDSR_SHOWN_USERS=hashed), one per line.",
         ),
     },

@@ -25,7 +25,6 @@ from tasks.serving.limits import BodyLimit, Limits, RequestMetrics, TimeLimit
 from tasks.serving.recommender import Recommender
 from tasks.serving.service.gate import Gate, hosts_of_environment, token_of_environment
 from tasks.serving.service.item_images import ItemImages
-from tasks.serving.service.known_query import refuse_unknown_query
 from tasks.serving.service.request_answers import Service
 from tasks.serving.service.routes import add_browsing, add_operating, add_recommending
 from tasks.serving.service.routing_layers import HeadAsGet, WholeSegments
@@ -76,7 +75,7 @@ def create_app(
         docs_url=None,  # FastAPI's viewers load scripts from other hosts; ours is self-contained.
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Depends(refuse_unknown_query)],
+        dependencies=[Depends(_refuse_unknown_query)],
     )
     # The last middleware is the outermost.
     app.add_middleware(BodyLimit, most=limits.max_body_bytes)
@@ -137,6 +136,19 @@ async def _follow(service: Service, refresh: Refresh | None, seconds: float) -> 
         if newer is not None:
             service.recommender = newer
             logger.info("now serving release %s", newer.facts.ref.fingerprint)
+
+
+def _refuse_unknown_query(request: Request) -> None:
+    """Raises RequestValidationError, with the known names, for a parameter that would be ignored.
+
+    Routes without parameters accept any: probes and caches add their own.
+    """
+    route = request.scope["route"]
+    known = [each.alias for each in route.dependant.query_params]
+    unknown = [name for name in request.query_params if name not in known]
+    if known and unknown:
+        text = f"Unknown parameter; this route has {', '.join(known)}"
+        raise RequestValidationError([{"loc": ("query", name), "msg": text} for name in unknown])
 
 
 def _answer_with(status: int) -> Callable[[Request, Exception], Response]:

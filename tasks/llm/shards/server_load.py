@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,20 +22,12 @@ WAITING = "vllm:num_requests_waiting"
 TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 
 
-@dataclass(frozen=True)
-class ServerLoad:
+class ServerLoad(NamedTuple):
     """Running and queued requests; input and output tokens since the server's start."""
 
     running: int
     waiting: int
     tokens: int
-
-    def __add__(self, other: "ServerLoad") -> "ServerLoad":
-        return ServerLoad(
-            self.running + other.running,
-            self.waiting + other.waiting,
-            self.tokens + other.tokens,
-        )
 
 
 @contextmanager
@@ -95,4 +87,4 @@ def _load(roots: list[str]) -> ServerLoad | None:
         if found is None:
             return None
         loads.append(found)
-    return sum(loads, ServerLoad(0, 0, 0)) if loads else None
+    return ServerLoad(*map(sum, zip(*loads, strict=True))) if loads else None

@@ -1,4 +1,4 @@
-"""Commands of releases: `llm4cdsr releases`, `rollback`, `promote`."""
+"""Commands of releases: `llm4cdsr releases`, `show`, `rollback`, `promote`."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import EVENTS
-from artifacts.kinds.results import overall_ndcg
+from artifacts.kinds.results import REPORT, overall_ndcg
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.options.opened_store import opened_store
@@ -32,6 +32,24 @@ PROMOTE_EXAMPLES = "Example:\n\nllm4cdsr promote 3f2a"
 def releases(store: StoreRoot = None) -> None:
     """List promoted, held and rolled-back releases, newest first."""
     terminal.out.print(history_table(opened_store(store)))
+
+
+def show(store: StoreRoot = None) -> None:
+    """Show the served release: quality, artifacts, path of the report."""
+    from flows.cli.output import console  # Imports the facts of a report.
+
+    opened = opened_store(store)
+    release = serving_release(opened)
+    if release is None:
+        raise typer.BadParameter(f"{opened.root} serves nothing yet; run `llm4cdsr run` first")
+    parts = parts_of(opened, release)
+    terminal.out.print(*console.metric_tables(opened, parts["metrics"]), sep="\n")
+    for note in opened.manifest(release).notes:
+        terminal.out.print(console.note_line(note))
+    for role, ref in parts.items():
+        place = opened.path(ref) / REPORT if role == "report" else opened.path(ref)
+        terminal.say(f"{role:16} {place}")
+    terminal.out.print(history_table(opened, newest=5))
 
 
 def rollback(

@@ -143,7 +143,7 @@ class Servers:
     async def close(self) -> None:
         """Closes every connection."""
         for lane in self._lanes:
-            await lane.transport.close()
+            await lane.transport.aclose()
 
     async def attempt(self, turn: Turn, job: Job) -> Attempt:
         """Sends a job's request once.

@@ -1,7 +1,6 @@
 """HTTP requests to one URL, with key, proxy and redirects within the origin; without retries."""
 
 import asyncio
-from types import TracebackType
 
 import httpx2
 from pydantic_core import to_json
@@ -74,20 +73,9 @@ class Transport:
                 raise
             return Fault(_kind_of(error), _said(error))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes every connection."""
         await self._http.aclose()
-
-    async def __aenter__(self) -> "Transport":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _followed(self, route: str, content: bytes) -> HttpReply | Fault:
         """Follows redirects with method and body; later requests use the new URL."""

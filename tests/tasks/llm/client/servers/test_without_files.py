@@ -7,6 +7,7 @@ import pytest
 
 ASKS = """
 import asyncio, os, resource, signal, sys, time
+from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 from prefect.client.base import PrefectHttpxSyncClient
@@ -34,7 +35,8 @@ url = f"http://127.0.0.1:{server.server_port}"
 
 def of_the_language_model():
     async def ask():
-        async with Transport(url, "", 60) as first, Transport(url, "", 60) as second:
+        one, other = (aclosing(Transport(url, "", 60)) for _ in range(2))
+        async with one as first, other as second:
             await first.post("/x", {})
             take_files()
             await second.post("/x", {})
