@@ -14,7 +14,7 @@ from enum import StrEnum
 from artifacts.files.private_files import SECRET
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER, create_note, read_note
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError, UserError
 
 SHOWN_VARIABLE = "LLM4CDSR_SHOWN_USERS"
 PREFIX = "hashed-"
@@ -37,10 +37,6 @@ class ShownAs(StrEnum):
 
 class UserKeyError(UserError, RuntimeError):
     """The key of a store's user hashes is missing or unreadable."""
-
-
-class UnknownShownAsError(UserError):
-    """The value of `SHOWN_VARIABLE` is unknown."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +65,18 @@ BY_ID = ShownUsers()
 
 
 def shown_as() -> ShownAs:
-    """Returns the setting of this machine; raises `UnknownShownAsError`."""
+    """Returns the setting of this machine; raises `InvalidSettingError`."""
     given = os.environ.get(SHOWN_VARIABLE, "").strip() or ShownAs.PLAIN
     try:
         return ShownAs(given)
     except ValueError:
-        raise UnknownShownAsError(
+        raise InvalidSettingError(
             f"{SHOWN_VARIABLE}={given} is unknown; set {' or '.join(ShownAs)}"
         ) from None
 
 
 def shown_users(store: Store) -> ShownUsers:
-    """Returns the users' names in a store; raises `UnknownShownAsError`, `UserKeyError`."""
+    """Returns the users' names in a store; raises `InvalidSettingError`, `UserKeyError`."""
     return BY_ID if shown_as() is ShownAs.PLAIN else hashed_users(store)
 
 

@@ -1,4 +1,4 @@
-"""Base of errors caused by the user's input or settings."""
+"""Errors caused by the user's input or settings: their base, and those of several rooms."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     Commands end with exit status 2.
     """
+
+
+class InvalidSettingError(UserError):
+    """A variable of the environment has an invalid value."""
+
+
+class MissingPackageError(UserError):
+    """An optional package that a command or setting needs is not installed."""

@@ -23,10 +23,10 @@ from tasks.embed import embed_items
 from tasks.evaluate import candidates_identity, stored_candidates
 from tasks.experiments.cell import CellData, cell_identity, make_cell
 from tasks.experiments.grid import (
-    AbsentDumpError,
     Cell,
     DatasetEntry,
     Grid,
+    GridError,
     NeuralRecipe,
     ProfileSource,
     cells_of,
@@ -258,7 +258,7 @@ def _pointer(grid: Grid, entry: DatasetEntry, folder: Path, llm: LlmConfig) -> s
     files = [path for paths in (dump.interactions, dump.items) if paths for path in paths_of(paths)]
     absent = [path for path in files if not Path(path).is_file()]
     if absent:
-        raise AbsentDumpError(
+        raise GridError(
             f"{', '.join(absent)}: no such file. The grid names it for {entry.name}; put your copy "
             "of the data there, or change `interactions` and `items` in the grid"
         )

@@ -20,7 +20,7 @@ from artifacts.store_notes import store_id
 from flows.unrecorded import note_end
 from tasks.frame.shown_logs import hide_credentials_in_logs
 from tasks.llm.client.stop import EndpointDownError
-from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
+from tasks.llm.settings.budget import Budget, UnusableBudgetError
 from tasks.llm.settings.engine import Engine, EngineSettings
 from tasks.llm.shards.shard import SHARDS_IN_FLIGHT
 
@@ -88,10 +88,10 @@ def shard_threads() -> TaskRunner[Any]:  # pyright: ignore[reportExplicitAny]
 
 
 def refuse_budget_elsewhere(settings: EngineSettings, budget: Budget) -> None:
-    """Raises `BudgetNeedsThreadsError` if prompts are sent by other processes, because spending is
+    """Raises `UnusableBudgetError` if prompts are sent by other processes, because spending is
     counted in the run's process only."""
     if settings.engine is not Engine.THREADS and budget != Budget():
-        raise BudgetNeedsThreadsError(
+        raise UnusableBudgetError(
             "a budget cannot hold back prompts that other processes send; set LLM4CDSR_ENGINE="
             f"threads (it is {settings.engine}), or look at the cost with --dry-run and leave "
             "out the limits (--max-usd, --max-tokens, --max-requests)"

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from artifacts.manifest import Kind
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError
 
 GROUP_VARIABLE = "LLM4CDSR_STORE_GROUP"
 OWN = "work"
@@ -29,10 +29,6 @@ _seen: set[tuple[str, int | None]] = set()
 logger = logging.getLogger("llm4cdsr")
 
 
-class UnknownGroupError(UserError):
-    """LLM4CDSR_STORE_GROUP is unknown on this machine, or the user is not a member."""
-
-
 def keep_private(root: Path, *, again: bool = False) -> None:
     """Sets the umask of this process and the modes of an existing store; ``again``: also if this
     process has set the modes before.
@@ -40,7 +36,7 @@ def keep_private(root: Path, *, again: bool = False) -> None:
     Changes the store's own folders only, and ``root`` if it contains nothing else.
 
     Raises:
-        UnknownGroupError.
+        InvalidSettingError.
     """
     group = _group()
     if (str(root), group) in _seen and not again:
@@ -59,7 +55,7 @@ def keep_private(root: Path, *, again: bool = False) -> None:
                 _bring_under_rule(path, wanted, deep=path != root)
     except PermissionError as error:
         if root.stat().st_uid == os.geteuid() and group is not None:
-            raise UnknownGroupError(
+            raise InvalidSettingError(
                 f"{error.filename or root} cannot be given to the group of {GROUP_VARIABLE} "
                 f"({error.strerror}); name a group that this user is in"
             ) from error
@@ -88,7 +84,7 @@ def _group() -> int | None:
     try:
         return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise UnknownGroupError(
+        raise InvalidSettingError(
             f"{GROUP_VARIABLE}={name} is no group of this machine; `getent group` lists them"
         ) from None
 

@@ -195,7 +195,7 @@ def run_app() -> None:
 def _warn_unknown_variables() -> None:
     """Prints a warning for each unknown variable: a misspelt one could select a paid provider.
 
-    Raises `artifacts.shown_users.UnknownShownAsError`.
+    Raises `InvalidSettingError`.
     """
     if not any(name.startswith(PREFIX) for name in os.environ):
         return

@@ -18,7 +18,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import new_credential
 from tasks.frame.plain_console import TERMINAL
@@ -40,20 +40,16 @@ timeout of `flows/automations.yaml`."""
 logger = logging.getLogger("llm4cdsr")
 
 
-class UnusablePrefectUrlError(UserError):
-    """PREFECT_API_URL is not a valid API address."""
-
-
 def api_url_of(configured: str) -> str:
     """Returns the URL of the API; ``/api`` is appended if the server responds only there.
 
     Raises:
-        UnusablePrefectUrlError: not an http address.
+        InvalidSettingError: not an http address.
         UnusableProxyError: a proxy variable applies to it and is unusable.
     """
     url = configured.strip().rstrip("/")
     if not _is_address(url):
-        raise UnusablePrefectUrlError(
+        raise InvalidSettingError(
             f"PREFECT_API_URL={url.rpartition('@')[2]} is no address; write http://HOST:4200/api, "
             "or unset it to have a server brought for the run"
         )

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError
 from tasks.system.host_names import is_this_machine
 
 HOST = "127.0.0.1"
@@ -29,10 +29,6 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-
-
-class NotAnOriginError(UserError, ValueError):
-    """LLM4CDSR_UI_ORIGINS has an invalid origin."""
 
 
 class ClosedApp:
@@ -85,13 +81,13 @@ def origins_in(environment: Mapping[str, str]) -> list[str]:
     """Returns the additional origins in LLM4CDSR_UI_ORIGINS (comma-separated).
 
     Raises:
-        NotAnOriginError: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
+        InvalidSettingError: one of them is not ``https://HOST[:PORT]`` or ``http://HOST[:PORT]``.
     """
     given = [each.strip().rstrip("/") for each in environment.get(ORIGINS_VARIABLE, "").split(",")]
     for origin in filter(None, given):
         parts = urlsplit(origin)
         if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in ("http", "https"):
-            raise NotAnOriginError(
+            raise InvalidSettingError(
                 f"{ORIGINS_VARIABLE}: '{origin}' is not an origin; write https://HOST or "
                 "https://HOST:PORT as the browser shows it, several separated by commas"
             )
@@ -108,7 +104,7 @@ def server_variables(credential: str, port: int) -> dict[str, str]:
     """Returns the environment of a server with this credential.
 
     Raises:
-        NotAnOriginError.
+        InvalidSettingError.
     """
     return {
         "PREFECT_SERVER_API_AUTH_STRING": credential,

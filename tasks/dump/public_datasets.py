@@ -18,12 +18,8 @@ from tasks.dump.naming.forms import Form
 DATASETS = Path(__file__).parent / "datasets"
 
 
-class UnknownDatasetError(UserError, ValueError):
-    """Unknown data set, or an invalid file."""
-
-
-class RawFilesMissingError(UserError, ValueError):
-    """Raw files of the data set are missing in the folder."""
+class PublicDatasetError(UserError, ValueError):
+    """A data set is unknown, its file is invalid, or its raw files are missing."""
 
 
 class DomainFiles(Strict):
@@ -84,12 +80,12 @@ class PublicDataset(Strict):
         """Returns the arguments of `DumpConfig`, with the files of a folder.
 
         Raises:
-            RawFilesMissingError: lists all missing files.
+            PublicDatasetError: lists all missing files.
         """
         found = {name: _found(raw, name) for name in self.raw_files()}
         missing = [name for name, path in found.items() if path is None]
         if missing:
-            raise RawFilesMissingError(
+            raise PublicDatasetError(
                 f"{raw} lacks {', '.join(missing)} (zipped or not) of {self.title}; "
                 f"get them from {self.source}"
             )
@@ -112,20 +108,20 @@ class PublicDataset(Strict):
 
 
 def load_public_dataset(name: str) -> PublicDataset:
-    """Returns a data set by its name or its TOML file's path; raises `UnknownDatasetError`."""
+    """Returns a data set by its name or its TOML file's path; raises `PublicDatasetError`."""
     path = Path(name) if name.endswith(".toml") else DATASETS / f"{name}.toml"
     if not path.is_file():
-        raise UnknownDatasetError(
+        raise PublicDatasetError(
             f"no data set {name}; there are {', '.join(dataset_names())}, or give the path of a "
             ".toml file of your own (`llm4cdsr datasets --show cloth-sport` prints one)"
         )
     try:
         return PublicDataset.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UnknownDatasetError(f"{path} is not TOML: {error}") from error
+        raise PublicDatasetError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()]
-        raise UnknownDatasetError(f"{path} describes no data set: {'; '.join(faults)}") from error
+        raise PublicDatasetError(f"{path} describes no data set: {'; '.join(faults)}") from error
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -134,7 +130,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def dataset_text(name: str) -> str:
-    """Returns the text of a built-in data set's file; raises `UnknownDatasetError`."""
+    """Returns the text of a built-in data set's file; raises `PublicDatasetError`."""
     load_public_dataset(name)
     return (DATASETS / f"{name}.toml").read_text("utf-8")
 

@@ -28,12 +28,8 @@ WIDTH = ProjectConfig().hidden
 Overrides = dict[str, dict[str, JsonValue]]
 
 
-class UnreadableGridError(UserError, ValueError):
-    """The file is not TOML; the message names the line."""
-
-
-class AbsentDumpError(UserError, ValueError):
-    """A file of the grid is missing."""
+class GridError(UserError, ValueError):
+    """A grid is not TOML, or a file that it names is missing."""
 
 
 class ProfileSource(StrEnum):
@@ -234,11 +230,11 @@ class Grid(Strict):
 
 
 def read_grid(path: Path) -> Grid:
-    """Returns a grid; raises `UnreadableGridError`, or pydantic's ValidationError."""
+    """Returns a grid; raises `GridError`, or pydantic's ValidationError."""
     try:
         return Grid.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise UnreadableGridError(f"{path} is no TOML: {error}") from error
+        raise GridError(f"{path} is no TOML: {error}") from error
 
 
 def cells_of(grid: Grid) -> Iterator[Cell]:

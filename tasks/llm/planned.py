@@ -24,7 +24,7 @@ from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA
 from artifacts.ledger.shared import open_ledger
 from artifacts.store import Store
 from artifacts.strict import Strict
-from artifacts.user_error import UserError
+from artifacts.user_error import MissingPackageError
 from tasks.frame.prefect_link import send_nothing_more
 from tasks.frame.progress import progress
 from tasks.frame.stage import LlmUsage
@@ -58,10 +58,6 @@ _ENDINGS = {error.__name__: error for error in (EndpointDownError, EndpointRefus
 logger = logging.getLogger("llm4cdsr")
 
 
-class MissingRayError(UserError, RuntimeError):
-    """Ray is configured and not installed."""
-
-
 class RayClusterError(RuntimeError):
     """The Ray cluster is out of reach, or broke down. Answers are kept."""
 
@@ -73,7 +69,7 @@ def answer_planned(
     ledger. Both engines give the same rows and answers.
 
     Raises:
-        as `answer_all`; with Ray also `MissingRayError` and `RayClusterError`.
+        as `answer_all`; with Ray also `MissingPackageError` and `RayClusterError`.
     """
     # A batch is one upload by one process, however many machines there are.
     if EngineSettings().engine is Engine.RAY and step.config.batch is None:
@@ -278,7 +274,7 @@ def _connect(settings: EngineSettings) -> int:
     """Connects to the cluster, or starts a local one; returns its number of cores.
 
     Raises:
-        MissingRayError: Ray is not installed.
+        MissingPackageError: Ray is not installed.
         RayClusterError: the cluster does not answer.
     """
     # Ray reports its use to its makers otherwise.
@@ -287,7 +283,7 @@ def _connect(settings: EngineSettings) -> int:
         import ray  # pyright: ignore[reportMissingImports]
         import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingRayError(
+        raise MissingPackageError(
             "LLM4CDSR_ENGINE=ray, and Ray is not installed: .venv/bin/pip install 'llm4cdsr[ray]', "
             "or set it to threads"
         ) from error

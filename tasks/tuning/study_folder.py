@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.files.durable import write_atomically
-from artifacts.user_error import UserError
+from artifacts.user_error import MissingPackageError, UserError
 from tasks.tuning.search_space import Values
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ IS_BASE = "is_base"
 """Attribute of the trial with the values of the base preset."""
 CUT = "ended_by_time"
 RANDOM_TRIALS, WARMUP_EPOCHS = 8, 2
-
-
-class MissingOptunaError(UserError, RuntimeError):
-    """Optuna is not installed."""
 
 
 class StudyInUseError(UserError, RuntimeError):
@@ -45,11 +41,11 @@ class MeasuredTrial:
 
 
 def require_optuna() -> None:
-    """Raises MissingOptunaError."""
+    """Raises MissingPackageError."""
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise MissingOptunaError(
+        raise MissingPackageError(
             "tune needs Optuna, which is not installed: .venv/bin/pip install 'llm4cdsr[tune]' "
             "(in a checkout: .venv/bin/pip install -c constraints.txt -e '.[tune]')"
         ) from error

@@ -49,7 +49,7 @@ def search(
     state and NDCG@10 of each ended trial.
 
     Raises:
-        MissingOptunaError, StudyInUseError, TuningWorkerError, NoBaseMeasuredError.
+        MissingPackageError, StudyInUseError, TuningWorkerError, NoBaseMeasuredError.
     """
     require_optuna()
     until = time.time() + seconds

@@ -37,12 +37,8 @@ PARTS = OF_PREFECT | {f"{name}/" for name in (*FOLDERS, NOTES)}
 """Names of files and folders in a backup."""
 
 
-class StoreNotEmptyError(UserError):
-    """A backup would replace the content of a store."""
-
-
-class OtherKindOfStoreError(UserError):
-    """A backup of a folder for a remote store, or the reverse."""
+class RestoreRefusedError(UserError):
+    """The store has content that a backup would replace, or is of another kind."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +75,13 @@ def restore(
 
     Raises:
         NoBackupError, BackupDamagedError: it cannot be restored.
-        OtherKindOfStoreError, StoreNotEmptyError: not into this store.
+        RestoreRefusedError: not into this store.
         StoreInUseError: a run uses the store.
         UserKeyError: its list of forgotten users cannot be joined with that of the store.
     """
     about = about_of(path)
     if about.is_remote != (store.remote is not None):
-        raise OtherKindOfStoreError(
+        raise RestoreRefusedError(
             f"{path} is of {about.store}, and {store.root} is "
             f"{'a folder' if about.is_remote else 'a remote store'}; name another by --store"
         )
@@ -93,7 +89,7 @@ def restore(
     with cleaning(store.local):
         refuse_in_use(store, "restore")
         if not replace and (held := next(_content(store), None)):
-            raise StoreNotEmptyError(
+            raise RestoreRefusedError(
                 f"{store.root} is not empty (it has {held.relative_to(store.local)}); restore into "
                 "a new folder by --store, or set its content aside by --replace"
             )

@@ -9,13 +9,13 @@ from artifacts.forgotten import Forgotten
 from artifacts.shown_users import (
     PREFIX,
     SHOWN_VARIABLE,
-    UnknownShownAsError,
     UserKeyError,
     hashed_users,
     quoted,
     shown_users,
 )
 from artifacts.store import Store
+from artifacts.user_error import InvalidSettingError
 
 KEY = "operation/forgotten/secret.key"
 
@@ -30,7 +30,7 @@ def test_names_are_ids_unless_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert shown_users(store).name("ada") == hashed_users(store).name("ada") != "ada"
     assert "ada" not in quoted("ada")
     monkeypatch.setenv(SHOWN_VARIABLE, "hash")
-    with pytest.raises(UnknownShownAsError, match="hash is unknown; set plain or hashed"):
+    with pytest.raises(InvalidSettingError, match="hash is unknown; set plain or hashed"):
         shown_users(store)
 
 

@@ -15,7 +15,7 @@ from flows.operating import (
 from tasks.embed import embed_items
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import EndpointDownError
-from tasks.llm.settings.budget import Budget, BudgetNeedsThreadsError
+from tasks.llm.settings.budget import Budget, UnusableBudgetError
 from tasks.llm.settings.engine import Engine, EngineSettings
 
 
@@ -44,7 +44,7 @@ def test_what_trains_no_model_does_not_wait_for_torch_to_load(flow: str) -> None
 
 def test_a_budget_that_nobody_would_keep_is_refused() -> None:
     on_ray = EngineSettings(engine=Engine.RAY)
-    with pytest.raises(BudgetNeedsThreadsError, match="LLM4CDSR_ENGINE=threads"):
+    with pytest.raises(UnusableBudgetError, match="LLM4CDSR_ENGINE=threads"):
         refuse_budget_elsewhere(on_ray, Budget(max_requests=5))
     refuse_budget_elsewhere(on_ray, Budget())
     refuse_budget_elsewhere(EngineSettings(), Budget(max_requests=5))

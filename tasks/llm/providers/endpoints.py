@@ -25,7 +25,7 @@ from tasks.llm.providers.local_setup import (
 )
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
 from tasks.llm.settings.batch_config import BatchStart
-from tasks.llm.settings.budget import FREE, BudgetNeedsPriceError, Price, Spending, price_of
+from tasks.llm.settings.budget import FREE, Price, Spending, UnusableBudgetError, price_of
 from tasks.llm.settings.llm_config import (
     OPENAI_KEY_VARIABLE,
     OWN_KEY_VARIABLE,
@@ -133,7 +133,7 @@ def open_endpoints(
 
     Raises:
         IncompleteEndpointError: a URL is configured without a model name.
-        BudgetNeedsPriceError: a limit in USD for a model without a price.
+        UnusableBudgetError: a limit in USD for a model without a price.
     """
     for role in Role:
         told = destination(role, config, resolve_provider(config, config.of(role).base_url))
@@ -254,7 +254,7 @@ def _chosen(
     is_ours = provider in (Provider.LOCAL, Provider.DUMMY)
     price = FREE if is_ours else price_of(model, config.prices)
     if price is None and config.budget.max_usd is not None:
-        raise BudgetNeedsPriceError(
+        raise UnusableBudgetError(
             f"the price of {model} is not known, so max_usd would not limit it; set "
             f'LLM4CDSR_PRICES=\'{{"{model}": {{"prompt": 0.5, "completion": 1.5}}}}\' (USD per '
             "million tokens), or limit max_tokens instead"

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from artifacts.strict import Strict
-from artifacts.user_error import UserError
-from tasks.llm.settings.budget import Budget
+from tasks.llm.settings.budget import Budget, UnusableBudgetError
 
 
 class BatchKind(StrEnum):
@@ -24,10 +23,6 @@ class BatchStart(NamedTuple):
 
     command: list[str]
     variables: Mapping[str, str]
-
-
-class NoBudgetInBatchesError(UserError, ValueError):
-    """A budget was set for a run with batches."""
 
 
 class BatchConfig(Strict):
@@ -76,9 +71,9 @@ class BatchConfig(Strict):
 
 
 def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None:
-    """Raises `NoBudgetInBatchesError`, because a submitted batch cannot be stopped at a budget."""
+    """Raises `UnusableBudgetError`, because a submitted batch cannot be stopped at a budget."""
     if config is not None and budget != Budget():
-        raise NoBudgetInBatchesError(
+        raise UnusableBudgetError(
             "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
             "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
         )

@@ -60,12 +60,8 @@ class BudgetReachedError(RuntimeError):
     """The run's budget does not allow another request. Answers are kept."""
 
 
-class BudgetNeedsPriceError(UserError, ValueError):
-    """A limit in USD was set for a model with unknown price."""
-
-
-class BudgetNeedsThreadsError(UserError, ValueError):
-    """A budget was set for a run with shards in other processes."""
+class UnusableBudgetError(UserError, ValueError):
+    """A limit that the run cannot keep: without a price, in batches, or in other processes."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from artifacts.files.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
-from artifacts.user_error import UserError
+from artifacts.user_error import MissingPackageError
 from model.data.sequences import Sequences, sequences_from_lists
 from model.scoring.exported_graph import ScoringPath
 from model.scoring.model_scorer import ModelScorer
@@ -37,10 +37,6 @@ Run = Callable[[Tensor], tuple[np.ndarray, ...]]
 
 class ParityError(ArithmeticError):
     """Scores of the exported graph differ from the model's."""
-
-
-class OnnxMissingError(UserError, RuntimeError):
-    """The packages of the ONNX export are not installed."""
 
 
 class ExportedModel(Strict):
@@ -66,7 +62,7 @@ def export_model(
     """Writes ``model.pt2`` or ``model.onnx``, ``items.parquet`` and ``model.json``.
 
     Raises:
-        OnnxMissingError, ParityError, NothingServedError.
+        MissingPackageError, ParityError, NothingServedError.
     """
     if form is ModelFormat.ONNX:
         _require_onnx()
@@ -180,7 +176,7 @@ def _write_items(catalogue: Catalogue, path: Path) -> None:
 def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise OnnxMissingError(
+        raise MissingPackageError(
             f"ONNX needs {', '.join(missing)}: .venv/bin/pip install 'llm4cdsr[onnx]', "
             "or use --format torch"
         )

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError
 from tasks.system.host_names import host_name, is_address
 
 TOKEN_VARIABLE = "LLM4CDSR_SERVE_TOKEN"
@@ -26,10 +26,6 @@ ANSWER_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-class WeakTokenError(UserError):
-    """LLM4CDSR_SERVE_TOKEN is too short, or invalid in a header."""
 
 
 class Gate:
@@ -70,13 +66,13 @@ def token_of_environment() -> str | None:
     """Returns the required token, None if none is set.
 
     Raises:
-        WeakTokenError.
+        InvalidSettingError.
     """
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not token:
         return None
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise WeakTokenError(
+        raise InvalidSettingError(
             f"{TOKEN_VARIABLE} must have at least {SHORTEST_TOKEN} plain ASCII characters; "
             "`openssl rand -hex 32` makes one"
         )

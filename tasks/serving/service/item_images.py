@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError
 
 FOLDER_VARIABLE = "LLM4CDSR_SERVE_IMAGES"
 HOSTS_VARIABLE = "LLM4CDSR_SERVE_IMAGE_HOSTS"
@@ -28,10 +28,6 @@ KINDS = {
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
-class ImageSettingError(UserError):
-    """The folder of images does not exist, or a host of images is no name of a host."""
-
-
 @dataclass(frozen=True)
 class ItemImages:
     """``folder`` holds the files that the items' paths name; ``hosts`` may be asked for images."""
@@ -41,14 +37,14 @@ class ItemImages:
 
     @classmethod
     def of(cls, folder: str | Path | None, hosts: Iterable[str]) -> "ItemImages":
-        """Raises `ImageSettingError`."""
+        """Raises `InvalidSettingError`."""
         place = Path(folder).resolve() if folder else None
         if place is not None and not place.is_dir():
-            raise ImageSettingError(f"{folder}: no such folder of images")
+            raise InvalidSettingError(f"{folder}: no such folder of images")
         names = frozenset(host.strip().lower() for host in hosts if host.strip())
         for name in names:
             if not _HOST.fullmatch(name):
-                raise ImageSettingError(
+                raise InvalidSettingError(
                     f"{name!r} is no host name: images are allowed from hosts such as "
                     "cdn.example.com, without https:// and without a path"
                 )
@@ -59,7 +55,7 @@ class ItemImages:
         cls, folder: Path | None = None, hosts: list[str] | None = None
     ) -> "ItemImages":
         """Returns the settings of the variables, replaced by the given ones; raises
-        `ImageSettingError`."""
+        `InvalidSettingError`."""
         named = os.environ.get(HOSTS_VARIABLE, "").split(",") if hosts is None else hosts
         return cls.of(folder or os.environ.get(FOLDER_VARIABLE), named)
 

@@ -13,13 +13,14 @@ import pytest
 
 from artifacts.bundles import REFRESHED
 from artifacts.files import private_files
-from artifacts.files.private_files import GROUP_VARIABLE, UnknownGroupError, share_as_usual
+from artifacts.files.private_files import GROUP_VARIABLE, share_as_usual
 from artifacts.kinds.arrays import write_arrays
 from artifacts.ledger.answers import Answer, Role
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.store_notes import write_note
+from artifacts.user_error import InvalidSettingError
 
 IS_ROOT = os.geteuid() == 0
 GROUP = next((each for each in grp.getgrall() if each.gr_name == "daemon"), None)
@@ -160,7 +161,7 @@ def test_a_group_that_is_none_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(GROUP_VARIABLE, name)
-    with pytest.raises(UnknownGroupError, match=f"{GROUP_VARIABLE}={name}"):
+    with pytest.raises(InvalidSettingError, match=f"{GROUP_VARIABLE}={name}"):
         Store(tmp_path / "store").workspace("logs")
 
 

@@ -21,7 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from flows.server.closed_app import ClosedApp, NotAnOriginError, origins_in
+from artifacts.user_error import InvalidSettingError
+from flows.server.closed_app import ClosedApp, origins_in
 from tasks.system.host_names import is_this_machine
 from tests.photographs import browser, log_in, tab
 
@@ -186,7 +187,7 @@ def test_further_origins_are_a_setting_of_the_machine() -> None:
     "value", ["*", "ops.example", "https://", "ftp://x", "https://x/path", "null"]
 )
 def test_what_is_no_origin_is_refused_by_name(value: str) -> None:
-    with pytest.raises(NotAnOriginError, match="LLM4CDSR_UI_ORIGINS"):
+    with pytest.raises(InvalidSettingError, match="LLM4CDSR_UI_ORIGINS"):
         origins_in({"LLM4CDSR_UI_ORIGINS": value})
 
 

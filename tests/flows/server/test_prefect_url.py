@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from flows.server.api import UnusablePrefectUrlError, api_url_of, prefect_api
+from artifacts.user_error import InvalidSettingError
+from flows.server.api import api_url_of, prefect_api
 from tasks.llm.providers.dummy_endpoint import running_app
 from tasks.system.free_port import free_port
 from tasks.system.proxies import UnusableProxyError
@@ -65,7 +66,7 @@ def test_a_server_that_is_not_there_is_left_to_the_run() -> None:
     "url", ["localhost:4200/api", "4200", "ftp://host/api", "http://", "http://[::1", "http://h:x"]
 )
 def test_what_is_no_address_is_named(url: str) -> None:
-    with pytest.raises(UnusablePrefectUrlError, match=r"PREFECT_API_URL=.*http://HOST:4200/api"):
+    with pytest.raises(InvalidSettingError, match=r"PREFECT_API_URL=.*http://HOST:4200/api"):
         api_url_of(url)
 
 

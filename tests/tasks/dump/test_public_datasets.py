@@ -10,8 +10,7 @@ from artifacts.store import Store
 from model.config import load_preset
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.public_datasets import (
-    RawFilesMissingError,
-    UnknownDatasetError,
+    PublicDatasetError,
     dataset_names,
     dataset_text,
     load_public_dataset,
@@ -66,7 +65,7 @@ def test_the_papers_data_sets_have_the_papers_settings() -> None:
 
 def test_missing_raw_files_are_all_named_with_where_to_get_them(tmp_path: Path) -> None:
     (tmp_path / "Sports_and_Outdoors.json").write_text("{}")
-    with pytest.raises(RawFilesMissingError) as refused:
+    with pytest.raises(PublicDatasetError) as refused:
         load_public_dataset("cloth-sport").dump_settings(tmp_path)
     message = str(refused.value)
     assert "lacks Clothing_Shoes_and_Jewelry.json.gz, meta_Clothing" in message
@@ -102,12 +101,12 @@ def test_a_file_of_ones_own_makes_a_dataset_of_three_domains(tmp_path: Path) -> 
 )
 def test_a_faulty_file_is_refused_with_the_fault(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(text)
-    with pytest.raises(UnknownDatasetError, match=words):
+    with pytest.raises(PublicDatasetError, match=words):
         load_public_dataset(str(tmp_path / "own.toml"))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        UnknownDatasetError, match="no data set books; there are book-movie, cloth-sport"
+        PublicDatasetError, match="no data set books; there are book-movie, cloth-sport"
     ):
         load_public_dataset("books")

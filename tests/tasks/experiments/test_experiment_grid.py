@@ -9,10 +9,10 @@ from tasks.experiments.grid import (
     BaselineRecipe,
     Cell,
     Grid,
+    GridError,
     NeuralRecipe,
     ProfileSource,
     Saw,
-    UnreadableGridError,
     cells_of,
     read_grid,
 )
@@ -140,7 +140,7 @@ def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableGridError, match=r"grid\.toml is no TOML: .*line 2"):
+    with pytest.raises(GridError, match=r"grid\.toml is no TOML: .*line 2"):
         grid(tmp_path, "title = 1\nseeds =\n")
 
 

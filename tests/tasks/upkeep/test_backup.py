@@ -23,7 +23,7 @@ from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.restore import (
     PARTS,
-    OtherKindOfStoreError,
+    RestoreRefusedError,
     check_backup,
     restore,
 )
@@ -256,7 +256,7 @@ def test_a_remote_store_is_backed_up_as_its_database_only(
     database(remote).close()
     made = back_up(remote, tmp_path / "backup.tar")
     assert (made.artifacts, made.files, made.has_prefect) == (0, 1, True)
-    with pytest.raises(OtherKindOfStoreError, match="is a folder"):
+    with pytest.raises(RestoreRefusedError, match="is a folder"):
         restore(Store(tmp_path / "store"), tmp_path / "backup.tar")
     monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path / "another machine"))
     there = Store(remote.root)

@@ -17,7 +17,7 @@ from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
 from tasks.upkeep import restore as restoring
 from tasks.upkeep.backup import back_up
-from tasks.upkeep.restore import StoreNotEmptyError, restore
+from tasks.upkeep.restore import RestoreRefusedError, restore
 from tests.tasks.upkeep.kept_store import everything, release, require_whole
 
 
@@ -34,7 +34,7 @@ def test_a_store_with_content_is_replaced_on_request_only_and_set_aside(
     store: Store, backup: Path
 ) -> None:
     before, served = everything(store), serving_release(store)
-    with pytest.raises(StoreNotEmptyError, match="is not empty"):
+    with pytest.raises(RestoreRefusedError, match="is not empty"):
         restore(store, backup)
     assert (everything(store), serving_release(store)) == (before, served)
 

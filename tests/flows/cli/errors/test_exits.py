@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from artifacts.ledger.export import UnknownFormError
+from artifacts.user_error import MissingPackageError
 from flows.cli.errors.endings import BAD_INPUT, FAILED, ending_of, status_of
 from flows.refresh import refresh
 from flows.settings import Settings, default_llm
@@ -17,14 +18,13 @@ from model.config import TrainConfig
 from model.training.trainer import NothingToLearnError
 from tasks.dump.events import event_reader as dump_events
 from tasks.embed import NothingEmbeddedError
-from tasks.llm.planned import MissingRayError
-from tasks.llm.settings.batch_config import BatchConfig, NoBudgetInBatchesError
-from tasks.llm.settings.budget import Budget
+from tasks.llm.settings.batch_config import BatchConfig
+from tasks.llm.settings.budget import Budget, UnusableBudgetError
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.promoting.releases import NoSuchReleaseError
 from tasks.serving import catalogue
 from tasks.serving.embed_new_items import OtherEmbedderError
-from tasks.serving.export.export_model import OnnxMissingError, ParityError
+from tasks.serving.export.export_model import ParityError
 from tasks.serving.export.export_recs import NotAnExportError
 from tasks.serving.served_release import NothingServedError
 
@@ -32,15 +32,14 @@ from tasks.serving.served_release import NothingServedError
 @pytest.mark.parametrize(
     "kind",
     [
-        NoBudgetInBatchesError,
+        UnusableBudgetError,
         UnknownFormError,
         NoSuchReleaseError,
-        MissingRayError,
+        MissingPackageError,
         NothingEmbeddedError,
         NothingToLearnError,
         NothingServedError,
         NotAnExportError,
-        OnnxMissingError,
         OtherEmbedderError,
         catalogue.InvalidItemsError,
         catalogue.UnknownDomainError,
@@ -114,5 +113,5 @@ def test_a_run_that_takes_too_long_is_no_fault_of_a_disk() -> None:
 
 def test_a_budget_in_batches_is_refused_before_the_dump_is_read(tmp_path: Path) -> None:
     llm = LlmConfig(batch=BatchConfig(), budget=Budget(max_usd=5))
-    with pytest.raises(NoBudgetInBatchesError):
+    with pytest.raises(UnusableBudgetError, match="what waits in a batch"):
         refresh.fn(llm=llm, store=str(tmp_path / "store"), folder=str(tmp_path / "nowhere"))

@@ -6,12 +6,12 @@ import httpx
 import pytest
 
 from artifacts.store import Store
+from artifacts.user_error import InvalidSettingError
 from tasks.serving.app import create_app
 from tasks.serving.recommender import Recommender
 from tasks.serving.service.item_images import (
     HOSTS_VARIABLE,
     MOST_BYTES,
-    ImageSettingError,
     ItemImages,
 )
 from tests.tasks.serving.server_thread import running_server
@@ -64,12 +64,12 @@ def test_an_address_elsewhere_is_not_shown(folder: Path, address: str) -> None:
 
 @pytest.mark.parametrize("host", ["https://cdn.example.com", "cdn.example.com/x", "*", "a b", "a;"])
 def test_what_is_no_host_is_refused(host: str) -> None:
-    with pytest.raises(ImageSettingError, match="no host name"):
+    with pytest.raises(InvalidSettingError, match="no host name"):
         ItemImages.of(None, [host])
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageSettingError, match="no such folder"):
+    with pytest.raises(InvalidSettingError, match="no such folder"):
         ItemImages.of(tmp_path / "nothing", [])
 
 
