@@ -6,8 +6,6 @@ NDCG@10 on events before the test events have 95 % intervals of a paired bootstr
 """
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts.drafts import Draft
@@ -22,7 +20,7 @@ from tasks.ablation.differences import Inputs, differences
 from tasks.ablation.sample import Sample, draw_sample
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables
 from tasks.frame.progress import progress
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 from tasks.frame.training_sources import TrainingSources
 
 VARIANTS = 3
@@ -59,7 +57,7 @@ def ablation_training(config: TriThreadConfig, epochs: int) -> TriThreadConfig:
     return config.model_copy(update={"model": model, "train": train})
 
 
-@task(name="ablate", task_run_name="ablate", cache_policy=NO_CACHE)
+@stage_task("ablate")
 def ablate(
     sources: TrainingSources,
     training: TriThreadConfig,

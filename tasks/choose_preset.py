@@ -8,8 +8,6 @@ its model although timings vary.
 import time
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts.kinds.training_choice import (
     TrainingChoice,
@@ -31,7 +29,7 @@ from model.training.time_limit import Stopwatch
 from model.training.trainer import seconds_a_step
 from tasks.frame.durations import duration_text
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables, table_room
-from tasks.frame.stage import StageResult, logger, stage_result
+from tasks.frame.stage import StageResult, logger, stage_result, stage_task
 from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
 from tasks.frame.training_sources import TrainingSources
 
@@ -40,7 +38,7 @@ OF_TRIALS = 0.1
 """Share of the time budget after which the last and quickest candidate is taken untimed."""
 
 
-@task(name="choose preset", task_run_name="choose preset", cache_policy=NO_CACHE)
+@stage_task(STAGE)
 def choose_preset(sources: TrainingSources, config: TrainingConfig, store_root: str) -> StageResult:
     """Returns the choice for settings with preset auto; `as_chosen` applies it."""
     return choose_together(sources, config, store_root, alone(config.device))

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts.bundles import REFRESHED, parts_of
@@ -25,7 +23,7 @@ from artifacts.manifest import ArtifactRef, Kind, Manifest, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.dump.dump_config import ITEM_KEY
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -51,7 +49,7 @@ class ClusterConfig(Strict):
     )
 
 
-@task(name="cluster items", task_run_name="cluster items", cache_policy=NO_CACHE)
+@stage_task("cluster items")
 def cluster_items(embeddings: ArtifactRef, config: ClusterConfig, store_root: str) -> StageResult:
     """Returns the clusters: ``item_index, cluster, distance`` (Euclidean, to its centroid)."""
     store = Store(store_root)

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
@@ -29,7 +27,7 @@ from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
 from prompts.render import Language, cross_prompt, prompt_version
-from tasks.frame.stage import StageResult, stage_result
+from tasks.frame.stage import StageResult, stage_result, stage_task
 from tasks.llm.answer_all import answer_all, chat_keys, embedding_keys, outcome_of, vectors_by_row
 from tasks.llm.providers.endpoints import Endpoint, Endpoints
 from tasks.llm.settings.llm_config import LlmConfig
@@ -63,7 +61,7 @@ class CrossQuestions(NamedTuple):
     asked: pl.DataFrame
 
 
-@task(name=STAGE, task_run_name=STAGE, cache_policy=NO_CACHE)
+@stage_task(STAGE)
 def cross_domains(
     dataset: ArtifactRef,
     clusters: ArtifactRef,

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import read_dataset
@@ -21,7 +19,7 @@ from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from artifacts.user_error import UserError
 from prompts.render import ItemText, Language, item_prompt, prompt_version
-from tasks.frame.stage import StageResult, stage_result
+from tasks.frame.stage import StageResult, stage_result, stage_task
 from tasks.llm.answer_all import (
     PROMPT,
     Answered,
@@ -46,7 +44,7 @@ class NothingEmbeddedError(UserError, RuntimeError):
     """A domain has no embedded item, so there is no mean for its other items."""
 
 
-@task(name="embed items", task_run_name="embed items", cache_policy=NO_CACHE)
+@stage_task("embed items")
 def embed_items(
     dataset: ArtifactRef, endpoint: Endpoint, config: LlmConfig, store_root: str
 ) -> StageResult:

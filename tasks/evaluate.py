@@ -9,8 +9,6 @@ from collections import Counter
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
@@ -49,7 +47,7 @@ from model.scoring.ranking import (
 from model.training.processes import alone
 from tasks.frame.model_inputs import load_sequences
 from tasks.frame.progress import progress
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 from tasks.promoting.stored_ranks import rank_rows
 from tasks.reporting.facts.withheld_domains import (
     cold_metrics,
@@ -109,7 +107,7 @@ class EvaluationConfig(Strict):
         return {SAMPLED: self.candidates, **wide}
 
 
-@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+@stage_task("evaluate")
 def evaluate(
     dataset: ArtifactRef,
     model: ArtifactRef,

@@ -7,9 +7,6 @@ suffice for a model is refused here, before LLM requests.
 import time
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from artifacts.drafts import Draft
 from artifacts.fingerprint import sha256_of_file
 from artifacts.forgotten import Forgotten
@@ -33,7 +30,7 @@ from tasks.dump.sources.remote_files import with_local_files
 from tasks.dump.sources.source_files import SourceFile, source_files
 from tasks.dump.sources.unchanged_files import UnchangedFiles
 from tasks.dump.trainable import require_trainable
-from tasks.frame.stage import StageResult, run_stage, stage_result
+from tasks.frame.stage import StageResult, run_stage, stage_result, stage_task
 
 PREVIOUS = "previous"
 """Parent role of the extended dataset."""
@@ -45,7 +42,7 @@ READING = 2
 identity."""
 
 
-@task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
+@stage_task("ingest")
 def ingest(dump: DumpConfig, store_root: str) -> StageResult:
     """Returns the dataset artifact of a dump; the extended one if the dump has no new data.
 

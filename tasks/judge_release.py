@@ -20,8 +20,6 @@ users who would lose their recommendations (`tasks.promoting.kept_users`) decide
 
 from dataclasses import dataclass
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
@@ -32,6 +30,7 @@ from artifacts.kinds.results import RANKS, RECOMMENDATIONS, read_table, scan_tab
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from artifacts.strict import Strict
+from tasks.frame.stage import stage_task
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
 from tasks.promoting.decisions import serving_release
 from tasks.promoting.kept_users import lost_users
@@ -92,7 +91,7 @@ class GateComparison:
         return self.candidate / self.served - 1
 
 
-@task(name="promotion gate", task_run_name="promotion gate", cache_policy=NO_CACHE)
+@stage_task("promotion gate")
 def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: str) -> Verdict:
     """Returns whether a release may replace the one that is served."""
     store = Store(store_root)

@@ -7,8 +7,6 @@ import time
 from typing import NamedTuple
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.kinds.clusters import (
@@ -23,7 +21,7 @@ from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
 from prompts.render import Language, name_cluster_prompt, one_line, prompt_version
-from tasks.frame.stage import StageResult, stage_result
+from tasks.frame.stage import StageResult, stage_result, stage_task
 from tasks.llm.answer_all import answer_all, chat_keys, outcome_of
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.llm_config import LlmConfig
@@ -43,7 +41,7 @@ class NameQuestions(NamedTuple):
     asked: pl.DataFrame
 
 
-@task(name=STAGE, task_run_name=STAGE, cache_policy=NO_CACHE)
+@stage_task(STAGE)
 def name_clusters(
     dataset: ArtifactRef, clusters: ArtifactRef, endpoint: Endpoint, llm: LlmConfig, store_root: str
 ) -> StageResult:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
@@ -37,7 +35,7 @@ from artifacts.strict import Strict
 from prompts.profile_style import ProfileStyle
 from prompts.render import prompt_version
 from tasks.frame.row_blocks import RowFile, write_blocks
-from tasks.frame.stage import LlmUsage, StageResult, stage_result
+from tasks.frame.stage import LlmUsage, StageResult, stage_result, stage_task
 from tasks.llm.answer_all import outcome_of, vectors_by_row
 from tasks.llm.planned import answer_planned
 from tasks.llm.providers.endpoints import Endpoints
@@ -87,7 +85,7 @@ class ProfileConfig(Strict):
     )
 
 
-@task(name="profile users", task_run_name="profile users", cache_policy=NO_CACHE)
+@stage_task("profile users")
 def profile_users(
     dataset: ArtifactRef,
     clusters: ArtifactRef,

@@ -8,8 +8,6 @@ retraining (METHOD 8).
 from typing import TYPE_CHECKING
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts.drafts import Draft
@@ -18,7 +16,7 @@ from artifacts.kinds.item_vectors import StoredItemTables, read_item_embeddings,
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.strict import Strict
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -40,7 +38,7 @@ class ProjectConfig(Strict):
     seed: int = Field(default=0, description="Seed of the PCA solver.")
 
 
-@task(name="project items", task_run_name="project items", cache_policy=NO_CACHE)
+@stage_task("project items")
 def project_items(
     dataset: ArtifactRef, embeddings: ArtifactRef, config: ProjectConfig, store_root: str
 ) -> StageResult:

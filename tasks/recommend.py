@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from artifacts import columns as col
@@ -34,7 +32,7 @@ from model.scoring.top_k_among import (
 from model.training.processes import alone
 from tasks.frame.model_inputs import sequences_of
 from tasks.frame.progress import progress
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 from tasks.promoting.quality_guards import INDEX_RECALL, RecommendationCounts
 
 BLOCK_USERS = 8192
@@ -57,7 +55,7 @@ class RecommendationConfig(Strict):
     )
 
 
-@task(name="recommend", task_run_name="recommend", cache_policy=NO_CACHE)
+@stage_task("recommend")
 def recommend(
     dataset: ArtifactRef,
     model: ArtifactRef,

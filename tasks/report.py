@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.drafts import Draft
@@ -34,7 +32,7 @@ from artifacts.strict import Strict
 from prompts.render import one_line
 from tasks.ablation.findings import findings
 from tasks.frame.durations import TIME_BUDGET
-from tasks.frame.stage import StageResult, run_stage
+from tasks.frame.stage import StageResult, run_stage, stage_task
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead
 from tasks.reporting.facts.changes import changes_since_served
@@ -86,7 +84,7 @@ class ReportSources(Strict):
     training_choice: ArtifactRef | None = None
 
 
-@task(name="report", task_run_name="report", cache_policy=NO_CACHE)
+@stage_task("report")
 def report(
     sources: ReportSources, name: str, stages: tuple[StageResult, ...], store_root: str
 ) -> StageResult:

@@ -10,8 +10,6 @@ from statistics import median
 import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts.drafts import Draft
 from artifacts.kinds.results import LEARNING_CURVE
@@ -39,7 +37,7 @@ from tasks.frame.model_inputs import (
     table_room,
 )
 from tasks.frame.progress import progress
-from tasks.frame.stage import StageResult, logger, run_stage, stage_result
+from tasks.frame.stage import StageResult, logger, run_stage, stage_result, stage_task
 from tasks.frame.training_config import TrainingConfig
 from tasks.frame.training_sources import TrainingSources
 from tasks.frame.unfinished_training import checkpoints_of, note_sources
@@ -49,7 +47,7 @@ class CatalogueTooLargeError(UserError, MemoryError):
     """The item tables exceed the available memory; the message has their size."""
 
 
-@task(name="train", task_run_name="train", cache_policy=NO_CACHE)
+@stage_task("train")
 def train(
     sources: TrainingSources, config: TrainingConfig, store_root: str, spent: float = 0.0
 ) -> StageResult:

@@ -15,12 +15,12 @@ from artifacts.drafts import Draft
 from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Split, write_dataset
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
+from tasks.dump.dataset_notes import dataset_notes, reasons_of
 from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
 from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.events.event_sieve import Sieve, sifted
 from tasks.dump.events.split import split_events
 from tasks.dump.fields.time_units import SECOND
-from tasks.dump.items.alike_texts import texts_alike
 from tasks.dump.items.item_match import ItemMatch, matched
 from tasks.dump.items.item_reader import (
     ReadItems,
@@ -32,16 +32,9 @@ from tasks.dump.items.item_reader import (
 )
 from tasks.dump.naming.headers import require_named_columns
 from tasks.dump.reading import Reading
-from tasks.dump.rows import QUARANTINE_ROWS, AreForgotten, Quarantine, nobody
-from tasks.frame.stage import logger
+from tasks.dump.rows import AreForgotten, Quarantine, nobody
 
 OnStep = Callable[[str], None]
-
-_MOST_REASONS = 3
-_MOST_FILES = 5
-
-_DOMINANT_EVENTS, _DOMINANT_SHARE, _DOMINANT_LEAD = 20, 0.02, 3
-"""Thresholds of a dominant user: events, share of all events, ratio to the next user."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ def made_from(
     try:
         items, described, match = _items(dump, quarantine, bought, previous)
     except TooFewDomainsError as error:
-        raise TooFewDomainsError(f"{error}{_set_aside(quarantine)}") from error
+        raise TooFewDomainsError(f"{error}{reasons_of(quarantine)}") from error
     on_step("catalogue")
     made, split_notes = _histories(sieve, events.user_ids, item_keys, items, dump)
     on_step("split")
@@ -120,12 +113,7 @@ def made_from(
         *split_notes,
         *told.notes,
         *match.notes,
-        *_warnings(quarantine),
-        *_set_aside_by_file(told.accounts),
-        *_dominant_user(made.users),
-        *_missing_titles(made.items),
-        *texts_alike(made.items),
-        *_lonely_domains(counts),
+        *dataset_notes(quarantine, told.accounts, made.users, made.items, counts),
     ]
     dropped = dict(sieve.dropped)
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):
@@ -218,76 +206,3 @@ def _domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int6
     """Returns the domain number of each event."""
     sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
     return np.searchsorted(np.cumsum(sizes), indices, side="left")
-
-
-def _warnings(quarantine: Quarantine) -> list[str]:
-    total = sum(quarantine.counts.values())
-    if total <= QUARANTINE_ROWS:
-        return []
-    return [
-        f"{total:,} rows were quarantined; {QUARANTINE} has the first {QUARANTINE_ROWS:,}, "
-        f"{DROPPED} the counts of all"
-    ]
-
-
-def _set_aside_by_file(accounts: list[FileAccount]) -> list[str]:
-    said = []
-    lost = sorted(
-        (account for account in accounts if account.set_aside.total()),
-        key=lambda account: -account.set_aside.total(),
-    )
-    for account in lost[:_MOST_FILES]:
-        most = ", ".join(
-            f"{why} ({count:,})" for why, count in account.set_aside.most_common(_MOST_REASONS)
-        )
-        said.append(
-            f"{account.file}: {account.set_aside.total():,} of {account.tally.records:,} rows were "
-            f"quarantined: {most}"
-        )
-    if others := lost[_MOST_FILES:]:
-        rows = sum(account.set_aside.total() for account in others)
-        said.append(f"{rows:,} rows of {len(others):,} more files were quarantined")
-    return said
-
-
-def _dominant_user(users: pl.DataFrame) -> list[str]:
-    """Returns a note on a user with far more events than others, often an anonymous placeholder."""
-    first, *others = users.sort("events", descending=True).head(2).iter_rows(named=True)
-    events = int(users["events"].sum())
-    least = max(_DOMINANT_EVENTS, _DOMINANT_SHARE * events)
-    if not others or first["events"] < max(least, _DOMINANT_LEAD * others[0]["events"]):
-        return []
-    return [
-        f"the most frequent {col.USER_ID} alone has {first['events']:,} of {events:,} events, the "
-        f"next one {others[0]['events']:,}: if it is a placeholder of anonymous users, remove its "
-        "rows"
-    ]
-
-
-def _missing_titles(items: pl.DataFrame) -> list[str]:
-    if items[col.TITLE].null_count() < items.height:
-        return []
-    told = (
-        "no item has a title: no user gets a profile, and lists show no titles. If titles have "
-        f"another column name, map it: --column THEIR_NAME={col.TITLE}"
-    )
-    logger.warning("ingest: %s", told)
-    return [told]
-
-
-def _lonely_domains(counts: dict[str, int | float]) -> list[str]:
-    if counts["users_in_several_domains"]:
-        return []
-    return [
-        "no user has events in more than one domain, so only the items' texts bridge them; is "
-        "user_id written alike in all domains?"
-    ]
-
-
-def _set_aside(quarantine: Quarantine) -> str:
-    """Returns the most frequent reasons of quarantined rows, as the end of a sentence."""
-    most = [
-        f"{why} ({rows:,} of {source})"
-        for (source, why), rows in quarantine.counts.most_common(_MOST_REASONS)
-    ]
-    return f"; rows were quarantined: {', '.join(most)}" if most else ""

@@ -6,8 +6,6 @@ The difference shows the contribution of the chat model. Training events only.
 import time
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, read_dataset
@@ -16,7 +14,7 @@ from artifacts.ledger.answers import Role
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from prompts.render import MAX_TITLES
-from tasks.frame.stage import StageResult, stage_result
+from tasks.frame.stage import StageResult, stage_result, stage_task
 from tasks.llm.answer_all import (
     Answered,
     answer_all,
@@ -31,7 +29,7 @@ from tasks.llm.shards.shard import AskingStep
 SEPARATOR = "; "
 
 
-@task(name="profile by titles", task_run_name="profile by titles", cache_policy=NO_CACHE)
+@stage_task("profile by titles")
 def profile_by_titles(
     dataset: ArtifactRef,
     like: ArtifactRef,

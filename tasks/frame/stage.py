@@ -7,11 +7,18 @@ Stages exchange `StageResult`, never frames or tensors.
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from artifacts.drafts import Draft
 from artifacts.manifest import ArtifactRef, Identity
 from artifacts.store import Store
 from artifacts.strict import Strict
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 logger = logging.getLogger("llm4cdsr")
 logger.setLevel(
@@ -67,6 +74,14 @@ class StageResults(Strict):
             elif isinstance(value, StageResults):
                 found += value.stages
         return tuple(found)
+
+
+def stage_task(name: str) -> "Callable[[Callable[Given, Result]], Task[Given, Result]]":
+    """Returns the decorator of a stage's task, without Prefect's cache: the store has results."""
+    from prefect import task  # Commands read results of stages without Prefect.
+    from prefect.cache_policies import NO_CACHE
+
+    return task(name=name, task_run_name=name, cache_policy=NO_CACHE)
 
 
 def run_stage(
