@@ -24,7 +24,7 @@ from tasks.frame.ann_index import AnnIndex
 LATENT, CLUSTERS = 48, 2_000
 BLOCK = 100_000
 CANDIDATES = 200
-"""As `model.scoring.top_k_among`."""
+"""As `model.scoring.top_k`."""
 
 
 def main(
@@ -110,7 +110,7 @@ def _exact(vectors: NDArray[np.float32], states: NDArray[np.float32], k: int) ->
 def _proposed(
     index: AnnIndex, vectors: NDArray[np.float32], states: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """As `model.scoring.top_k_among`: proposals, then exact scores of those."""
+    """As `model.scoring.top_k`: proposals, then exact scores of those."""
     parts = []
     for begin in range(0, len(states), 128):
         block = states[begin : begin + 128]

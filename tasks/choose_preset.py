@@ -27,8 +27,8 @@ from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import table_memory
 from model.training.time_limit import Stopwatch
 from model.training.trainer import seconds_a_step
-from tasks.frame.durations import duration_text
 from tasks.frame.model_inputs import load_profiles, load_sequences, load_tables, table_room
+from tasks.frame.number_texts import duration_text
 from tasks.frame.stage import StageResult, logger, stage_result, stage_task
 from tasks.frame.training_config import AUTO_MINUTES, TrainingConfig
 from tasks.frame.training_sources import TrainingSources

@@ -22,13 +22,14 @@ from artifacts.strict import Strict
 from model.checkpoint import load_model
 from model.data.sequences import IntArray, Sequences
 from model.scoring.model_scorer import ModelScorer, Scorer
-from model.scoring.top_k import Recommendations, recommend_domains
-from model.scoring.top_k import recommend as best_items
-from model.scoring.top_k_among import (
+from model.scoring.top_k import (
     EXACT_UP_TO,
     CandidateSource,
+    Recommendations,
+    recommend_domains,
     recommend_indexed,
 )
+from model.scoring.top_k import recommend as best_items
 from model.training.processes import alone
 from tasks.frame.model_inputs import sequences_of
 from tasks.frame.progress import progress

@@ -31,7 +31,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from prompts.render import one_line
 from tasks.ablation.findings import findings
-from tasks.frame.durations import TIME_BUDGET
+from tasks.frame.number_texts import TIME_BUDGET
 from tasks.frame.stage import StageResult, run_stage, stage_task
 from tasks.llm.providers.endpoints import DUMMY_NOTE
 from tasks.promoting.baseline_lead import baseline_lead

@@ -27,7 +27,6 @@ from model.training.processes import ProcessGroup, alone
 from model.training.table_memory import MIB, table_memory
 from model.training.time_limit import Stopwatch
 from model.training.trainer import FitResult, fit
-from tasks.frame.durations import TIME_BUDGET, duration_text
 from tasks.frame.epoch_progress import EpochProgress
 from tasks.frame.model_inputs import (
     load_crossings,
@@ -36,11 +35,11 @@ from tasks.frame.model_inputs import (
     load_tables,
     table_room,
 )
+from tasks.frame.number_texts import TIME_BUDGET, duration_text
 from tasks.frame.progress import progress
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result, stage_task
 from tasks.frame.training_config import TrainingConfig
-from tasks.frame.training_sources import TrainingSources
-from tasks.frame.unfinished_training import checkpoints_of, note_sources
+from tasks.frame.training_sources import TrainingSources, checkpoints_of, note_sources
 
 
 class CatalogueTooLargeError(UserError, MemoryError):

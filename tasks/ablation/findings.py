@@ -3,7 +3,7 @@
 import polars as pl
 
 from artifacts.kinds.ablation import ALL_EVENTS, FEWEST
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 
 def findings(ablation: pl.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ from tasks.experiments.numbers import (
     score,
     spread,
 )
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 HIT_RATE = "HR@10"
 ALL_METRICS = tuple(f"{metric}@{cutoff}" for metric in ("NDCG", "HR", "MRR") for cutoff in CUTOFFS)

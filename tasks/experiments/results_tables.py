@@ -23,7 +23,7 @@ from tasks.experiments.numbers import (
     row_name,
     spread,
 )
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 
 @dataclass(frozen=True)

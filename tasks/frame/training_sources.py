@@ -1,11 +1,21 @@
-"""The artifacts that models are fitted on."""
+"""The artifacts that models are fitted on, and their record while a training is unfinished: its
+checkpoints are of use while they are the latest refresh."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
-from artifacts.bundles import CROSSINGS
-from artifacts.manifest import ArtifactRef
+from artifacts.bundles import CROSSINGS, REFRESHED, parts_of
+from artifacts.files.durable import write_atomically
+from artifacts.integrity import ArtifactError
+from artifacts.manifest import ArtifactRef, Identity
+from artifacts.store import Store
+
+TRAININGS = "trainings"
+SOURCES = ".sources.json"
+"""Suffix of the file with a training's sources, beside its lock."""
 
 
 @dataclass(frozen=True)
@@ -29,3 +39,31 @@ class TrainingSources:
     def without_crossings(self) -> dict[str, ArtifactRef]:
         """Returns the artifacts by role without ``crossings``."""
         return {role: ref for role, ref in self.parents().items() if role != CROSSINGS}
+
+
+def note_sources(store: Store, wanted: Identity) -> Path:
+    """Records the sources of a training; returns the folder of locks."""
+    folder = store.workspace(TRAININGS)
+    sources = json.dumps([parent.model_dump() for parent in wanted.parents.values()])
+    write_atomically(folder / f"{wanted.fingerprint}{SOURCES}", sources.encode())
+    return folder
+
+
+def checkpoints_of(fingerprint: str) -> str:
+    """Returns the name of the work folder of a model's checkpoints."""
+    return f"train-{fingerprint}"
+
+
+def is_replaced(store: Store, fingerprint: str) -> bool:
+    """Returns whether a later refresh has replaced the inputs of a training, so that no run resumes
+    it."""
+    refreshed = store.pointed(REFRESHED)
+    noted = store.local / "work" / TRAININGS / f"{fingerprint}{SOURCES}"
+    if refreshed is None or not noted.exists():
+        return False
+    try:
+        parts = parts_of(store, refreshed).values()
+    except ArtifactError:  # The refresh is made again before the training resumes.
+        return False
+    sources: list[dict[str, str]] = json.loads(noted.read_bytes())
+    return any(ArtifactRef.model_validate(each) not in parts for each in sources)

@@ -10,7 +10,7 @@ from artifacts import columns as col
 from artifacts.kinds.results import FULL, OUR_MODEL
 from artifacts.strict import Strict
 from model.scoring.bootstrap import paired_bootstrap
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 FEWEST = 100
 """Minimum number of events for a decision."""

@@ -3,7 +3,7 @@
 The front matter follows Hugging Face's model cards.
 """
 
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 from tasks.reporting.facts.content import AblationFacts, MetricInterval, ReportContent
 
 MODEL_CARD = "model_card.md"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from artifacts.kinds.results import OUR_MODEL
 from model.scoring.measurable import LEAST_CANDIDATES
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 from tasks.frame.stage import RunFacts
 from tasks.promoting.baseline_lead import FEWEST, BaselineLead
 from tasks.reporting.facts.content import HeldOut, ReportContent

@@ -19,8 +19,7 @@ from model.data.sequences import IntArray, Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.new_items import with_catalogue
-from model.scoring.top_k import Recommendations
-from model.scoring.top_k_among import EXACT_UP_TO, recommend_indexed
+from model.scoring.top_k import EXACT_UP_TO, Recommendations, recommend_indexed
 from tasks.frame.ann_index import AnnIndex, ann_indices
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.served_release import OpenRelease

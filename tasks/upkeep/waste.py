@@ -12,7 +12,7 @@ from artifacts.files.ownership import if_abandoned
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.frame.unfinished_training import SOURCES, TRAININGS, is_replaced
+from tasks.frame.training_sources import SOURCES, TRAININGS, is_replaced
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.usage import size_of
 

@@ -186,7 +186,7 @@ def training_config(
 
 def budget_seconds(time_budget: str) -> float:
     """Returns the seconds of --time-budget; raises typer.BadParameter for other forms."""
-    from tasks.frame.durations import seconds_of
+    from tasks.frame.number_texts import seconds_of
 
     try:
         return seconds_of(time_budget)

@@ -13,7 +13,7 @@ from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.output import terminal
 from tasks.ablation.findings import findings
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.baseline_lead import FEWEST
 from tasks.promoting.verdict import Verdict

@@ -13,8 +13,7 @@ from model.network.tri_thread import TriThread
 from model.scoring.cold_domain_metrics import FIRST_HIT, measure_cold
 from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
-from model.scoring.top_k import recommend, recommend_domains
-from model.scoring.top_k_among import recommend_among
+from model.scoring.top_k import recommend, recommend_among, recommend_domains
 from model.training.bridge_fit import fit_bridge
 from tests.model.conftest import Shop, small_shop, with_other_items
 

@@ -14,8 +14,7 @@ from model.network.transition_memory import TransitionMemory
 from model.network.tri_thread import TriThread
 from model.scoring.model_scorer import CandidateScorer, ModelScorer
 from model.scoring.new_items import with_catalogue
-from model.scoring.top_k import recommend
-from model.scoring.top_k_among import recommend_among
+from model.scoring.top_k import recommend, recommend_among
 from model.training.memory_fit import READING, fit_memory
 from model.training.trainer import fit
 from tests.model.conftest import Shop, with_other_items

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from model.data.sequences import IntArray
 from model.scoring.model_scorer import ModelScorer
-from model.scoring.top_k import recommend
-from model.scoring.top_k_among import recommend_among
+from model.scoring.top_k import recommend, recommend_among
 from tests.model.conftest import Shop
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 
 @pytest.mark.parametrize(

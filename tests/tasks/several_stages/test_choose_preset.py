@@ -11,7 +11,7 @@ from artifacts.store import Store
 from model.training import time_limit
 from tasks import choose_preset as stage
 from tasks.choose_preset import as_chosen, choose_preset
-from tasks.frame.durations import duration_text, seconds_of
+from tasks.frame.number_texts import duration_text, seconds_of
 from tasks.frame.stage import StageResult
 from tasks.frame.training_config import TrainingConfig, UnchosenPresetError
 from tasks.train import train

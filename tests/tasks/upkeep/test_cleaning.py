@@ -16,7 +16,7 @@ from artifacts.integrity import ArtifactNewerError
 from artifacts.leases import in_use
 from artifacts.manifest import MANIFEST, Kind, identity
 from artifacts.store import Store
-from tasks.frame.unfinished_training import checkpoints_of, note_sources
+from tasks.frame.training_sources import checkpoints_of, note_sources
 from tasks.promoting.decisions import HistoryDamagedError, serving_release
 from tasks.promoting.releases import require_sound, roll_back
 from tasks.upkeep.cleaning import clean

@@ -14,7 +14,7 @@ from flows.cli.options import training_options as fit
 from flows.cli.options.opened_store import opened_store
 from flows.cli.options.option_classes import FitOptions
 from flows.cli.output import terminal
-from tasks.frame.signed_numbers import signed
+from tasks.frame.number_texts import signed
 
 if TYPE_CHECKING:
     from artifacts.store import Store

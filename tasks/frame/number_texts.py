@@ -1,4 +1,4 @@
-"""Durations in text form: 90s, 10m, 2h."""
+"""Numbers in text form: durations (90s, 10m, 2h), and differences with their sign."""
 
 import re
 
@@ -23,3 +23,17 @@ def duration_text(seconds: float) -> str:
     unit = "h" if seconds >= UNITS["h"] else "m" if seconds >= UNITS["m"] else "s"
     count = seconds / UNITS[unit]
     return f"{count:.0f}{unit}" if count >= 10 or count == int(count) else f"{count:.1f}{unit}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Returns a difference with a sign and ``digits`` decimals; one that they would show as zero
+    has its first significant digit, so that the end of an interval shows its side of zero."""
+    text = f"{value:+.{digits}f}"
+    if value and not float(text) and abs(value) >= 1e-9:
+        return f"{value:+.{_first_digit(value)}f}"
+    return f"{value:+z.{digits}f}"
+
+
+def _first_digit(value: float) -> int:
+    """Returns the number of decimals up to the first significant digit."""
+    return -int(f"{value:e}".partition("e")[2])
