@@ -83,12 +83,16 @@ def is_interrupted(store: Store) -> bool:
     return read_note(store, _PENDING) is not None
 
 
-def log_forgetting(store: Store, people: int, removed: dict[str, int]) -> None:
-    """Logs a finished removal, without ids, and ends it."""
+def log_forgetting(
+    store: Store, people: int, removed: dict[str, int], *, is_complete: bool = True
+) -> None:
+    """Logs a removal, without ids, and ends it if it is complete. Services and other machines apply
+    the logged ones."""
     entry = Forgetting(at=datetime.now(UTC), people=people, removed=removed)
     before = read_note(store, _LOG) or b""
     write_note(store, _LOG, before + entry.model_dump_json().encode() + b"\n")
-    delete_note(store, _PENDING)
+    if is_complete:
+        delete_note(store, _PENDING)
 
 
 def join_list(store: Store, notes: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import xxhash
 from pydantic import JsonValue, ValidationError
+from pydantic_core import from_json
 
 from artifacts.manifest import (
     SCHEMA_VERSIONS,
@@ -59,7 +60,12 @@ class ArtifactCorruptError(ArtifactError, RuntimeError):
 
 
 class ArtifactNewerError(ArtifactCorruptError):
-    """An artifact of a newer version of the product; it is not damaged."""
+    """An artifact of a newer version of the product; it is not damaged. ``content``: its
+    manifest."""
+
+    def __init__(self, message: str, content: bytes) -> None:
+        super().__init__(message)
+        self.content = content
 
 
 def way_out(kind: Kind) -> str:
@@ -76,6 +82,13 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
 
     The messages name the fault; callers add the remedy.
     """
+    newest, version = SCHEMA_VERSIONS[ref.kind], _schema_version(content)
+    if version is not None and version > newest:  # Its other fields may be unknown.
+        raise ArtifactNewerError(
+            f"{place} has schema {version} of {ref.kind}, and this version of llm4cdsr knows "
+            f"{newest} at most: install the newer version, or {way_out(ref.kind)}",
+            content,
+        )
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -83,12 +96,6 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
         where = ".".join(map(str, first["loc"]))
         said = f"{where}: {first['msg']}" if where else first["msg"]
         raise ArtifactCorruptError(f"{place} is no manifest ({said.removesuffix('.')})") from error
-    newest = SCHEMA_VERSIONS[ref.kind]
-    if manifest.schema_version > newest:
-        raise ArtifactNewerError(
-            f"{place} has schema {manifest.schema_version} of {ref.kind}, and this version of "
-            f"llm4cdsr knows {newest} at most: install the newer version, or {way_out(ref.kind)}"
-        )
     if fault := _manifest_fault(manifest, ref, json.loads(content)):
         raise ArtifactCorruptError(f"{place} {fault}")
     return manifest
@@ -139,6 +146,15 @@ def fault_of(folder: Path, manifest: Manifest, *, full: bool = False) -> str | N
         if fault := _file_fault(folder, name, stored, full):
             return f"{folder / name} {fault}"
     return None
+
+
+def _schema_version(content: bytes) -> int | None:
+    try:
+        document = from_json(content)
+    except ValueError:
+        return None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    return version if isinstance(version, int) else None
 
 
 def _manifest_fault(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -37,6 +38,9 @@ class Kind(StrEnum):
 SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind.METRICS: 4}
 """Increase a kind's number when its files or their meaning change; old artifacts are then made
 again."""
+
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+"""Name of an artifact's folder; others beside it are not the store's."""
 
 COMPLETE = "complete"
 MANIFEST = "manifest.json"

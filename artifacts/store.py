@@ -52,6 +52,8 @@ from artifacts.remote.url_credentials import hide_credentials
 
 POINTERS = "pointers"
 
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
 _first_uses = threading.Lock()
 
 logger = logging.getLogger("llm4cdsr")
@@ -138,17 +140,28 @@ class Store:
             logger.warning("%s", error)
             return False
         except ArtifactCorruptError as error:
-            logger.warning("%s%s", error, self._set_aside(ref))
+            logger.warning("%s%s", error, self.set_aside(ref))
             return False
         gone = absent(self._folder(ref), manifest)
         fault = None if gone else fault_of(self._folder(ref), manifest)
         if not gone and fault is None:
             return True
         if fault is not None:
-            logger.warning("%s%s", fault, self._set_aside(ref))
+            logger.warning("%s%s", fault, self.set_aside(ref))
         elif len(gone) < len(manifest.files):
             logger.warning("%s of %s is gone; it counts as not made", ", ".join(gone), ref)
         return self.remote is not None and self.remote.is_whole(ref, self.remote.manifest(ref))
+
+    def set_aside(self, ref: ArtifactRef) -> str:
+        """Quarantines a damaged artifact; returns its new path, as the end of a sentence."""
+        place = self.local / SET_ASIDE / f"{ref.kind}-{ref.fingerprint}-{uuid.uuid4().hex[:8]}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(ref).rename(place)
+        except OSError as error:
+            return f"; it could not be set aside ({error})"
+        os.utime(place, follow_symlinks=False)  # The retention period starts now.
+        return f"; it was set aside as {place}"
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
         """Copies an artifact of another store; an existing sound one is kept.
@@ -278,7 +291,7 @@ class Store:
         folder = self._folder(ref)
         try:
             here = (folder / MANIFEST).read_bytes()
-        except FileNotFoundError:
+        except _NO_FILE:
             return
         there = remote.relisted_manifest(ref)
         if there == here or not self._is_whole_here(ref):
@@ -301,11 +314,11 @@ class Store:
             raise
         except ArtifactCorruptError as error:
             raise ArtifactCorruptError(
-                f"{error}{self._set_aside(ref)}: {way_out(ref.kind)}"
+                f"{error}{self.set_aside(ref)}: {way_out(ref.kind)}"
             ) from error
         gone = absent(folder, manifest)
         fault = None if gone else fault_of(folder, manifest, full=full)
-        aside = self._set_aside(ref) if fault else ""
+        aside = self.set_aside(ref) if fault else ""
         if self.remote is not None and (gone or fault):
             if fault:
                 logger.warning("%s%s and is fetched again", fault, aside)
@@ -317,17 +330,6 @@ class Store:
             raise ArtifactCorruptError(f"{fault}{aside}: {way_out(ref.kind)}")
         return folder
 
-    def _set_aside(self, ref: ArtifactRef) -> str:
-        """Quarantines a damaged artifact; returns its new path, as the end of a sentence."""
-        place = self.local / SET_ASIDE / f"{ref.kind}-{ref.fingerprint}-{uuid.uuid4().hex[:8]}"
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self._folder(ref).rename(place)
-        except OSError as error:
-            return f"; it could not be set aside ({error})"
-        os.utime(place)  # The retention period starts now.
-        return f"; it was set aside as {place}"
-
     def _folder(self, ref: ArtifactRef) -> Path:
         return self.local / ref.kind / ref.fingerprint
 
@@ -338,7 +340,7 @@ class Store:
         folder = self._folder(ref)
         try:
             manifest = parse_manifest((folder / MANIFEST).read_bytes(), ref, str(folder))
-        except (FileNotFoundError, ArtifactCorruptError):
+        except (*_NO_FILE, ArtifactCorruptError):
             return False
         return fault_of(folder, manifest) is None
 
@@ -347,7 +349,9 @@ class Store:
         path = self._folder(ref) / MANIFEST
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except _NO_FILE as error:
+            if not isinstance(error, FileNotFoundError):
+                raise ArtifactCorruptError(f"{path} is no file") from error
             if (remote := self.remote) is None:
                 raise self._missing(ref) from None
             content = remote.relisted_manifest(ref) if relist else remote.manifest(ref)

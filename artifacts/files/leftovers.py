@@ -38,12 +38,16 @@ def clear_leftovers(local: Path, kept: Collection[str] = ()) -> int:
     places += [path for kind in Kind for path in (local / kind).glob(".*")]
     places += (local / "ledger").glob("*/.*.tmp")
     places += [local / SET_ASIDE, local / TRASH]
-    files = 0
-    for place in places:
-        if place.is_dir() and not place.is_symlink():
-            files += sum(path.is_file() for path in place.rglob("*"))
-            shutil.rmtree(place)
-        elif place.exists():
-            files += 1
-            place.unlink()
-    return files
+    return sum(map(delete_tree, places))
+
+
+def delete_tree(place: Path) -> int:
+    """Deletes a file, a link or a folder, if it exists; returns the number of files."""
+    if place.is_dir() and not place.is_symlink():
+        files = sum(path.is_file() for path in place.rglob("*"))
+        shutil.rmtree(place)
+        return files
+    if place.exists() or place.is_symlink():
+        place.unlink()
+        return 1
+    return 0

@@ -6,13 +6,13 @@ about removed users in its ledger, and temporary files.
 
 import hmac
 import logging
-import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 import polars as pl
 
 from artifacts.files.durable import write_atomically
-from artifacts.files.leftovers import APPLIED, clear_leftovers
+from artifacts.files.leftovers import APPLIED, clear_leftovers, delete_tree
 from artifacts.files.ownership import locked
 from artifacts.files.private_files import keep_private
 from artifacts.forgotten import forgettings
@@ -41,7 +41,7 @@ def catch_up(store: Store) -> None:
     count = len(forgettings(store))
     with locked(store.local / "work" / f".{APPLIED}.lock"):
         applied = store.local / "work" / APPLIED
-        if count == (int(applied.read_text()) if applied.exists() else 0):
+        if count == _number_in(applied):
             return
         files = drop_outdated(store)
         if count:
@@ -71,10 +71,10 @@ def drop_outdated(store: Store) -> int:
     for kind in Kind:
         for folder in (store.local / kind).glob("[!.]*"):
             manifest = folder / MANIFEST
-            here = manifest.read_bytes() if manifest.exists() else None
+            here = manifest.read_bytes() if manifest.is_file() else None
             there = store.remote.manifest(ArtifactRef(kind=kind, fingerprint=folder.name))
             if here is None or here != there:
-                shutil.rmtree(folder)
+                delete_tree(folder)
                 dropped += 1
     return dropped
 
@@ -99,6 +99,14 @@ def remove_noted(store: Store) -> int:
             found = pl.Series([_hash(secret, key) in noted for key in keys], dtype=pl.Boolean)
             gone += remove(ledger, keys.filter(found))
     return gone
+
+
+def _number_in(applied: Path) -> int:
+    """Returns a noted count, 0 where the file is damaged: removals may be applied twice."""
+    try:
+        return int(applied.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _noted(store: Store) -> set[str]:

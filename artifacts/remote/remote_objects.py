@@ -17,11 +17,11 @@ class RemoteObjects:
         self._files, self._root = file_system_of(url)
 
     def read(self, *parts: str) -> bytes | None:
-        """Returns an object's content, None if it does not exist."""
+        """Returns an object's content, None if it does not exist or is a folder."""
         self._files.invalidate_cache()
         try:
             return cast(bytes, self._files.cat_file(self._path(*parts)))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
 
     def write(self, content: bytes, *parts: str) -> None:
@@ -66,6 +66,14 @@ class RemoteObjects:
         # `rm` would interpret brackets in names as patterns.
         for found in self._files.find(path):
             self._files.rm_file(found)
+
+    def delete_folders(self, *parts: str) -> None:
+        """Deletes an empty folder with its folders, where the file system has such."""
+        path = self._path(*parts)
+        self._files.invalidate_cache()
+        if self._files.isdir(path):
+            for folder, _, _ in self._files.walk(path, topdown=False):
+                self._files.rmdir(folder)
 
     def names(self, *parts: str) -> list[str]:
         """Returns the sorted names below a folder; empty if it does not exist."""

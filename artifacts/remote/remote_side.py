@@ -9,7 +9,6 @@ if they are still what the caller has seen: a repair by another machine in betwe
 """
 
 import logging
-import re
 import uuid
 from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
@@ -26,7 +25,7 @@ from artifacts.integrity import (
     sums_of,
     way_out,
 )
-from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of
+from artifacts.manifest import FINGERPRINT, MANIFEST, ArtifactRef, Kind, Manifest, document_of
 from artifacts.remote.remote_lease import RemoteLease
 from artifacts.remote.remote_objects import RemoteObjects
 
@@ -36,8 +35,6 @@ looks it up while its files exist."""
 
 CHANGES = ("leases", "manifests")
 """Lease on changes of existing manifests."""
-
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 _OFFERS = 10
 """Most tries to publish an artifact while other machines change it."""
@@ -51,7 +48,7 @@ class RemoteStore(RemoteObjects):
     def fingerprints(self, kind: Kind) -> list[str]:
         """Returns the names of the artifacts of a kind, including incomplete ones. Other objects
         in its folder are not the store's."""
-        return [name for name in self.names(kind) if _FINGERPRINT.fullmatch(name)]
+        return [name for name in self.names(kind) if FINGERPRINT.fullmatch(name)]
 
     def manifest(self, ref: ArtifactRef) -> bytes | None:
         """Returns a manifest's content without downloading the artifact."""
@@ -187,7 +184,7 @@ class RemoteStore(RemoteObjects):
         """Puts the manifests of all unlisted artifacts back, or of those ``among`` some."""
         for name in self.names(UNLISTED):
             kind, _, fingerprint = name.removesuffix(".json").rpartition("-")
-            if kind in set(Kind) and _FINGERPRINT.fullmatch(fingerprint):
+            if kind in set(Kind) and FINGERPRINT.fullmatch(fingerprint):
                 ref = ArtifactRef(kind=Kind(kind), fingerprint=fingerprint)
                 if among is None or ref in among:
                     self.relist(ref)
@@ -207,11 +204,15 @@ class RemoteStore(RemoteObjects):
 
     def orphans(self, ref: ArtifactRef) -> "Orphans | None":
         """Returns the objects of an artifact that its manifest does not name, None without any: of
-        killed or second uploads, and of an unlisted artifact."""
+        killed or second uploads, and of an unlisted artifact. Those of a newer version are not
+        known: None."""
         self._files.invalidate_cache()
         folder = self._path(ref.kind, ref.fingerprint)
         content = self.manifest(ref)
-        own = parse_manifest(content, ref, folder).upload if content is not None else None
+        try:
+            own = parse_manifest(content, ref, folder).upload if content is not None else None
+        except ArtifactNewerError:
+            return None
         if own == "":
             return None  # Its files lie beside its manifest.
         found = cast(dict[str, dict[str, int]], self._files.find(folder, detail=True))
@@ -238,6 +239,8 @@ class RemoteStore(RemoteObjects):
             for path in orphans.paths:
                 with suppress(FileNotFoundError):
                     self._files.rm_file(path)
+            # A folder in the manifest's place would keep the artifact from being made again.
+            self.delete_folders(orphans.ref.kind, orphans.ref.fingerprint, MANIFEST)
         return True
 
     def clear_leftovers(self) -> int:

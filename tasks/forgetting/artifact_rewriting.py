@@ -32,6 +32,7 @@ from artifacts.kinds.user_profiles import VECTORS_FILE
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.rewriting import drop, rewrite
 from artifacts.store import Store
+from tasks.forgetting.inventory import Inventory
 
 OPERATION = "forgettings"
 """Count of an artifact with the number of the last applied removal."""
@@ -46,10 +47,11 @@ PAGES = frozenset({".html", ".md", ".txt"})
 
 @dataclass
 class Removed:
-    """Counts of removed data by category, and the found users."""
+    """Counts of removed data by category, the found users, and what remains, with reasons."""
 
     counts: dict[str, int] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
+    left: dict[str, str] = field(default_factory=dict)
 
     def add(self, what: str, count: int = 1) -> None:
         if count:
@@ -58,6 +60,7 @@ class Removed:
     def include(self, other: "Removed") -> None:
         """Adds the result of a later removal."""
         self.users |= other.users
+        self.left = other.left
         for what, count in other.counts.items():
             self.add(what, count)
 
@@ -82,10 +85,12 @@ class People:
         return kept.with_columns(numbers.cast(rows.schema[col.USER_INDEX]).alias(col.USER_INDEX))
 
 
-def people_of(store: Store, forgotten: Forgotten) -> dict[ArtifactRef, People]:
+def people_of(
+    store: Store, inventory: Inventory, forgotten: Forgotten
+) -> dict[ArtifactRef, People]:
     """Returns the datasets with forgotten users."""
     found = {}
-    for manifest in store.artifacts(Kind.DATASET):
+    for manifest in inventory.manifests[Kind.DATASET]:
         try:
             data = read_dataset(store, manifest.ref)
         except ArtifactError:
@@ -98,6 +103,7 @@ def people_of(store: Store, forgotten: Forgotten) -> dict[ArtifactRef, People]:
 
 def rewrite_all(
     store: Store,
+    inventory: Inventory,
     forgotten: Forgotten,
     people: dict[ArtifactRef, People],
     named: re.Pattern[str] | None,
@@ -105,14 +111,21 @@ def rewrite_all(
 ) -> Removed:
     """Rewrites every artifact with forgotten users; returns the removed data.
 
-    ``named`` finds their ids and hashed names in notes and pages.
+    ``named`` finds their ids and hashed names in notes and pages. A dataset with forgotten users
+    that an unreadable artifact names stays, with all that has its indices: the indices would no
+    longer fit together.
     """
-    removed = Removed(users=gone_from(people))
+    removed = Removed(users=gone_from(people), left=dict(inventory.left))
+    held = inventory.held & people.keys()
     kinds = sorted(Kind, key=lambda kind: kind is Kind.DATASET)  # Datasets last.
-    for manifest in (manifest for kind in kinds for manifest in store.artifacts(kind)):
+    for manifest in (manifest for kind in kinds for manifest in inventory.manifests[kind]):
         if manifest.counts.get(OPERATION) == operation:
             continue  # By an interrupted removal.
-        parent = people.get(manifest.parents.get("dataset", manifest.ref))
+        dataset = manifest.parents.get("dataset", manifest.ref)
+        if dataset in held:
+            removed.left[str(manifest.ref)] = f"it has the user indices of {dataset}"
+            continue
+        parent = people.get(dataset)
         work = _Rewriting(store, manifest, forgotten, parent, named)
         try:
             if not work.is_needed():

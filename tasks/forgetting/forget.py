@@ -31,6 +31,7 @@ from tasks.forgetting.artifact_rewriting import (
     people_of,
     rewrite_all,
 )
+from tasks.forgetting.inventory import Inventory, take_inventory
 from tasks.forgetting.person_prompts import keys_about
 
 NOT_REMOVED = (
@@ -47,6 +48,20 @@ NOT_REMOVED = (
 """Data that cannot be removed, with remedies."""
 
 
+class IncompleteRemovalError(Exception):
+    """Artifacts remain that this version, or this machine, cannot read. ``removed`` is the rest."""
+
+    def __init__(self, removed: Removed) -> None:
+        count = len(removed.left)
+        place, reason = next(iter(removed.left.items()))
+        super().__init__(
+            f"{count:,} artifact{'' if count == 1 else 's'} may still have data of these users: "
+            f"{place} ({reason}){'' if count == 1 else ', and others'}. Then repeat `llm4cdsr "
+            "forget`; until it is complete, runs are refused"
+        )
+        self.removed = removed
+
+
 def forget(store: Store, user_ids: list[str]) -> Removed:
     """Removes users from a store, and stores keyed hashes of their ids, including unknown ones, for
     later dumps; returns the removed data. Without ids, completes an interrupted removal only.
@@ -55,6 +70,7 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
 
     Raises:
         StoreInUseError: a run of this or another machine uses the store.
+        IncompleteRemovalError: everything else is removed; runs wait for the rest.
     """
     catch_up(store)
     with ExitStack() as alone:
@@ -62,7 +78,10 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
         refuse_in_use(store, "forget")
         if store.remote is not None:
             alone.enter_context(without_runs(store.remote))
-        return _forget(store, user_ids)
+        removed = _forget(store, user_ids)
+    if removed.left and is_interrupted(store):
+        raise IncompleteRemovalError(removed)
+    return removed
 
 
 def _forget(store: Store, user_ids: list[str]) -> Removed:
@@ -72,11 +91,12 @@ def _forget(store: Store, user_ids: list[str]) -> Removed:
     if forgotten.any:
         late = _apply(store, forgotten, set())
         if late.users or is_interrupted(store):
-            log_forgetting(store, 0, late.counts)  # Completes an interrupted removal.
+            # Completes an interrupted removal.
+            log_forgetting(store, 0, late.counts, is_complete=not late.left)
     if user_ids:
         forgotten.add(user_ids)
         removed = _apply(store, forgotten, set(user_ids))
-        log_forgetting(store, len(set(user_ids)), removed.counts)
+        log_forgetting(store, len(set(user_ids)), removed.counts, is_complete=not removed.left)
         late.include(removed)
     if store.remote is not None:
         mark_applied(store)
@@ -100,14 +120,15 @@ def _take_stock(store: Store) -> None:
 
 def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     """Applies the list; datasets are rewritten last, because they identify the users' data."""
-    people = people_of(store, forgotten)
+    inventory = take_inventory(store)
+    people = people_of(store, inventory, forgotten)
     hashed = hashed_users(store)
     users = gone_from(people) | asked_for
     named = names_in_text(users | {hashed.name(user) for user in users})
     lines = _without_names(store.local / "work" / "logs", named)
-    answers = _remove_prompts(store, people) if people else dict.fromkeys(Role, 0)
+    answers = _remove_prompts(store, inventory, people) if people else dict.fromkeys(Role, 0)
     operation = len(forgettings(store)) + 1
-    removed = rewrite_all(store, forgotten, people, named, operation)
+    removed = rewrite_all(store, inventory, forgotten, people, named, operation)
     for role, count in answers.items():
         removed.add(f"ledger rows ({role})", count)
     alerts = _drop_naming(store.local / "work" / ALERTS, named)
@@ -120,9 +141,11 @@ def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     return removed
 
 
-def _remove_prompts(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, int]:
+def _remove_prompts(
+    store: Store, inventory: Inventory, people: dict[ArtifactRef, People]
+) -> dict[Role, int]:
     """Deletes prompts about users from the ledger, answers and vectors included."""
-    keys = keys_about(store, people)
+    keys = keys_about(store, inventory, people)
     if store.remote is not None:
         note_removed(store, pl.concat(keys.values()))  # First, so that all machines delete them.
     removed = {}
@@ -156,7 +179,11 @@ def _drop_naming(folder: Path, named: re.Pattern[str] | None) -> int:
     """Deletes the files of a folder that have removed ids; returns their number."""
     gone = 0
     for path in folder.glob("*"):
-        if named is not None and named.search(path.read_bytes().decode("utf-8", "replace")):
+        if (
+            named is not None
+            and path.is_file()
+            and named.search(path.read_bytes().decode("utf-8", "replace"))
+        ):
             path.unlink()
             gone += 1
     return gone

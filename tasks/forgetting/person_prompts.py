@@ -22,11 +22,12 @@ from artifacts.ledger.answers import MODEL, Question, Role, answer_keys
 from artifacts.ledger.claims import PARAMETERS, questions
 from artifacts.ledger.ledger import Ledger
 from artifacts.ledger.shared import open_ledger
-from artifacts.manifest import ArtifactRef, Kind
+from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import ChatPrompt, Language, analyze_prompt, summarize_prompt
 from tasks.forgetting.artifact_rewriting import People
+from tasks.forgetting.inventory import Inventory
 from tasks.llm.settings.request_fields import chat_fields
 from tasks.profiling.interest_titles import titles_by_interest
 from tasks.profiling.profile_prompts import joined_interests
@@ -70,19 +71,22 @@ class _Lists:
         self._gone.update(map(tuple, lists))
 
 
-def keys_about(store: Store, people: dict[ArtifactRef, People]) -> dict[Role, pl.Series]:
+def keys_about(
+    store: Store, inventory: Inventory, people: dict[ArtifactRef, People]
+) -> dict[Role, pl.Series]:
     """Returns the ledger keys of removed users' prompts, by role."""
-    chat, embedding = (_AskedPrompts.of(store, role) for role in (Role.CHAT, Role.EMBEDDING))
+    made = inventory.manifests
+    chat, embedding = (_AskedPrompts.of(store, made, role) for role in (Role.CHAT, Role.EMBEDDING))
     titles, interests, profiles = _Lists(), _Lists(), _Lists()
     histories: list[list[list[str]]] = []
     for dataset, told in people.items():
-        for clusters in _clusters_of(store, dataset):
+        for clusters in _clusters_of(made, dataset):
             rows = titles_by_interest(told.data, read_clusters(store, clusters))
             titles.add(rows, "titles", told)
             gone = rows.filter(~pl.Series(told.stays[rows[col.USER_INDEX].to_numpy()]))
             by_user = gone.group_by(col.USER_INDEX, maintain_order=True).agg("titles")
             histories += by_user["titles"].to_list()
-        for manifest in _profiles_of(store, dataset):
+        for manifest in _profiles_of(made, dataset):
             folder = store.path(manifest)
             rows = pl.read_parquet(folder / INTERESTS_FILE, glob=False)
             by_user = rows.group_by(col.USER_INDEX, maintain_order=True).agg(INTEREST)
@@ -109,13 +113,13 @@ class _AskedPrompts:
     questions: list[Question]
 
     @classmethod
-    def of(cls, store: Store, role: Role) -> Self:
+    def of(cls, store: Store, made: dict[Kind, list[Manifest]], role: Role) -> Self:
         """Returns those of this machine's prompts, of other machines, and of profiles."""
         ledger = open_ledger(store, role)
         sent = questions(ledger).select(MODEL, PARAMETERS).unique().collect()
         found = [Question(model, json.loads(parameters)) for model, parameters in sent.iter_rows()]
         found += ledger.shared.questions() if ledger.shared else []
-        for manifest in store.artifacts(Kind.USER_PROFILES) if ledger.shared else []:
+        for manifest in made[Kind.USER_PROFILES] if ledger.shared else []:
             found += _questions_of(manifest.parameters, role)
         return cls(ledger, list({canonical_json(each): each for each in found}.values()))
 
@@ -138,24 +142,24 @@ def _questions_of(parameters: dict[str, JsonValue], role: Role) -> Iterator[Ques
             """Of an earlier version."""
 
 
-def _clusters_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
+def _clusters_of(made: dict[Kind, list[Manifest]], dataset: ArtifactRef) -> list[ArtifactRef]:
     """Returns the clusters that may have been used for a dataset's profiles."""
     embeddings = [
         manifest.ref
-        for manifest in store.artifacts(Kind.ITEM_EMBEDDINGS)
+        for manifest in made[Kind.ITEM_EMBEDDINGS]
         if dataset in manifest.parents.values()
     ]
     return [
         manifest.ref
-        for manifest in store.artifacts(Kind.CLUSTERS)
+        for manifest in made[Kind.CLUSTERS]
         if any(parent in embeddings for parent in manifest.parents.values())
     ]
 
 
-def _profiles_of(store: Store, dataset: ArtifactRef) -> list[ArtifactRef]:
+def _profiles_of(made: dict[Kind, list[Manifest]], dataset: ArtifactRef) -> list[ArtifactRef]:
     return [
         manifest.ref
-        for manifest in store.artifacts(Kind.USER_PROFILES)
+        for manifest in made[Kind.USER_PROFILES]
         if manifest.parents.get("dataset") == dataset
     ]
 

@@ -39,14 +39,18 @@ def forget_command(users: Users = None, ids: IdsFile = None, store: StoreRoot = 
     interrupted removal is completed.
     """
     from artifacts.forgotten import is_interrupted
-    from tasks.forgetting.forget import NOT_REMOVED, forget
+    from tasks.forgetting.forget import NOT_REMOVED, IncompleteRemovalError, forget
 
     terminal.show_logs(verbose=False)
     opened = existing_store(store)
     is_late = not users and ids is None and is_interrupted(opened)
     wanted = [] if is_late else _given_users(users, ids)
-    removed = forget(opened, wanted)
-    if is_late:
+    try:
+        removed = forget(opened, wanted)
+    except IncompleteRemovalError as error:
+        removed = error.removed
+        terminal.say(f"Not complete: {error}")
+    if is_late and not removed.left:
         terminal.out.print("The interrupted removal is complete.")
         return
     table = terminal.table("Removed", "what", ">count")
@@ -60,8 +64,12 @@ def forget_command(users: Users = None, ids: IdsFile = None, store: StoreRoot = 
         "keyed hashes: ingest drops them from every later dump, counted as 'forgotten user'."
     )
     terminal.out.print("Not removed:")
+    for place, reason in removed.left.items():
+        terminal.say(f"- {place}: {reason}")
     for each in NOT_REMOVED:
         terminal.say(f"- {each}")
+    if removed.left:
+        raise typer.Exit(1)
 
 
 def shown_users_command(users: Users = None, ids: IdsFile = None, store: StoreRoot = None) -> None:

@@ -187,7 +187,8 @@ settings = LocalVllmSettings(stop_grace=0.1)
 with LocalVllm(environment, folder, report=lambda _: None, settings=settings) as pair:
     pair.base_url(Role.CHAT)
     print("up", flush=True)
-    time.sleep(600)
+    for _ in range(6000):  # A signal that comes just before one long sleep would end with it.
+        time.sleep(0.1)
 """
     command = [sys.executable, "-c", program]
     with subprocess.Popen(
