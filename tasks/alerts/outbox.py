@@ -7,7 +7,7 @@ run. A kill between acceptance and deletion posts an alert twice.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, ValidationError, field_validator
 
 from artifacts.files.durable import create_exclusively
+from artifacts.files.file_names import in_utf8
 from artifacts.files.leftovers import ALERTS
 from artifacts.files.ownership import locked_within
 from artifacts.store import Store
@@ -45,11 +46,7 @@ class Alert(Strict):
     def _can_be_posted(cls, document: dict[str, str]) -> dict[str, str]:
         if "text" not in document:
             raise ValueError("an alert has a text")
-        # Names of files may hold bytes that are no UTF-8, which Python has as half characters.
-        return {
-            name: value.encode("utf-8", "backslashreplace").decode()
-            for name, value in document.items()
-        }
+        return {name: in_utf8(value) for name, value in document.items()}
 
 
 class Reception(Enum):
@@ -144,17 +141,15 @@ def _files(store: Store) -> dict[int, Path]:
 
 def _read(files: dict[int, Path]) -> dict[Path, Alert | None]:
     """Returns the alerts in files, None for what is no alert; without files that cannot be read."""
-    return dict(_alerts(files.values()))
-
-
-def _alerts(paths: Iterable[Path]) -> Iterator[tuple[Path, Alert | None]]:
-    for path in paths:
+    found: dict[Path, Alert | None] = {}
+    for path in files.values():
         try:
-            yield path, Alert.model_validate_json(path.read_bytes())
+            found[path] = Alert.model_validate_json(path.read_bytes())
         except FileNotFoundError:  # Delivered in the meantime.
             continue
         except OSError as error:
             logger.warning("%s cannot be read (%s); it is not posted", path, error.strerror)
         except ValidationError:
             logger.warning("%s is no alert; it is not posted", path)
-            yield path, None
+            found[path] = None
+    return found

@@ -7,6 +7,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import JsonValue
 
+from artifacts.files.file_names import in_utf8
 from tasks.dump.sources.files import COMPRESSED
 from tasks.dump.sources.plain_files import file_fault, folder_fault, sub_folders
 
@@ -14,23 +15,23 @@ ROLES = ("interactions", "items")
 FORMS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 
 
-def candidates(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
-    """Returns the folder and its subfolders that may be dumps."""
-    below = _sub_folders(filesystem, root)
-    return [root, *(path for path in below if not PurePosixPath(path).name.startswith((".", "_")))]
-
-
-def _sub_folders(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+def folders_below(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    """Returns the sorted subfolders of a dumps folder, and links to folders."""
     if isinstance(filesystem, LocalFileSystem):
         return sorted(str(path) for path in sub_folders(Path(root)))
     entries = filesystem.ls(root, detail=True)
     return sorted(str(entry["name"]) for entry in entries if entry["type"] == "directory")
 
 
-def hidden_dumps(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, str]:
+def candidates(root: str, below: Iterable[str]) -> list[str]:
+    """Returns the folder and those of its subfolders that may be dumps."""
+    return [root, *(path for path in below if not PurePosixPath(path).name.startswith((".", "_")))]
+
+
+def hidden_dumps(filesystem: fsspec.AbstractFileSystem, below: Iterable[str]) -> dict[str, str]:
     """Returns the hidden subfolders with files of a dump, and the reason why they wait."""
     found = {}
-    for path in _sub_folders(filesystem, root):
+    for path in below:
         if not PurePosixPath(path).name.startswith("."):
             continue
         try:
@@ -38,16 +39,11 @@ def hidden_dumps(filesystem: fsspec.AbstractFileSystem, root: str) -> dict[str, 
         except OSError:  # Of another user, or moved since: no dump that anybody could read.
             continue
         if is_dump:
-            found[printable(path)] = (
+            found[in_utf8(path)] = (
                 "its name begins with a dot: the copy goes on or was interrupted. Rename it when "
                 "it is complete"
             )
     return found
-
-
-def printable(path: str) -> str:
-    """Returns a path for messages and notes, which are UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def dump_files(
@@ -57,7 +53,7 @@ def dump_files(
 
     Folders without dump files have no reason.
     """
-    if path != printable(path):
+    if path != in_utf8(path):
         return {}, "its name is not UTF-8; rename it"
     try:
         is_local = isinstance(filesystem, LocalFileSystem)

@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 import fsspec
 from pydantic import Field, ValidationError
 
+from artifacts.files.file_names import in_utf8
 from artifacts.fingerprint import fingerprint_of
 from artifacts.remote.file_systems import file_system_of
 from artifacts.remote.url_credentials import hide_credentials
@@ -33,9 +34,9 @@ from tasks.dump.sources.dump_folders import (
     candidates,
     dump_files,
     facts,
+    folders_below,
     hidden_dumps,
     named,
-    printable,
     reason_of,
 )
 
@@ -117,10 +118,11 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
     filesystem, root = _open(folder)
     seen = Look()
     sightings: dict[str, Sighting] = {}
-    for path in candidates(filesystem, root):
+    below = folders_below(filesystem, root)
+    for path in candidates(root, below):
         files, fault = dump_files(filesystem, path, root)
         if fault:
-            seen.waiting[printable(path)] = fault
+            seen.waiting[in_utf8(path)] = fault
         if not files:
             continue
         try:
@@ -141,7 +143,7 @@ def look_into(folder: str, memory: WatchMemory, now: float, settle_seconds: floa
             seen.known.append(path)
         elif sighting.checksum not in {dump.checksum for dump in seen.landed}:
             seen.landed.append(_landed(filesystem, path, files, sighting.checksum))
-    seen.hidden = hidden_dumps(filesystem, root)
+    seen.hidden = hidden_dumps(filesystem, below)
     waits = {
         path: _wait(memory.waits.get(path), reason, now)
         for path, reason in {**seen.waiting, **seen.hidden}.items()
@@ -190,7 +192,7 @@ def dump_in(folder: str, before: float = math.inf, within: str | None = None) ->
         and Path(root).resolve().is_relative_to(Path(within).resolve())
     ):
         allowed = within
-    for path in candidates(filesystem, root):
+    for path in candidates(root, folders_below(filesystem, root)):
         files, fault = dump_files(filesystem, path, allowed)
         if fault:
             refused.append(f"{path}: {fault}")

@@ -3,11 +3,30 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import SourceFile
 
-State = tuple[str, int, int, int, int]
+
+class State(NamedTuple):
+    """What a replacement of a file or a write to it changes. ``place``: device and inode."""
+
+    size: int
+    written_ns: int
+    changed_ns: int
+    place: tuple[int, int]
+
+    def is_same(self, other: "State | None") -> bool:
+        """Returns whether this is the unchanged file of ``other``.
+
+        A replacement of the same size and time differs in place and ``ctime``. One of them may
+        change alone: the place where a mount renumbers its files, the ``ctime`` by a backup by hard
+        links.
+        """
+        if other is None or self[:2] != other[:2]:
+            return False
+        return self.changed_ns == other.changed_ns or self.place == other.place
 
 
 class DumpChangedError(UnreadableDumpError):
@@ -27,10 +46,12 @@ class UnchangedFiles:
         try:
             now = self._now()
         except UnreadableDumpError:  # All are gone.
-            now = []
-        if changed := set(self._began) ^ set(now):
+            now = {}
+        began = self._began
+        changed = [path for path in began if not began[path].is_same(now.get(path))]
+        if changed := [*changed, *(now.keys() - began.keys())]:
             raise DumpChangedError(
-                f"{min(changed)[0]} was replaced or written to while it was read; nothing was made "
+                f"{min(changed)} was replaced or written to while it was read; nothing was made "
                 "from it. Wait until the copy has ended and run again; exports that are copied "
                 "into a folder of their own are never half new"
             )
@@ -50,14 +71,15 @@ class UnchangedFiles:
                     raise changed from error
             raise
 
-    def _now(self) -> list[State]:
-        return [state for file in self._listed() if (state := _state(file.path))]
+    def _now(self) -> dict[str, State]:
+        states = {file.path: _state(file.path) for file in self._listed()}
+        return {path: state for path, state in states.items() if state is not None}
 
 
 def _state(path: str) -> State | None:
-    """Returns what a replacement of a file or a write to it changes, None if it does not exist."""
+    """Returns the state of a file, None if it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         found = Path(path).stat()
-        # Not its ctime: a backup by hard links changes it too.
-        return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        place = found.st_dev, found.st_ino
+        return State(found.st_size, found.st_mtime_ns, found.st_ctime_ns, place)
     return None
