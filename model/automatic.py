@@ -7,8 +7,6 @@ more: `large` with two members or one, because a second pass does not help there
 candidate whose expected time is within the budget is chosen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,14 +1,12 @@
 """Models and training states on disk: safetensors and JSON, written atomically."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,10 +22,8 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or of other data or configuration; the message names the file."""
 
 
-class ModelCard(BaseModel):
+class ModelCard(BaseModel, extra="forbid", frozen=True):
     """`config.json`: the arguments to construct the network before its weights are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: TriThreadConfig
     domain_names: tuple[str, ...]

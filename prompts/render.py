@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from prompts.language import Language
 from prompts.profile_style import ProfileStyle
@@ -23,10 +23,8 @@ MAX_TITLES = 15
 """Maximum latest titles of a cluster in the analysis prompt (METHOD 3)."""
 
 
-class ItemText(BaseModel):
+class ItemText(BaseModel, extra="forbid", frozen=True):
     """Metadata of an item; empty or None is unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str | None = None
     brand: str | None = None
@@ -41,19 +39,15 @@ class ItemText(BaseModel):
         return not any(one_line(text, 1) for text in texts if text)
 
 
-class Message(BaseModel):
+class Message(BaseModel, extra="forbid", frozen=True):
     """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class ChatPrompt(BaseModel):
+class ChatPrompt(BaseModel, extra="forbid", frozen=True):
     """A chat prompt: instructions and examples first, data last."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     messages: tuple[Message, ...]
 

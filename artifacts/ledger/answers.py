@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import polars as pl
 import pybase64
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, JsonValue
 from pydantic_core import to_json
 
 from artifacts import columns as col
@@ -54,9 +54,7 @@ def _bytes_of(encoded: object) -> bytes | None:
     return pybase64.b64decode(encoded, validate=True)
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Line(BaseModel, extra="forbid"):
     key: str
     text: str | None = None
     vector: Annotated[bytes | None, BeforeValidator(_bytes_of)] = None

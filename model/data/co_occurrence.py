@@ -3,8 +3,6 @@
 Dimensions: U users, N distinct (user, item) pairs, P pairs of items.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple

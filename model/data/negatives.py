@@ -6,8 +6,6 @@ possible, including the domain's last (METHOD 7.7), and no seen item is returned
 seen the whole domain the result is 0, the padding item.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from model.data.sequences import IntArray, Sequences, concatenate_ranges

@@ -6,8 +6,6 @@ small share are linked at every larger one.
 Dimensions: U users before, U' after, R prefixes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

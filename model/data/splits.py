@@ -6,8 +6,6 @@ and validation precedes test. Events of withheld domains may be at any position.
 Dimensions: U users, E events, D domains.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Item vectors from texts, the inputs of the model: frozen global table, initial local table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ Users are resampled with replacement; both models are evaluated on the same samp
 Dimensions: R users, M rivals.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

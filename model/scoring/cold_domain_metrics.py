@@ -6,8 +6,6 @@ expectation over all orders of tied items.
 Dimensions: U users, R withheld items of all of them, D domains.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

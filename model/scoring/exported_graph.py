@@ -7,8 +7,6 @@ Dimensions: B histories, T positions, H hidden width, M ensemble members, I_d it
 newest events read by the memory, E stored pairs of those events.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -3,8 +3,6 @@
 Dimensions: R prefixes, M members, H width, L newest events, S score factors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

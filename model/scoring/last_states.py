@@ -8,8 +8,6 @@ no dropout.
 Dimensions: M members, B histories, T positions, N events of all histories, H width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A target ranked against three others is in the top ten for every model, so it ca
 and distorts the mean.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

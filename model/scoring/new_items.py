@@ -6,8 +6,6 @@ with the nearest text, and keeps its own text embedding. Without a near text, it
 predicted from its text by ridge regression.
 """
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

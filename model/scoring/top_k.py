@@ -8,8 +8,6 @@ them.
 Dimensions: R users, I_d items of the domain, C candidates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -31,7 +31,7 @@ row."""
 
 
 class LostRowsError(RuntimeError):
-    """Rows of a file are neither kept nor counted as dropped: a defect of the program."""
+    """Rows of a file are lost, or neither kept nor counted as dropped: a defect of the program."""
 
 
 @dataclass

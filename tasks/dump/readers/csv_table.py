@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from tasks.dump.account import LostRowsError
 from tasks.dump.readers.column_types import NOT_UTF8, as_texts
 from tasks.dump.readers.csv_header import read_header
 from tasks.dump.readers.csv_records import RecordBlock, Records
@@ -57,7 +58,10 @@ class CsvTable:
     def _batch(self, block: RecordBlock, columns: Mapping[str, str]) -> Batch:
         table = self._parsed(block.content, columns)
         if table.num_rows != len(block.places):
-            raise LostRecordsError(self._path, len(block.places), table.num_rows)
+            raise LostRowsError(
+                f"{self._path}: {len(block.places):,} records became {table.num_rows:,} rows. This "
+                "is a fault of llm4cdsr, not of the file: nothing was kept; please report it"
+            )
         broken = block.broken
         texts, garbled = as_texts(table)
         rows = cast(pl.DataFrame, pl.from_arrow(texts))
@@ -100,13 +104,3 @@ class CsvTable:
             ),
         )
         return table.rename_columns(list(columns))
-
-
-class LostRecordsError(RuntimeError):
-    """The parser returned a wrong number of records: a defect of the program."""
-
-    def __init__(self, path: str, records: int, rows: int) -> None:
-        super().__init__(
-            f"{path}: {records:,} records became {rows:,} rows. This is a fault of llm4cdsr, not "
-            "of the file: nothing was kept; please report it"
-        )

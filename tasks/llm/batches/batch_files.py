@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role
@@ -52,9 +52,8 @@ class BatchHeader:
     parameters: dict[str, JsonValue]
 
 
-class _Loose(BaseModel):
-    # Unknown fields of the server are ignored.
-    model_config = ConfigDict(extra="ignore")
+class _Loose(BaseModel, extra="ignore"):
+    """Unknown fields of the server are ignored."""
 
 
 class _Response(_Loose):

@@ -23,7 +23,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -68,9 +68,8 @@ class UnusableRequestError(ValueError):
         self.param = param
 
 
-class _ApiModel(BaseModel):
-    # Fields without effect here (temperature, user, seed) are accepted, as by the real API.
-    model_config = ConfigDict(extra="ignore")
+class _ApiModel(BaseModel, extra="ignore"):
+    """Fields without effect here (temperature, user, seed) are accepted, as by the real API."""
 
 
 class EmbeddingBody(_ApiModel):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, cast
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, SecretStr, StringConstraints
 
 from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
@@ -36,10 +36,8 @@ UrlList = Annotated[
 ]
 
 
-class ServedModelConfig(Strict):
+class ServedModelConfig(Strict, hide_input_in_errors=True):
     """Settings of every model: URL, name, and limits of its requests."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
 
     base_url: UrlList | None = Field(
         default=None,
@@ -101,10 +99,8 @@ class EmbeddingConfig(ServedModelConfig):
     concurrency: int = Field(default=8, ge=1, description="Requests in flight per URL.")
 
 
-class LlmConfig(Strict):
+class LlmConfig(Strict, hide_input_in_errors=True):
     """All LLM settings of a run."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
 
     provider: Provider = Provider.AUTO
     chat: ChatConfig = ChatConfig()

@@ -1,7 +1,6 @@
 """Content of a report: facts of one run, without formatting or store.
 
-Frames are checked on construction, so that a missing column is reported here. All except the first
-fields are optional; the page replaces missing ones by a sentence.
+All except the first fields are optional; the page replaces missing ones by a sentence.
 """
 
 from collections.abc import Mapping
@@ -16,13 +15,6 @@ from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.drift import Drift
 
 LEARNING_COLUMNS = ("epoch", "loss", "validation_ndcg", "validation_hr", "seconds")
-METRIC_COLUMNS = ("model", "ranking", "domain", "group", "metric", "value", "targets")
-MAP_COLUMNS = ("x", "y", "title", "domain", "cluster")
-LENGTH_COLUMNS = ("length", "users")
-
-
-class ReportColumnsMissingError(ValueError):
-    """A frame lacks columns of its section."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +42,6 @@ class DatasetFacts:
     single_domain_users: int
     history_lengths: pl.DataFrame
     dropped: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _require(self.history_lengths, LENGTH_COLUMNS, "history_lengths")
 
 
 @dataclass(frozen=True)
@@ -328,17 +317,3 @@ class ReportContent:
     releases: tuple[ReleaseFigure, ...] = ()
     answers: tuple[DayOfAnswers, ...] = ()
     origin: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        _require(self.learning_curve, LEARNING_COLUMNS, "learning_curve")
-        _require(self.metrics, METRIC_COLUMNS, "metrics")
-        _require(self.item_map, MAP_COLUMNS, "item_map")
-
-
-def _require(frame: pl.DataFrame | None, columns: tuple[str, ...], name: str) -> None:
-    missing = [] if frame is None else [c for c in columns if c not in frame.columns]
-    if frame is not None and missing:
-        raise ReportColumnsMissingError(
-            f"the report's frame {name} lacks {missing}; it has {frame.columns}: "
-            f"rename or add columns so that it has {list(columns)}"
-        )

@@ -15,7 +15,7 @@ from tasks import ingest as ingest_stage
 from tasks.dump.account import FileAccount, LostRowsError
 from tasks.dump.dump_config import DumpConfig
 from tasks.dump.readers import csv_quoting, csv_records
-from tasks.dump.readers.csv_table import CsvTable, LostRecordsError
+from tasks.dump.readers.csv_table import CsvTable
 from tasks.dump.readers.table import Batch, Tally
 from tasks.ingest import dataset_identity, ingested
 from tests.tasks.dump.dump_files import Ingested, as_csv, as_parquet, events_of, items_of, of_events
@@ -98,7 +98,7 @@ def test_a_parser_that_reads_other_records_is_a_fault_too(
         "user_id,item_id,domain,timestamp\n"
         + "".join(",".join(map(str, row.values())) + "\n" for row in rows)
     )
-    with pytest.raises(LostRecordsError, match="96 records became 192 rows"):
+    with pytest.raises(LostRowsError, match="96 records became 192 rows"):
         Ingested(tmp_path, interactions=str(tmp_path / "e.csv"))
 
 

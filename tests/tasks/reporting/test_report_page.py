@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tasks.promoting.baseline_lead import BaselineLead
 from tasks.reporting.facts.content import (
     HeldOut,
-    ReportColumnsMissingError,
     ReportContent,
     Transitions,
 )
@@ -299,11 +298,6 @@ def test_a_gain_over_nothing_is_no_number() -> None:
     assert format_gain(0.3, 0.1) == "3.0×"
     assert format_gain(0.3, 0.0) == "–"
     assert format_score("HR@10", None) == "–"
-
-
-def test_a_frame_without_a_column_is_refused_by_name() -> None:
-    with pytest.raises(ReportColumnsMissingError, match=r"item_map lacks \['cluster'\]"):
-        replace(full(), item_map=pl.DataFrame({"x": [], "y": [], "title": [], "domain": []}))
 
 
 def test_every_entry_of_the_contents_leads_to_a_section() -> None:
