@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +20,8 @@ from tasks.llm.client.stop import stop_asking
 from tasks.system.lost_threads import on_lost_thread
 
 INTERRUPTED = 130
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 GRACE_SECONDS = 5.0
 """Seconds from an interrupt to the forced end, for sealing journals and stopping servers."""
@@ -48,24 +51,51 @@ def one_message() -> Iterator[None]:
 def interruptible(kept: str) -> Iterator[None]:
     """Ends a run on Ctrl-C and SIGTERM with a message about kept results and the command to resume.
 
-    Python raises KeyboardInterrupt at an arbitrary point of the main thread; in a finalizer it is
-    swallowed. A timer started by the signal therefore forces the end. Guarded processes (local
-    servers, Prefect) end with this process.
+    Python raises KeyboardInterrupt at an arbitrary point of the main thread: in a finalizer it is
+    swallowed, and a call of a library delays it until it returns, also a wait that the signal
+    precedes by microseconds. Another thread therefore learns of the signal at once, and forces the
+    end. Guarded processes (local servers, Prefect) end with this process.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        stop_asking()
-        clock = threading.Timer(GRACE_SECONDS, _end_interrupted, [kept])
-        clock.daemon = True
-        clock.start()
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, end)
     try:
-        yield
+        with _on_signal(lambda: _force_end(kept)):
+            yield
     except KeyboardInterrupt:
         _end_interrupted(kept)
+
+
+@contextmanager
+def _on_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Calls ``act`` in a thread when one of the signals that end a run arrives during a block."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        while numbers := os.read(reading, 64):
+            if not set(_ENDING).isdisjoint(numbers):
+                act()
+        os.close(reading)
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    # A forked process has the pipe too; its signals are not this one's.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def _force_end(kept: str) -> None:
+    stop_asking()
+    time.sleep(GRACE_SECONDS)
+    _end_interrupted(kept)
 
 
 @contextmanager

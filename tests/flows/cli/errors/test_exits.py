@@ -1,5 +1,8 @@
 """Exit statuses that scripts rely on."""
 
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -82,6 +85,36 @@ def test_a_fault_of_several_fields_has_no_empty_name() -> None:
     ending = ending_of(raised.value)
     assert ending is not None
     assert ending.text.startswith("r_drop_weight compares")
+
+
+IN_A_CALL = """
+import ctypes
+from flows.cli.errors import exits
+exits.GRACE_SECONDS = 0.2
+library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+with exits.interruptible("What was answered is kept."):
+    library.pthread_mutex_lock(mutex)
+    print("up", flush=True)
+    library.pthread_mutex_lock(mutex)
+"""
+"""Locks a mutex twice: the call never returns, and Python handles no signal during it."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_call_that_does_not_return_ends_the_run(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", IN_A_CALL]
+    folder = Path(__file__).parents[4]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline() == "up\n"
+            run.send_signal(number)
+            _, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert (run.returncode, said) == (130, "Interrupted. What was answered is kept.\n")
 
 
 @flow(name="endless", timeout_seconds=0.1)
