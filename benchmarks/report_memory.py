@@ -22,7 +22,7 @@ import typer
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Split, read_dataset, write_dataset
-from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS, scan_table
+from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS, scan_recommendations
 from artifacts.manifest import Kind, identity
 from artifacts.shown_users import shown_users
 from artifacts.store import Store
@@ -115,7 +115,7 @@ def one(users: int, folder: Path) -> None:
     )
     data = read_dataset(store, identity(Kind.DATASET, {"users": users}, {}).ref)
     begin, cpu = _peak(), time.process_time()
-    table, shown = scan_table(store, now, RECOMMENDATIONS), shown_users(store)
+    table, shown = scan_recommendations(store, now), shown_users(store)
     counted: dict[str, int | float] = dict.fromkeys(COUNTED, 0)
     found = (
         guards(data, table, counted),

@@ -26,7 +26,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.results import RANKS, RECOMMENDATIONS, read_table, scan_table
+from artifacts.kinds.results import RANKS, read_table, scan_recommendations
 from artifacts.manifest import ArtifactRef, Manifest
 from artifacts.store import Store
 from artifacts.strict import Strict
@@ -176,7 +176,7 @@ def judge(
 def user_coverage(store: Store, parts: Parts) -> float:
     """Returns the share of the dataset's users who have at least one recommendation."""
     users = read_dataset(store, parts["dataset"]).users.height
-    table = scan_table(store, parts["recommendations"], RECOMMENDATIONS)
+    table = scan_recommendations(store, parts["recommendations"])
     listed = table.select(col.USER_ID).unique().collect(engine="streaming").height
     return listed / users if users else 0.0
 

@@ -18,10 +18,9 @@ from artifacts.kinds.results import (
     METRICS,
     OUR_MODEL,
     RANKS,
-    RECOMMENDATIONS,
     REPORT,
     read_table,
-    scan_table,
+    scan_recommendations,
 )
 from artifacts.kinds.training_choice import read_training_choice
 from artifacts.kinds.user_profiles import model_of, read_user_profiles
@@ -120,7 +119,7 @@ def report_content(
     profiles = read_user_profiles(store, sources.profiles)
     clusters = read_clusters(store, sources.clusters)
     labels = cluster_labels(data, clusters, _names(store, sources.cluster_names))
-    recommended = scan_table(store, sources.recommendations, RECOMMENDATIONS)
+    recommended = scan_recommendations(store, sources.recommendations)
     listed = store.manifest(sources.recommendations)
     profile_parameters = store.manifest(sources.profiles).parameters
     vectors = read_item_embeddings(store, sources.embeddings).vectors

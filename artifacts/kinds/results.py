@@ -80,10 +80,10 @@ def read_table(store: Store, ref: ArtifactRef, name: str) -> pl.DataFrame:
     return pl.read_parquet(store.path(ref) / name, glob=False)
 
 
-def scan_table(store: Store, ref: ArtifactRef, name: str) -> pl.LazyFrame:
-    """Returns one Parquet file of an artifact to be read in blocks and in part, for tables that
-    grow with users times items; raises `ArtifactMissingError`."""
-    return pl.scan_parquet(store.path(ref) / name, glob=False)
+def scan_recommendations(store: Store, ref: ArtifactRef) -> pl.LazyFrame:
+    """Returns recommendations (`RECOMMENDATION_SCHEMA`) to be read in blocks and in part, because
+    they grow with users times items; raises `ArtifactMissingError`."""
+    return pl.scan_parquet(store.path(ref) / RECOMMENDATIONS, glob=False)
 
 
 def overall_ndcg(store: Store, metrics: ArtifactRef) -> float | None:

@@ -9,7 +9,7 @@ from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.results import RECOMMENDATIONS, scan_table
+from artifacts.kinds.results import scan_recommendations
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.promoting.rematch import LEAST_KNOWN_SHARE, Parts, previous_items
@@ -51,6 +51,6 @@ def lost_users(
 
 def _listed(store: Store, recommendations: ArtifactRef) -> pl.DataFrame:
     """Returns the users with recommendations by domain: ``user_id, domain``."""
-    table = scan_table(store, recommendations, RECOMMENDATIONS)
+    table = scan_recommendations(store, recommendations)
     pairs = table.select(col.USER_ID, pl.col(col.DOMAIN).cast(pl.String)).unique()
     return pairs.collect(engine="streaming")

@@ -5,7 +5,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
-from artifacts.kinds.results import RECOMMENDATIONS, scan_table
+from artifacts.kinds.results import scan_recommendations
 from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
@@ -76,7 +76,7 @@ def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
             store.verify(part)
         if lists := parts.get("recommendations"):
             unsound = ~pl.col(col.SCORE).is_finite()
-            scores = scan_table(store, lists, RECOMMENDATIONS).select(unsound.sum())
+            scores = scan_recommendations(store, lists).select(unsound.sum())
             if count := scores.collect(engine="streaming").item():
                 raise UnsoundReleaseError(
                     f"release {release.fingerprint} cannot be served: {count} scores of its "

@@ -9,7 +9,7 @@ import pytest
 
 from artifacts.kinds.clusters import write_cluster_names
 from artifacts.kinds.dataset import read_dataset
-from artifacts.kinds.results import RECOMMENDATIONS, REPORT, read_table, scan_table
+from artifacts.kinds.results import RECOMMENDATIONS, REPORT, read_table, scan_recommendations
 from artifacts.kinds.user_profiles import read_user_profiles
 from artifacts.ledger.answers import Role
 from artifacts.manifest import Kind, identity
@@ -183,7 +183,7 @@ def test_the_report_tells_of_every_part_of_the_run(run: Run) -> None:
 def test_a_profile_is_shown_beside_the_events_it_was_made_from(run: Run) -> None:
     data = read_dataset(run.store, run.stages["dataset"].ref)
     profiles = read_user_profiles(run.store, run.stages["profiles"].ref)
-    table = scan_table(run.store, run.stages["recommendations"].ref, RECOMMENDATIONS)
+    table = scan_recommendations(run.store, run.stages["recommendations"].ref)
     labels = {number: str(number) for number in range(4)}
     shown = profile_examples(data, profiles, table, labels, shown_users(run.store))
     events = data.train_events().join(

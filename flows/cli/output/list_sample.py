@@ -9,7 +9,7 @@ from rich.text import Text
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset, read_dataset
-from artifacts.kinds.results import RECOMMENDATIONS
+from artifacts.kinds.results import scan_recommendations
 from artifacts.manifest import ArtifactRef
 from artifacts.shown_users import BY_ID, ShownUsers, shown_users
 from artifacts.store import Store
@@ -22,7 +22,7 @@ LATEST_EVENTS = 3
 
 def sample_of(store: Store, dataset: ArtifactRef, lists: ArtifactRef) -> Group | None:
     """Returns the table of `sample_table` of a release."""
-    rows = pl.scan_parquet(store.path(lists) / RECOMMENDATIONS, glob=False)
+    rows = scan_recommendations(store, lists)
     return sample_table(read_dataset(store, dataset), rows, shown_users(store))
 
 

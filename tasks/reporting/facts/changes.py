@@ -5,7 +5,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.bundles import parts_of
 from artifacts.integrity import ArtifactError
-from artifacts.kinds.results import RECOMMENDATIONS, scan_table
+from artifacts.kinds.results import scan_recommendations
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from tasks.promoting.decisions import serving_release
@@ -61,7 +61,7 @@ def kept_lists(store: Store, before: ArtifactRef, now: ArtifactRef) -> tuple[flo
     their number."""
     key = [col.USER_ID, col.DOMAIN, col.ITEM_ID]
     old, new = (
-        scan_table(store, ref, RECOMMENDATIONS).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)
+        scan_recommendations(store, ref).filter(pl.col(col.RANK) <= SHOWN_RANK).select(key)
         for ref in (before, now)
     )
     kept = rows = users = 0
