@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from artifacts.bundles import REFRESHED, parts_of
@@ -105,14 +104,13 @@ def kept_centroids(
 
 def _changed_share(store: Store, now: Manifest, then: Manifest) -> float:
     """1 - |both| / |either|."""
-    mine, theirs = (_items(store, manifest) for manifest in (now, then))
+    mine, theirs = (
+        read_dataset(store, embeddings.parents["dataset"]).items.select(ITEM_KEY)
+        for embeddings in (now, then)
+    )
     both = mine.join(theirs, on=ITEM_KEY, how="semi").height
     either = mine.height + theirs.height - both
     return 1 - both / either if either else 0.0
-
-
-def _items(store: Store, embeddings: Manifest) -> pl.DataFrame:
-    return read_dataset(store, embeddings.parents["dataset"]).items.select(ITEM_KEY)
 
 
 def _fitted(vectors: np.ndarray, config: ClusterConfig) -> np.ndarray:

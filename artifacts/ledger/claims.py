@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import IO, Generic, NamedTuple, TypeVar
 
 import polars as pl
 from pydantic import JsonValue
@@ -56,7 +56,7 @@ class Claims:
         self._model = model
         self._parameters = parameters
         self._on_wait = on_wait
-        self._held: list[_Held] = []
+        self._held: list[tuple[Path, IO[bytes]]] = []
         self._shared: list[str] = []
 
     def take(self, prompts: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +75,7 @@ class Claims:
             elsewhere = lacking.join(claimed, on=col.KEY, how="semi", maintain_order="left")
             claimed_here = lacking.join(claimed, on=col.KEY, how="anti", maintain_order="left")
             if claimed_here.height:
-                self._held.append(_Held(ledger, claimed_here, self._model, self._parameters))
+                self._hold(claimed_here)
                 if ledger.shared is not None:
                     question = Question(self._model, self._parameters)
                     self._shared.append(ledger.shared.claim(claimed_here[col.KEY], question))
@@ -93,8 +93,26 @@ class Claims:
                 assert self._ledger.shared is not None
                 self._ledger.shared.release(name)
         finally:
-            for held in self._held:
-                held.release()
+            for path, file in self._held:
+                _retire(path)
+                file.close()
+
+    def _hold(self, prompts: pl.DataFrame) -> None:
+        """Writes prompts to a claim file, which this process locks."""
+        path = self._ledger.folder / f"claim-{time_ordered_name()}.parquet"
+        unseen = path.with_name(f".{path.name}.tmp")
+        rows = prompts.select(
+            col.KEY,
+            pl.lit(self._model).alias(MODEL),
+            pl.lit(json.dumps(self._parameters, ensure_ascii=False)).alias(PARAMETERS),
+            PROMPT,
+        )
+        rows.cast(QUESTION_SCHEMA).write_parquet(unseen)
+        sync(unseen)
+        # Locked before it is renamed to the name that others search, as a journal.
+        file = opened_locked(unseen)
+        unseen.rename(path)
+        self._held.append((path, file))
 
 
 def wait_for_others(ledger: Ledger, keys: pl.Series, on_poll: Callable[[], None]) -> None:
@@ -117,35 +135,6 @@ def recover_claims(ledger: Ledger) -> None:
     """Makes the claims of dead processes records of their prompts."""
     for path in sorted(ledger.folder.glob("claim-*.parquet")):
         _keys_if_living(path)
-
-
-class _Held:
-    """A claim of this process: a locked file of prompts."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        claimed_here: pl.DataFrame,
-        model: str,
-        parameters: dict[str, JsonValue],
-    ) -> None:
-        self._path = ledger.folder / f"claim-{time_ordered_name()}.parquet"
-        unseen = self._path.with_name(f".{self._path.name}.tmp")
-        rows = claimed_here.select(
-            col.KEY,
-            pl.lit(model).alias(MODEL),
-            pl.lit(json.dumps(parameters, ensure_ascii=False)).alias(PARAMETERS),
-            PROMPT,
-        )
-        rows.cast(QUESTION_SCHEMA).write_parquet(unseen)
-        sync(unseen)
-        # Locked before it is renamed to the name that others search, as a journal.
-        self._file = opened_locked(unseen)
-        unseen.rename(self._path)
-
-    def release(self) -> None:
-        _retire(self._path)
-        self._file.close()
 
 
 def _keys_claimed(ledger: Ledger) -> pl.DataFrame:

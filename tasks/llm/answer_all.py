@@ -31,7 +31,7 @@ from tasks.llm.client.stop import EndpointDownError, raise_if_stopped
 from tasks.llm.keys_met import KeysMet
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
-from tasks.llm.settings.budget import BudgetReachedError, Cost
+from tasks.llm.settings.budget import BudgetReachedError
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.settings.request_fields import chat_fields
 from tasks.llm.shards.shard import AnswerLimits, AskingStep, ShardOutcome
@@ -253,11 +253,8 @@ def _spent(ledger: Ledger, prompts: pl.DataFrame, endpoint: Endpoint) -> str:
     if not spent.requests:  # Or in other processes, which have their own counts.
         return text
     tokens = spent.prompt_tokens + spent.completion_tokens
-    return f"{text}; this run has paid {spent.requests:,} answers, {tokens:,} tokens{_usd(spent)}"
-
-
-def _usd(spent: Cost) -> str:
-    return f", ${spent.usd:,.4f}" if spent.usd else ""
+    usd = f", ${spent.usd:,.4f}" if spent.usd else ""
+    return f"{text}; this run has paid {spent.requests:,} answers, {tokens:,} tokens{usd}"
 
 
 def _stop_over_budget(step: AskingStep, tally: _Tally) -> None:
