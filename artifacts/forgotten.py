@@ -5,12 +5,13 @@ and a log of removals. Without the key, ids cannot be recovered from the list, e
 """
 
 import hmac
+import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from artifacts.shown_users import (
     HASHES_NOTE,
@@ -31,6 +32,9 @@ LIST = "forgotten"
 """Folder of the list among the notes of a store."""
 
 _LOG, _PENDING = f"{LIST}/log.jsonl", f"{LIST}/pending"
+
+
+logger = logging.getLogger("llm4cdsr")
 
 
 class Forgetting(Strict):
@@ -74,8 +78,7 @@ class Forgotten:
 def forgettings(store: Store) -> list[Forgetting]:
     """Returns the finished removals, oldest first; services reload the store when their number
     changes."""
-    lines = (read_note(store, _LOG) or b"").splitlines()
-    return [Forgetting.model_validate_json(line) for line in lines]
+    return [_entry(line) for line in (read_note(store, _LOG) or b"").splitlines()]
 
 
 def is_interrupted(store: Store) -> bool:
@@ -128,6 +131,15 @@ def join_list(store: Store, notes: Path) -> bool:
     if lines:
         write_note(store, _LOG, b"".join(line + b"\n" for line in lines))
     return is_due
+
+
+def _entry(line: bytes) -> Forgetting:
+    """Returns a line of the log; a damaged one is that of a removal of unknown time and counts."""
+    try:
+        return Forgetting.model_validate_json(line)
+    except ValidationError:
+        logger.warning("a line of the log of removals is damaged (%.60r)", line)
+        return Forgetting(at=datetime.fromtimestamp(0, UTC), people=0)
 
 
 def _parsed(content: bytes | None) -> frozenset[str]:

@@ -26,7 +26,8 @@ def take_inventory(store: Store) -> Inventory:
     """Reads every manifest of a store, which no run may use.
 
     An artifact whose manifest is damaged or missing has unknown content: it is quarantined, and
-    deleted with the quarantine. One of a newer version, or that this machine cannot read, stays.
+    deleted with the quarantine. One of a newer version, behind a link, or that this machine cannot
+    read, stays.
     """
     found = Inventory()
     contents: list[bytes] = []
@@ -46,6 +47,9 @@ def _read(
 ) -> Iterator[Manifest]:
     for ref in _refs(store, kind, left):
         place = store.local / ref.kind / ref.fingerprint
+        if place.is_symlink() and place.exists():
+            left[str(ref)] = f"{place} is a link; delete it and {place.resolve()}"
+            continue
         try:
             yield store.manifest(ref)
         except ArtifactNewerError as error:

@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from artifacts.files.leftovers import APPLIED
-from artifacts.forgotten import is_interrupted
+from artifacts.forgotten import forgettings, is_interrupted
 from artifacts.kinds.dataset import read_dataset
 from artifacts.machines.cached_copies import catch_up
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, identity
 from artifacts.store import Store
+from artifacts.store_notes import write_note
 from flows.cli.command_table import app
 from tasks.forgetting.forget import IncompleteRemovalError, forget
 from tests.artifacts.machines import KINDS, machines, remote_root
@@ -188,6 +189,29 @@ def test_the_first_line_says_what_remains_and_why_and_the_status_is_1(tmp_path: 
     ended = CliRunner().invoke(app, ["forget", "--store", store.root])
     assert ended.exit_code == 0, ended.output
     assert "The interrupted removal is complete." in ended.stdout
+
+
+def test_an_artifact_behind_a_link_is_named_with_the_place_of_its_data(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    ref = lists(store, shop().ingested(store))
+    folder, disk = store.path(ref), tmp_path / "disk"
+    folder.rename(disk)
+    folder.symlink_to(disk)
+    with pytest.raises(IncompleteRemovalError, match=f"is a link; delete it and {disk}") as error:
+        forget(store, [GONE])
+    assert set(error.value.removed.left) == {str(ref)}
+    folder.unlink()
+    forget(store, [])
+    assert files_that_tell(store, GONE) == []
+
+
+def test_a_damaged_line_of_the_log_is_a_removal(shared: Opened) -> None:
+    dataset = shop().ingested(shared())
+    write_note(shared(), "forgotten/log.jsonl", b"{half\n")
+    forget(shared(), [GONE])
+    assert files_that_tell(shared(), GONE) == []
+    assert [each.people for each in forgettings(shared())] == [0, 1]
+    assert GONE not in read_dataset(shared(), dataset).users["user_id"].to_list()
 
 
 def test_files_that_are_not_the_stores_end_no_removal(shared: Opened) -> None:
