@@ -83,6 +83,9 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
     )
     try:
         tensors, _ = read_tensors(folder / WEIGHTS_FILE)
+        if model.similarity is not None:
+            for name, value in model.similarity.EARLIER.items():
+                tensors.setdefault(f"similarity.{name}", torch.tensor(value))
         model.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS_FILE} does not fit its card: {error}") from error

@@ -123,9 +123,9 @@ class ModelConfig(_Settings):
     """Co-occurring items per item and domain in the memory, beside transitions: those with the most
     common users, regardless of order; 0: transitions only. Needs `memory_events`."""
     text_decay: float = Field(0.0, ge=0, lt=1)
-    """Add the similarity of an item's text to those of the newest events, where each older event
-    weighs this factor less; 0: none. Fitted with the memory, hence needs `memory_events`; without
-    effect in models of ids."""
+    """Add the similarity of an item's text to those of the user's events in its domain, where an
+    event weighs this factor less than the next one; 0: none. Fitted with the memory, hence needs
+    `memory_events`; without effect in models of ids."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

@@ -6,9 +6,12 @@ What is unusual here:
   attention needs no mask tensor.
 - The `sasrec` block normalises the query only and adds the attention to it; `pre_norm` is the
   standard residual block.
-- Dropout takes one random byte per activation (`ByteDropout`).
+- In training on a CPU all but attention runs on the events alone, without padding: histories of one
+  domain in a batch are almost half padding.
+- Dropout takes one random byte per activation (`ByteDropout`), also that of attention there. Both
+  together save a quarter of a step of `large` (docs/log.md).
 
-Dimensions: B users, T positions, H width.
+Dimensions: B users, T positions, H width, N events of all users.
 """
 
 from __future__ import annotations
@@ -37,10 +40,24 @@ class Encoder(nn.Module):
 
     def forward(self, vectors: Tensor, is_padding: Tensor) -> Tensor:
         states = vectors * self.scale + self.positions.weight[: vectors.shape[1]]  # (B, T, H)
+        events = self._events(is_padding)
+        if events is not None:
+            states = states.flatten(0, 1).index_select(0, events)  # (N, H)
         states = self.dropout(states)
         for block in self.blocks:
-            states = block(states, is_padding)
-        return self.norm(states)
+            states = block(states, is_padding, events)
+        states = self.norm(states)
+        return states if events is None else _padded(states, events, is_padding.shape)
+
+    def _events(self, is_padding: Tensor) -> Tensor | None:
+        """Returns the flat positions of the events, (N,); None to compute on padded rows.
+
+        Elsewhere than in training on a CPU, shapes that depend on values would cost more (a GPU
+        waits for them) or could not be compiled.
+        """
+        if not self.training or is_padding.device.type != "cpu" or torch.compiler.is_compiling():
+            return None
+        return (~is_padding).flatten().nonzero().squeeze(1)
 
 
 class Block(nn.Module):
@@ -56,12 +73,13 @@ class Block(nn.Module):
         self.narrow = nn.Linear(config.hidden, config.hidden)
         self.dropout = ByteDropout(config.dropout)
 
-    def forward(self, states: Tensor, is_padding: Tensor) -> Tensor:
+    def forward(self, states: Tensor, is_padding: Tensor, events: Tensor | None = None) -> Tensor:
         normed = self.attention_norm(states)
         if self.pre_norm:
-            states = states + self.dropout(self.attention(normed, normed, is_padding))
+            states = states + self.dropout(self.attention(normed, normed, is_padding, events))
             return states + self._feed_forward(self.feed_forward_norm(states))
-        states = self.feed_forward_norm(normed + self.attention(normed, states, is_padding))
+        attended = self.attention(normed, states, is_padding, events)
+        states = self.feed_forward_norm(normed + attended)
         return states + self._feed_forward(states)
 
     def _feed_forward(self, states: Tensor) -> Tensor:
@@ -73,26 +91,51 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.causal, self.drop = config.heads, config.causal, config.dropout
+        self.heads, self.causal = config.heads, config.causal
+        self.dropout = ByteDropout(config.dropout)
         self.query = nn.Linear(config.hidden, config.hidden)
         self.key_value = nn.Linear(config.hidden, 2 * config.hidden)
         self.out = nn.Linear(config.hidden, config.hidden)
 
-    def forward(self, asking: Tensor, read: Tensor, is_padding: Tensor) -> Tensor:
-        query = self._split(self.query(asking))  # (B, heads, T, H / heads)
-        key, value = map(self._split, self.key_value(read).chunk(2, dim=-1))
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if self.causal else _visible(is_padding),
-            is_causal=self.causal,
-            dropout_p=self.drop if self.training else 0.0,
-        )
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, H)
+    def forward(
+        self, asking: Tensor, read: Tensor, is_padding: Tensor, events: Tensor | None
+    ) -> Tensor:
+        projected = torch.cat((self.query(asking), self.key_value(read)), dim=-1)
+        if events is not None:
+            projected = _padded(projected, events, is_padding.shape)
+        query, key, value = map(self._split, projected.chunk(3, dim=-1))  # (B, heads, T, H / heads)
+        mixed = self._mixed(query, key, value, is_padding, events)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, H)
+        if events is not None:
+            mixed = mixed.flatten(0, 1).index_select(0, events)
+        return self.out(mixed)
+
+    def _mixed(
+        self, query: Tensor, key: Tensor, value: Tensor, is_padding: Tensor, events: Tensor | None
+    ) -> Tensor:
+        """Returns the attended values, (B, heads, T, H / heads)."""
+        mask = None if self.causal else _visible(is_padding)
+        if events is None:
+            drop = self.dropout.p if self.training else 0.0
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=self.causal, dropout_p=drop
+            )
+        # PyTorch's attention draws its dropout number by number on a CPU (7 % of a step).
+        if mask is None:
+            length = query.shape[2]
+            mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        scores = (query * query.shape[-1] ** -0.5) @ key.mT
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        return self.dropout(weights) @ value
 
     def _split(self, vectors: Tensor) -> Tensor:
         return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _padded(rows: Tensor, events: Tensor, shape: torch.Size) -> Tensor:
+    """Returns rows (N, W) at their flat positions `events` (N,), zeros elsewhere, (B, T, W)."""
+    table = rows.new_zeros(shape.numel(), rows.shape[1])
+    return table.index_copy(0, events, rows).unflatten(0, shape)
 
 
 def _visible(is_padding: Tensor) -> Tensor:
@@ -118,7 +161,7 @@ class ByteDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.threshold = round(p * LEVELS)
+        self.p, self.threshold = p, round(p * LEVELS)
         if not 0 <= self.threshold < LEVELS:
             raise ValueError(f"dropout of {p} must be at least 0 and below 1")
 

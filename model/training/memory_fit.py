@@ -8,7 +8,7 @@ The likelihood depends on all ranks, recommendation lists on the top ten. Theref
 co-occurrences is scaled by the factor with the best ranking of the same events, and co-occurrences
 are kept only if they are significantly better than transitions alone. The text similarity, one gain
 per domain, is kept if the likelihood of these events is better by two standard errors and their
-ranking is not worse: the likelihood shows small gains that a thousand rankings do not.
+ranking is not worse by two: the likelihood shows small gains that a thousand rankings do not.
 
 Dimensions: R validation events, I_d items of a domain.
 """
@@ -114,7 +114,7 @@ def _fitted_similarity(
     """Returns the text similarity with its gains, and adapts the memory's gains to it.
 
     Returns None, with the memory unchanged, unless the likelihood is better by two standard errors
-    of the difference and NDCG@10 is not worse.
+    of the difference and NDCG@10 is not worse by two.
     """
     similarity = TextSimilarity.of_texts(model.domain_starts, model.global_table, model.config)
     with_texts = [replace(asked, similar=_similar(model, similarity, asked)) for asked in questions]
@@ -124,9 +124,7 @@ def _fitted_similarity(
     _put_back(memory, kept)
     gain, likely = _fit_similarity(memory, with_texts)
     after = torch.cat([_ranking_gains(memory, asked, (1.0,), gain) for asked in with_texts], 1)
-    lead = (alone - likely).double()
-    error = lead.std(correction=0) / len(lead) ** 0.5
-    if lead.mean() > 2 * error and after.mean() >= before.mean():
+    if _standard_errors(alone - likely) > 2 and _standard_errors((after - before)[0]) > -2:
         similarity.gain.copy_(gain)
         return similarity
     _put_back(memory, kept)
@@ -140,7 +138,7 @@ def _similar(model: TriThread, similarity: TextSimilarity, asked: _Questions) ->
         prefixes = asked.prefixes.select(rows)
         batch = prefix_batch(prefixes, model.config.max_length, domain).to(model.device)
         histories = batch.mixed_items[batch.queries[domain].rows]
-        sums.append(similarity.history_sums(histories, model.global_table))
+        sums.append(similarity.history_sums(histories, model.global_table, domain))
     vectors = similarity.item_vectors(model.domain_items(domain), model.global_table)
     return torch.cat(sums) @ vectors.T
 
@@ -159,14 +157,20 @@ def _fit_both(memory: TransitionMemory, questions: list[_Questions]) -> bool:
     _put_back(memory, start)
     _fit_reading(memory, questions)
     after = torch.cat([_ranking_gains(memory, asked, CO_SCALES) for asked in questions], 1)
-    leads = (after - before).double()  # (scales, R)
+    leads = after - before  # (scales, R)
     best = int(leads.mean(1).argmax())
-    error = leads[best].std(correction=0) / len(leads[best]) ** 0.5
-    if leads[best].mean() > 2 * error:
+    if _standard_errors(leads[best]) > 2:
         memory.co_gain *= CO_SCALES[best]
         return True
     _put_back(memory, fitted)
     return False
+
+
+def _standard_errors(differences: Tensor) -> float:
+    """Returns the mean of paired differences (R,) in standard errors; 0 without a difference."""
+    found = differences.double()
+    error = found.std(correction=0) / len(found) ** 0.5
+    return float(found.mean() / error) if error > 0 else 0.0
 
 
 def _put_back(memory: TransitionMemory, values: dict[str, Tensor]) -> None:

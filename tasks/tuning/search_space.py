@@ -48,7 +48,7 @@ FIELDS = (
     SearchedField("model.local_threads", choices=(True, False), needs="model.global_thread"),
     SearchedField("model.memory_events", choices=(4, 8, 16), needs="model.memory_events"),
     SearchedField("model.memory_neighbours", choices=(0, 50), needs="model.memory_events"),
-    SearchedField("model.text_decay", choices=(0.0, 0.5, 0.7, 0.85), needs="model.memory_events"),
+    SearchedField("model.text_decay", choices=(0.0, 0.7, 0.9, 0.97), needs="model.memory_events"),
 )
 
 

@@ -49,6 +49,26 @@ def test_padding_changes_nothing(variant: dict[str, object]) -> None:
     )
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, {"causal": False}])
+def test_training_on_events_alone_gives_the_states_and_gradients_of_padded_rows(
+    variant: dict[str, object],
+) -> None:
+    thread, vectors = encoder(dropout=0.0, **variant), torch.randn(3, 7, 12)
+    lengths = [7, 0, 3]
+    exists = torch.arange(7) < torch.tensor(lengths)[:, None]
+
+    def with_gradients() -> list[torch.Tensor]:
+        thread.zero_grad()
+        found = states(thread, vectors, lengths)[exists]
+        (found * torch.arange(12)).sum().backward()
+        return [found, *(weight.grad for weight in thread.parameters() if weight.grad is not None)]
+
+    padded = with_gradients()
+    thread.train()
+    assert not states(thread, vectors, lengths)[~exists].any()
+    torch.testing.assert_close(with_gradients(), padded, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_row_of_padding_alone_is_not_nan(causal: bool) -> None:
     thread = encoder(causal=causal)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import load_model, save_model
+from model.checkpoint import (
+    WEIGHTS_FILE,
+    load_model,
+    read_tensors,
+    save_model,
+    write_tensors,
+)
 from model.data.sequences import Sequences, sequences_from_lists
 from model.data.tables import ItemTables
 from model.network.text_similarity import TextSimilarity
@@ -33,7 +39,14 @@ def similar(shop: Shop, switches: dict[str, object] | None = None) -> TriThread:
     return model
 
 
-def naive_scores(model: TriThread, sequences: Sequences, user: int, domain: int) -> list[float]:
+def naive_scores(
+    model: TriThread,
+    sequences: Sequences,
+    user: int,
+    domain: int,
+    other_domains: float = 0.0,
+    power: float = 0.5,
+) -> list[float]:
     """One user's additions, text by text."""
     starts, table = sequences.domain_starts, model.global_table.double().numpy()
 
@@ -43,11 +56,15 @@ def naive_scores(model: TriThread, sequences: Sequences, user: int, domain: int)
         return centred / np.linalg.norm(centred)
 
     history = sequences.items[sequences.offsets[user] : sequences.offsets[user + 1]]
-    found = []
-    for item in range(starts[domain] + 1, starts[domain + 1] + 1):
-        sums = [0.6**age * (text(e) @ text(item)) for age, e in enumerate(history[::-1].tolist())]
-        found.append(GAINS[domain] * sum(sums))
-    return found
+    inside = (history > starts[domain]) & (history <= starts[domain + 1])
+    weights = 0.6 ** np.arange(len(history))[::-1] * np.where(inside, 1.0, other_domains)
+    length = (weights.sum() or 1.0) ** power
+    texts = [weight * text(event) for weight, event in zip(weights, history.tolist(), strict=True)]
+    items = range(starts[domain] + 1, starts[domain + 1] + 1)
+    return [
+        GAINS[domain] * np.dot(sum(texts, np.zeros(table.shape[1])), text(item)) / length
+        for item in items
+    ]
 
 
 @pytest.mark.parametrize("scoring", ["dot", "cosine"])
@@ -66,6 +83,24 @@ def test_a_naive_sum_over_the_history_gives_the_addition(shop: Shop, scoring: st
         torch.testing.assert_close(
             together - alone, torch.tensor(wanted).float(), rtol=1e-3, atol=1e-4
         )
+
+
+def test_a_model_of_an_earlier_version_sums_the_events_of_all_domains(
+    shop: Shop, tmp_path: Path
+) -> None:
+    model, prefixes = similar(shop), shop.sequences.prefixes_of_users(USERS)
+    config = shop.config(SIMILAR, {})
+    save_model(tmp_path, model, config, NAMES)
+    tensors, facts = read_tensors(tmp_path / WEIGHTS_FILE)
+    for name in ("other_domains", "length_power"):
+        del tensors[f"similarity.{name}"]
+    write_tensors(tmp_path / WEIGHTS_FILE, tensors, facts)
+    earlier = load_model(tmp_path)[0]
+    together = ModelScorer(earlier).score(prefixes, 1)
+    earlier.similarity = None
+    alone = ModelScorer(earlier).score(prefixes, 1)
+    wanted = [naive_scores(model, shop.sequences, user, 1, 1.0, 0.0) for user in range(len(USERS))]
+    torch.testing.assert_close(together - alone, torch.tensor(wanted).float(), rtol=1e-3, atol=1e-4)
 
 
 def test_an_item_without_text_has_no_similarity(shop: Shop) -> None:

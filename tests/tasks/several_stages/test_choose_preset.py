@@ -58,8 +58,8 @@ def test_an_unchanged_run_decides_the_same_on_a_slower_day(
     ("seconds_a_step", "label", "said"),
     [
         (0.01, "`best`", "expected training time"),
-        (3.0, "`best` with one pass of a batch", "`best` would take"),
-        (100.0, "`single`", "limited to 10m"),
+        (3.0, "`single` with one pass of a batch", "`single` would take"),
+        (100.0, "`single` with one pass of a batch", "limited to 10m"),
     ],
 )
 def test_what_a_slow_machine_cannot_end_in_time_gives_way(
@@ -92,7 +92,7 @@ def test_trials_that_use_their_share_of_the_budget_end_with_the_quickest_untimed
     twenty = AUTO.model_copy(update={"minutes": 20 / 60})
     choice = read_training_choice(store, chosen(PreparedTraining(store), twenty).ref)
     assert clock.now == 14, "one trial, of the first candidate"
-    assert choice.label == "`single`"
+    assert choice.label == "`single` with one pass of a batch"
     assert "taken untimed: the trials took 14s of 20s" in choice.why
 
 
