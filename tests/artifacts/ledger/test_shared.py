@@ -63,8 +63,8 @@ class Asker:
 
 
 def close_as_a_death_does(taken: Claims) -> None:
-    for held in taken._held:
-        held._file.close()
+    for _, file in taken._held:
+        file.close()
 
 
 def test_a_new_machine_asks_nothing_and_after_a_change_only_the_change(machine: Machine) -> None:
