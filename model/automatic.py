@@ -1,7 +1,7 @@
 """Choice of the preset for `--preset auto`: measured rules and the time budget.
 
 `docs/quality.md` and `docs/log.md` have the figures behind the rules. Small catalogues: `best`
-(NDCG@10 .248) before `single` (.246) before `single` with one pass (.242), each a fraction of the
+(NDCG@10 .248) before `single` (.244) before `single` with one pass (.242), each a fraction of the
 time of the one before; `paper` (.198) is behind all of them. Catalogues of `MANY_ITEMS` items or
 more: `large` with two members or one, because a second pass does not help there. The first
 candidate whose expected time is within the budget is chosen.

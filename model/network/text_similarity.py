@@ -1,4 +1,4 @@
-"""Text similarity of an item to the newest events, added to the threads' scores.
+"""Text similarity of an item to the user's events in its domain, added to the threads' scores.
 
 A network of this size does not retain which texts a user bought last. The texts of the history's
 events in the target domain are summed, each event weighing `text_decay` times the next one, divided
