@@ -40,9 +40,8 @@ from rich.table import Table
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Dataset
-from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import LlmProvider
-from flows.cli.options.training_options import Replaced, training_config
+from flows.cli.options.training_options import FitOptions, Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.registry import EMCDR, cold_baselines
 from model.config import TriThreadConfig

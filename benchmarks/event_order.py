@@ -38,9 +38,8 @@ from embedded_dump import (
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import LlmProvider
-from flows.cli.options.training_options import Replaced, training_config
+from flows.cli.options.training_options import FitOptions, Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.registry import BASELINES
 from model.data.sequences import TEST, TRAIN, VALIDATION, Prefixes, Sequences

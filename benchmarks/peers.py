@@ -41,9 +41,8 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from flows.cli.options.option_classes import FitOptions
 from flows.cli.options.shared_options import LlmProvider
-from flows.cli.options.training_options import Replaced, training_config
+from flows.cli.options.training_options import FitOptions, Replaced, training_config
 from flows.cli.output import terminal
 from model.baselines.simple import sequence_rules
 from model.config import TriThreadConfig, load_preset

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_no_room_imports_what_it_must_not_know() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_no_modules_import_each_other() -> None:
+    """Also imports in functions and for type checkers, which the import rules leave out."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules_of(*ROOMS)
+    }
+    imports = {name: set(_imports_of(path)) & paths.keys() for name, path in paths.items()}
+    order = list(TopologicalSorter(imports).static_order())  # raises CycleError, which names them
+    assert set(order) == paths.keys()
 
 
 @pytest.mark.parametrize("folders", [(*ROOMS, "benchmarks"), ("tests",)], ids=["product", "tests"])

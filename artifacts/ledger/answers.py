@@ -1,9 +1,12 @@
 """Answers in the ledger, and their keys."""
 
 import hashlib
+import time
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -188,3 +191,15 @@ def _storable(text: str) -> str:
 
 def _vector_bytes(vector: np.ndarray) -> bytes:
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def scan_parts(paths: list[Path]) -> pl.LazyFrame:
+    """Returns parts as one lazy frame; columns missing in old parts are null."""
+    if not paths:
+        return pl.LazyFrame(schema=PART_SCHEMA)
+    return pl.scan_parquet(paths, glob=False, schema=PART_SCHEMA, missing_columns="insert")
+
+
+def time_ordered_name() -> str:
+    """Returns a unique name that sorts after all earlier ones."""
+    return f"{time.time_ns():016x}-{uuid.uuid4().hex[:12]}"

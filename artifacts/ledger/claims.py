@@ -20,8 +20,8 @@ from pydantic import JsonValue
 from artifacts import columns as col
 from artifacts.files.durable import sync
 from artifacts.files.ownership import if_abandoned, locked, opened_locked
-from artifacts.ledger.answers import KEY_SCHEMA, MODEL, Question
-from artifacts.ledger.ledger import Ledger, time_ordered_name
+from artifacts.ledger.answers import KEY_SCHEMA, MODEL, Question, time_ordered_name
+from artifacts.ledger.ledger import Ledger
 
 PROMPT = "prompt"
 PARAMETERS = "parameters"

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts import columns as col
-from artifacts.ledger.answers import ANSWERED_AT, KEY_SCHEMA, MODEL, Role
+from artifacts.ledger.answers import ANSWERED_AT, KEY_SCHEMA, MODEL, Role, scan_parts
 from artifacts.ledger.check import repeated_keys
 from artifacts.ledger.claims import PARAMETERS, PROMPT, QUESTION_SCHEMA, questions
-from artifacts.ledger.ledger import Ledger, scan_parts
+from artifacts.ledger.ledger import Ledger
 from artifacts.user_error import UserError
 
 Write = Callable[[pl.DataFrame], None]

@@ -12,23 +12,19 @@ Concurrent runs on one store never seal each other's journals or send each other
 
 import fcntl
 import logging
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from artifacts import columns as col
 from artifacts.files.ownership import locked
 from artifacts.files.private_files import keep_private
-from artifacts.ledger.answers import ANSWER_SCHEMA, PART_SCHEMA, Role
+from artifacts.ledger.answers import ANSWER_SCHEMA, Role, scan_parts, time_ordered_name
 from artifacts.ledger.journal import Journal, seal_if_abandoned
-
-if TYPE_CHECKING:
-    from artifacts.ledger.shared import SharedLedger
+from artifacts.ledger.shared import SharedLedger
+from artifacts.store import Store
 
 FLOAT_BYTES = 4
 
@@ -61,7 +57,7 @@ class Ledger:
         self.folder = root / "ledger" / role
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shared: SharedLedger | None = None
-        """Connection to the remote store's ledger; set by `artifacts.ledger.shared.open_ledger`."""
+        """Connection to the remote store's ledger; set by `open_ledger`."""
 
     @property
     def place(self) -> str:
@@ -155,6 +151,14 @@ class Ledger:
                 raise LedgerDamagedError(self.folder, error) from error
 
 
+def open_ledger(store: Store, role: Role) -> Ledger:
+    """Returns the ledger of a store, shared with other machines if the store is remote."""
+    ledger = Ledger(store.local, role)
+    if store.remote is not None:
+        ledger.shared = SharedLedger(store.remote, role, ledger.folder)
+    return ledger
+
+
 def _read_together(parts: list[Path]) -> Iterator[list[Path]]:
     """Yields the parts in their order, in groups of at most `READ_BYTES`."""
     group: list[Path] = []
@@ -168,15 +172,3 @@ def _read_together(parts: list[Path]) -> Iterator[list[Path]]:
         held += size
     if group:
         yield group
-
-
-def scan_parts(paths: list[Path]) -> pl.LazyFrame:
-    """Returns parts as one lazy frame; columns missing in old parts are null."""
-    if not paths:
-        return pl.LazyFrame(schema=PART_SCHEMA)
-    return pl.scan_parquet(paths, glob=False, schema=PART_SCHEMA, missing_columns="insert")
-
-
-def time_ordered_name() -> str:
-    """Returns a unique name that sorts after all earlier ones."""
-    return f"{time.time_ns():016x}-{uuid.uuid4().hex[:12]}"

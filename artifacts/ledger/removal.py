@@ -9,10 +9,10 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.files.durable import sync, write_atomically
 from artifacts.files.ownership import locked
-from artifacts.ledger.answers import KEY_SCHEMA
+from artifacts.ledger.answers import KEY_SCHEMA, scan_parts
 from artifacts.ledger.compaction import nobody_compacts
 from artifacts.ledger.journal import OUTBOX, write_part
-from artifacts.ledger.ledger import SWAP_LOCK, Ledger, scan_parts
+from artifacts.ledger.ledger import SWAP_LOCK, Ledger
 from artifacts.ledger.repair import SET_ASIDE
 
 

@@ -30,12 +30,16 @@ import pyarrow.parquet as pq
 from artifacts import columns as col
 from artifacts.files.ownership import locked
 from artifacts.fingerprint import canonical_json, sha256_of_file
-from artifacts.ledger.answers import KEY_SCHEMA, Question, Role
+from artifacts.ledger.answers import (
+    KEY_SCHEMA,
+    Question,
+    Role,
+    scan_parts,
+    time_ordered_name,
+)
 from artifacts.ledger.journal import OUTBOX, link, write_part
-from artifacts.ledger.ledger import Ledger, scan_parts, time_ordered_name
 from artifacts.remote.remote_lease import Liveness, RemoteLease, beating
 from artifacts.remote.remote_side import RemoteStore
-from artifacts.store import Store
 from artifacts.user_error import UserError
 
 _PART = re.compile(r"part-[0-9a-f]{16}-([0-9a-f]{64})\.parquet")
@@ -50,14 +54,6 @@ _FETCHES = 6
 
 class SharedPartDamagedError(UserError, RuntimeError):
     """An object of the remote ledger does not match the digest in its name."""
-
-
-def open_ledger(store: Store, role: Role) -> Ledger:
-    """Returns the ledger of a store, shared with other machines if the store is remote."""
-    ledger = Ledger(store.local, role)
-    if store.remote is not None:
-        ledger.shared = SharedLedger(store.remote, role, ledger.folder)
-    return ledger
 
 
 class SharedLedger:

@@ -17,7 +17,7 @@ from artifacts import columns as col
 from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.ledger.answers import Role
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import open_ledger
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.refresh import RefreshConfig

@@ -14,8 +14,8 @@ from artifacts.forgotten import Forgotten, forgettings, is_interrupted, log_forg
 from artifacts.leases import cleaning
 from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import recover_claims
+from artifacts.ledger.ledger import open_ledger
 from artifacts.ledger.removal import remove
-from artifacts.ledger.shared import open_ledger
 from artifacts.machines.cached_copies import catch_up, drop_outdated, mark_applied, note_removed
 from artifacts.machines.store_in_use import refuse_in_use
 from artifacts.manifest import ArtifactRef

@@ -20,8 +20,7 @@ from artifacts.kinds.clusters import read_clusters
 from artifacts.kinds.user_profiles import INTEREST, INTERESTS_FILE, PROFILE, PROFILES_FILE
 from artifacts.ledger.answers import MODEL, Question, Role, answer_keys
 from artifacts.ledger.claims import PARAMETERS, questions
-from artifacts.ledger.ledger import Ledger
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import Ledger, open_ledger
 from artifacts.manifest import ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from prompts.profile_style import ProfileStyle

@@ -20,8 +20,7 @@ from artifacts import columns as col
 from artifacts.fingerprint import fingerprint_of
 from artifacts.ledger.answers import Question, Role, answer_keys, vectors_of
 from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA, ask_in_turns
-from artifacts.ledger.ledger import Ledger
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import Ledger, open_ledger
 from artifacts.manifest import COMPLETE
 from prompts.render import ChatPrompt
 from tasks.frame.row_blocks import regrouped

@@ -21,7 +21,7 @@ import pyarrow as pa
 from artifacts import columns as col
 from artifacts.ledger.answers import Role
 from artifacts.ledger.claims import PROMPT, PROMPT_SCHEMA
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import open_ledger
 from artifacts.store import Store
 from artifacts.strict import Strict
 from artifacts.user_error import MissingPackageError

@@ -12,7 +12,7 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.kinds.user_profiles import CUT, INTEREST, PROFILE
 from artifacts.ledger.answers import Role
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import open_ledger
 from artifacts.store import Store
 from prompts.profile_style import ProfileStyle
 from prompts.render import Language, analyze_prompt, summarize_prompt

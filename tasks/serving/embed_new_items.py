@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Answer, Role, vectors_of
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import open_ledger
 from artifacts.store import Store
 from artifacts.user_error import UserError
 from prompts.render import Language, prompt_version

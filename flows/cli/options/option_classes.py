@@ -10,7 +10,6 @@ from functools import wraps
 from typing import get_type_hints
 
 from flows.cli.options import shared_options as opt
-from flows.cli.options import training_options as fit
 from prompts.profile_style import ProfileStyle
 from tasks.dump.merge_mode import Mode
 
@@ -40,28 +39,6 @@ class DumpOptions:
     clusters: opt.Clusters = 10
     crossing_questions: opt.CrossingQuestions = False
     crossing_items: opt.CrossingItems = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """Options of the training of a model."""
-
-    preset: fit.Preset = None
-    time_budget: fit.TimeBudget = None
-    epochs: fit.Epochs = None
-    replaced: fit.Replaced = None
-    device: fit.Device = "auto"
-    compiled: fit.Compiled = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions(FitOptions):
-    """Options of training and of the release."""
-
-    test_events: fit.TestEvents = None
-    ablation_users: fit.AblationUsers = 2_000
-    per_domain: fit.PerDomain = 10
-    serve_anyway: fit.ServeAnyway = False
 
 
 @dataclass(frozen=True, kw_only=True)

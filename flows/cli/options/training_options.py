@@ -1,6 +1,7 @@
 """Options of commands that train, and their conversion to configurations."""
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,6 @@ from model.config import (
 )
 
 if TYPE_CHECKING:
-    from flows.cli.options.option_classes import FitOptions, TrainOptions
     from flows.retrain import RetrainConfig
     from tasks.dump.public_datasets import TrainingSettings
     from tasks.frame.training_config import TrainingConfig
@@ -94,7 +94,29 @@ ServeAnyway = Annotated[
 PerDomain = Annotated[int, typer.Option(min=1, help="Recommendations per user and domain.")]
 
 
-def retrain_config(train: "TrainOptions", training: "TrainingConfig") -> "RetrainConfig":
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """Options of the training of a model."""
+
+    preset: Preset = None
+    time_budget: TimeBudget = None
+    epochs: Epochs = None
+    replaced: Replaced = None
+    device: Device = "auto"
+    compiled: Compiled = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(FitOptions):
+    """Options of training and of the release."""
+
+    test_events: TestEvents = None
+    ablation_users: AblationUsers = 2_000
+    per_domain: PerDomain = 10
+    serve_anyway: ServeAnyway = False
+
+
+def retrain_config(train: TrainOptions, training: "TrainingConfig") -> "RetrainConfig":
     """Returns the configuration of the retrain flow."""
     from flows.retrain import RetrainConfig
     from tasks.ablate import AblationConfig
@@ -133,7 +155,7 @@ def preset_file(preset: str | None) -> Path | None:
 
 
 def training_config(
-    fit: "FitOptions",
+    fit: FitOptions,
     seed: int = 0,
     settings: "TrainingSettings | None" = None,
     width: int | None = None,

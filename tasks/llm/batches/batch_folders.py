@@ -15,8 +15,8 @@ import polars as pl
 from artifacts import columns as col
 from artifacts.files.durable import write_atomically
 from artifacts.files.ownership import locked
-from artifacts.ledger.answers import Answer, Role
-from artifacts.ledger.ledger import Ledger, time_ordered_name
+from artifacts.ledger.answers import Answer, Role, time_ordered_name
+from artifacts.ledger.ledger import Ledger
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.llm.batches.batch_files import BatchHeader, RetryLater, keys_in, results_in

@@ -12,8 +12,8 @@ from artifacts.ledger import claims
 from artifacts.ledger.answers import Answer, Question, Role
 from artifacts.ledger.claims import Claims, ask_in_turns
 from artifacts.ledger.compaction import compact
-from artifacts.ledger.ledger import Ledger
-from artifacts.ledger.shared import SharedPartDamagedError, open_ledger
+from artifacts.ledger.ledger import Ledger, open_ledger
+from artifacts.ledger.shared import SharedPartDamagedError
 from artifacts.remote import remote_lease
 from artifacts.store import Store
 from tests.artifacts.machines import Machine, machines

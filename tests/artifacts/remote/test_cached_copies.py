@@ -7,8 +7,7 @@ from artifacts.fingerprint import sha256_of
 from artifacts.forgotten import log_forgetting
 from artifacts.ledger.answers import Answer, Question, Role
 from artifacts.ledger.claims import PROMPT, Claims, questions
-from artifacts.ledger.ledger import Ledger
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import Ledger, open_ledger
 from artifacts.machines.cached_copies import catch_up, note_removed
 from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import Kind, identity

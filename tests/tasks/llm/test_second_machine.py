@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.ledger.answers import Role
-from artifacts.ledger.shared import open_ledger
+from artifacts.ledger.ledger import open_ledger
 from artifacts.store import Store
 from tests.artifacts.machines import Machine
 from tests.fakes import CHAT, EMBEDDINGS, FaultPlan, faulty_endpoint

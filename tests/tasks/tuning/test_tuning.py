@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.training_options import training_config
+from flows.cli.options.training_options import FitOptions, training_config
 from model.config import TriThreadConfig, load_preset, preset_names
 from model.data.sequences import TEST, VALIDATION
 from model.training.trainer import fit

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from artifacts.ledger.answers import Answer, Role, journal_line
-from artifacts.ledger.ledger import Ledger, time_ordered_name
+from artifacts.ledger.answers import Answer, Role, journal_line, time_ordered_name
+from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from tasks.promoting.decisions import archive, history, serving_release

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.options.opened_store import store_root
-from flows.cli.options.option_classes import DumpOptions, LlmOptions, TrainOptions, with_fields
+from flows.cli.options.option_classes import DumpOptions, LlmOptions, with_fields
+from flows.cli.options.training_options import TrainOptions
 
 if TYPE_CHECKING:
     from flows.settings import Settings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options.opened_store import opened_store
-from flows.cli.options.option_classes import FitOptions, with_fields
-from flows.cli.options.training_options import training_config
+from flows.cli.options.option_classes import with_fields
+from flows.cli.options.training_options import FitOptions, training_config
 from flows.cli.output import terminal
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.options.opened_store import opened_store
-from flows.cli.options.option_classes import FitOptions
+from flows.cli.options.training_options import FitOptions
 from flows.cli.output import terminal
 from tasks.frame.number_texts import signed
 

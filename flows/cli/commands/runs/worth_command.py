@@ -7,7 +7,8 @@ import typer
 
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
-from flows.cli.options.option_classes import DumpOptions, FitOptions, LlmOptions
+from flows.cli.options.option_classes import DumpOptions, LlmOptions
+from flows.cli.options.training_options import FitOptions
 from flows.cli.output import terminal
 from prompts.profile_style import ProfileStyle
 

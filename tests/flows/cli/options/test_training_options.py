@@ -8,8 +8,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from flows.cli.command_table import app
-from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.training_options import require_known, training_config
+from flows.cli.options.training_options import FitOptions, require_known, training_config
 from tasks.dump.public_datasets import TrainingSettings
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.store import Store
-from flows.cli.options.option_classes import FitOptions
-from flows.cli.options.training_options import training_config
+from flows.cli.options.training_options import FitOptions, training_config
 from tests.tasks.shops.prepared_training import PreparedTraining
 
 SMALL = [f"--set={field}" for field in ("model.hidden=8", "model.heads=2", "model.blocks=1")]
