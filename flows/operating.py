@@ -92,8 +92,8 @@ def refuse_budget_elsewhere(settings: EngineSettings, budget: Budget) -> None:
     counted in the run's process only."""
     if settings.engine is not Engine.THREADS and budget != Budget():
         raise UnusableBudgetError(
-            "a budget cannot hold back prompts that other processes send; set LLM4CDSR_ENGINE="
-            f"threads (it is {settings.engine}), or look at the cost with --dry-run and leave "
+            "a budget cannot limit prompts that other processes send; set LLM4CDSR_ENGINE="
+            f"threads (it is {settings.engine}), or estimate the cost by --dry-run and leave "
             "out the limits (--max-usd, --max-tokens, --max-requests)"
         )
 

@@ -51,13 +51,13 @@ def api_url_of(configured: str) -> str:
     if not _is_address(url):
         raise InvalidSettingError(
             f"PREFECT_API_URL={url.rpartition('@')[2]} is no address; write http://HOST:4200/api, "
-            "or unset it to have a server brought for the run"
+            "or unset it: the run then starts a server"
         )
     proxy = proxy_for(url)  # Prefect's client would ignore an unusable proxy.
     if "api" in urlsplit(url).path.split("/") or not _is_healthy(f"{url}/api", proxy):
         return url
     shown = shown_url(url)
-    logger.warning("PREFECT_API_URL=%s lacks /api at its end; going on with %s/api", shown, shown)
+    logger.warning("PREFECT_API_URL=%s lacks /api at its end; using %s/api", shown, shown)
     return f"{url}/api"
 
 
@@ -145,7 +145,7 @@ def has_started(url: str, is_running: Callable[[], bool], patience: float) -> bo
         if waited > told:
             told = waited + TELL_SECONDS
             logger.info(
-                "the Prefect server takes its time to start; waiting for it (%.0f s so far)",
+                "waiting for the Prefect server to start (%.0f s so far)",
                 waited,
             )
     return False

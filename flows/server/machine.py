@@ -56,11 +56,11 @@ INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
 
 ANSWER_SECONDS = 10.0
 LOG_BYTES = 20 << 20
-"""A longer log is set aside by `start`."""
+"""Size from which `start` renames a log."""
 FOLDER = "machine"
 OPTIONS = "options.json"
 EDITS = "deployed.json"
-RESUMED = "what was answered is kept, run again to go on"
+RESUMED = "answers are kept, run again to resume"
 
 _COMMAND_SECONDS = 600
 
@@ -326,12 +326,12 @@ class Machine:
         if "server" in self.running():
             raise MachineError(
                 f"the Prefect server has not answered for {STARTUP_SECONDS:,.0f} s and still runs; "
-                f"its log is {log}. Repeat the command to go on waiting, or `llm4cdsr down` to end "
+                f"its log is {log}. Repeat the command to wait longer, or `llm4cdsr down` to end "
                 "it"
             )
         raise MachineError(
-            f"the Prefect server ended while it started; mend what {log} says and repeat the "
-            "command"
+            f"the Prefect server ended while it started; fix the error in {log} and repeat "
+            "the command"
         )
 
     def _read(self, name: str) -> MachineProcess | None:

@@ -68,9 +68,9 @@ class Link:
         """Records and logs the loss of the server."""
         self.gone.set()
         if self.waits:
-            so = "what this run has to say there waits"
+            so = "the run waits for it at the end of the stage"
         else:
-            so = "the run goes on without it, and its end is not recorded there"
+            so = "the run continues without it, and its end is not recorded"
             send_nothing_more()
         logger.warning("the Prefect server at %s does not answer; %s", self.api_url, so)
 

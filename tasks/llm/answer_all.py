@@ -247,13 +247,13 @@ def _pieces(
 def _spent(ledger: Ledger, prompts: pl.DataFrame, endpoint: Endpoint) -> str:
     """Returns a sentence about answers and cost of an aborted stage."""
     kept = prompts.height - len(ledger.missing(prompts[col.KEY]))
-    text = f"{kept:,} of these {prompts.height:,} prompts have their answers, which are kept"
+    text = f"{kept:,} of these {prompts.height:,} prompts are answered, and the answers kept"
     spent = endpoint.spending.spent
     if not spent.requests:  # Or in other processes, which have their own counts.
         return text
     tokens = spent.prompt_tokens + spent.completion_tokens
     usd = f", ${spent.usd:,.4f}" if spent.usd else ""
-    return f"{text}; this run has paid {spent.requests:,} answers, {tokens:,} tokens{usd}"
+    return f"{text}; this run has paid for {spent.requests:,} answers, {tokens:,} tokens{usd}"
 
 
 def _stop_over_budget(step: AskingStep, tally: _Tally) -> None:
@@ -267,9 +267,9 @@ def _stop_over_budget(step: AskingStep, tally: _Tally) -> None:
     raise BudgetReachedError(
         f"{step.label}: {limit} (spent: {spent.requests:,} requests, "
         f"{spent.prompt_tokens + spent.completion_tokens:,} tokens, ${spent.usd:,.4f}). "
-        f"{kept:,} prompts of this stage are answered now and kept; "
-        f"{tally.asked - kept - len(tally.failures):,} or more are missing, and later stages have "
-        "not asked yet. Run again, with the same budget or a larger one, to go on"
+        f"{kept:,} prompts of this stage are answered, and the answers kept; "
+        f"{tally.asked - kept - len(tally.failures):,} or more are missing, and those of later "
+        "stages were not sent. Run again, with the same budget or a larger one, to resume"
     )
 
 
@@ -286,7 +286,7 @@ def refuse_too_many(step: AskingStep, failures: pl.DataFrame, asked: int) -> Non
         return
     raise TooManyFailuresError(
         f"{step.label}: {failures.height} of {asked} prompts failed, more than the allowed "
-        f"{allowed:.0%} ({common_reasons(failures[col.REASON])}). The good answers "
+        f"{allowed:.0%} ({common_reasons(failures[col.REASON])}). Valid answers "
         "are kept; fix the cause and run again, or raise `llm.max_failed_share` of the "
         "run"
     )

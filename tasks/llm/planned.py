@@ -96,8 +96,8 @@ def _answer_on_ray(
     except RayError as error:
         where = settings.ray_address or "this machine"
         raise RayClusterError(
-            f"{step.label}: the Ray cluster at {where} broke down ({_first_line(error)}); answers "
-            "are kept, run again to go on"
+            f"{step.label}: the Ray cluster at {where} failed ({_first_line(error)}); answers "
+            "are kept, run again to resume"
         ) from error
 
 

@@ -185,5 +185,5 @@ def _warn(uri: str, error: Exception) -> None:
     is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mlflow")
     hint = "; install it with pip install 'llm4cdsr[mlflow]'" if is_missing else ""
     logger.warning(
-        "MLflow at %s was not told of the release: %s%s", without_credentials(uri), first, hint
+        "MLflow at %s did not record the release: %s%s", without_credentials(uri), first, hint
     )

@@ -14,7 +14,7 @@ from tasks.system.free_port import free_port
 from tests.fakes import CHAT, FaultPlan, faulty_endpoint
 from tests.flows.command_shop import Shop, wait_until
 
-GONE = "does not answer; the run goes on without it"
+GONE = "does not answer; the run continues without it"
 
 
 def server_of(shop: Shop) -> int | None:

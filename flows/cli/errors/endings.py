@@ -62,8 +62,8 @@ def ending_of(error: BaseException) -> Ending | None:
             return Ending("Not valid:", text, BAD_INPUT)
         case _ if PREFECT_TIMEOUT in _names_of(error):
             text = (
-                "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. What was "
-                "answered is kept; run again to go on, with a higher limit if it needs one"
+                "the run took longer than LLM4CDSR_FLOW_TIMEOUT_HOURS and was ended. Answers "
+                "are kept; run again to resume, with a higher limit if needed"
             )
             return Ending("Failed:", text, FAILED)
         case _ if not _is_ours(error) and (fault := machine_fault(error)):
@@ -77,8 +77,8 @@ def ending_of(error: BaseException) -> Ending | None:
             return Ending("Stopped:", _message(error), OVER_BUDGET)
         case _ if _is_of_prefect(error):
             text = (
-                f"the Prefect API did not do its part ({type(error).__name__}: {error}). What was "
-                "answered is kept; see work/logs/prefect-server.log in the store, or check "
+                f"a request to the Prefect API failed ({type(error).__name__}: {error}). Answers "
+                "are kept; see work/logs/prefect-server.log in the store, or check "
                 "PREFECT_API_URL, and run again"
             )
             return Ending("Failed:", text, FAILED)
@@ -101,7 +101,7 @@ def _of_prefects_answer(error: BaseException) -> Ending:
         )
         return Ending("Not allowed:", text, BAD_INPUT)
     text = (
-        f"the Prefect API refused a request ({said}: {answer.text[:300]}). What was answered is "
+        f"the Prefect API refused a request ({said}: {answer.text[:300]}). Answers are "
         "kept; see work/logs/prefect-server.log in the store, or check PREFECT_API_URL"
     )
     return Ending("Failed:", text, FAILED)

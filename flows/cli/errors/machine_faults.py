@@ -6,31 +6,31 @@ import re
 
 from tasks.system.machine_errors import FAULTS, GPU_MEMORY, UNFINISHED, chain_of, number_of
 
-KEPT = "Everything finished so far is kept: run the same command again to go on"
+KEPT = "Finished work is kept: repeat the command to resume"
 OUT_OF_SPACE = (
-    "free some space, or give another place with --store (LLM4CDSR_STORE) or LLM4CDSR_CACHE"
+    "free some space, or name another place by --store (LLM4CDSR_STORE) or LLM4CDSR_CACHE"
 )
 
 ADVICE = {
-    GPU_MEMORY: "take smaller steps (--set train.accumulate=4), or --device cpu",
-    UNFINISHED: f"look whether the disk is full (`df -h`): {OUT_OF_SPACE}",
+    GPU_MEMORY: "use smaller micro-batches (--set train.accumulate=4), or --device cpu",
+    UNFINISHED: f"check whether the disk is full (`df -h`): {OUT_OF_SPACE}",
     errno.ENOSPC: OUT_OF_SPACE,
     errno.EDQUOT: OUT_OF_SPACE,
     errno.EFBIG: "raise `ulimit -f`",
-    errno.EROFS: "remount it, or give another --store",
+    errno.EROFS: "remount it, or name another --store",
     errno.EACCES: "check owner and mode of the path, and of its folders",
     errno.EPERM: "check owner and mode of the path, and of its folders",
     errno.EMFILE: "raise `ulimit -n`",
     errno.ENFILE: "end other programs",
     errno.EAGAIN: "end other programs, or raise `ulimit -u` and the memory limit",
-    errno.ENOMEM: "end other programs, or read fewer users (--max-users)",
+    errno.ENOMEM: "end other programs, or use fewer users (--max-users)",
     errno.EADDRINUSE: (
-        "another program listens there (`ss -ltnp` names it): give another --port, or end it"
+        "another program listens there (`ss -ltnp` names it): use another --port, or end it"
     ),
     errno.EADDRNOTAVAIL: (
-        "give another --host; 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses"
+        "use another --host; 127.0.0.1 is this machine only, 0.0.0.0 all of its addresses"
     ),
-    errno.EIO: "look at `dmesg`, and replace it if it fails",
+    errno.EIO: "see `dmesg`, and replace the disk if it fails",
 }
 """Remedies of `FAULTS`."""
 

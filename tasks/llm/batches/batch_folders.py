@@ -142,8 +142,8 @@ def refuse_to_pay_twice(
     at = f"with {variable}={url}" if url else f"without {variable}"
     raise WaitingInBatchError(
         f"{label}: {sum(count for *_, count in found):,} of these prompts wait in batches that "
-        f"were sent to {url or 'OpenAI'}, and would be paid again. Run with --batch api {at} to "
-        "collect their answers; or, to ask and pay again, delete "
+        f"were sent to {url or 'OpenAI'}, and would be paid for twice. Run with --batch api {at} "
+        "to collect their answers; or, to send and pay for them again, delete "
         + ", ".join(str(folder.path) for folder, *_ in found)
     )
 
@@ -195,7 +195,7 @@ def collect(
                 found.failures.append(result)
             case RetryLater():
                 found.again.append(result)
-    found.again += [RetryLater(key, "the batch came back without it") for key in sorted(open_keys)]
+    found.again += [RetryLater(key, "no result in the batch") for key in sorted(open_keys)]
     return found
 
 

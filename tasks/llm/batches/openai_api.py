@@ -99,7 +99,7 @@ class BatchApi:
                 self._client.files.delete(name)
             except openai.APIError as error:
                 said = _said(error, self._client.api_key)
-                logger.warning("the file %s stays at the server: %s", name, said)
+                logger.warning("the file %s was not deleted from the server: %s", name, said)
 
     def _create(self, folder: BatchFolder, file_id: str) -> Batch:
         """Creates a batch; after a lost response, an existing batch is searched before the
@@ -147,7 +147,7 @@ class BatchApi:
             )
         if isinstance(error, openai.NotFoundError):
             return BatchRefusedError(
-                f"{where} has no Batch API, or no longer has this batch (HTTP 404); ask without "
+                f"{where} has no Batch API, or no longer has this batch (HTTP 404); omit "
                 "--batch, or use --batch vllm for a model on this machine"
             )
         return BatchRefusedError(
@@ -200,14 +200,14 @@ def require_useful(batch: Batch, folder: BatchFolder) -> None:
     folder.drop()  # Missing prompts are resent by the next run.
     if batch.status == "cancelled":
         raise BatchRefusedError(
-            f"the batch {batch.id} was cancelled; its answers so far are kept. Run again to ask "
-            "for the others"
+            f"the batch {batch.id} was cancelled; its answers so far are kept. Run again to "
+            "send the other prompts"
         )
     errors = (batch.errors.data or []) if batch.errors else []
     said = "; ".join(f"{each.code}: {each.message} (line {each.line})" for each in errors[:3])
     raise BatchRefusedError(
         f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing "
-        "was charged. Fix the cause and run again, or ask without --batch"
+        "was charged. Fix the cause and run again, or omit --batch"
     )
 
 

@@ -240,8 +240,8 @@ def require_server(spec: EndpointSpec) -> None:
             way = f": {DISTRUSTED}" if is_distrust(error) else ""
             said.append(f"{shown_url(url)} ({error}{way})")
     raise EndpointDownError(
-        f"nothing answers at {', '.join(said)}, where {spec.model} should be; start the server, "
-        "or correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
+        f"nothing answers at {', '.join(said)}, the URL of {spec.model}; start the server, or "
+        "correct LLM4CDSR_CHAT_BASE_URL or LLM4CDSR_EMBED_BASE_URL"
     )
 
 

@@ -11,7 +11,7 @@ class AskingStoppedError(RuntimeError):
     """The run is ending, by an interrupt or a failure elsewhere."""
 
 
-_INTERRUPTED = "the run was interrupted; what was answered is kept"
+_INTERRUPTED = "the run was interrupted; answers are kept"
 
 _stop = threading.Event()
 _stop_reason = _INTERRUPTED

@@ -140,8 +140,8 @@ def open_endpoints(
         logger.info(told.text)
         if told.is_mixed:
             logger.warning(
-                "that server is named by a file of the working folder, the key is not the file's: "
-                "interrupt if you did not write the file"
+                "the server comes from a file of the working folder, the key does not: interrupt "
+                "if you did not write the file"
             )
     allow_asking()
     spending = Spending(config.budget)
@@ -264,8 +264,7 @@ def _chosen(
 
 def _not_here() -> EndpointSpec:
     raise EndpointElsewhereError(
-        "this is a copy of an endpoint; call `spec` in the run's own process and send what it "
-        "returns"
+        "this is a copy of an endpoint; call `spec` in the run's process and pass its result"
     )
 
 

@@ -191,7 +191,7 @@ class LocalVllm:
         dead.process.stop()
         if dead.is_second:
             raise LocalServerError(_ended(dead))
-        self._report(f"the local {dead.role} server ended by itself; starting it again")
+        self._report(f"the local {dead.role} server ended unexpectedly; restarting it")
         # The log of the first server is kept.
         kept = dead.log.with_name(f"{dead.log.stem}-crashed.log")
         dead.log.replace(kept)

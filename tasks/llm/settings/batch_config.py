@@ -74,6 +74,6 @@ def refuse_budget_in_batches(config: BatchConfig | None, budget: Budget) -> None
     """Raises `UnusableBudgetError`, because a submitted batch cannot be stopped at a budget."""
     if config is not None and budget != Budget():
         raise UnusableBudgetError(
-            "a budget cannot stop what waits in a batch; look at the cost with --dry-run, then "
-            "leave out the limits (--max-usd, --max-tokens, --max-requests) or --batch"
+            "a budget cannot stop a submitted batch; estimate the cost by --dry-run, then omit the "
+            "limits (--max-usd, --max-tokens, --max-requests) or --batch"
         )

@@ -38,16 +38,16 @@ def checked_fields(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Returns the fields; raises ValueError, which quotes no value, for what they must not hold."""
     for name in fields:
         if name.lower() in OURS:
-            raise ValueError(f"{name} is a field that the pipeline sets by itself; leave it out")
+            raise ValueError(f"{name} is set by the pipeline; omit it")
     for path, value in _leaves(fields, ""):
         name = path.rpartition(".")[2]
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{path} is not a number that JSON has")
+            raise ValueError(f"{path} is not a JSON number")
         named_so = name not in INERT and _CREDENTIAL_NAME.search(name)
         if (named_so and isinstance(value, str)) or _is_credential(value):
             raise ValueError(
-                f"{path} looks like a credential, and these fields are kept and shown; a server "
-                "of your own is sent LLM4CDSR_API_KEY"
+                f"{path} looks like a credential, and these fields are stored and shown; set the "
+                "key of your own server in LLM4CDSR_API_KEY"
             )
     return fields
 

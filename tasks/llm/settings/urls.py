@@ -62,7 +62,7 @@ def require_no_credentials(urls: str) -> str:
         names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
         if "@" in parts.netloc or any(url_credentials.CREDENTIAL.search(name) for name in names):
             raise ValueError(
-                "a URL is shown in messages and must hold no key or password; leave it out and "
+                "a URL must not contain a key or password, because messages show it; remove it and "
                 "set LLM4CDSR_API_KEY"
             )
     return urls

@@ -134,7 +134,7 @@ def _shard_name() -> str:
 def answer_shard(shard: Shard) -> ShardOutcome:
     """Sends one shard's prompts and appends every answer to the ledger as it arrives."""
     if not Path(shard.spool).exists():
-        raise OtherShardError(f"{shard.label}: not asked, because another shard has failed")
+        raise OtherShardError(f"{shard.label}: not sent, because another shard failed")
     try:
         return _answered(shard)
     except BaseException:

@@ -82,11 +82,11 @@ def test_a_server_that_still_starts_is_waited_for_and_told_from_one_that_ended(
     assert started is not None
     server = MachineProcess(pid=process.pid, started=started, log="server.log", closed=True)
     note(machine, "server", server)
-    with pytest.raises(MachineError, match=r"has not answered .* and still runs.* go on waiting"):
+    with pytest.raises(MachineError, match=r"has not answered .* and still runs.* wait longer"):
         machine.start(str(tmp_path), look_every=60)
     monkeypatch.setattr(module, "STARTUP_SECONDS", 60.0)
     threading.Timer(1, process.kill).start()
-    with pytest.raises(MachineError, match=r"ended while it started; mend what .*server.log says"):
+    with pytest.raises(MachineError, match=r"ended while it started; fix the error in .*log"):
         machine.start(str(tmp_path), look_every=60)
     process.wait()
 

@@ -37,7 +37,7 @@ def run_that_crashed(name: str, message: str, of: Flow[..., None] = night) -> No
 def test_a_gone_run_is_told_of_once(store: Store, inbox: Inbox) -> None:
     alert_gone_runs(store)  # Of what other tests left.
     before = len(inbox.received)
-    run_that_crashed("refresh monday", f"{GONE}; what was answered is kept")
+    run_that_crashed("refresh monday", f"{GONE}; answers are kept")
     run_that_crashed("refresh tuesday", "Flow run process exited with status code 1")
     assert alert_gone_runs(store) == ["refresh monday"]
     (told,) = inbox.received[before:]

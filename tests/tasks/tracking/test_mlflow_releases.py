@@ -110,7 +110,7 @@ def test_a_server_that_is_down_is_a_warning_without_its_credentials(
     uri = f"http://ada:secret@127.0.0.1:{free_port()}"
     assert record_release(store, released(store), "mini", "served from now on", uri) is None
     (warning,) = (each.getMessage() for each in caplog.records if each.name == "llm4cdsr")
-    assert "was not told of the release" in warning
+    assert "did not record the release" in warning
     assert "secret" not in warning
 
 

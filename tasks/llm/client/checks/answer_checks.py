@@ -130,9 +130,9 @@ def marked(answer: Answer, max_words: int | None) -> Answer:
 
 def _only_reasoning(finish: str) -> BadAnswerError:
     return BadAnswerError(
-        f"the answer holds nothing but the model's reasoning (finish_reason {finish}); give it "
-        "more tokens with LLM4CDSR_CHAT_PARAMETERS='{\"max_tokens\": 2000}', or switch the "
-        "reasoning off as docs/providers.md shows",
+        f"the answer contains only reasoning (finish_reason {finish}); allow more tokens by "
+        "LLM4CDSR_CHAT_PARAMETERS='{\"max_tokens\": 2000}', or disable reasoning "
+        "(docs/providers.md)",
         may_pass=False,
     )
 

@@ -63,9 +63,9 @@ class VectorWidth:
     def wrong(self, width: int) -> str:
         """Returns the message about vectors of another width."""
         if self.is_asked_for:
-            return f"vectors of {width} numbers came back where `dimensions` asks for {self.value}"
+            return f"vectors of {width} numbers were returned; `dimensions` is {self.value}"
         return (
-            f"vectors of {width} numbers came back where earlier ones have {self.value}; "
+            f"vectors of {width} numbers were returned, earlier ones have {self.value}; "
             "has the model behind this name changed?"
         )
 
@@ -99,7 +99,7 @@ def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
     indices or if all are 0."""
     if len(entries) != texts:
         raise BadAnswerError(
-            f"{len(entries)} vectors came back for {texts} texts", vectors=len(entries)
+            f"{len(entries)} vectors were returned for {texts} texts", vectors=len(entries)
         )
     indices = [entry.place for entry in entries]
     if all(index is None for index in indices) or all(index == 0 for index in indices):
@@ -157,7 +157,7 @@ def _one_by_one(
             reasons[key] = str(error)
     widths = {len(vector) for vector in usable.values()}
     if expected.value is None and len(widths) > 1:
-        raise BadAnswerError("vectors of different lengths came back")
+        raise BadAnswerError("vectors of different lengths were returned")
     for key, vector in usable.items():
         if expected.value is not None and len(vector) != expected.value:
             reasons[key] = expected.wrong(len(vector))

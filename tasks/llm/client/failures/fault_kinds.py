@@ -32,7 +32,7 @@ class FaultKind(Enum):
     """Kind of a fault, which determines the reaction."""
 
     PROMPT = "refused"
-    TOO_LONG = "the prompt is longer than the model reads"
+    TOO_LONG = "the prompt is too long for the model"
     FIELD = "a field of the request is refused"
     BATCH = "too many texts in one request"
     BAD_ANSWER = "no usable answer"
@@ -249,7 +249,7 @@ def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
     if reply.status < 300 and not is_page:
         found = "an empty body" if not text else f"malformed answer: {error}"
         if text.startswith("data:"):
-            found = "the server streams although it was asked not to"
+            found = "an incomplete stream, which was not requested"
         return Fault(FaultKind.BAD_ANSWER, one_line(found, REASON_CHARACTERS))
     if not is_page:
         return fault_of(reply, ServerError(text or "an empty body", None, (), None), sent)

@@ -20,8 +20,8 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedErro
     match fault.kind:
         case FaultKind.CREDIT:
             text = (
-                f"{where} answers no more: the account behind {key_of(spec)} has no credit left. "
-                f"What was answered is kept; top it up and run again. {said}"
+                f"{where} refuses requests: the account of {key_of(spec)} has no credit left. "
+                f"Answers are kept; top it up and run again. {said}"
             )
         case FaultKind.MODEL:
             text = (
@@ -37,7 +37,7 @@ def refusal(fault: Fault, spec: EndpointSpec, where: str) -> EndpointRefusedErro
             text = f"{where} {fault.kind.value}: {DISTRUSTED}. {said}"
         case FaultKind.FIELD:
             text = (
-                f"{where} refuses the field {fault.field} of {_setting_of(spec)}; take it out or "
+                f"{where} refuses the field {fault.field} of {_setting_of(spec)}; remove or "
                 f"correct it. {said}"
             )
         case _:
@@ -54,16 +54,16 @@ def hopeless(met: Iterable[Fault], spec: EndpointSpec, where: str) -> Exception:
     asked = kinds.total()
     alike = f"all {asked}" if most == asked else f"{most} of {asked}"
     text = (
-        f"{spec.model} at {where} gave no usable answer to the first {asked} requests; {alike} met "
-        f"the same: {kind.value}: {words}"
+        f"{spec.model} at {where} gave no usable answer to the first {asked} requests; {alike}: "
+        f"{kind.value}: {words}"
     )
     if kind in PASSING:
-        return EndpointDownError(f"{text}. Run again when the server answers")
+        return EndpointDownError(f"{text}. Run again when the server works")
     advice = f"{_setting_of(spec)} adds or replaces fields of the request (docs/providers.md)"
     if kind is FaultKind.TOO_LONG:
-        advice = "a model that reads more is needed, or shorter texts"
+        advice = "use a model with a longer context, or shorter texts"
     return EndpointRefusedError(
-        f"{text}. Every other prompt would fail alike, so they were not asked; {advice}"
+        f"{text}. The other prompts would fail too and were not sent; {advice}"
     )
 
 

@@ -31,7 +31,7 @@ class RequestChange(NamedTuple):
 
 
 RENAMED = RequestChange(MAX_TOKENS, f"written as {MAX_COMPLETION_TOKENS}")
-NO_SYSTEM = RequestChange(SYSTEM, "put before the first message of the user")
+NO_SYSTEM = RequestChange(SYSTEM, "prepended to the first user message")
 TEXT_INPUT = RequestChange("input", "one text per request, not in a list")
 
 
@@ -60,7 +60,7 @@ class Dialect:
         """Stores the changes of a successful request."""
         for change in changes:
             if change not in self.changes:
-                logger.info("%s takes no %s: %s from now on", model, change.field, change.how)
+                logger.info("%s does not take %s: %s from now on", model, change.field, change.how)
         self.changes = self.changes.union(changes)
 
     def limit_batch(self, texts: int, model: str, *, is_certain: bool = True) -> None:

@@ -250,7 +250,7 @@ class Servers:
         was_open, since, now = lane.breaker.is_open, lane.breaker.troubled_since, time.monotonic()
         lane.breaker.succeeded(sent_at, now)
         if was_open and not lane.breaker.is_open and since is not None:
-            logger.info("%s answers again after %.0f s; going on", lane.name, now - since)
+            logger.info("%s answers again after %.0f s", lane.name, now - since)
 
     def _fault(
         self, turn: Turn, job: Job, fault: Fault, sent_at: float, tokens: Usage | None = None
@@ -289,7 +289,7 @@ class Servers:
         if not others:
             self._end(refusal(fault, self.spec, lane.name))
         logger.warning(
-            "%s is asked no more (%s: %s); %d other URLs go on",
+            "%s is excluded (%s: %s); %d other URLs remain",
             lane.name,
             fault.kind.value,
             fault.words,
@@ -304,7 +304,7 @@ class Servers:
                 lane.capacity = 1.0
             if now - lane.told_at > TOLD_EVERY_SECONDS:
                 lane.told_at = now
-                logger.warning("%s limits the rate (%s); asking more slowly", lane.name, lane.said)
+                logger.warning("%s limits the rate (%s); sending more slowly", lane.name, lane.said)
         self._give_up_in_time(now, lane.breaker.wait(now) or 0.0)
 
     def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> None:
@@ -348,9 +348,8 @@ class Servers:
         said = next((lane.said for lane in lanes if lane.said), "no answer")
         self._end(
             EndpointDownError(
-                f"{self.spec.model} at {self._names()} stopped answering ({said}) and did not come "
-                f"back within {limit / 60:.0f} min. What was answered is kept; start the server "
-                "and run again to go on"
+                f"{self.spec.model} at {self._names()} stopped answering ({said}), for over "
+                f"{limit / 60:.0f} min. Answers are kept; start the server and run again to resume"
             )
         )
 
@@ -360,9 +359,9 @@ class Servers:
         ]
         minutes = self.spec.outage_seconds / 60
         then = (
-            f"{len(others)} other URLs go on"
+            f"{len(others)} other URLs remain"
             if others
-            else f"pausing, and trying again for up to {minutes:.0f} min"
+            else f"pausing, with retries for up to {minutes:.0f} min"
         )
         logger.warning("%s does not answer (%s); %s", lane.name, lane.said, then)
 

@@ -63,7 +63,7 @@ class Transport:
             async with asyncio.timeout(self._longest):
                 return await self._followed(route, content)
         except TimeoutError:
-            return Fault(FaultKind.TIMEOUT, f"no whole answer within {self._longest:.0f} s")
+            return Fault(FaultKind.TIMEOUT, f"no complete answer within {self._longest:.0f} s")
         except httpx2.DecodingError as error:
             return Fault(FaultKind.BAD_ANSWER, f"malformed answer: {_said(error)}")
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
@@ -95,8 +95,8 @@ class Transport:
                 await response.aclose()
             target = url.join(location)
             if not is_same_origin(url, target):
-                words = f"it redirects to {shown_url(str(target))}, which is another server and is"
-                advice = "not shown the key; set that URL if it is the right one"
+                words = f"it redirects to {shown_url(str(target))}, another server, which does not"
+                advice = "receive the key; set that URL if it is correct"
                 return Fault(FaultKind.NO_API, f"HTTP {response.status_code}: {words} {advice}")
             self._remember(route, target)
         return Fault(FaultKind.NO_API, f"it redirects more than {MOST_REDIRECTS} times")

@@ -146,5 +146,5 @@ def test_a_run_that_takes_too_long_is_no_fault_of_a_disk() -> None:
 
 def test_a_budget_in_batches_is_refused_before_the_dump_is_read(tmp_path: Path) -> None:
     llm = LlmConfig(batch=BatchConfig(), budget=Budget(max_usd=5))
-    with pytest.raises(UnusableBudgetError, match="what waits in a batch"):
+    with pytest.raises(UnusableBudgetError, match="stop a submitted batch"):
         refresh.fn(llm=llm, store=str(tmp_path / "store"), folder=str(tmp_path / "nowhere"))

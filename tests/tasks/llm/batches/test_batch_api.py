@@ -227,7 +227,7 @@ def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: S
 def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
     with (
         faulty_endpoint() as server,
-        pytest.raises(BatchRefusedError, match=r"no Batch API.*without --batch"),
+        pytest.raises(BatchRefusedError, match=r"no Batch API.*omit --batch"),
     ):
         ask(server.base_url, store)
 

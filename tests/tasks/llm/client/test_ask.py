@@ -75,7 +75,7 @@ def test_an_answer_slower_than_the_timeout_is_asked_again() -> None:
         (Fault.WRONG_LENGTH, "vectors of"),
         (Fault.NAN, "not finite"),
         (Fault.ZERO_VECTOR, "zero"),
-        (Fault.WRONG_COUNT, "0 vectors came back for 1|No embedding data"),
+        (Fault.WRONG_COUNT, "0 vectors were returned for 1|No embedding data"),
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else "",
 )
@@ -205,7 +205,7 @@ def test_a_prompt_that_is_too_long_says_so() -> None:
     with running_app(answering(400, body)) as server:
         (failed,) = asked(TEXTS[:1], spec_of(server.base_url, Role.CHAT)).values()
     assert isinstance(failed, Failure)
-    assert failed.reason.startswith("the prompt is longer than the model reads")
+    assert failed.reason.startswith("the prompt is too long for the model")
 
 
 def test_an_answer_over_the_word_limit_is_asked_for_once_more_then_kept_and_marked() -> None:

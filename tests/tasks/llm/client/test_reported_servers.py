@@ -172,7 +172,7 @@ ENDS = {
     "thinkopen": (
         "11-reasoning-in-content",
         EndpointRefusedError,
-        "nothing but the model's reasoning .*max_tokens",
+        "contains only reasoning .*max_tokens",
     ),
     "chat402": ("13-no-credit-402", EndpointRefusedError, "no credit left.*Insufficient Balance"),
     "after402": ("13-no-credit-402", EndpointRefusedError, "no credit left.*Insufficient Balance"),

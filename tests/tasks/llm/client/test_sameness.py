@@ -37,8 +37,8 @@ SAID = {
     "a field that must be sent": "enable_thinking must be set.*_PARAMETERS",
     "a configured field refused": "refuses the field top_k of LLM4CDSR_(CHAT|EMBED)_PARAMETERS",
     "all moderated (400)": "content policy",
-    "all too long": "maximum context length is 16 tokens.*reads more",
-    "nothing but reasoning": "nothing but the model's reasoning|0 vectors came back",
+    "all too long": "maximum context length is 16 tokens.*longer context",
+    "nothing but reasoning": "contains only reasoning|0 vectors were returned",
     "empty answers": "the answer is empty|zero or not finite",
     "no JSON": "malformed answer",
     "another server": "redirects to http://127.0.0.1:9/v1",
@@ -89,7 +89,7 @@ def test_a_rate_limit_asks_more_slowly_and_costs_no_prompt_its_answer(
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        (error(402, "Insufficient Balance"), "no credit left.*What was answered is kept"),
+        (error(402, "Insufficient Balance"), "no credit left.*Answers are kept"),
         (error(429, "quota", code="insufficient_quota"), "no credit left"),
         (error(403, "insufficient_user_quota"), "no credit left"),
         (Reply(200, {"error": {"code": 402, "message": "more credits needed"}}), "no credit left"),

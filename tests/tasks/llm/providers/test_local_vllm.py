@@ -237,7 +237,7 @@ def test_a_server_that_is_killed_is_started_again_under_the_same_url_once(
         _wait_until(lambda: _is_healthy(url))
         assert pair.base_url(Role.CHAT) == url
         _wait_until(lambda: sum("answers after" in line for line in said) == 2)
-        assert any("starting it again" in line for line in said)
+        assert any("restarting it" in line for line in said)
         assert lost == []
         os.kill(_written_pids(tmp_path)[2], signal.SIGKILL)
         _wait_until(lambda: bool(lost))

@@ -110,7 +110,7 @@ def test_a_server_that_is_not_there_is_named(store: Store) -> None:
 def test_a_url_with_a_password_is_refused_and_not_shown(store: Store) -> None:
     status, found = doctor(store, **served_by(f"http://me:{KEY}@127.0.0.1:1/v1"))
     assert status == 1
-    assert "must hold no key or password" in found[0]["found"]
+    assert "must not contain a key or password" in found[0]["found"]
 
 
 def test_a_prefect_server_that_is_gone_is_told(store: Store) -> None:

@@ -66,7 +66,7 @@ def test_an_answer_of_nothing_but_reasoning_fails_and_says_what_to_set(
 
 def test_a_limit_that_went_into_hidden_reasoning_is_told_so() -> None:
     spent: JsonValue = {"prompt_tokens": 9, "completion_tokens": 80}
-    with pytest.raises(BadAnswerError, match="nothing but the model's reasoning"):
+    with pytest.raises(BadAnswerError, match="contains only reasoning"):
         checked_text("k", reply({"content": ""}, "length", spent))
 
 

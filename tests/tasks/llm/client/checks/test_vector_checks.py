@@ -126,7 +126,7 @@ def test_base64_of_float64_is_told_from_that_of_float32(
 
 def test_a_vector_of_twice_the_width_is_not_taken_for_float64() -> None:
     rows = np.random.default_rng(5).normal(0, 0.05, (3, 96)).astype("<f4")
-    with pytest.raises(BadAnswerError, match="96 numbers came back where earlier ones have 48"):
+    with pytest.raises(BadAnswerError, match="96 numbers were returned, earlier ones have 48"):
         checked_vectors(KEYS, reply(*(row.tobytes() for row in rows)), VectorWidth(48))
 
 
@@ -155,7 +155,7 @@ def test_duplicates_and_gaps_are_refused_and_no_order_is_guessed(indices: list[J
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 def test_another_number_of_vectors_than_of_texts_is_refused(count: int) -> None:
     body = reply(*itertools.islice(itertools.cycle([[1.0, 2.0]]), count))
-    with pytest.raises(BadAnswerError, match=f"{count} vectors came back for 3 texts") as raised:
+    with pytest.raises(BadAnswerError, match=f"{count} vectors were returned for 3") as raised:
         checked_vectors(KEYS, body, VectorWidth(2))
     assert raised.value.vectors == count
 
@@ -210,12 +210,12 @@ def test_vectors_of_different_widths_are_refused_where_none_is_known_to_be_right
 def test_the_first_width_binds_the_later_ones() -> None:
     width = VectorWidth(None)
     checked_vectors(["a"], reply(numbers(1.0, 2.0)), width)
-    with pytest.raises(BadAnswerError, match="3 numbers came back where earlier ones have 2"):
+    with pytest.raises(BadAnswerError, match="3 numbers were returned, earlier ones have 2"):
         checked_vectors(["b"], reply(numbers(1.0, 2.0, 3.0)), width)
 
 
 def test_a_width_that_was_asked_for_binds_the_first_ones() -> None:
-    with pytest.raises(BadAnswerError, match="where `dimensions` asks for 2"):
+    with pytest.raises(BadAnswerError, match="`dimensions` is 2"):
         checked_vectors(["b"], reply([1.0, 2.0, 3.0]), VectorWidth(2, is_asked_for=True))
 
 

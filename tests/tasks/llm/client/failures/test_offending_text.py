@@ -130,5 +130,5 @@ def test_vectors_of_another_width_fail_their_batches_and_are_not_asked_for_text_
     with imitated(Imitation("x", embeddings=form)) as server:
         answers, failures = ask(texts_with(set()), spec_at(server, Role.EMBEDDING, concurrency=1))
         assert (len(answers), len(failures)) == (64, 128)
-        assert "31 numbers came back where earlier ones have 32" in failures[0].reason
+        assert "31 numbers were returned, earlier ones have 32" in failures[0].reason
         assert server.requests == 1 + 2 * 3

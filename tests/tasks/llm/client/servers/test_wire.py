@@ -329,4 +329,4 @@ def test_an_answer_that_never_ends_is_given_up() -> None:
         spec = spec_at(server.books, timeout_seconds=0.1, outage_seconds=0.3, max_retries=0)
         _, failures = ask(TEXTS[:1], spec)
         ended.set()
-    assert "no whole answer within" in failures[0].reason
+    assert "no complete answer within" in failures[0].reason
