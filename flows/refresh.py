@@ -187,4 +187,4 @@ def _refuse_large_catalogue(items: int, training: dict[str, JsonValue]) -> None:
 def _outcome(made: Refreshed) -> str:
     usage = RunFacts(made.stages).usage
     what = "new data to train on" if made.changed else "nothing new since the last training"
-    return f"{what}; {usage.requests:,} prompts asked, {usage.reused:,} found in the ledger"
+    return f"{what}; {usage.requests:,} prompts sent, {usage.reused:,} found in the ledger"

@@ -132,7 +132,7 @@ def compare(
         return GateComparison(None, None, f"not compared: {error}")
     except NotComparableError as error:
         return _recorded(old, new, str(error))
-    basis = f"both models on {found.targets:,} {found.split} events that neither trained on"
+    basis = f"both models on {found.targets:,} {found.split} events that neither was trained on"
     return GateComparison(found.served, found.candidate, basis)
 
 
@@ -184,7 +184,7 @@ def user_coverage(store: Store, parts: Parts) -> float:
 def _recorded(old: float | None, new: float | None, why_not_asked: str) -> GateComparison:
     if old is None or new is None:
         return GateComparison(None, None, f"not compared: {why_not_asked}")
-    return GateComparison(old, new, f"recorded figures of different events: {why_not_asked}")
+    return GateComparison(old, new, f"recorded figures of other events: {why_not_asked}")
 
 
 def _validation_figures(

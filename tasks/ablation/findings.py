@@ -17,17 +17,17 @@ def _finding(part: str, rows: pl.DataFrame) -> str:
     name = part[0].upper() + part[1:]
     if whole["difference"] is None:
         return (
-            f"{name}: not measured, {whole['events']} held-out events of the sample count for "
-            f"them and {FEWEST} are needed."
+            f"{name}: not measured, {whole['events']} held-out events of the sample concern "
+            f"them, {FEWEST} are needed."
         )
     interval = f"{signed(whole['low'])} to {signed(whole['high'])}"
     events = f"{whole['events']:,} events"
     size = f"NDCG@10 {signed(whole['difference'])} (95% interval {interval}, {events})"
     if whole["low"] > 0:
-        return f"{name} raise quality here: {size}.{_groups(rows, 'More so')}"
+        return f"{name} raise quality here: {size}.{_groups(rows, 'A larger gain')}"
     if whole["high"] < 0:
-        return f"{name} lower quality here: {size}.{_groups(rows, 'Yet a gain')}"
-    return f"{name}: no effect that these events could show: {size}.{_groups(rows, 'A gain')}"
+        return f"{name} lower quality here: {size}.{_groups(rows, 'But a gain')}"
+    return f"{name}: no significant effect: {size}.{_groups(rows, 'A gain')}"
 
 
 def _groups(rows: pl.DataFrame, lead: str) -> str:

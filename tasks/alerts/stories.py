@@ -39,7 +39,7 @@ DATASET_FACTS = {
 HEADLINE = ("NDCG@10", "HR@10")
 
 NOT_THE_SAME = (
-    "The metrics of each model are of its own data, so after a new dump they are of different "
+    "Each model was measured on its own data, so after a new dump the metrics are of different "
     "events; the comparison above the table decides."
 )
 
@@ -107,9 +107,9 @@ def refresh_story(
 ) -> str:
     """Returns Markdown: data, changes since the last refresh, paid prompts."""
     opening = (
-        "Something is new: a model is to be trained on it."
+        "New data: a model will be trained on it."
         if changed
-        else "Nothing is new since a model was last trained: there is nothing to do."
+        else "No new data since the last training: no model will be trained."
     )
     return "\n\n".join(
         [
@@ -227,7 +227,7 @@ def _verdict_text(release: ArtifactRef, before: ArtifactRef | None, verdict: Ver
         kept = "nothing" if before is None else f"release `{before.fingerprint}`"
         what = (
             f"**Held:** the new model is not served; {kept} stays in use. "
-            f"To serve it all the same: `llm4cdsr promote {release.fingerprint}`."
+            f"To serve it nevertheless: `llm4cdsr promote {release.fingerprint}`."
         )
     found = [f"- {reason}" for reason in verdict.reasons] or [f"- {verdict.summary}"]
     if verdict.lead is not None and verdict.lead.sentence not in verdict.reasons:

@@ -58,7 +58,7 @@ class BaselineLead(Strict):
             f"{signed(self.low)} to {signed(self.high)}, {self.events:,} events"
         )
         if self.is_behind:
-            return f"the baseline {self.baseline} is better than the model beyond chance: {figures}"
+            return f"the baseline {self.baseline} is significantly better than the model: {figures}"
         if self.is_ahead:
             return f"the model is better than the strongest baseline, {self.baseline}: {figures}"
         return f"no significant difference from the strongest baseline, {self.baseline}: {figures}"

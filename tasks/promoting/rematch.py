@@ -77,8 +77,8 @@ def rematch(store: Store, served: Parts, candidate: Parts, max_events: int) -> R
         unseen = unseen.select(np.flatnonzero(measurable.is_measurable(unseen)))
         if not len(unseen):
             raise NotComparableError(
-                f"every held-out event has fewer than {measurable.LEAST_CANDIDATES} candidates, of "
-                "which a figure would mean nothing"
+                f"every held-out event has fewer than {measurable.LEAST_CANDIDATES} candidates, so "
+                "any model ranks it well"
             )
     asked = unseen.select(unseen.sampled_rows(max_events, np.random.default_rng(0)))
     if not len(asked):
@@ -95,8 +95,8 @@ def _previous_index(data: Dataset, before: Dataset) -> np.ndarray:
     """Returns each item's index in the served catalogue, int64 (items + 1,); 0 for new items."""
     if data.domains != before.domains:
         raise CatalogueMismatchError(
-            f"the served model is of the domains {', '.join(before.domains)}, "
-            f"the new data of {', '.join(data.domains)}"
+            f"the served model has the domains {', '.join(before.domains)}, "
+            f"the new data {', '.join(data.domains)}"
         )
     index = previous_items(data, before)
     share = float((index > 0).mean())

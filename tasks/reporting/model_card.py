@@ -69,7 +69,7 @@ def _data(content: ReportContent) -> str:
 
 def _quality(content: ReportContent) -> str:
     if not content.intervals:
-        return "## Quality\n\nNo held-out event was measured, so the quality is not known."
+        return "## Quality\n\nNot measured: there was no held-out event to rank."
     asked = content.held_out
     events = f"{asked.events:,} held-out events of {asked.users:,} users, " if asked else ""
     return "\n".join(
@@ -105,16 +105,14 @@ def _language_model(ablation: AblationFacts | None) -> str:
 
 def _limits(content: ReportContent) -> str:
     lines = [
-        "- Scores of one domain can be compared with each other, not those of two domains.",
-        "- Quality is that of the data above, by events that were held out; nothing is known of "
-        "how people react to the lists.",
+        "- Scores are comparable within one domain only.",
+        "- Quality is measured offline, on held-out events of the data above, not by reactions of "
+        "users to the lists.",
         "- Profiles are written by a language model from titles and may be wrong about a person; "
-        "they align the model in training and are not read when it scores.",
+        "they align the model in training and are not used in scoring.",
     ]
     if content.dummy:
-        lines.insert(
-            0, "- **Made with the dummy in place of a language model: for trials, not for use.**"
-        )
+        lines.insert(0, "- **Made with the dummy in place of a language model: for trials only.**")
     return "\n".join(("## Limits", "", *lines))
 
 

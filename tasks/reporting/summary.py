@@ -76,7 +76,7 @@ def key_numbers(content: ReportContent, found: tuple[Headline, ...]) -> list[Key
         numbers.append(KeyNumber(f"{share:.0%}", "catalogue coverage", "higher is more varied"))
     if (data := content.dataset) is not None and data.users:
         share = data.overlapping_users / data.users
-        numbers.append(KeyNumber(f"{share:.0%}", "users in several domains", "a fact of the data"))
+        numbers.append(KeyNumber(f"{share:.0%}", "users in several domains", "from the data"))
     return numbers
 
 
@@ -142,8 +142,8 @@ def _cold_sentences(content: ReportContent) -> tuple[str, str]:
     table = content.cold_domain[0]
     (ours,) = (row for row in table.rows if row.leads is None)
     accuracy = (
-        f"For {table.users:,} users one whole domain was withheld; ranking all its items, "
-        f"{OUR_MODEL} has one of theirs in the top 10 for {ours.values[0]:.1%}."
+        f"For {table.users:,} users all events in one domain were withheld; ranking its items, "
+        f"{OUR_MODEL} has a withheld item in the top 10 for {ours.values[0]:.1%} of them."
     )
     others = [row for row in table.rows if row.leads is not None]
     if not others:
@@ -167,7 +167,7 @@ def _rival(head: Headline, asked: HeldOut) -> str:
     if head.metric.startswith("HR"):
         size = f"{abs(gap) * 100:.1f} percentage points"
         margin = hit_ratio_margin(head.ours, head.targets) * 100
-        note = f", where sampling alone moves such a share by about ±{margin:.1f} points"
+        note = f", with a sampling error of about ±{margin:.1f} points"
         if not asked.is_last_events:
             note = ""  # Events of one user are correlated, so the margin would be too small.
     else:
@@ -193,7 +193,7 @@ def _source_sentence(content: ReportContent) -> str:
     facts = RunFacts(content.stages)
     usage = facts.usage
     if not facts.asking:
-        return f"{source}; no language model traffic was recorded."
+        return f"{source}; no language model requests were recorded."
     return (
         f"{source}, with {usage.requests:,} language model requests, {usage.reused:,} answers "
         f"reused at no cost and {usage.failed:,} failed."

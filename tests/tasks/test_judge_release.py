@@ -281,7 +281,7 @@ def test_other_embeddings_leave_the_recorded_figures_and_say_so(store: Store) ->
         draft.counts["width"] = 1
     comparison = compare(store, serving, {**candidate, "embeddings": other.ref}, EVERY_EVENT)
     assert comparison.change == pytest.approx(0.29 / 0.30 - 1)
-    assert "recorded figures of different events" in comparison.basis
+    assert "recorded figures of other events" in comparison.basis
 
 
 @pytest.mark.parametrize("older", ["config", "weights"])
@@ -304,7 +304,7 @@ def test_a_served_model_of_an_older_version_does_not_stop_the_next_one(
     (folder / MANIFEST).write_bytes(document_of(as_written))
     comparison = compare(store, serve(store, served), released(store, LATER, ndcg=0.2), EVERY_EVENT)
     assert (comparison.served, comparison.candidate) == (0.3, 0.2)
-    assert "recorded figures of different events" in comparison.basis
+    assert "recorded figures of other events" in comparison.basis
     assert "forgotten" in comparison.basis
 
 

@@ -29,7 +29,7 @@ CHOICE_STAGE = "choose preset"
 def stage_table(stages: tuple[StageResult, ...]) -> Table:
     """Returns a table of stages: prompts sent and reused, cost, duration."""
     table = terminal.table(
-        "Stages, and prompts asked, found in the ledger, equal to another, failed",
+        "Stages; prompts: sent, found in the ledger, equal to another, failed",
         *("stage", ">seconds", ">asked", ">ledger", ">equal", ">failed", ">tokens", ">USD"),
     )
     table.columns[0].no_wrap = True
@@ -45,7 +45,7 @@ def stage_table(stages: tuple[StageResult, ...]) -> Table:
 def plan_table(planned: "tuple[PlannedCalls, ...]") -> Table:
     """Returns a table of LLM steps: prompts to send and their cost."""
     table = terminal.table(
-        "What a run would ask now; nothing was sent",
+        "Prompts that a run would send; none was sent",
         *("step", ">prompts", ">ledger", ">requests", ">tokens in", ">and out", ">USD"),
     )
     table.columns[0].no_wrap = True
@@ -69,23 +69,23 @@ def facts_of_plan(planned: "tuple[PlannedCalls, ...]") -> list[str]:
     known = sum(cost for cost in costs if cost is not None)
     requests = sum(step.requests for step in planned)
     if not requests:
-        return ["Nothing to ask: everything is there, or in the ledger."]
+        return ["No prompt to send: all answers exist."]
     chats = any(step.completion_tokens for step in planned)
     about = "About" if chats else "At most"
     lines = [f"{about} {requests:,} requests and ${known:,.4f}."]
     if None in costs:
         lines[0] = (
-            f"{about} {requests:,} requests. The price of a model is not known: set "
+            f"{about} {requests:,} requests. The price of a model is unknown: set "
             'LLM4CDSR_PRICES=\'{"MODEL": {"prompt": …, "completion": …}}\' (USD a million tokens).'
         )
     if chats:
-        lines.append("Not counted: an answer over the word limit is asked for once more, shorter.")
+        lines.append("Not counted: an answer over the word limit is requested again.")
     counted = sorted({step.tokens_how for step in planned if step.requests})
     lines += [f"Tokens: {how}." for how in counted]
     if not all(step.is_exact for step in planned):
         lines.append(
-            "≤ marks upper bounds: the number of profile calls is known when the items are "
-            "embedded and clustered, that of summaries when the analyses are there."
+            "≤ marks upper bounds: the number of profile prompts is known once the items are "
+            "embedded and clustered, that of summaries once the analyses exist."
         )
     return lines
 
@@ -156,7 +156,7 @@ def _full_ranking(frame: pl.DataFrame) -> Table:
 def _cold_domain(frame: pl.DataFrame) -> Table:
     rows = frame.filter((pl.col(col.DOMAIN) == ALL) | (pl.col("group") != ALL))
     metrics = rows["metric"].unique(maintain_order=True).to_list()
-    title = "Domains withheld whole, all their items ranked (higher is better)"
+    title = "Withheld domains, all their items ranked (higher is better)"
     columns = ("direction", ">users", "model", *(f">{metric}" for metric in metrics))
     table = terminal.table(title, *columns)
     for (direction, model), part in rows.group_by("group", "model", maintain_order=True):
@@ -199,7 +199,7 @@ def facts_of(stages: tuple[StageResult, ...]) -> list[str | Text]:
     if profiled := facts.counts("profile users"):
         lines.append(
             f"Users with a profile: {profiled['with_profile']:,} of {profiled['users']:,}; "
-            "the others are learned from their events alone."
+            "the others train without one."
         )
     return lines
 

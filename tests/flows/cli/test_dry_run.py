@@ -78,9 +78,7 @@ def test_the_planned_calls_are_those_of_the_run_and_planning_asks_nobody(tmp_pat
         assert profiled.usage.completion_tokens <= analyses.completion_tokens * 2
         third = plan(store, llm)
     assert [step.requests for step in third.values()] == [0, 0, 0]
-    assert facts_of_plan(tuple(third.values())) == [
-        "Nothing to ask: everything is there, or in the ledger."
-    ]
+    assert facts_of_plan(tuple(third.values())) == ["No prompt to send: all answers exist."]
 
 
 def test_a_known_price_gives_a_cost_and_an_unknown_one_is_said_to_be_unknown(

@@ -17,12 +17,12 @@ def test_an_interval_above_zero_is_a_gain_and_stronger_groups_are_named() -> Non
         ("item texts", "short histories", 90, 0.05, 0.04, 0.01, -0.01, 0.03),
     )
     assert sentence.startswith("Item texts raise quality here: NDCG@10 +0.010")
-    assert sentence.endswith("More so on: tail items +0.040.")
+    assert sentence.endswith("A larger gain on: tail items +0.040.")
 
 
 def test_an_interval_around_zero_is_no_effect_whatever_the_mean() -> None:
     (sentence,) = found(("user profiles", "all events", 900, 0.06, 0.04, 0.02, -0.001, 0.04))
-    assert sentence.startswith("User profiles: no effect that these events could show")
+    assert sentence.startswith("User profiles: no significant effect")
 
 
 def test_a_loss_is_said() -> None:
@@ -33,6 +33,5 @@ def test_a_loss_is_said() -> None:
 def test_too_few_events_have_no_figure() -> None:
     (sentence,) = found(("user profiles", "all events", 12, None, None, None, None, None))
     assert sentence == (
-        "User profiles: not measured, 12 held-out events of the sample count for them and 30 are "
-        "needed."
+        "User profiles: not measured, 12 held-out events of the sample concern them, 30 are needed."
     )

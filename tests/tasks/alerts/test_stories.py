@@ -32,10 +32,10 @@ def test_a_refresh_tells_what_changed_since_the_last_dump(store: Store) -> None:
     now = stage("ingest", dataset(store, users=1200), users=1200)
     story = refresh_story(store, (now,), before, changed=True)
     assert "| users | 1,200 | 1,000 | +200 |" in story
-    assert "Something is new" in story
+    assert "New data" in story
     first = refresh_story(store, (now,), None, changed=False)
     assert "| users | 1,200 | – | – |" in first
-    assert "there is nothing to do" in first
+    assert "no model will be trained" in first
 
 
 def test_usage_is_told_by_stage_and_in_all(store: Store) -> None:

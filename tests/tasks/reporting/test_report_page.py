@@ -176,7 +176,7 @@ def test_every_missing_part_is_named_in_a_sentence() -> None:
         "This run has no evaluation yet, so this page says nothing about accuracy.",
         "No groups were evaluated in this run.",
         "No learning curve was recorded for this run.",
-        "No facts about the dataset were handed to this report.",
+        "This report has no facts about the dataset.",
         "No map of the items was made in this run.",
         "No clusters of items were made in this run.",
         "No user profiles were made in this run.",
@@ -217,8 +217,8 @@ def test_the_summary_opens_with_the_headline_numbers() -> None:
         "On the held-out last events of 1,000 users, ranked among all items of their domain that "
         "the user has not seen, llm4cdsr places the right item in the top 10 for 34.0%, against "
         "10.0% for popularity (3.4 times as much). It is 4.0 percentage points ahead of the "
-        "strongest other baseline, markov (30.0%), where sampling alone moves such a share by "
-        "about ±2.9 points. It was made from 18,301 events of 1,431 users"
+        "strongest other baseline, markov (30.0%), with a sampling error of about "
+        "±2.9 points. It was made from 18,301 events of 1,431 users"
     ) in text
     assert "1,300 language model requests, 21 answers reused at no cost and 3 failed." in text
 

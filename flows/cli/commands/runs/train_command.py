@@ -46,7 +46,7 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
         if everyone.leads:
             terminal.say(f"Model: {opened.path(made.ref)}")
             terminal.out.print(
-                "Go on with `llm4cdsr retrain` and the same preset, time budget, epochs, seed and "
+                "Next: `llm4cdsr retrain` with the same preset, time budget, epochs, seed and "
                 "--set."
             )
 

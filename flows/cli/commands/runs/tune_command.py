@@ -132,14 +132,14 @@ def _verdict_of(outcome: "TuningOutcome") -> str:
     """Returns a sentence about the preset that was written."""
     if outcome.winner is None or outcome.winner.lead is None:
         return (
-            f"No trial of {outcome.trials} is better than the base beyond chance on "
-            f"{outcome.users:,} validation users: the file holds the base."
+            f"No trial of {outcome.trials} is significantly better than the base on "
+            f"{outcome.users:,} validation users: the file contains the base."
         )
     lead = outcome.winner.lead
     return (
-        f"Trial {outcome.winner.trial.number} is better than the base: NDCG@10 "
+        f"Trial {outcome.winner.trial.number} is significantly better than the base: NDCG@10 "
         f"{signed(lead.difference, 4)} ({signed(lead.low, 4)} to {signed(lead.high, 4)}) on "
-        f"{outcome.users:,} validation users, beyond the chance of {outcome.trials} trials."
+        f"{outcome.users:,} validation users, corrected for {outcome.trials} trials."
     )
 
 
@@ -148,7 +148,7 @@ def _show(outcome: "TuningOutcome") -> None:
 
     table = terminal.table(
         "Best trials, one ensemble member",
-        *(">trial", ">NDCG@10", ">less base (95 % interval)", ">epochs", "changed fields"),
+        *(">trial", ">NDCG@10", ">lead over base (95 % interval)", ">epochs", "changed fields"),
     )
     for each in outcome.best:
         lead = each.lead
@@ -168,7 +168,7 @@ def _show(outcome: "TuningOutcome") -> None:
     terminal.out.print(_verdict_of(outcome), highlight=False)
     if outcome.base_was_cut:
         terminal.out.print(
-            "The time budget ended the training of the base; more time makes the comparison fairer."
+            "The time budget cut the training of the base short: a larger one compares more fairly."
         )
 
 

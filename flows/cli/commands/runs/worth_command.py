@@ -103,13 +103,13 @@ def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:
     profiles."""
     requests = sum(step.requests for step in planned)
     if not requests:
-        return "Everyone is profiled already: a run asks nothing more."
+        return "All users have profiles: a run sends no further prompt."
     costs = [step.usd for step in planned if step.requests]
     usd = sum(cost for cost in costs if cost is not None)
     price = f"for at most ${usd:,.2f}" if usd else "free of charge"
     if None in costs:
-        price = "at a price that is not known (set LLM4CDSR_PRICES)"
+        price = "at an unknown price (set LLM4CDSR_PRICES)"
     return (
-        f"Profiling everyone would ask about {requests:,} more requests, {price}. "
-        "`llm4cdsr run --profile-users 0` asks none of them."
+        f"Profiles of all users need about {requests:,} more requests, {price}. "
+        "`llm4cdsr run --profile-users 0` sends none of them."
     )

@@ -64,7 +64,7 @@ def backup(
     )
     if opened.remote is not None:
         terminal.say(
-            f"Artifacts, ledger and decisions are in {opened.root} only: back that up by itself."
+            f"Artifacts, ledger and decisions are in {opened.root} only: back it up separately."
         )
     for fault in made.damaged:
         terminal.say(fault, "Not in the backup:")
@@ -102,7 +102,7 @@ def restore(
     with _bar("restore", file.stat().st_size) as on_bytes:
         if check:
             count = check_backup(file, on_bytes)
-            terminal.say(f"{file} is whole: {count:,} files of {of}")
+            terminal.say(f"{file} is complete: {count:,} files of {of}")
             return
         opened = opened_store(store)
         _refuse_running(opened)
@@ -115,7 +115,7 @@ def restore(
         terminal.say(f"Users who were forgotten after the backup are removed from it: {people:,}")
     if done.aside is not None and done.aside.exists():  # A removal deletes it.
         terminal.say(
-            f"What was there is in {done.aside}, until `store gc` in a week or the next `forget`"
+            f"Former content: {done.aside}, until `store gc` in a week or the next `forget`"
         )
     if opened.remote is None:
         terminal.say(
@@ -123,7 +123,7 @@ def restore(
             f"{about.made:%Y-%m-%d %H:%M} UTC in a store that is lost: the backup has their data."
         )
     terminal.say(
-        "Next: `llm4cdsr show` for what is served, `llm4cdsr up` for the server and worker"
+        "Next: `llm4cdsr show` for the served release, `llm4cdsr up` for server and worker"
     )
 
 

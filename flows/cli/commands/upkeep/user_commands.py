@@ -60,8 +60,8 @@ def forget_command(users: Users = None, ids: IdsFile = None, store: StoreRoot = 
         terminal.out.print(table)
     found = len(removed.users & set(wanted))
     terminal.out.print(
-        f"{found:,} of {len(set(wanted)):,} were in a dataset of this store. All are remembered as "
-        "keyed hashes: ingest drops them from every later dump, counted as 'forgotten user'."
+        f"{found:,} of {len(set(wanted)):,} were in a dataset of this store. Their ids are kept "
+        "as keyed hashes: ingest drops them from later dumps, counted as 'forgotten user'."
     )
     terminal.out.print("Not removed:")
     for place, reason in removed.left.items():

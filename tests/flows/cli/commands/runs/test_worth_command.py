@@ -16,9 +16,9 @@ def test_the_price_of_all_steps_is_summed() -> None:
 
 def test_one_unknown_price_makes_the_sum_unknown() -> None:
     said = price_of_everyone((planned(200, 1.25), planned(100, None)))
-    assert "at a price that is not known" in said
+    assert "at an unknown price" in said
     assert "$" not in said
 
 
 def test_nothing_left_to_ask_is_said() -> None:
-    assert price_of_everyone((planned(0, 0.0),)).startswith("Everyone is profiled already")
+    assert price_of_everyone((planned(0, 0.0),)).startswith("All users have profiles")

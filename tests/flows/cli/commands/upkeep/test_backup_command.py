@@ -31,7 +31,7 @@ def test_a_backup_in_a_folder_is_named_by_the_time_and_restored(
     assert "10 artifacts and no Prefect database" in done.output
 
     checked = invoke("restore", file, "--check", "--store", tmp_path / "there")
-    assert "is whole" in checked.output
+    assert "is complete" in checked.output
     assert not (tmp_path / "there").exists()
     restored = invoke("restore", file, "--store", tmp_path / "there")
     assert restored.exit_code == 0, restored.output
