@@ -53,5 +53,5 @@ def latest_refresh(store: Store) -> ArtifactRef:
     """Returns the latest refresh; raises `NothingRefreshedError`."""
     ref = store.pointed(REFRESHED)
     if ref is None:
-        raise NothingRefreshedError(f"{store.root} holds no refresh; run `llm4cdsr refresh` first")
+        raise NothingRefreshedError(f"{store.root} has no refresh; run `llm4cdsr refresh` first")
     return ref

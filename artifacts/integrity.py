@@ -95,7 +95,9 @@ def parse_manifest(content: bytes, ref: ArtifactRef, place: str) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ArtifactCorruptError(f"{place} is no manifest ({said.removesuffix('.')})") from error
+        raise ArtifactCorruptError(
+            f"{place} is not a manifest ({said.removesuffix('.')})"
+        ) from error
     if fault := _manifest_fault(manifest, ref, json.loads(content)):
         raise ArtifactCorruptError(f"{place} {fault}")
     return manifest
@@ -178,13 +180,13 @@ def _manifest_fault(
 def _shape_fault(folder: Path, name: str, stored: StoredFile) -> str | None:
     path = folder / name
     if any(parent.is_symlink() for parent in path.parents if folder in parent.parents):
-        return "lies behind a link"
+        return "is behind a link"
     try:
         found = path.lstat()
     except FileNotFoundError:
         return "is gone"
     if not stat.S_ISREG(found.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     if found.st_size != stored.size:
         return f"has {found.st_size:,} bytes, not {stored.size:,}"
     return None

@@ -118,7 +118,7 @@ class Manifest(Strict):
     @classmethod
     def _is_a_name(cls, upload: str) -> str:
         if upload in (".", "..") or "/" in upload:
-            raise ValueError(f"{upload!r} is no name of a folder")
+            raise ValueError(f"{upload!r} is not the name of a folder")
         return upload
 
     @field_validator("files")
@@ -127,7 +127,7 @@ class Manifest(Strict):
         for name in files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name:
-                raise ValueError(f"{name!r} is no file inside the artifact's folder")
+                raise ValueError(f"{name!r} is not a file in the artifact's folder")
         return files
 
 

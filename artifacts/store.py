@@ -149,7 +149,9 @@ class Store:
         if fault is not None:
             logger.warning("%s%s", fault, self.set_aside(ref))
         elif len(gone) < len(manifest.files):
-            logger.warning("%s of %s is gone; it counts as not made", ", ".join(gone), ref)
+            logger.warning(
+                "%s of %s is missing, so the artifact counts as missing", ", ".join(gone), ref
+            )
         return self.remote is not None and self.remote.is_whole(ref, self.remote.manifest(ref))
 
     def set_aside(self, ref: ArtifactRef) -> str:
@@ -159,9 +161,9 @@ class Store:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._folder(ref).rename(place)
         except OSError as error:
-            return f"; it could not be set aside ({error})"
+            return f"; it could not be moved ({error})"
         os.utime(place, follow_symlinks=False)  # The retention period starts now.
-        return f"; it was set aside as {place}"
+        return f"; it was moved to {place}"
 
     def adopt(self, other: "Store", ref: ArtifactRef, manifest_only: bool = False) -> None:
         """Copies an artifact of another store; an existing sound one is kept.
@@ -226,7 +228,7 @@ class Store:
         except ValidationError as error:
             raise ArtifactCorruptError(
                 f"the pointer {path} cannot be read ({content[:60]!r}); delete it, then run "
-                "`llm4cdsr refresh`, or for a pointer to what is served `llm4cdsr promote RELEASE`"
+                "`llm4cdsr refresh`, or for the served release `llm4cdsr promote RELEASE`"
             ) from error
 
     def workspace(self, name: str) -> Path:
@@ -321,11 +323,11 @@ class Store:
         aside = self.set_aside(ref) if fault else ""
         if self.remote is not None and (gone or fault):
             if fault:
-                logger.warning("%s%s and is fetched again", fault, aside)
+                logger.warning("%s%s, and is downloaded again", fault, aside)
             manifest, aside = self._fetch(self.remote, ref), ""
             gone, fault = [], fault_of(folder, manifest, full=full)
         if gone:
-            fault = f"{folder / gone[0]} is gone"
+            fault = f"{folder / gone[0]} is missing"
         if fault:
             raise ArtifactCorruptError(f"{fault}{aside}: {way_out(ref.kind)}")
         return folder
@@ -351,7 +353,7 @@ class Store:
             content = path.read_bytes()
         except _NO_FILE as error:
             if not isinstance(error, FileNotFoundError):
-                raise ArtifactCorruptError(f"{path} is no file") from error
+                raise ArtifactCorruptError(f"{path} is not a file") from error
             if (remote := self.remote) is None:
                 raise self._missing(ref) from None
             content = remote.relisted_manifest(ref) if relist else remote.manifest(ref)
@@ -375,7 +377,7 @@ class Store:
                 if not remote.set_aside(ref, content):
                     continue  # Made again in the meantime.
                 raise ArtifactCorruptError(
-                    f"{error}; it was set aside: {way_out(ref.kind)}"
+                    f"{error}; it was quarantined: {way_out(ref.kind)}"
                 ) from error
             write_atomically(folder / MANIFEST, content)
             return manifest

@@ -62,7 +62,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
     """
     path = folder / CONFIG_FILE
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist: this folder holds no complete model")
+        raise CheckpointError(f"{path} does not exist: this folder has no complete model")
     try:
         card = ModelCard.model_validate_json(path.read_bytes(), context=STORED)
     except ValidationError as error:
@@ -93,7 +93,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[TriThr
         # Sums of finite float32 values do not overflow in float64.
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float64)):
             raise CheckpointError(
-                f"{folder / WEIGHTS_FILE} has weights that are no finite numbers ({name}): the "
+                f"{folder / WEIGHTS_FILE} has non-finite weights ({name}): the "
                 "training has diverged; lower the learning rate and train again"
             )
     return model.to(device).eval(), card

@@ -215,7 +215,7 @@ class TrainConfig(_Settings):
                 'r_drop_weight compares two softmaxes: set loss = "softmax", or leave it 0'
             )
         if self.loss == "bce" and not self.negatives:
-            raise ValueError('loss = "bce" learns nothing from targets alone: set negatives >= 1')
+            raise ValueError('loss = "bce" cannot learn from targets alone: set negatives >= 1')
         if self.mismatched_negatives and self.loss != "bce":
             raise ValueError('mismatched_negatives mixes the pairs of loss = "bce" only')
         return self

@@ -142,6 +142,6 @@ def _why(
 def _why_untimed(chosen: Estimate, sequences: Sequences, budget: float, used: float) -> str:
     return (
         f"preset {chosen.candidate.label}, the quickest for {sequences.item_count:,} items and "
-        f"{sequences.user_count:,} users, taken untimed: the trials took {duration_text(used)} of "
+        f"{sequences.user_count:,} users, chosen untimed: the trials took {duration_text(used)} of "
         f"{duration_text(budget)}"
     )

@@ -76,7 +76,7 @@ event first."""
 
 
 NOTHING_HELD_OUT = (
-    "no held-out event comes after another event of its user, so the quality is not known: a user "
+    "no held-out event follows another event of its user, so the quality is not known: a user "
     "needs 3 events to hold one out, under a split by time or by user an event before the test"
 )
 

@@ -138,9 +138,8 @@ def _told(
         items = int(data.domain_starts[domain + 1] - data.domain_starts[domain])
         yield (
             f"{data.domains[domain]}: of its {items:,} items an index proposed those that were "
-            f"scored; {recall:.1%} of exact lists of {config.per_domain} were found so, measured "
-            f"on {RECALL_USERS} users at most. `exact_up_to` of at least {items:,} scores all "
-            "items for everyone"
+            f"scored; recall of exact lists of {config.per_domain}: {recall:.1%}, on at most "
+            f"{RECALL_USERS} users. `exact_up_to` of at least {items:,} scores all items"
         )
 
 

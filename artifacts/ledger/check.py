@@ -58,9 +58,7 @@ def verify(ledger: Ledger) -> LedgerCheck:
     _check_journals(ledger, verdict)
     _check_leftovers(ledger, verdict)
     if verdict.twice:
-        verdict.traces.append(
-            f"{verdict.twice} keys are answered more than once; the oldest answer counts"
-        )
+        verdict.traces.append(f"{verdict.twice} keys have several answers; the oldest one is used")
     return verdict
 
 
@@ -81,10 +79,10 @@ def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
         for rows in read_batches(part):
             verdict.answers += rows.height
             if bad := rows.filter(~is_sound(rows, role)).height:
-                raise ValueError(f"{bad} rows are no answers")
+                raise ValueError(f"{bad} rows are not answers")
     except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         verdict.damaged_parts.append(part)
-        kept = "its readable answers are kept, the others are asked again"
+        kept = "its readable answers are kept, the others are requested again"
         verdict.trouble.append(_damage(part, error, kept))
 
 
@@ -120,7 +118,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
                 verdict.questions += rows.height
                 wrong += sum(key != expected for key, expected in _keys_of(rows, ledger.role))
             if wrong:
-                raise ValueError(f"{wrong} questions under another key than their own")
+                raise ValueError(f"{wrong} prompts under a wrong key")
         except FileNotFoundError:
             continue  # Merged by a compaction.
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
@@ -148,13 +146,13 @@ def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
         except ValidationError as error:
             verdict.damaged_journals.append(path)
             verdict.trouble.append(
-                f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
-                "ledger verify --repair`"
+                f"{path} has a line that is not an answer ({error.errors()[0]['msg']}); run "
+                "`llm4cdsr ledger verify --repair`"
             )
             continue
         torn = " and a torn line" if content and not content.endswith(b"\n") else ""
         verdict.traces.append(
-            f"{path.name} of a killed run holds {held} answers{torn}; the next run takes them in"
+            f"{path.name} of a killed run holds {held} answers{torn}; the next run recovers them"
         )
 
 

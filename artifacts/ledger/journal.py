@@ -91,8 +91,8 @@ def seal(path: Path) -> int:
         answers = parse_journal(path.read_bytes())
     except ValidationError as error:
         raise JournalDamagedError(
-            f"{path} has a line that is no answer ({error.errors()[0]['msg']}); run `llm4cdsr "
-            "ledger verify --repair`, which sets that line aside and keeps the other answers"
+            f"{path} has a line that is not an answer ({error.errors()[0]['msg']}); run `llm4cdsr "
+            "ledger verify --repair`, which quarantines that line and keeps the other answers"
         ) from error
     _replace_by_part(path, answers)
     return answers.height

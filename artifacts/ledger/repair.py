@@ -35,7 +35,7 @@ def repair(ledger: Ledger) -> list[str]:
     if recovered := ledger.recover():
         done.append(f"sealed {recovered} answers of killed runs")
     dropped = compact(ledger).duplicates_dropped
-    return [*done, f"dropped {dropped} answers that stood twice"] if dropped else done
+    return [*done, f"dropped {dropped} duplicate answers"] if dropped else done
 
 
 def _mend_part(ledger: Ledger, part: Path) -> str:
@@ -50,7 +50,7 @@ def _mend_part(ledger: Ledger, part: Path) -> str:
             kept += sound.height
     with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
         part.replace(aside)
-    return f"set {part.name} aside in {aside.parent}; {kept} of its answers are kept"
+    return f"moved {part.name} to {aside.parent}; {kept} of its answers are kept"
 
 
 def _readable_groups(part: Path) -> Iterator[pl.DataFrame]:
@@ -70,7 +70,7 @@ def _set_aside(ledger: Ledger, questions: Path) -> str:
     aside = _aside(ledger, questions)
     with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
         questions.replace(aside)
-    return f"set {questions.name} aside in {aside.parent}; it is a record, and no answer was in it"
+    return f"moved {questions.name} to {aside.parent}; it is a record of prompts, without answers"
 
 
 def _mend_journal(ledger: Ledger, journal: Path) -> str:
@@ -81,7 +81,7 @@ def _mend_journal(ledger: Ledger, journal: Path) -> str:
     partial = journal.with_suffix(".tmp")
     partial.write_bytes(b"".join(good))
     partial.replace(journal)
-    return f"kept {len(good)} answers of {journal.name}; the file as it was is in {aside.parent}"
+    return f"kept {len(good)} answers of {journal.name}; the original file is in {aside.parent}"
 
 
 def _is_answer(line: bytes) -> bool:

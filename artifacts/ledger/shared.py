@@ -230,8 +230,8 @@ class SharedLedger:
                 # Without atomic object writes, another machine may be writing it.
                 time.sleep(0.05 * 2**attempt)
             raise SharedPartDamagedError(
-                f"{self.url}/{name} has other content than was written; bring it back from a "
-                "backup, or delete it to have its answers asked and paid again"
+                f"{self.url}/{name} has other content than was written; restore it from a "
+                "backup, or delete it: its answers are then requested and paid for again"
             )
         finally:
             partial.unlink(missing_ok=True)

@@ -28,6 +28,6 @@ def file_system_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         if "Protocol not known" not in str(error):
             raise
         raise MissingFileSystemError(
-            f"{url.partition('://')[0]}:// is no protocol that fsspec knows; write s3://, gs:// or "
-            "another one of its own, or a local folder"
+            f"{url.partition('://')[0]}:// is not a protocol of fsspec; use s3://, gs:// or "
+            "another one that it supports, or a local folder"
         ) from None

@@ -89,7 +89,7 @@ class RemoteStore(RemoteObjects):
             return None
         except ArtifactCorruptError as error:
             if self.set_aside(ref, content):
-                logger.warning("%s; it was set aside", error)
+                logger.warning("%s; it was quarantined", error)
             return None
 
     def offer(self, manifest: Manifest, folder: Path) -> Manifest | None:

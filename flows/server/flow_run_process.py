@@ -40,7 +40,7 @@ def refuse_stored_results() -> None:
 def _refuse(self: object, blob: bytes) -> NoReturn:
     raise StoredResultRefusedError(
         "a state of this run names a stored result, which flows of this package never have; start "
-        "a new run in place of a retry, and look who may write to the Prefect API"
+        "a new run in place of a retry, and check who may write to the Prefect API"
     )
 
 

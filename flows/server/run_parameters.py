@@ -104,7 +104,7 @@ def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
     """
     for ref in refs:
         if is_started_by_api() and not ref.fingerprint.isalnum():
-            raise MachineSettingError(f"'{ref.fingerprint}' is no fingerprint of an artifact")
+            raise MachineSettingError(f"'{ref.fingerprint}' is not the fingerprint of an artifact")
 
 
 def files_of(dump: DumpConfig | None) -> Iterator[str]:

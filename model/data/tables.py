@@ -65,4 +65,4 @@ class ProfileVectors:
                 f"profiles of shape {self.vectors.shape} with a mask of {self.has_profile.shape}"
             )
         if not np.isfinite(self.vectors[self.has_profile]).all():
-            raise InvalidTablesError("a profile holds NaN or infinity; mark it as missing instead")
+            raise InvalidTablesError("a profile has NaN or infinity; mark it as missing instead")

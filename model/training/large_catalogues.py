@@ -42,5 +42,5 @@ def changes_for(config: TriThreadConfig, items: int) -> list[str]:
             "may): users without an event in a domain are served by the global thread alone"
         )
     if made.model.memory_neighbours != config.model.memory_neighbours:
-        found.append(f"the memory holds successions alone, no co-occurrences ({many})")
+        found.append(f"the memory has transitions only, no co-occurrences ({many})")
     return found

@@ -233,7 +233,7 @@ class _Run:
         self.steps_an_epoch = batch_count(self.training, self.train.batch_size)
         if not self.steps_an_epoch:
             raise NothingToLearnError(
-                "no user has two training events; lower the k-core or hold out less"
+                "no user has two training events; lower the k-core or hold out fewer events"
             )
         if tables.item_count != sequences.item_count:
             raise ValueError(

@@ -150,6 +150,6 @@ def _read(files: dict[int, Path]) -> dict[Path, Alert | None]:
         except OSError as error:
             logger.warning("%s cannot be read (%s); it is not posted", path, error.strerror)
         except ValidationError:
-            logger.warning("%s is no alert; it is not posted", path)
+            logger.warning("%s is not an alert and is not posted", path)
             found[path] = None
     return found

@@ -76,7 +76,7 @@ def post_alert(store: Store, alert: Alert) -> bool:
     try:
         put(store, alert)
     except OSError as error:
-        logger.warning("an alert cannot be kept for later (%s); it is posted once", error)
+        logger.warning("an alert cannot be stored (%s); it is posted once", error)
         return url is not None and _post(url, alert, PAUSES) is Reception.ACCEPTED
     if url is not None:
         _deliver(store, url, PAUSES, PATIENCE_SECONDS)

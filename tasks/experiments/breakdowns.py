@@ -38,7 +38,7 @@ def metric_tables(numbers: Numbers) -> list[ResultTable]:
     notes = {ranking: "Means over seeds. The candidates are the same for all." for ranking in drawn}
     notes[FULL] = "Means over seeds."
     if same:
-        notes[FULL] += f" {' and '.join(same)} drawn candidates are the whole domain: the same."
+        notes[FULL] += f" {' and '.join(same)} drawn candidates are the whole domain: full ranking."
     captions = {ranking: f"All metrics among {ranking} drawn candidates" for ranking in drawn}
     captions[FULL] = "All metrics, full ranking"
     names = [

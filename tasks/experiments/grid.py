@@ -212,7 +212,7 @@ class Grid(Strict):
         cold = [entry.name for entry in self.datasets if isinstance(entry.split, ColdDomain)]
         if cold and self.overlap is not None:
             raise ValueError(
-                f"an overlap study asks for events after a user's own ones of the domain, which "
+                f"an overlap study needs events after a user's own ones of the domain, which "
                 f"{cold[0]} withholds: leave `overlap` out, or give its data a grid of its own"
             )
         if len(set(self.seeds)) < len(self.seeds):

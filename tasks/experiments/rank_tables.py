@@ -79,7 +79,7 @@ class RankTables:
             )
         table = pl.DataFrame(content).rename(dict(zip(columns, (GREATER, EQUAL), strict=True)))
         if path != self._path(table.select(EVENTS)):
-            raise _damage(path, "its events are not those that its name says")
+            raise _damage(path, "its events do not match its name")
         return table.select("ranking", col.USER_INDEX, col.ITEM_INDEX, GREATER, EQUAL, "candidates")
 
     def add(

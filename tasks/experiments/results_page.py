@@ -28,7 +28,7 @@ class ExperimentContent:
 def render_markdown(content: ExperimentContent) -> str:
     """Returns the tables as GitHub's Markdown."""
     lines = [f"# {_plain(content.title)}", ""]
-    lines += [f"Made by `{content.command}`; a change by hand would not last.", ""]
+    lines += [f"Made by `{content.command}`; manual changes are overwritten.", ""]
     lines += [f"**{content.done:,} of {content.cells:,} cells are done.**", ""]
     lines += [line for note in content.notes for line in (f"- {_plain(note)}",)] + [""]
     for section, _ in content.sections:

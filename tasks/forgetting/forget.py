@@ -37,13 +37,13 @@ from tasks.forgetting.person_prompts import keys_about
 NOT_REMOVED = (
     "the weights of models that were fitted to their events: `llm4cdsr refresh`, then `retrain`, "
     "then delete the old releases",
-    "metrics over everybody, and counts",
+    "metrics over all users, and counts",
     "the files of your dumps: remove their rows there; until then ingest drops them",
     "copies elsewhere: backups, exports, reports and summaries that were written to other places",
     "copies of a remote store on other machines, until each machine's next run or service reload; "
     "earlier versions of objects, if the bucket keeps them",
     "prompts from data sets that were deleted before (`store gc`)",
-    "what LLM providers have kept, and Prefect's database",
+    "data kept by LLM providers, and Prefect's database",
 )
 """Data that cannot be removed, with remedies."""
 
@@ -135,7 +135,7 @@ def _apply(store: Store, forgotten: Forgotten, asked_for: set[str]) -> Removed:
     files = clear_leftovers(store.local, kept=[ALERTS])
     if store.remote is not None:
         files += store.remote.clear_leftovers() + drop_outdated(store)
-    removed.add("copies and half-made things", files)
+    removed.add("copies and partial files", files)
     removed.add("log lines", lines)
     removed.add("waiting alerts", alerts)
     return removed

@@ -265,7 +265,7 @@ def _parsed(content: bytes, place: str) -> Entry:
         entry = Entry.model_validate_json(content)
     except ValidationError as error:
         raise HistoryDamagedError(
-            f"{place} is no decision about a release ({error.errors()[0]['msg']}); {way_out}"
+            f"{place} is not a decision about a release ({error.errors()[0]['msg']}); {way_out}"
         ) from error
     if entry.digest not in (None, digest_of(json.loads(content))):
         raise HistoryDamagedError(f"{place} was changed after it was written; {way_out}")

@@ -92,7 +92,7 @@ class TimeLimit:
         except TimeoutError:
             if begun:
                 raise
-            refusal = {"detail": "the answer took too long; ask for less, or later"}
+            refusal = {"detail": "the answer took too long; request less, or retry later"}
             await JSONResponse(refusal, 503)(scope, receive, send)
 
 

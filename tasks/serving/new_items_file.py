@@ -35,8 +35,8 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
     for reason, count in (
         ("that cannot be read", broken),
         ("without an id or a domain", rows.height - named.height),
-        ("of a domain that the model does not know", named.height - inside.height),
-        ("named twice, of which the last counts", inside.height - kept.height),
+        ("of a domain that the model does not have", named.height - inside.height),
+        ("named twice: the last row is used", inside.height - kept.height),
     ):
         if count:
             logger.warning("%s: %d rows left out: %s", path, count, reason)

@@ -277,7 +277,9 @@ def _rows_of(
     some: pl.DataFrame, items: pl.DataFrame, vectors: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     if len(vectors) != items.height:
-        raise ValueError(f"{len(vectors)} vectors for {items.height} items; give one a row")
+        raise ValueError(
+            f"{len(vectors)} vectors for {items.height} items; one per row is required"
+        )
     key = pl.col(col.DOMAIN, col.ITEM_ID).cast(pl.String)  # As the catalogue has cast them.
     place = items.with_row_index(_ROW).select(_ROW, key)
     rows = some.join(place, on=[col.DOMAIN, col.ITEM_ID], how="left", maintain_order="left")[_ROW]

@@ -47,7 +47,7 @@ class Wish:
 
     def __post_init__(self) -> None:
         if operator.index(self.k) < 1:
-            raise ValueError(f"k={self.k}: ask for at least one item")
+            raise ValueError(f"k={self.k}: at least one item is required")
 
 
 @dataclass(frozen=True)

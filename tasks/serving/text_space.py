@@ -49,7 +49,7 @@ class TextSpace:
             )
         lacking = np.asarray(np.isnan(vectors).any(axis=1), bool)
         if not np.isfinite(vectors[~lacking]).all():
-            raise WrongVectorsError("a vector holds infinity; mark an item without vector by NaN")
+            raise WrongVectorsError("a vector has infinity; mark an item without vector by NaN")
         filled = np.array(vectors, np.float32)
         for row in np.flatnonzero(lacking):
             filled[row] = self.means[domains[row]]

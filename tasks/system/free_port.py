@@ -28,7 +28,7 @@ def free_port() -> int:
                 return port
     port = _bound(0)
     if port is None:
-        raise OSError(f"no free port on {HOST}: something holds them all")
+        raise OSError(f"all ports on {HOST} are in use")
     return port
 
 

@@ -164,7 +164,7 @@ def about_of(path: Path) -> About:
         with tarfile.open(path, "r:") as archive:
             first = archive.next()
             if first is None or first.name != ABOUT or not _is_plain(first):
-                raise NoBackupError(f"{path} is no file of `llm4cdsr backup`")
+                raise NoBackupError(f"{path} is not a file of `llm4cdsr backup`")
             content = _content(archive, first).read(_BLOCK)
         form = _AnyVersion.model_validate_json(content)
         if form.version > VERSION:
@@ -173,7 +173,7 @@ def about_of(path: Path) -> About:
             )
         return About.model_validate_json(content)
     except (tarfile.TarError, ValidationError, EOFError) as error:
-        raise NoBackupError(f"{path} is no file of `llm4cdsr backup`") from error
+        raise NoBackupError(f"{path} is not a file of `llm4cdsr backup`") from error
 
 
 def read_backup(
@@ -204,7 +204,7 @@ def read_backup(
                 name, above = member.name, {str(it) for it in PurePosixPath(member.name).parents}
                 is_new = name not in found and name not in folders and above.isdisjoint(found)
                 if not (_is_plain(member) and _is_allowed(name, allowed) and is_new):
-                    raise BackupDamagedError(f"{path} has {name!r}, which is no file of it")
+                    raise BackupDamagedError(f"{path} has {name!r}, which no backup has")
                 content = _content(archive, member)
                 if name == SUMS:
                     given = content.read()

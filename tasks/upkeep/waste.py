@@ -75,7 +75,7 @@ def leftovers(store: Store, keep: Keep, *, runs: int) -> Iterator[Waste]:
                 yield _waste("spool", spool, dead)
     for path in (local / SET_ASIDE).glob("*"):
         if _is_older(path, keep.days):
-            yield _waste("set aside", path, f"it was set aside over {keep.days:g} days ago")
+            yield _waste("set aside", path, f"quarantined for over {keep.days:g} days")
     for path in work.glob("logs/*.log"):
         if _is_older(path, _LOG_DAYS):
             yield _waste("log", path, f"nothing was written to it for {_LOG_DAYS:g} days")

@@ -168,16 +168,16 @@ def rewrite(folder: Path, **changed: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (link_the_file, "no regular file"),
+        (link_the_file, "not a regular file"),
         (link_the_folder, "is a link"),
         (lambda folder: rewrite(folder, fingerprint="0" * 16), "is that of model/0000"),
         (lambda folder: rewrite(folder, parameters={"n": 9}), "content that its fingerprint names"),
         (lambda folder: rewrite(folder, outcome="2 failed"), "content that its fingerprint names"),
         (lambda folder: rewrite(folder, digest="0" * 64), "was changed after it was written"),
         (lambda folder: rewrite(folder, kind="dataset"), "is that of dataset"),
-        (lambda folder: rewrite(folder, upload="../up"), "no name of a folder"),
-        (lambda folder: (folder / MANIFEST).write_bytes(b"\x00" * 99), "is no manifest"),
-        (lambda folder: (folder / MANIFEST).write_bytes(b""), "is no manifest"),
+        (lambda folder: rewrite(folder, upload="../up"), "not the name of a folder"),
+        (lambda folder: (folder / MANIFEST).write_bytes(b"\x00" * 99), "is not a manifest"),
+        (lambda folder: (folder / MANIFEST).write_bytes(b""), "is not a manifest"),
     ],
 )
 def test_a_manifest_or_folder_that_was_tampered_with_is_named_and_not_opened(
@@ -199,7 +199,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(store: Store, name: str) 
     folder = store.path(ref)
     stored = json.loads((folder / MANIFEST).read_bytes())["files"]["config.json"]
     rewrite(folder, files={name: stored})
-    with pytest.raises(ArtifactCorruptError, match=r"manifest\.json is no manifest .*inside the"):
+    with pytest.raises(ArtifactCorruptError, match=r"is not a manifest .*in the artifact"):
         store.path(ref)
 
 

@@ -77,5 +77,5 @@ def test_a_run_that_another_stores_event_started_ends_at_once_and_touches_nothin
 def test_the_stores_own_events_start_a_run(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for own in (store_id(store), None, ""):
-        with pytest.raises(LookupError, match="holds no refresh"):
+        with pytest.raises(LookupError, match="has no refresh"):
             retrain.fn(store=store.root, of_store=own)

@@ -206,7 +206,7 @@ def test_after_a_new_dump_both_models_rank_the_same_events(store: Store) -> None
     assert (found.targets, found.split) == (4, "validation")
     comparison = compare(store, serve(store, served), candidate, EVERY_EVENT)
     assert comparison.candidate == found.candidate  # And not the recorded 0.1.
-    assert "4 validation events that neither trained on" in comparison.basis
+    assert "4 validation events that neither was trained on" in comparison.basis
 
 
 def test_one_model_against_itself_is_a_draw(store: Store) -> None:

@@ -65,7 +65,7 @@ def clock(store: Store) -> Iterator[Finding]:
             "clock",
             f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC here, and a file of the store is of "
             f"{at:%Y-%m-%d %H:%M}",
-            "set the clock, and let NTP keep it",
+            "set the clock, and enable NTP",
         )
     else:
         yield ok("clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
@@ -81,5 +81,5 @@ def clock_against(server: str, date: str | None) -> Iterator[Finding]:
         yield warning(
             "clock",
             f"{server} says that it is {theirs - time.time():+,.0f} s from now",
-            "set the clock of the machine that is wrong, and let NTP keep it",
+            "set the clock of the machine that is wrong, and enable NTP",
         )

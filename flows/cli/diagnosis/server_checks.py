@@ -44,7 +44,7 @@ def endpoints(settings: Settings) -> Iterator[Finding]:
         match provider:
             case Provider.DUMMY:
                 yield warning(
-                    check, "the dummy answers: no language model", "--provider, or the variables"
+                    check, "the dummy is used: no language model", "--provider, or the variables"
                 )
             case Provider.LOCAL:
                 yield _local(check, settings)

@@ -49,7 +49,7 @@ def place(store: Store) -> Iterator[Finding]:
         return
     free = free_bytes(store)
     room = f"{store.root}: {free / 1e9:,.1f} GB free"
-    remedy = "`llm4cdsr store usage` says what takes it, `llm4cdsr store gc` frees some"
+    remedy = "`llm4cdsr store usage` shows its use, `llm4cdsr store gc` frees some"
     yield warning("store", room, remedy) if free < LEAST_FREE else ok("store", room)
     yield from _foreign_files(store)
 
@@ -123,12 +123,12 @@ def leftovers(store: Store) -> Iterator[Finding]:
     aside = (store.local / SET_ASIDE).glob("*")
     damaged = [path for path in aside if not path.name.startswith(BEFORE_RESTORE)]
     if damaged:
-        found = f"{len(damaged):,} damaged artifact(s) were set aside in {store.local / SET_ASIDE}"
+        found = f"{len(damaged):,} damaged artifact(s) were moved to {store.local / SET_ASIDE}"
         yield warning("store", found, "check the disk; the next run makes them again")
     try:
         waste = clean(store, Keep(), dry_run=True)
     except (HistoryDamagedError, ArtifactError) as fault:
-        yield error("store", str(fault.args[0]), "nothing is cleaned until it is mended")
+        yield error("store", str(fault.args[0]), "repair it: until then nothing is cleaned")
         return
     kinds = ", ".join(f"{places:,} {kind}" for kind, (places, _, _) in waste.by_kind().items())
     found = f"{waste.bytes / 1e6:,.1f} MB that nothing needs" + (f" ({kinds})" if kinds else "")

@@ -134,9 +134,7 @@ def named_dataset(read: DumpOptions) -> PublicDataset | None:
     dataset = load_public_dataset(read.dataset)
     if read.raw is None:
         files = ", ".join(dataset.raw_files())
-        raise typer.BadParameter(
-            f"--dataset {read.dataset} needs --raw FOLDER, which holds {files}"
-        )
+        raise typer.BadParameter(f"--dataset {read.dataset} needs --raw FOLDER, with {files}")
     return dataset
 
 
@@ -205,7 +203,7 @@ def title_of(name: str | None, interactions: list[str] | None) -> str:
 def _language(name: str) -> Language:
     if name not in set(Language):
         raise typer.BadParameter(
-            f"the data set wants prompts in '{name}'; there are {', '.join(Language)}"
+            f"the data set requires prompts in '{name}'; there are {', '.join(Language)}"
         )
     return Language(name)
 
@@ -213,10 +211,10 @@ def _language(name: str) -> Language:
 def _renaming(text: str) -> tuple[str, str]:
     theirs, separator, ours = text.partition("=")
     if not (theirs and separator and ours):
-        raise typer.BadParameter(f"--column {text}: write THEIRS=OURS, as reviewerID=user_id")
+        raise typer.BadParameter(f"--column {text}: write NAME_IN_FILE=NAME, as reviewerID=user_id")
     if ours not in OUR_COLUMNS:
         raise typer.BadParameter(
-            f"--column {text}: {ours} is none of our columns ({', '.join(OUR_COLUMNS)}); "
-            "write THEIRS=OURS, as reviewerID=user_id"
+            f"--column {text}: {ours} is not a column name ({', '.join(OUR_COLUMNS)}); "
+            "write NAME_IN_FILE=NAME, as reviewerID=user_id"
         )
     return theirs, ours

@@ -185,7 +185,9 @@ def _require_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or (not (folder / SUMMARY).is_file() and any(folder.iterdir())):
-        raise NotAnExportError(f"{folder} holds something else than an export; name another folder")
+        raise NotAnExportError(
+            f"{folder} contains files that are not an export; name another folder"
+        )
 
 
 def _replace(folder: Path, draft: Path) -> None:

@@ -21,7 +21,7 @@ def test_a_package_that_is_missing_is_named(url: str, monkeypatch: pytest.Monkey
 
 
 def test_a_protocol_that_nobody_knows_is_named() -> None:
-    with pytest.raises(MissingFileSystemError, match="nosuch:// is no protocol"):
+    with pytest.raises(MissingFileSystemError, match="nosuch:// is not a protocol"):
         file_system_of("nosuch://bucket/x")
 
 

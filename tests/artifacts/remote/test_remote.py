@@ -152,7 +152,7 @@ def test_a_garbage_manifest_in_the_bucket_is_set_aside_and_the_artifact_made_aga
     (manifest,) = data_files(root, MANIFEST)
     files.pipe_file(manifest, content)
     there = machine("there")
-    with pytest.raises(ArtifactCorruptError, match="is no manifest"):
+    with pytest.raises(ArtifactCorruptError, match="is not a manifest"):
         there.path(MADE.ref)
     assert there.find(MADE) is None
     put(there, b"c")

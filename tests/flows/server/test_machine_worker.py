@@ -212,7 +212,7 @@ def test_a_deployment_of_another_name_is_not_run(attacked: Attacked) -> None:
         (
             "retrain",
             {"refreshed": {"kind": "refresh", "fingerprint": "../../evil"}},
-            "is no fingerprint",
+            "is not the fingerprint",
         ),
     ],
 )

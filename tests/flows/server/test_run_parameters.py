@@ -170,5 +170,5 @@ def test_an_ordered_run_works_on_the_machines_store(settings: Settings) -> None:
 @pytest.mark.parametrize("name", ["../../x", "", "a/b", ".", "a b"])
 def test_an_ordered_run_names_artifacts_by_fingerprint(name: str) -> None:
     refuse_other_names([ArtifactRef(kind=Kind.REFRESH, fingerprint="0a1b")])
-    with pytest.raises(MachineSettingError, match="is no fingerprint"):
+    with pytest.raises(MachineSettingError, match="is not the fingerprint"):
         refuse_other_names([ArtifactRef(kind=Kind.REFRESH, fingerprint=name)])

@@ -231,7 +231,7 @@ def test_a_store_that_is_being_written_to_is_refused(tmp_path: Path) -> None:
         forget(store, ["ada"])
     with in_use(store.local), pytest.raises(StoreInUseError, match=r"1 run\(s\) use"):
         forget(store, ["ada"])
-    assert forget(store, ["ada"]).counts == {"copies and half-made things": 1}
+    assert forget(store, ["ada"]).counts == {"copies and partial files": 1}
 
 
 def test_a_kill_between_the_two_names_of_an_artifact_is_put_right(tmp_path: Path) -> None:

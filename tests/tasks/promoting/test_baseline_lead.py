@@ -49,7 +49,7 @@ def test_a_model_that_a_baseline_beats_beyond_chance_is_behind() -> None:
     lead = baseline_lead(ranks(**{OUR_MODEL: 2, "rules": 0}))
     assert lead is not None
     assert lead.is_behind
-    assert "the baseline rules is better than the model significantly better" in lead.sentence
+    assert "the baseline rules is significantly better than the model" in lead.sentence
     assert "0.375 against 0.750" in lead.sentence
 
 
@@ -116,5 +116,5 @@ def test_the_last_line_of_a_run_names_the_baseline_once(promoted: bool) -> None:
         lead=lead,
     )
     line = str(verdict_line(RELEASE, verdict))
-    assert line.lower().count("rules is better than the model significantly better") == 1
+    assert line.lower().count("rules is significantly better than the model") == 1
     assert ("promote 0123456789abcdef" in line) == (not promoted)

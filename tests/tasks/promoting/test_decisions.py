@@ -223,7 +223,7 @@ def test_an_unreadable_decision_is_named_with_the_way_out_that_works(
     damaged = decision_files(store)[1]
     sound = damaged.read_bytes()
     damaged.write_bytes(content)
-    with pytest.raises(HistoryDamagedError, match=f"{damaged.name} is no decision.*delete it"):
+    with pytest.raises(HistoryDamagedError, match=f"{damaged.name} is not a decision.*delete it"):
         history(store)
     assert serving_release(store) == third, "an older decision has no say in it"
     damaged.unlink()
@@ -236,7 +236,7 @@ def test_an_unreadable_decision_is_named_with_the_way_out_that_works(
 
 def test_a_torn_history_of_before_names_its_line(store: Store) -> None:
     write_note(store, BEFORE, b'{"at": "2026-01-01T00:00:00Z", "relea')
-    with pytest.raises(HistoryDamagedError, match=rf"line 1 of .*{BEFORE} is no decision"):
+    with pytest.raises(HistoryDamagedError, match=rf"line 1 of .*{BEFORE} is not a decision"):
         history(store)
 
 

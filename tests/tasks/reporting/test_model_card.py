@@ -53,7 +53,9 @@ def test_a_card_has_data_quality_and_what_the_language_model_brings() -> None:
 
 
 def test_a_model_without_held_out_events_claims_no_quality() -> None:
-    assert "the quality is not known" in render_model_card(replace(CONTENT, intervals=()))
+    assert "Not measured: there was no held-out event" in render_model_card(
+        replace(CONTENT, intervals=())
+    )
 
 
 def test_the_stand_in_of_a_language_model_is_named_first() -> None:

@@ -358,7 +358,7 @@ def test_withheld_domains_are_shown_with_our_lead_and_told_where_nothing_else_is
     shown = parse(render_report(replace(minimal(), cold_domain=(cold_table("food"),)))).text
     assert "food → kitchen: 1,376 users" in shown
     assert "0.093 \N{MINUS SIGN}0.076 (\N{MINUS SIGN}0.090 to \N{MINUS SIGN}0.060)" in shown
-    assert "llm4cdsr has one of theirs in the top 10 for 14.0%" in shown
+    assert "llm4cdsr has a withheld item in the top 10 for 14.0% of them" in shown
     assert (
         "14.3 percentage points behind the strongest baseline, EMCDR (28.3%); the 95% interval of "
         "the lead is \N{MINUS SIGN}17.0 to \N{MINUS SIGN}12.0"

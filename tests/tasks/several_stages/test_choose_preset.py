@@ -93,7 +93,7 @@ def test_trials_that_use_their_share_of_the_budget_end_with_the_quickest_untimed
     choice = read_training_choice(store, chosen(PreparedTraining(store), twenty).ref)
     assert clock.now == 14, "one trial, of the first candidate"
     assert choice.label == "`single` with one pass of a batch"
-    assert "taken untimed: the trials took 14s of 20s" in choice.why
+    assert "chosen untimed: the trials took 14s of 20s" in choice.why
 
 
 def test_a_preset_that_is_not_chosen_yet_trains_nothing() -> None:

@@ -228,7 +228,7 @@ def test_a_flipped_byte_or_a_cut_is_found_before_anything_changes(
         restore(there, tmp_path / "cut.tar")
     assert listed(there.local) == []
     (tmp_path / "no.tar").write_bytes(b"")
-    with pytest.raises(NoBackupError, match="is no file of"):
+    with pytest.raises(NoBackupError, match="is not a file of"):
         restore(there, tmp_path / "no.tar")
 
 
@@ -243,7 +243,7 @@ def test_a_file_outside_of_the_store_is_refused(name: str, store: Store, tmp_pat
     back_up(store, tmp_path / "backup.tar")
     with tarfile.open(tmp_path / "backup.tar", "a") as archive:
         archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(BackupDamagedError, match="which is no file of it"):
+    with pytest.raises(BackupDamagedError, match="which no backup has"):
         check_backup(tmp_path / "backup.tar")
 
 

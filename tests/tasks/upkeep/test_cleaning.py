@@ -297,7 +297,7 @@ def test_where_nobody_knows_what_is_served_nothing_is_deleted(store: Store) -> N
         release(store, number)
     before = everything(store)
     (store.local / "operation" / "decisions" / "00000004.json").write_text("garbage")
-    with pytest.raises(HistoryDamagedError, match=r"00000004\.json is no decision"):
+    with pytest.raises(HistoryDamagedError, match=r"00000004\.json is not a decision"):
         clean(store, Keep(releases=1))
     assert everything(store) == before
 

@@ -87,7 +87,7 @@ def test_what_backup_never_writes_is_refused(
     members: list[tarfile.TarInfo], tmp_path: Path
 ) -> None:
     file = written(tmp_path / "backup.tar", *members)
-    with pytest.raises(BackupDamagedError, match="which is no file of it") as raised:
+    with pytest.raises(BackupDamagedError, match="which no backup has") as raised:
         check_backup(file)
     assert str(raised.value).isprintable()
     with pytest.raises(BackupDamagedError):
@@ -119,12 +119,12 @@ def test_the_origin_is_read_with_care(tmp_path: Path) -> None:
     file = tmp_path / "backup.tar"
     with pytest.raises(NoBackupError, match="llm4cdsr 17, which is newer"):
         about_of(written(file, about={**MADE, "version": 2, "program": "17", "new": []}))
-    with pytest.raises(NoBackupError, match="is no file of"):
+    with pytest.raises(NoBackupError, match="is not a file of"):
         about_of(written(file, about={**MADE, "version": 0}))
     assert about_of(written(file, about={**MADE, "store": "\x1b]0;x\x07"})).store == "?]0;x?"
     with tarfile.open(file, "w") as archive:
         archive.addfile(member(ABOUT, type=tarfile.SYMTYPE, linkname="gone"))
-    with pytest.raises(NoBackupError, match="is no file of"):
+    with pytest.raises(NoBackupError, match="is not a file of"):
         about_of(file)
 
 

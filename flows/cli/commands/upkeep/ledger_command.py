@@ -73,7 +73,7 @@ def compact_command(store: StoreRoot = None) -> None:
             done = compact(ledger)
         terminal.out.print(
             f"{ledger.role}: {done.files_before:,} files became {done.files_after:,}; "
-            f"{done.duplicates_dropped:,} rows stood twice"
+            f"{done.duplicates_dropped:,} duplicate rows dropped"
         )
 
 
@@ -107,7 +107,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
 def _root(store: str | None) -> str:
     root = store_root(store)
     if not (Store(root).local / "ledger").is_dir():
-        raise typer.BadParameter(f"{root} holds no ledger; name another with --store")
+        raise typer.BadParameter(f"{root} has no ledger; name another with --store")
     return root
 
 

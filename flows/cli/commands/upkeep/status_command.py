@@ -130,7 +130,7 @@ def _alerts(store: Store) -> str:
     oldest = found[0]
     return (
         f"{len(found):,} NOT DELIVERED, the oldest of {oldest.at:%Y-%m-%d %H:%M} UTC: "
-        f"{oldest.document['text']}; `llm4cdsr test-webhook` tells why"
+        f"{oldest.document['text']}; `llm4cdsr test-webhook` shows the cause"
     )
 
 

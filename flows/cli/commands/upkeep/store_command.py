@@ -65,8 +65,8 @@ def show_command(name: Named, store: StoreRoot = None) -> None:
 
 @store_app.command(
     "verify",
-    epilog="Exit status 0: every file matches its digest. 1: one does not; its artifact was set "
-    "aside, and the next run makes it again.",
+    epilog="Exit status 0: every file matches its digest. 1: one does not; its artifact was "
+    "quarantined, and the next run makes it again.",
 )
 def verify_command(store: StoreRoot = None, kind: KindOption = None) -> None:
     """Check every file of every artifact against its SHA-256."""

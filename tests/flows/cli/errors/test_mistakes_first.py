@@ -82,7 +82,7 @@ NOWHERE = "http://127.0.0.1:9/v1"
             "Failed: the price of unheard-of is not known",
         ),
         (("--provider", "dummy", "--store", "e.csv/x"), {}, "Not valid: Invalid value: --store"),
-        (("--provider", "dummy", "--store", "nosuch://x"), {}, "Failed: nosuch:// is no protocol"),
+        (("--provider", "dummy", "--store", "nosuch://x"), {}, "Failed: nosuch:// is not a"),
     ],
     ids=str,
 )

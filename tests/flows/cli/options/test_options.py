@@ -11,8 +11,8 @@ from flows.cli.command_table import app
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--column", "user_id=reviewer"], "reviewer is none of our columns (user_id,"),
-        (["--column", "reviewer"], "write THEIRS=OURS"),
+        (["--column", "user_id=reviewer"], "reviewer is not a column name (user_id,"),
+        (["--column", "reviewer"], "write NAME_IN_FILE=NAME"),
         (["--set", "model.hidden=64"], "tables are made for a model of width 128"),
     ],
 )

@@ -43,7 +43,7 @@ def test_another_file_is_not_replaced(store: Store, tmp_path: Path) -> None:
     release(store, 0)
     (tmp_path / "thesis.odt").write_text("years of work")
     done = invoke("backup", tmp_path / "thesis.odt", "--store", store.root)
-    assert "is no file of `llm4cdsr backup`" in str(done.exception)
+    assert "is not a file of `llm4cdsr backup`" in str(done.exception)
     assert (tmp_path / "thesis.odt").read_text() == "years of work"
     os.mkfifo(tmp_path / "pipe")
     assert invoke("backup", tmp_path / "pipe", "--store", store.root).exit_code == 2

@@ -138,7 +138,7 @@ def test_damaged_decisions_and_lost_artifacts_are_errors(store: Store) -> None:
     (store.local / "operation" / "decisions" / "00000001.json").write_text("garbage")
     status, found = doctor(store)
     assert status == 1
-    assert any("00000001.json is no decision" in each["found"] for each in found)
+    assert any("00000001.json is not a decision" in each["found"] for each in found)
 
 
 def test_dead_drafts_and_damaged_artifacts_are_warnings(store: Store) -> None:
@@ -151,7 +151,7 @@ def test_dead_drafts_and_damaged_artifacts_are_warnings(store: Store) -> None:
     assert status == 0
     told = " ".join(each["found"] for each in found)
     assert "2 draft" in told
-    assert "1 damaged artifact(s) were set aside" in told
+    assert "1 damaged artifact(s) were moved to" in told
     assert (store.local / Kind.MODEL / ".abc.12345678.tmp").exists(), "it only looks"
 
 
