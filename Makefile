@@ -1,15 +1,15 @@
-# `make demo` and `make test` do all of their own set-up; see README.md.
+# `make demo` and `make test` install what they need; see README.md.
 PYTHON ?= python3
 SEED ?= 7
-# Half of the demo's users get a profile: the others show that nobody needs one.
+# Half of the demo's users get a profile: none is needed for recommendations.
 PROFILE_USERS ?= 200
-# Enough to show: validation is still rising then, so the model is served whatever a baseline reaches.
+# Enough for a demonstration; validation still rises then, so the model is served by --serve-anyway.
 EPOCHS ?= 15
 # Processes that share the tests, a file at a time.
 TEST_PROCESSES ?= 2
 BIN := .venv/bin
 DEMO := demo
-# Idle OpenMP threads that spin would starve whatever else runs beside them.
+# Spinning idle OpenMP threads would slow other processes.
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 1000
 export DO_NOT_TRACK := 1
@@ -20,7 +20,7 @@ export DO_NOT_TRACK := 1
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
 
-demo: .venv/ready ## From nothing to a report: two generated shops, a local LLM, recommendations.
+demo: .venv/ready ## Two generated shops, a local LLM, recommendations, a report.
 	$(BIN)/llm4cdsr demo-dump $(DEMO) --seed $(SEED)
 	$(BIN)/llm4cdsr run --interactions $(DEMO)/interactions.parquet --items $(DEMO)/items.parquet \
 		--profile-users $(PROFILE_USERS) --epochs $(EPOCHS) --seed $(SEED) --name "the demo shops" --report $(DEMO)/report.html \
@@ -48,7 +48,7 @@ check: .venv/ready ## Lint, format and types only.
 docs: .venv/ready ## The documentation site, into site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
-# All pins are in the file. pip takes no editable package while it requires hashes: ours comes last.
+# pip accepts no editable package with --require-hashes, so ours is installed separately.
 locked: ## Install .venv with every download checked against its SHA-256 (Python 3.11, x86-64).
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements-hashed.txt
@@ -73,13 +73,13 @@ audit: .venv-tools/ready ## Look up known vulnerabilities of all pinned packages
 clean: ## Delete what make created: environments, artifacts, the demo.
 	rm -rf .venv .venv-vllm .venv-tools artifacts/data $(DEMO) site sbom.json
 
-# The stamp is written last, so an interrupted installation is completed, not trusted.
+# The stamp is written last, so an interrupted installation is repeated.
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11"; exit 1; }
 	@echo "Installing into .venv (one to two minutes)"
 	$(PYTHON) -m venv .venv
-	# Half of the time would go into compiling modules that nothing imports.
+	# --no-compile: half of the time would be spent on modules that are never imported.
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

@@ -41,10 +41,10 @@ def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 @contextmanager
 def locked_within(path: Path, seconds: float) -> Iterator[bool]:
-    """Yields whether the file, made if need be, was locked in time; it then is during the block.
+    """Yields whether the file, created if missing, was locked within ``seconds``; if so, it is
+    locked during the block.
 
-    A holder that is stopped holds its lock for ever, so a process that can go on without one asks
-    for a time.
+    For processes that can continue without the lock: a suspended holder never releases it.
     """
     ends = time.monotonic() + seconds
     with path.open("a+b") as file:

@@ -62,8 +62,8 @@ class FileAccount:
             if missing:
                 raise LostRowsError(
                     f"{self.file}: {missing:,} {what} are not accounted for ({self.tally}, kept "
-                    f"{self.kept:,}, gone {dict(self.gone)}). This is a fault of llm4cdsr and not "
-                    "of the file: nothing was kept; please report it"
+                    f"{self.kept:,}, excluded {dict(self.gone)}). This is a defect of llm4cdsr, "
+                    "not of the file: no dataset was made; please report it"
                 )
 
 

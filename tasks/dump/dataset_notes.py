@@ -103,7 +103,7 @@ def _missing_titles(items: pl.DataFrame) -> list[str]:
         return []
     told = (
         "no item has a title: no user gets a profile, and lists show no titles. If titles have "
-        f"another column name, map it: --column THEIR_NAME={col.TITLE}"
+        f"another column name, map it: --column NAME_IN_FILE={col.TITLE}"
     )
     logger.warning("ingest: %s", told)
     return [told]
@@ -120,13 +120,13 @@ def _alike_texts(items: pl.DataFrame) -> list[str]:
             example = next((text for text in part[col.TITLE] if text), "")
             said.append(
                 f"{domain}: {part.height:,} items have {texts.height:,} different text"
-                f"{'s' * (texts.height > 1)}, such as {example[:_SHOWN]!r}; items of equal text "
-                "cannot be told apart by it: are the titles in another column?"
+                f"{'s' * (texts.height > 1)}, such as {example[:_SHOWN]!r}; items with equal texts "
+                "cannot be distinguished: are the titles in another column?"
             )
         elif (part[col.TITLE] == part[col.ITEM_ID]).sum() >= ID_SHARE * part.height:
             said.append(
                 f"{domain}: the titles are the ids of the items, such as "
-                f"{part[col.TITLE][0]!r}, from which no model knows what they are: are the titles "
+                f"{part[col.TITLE][0]!r}, which carry no information: are the titles "
                 "in another column?"
             )
     return said

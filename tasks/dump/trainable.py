@@ -26,7 +26,7 @@ def require_trainable(data: Dataset) -> None:
             raise NothingToTrainOnError(
                 f"no item of the domain {domain} has a usable text, so its items cannot be "
                 "distinguished; give --items a file with their titles, or map the title column: "
-                f"--column THEIR_NAME={col.TITLE}"
+                f"--column NAME_IN_FILE={col.TITLE}"
             )
 
 

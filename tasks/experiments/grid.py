@@ -53,7 +53,7 @@ class DatasetEntry(Strict):
     name: str = Field(description="Display name.")
     interactions: str = Field(description="File; relative to the grid's file.")
     items: str = Field(description="File; relative to the grid's file.")
-    columns: dict[str, str] = Field(default_factory=dict, description="THEIRS = 'OURS'.")
+    columns: dict[str, str] = Field(default_factory=dict, description="NAME_IN_FILE = 'NAME'.")
     domains: tuple[str, ...] | None = Field(default=None, description="Keep only these domains.")
     max_users: int | None = Field(default=None, ge=1, description="A seeded sample of users.")
     user_core: int = Field(default=1, ge=1)

@@ -1,4 +1,4 @@
-"""Pages, help texts and docstrings use the field's terms."""
+"""Pages, help texts, docstrings, messages and deployment files use the field's terms."""
 
 import ast
 import re
@@ -11,6 +11,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("artifacts", "flows", "model", "prompts", "tasks")
 WRITTEN_BEFORE = {"log.md", "results.md"}
 """Dated records and generated tables."""
+FEWEST_WORDS = 4
+SHOWN_FILES = (
+    *("prefect.yaml", "flows/automations.yaml", "deploy/prefect.yaml", "deploy/compose.yaml"),
+    *("deploy/Dockerfile", "deploy/env.example", "Makefile"),
+    "tasks/reporting/templates/report.html.j2",
+    *(f"tasks/serving/service/templates/{name}" for name in ("browse.html", "browse.js", "api.js")),
+)
 
 BANNED = {
     r"anew": "again",
@@ -31,6 +38,15 @@ BANNED = {
     r"stand(?:s)? (?:at|beside|behind|in the way)": "is",
     r"beyond chance": "significantly",
     r"let go of|dealt to": "a plain verb",
+    r"what was answered": "answers",
+    r"(?:go|goes|going) on": "continues, resumes",
+    r"(?:asked|asks|answers) no more": "is excluded, no longer responds",
+    r"(?:stood|stands?) (?:twice|before|there)": "is a duplicate, precedes",
+    r"mend(?:s|ed)?": "fixes, repairs",
+    r"is a fault of llm4cdsr": "is a defect of llm4cdsr",
+    r"(?:would|do not) meet": "match",
+    r"everybody|everyone": "all users",
+    r"successions?": "transitions",
 }
 """Phrase to what is written in its place."""
 
@@ -47,6 +63,30 @@ def texts_of(path: Path) -> Iterator[str]:
             continue
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield value.value
+
+
+def messages_of(path: Path) -> Iterator[str]:
+    """Yields the sentences among a module's other strings; values of f-strings become ``X``."""
+    tree = ast.parse(path.read_text("utf-8"))
+    parts = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values
+            )
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts
+        ):
+            text = node.value
+        else:
+            continue
+        if len(text.split()) >= FEWEST_WORDS:
+            yield text
 
 
 def faults_in(text: str) -> list[str]:
@@ -80,6 +120,23 @@ def test_docstrings_and_help_texts_are_written_in_plain_terms(package: str) -> N
         for fault in faults_in(text)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_messages_are_written_in_plain_terms(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {fault}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if not path.is_relative_to(ROOT / "tasks" / "demo")
+        for text in messages_of(path)
+        for fault in faults_in(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("file", SHOWN_FILES)
+def test_deployment_files_and_templates_are_written_in_plain_terms(file: str) -> None:
+    assert faults_in((ROOT / file).read_text("utf-8")) == []
 
 
 def test_the_readme_has_at_most_700_words() -> None:

@@ -19,7 +19,7 @@ REFUSED = {
     "ids": (
         events_of(),
         changed(items_of(), item_id=lambda item: str(item).lower()),
-        "the items that were bought are not those that are described",
+        "the items of events and item files do not match",
     ),
 }
 

@@ -36,7 +36,7 @@ def readable(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def remedy_of(fault: OSError) -> str:
-    """Returns what mends an error of the operating system."""
+    """Returns the remedy of an error of the operating system."""
     return ADVICE.get(fault.errno or 0, "check the path and the disk")
 
 

@@ -70,10 +70,10 @@ def condition(text: str) -> Condition:
         raise ValueError(f"--where {text}: use --since and --until for times")
     if made.column == col.USER_ID:
         raise ValueError(
-            f"--where {text}: settings hold no ids of users; take the rows out of the file"
+            f"--where {text}: settings must not contain user ids; remove the rows from the file"
         )
     if made.sign not in ("=", "!=") and _number(made.value) is None:
-        raise ValueError(f"--where {text}: {made.value!r} is no number; use = or !=")
+        raise ValueError(f"--where {text}: {made.value!r} is not a number; use = or !=")
     return made
 
 

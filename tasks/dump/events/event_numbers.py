@@ -129,7 +129,7 @@ class _Numbering:
             places.append(np.arange(self._sizes[shard], dtype=np.uint32))
             found.append(pl.Series(places[-1]).cat.to(self._shards[shard].dtype).cast(pl.String))
         texts = pl.concat(found)
-        assert not texts.null_count(), "a number below a shard's size is nobody's category"
+        assert not texts.null_count(), "each number below a shard's size has a category"
         shards = np.repeat(np.arange(_SHARDS, dtype=np.uint32), self._sizes)
         met = np.concatenate(places) * np.uint32(_SHARDS) + shards
         order = text_order(texts)

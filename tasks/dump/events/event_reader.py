@@ -28,7 +28,7 @@ from tasks.dump.rows import Quarantine, parted
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.frame.stage import logger
 
-NOT_ASKED_FOR = "domain not asked for"
+NOT_ASKED_FOR = "domain not selected"
 OUTSIDE_WINDOW = "outside the window"
 
 NAMELESS_SHARE = 0.05

@@ -126,7 +126,7 @@ def _cold_domain(
     cold = int(np.count_nonzero(withheld >= 0)) - measured
     notes = [
         f"held out by cold domain: of {len(several):,} users of several domains {measured:,} are "
-        f"tested and {cold:,} validate on one domain that is withheld from them whole"
+        f"tested and {cold:,} validate, each on one domain whose events are withheld"
     ]
     if left_whole:
         notes.append(

@@ -60,5 +60,5 @@ def read_in_one_form(fields: Fields, one_pass: Callable[[Fields], Result]) -> tu
             return result, fields
         fields = {name: field.fresh() for name, field in fields.items()}
     raise RuntimeError(
-        "a column has another form each time it is read; this is a fault of llm4cdsr: please report"
+        "a column has another format at each reading; a defect of llm4cdsr: please report it"
     )

@@ -73,21 +73,21 @@ class IdField(FieldReader):
             said.append(f"ids all end in .0: {text!r} is read as {text.partition('.')[0]!r}")
         if self._words:
             words = ", ".join(f"{word!r} ({n:,})" for word, n in self._words.most_common(3))
-            said.append(f"words for no value are no ids: {words}")
+            said.append(f"words for missing values are not ids: {words}")
         if self._rounded:
             said.append(
-                f"{self._rounded:,} ids such as {self._example('rounded')!r} are no ids any more: "
-                "a spreadsheet or a float has cut them; export the column as text"
+                f"{self._rounded:,} ids such as {self._example('rounded')!r} were truncated by a "
+                "spreadsheet or a float; export the column as text"
             )
         if self._contained:
             said.append(
                 f"{self._contained:,} values such as {self._example('contained')!r} are lists or "
-                "objects and no ids: write one row an element"
+                "objects, not ids: write one row per element"
             )
         if self._controlled:
             said.append(
-                f"{self._controlled:,} ids such as {self._example('controlled')!r} hold control "
-                "characters and are no ids: without them two could become one; export them again"
+                f"{self._controlled:,} ids such as {self._example('controlled')!r} have control "
+                "characters: without them, two ids could become equal; export them again"
             )
         return said
 

@@ -43,12 +43,8 @@ ID_CHANGES: Mapping[str, Change] = {
     "Unicode's composed and decomposed forms (NFC)": lambda ids: ids.str.normalize("NFC"),
     "Unicode's compatible forms (NFKC)": lambda ids: ids.str.normalize("NFKC"),
     "quotation marks": lambda ids: ids.str.replace_all("[\"'`]", ""),
-    "what stands before the last '/', ':', '_' or '|'": lambda ids: ids.str.replace(
-        r"^.*[/:_|]", ""
-    ),
-    "what stands behind the last '.', ':', '_' or '-'": lambda ids: ids.str.replace(
-        r"[.:_-][^.:_-]*$", ""
-    ),
+    "all before the last '/', ':', '_' or '|'": lambda ids: ids.str.replace(r"^.*[/:_|]", ""),
+    "all after the last '.', ':', '_' or '-'": lambda ids: ids.str.replace(r"[.:_-][^.:_-]*$", ""),
     "all that is no letter or digit, zeros in front and capitals": lambda ids: (
         ids.str.normalize("NFKC")
         .str.to_lowercase()
@@ -118,10 +114,10 @@ def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame)
     if smaller >= FEWEST and met <= NEXT_TO_NONE * smaller:
         _refuse_several_in_one(mine, described)
         raise ItemsDoNotMeetError(
-            f"the items that were bought are not those that are described: in the domain {domain} "
-            f"{met:,} of {mine.height:,} bought and {theirs.height:,} described items meet. Bought "
-            f"are {_ids(mine)}; described are {_ids(theirs)}"
-            + (_way(mine, others, least=1) or "; write item_id alike in both files")
+            f"the items of events and item files do not match: in the domain {domain} {met:,} of "
+            f"{mine.height:,} bought and {theirs.height:,} described items match. Bought are "
+            f"{_ids(mine)}; described are {_ids(theirs)}"
+            + (_way(mine, others, least=1) or "; use the same item_id in both files")
         )
 
 
@@ -136,8 +132,8 @@ def _refuse_several_in_one(mine: pl.DataFrame, described: pl.DataFrame) -> None:
     several = ids.filter(parts.list.sum() > 1)
     if len(several) > mine.height / 2:
         raise ItemsDoNotMeetError(
-            f"an item_id of the events holds several items, such as {several[0][:_LONGEST]!r}: "
-            "write one row an item"
+            f"an item_id of the events has several items, such as {several[0][:_LONGEST]!r}: "
+            "write one row per item"
         )
 
 
@@ -152,7 +148,7 @@ def _require_one_spelling(domain: str, mine: pl.DataFrame, described: pl.DataFra
             raise ItemsDoNotMeetError(
                 f"the events write one domain as {domain!r} and as {other!r}, and no item of "
                 f"{domain!r} is described: {met:,} of {mine.height:,} are as {other!r}, such as "
-                f"{_ids(mine)}. Write domain alike"
+                f"{_ids(mine)}. Use one spelling"
             )
 
 
@@ -168,13 +164,13 @@ def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> s
     alike = _plain_names(pl.Series([domain]))[0]
     same = [name for name in names if _plain_names(pl.Series([name]))[0] == alike]
     if same:
-        return f"{said}. They would meet if {same[0]!r} were {domain!r}: write domain alike"
+        return f"{said}. They would match if {same[0]!r} were {domain!r}: use one spelling"
     if met:
         return (
-            f"{said}. {met:,} of {ids.height:,} would meet by item_id alone: write domain alike in "
-            "both files"
+            f"{said}. {met:,} of {ids.height:,} would match by item_id alone: use the same domain "
+            "in both files"
         )
-    return f"{said}; write domain and item_id alike in both files"
+    return f"{said}; use the same domain and item_id in both files"
 
 
 def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
@@ -191,8 +187,8 @@ def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
     if best < least:
         return ""
     return (
-        f". {best:,} of {mine.height:,} would meet without {found} ({example}): write item_id "
-        "alike in both files"
+        f". {best:,} of {mine.height:,} would match without {found} ({example}): use the same "
+        "item_id in both files"
     )
 
 

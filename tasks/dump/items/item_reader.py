@@ -33,7 +33,7 @@ ITEM_SCHEMA: dict[str, pl.DataType] = {
 }
 
 DESCRIBED_TWICE = "item described more than once"
-NOT_ASKED_FOR = "domain not asked for"
+NOT_ASKED_FOR = "domain not selected"
 NOT_BOUGHT = "item not bought"
 
 _FILE, _ROW = "file", "row"
@@ -262,5 +262,5 @@ def _require_two_domains(bought: pl.DataFrame) -> None:
             f"the dump has events in {len(domains)} domain(s) ({', '.join(domains) or 'none'}) "
             "after filtering; bridging domains needs at least two in the column 'domain'. Loosen "
             "--domain, --where, --since, --until, --user-core or --item-core, or name the column "
-            "that holds them: --column THEIRS=domain"
+            "that holds them: --column NAME_IN_FILE=domain"
         )

@@ -64,10 +64,7 @@ class AbsentColumnError(UnreadableDumpError):
         elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
             way = "its first line holds values: write a line with the columns' names above it"
         else:
-            way = (
-                f"if {absent[0]} is there under another name, say so: "
-                f"--column THEIR_NAME={absent[0]}"
-            )
+            way = f"if {absent[0]} has another name, map it: --column NAME_IN_FILE={absent[0]}"
         if inside:
             way = f"{_a_row_an_element(path, inside[0])}" + (f"; {way}" if found else "")
         elif absent == [col.DOMAIN] and not found:
@@ -99,8 +96,8 @@ def named_columns(
     """
     if not table.names:
         raise UnreadableDumpError(
-            f"{path} cannot be read: no row of it is an object with named fields, as its name "
-            "says; write one JSON object a line, or give the file the ending of its real form"
+            f"{path} cannot be read: no row of it is an object with named fields; write one JSON "
+            "object per line, or correct the ending of the file"
         )
     wanted = dict.fromkeys((*needed, *wanted))
     # A name that was given for a column of one kind of file beats a column of that name. An item's
@@ -152,7 +149,7 @@ def _a_row_an_element(path: str, name: str) -> str:
     if not form_of(path).endswith((".parquet", ".pq")):
         rows = f"jq -c '.{field}[] as $x | .{field} = $x' FILE > rows.jsonl"
     return (
-        f"{name} lies in a list, so that a row holds several: write one row an element ({rows}), "
+        f"{name} lies in a list, so that a row holds several: write one row per element ({rows}), "
         f"where it is the column {field}{inner}"
     )
 

@@ -37,6 +37,6 @@ def sorted_files(
     if not events:
         raise UnreadableDumpError(
             f"no file has a column {col.USER_ID}; give the file of events too, or name its column: "
-            f"--column THEIR_NAME={col.USER_ID} ({'; '.join(headers)})"
+            f"--column NAME_IN_FILE={col.USER_ID} ({'; '.join(headers)})"
         )
     return tuple(events), tuple(items)

@@ -193,7 +193,7 @@ def _refusal(path: str, theirs: str, ours: str, values: pa.ChunkedArray) -> str:
         named = next((name for name in ("name", "title", "label", "id") if name in fields), "FIELD")
         way = f"name the field that you mean: --column {theirs}.{named}={ours}"
     elif ours in _IDS and _is(values.type, _LISTS):
-        way = f"write one row an element (SQL: unnest({theirs}); pandas: explode)"
+        way = f"write one row per element (SQL: unnest({theirs}); pandas: explode)"
     elif ours == col.TIMESTAMP:
         way = "write a date with its time, or seconds since 1970"
     else:

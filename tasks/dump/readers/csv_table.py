@@ -60,7 +60,7 @@ class CsvTable:
         if table.num_rows != len(block.places):
             raise LostRowsError(
                 f"{self._path}: {len(block.places):,} records became {table.num_rows:,} rows. This "
-                "is a fault of llm4cdsr, not of the file: nothing was kept; please report it"
+                "is a defect of llm4cdsr, not of the file: no dataset was made; please report it"
             )
         broken = block.broken
         texts, garbled = as_texts(table)

@@ -173,7 +173,7 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
         name = max(lists, key=lists.__getitem__)
         raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
-            f"write one object a line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
+            f"write one object per line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
         )
     if _is_of_columns(only):
         raise UnreadableDumpError(

@@ -60,7 +60,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
                 value, end = _DECODER.raw_decode(text, place)
             except RecursionError:
                 raise UnreadableDumpError(
-                    f"{path} cannot be read: its values lie in too many others"
+                    f"{path} cannot be read: its values are nested too deeply"
                 ) from None
             except json.JSONDecodeError as error:
                 if is_first and (values := _literals(file, decoder, text, error)) is not None:
@@ -152,5 +152,5 @@ def _broken(
     around = text[max(place, error.pos - _SHOWN // 2) : error.pos + _SHOWN // 2]
     return (
         f"{path} cannot be read: its JSON is not valid at character {passed + error.pos:,} "
-        f"({error.msg.lower()}), near {quoted(around)}; export it again, one object a line"
+        f"({error.msg.lower()}), near {quoted(around)}; export it again, one object per line"
     )

@@ -40,8 +40,8 @@ def hidden_dumps(filesystem: fsspec.AbstractFileSystem, below: Iterable[str]) ->
             continue
         if is_dump:
             found[in_utf8(path)] = (
-                "its name begins with a dot: the copy goes on or was interrupted. Rename it when "
-                "it is complete"
+                "its name begins with a dot: the copy is in progress or was interrupted. Rename it "
+                "when it is complete"
             )
     return found
 

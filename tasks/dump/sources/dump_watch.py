@@ -4,7 +4,7 @@ A dump is a folder with one ``interactions.*`` and one ``items.*`` file: the wat
 or a subfolder. It is complete if it contains a file ``_SUCCESS``, or if its files are unchanged
 since a scan at least ``settle_seconds`` ago. Dumps are identified by content: equal bytes under
 another name or date are not a new dump. An unreadable folder, or one without regular files, waits
-with a reason; others are processed. A folder whose name begins with a dot is a copy that goes on;
+with a reason; others are processed. A folder whose name begins with a dot is a copy in progress;
 one with files of a dump waits too, because an interrupted copy looks the same.
 """
 
@@ -250,8 +250,7 @@ def read_memory(store: Store, folder: str) -> WatchMemory:
     except ValidationError as error:
         raise WatchMemoryError(
             f"{store.root}/{NOTES}/{name} cannot be read ({error.errors()[0]['msg']}). Delete it; "
-            f"every dump that lies in {folder} is then announced once more, so move old ones away "
-            "before"
+            f"every dump in {folder} is then announced again, so move old ones away first"
         ) from error
 
 

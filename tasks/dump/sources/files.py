@@ -68,7 +68,7 @@ def readable(path: str) -> Iterator[None]:
     except EOFError as error:
         raise UnreadableDumpError(
             f"{path} cannot be read: it ends in the middle, as after an interrupted download; "
-            "fetch it again (fewer rows than there were would pass for all of them)"
+            "fetch it again (the rows so far could be taken for all rows)"
         ) from error
     except UnicodeDecodeError as error:
         raise UnreadableDumpError(

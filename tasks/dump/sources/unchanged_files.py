@@ -51,9 +51,9 @@ class UnchangedFiles:
         changed = [path for path in began if not began[path].is_same(now.get(path))]
         if changed := [*changed, *(now.keys() - began.keys())]:
             raise DumpChangedError(
-                f"{min(changed)} was replaced or written to while it was read; nothing was made "
-                "from it. Wait until the copy has ended and run again; exports that are copied "
-                "into a folder of their own are never half new"
+                f"{min(changed)} was replaced or written to while it was read; no artifact was "
+                "made from it. Wait until the copy has ended and run again; copy each export into "
+                "a folder of its own to avoid this"
             )
 
     @contextmanager

@@ -38,7 +38,7 @@ def test_every_rule_has_its_count_in_the_account_of_its_file(tmp_path: Path) -> 
     assert gone == {
         "repeated row": 3,
         "no user_id": 1,
-        "domain not asked for": 1,
+        "domain not selected": 1,
         "outside the window": 1,
         "user below its core": 2,
     }

@@ -78,14 +78,14 @@ def test_ids_that_a_spreadsheet_has_cut_are_refused_with_one(tmp_path: Path, sig
     [
         ("k%C3%BChl%2F{}", "kühl/{}", "signs of URLs"),
         ("A&amp;B{}", "A&B{}", "signs of HTML"),
-        ("{}", "{}.jpg", "what stands behind"),
+        ("{}", "{}.jpg", "all after"),
     ],
 )
 def test_ids_of_another_writing_are_named(
     tmp_path: Path, bought: str, described: str, way: str
 ) -> None:
     items = as_csv(tmp_path / "i.csv", changed(ITEMS, item_id=described.format))
-    with pytest.raises(UnreadableDumpError, match=rf"10 of 10 would meet without .*{way}"):
+    with pytest.raises(UnreadableDumpError, match=rf"10 of 10 would match without .*{way}"):
         of_events(tmp_path, changed(EVENTS, item_id=bought.format), items=items)
 
 

@@ -125,7 +125,7 @@ def test_rows_in_a_list_of_each_row_are_refused_with_the_way_out(
 def test_several_ids_in_one_are_told(tmp_path: Path) -> None:
     rows = changed(EVENTS, item_id=lambda name: f"{name} {name},{name}")
     items = as_csv(tmp_path / "i.csv", ITEMS)
-    with pytest.raises(UnreadableDumpError, match="holds several items, such as 'F00"):
+    with pytest.raises(UnreadableDumpError, match="has several items, such as 'F00"):
         of_events(tmp_path, rows, items=items)
 
 
@@ -134,7 +134,7 @@ def test_lists_of_ids_are_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UnreadableDumpError, match=r"SQL: unnest\(item_id\)"):
         Ingested(tmp_path, interactions=as_parquet(tmp_path / "e.parquet", lists))
     texts = changed(EVENTS, item_id=lambda name: json.dumps([name]))
-    with pytest.raises(UnreadableDumpError, match="are lists or objects and no ids"):
+    with pytest.raises(UnreadableDumpError, match="are lists or objects, not ids"):
         of_events(tmp_path, texts)
 
 

@@ -162,7 +162,7 @@ def test_no_note_of_an_artifact_names_a_user(seen: Seen) -> None:
     """Notes are shown later, also where the setting was another one at first."""
     notes = [n for kind in Kind for made in seen.store.artifacts(kind) for n in made.notes]
     assert any("the most frequent user_id alone has" in note for note in notes)
-    assert any("hold control characters" in note for note in notes)
+    assert any("have control characters" in note for note in notes)
     assert not any(user in note.split() for note in notes for user in seen.ids)
     assert "zz" not in json.dumps(notes)
 

@@ -87,7 +87,7 @@ def test_what_was_drawn_and_what_is_measured_is_said_and_counted(store: Store) -
     several, drawn = 40, 16 + 12
     assert manifest.notes[0] == (
         f"held out by cold domain: of {several} users of several domains {counts[4]} are tested "
-        f"and {counts[3]} validate on one domain that is withheld from them whole"
+        f"and {counts[3]} validate, each on one domain whose events are withheld"
     )
     assert manifest.notes[1].startswith(f"{drawn - cold.height} more were drawn and not measured")
     assert manifest.counts["cold_test_events"] == int((data.splits == Split.COLD_TEST).sum())

@@ -36,7 +36,7 @@ def test_rows_that_fulfil_a_condition(text: str, kept: list[int]) -> None:
         ("rating", "write COLUMN>=NUMBER"),
         ("rating>=good", "'good' is no number"),
         ("timestamp>5", "--since"),
-        ("user_id!=u1", "no ids of users"),
+        ("user_id!=u1", "must not contain user ids"),
     ],
 )
 def test_a_condition_that_cannot_be_is_refused(text: str, said: str) -> None:

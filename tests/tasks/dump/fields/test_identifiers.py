@@ -47,7 +47,9 @@ def test_a_word_for_no_value_is_no_user(word: str, tmp_path: Path) -> None:
     made.require_balance()
     assert made.dropped == {"interactions: no user_id": 16}
     assert word not in made.dataset.users["user_id"].to_list()
-    assert any(f"words for no value are no ids: {word!r} (16)" in note for note in made.notes)
+    assert any(
+        f"words for missing values are not ids: {word!r} (16)" in note for note in made.notes
+    )
 
 
 def test_names_that_look_like_such_words_stay() -> None:
@@ -89,7 +91,7 @@ def test_ids_that_a_spreadsheet_has_cut_are_set_aside(cut: str, tmp_path: Path) 
     made = of_events(tmp_path, rows)
     assert made.dropped == {"interactions: no user_id": 8}
     form = re.sub(r"\d", "9", cut)  # Notes name no user.
-    assert any(f"8 ids such as {form!r} are no ids any more" in note for note in made.notes)
+    assert any(f"8 ids such as {form!r} were truncated" in note for note in made.notes)
 
 
 def test_floats_that_cannot_tell_ids_apart_are_none() -> None:
@@ -109,7 +111,7 @@ def test_an_id_with_a_control_character_does_not_become_another_persons(
     made = of_events(tmp_path, rows)
     assert made.dropped == {"interactions: no user_id": 8}
     form = id_.replace("u", "a").replace("1", "9")  # Notes name no user.
-    assert any(f"8 ids such as {form!r} hold control characters" in note for note in made.notes)
+    assert any(f"8 ids such as {form!r} have control characters" in note for note in made.notes)
 
 
 def test_leading_zeros_and_scripts_stay() -> None:

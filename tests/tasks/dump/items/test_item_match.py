@@ -63,7 +63,7 @@ WAYS: dict[str, tuple[Change, Change, str]] = {
     "a prefix": (
         lambda i: f"gid://shopify/Product/{number(i)}",
         lambda i: f"{number(i)}",
-        "what stands before the last '/'",
+        "all before the last '/'",
     ),
     "several at once": (
         lambda i: f"sku-00{i}",
@@ -82,22 +82,20 @@ def test_ids_that_are_written_in_two_ways_stop_the_run_and_say_how(
     with pytest.raises(ItemsDoNotMeetError) as caught:
         ingested(tmp_path, {"item_id": bought}, {"item_id": described})
     message = str(caught.value)
-    assert message.startswith(
-        "the items that were bought are not those that are described: in the "
-    )
-    assert "0 of 10 bought and 10 described items meet" in message
+    assert message.startswith("the items of events and item files do not match: in the ")
+    assert "0 of 10 bought and 10 described items match" in message
     assert re.search(said, message)
     first = min(str(bought(f"F{n:03}")) for n in range(10))
     assert repr(first) in message
-    assert "write item_id alike in both files" in message
+    assert "use the same item_id in both files" in message
 
 
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        ("Food", "They would meet if 'Food' were 'food': write domain alike"),
-        ("FOOD ", "They would meet if 'FOOD' were 'food'"),
-        ("food-store", "10 of 10 would meet by item_id alone"),
+        ("Food", "They would match if 'Food' were 'food': use one spelling"),
+        ("FOOD ", "They would match if 'FOOD' were 'food'"),
+        ("food-store", "10 of 10 would match by item_id alone"),
     ],
 )
 def test_a_domain_that_is_spelt_in_two_ways_is_shown(
@@ -142,7 +140,7 @@ def test_items_that_partly_meet_are_counted_both_ways_with_what_parts_them(tmp_p
     assert made.counts["items_not_described"] == 8
     note = next(note for note in made.notes if "have no description" in note)
     assert note.startswith("8 of 19 bought items have no description, and 9 of 20 described ones")
-    assert "8 of 8 would meet without capitals ('F006' and 'f006')" in note
+    assert "8 of 8 would match without capitals ('F006' and 'f006')" in note
 
 
 def test_descriptions_of_the_dataset_before_count_when_a_dump_is_added(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_wrong_column_is_named_with_a_guess_and_the_option(tmp_path: Path) -> 
 
 
 def test_without_a_likely_name_the_option_is_told(tmp_path: Path) -> None:
-    with pytest.raises(AbsentColumnError, match="say so: --column THEIR_NAME=user_id"):
+    with pytest.raises(AbsentColumnError, match="map it: --column NAME_IN_FILE=user_id"):
         require_columns(renamed(tmp_path, user_id="c17"))
 
 
