@@ -125,7 +125,7 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 
 def default_llm(settings: Settings) -> LlmConfig:
-    """Returns the LLM configuration of the environment; what is not set keeps its default."""
+    """Returns the LLM configuration of the environment; unset fields keep their defaults."""
     config = LlmConfig(
         provider=settings.provider,
         chat=ChatConfig.model_validate(_given(settings, "chat", ChatConfig)),

@@ -33,7 +33,11 @@ class Scorer(Protocol):
 
 
 class ModelScorer:
-    """Score of a fitted model. Item vectors are computed once, at construction."""
+    """Score of a fitted model. Item vectors are computed once, at construction.
+
+    The threads' vectors are concatenated, so one matrix product adds the threads' scores
+    (`TriThread.item_vectors`); the transition memory's scores are added to it.
+    """
 
     def __init__(self, model: TriThread) -> None:
         self.model = model.eval()

@@ -58,7 +58,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TrainingLimit:
-    """`max_seconds` of a training and what has to be done after its epochs."""
+    """`max_seconds` of a training, and the work after its epochs."""
 
     seconds: float
     refit: bool = False

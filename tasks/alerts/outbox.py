@@ -140,7 +140,7 @@ def _files(store: Store) -> dict[int, Path]:
 
 
 def _read(files: dict[int, Path]) -> dict[Path, Alert | None]:
-    """Returns the alerts in files, None for what is no alert; without files that cannot be read."""
+    """Returns the alerts in files, None for other content; omits files that cannot be read."""
     found: dict[Path, Alert | None] = {}
     for path in files.values():
         try:

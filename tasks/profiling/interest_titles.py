@@ -1,4 +1,4 @@
-"""Titles of a history by interest: what is analysed (METHOD 3). Training events only."""
+"""Titles of a history by interest, for the analysis prompts (METHOD 3). Training events only."""
 
 import polars as pl
 

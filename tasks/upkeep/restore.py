@@ -122,8 +122,8 @@ def _join_list(store: Store, notes: Path, path: Path) -> bool:
 
 
 def _take_place(new: Path, store: Store) -> Path | None:
-    """Moves files to their places; returns the folder of what was there. An error takes the moves
-    back; a kill leaves a mark that runs refuse."""
+    """Moves files to their places; returns the folder of the former content. An error undoes the
+    moves; after a kill, runs are refused until the restore is repeated."""
     root = store.local
     mark = root / WORK / RESTORING
     was_marked = mark.exists()

@@ -41,7 +41,7 @@ class LogLines(RichHandler):
         traceback: Traceback | None,
         message_renderable: ConsoleRenderable,
     ) -> ConsoleRenderable:
-        """Returns what is shown of a record."""
+        """Returns the shown part of a record."""
         console = cast(PlainConsole, self.console)
         if console.is_on_terminal or not isinstance(message_renderable, Text):
             return super().render(

@@ -90,13 +90,13 @@ def test_a_known_price_gives_a_cost_and_an_unknown_one_is_said_to_be_unknown(
         prices = {MODELS[Role.CHAT]: price, MODELS[Role.EMBEDDING]: price}
         known = plan(Store(tmp_path / "two"), llm_at(server, prices))
     assert {step.usd for step in unknown.values()} == {None}
-    assert "not known" in facts_of_plan(tuple(unknown.values()))[0]
+    assert "unknown" in facts_of_plan(tuple(unknown.values()))[0]
     for step in known.values():
         assert step.usd == price.usd(step.prompt_tokens, step.completion_tokens) > 0
     chat, embeddings = known["summarize users"], known["embed items"]
     first, second, *_ = facts_of_plan((chat, embeddings))
     assert first.startswith("About ")
-    assert "once more" in second  # Who is asked twice is known when the answers are there.
+    assert "again" in second  # The number is known once the answers exist.
     assert facts_of_plan((embeddings,))[0].startswith("At most ")
     assert plan_table(tuple(known.values())).row_count == 5
 

@@ -317,7 +317,7 @@ def test_most_times_may_be_zero_and_are_missing(tmp_path: Path) -> None:
 
 def test_a_column_called_by_a_number_is_not_taken_for_a_missing_header(tmp_path: Path) -> None:
     rows = [{"2020": 1, **{k: v for k, v in row.items() if k != "timestamp"}} for row in EVENTS]
-    with pytest.raises(UnreadableDumpError, match=r"no column timestamp .*under another name"):
+    with pytest.raises(UnreadableDumpError, match=r"no column timestamp .*has another name"):
         of_events(tmp_path, rows)
 
 

@@ -100,7 +100,7 @@ def test_rows_of_a_file_that_cannot_be_taken_are_counted(
         file.write("\n".join(rows))
     table = read_new_items(path, ("books", "gear"))
     assert table.select("item_id", "title").rows() == [("n1", "New")]
-    for reason in ("without an id", "does not know", "named twice"):
+    for reason in ("without an id", "does not have", "named twice"):
         assert f"1 rows left out: {reason}" in caplog.text.replace(
             "of a domain that the model ", ""
         )

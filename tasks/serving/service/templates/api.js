@@ -161,7 +161,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
       known = { ...(item && { item_id: item.item_id, domain: item.domain }), ...(users.users.length && { user_id: users.users[0] }) };
       const routes = Object.entries(described.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => [path, method, operation]));
       part("routes").append(...routes.map((each, number) => route(...each, number)));
-      part("about").textContent = `${described.info.title} ${described.info.version}: ${routes.length} routes. Open one to see its fields and to try it; nothing leaves this service.`;
+      part("about").textContent = `${described.info.title} ${described.info.version}: ${routes.length} routes. Open one to see its fields and to try it; requests go to this service only.`;
     } catch (error) {
       part("about").textContent = `The routes cannot be shown: ${error.message}`;
     }

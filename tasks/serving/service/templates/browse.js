@@ -77,7 +77,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
           made.append(element("div", undefined, { class: "foot" }, cost, add));
           return made;
         }));
-        const empty = list.items.length ? [] : [element("p", "Nothing is left to recommend here.", { class: "quiet" })];
+        const empty = list.items.length ? [] : [element("p", "No item is left to recommend.", { class: "quiet" })];
         return element("div", undefined, {}, heading, shelf, ...empty);
       }),
     );
@@ -162,7 +162,7 @@ import { ask, element, json, offerLogin, part } from "./service.js";
   async function reasons(item, place) {
     if (!now.history.length) return;
     if (now.history.some((event) => key(event) === key(item)))
-      return place.append(element("p", "This item is in the history: lists leave it out.", { class: "quiet" }));
+      return place.append(element("p", "This item is in the history, so it is not recommended.", { class: "quiet" }));
     const found = await json("effects", { history: sent(), item: name(item) });
     const size = ({ effect }) => Math.abs(effect);
     const all = found.effects.filter(size).sort((one, other) => size(other) - size(one));
@@ -173,8 +173,8 @@ import { ask, element, json, offerLogin, part } from "./service.js";
     const said = [
       "A bar shows by how much an event of the history raises or lowers the item's score: the score with the event minus the score without it.",
       all.length > shown.length ? `These are the ${shown.length} largest effects of ${counted(all.length, "event")}.` : "",
-      shown.some(({ effect }) => effect < 0) ? "An event changes the scores of other items too." : "",
-      isMoved ? "" : "The item keeps its rank without any single one of them.",
+      shown.some(({ effect }) => effect < 0) ? "Removing an event also changes the scores of other items." : "",
+      isMoved ? "" : "Without any single one of them the rank stays the same.",
     ];
     const kinds = [["raises", "bar"], ["lowers", "bar against"]].filter(([, kind]) => shown.some((effect) => barOf(effect) === kind));
     const keys = kinds.map(([word, kind]) => element("li", undefined, {}, element("span", undefined, { class: kind }, element("i")), `${word} the score`));

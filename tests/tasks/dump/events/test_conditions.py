@@ -34,7 +34,7 @@ def test_rows_that_fulfil_a_condition(text: str, kept: list[int]) -> None:
     ("text", "said"),
     [
         ("rating", "write COLUMN>=NUMBER"),
-        ("rating>=good", "'good' is no number"),
+        ("rating>=good", "'good' is not a number"),
         ("timestamp>5", "--since"),
         ("user_id!=u1", "must not contain user ids"),
     ],

@@ -114,7 +114,7 @@ def test_verification_names_a_flipped_byte_and_ends_with_1(store: Store) -> None
     found = invoke(store, "verify")
     assert found.exit_code == 1
     assert "has other content than was written" in found.output
-    assert "set aside" in found.output
+    assert "it was moved to" in found.output
     assert "3 artifacts" in found.output
     assert invoke(store, "verify").exit_code == 0
 
