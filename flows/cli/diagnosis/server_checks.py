@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from artifacts.ledger.answers import Role
 from artifacts.store import Store
+from artifacts.user_error import InvalidSettingError
 from flows.cli.diagnosis.environment_checks import clock_against
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from flows.settings import Settings, default_llm
@@ -99,8 +100,13 @@ def _local(check: str, settings: Settings) -> Finding:
 
 def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -> Iterator[Finding]:
     variable = OPENAI_KEY_VARIABLE if url is None else OWN_KEY_VARIABLE
-    key, target = key_in(variable), address(url, "/models")
+    target = address(url, "/models")
     shown = shown_url(target)
+    try:
+        key = key_in(variable)
+    except InvalidSettingError as fault:
+        yield error(check, str(fault), f"set {variable} again")
+        return
     if url is None and not key and config.api_key_secret is None:
         yield error(check, f"{variable} is not set", "set it, or name a server of your own")
         return

@@ -113,6 +113,11 @@ class Job(ABC):
 
     @property
     @abstractmethod
+    def first_key(self) -> str:
+        """Ledger key of the first text."""
+
+    @property
+    @abstractmethod
     def size(self) -> Size:
         """Maximum tokens."""
 
@@ -149,6 +154,10 @@ class ChatJob(Job):
     @property
     def texts(self) -> int:
         return 1
+
+    @property
+    def first_key(self) -> str:
+        return self.request.key
 
     @property
     def size(self) -> Size:
@@ -215,6 +224,10 @@ class EmbeddingJob(Job):
     @property
     def texts(self) -> int:
         return len(self.requests)
+
+    @property
+    def first_key(self) -> str:
+        return self.requests[0].key
 
     @property
     def size(self) -> Size:

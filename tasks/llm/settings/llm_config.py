@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, JsonValue, SecretStr, StringConstrai
 
 from artifacts.ledger.answers import Role
 from artifacts.strict import Strict
-from artifacts.user_error import UserError
+from artifacts.user_error import InvalidSettingError, UserError
 from prompts.language import Language
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, Price
@@ -44,7 +44,9 @@ class ServedModelConfig(Strict, hide_input_in_errors=True):
         description="OpenAI-compatible URL up to /v1; several of one model, separated by commas, "
         "share the requests.",
     )
-    model: str | None = Field(default=None, description="Name of the model at that URL.")
+    model: Annotated[str, StringConstraints(strip_whitespace=True)] | None = Field(
+        default=None, description="Name of the model at that URL."
+    )
     parameters: RequestFields = Field(
         default={}, description="Further fields of each request; null removes a default field."
     )
@@ -189,9 +191,12 @@ class NoApiKeyError(UserError, RuntimeError):
 
 
 def key_in(variable: str) -> str:
-    """Returns the key in an environment variable; "" if it is unset."""
-    # A copied key may end in a newline, which is invalid in a header.
-    return os.environ.get(variable, "").strip()
+    """Returns the key in an environment variable; "" if it is unset.
+
+    Raises:
+        InvalidSettingError: the key contains a character that no HTTP header may contain.
+    """
+    return _checked(os.environ.get(variable, ""), variable)
 
 
 def no_key(model: str) -> NoApiKeyError:
@@ -210,13 +215,14 @@ def api_key(spec: EndpointSpec) -> SecretStr:
 
     Raises:
         NoApiKeyError: the endpoint is OpenAI's and there is no key, or the block is empty.
+        InvalidSettingError: the key contains a character that no HTTP header may contain.
     """
     if spec.key_secret is not None:
         # Imported here, because every command reads settings and Prefect is slow to import.
         from prefect.blocks.system import Secret
 
         block = cast(Secret[str], Secret.load(spec.key_secret))
-        if key := str(block.get()).strip():
+        if key := _checked(str(block.get()), f"the Prefect Secret block {spec.key_secret}"):
             return SecretStr(key)
         raise NoApiKeyError(
             f"the Prefect Secret block {spec.key_secret} is empty; put the key into it"
@@ -227,6 +233,17 @@ def api_key(spec: EndpointSpec) -> SecretStr:
     if not key and spec.key_variable == OPENAI_KEY_VARIABLE:
         raise no_key(spec.model)
     return SecretStr(key or NO_KEY)
+
+
+def _checked(key: str, where: str) -> str:
+    key = key.strip()  # A copied key may end in a newline.
+    odd = next((sign for sign in key if not " " <= sign <= "~"), None)
+    if odd is not None:
+        raise InvalidSettingError(
+            f"{where} contains the character U+{ord(odd):04X}, which no key has: copy the key as "
+            "plain text, without quotation marks and line breaks"
+        )
+    return key
 
 
 def masked(words: str, key: str) -> str:

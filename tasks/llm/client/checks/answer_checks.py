@@ -17,6 +17,8 @@ TOO_LONG = "too_long"
 MOST_TOKENS = 2**40
 """Maximum plausible token count."""
 
+MOST_SHOWN = 40
+
 MOST_DECLINED = 300
 """Maximum characters of a text that only declines."""
 
@@ -31,6 +33,7 @@ _DECLINES = re.compile(
     re.IGNORECASE,
 )
 _HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_CALLS = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<function=")
 _TEXT_PARTS = frozenset({"text", "output_text", "message", None})
 
 
@@ -76,7 +79,7 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     """Returns the answer in the JSON body of a completion.
 
     Raises:
-        BadAnswerError: no text, or no text after the reasoning.
+        BadAnswerError: no text, none after the reasoning, one without a word, or a tool call.
     """
     completion = completion_in(body)
     if completion is None:
@@ -85,6 +88,8 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     if refusal := message.get("refusal"):
         raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
     said = _joined(content)
+    if _CALLS.match(said.lstrip()):
+        raise BadAnswerError("the model calls a tool in place of an answer")
     try:
         text = without_reasoning(said)
     except UnfinishedReasoningError:
@@ -98,6 +103,8 @@ def checked_text(key: str, body: JsonValue) -> Answer:
         raise BadAnswerError(
             f"the answer is empty (finish_reason {finish})", may_pass=not is_filtered
         )
+    if not any(sign.isalnum() for sign in text):  # A model of overflowing numbers says "!!!!".
+        raise BadAnswerError(f"the answer holds no word: {text[:MOST_SHOWN]!r}")
     if declines(text):
         raise BadAnswerError(f"the model declines: {text[:MOST_DECLINED]}", may_pass=False)
     tokens = usage_of(body)

@@ -2,7 +2,8 @@
 
 Known forms: tags such as ``<think>…</think>`` (also ``[THINK]``, ``◁think▷``, ``<|…|>``), also
 without the opening tag, which some chat templates consume; the channels of harmony (gpt-oss), with
-their marks or, if a server strips these, only their names; Granite's sentences.
+their marks or, if a server strips these, only their names; Granite's sentences. Marks of a chat
+template are removed, with the turns that a model without a stop token continues with.
 """
 
 import re
@@ -27,7 +28,9 @@ def without_reasoning(text: str) -> str:
         text = _final_channel(text)
     elif (found := _BARE_CHANNELS.match(text)) or (found := _GRANITE.match(text)):
         text = _found_after(found["final"])
-    return _SPECIAL.sub("", _outside_tags(text)).strip()
+    turns = _END_OF_TURN.split(_ROLE.sub("", _outside_tags(text)))
+    said = (_SPECIAL.sub("", turn).strip() for turn in turns)
+    return next((turn for turn in said if turn), "")
 
 
 _NAMES = (
@@ -61,11 +64,22 @@ _GRANITE = re.compile(
     r"(?:Here(?:'s| is) my response:(?P<final>.*))?\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_SPECIAL = re.compile(
-    r"<\|[a-z_]+\|>|</?(?:answer|final)>|</s>|<(?:think|thinking)\s*/>", re.IGNORECASE
+_TEMPLATE = r"<\|[a-z_]+\|>|</?s>|<[be]os>|<(?:start|end)_of_turn>|<｜[^<>]{1,40}｜>"
+_END_OF_TURN = re.compile(
+    r"<\|(?:im_end|eot_id|eom_id|eot|end|endoftext|end_of_text|end_of_turn_token|return)\|>|</s>|"
+    r"<eos>|<end_of_turn>|<｜end▁of▁sentence｜>",
+    re.IGNORECASE,
 )
+_ROLE = re.compile(
+    r"\A\s*(?:<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>)\s*\w+\s*?"
+    r"(?:<\|end_header_id\|>|\n)",
+    re.IGNORECASE,
+)
+"""The beginning of the model's own turn."""
+
+_SPECIAL = re.compile(rf"{_TEMPLATE}|</?(?:answer|final)>|<(?:think|thinking)\s*/>", re.IGNORECASE)
 _ANY_MARK = re.compile(
-    rf"{_OPENING}|{_CLOSING}|<\|[a-z_]+\|>|</?(?:answer|final)>|</s>|<think|<details\s|\A\s*analysis[A-Z\"']"
+    rf"{_OPENING}|{_CLOSING}|{_TEMPLATE}|</?(?:answer|final)>|<think|<details\s|\A\s*analysis[A-Z\"']"
     r"|\A\s*Here(?:'s| is) my thought process:",
     re.IGNORECASE,
 )

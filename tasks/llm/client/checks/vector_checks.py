@@ -18,12 +18,20 @@ LEAST_DOUBLES = 32
 TINY, HUGE = 1e-12, 1e8
 """Plausible range of non-zero coordinates."""
 
+SMALLEST, LARGEST = 1e-9, 1e6
+"""Plausible range of the central 80 % of the non-zero coordinates."""
+
 MOST_PLAUSIBLE = 0.75
 """Share of implausible numbers that indicates float64 read as float32."""
 
 logger = logging.getLogger("llm4cdsr")
 
 _NO_VECTOR = "a vector is neither base64 nor a list of numbers"
+_NO_FLOATS = (
+    "the base64 of a vector does not hold float32 numbers; LLM4CDSR_EMBED_PARAMETERS="
+    '\'{"encoding_format": "float"}\' asks for a list of numbers'
+)
+_BY_TOKEN = "a list of vectors, one per token, came back for a text; start the server with pooling"
 
 
 class BadVector(NamedTuple):
@@ -96,7 +104,7 @@ def checked_vectors(
 
 def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
     """Returns the vectors by index, which may start at 1; in the order of the response without
-    indices or if all are 0."""
+    indices or if all are 0. A single missing index is 0, which serialisers of protobuf omit."""
     if len(entries) != texts:
         raise BadAnswerError(
             f"{len(entries)} vectors were returned for {texts} texts", vectors=len(entries)
@@ -106,7 +114,7 @@ def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
         return [entry.embedding for entry in entries]
     if indices == list(range(texts)):
         return [entry.embedding for entry in entries]
-    numbers = [_index(index) for index in indices]
+    numbers = [0 if index is None else _index(index) for index in indices]
     found = set(numbers)
     first = next((first for first in (0, 1) if found == set(range(first, first + texts))), None)
     if first is None:
@@ -142,7 +150,7 @@ def _vectors(entries: list[JsonValue]) -> np.ndarray | None:
     vectors = _numbers(joined) if is_base64 else np.frombuffer(joined, "<f4")
     vectors = vectors.reshape(len(encoded), -1)
     is_usable = np.isfinite(vectors).all() and vectors.any(axis=1).all()
-    return vectors if is_usable else None
+    return vectors if is_usable and (not is_base64 or _are_plausible(vectors)) else None
 
 
 def _one_by_one(
@@ -150,11 +158,13 @@ def _one_by_one(
 ) -> list[Answer | BadVector]:
     usable: dict[str, np.ndarray] = {}
     reasons: dict[str, str] = {}
+    may_pass = False
     for key, entry in zip(keys, entries, strict=True):
         try:
             usable[key] = _vector(entry)
         except BadAnswerError as error:
             reasons[key] = str(error)
+            may_pass |= error.may_pass
     widths = {len(vector) for vector in usable.values()}
     if expected.value is None and len(widths) > 1:
         raise BadAnswerError("vectors of different lengths were returned")
@@ -162,7 +172,11 @@ def _one_by_one(
         if expected.value is not None and len(vector) != expected.value:
             reasons[key] = expected.wrong(len(vector))
     if len(reasons) == len(keys):
-        raise BadAnswerError(next(iter(reasons.values())), of_all=len(set(reasons.values())) == 1)
+        raise BadAnswerError(
+            next(iter(reasons.values())),
+            may_pass=may_pass or bool(usable),
+            of_all=len(set(reasons.values())) == 1,
+        )
     expected.value = expected.value or widths.pop()
     answers = {
         answer.key: answer
@@ -187,6 +201,8 @@ def _vector(entry: JsonValue) -> np.ndarray:
     if rest:
         raise BadAnswerError(f"a vector ends within a number, {rest} bytes after number {width}")
     vector = _numbers(encoded) if isinstance(entry, str) else np.frombuffer(encoded, "<f4")
+    if isinstance(entry, str) and not _are_plausible(vector):
+        raise BadAnswerError(_NO_FLOATS, may_pass=False)
     if not (np.isfinite(vector).all() and vector.any()):
         raise BadAnswerError("a vector is zero or not finite")
     return vector
@@ -200,6 +216,8 @@ def _vector_bytes(encoded: JsonValue) -> bytes:
         if isinstance(encoded, list):
             with np.errstate(over="ignore"):  # Too large numbers become infinite.
                 return _flat(np.asarray(encoded, np.float64)).astype("<f4").tobytes()
+    except BadAnswerError:
+        raise
     except (ValueError, TypeError, OverflowError) as error:
         raise BadAnswerError(_NO_VECTOR) from error
     raise BadAnswerError(_NO_VECTOR)
@@ -220,7 +238,21 @@ def _numbers(encoded: bytes) -> np.ndarray:
     return double.astype("<f4") if is_whole else single
 
 
+def _are_plausible(vectors: np.ndarray) -> bool:
+    """Returns whether float32 numbers in base64 have the magnitudes of a model's; float16, int8 and
+    big-endian bytes read as float32 have arbitrary ones."""
+    sizes = np.abs(vectors[np.isfinite(vectors) & (vectors != 0)])
+    if sizes.size < LEAST_DOUBLES:
+        return True
+    low, high = np.quantile(sizes, [0.1, 0.9])
+    return bool(low > SMALLEST and high < LARGEST)
+
+
 def _flat(vector: np.ndarray) -> np.ndarray:
+    if vector.ndim == 2 and len(vector) == 1:
+        return vector[0]
+    if vector.ndim == 2:
+        raise BadAnswerError(_BY_TOKEN, may_pass=False)
     if vector.ndim != 1:
         raise ValueError("not one vector")
     return vector

@@ -90,6 +90,8 @@ KEY = _any(
     r"(?:invalid|incorrect|missing|wrong|no|expired)\W{0,3}api[ _-]?key",
     r"api[ _-]?key\W.{0,30}(?:invalid|not valid|missing|required|expired)",
     r"unauthori[sz]ed",
+    r"(?:token|key|credential)s?\b.{0,60}\bexpired",
+    r"expired_?token",
 )
 MODEL = _any(
     r"model_not_found",

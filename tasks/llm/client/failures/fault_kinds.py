@@ -184,6 +184,8 @@ def _kind_of_status(status: int | None, said: str) -> FaultKind:
     match status:
         case 401:
             return FaultKind.KEY
+        case 403 if phrases.KEY.search(said):
+            return FaultKind.KEY
         case 403:
             return FaultKind.PROMPT if phrases.MODERATED.search(said) else FaultKind.FORBIDDEN
         case 404 | 410:
@@ -222,13 +224,13 @@ def _refused_field(said: str, named: str | None, sent: Sent) -> str | None:
     is_role = named is not None and _ROLE.fullmatch(named)
     if sent.has_system and (is_role or phrases.NO_SYSTEM_ROLE.search(said)):
         return SYSTEM
-    if named is not None:
-        path = named.removeprefix("body.").split(".")[0].split("[")[0]
+    path = None if named is None else named.removeprefix("body.").split(".")[0].split("[")[0]
+    if path in (None, "input") and "input" in sent.fields and phrases.TEXT_INPUT.search(said):
+        return "input"
+    if path is not None:
         return path if path in sent.fields and path not in _ALWAYS_SENT else None
     if "base64" in said and "encoding_format" in sent.fields:
         return "encoding_format"
-    if "input" in sent.fields and phrases.TEXT_INPUT.search(said):
-        return "input"
     if not phrases.REFUSED.search(said):
         return None
     for field in sorted(sent.fields, key=len, reverse=True):

@@ -1,21 +1,22 @@
-"""Parsing of unusual JSON: byte-order marks, UTF-16, unrequested streams.
+"""Parsing of unusual JSON: byte-order marks, UTF-16, halves of characters, unrequested streams.
 
 A stream (`text/event-stream`) contains a paid answer, whose parts are joined. A stream without a
 finish reason is truncated and invalid.
 """
 
-from json import detect_encoding
+import json
 
 from pydantic import JsonValue
 from pydantic_core import from_json
 
 _EVENT, _DONE = "data:", "[DONE]"
+_HALVES = "\\ud"
 
 
 def unusual_json(content: bytes) -> JsonValue | None:
     """Returns the JSON data of an unusual body, None without any."""
     try:
-        text = content.decode(detect_encoding(content)).lstrip("\ufeff").strip()
+        text = content.decode(json.detect_encoding(content)).lstrip("\ufeff").strip()
     except UnicodeDecodeError:
         return None
     if not text.startswith((_EVENT, "event:", ":")):
@@ -52,7 +53,14 @@ def _joined(events: list[JsonValue]) -> JsonValue | None:
 
 
 def _parsed(text: str) -> JsonValue | None:
+    """Returns the data, without unpaired surrogates: a token limit may cut an emoji in halves."""
     try:
         return from_json(text)
     except ValueError:
+        if _HALVES not in text.lower():
+            return None
+    try:
+        whole = json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
         return None
+    return from_json(whole.encode(errors="ignore"))

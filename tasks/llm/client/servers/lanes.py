@@ -66,7 +66,7 @@ class Lane:
     said: str = ""
     refused: Fault | None = None
     has_answered: bool = False
-    strange: set[int] = field(default_factory=set)
+    strange: set[str] = field(default_factory=set)
     told_at: float = float("-inf")
 
 
@@ -281,7 +281,7 @@ class Servers:
     def _refused(self, lane: Lane, job: Job, fault: Fault) -> None:
         """Excludes a lane; ends all requests if it was the last."""
         if lane.has_answered and fault.kind in DOUBTFUL:
-            lane.strange.add(id(job.origin))
+            lane.strange.add(job.first_key)
             if len(lane.strange) < STRANGE_REFUSALS:
                 return
         lane.refused = fault

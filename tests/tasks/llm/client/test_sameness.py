@@ -112,6 +112,14 @@ def test_what_begins_in_the_middle_ends_the_stage_and_what_was_answered_is_kept(
     assert sum(isinstance(outcome, Answer) for outcome in found) == 20
 
 
+def test_texts_that_are_forbidden_from_the_middle_on_are_not_asked_one_by_one() -> None:
+    texts = [f"text {number}" for number in range(192)]
+    with imitated(Imitation("x", (after(2, error(403, "Access denied")),))) as server:
+        with pytest.raises(EndpointRefusedError, match=r"refuses the key.*Access denied"):
+            ask(texts, spec_at(server, Role.EMBEDDING, concurrency=4))
+        assert server.requests <= 2 + 30
+
+
 def test_one_prompt_that_a_firewall_answers_with_a_page_fails_alone() -> None:
     for blocked in (page(403), page(406), page(200), error(403, "blocked")):
 

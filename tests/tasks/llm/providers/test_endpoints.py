@@ -8,6 +8,7 @@ import pytest
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
+from artifacts.user_error import InvalidSettingError
 from tasks.llm.providers import dummy_endpoint, endpoints
 from tasks.llm.providers.endpoints import (
     DUMMY_NOTE,
@@ -102,6 +103,20 @@ def test_openai_without_a_key_says_what_to_set(tmp_path: Path) -> None:
     spec, _ = opened(LlmConfig(provider=Provider.OPENAI), tmp_path)
     with pytest.raises(NoApiKeyError, match="OPENAI_API_KEY"):
         api_key(spec)
+
+
+@pytest.mark.parametrize("key", ["sk-“abc”", "sk-абв", "sk-a\nb", "\ufeffsk-abc"])
+def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", key)
+    with pytest.raises(InvalidSettingError, match=r"^LLM4CDSR_API_KEY .*U\+[0-9A-F]{4}") as raised:
+        opened(at_url(), tmp_path)
+    assert "sk-" not in str(raised.value)
+
+
+def test_a_copied_model_name_may_end_in_a_blank() -> None:
+    assert ChatConfig(model=" m\n").model == "m"
 
 
 def test_a_key_in_a_prefect_block_is_read_there(

@@ -172,7 +172,7 @@ BAD = {
     "cut within a number": numbers(1.0, 2.0)[:-1],
     "no base64": "%%%",
     "null": None,
-    "nested": [[1.0, 2.0]],
+    "one per token": [[1.0, 2.0], [3.0, 4.0]],
     "an object": {"a": 1},
 }
 
@@ -194,6 +194,36 @@ def test_an_answer_without_any_usable_vector_is_refused_as_a_whole(bad: str) -> 
     with pytest.raises(BadAnswerError) as raised:
         checked_vectors(KEYS, reply(*[BAD[bad]] * 3), VectorWidth(2))
     assert raised.value.of_all
+
+
+@pytest.mark.parametrize("indices", [[None, 1, 2], [2, None, 1]], ids=str)
+def test_a_single_index_that_is_left_out_is_0(indices: list[JsonValue]) -> None:
+    body = reply(*(list(ROWS[index or 0]) for index in indices), indices=indices)  # type: ignore[index]
+    assert rows_of(checked_vectors(KEYS, body, VectorWidth(3))) == [list(row) for row in ROWS]
+
+
+def test_a_vector_in_a_list_of_its_own_is_read() -> None:
+    body = reply(*([list(row)] for row in ROWS))
+    assert rows_of(checked_vectors(KEYS, body, VectorWidth(3))) == [list(row) for row in ROWS]
+
+
+def test_vectors_of_every_token_are_refused_once_and_named() -> None:
+    with pytest.raises(BadAnswerError, match=r"one per token.*pooling") as raised:
+        checked_vectors(["a"], reply([[1.0, 2.0], [3.0, 4.0]]), VectorWidth(None))
+    assert not raised.value.may_pass
+
+
+@pytest.mark.parametrize("form", ["<f2", ">f4", "int8"])
+@pytest.mark.parametrize("texts", [1, 3])
+def test_base64_of_other_numbers_is_refused_once_and_no_vector_is_guessed(
+    form: str, texts: int
+) -> None:
+    values = np.random.default_rng(1).normal(size=(texts, 1024)) / 32
+    scaled = (values * 400).astype(form) if form == "int8" else values.astype(form)
+    body = reply(*(row.tobytes() for row in scaled))
+    with pytest.raises(BadAnswerError, match=r"float32.*EMBED_PARAMETERS") as raised:
+        checked_vectors(KEYS[:texts], body, VectorWidth(None))
+    assert not raised.value.may_pass
 
 
 def test_vectors_that_are_cut_within_a_number_are_refused_also_where_their_bytes_add_up() -> None:

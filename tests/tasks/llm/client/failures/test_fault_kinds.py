@@ -94,6 +94,7 @@ def said(message: object, **fields: object) -> dict[str, object]:
             [{"error": {"message": "API key not valid. Please pass one."}}],
             FaultKind.KEY,
         ),
+        (403, {"message": "ExpiredTokenException: The token in it is expired"}, FaultKind.KEY),
         (403, said("Country, region, or territory not supported"), FaultKind.FORBIDDEN),
         (404, said("The model `x` does not exist", code="model_not_found"), FaultKind.MODEL),
         (404, said("The model 'x' does not exist for this route"), FaultKind.MODEL),
@@ -176,6 +177,13 @@ def test_the_field_that_a_server_refuses(status: int, body: object, field: str) 
     found = read_reply(HttpReply(status, json.dumps(body).encode()), CHAT)
     assert isinstance(found, Fault)
     assert (found.kind, found.field) == (FaultKind.FIELD, field)
+
+
+def test_a_list_of_texts_where_one_text_is_wanted_is_a_refused_field() -> None:
+    body = {"detail": [{"loc": ["body", "input"], "msg": "Input should be a valid string"}]}
+    found = read_reply(HttpReply(422, json.dumps(body).encode()), TEXTS)
+    assert isinstance(found, Fault)
+    assert (found.kind, found.field) == (FaultKind.FIELD, "input")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +281,13 @@ def test_json_of_any_unicode_encoding_is_read(encoding: str) -> None:
     assert read_reply(HttpReply(200, content), CHAT) == body
     error = json.dumps(said("Insufficient Balance")).encode(encoding)
     assert kind_of(402, error) is FaultKind.CREDIT
+
+
+def test_half_an_emoji_at_the_end_of_an_answer_is_left_out() -> None:
+    content = b'{"choices": [{"message": {"content": "Oats \\ud83d"}}]}'
+    assert read_reply(HttpReply(200, content), CHAT) == {
+        "choices": [{"message": {"content": "Oats "}}]
+    }
 
 
 def stream(*parts: dict[str, object], end: str = "data: [DONE]\n\n") -> bytes:
