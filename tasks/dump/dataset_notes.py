@@ -32,7 +32,6 @@ def dataset_notes(
     accounts: list[FileAccount],
     users: pl.DataFrame,
     items: pl.DataFrame,
-    counts: dict[str, int | float],
 ) -> list[str]:
     """Returns all notes."""
     return [
@@ -41,7 +40,6 @@ def dataset_notes(
         *_dominant_user(users),
         *_missing_titles(items),
         *_alike_texts(items),
-        *_lonely_domains(counts),
     ]
 
 
@@ -52,6 +50,18 @@ def reasons_of(quarantine: Quarantine) -> str:
         for (source, why), rows in quarantine.counts.most_common(_MOST_REASONS)
     ]
     return f"; rows were quarantined: {', '.join(most)}" if most else ""
+
+
+def emptied_files(accounts: list[FileAccount]) -> str:
+    """Returns the files of which no event is kept, with the most frequent rule, as the beginning of
+    a sentence."""
+    emptied = [account for account in accounts if account.kept <= 0 < account.tally.records]
+    said = [
+        f"{account.file} has no event left: {account.gone.most_common(1)[0][0]} "
+        f"({account.gone.most_common(1)[0][1]:,} of {account.tally.records:,} rows)"
+        for account in emptied[:_MOST_FILES]
+    ]
+    return f"{', '.join(said)}, so that " if said else ""
 
 
 def _warnings(quarantine: Quarantine) -> list[str]:
@@ -116,12 +126,20 @@ def _alike_texts(items: pl.DataFrame) -> list[str]:
         if part.height < FEWEST_ITEMS:
             continue
         texts = part.select(_TEXTS).unique()
+        titles = part[col.TITLE].drop_nulls()
+        named = titles.n_unique()
         if texts.height * MOST_ALIKE <= part.height:
             example = next((text for text in part[col.TITLE] if text), "")
             said.append(
                 f"{domain}: {part.height:,} items have {texts.height:,} different text"
                 f"{'s' * (texts.height > 1)}, such as {example[:_SHOWN]!r}; items with equal texts "
                 "cannot be distinguished: are the titles in another column?"
+            )
+        elif len(titles) >= FEWEST_ITEMS and named * MOST_ALIKE <= len(titles):
+            said.append(
+                f"{domain}: {len(titles):,} items have {named:,} different title"
+                f"{'s' * (named > 1)}, such as {titles[0][:_SHOWN]!r}, and profiles of users are "
+                "written from titles: are they in another column?"
             )
         elif (part[col.TITLE] == part[col.ITEM_ID]).sum() >= ID_SHARE * part.height:
             said.append(
@@ -130,12 +148,3 @@ def _alike_texts(items: pl.DataFrame) -> list[str]:
                 "in another column?"
             )
     return said
-
-
-def _lonely_domains(counts: dict[str, int | float]) -> list[str]:
-    if counts["users_in_several_domains"]:
-        return []
-    return [
-        "no user has events in more than one domain, so only the items' texts bridge them; is "
-        "user_id written alike in all domains?"
-    ]

@@ -15,12 +15,13 @@ from artifacts.drafts import Draft
 from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Split, write_dataset
 from tasks.dump.account import FileAccount, table_of
 from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
-from tasks.dump.dataset_notes import dataset_notes, reasons_of
+from tasks.dump.dataset_notes import dataset_notes, emptied_files, reasons_of
 from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
 from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
 from tasks.dump.events.event_sieve import Sieve, sifted
 from tasks.dump.events.split import split_events
 from tasks.dump.fields.time_units import SECOND
+from tasks.dump.history_notes import history_notes
 from tasks.dump.items.item_match import ItemMatch, matched
 from tasks.dump.items.item_reader import (
     ReadItems,
@@ -97,7 +98,8 @@ def made_from(
     try:
         items, described, match = _items(dump, quarantine, bought, previous)
     except TooFewDomainsError as error:
-        raise TooFewDomainsError(f"{error}{reasons_of(quarantine)}") from error
+        emptied = emptied_files(read.told.accounts)
+        raise TooFewDomainsError(f"{emptied}{error}{reasons_of(quarantine)}") from error
     on_step("catalogue")
     made, split_notes = _histories(sieve, events.user_ids, item_keys, items, dump)
     on_step("split")
@@ -113,7 +115,8 @@ def made_from(
         *split_notes,
         *told.notes,
         *match.notes,
-        *dataset_notes(quarantine, told.accounts, made.users, made.items, counts),
+        *dataset_notes(quarantine, told.accounts, made.users, made.items),
+        *history_notes(made),
     ]
     dropped = dict(sieve.dropped)
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):

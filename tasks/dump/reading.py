@@ -4,6 +4,7 @@ The format of a column is detected over the whole source.
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -182,18 +183,26 @@ class SourceReader:
             if fault is not None:
                 raise UnreadableDumpError(f"{self.path}: the column {self._theirs(name)} {fault}")
 
-    def refuse_nothing_usable(self, accounts: list[FileAccount], usable: int) -> None:
-        """Raises `UnreadableDumpError` if all rows of the source were quarantined."""
+    def refuse_nothing_usable(self, accounts: list[FileAccount]) -> None:
+        """Raises `UnreadableDumpError` if all rows of the source, or of a domain that was given
+        with its files, were quarantined."""
+        named: dict[str | None, list[FileAccount]] = {}
+        for opened, account in zip(self._files, accounts, strict=True):
+            if opened.file.names_domain:
+                named.setdefault(opened.file.partition[col.DOMAIN], []).append(account)
+        self._require_usable(self.path, accounts)
+        for of_domain in named.values():
+            self._require_usable(", ".join(each.file for each in of_domain), of_domain)
+
+    def _require_usable(self, name: str, accounts: list[FileAccount]) -> None:
         rows = sum(account.tally.records for account in accounts)
-        if usable or not rows:
+        reasons = sum((account.set_aside for account in accounts), start=Counter[str]())
+        if not rows or reasons.total() < rows:
             return
-        reasons = sum(
-            (account.set_aside for account in accounts), start=type(accounts[0].set_aside)()
-        )
         most = ", ".join(f"{why} ({count:,})" for why, count in reasons.most_common(_REASONS))
         way = _ADVICE.get(reasons.most_common(1)[0][0], "export it again")
         raise UnreadableDumpError(
-            f"{self.path}: none of its {rows:,} rows can be used: {most}; "
+            f"{name}: none of its {rows:,} rows can be used: {most}; "
             + ("; ".join(self._said) or way)
         )
 

@@ -22,6 +22,7 @@ from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.time_units import SECOND, latest
 from tasks.dump.fields.times import IN_1970, TimeField
+from tasks.dump.merge_mode import Mode
 from tasks.dump.naming.forms import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
@@ -59,9 +60,10 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     for source in config.files:
         reader = event_reader(source, config.conditions)
         found, of_source = reader.read(
-            _fields(config.conditions), _EventPass(reader, config, numbers)
+            _fields(config.conditions, must_hold=config.mode is not Mode.APPEND),
+            _EventPass(reader, config, numbers),
         )
-        reader.refuse_nothing_usable(of_source.accounts, sum(found.domains.values()))
+        reader.refuse_nothing_usable(of_source.accounts)
         quarantine.absorb(found.quarantine)
         domains += found.domains
         told.add(of_source)
@@ -102,10 +104,13 @@ def event_reader(source: Source, conditions: Sequence[Condition] = ()) -> Source
     return reader
 
 
-def _fields(conditions: Sequence[Condition]) -> dict[str, FieldReader]:
+def _fields(conditions: Sequence[Condition], *, must_hold: bool) -> dict[str, FieldReader]:
     ids = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
+    by_column: dict[str, tuple[Condition, ...]] = {}
+    for each in conditions:
+        by_column[each.column] = (*by_column.get(each.column, ()), each)
     return {
-        **{each.column: PlainField() for each in conditions},
+        **{column: PlainField(of_it, must_hold) for column, of_it in by_column.items()},
         **{name: IdField(name) for name in ids},
         col.TIMESTAMP: TimeField(),
     }

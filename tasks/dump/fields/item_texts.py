@@ -69,7 +69,8 @@ class _ShapedField(FieldReader):
         if self._objects and self._objects >= LIST_SHARE * self._values:
             return (
                 f"holds objects such as {self._shown['object']!r} and no text; write the field "
-                "that you mean as a column of its own"
+                "that you mean as a column of its own, or name it as PARENT.FIELD, in lists as "
+                f"PARENT[].FIELD: --column PARENT.FIELD={self.name}"
             )
         return None
 
@@ -95,6 +96,17 @@ class _ShapedField(FieldReader):
             self.is_list = self._are_lists()
         return texts
 
+    def _flat(self, values: pl.Series) -> pl.Series:
+        """Returns lists of texts; counts the objects in them."""
+        lists = _flat(values)
+        texts = lists.explode().drop_nulls()
+        tried = texts.gather_every(max(1, len(texts) // TRIED))
+        self._values += len(tried)
+        for text in filter(is_object, tried.filter(tried.str.starts_with("{"))):
+            self._objects += 1
+            self._shown.setdefault("object", text[:_SHOWN])
+        return lists
+
     def _are_lists(self) -> bool:
         return self._lists > 0 and self._lists >= LIST_SHARE * self._values
 
@@ -105,7 +117,7 @@ class TextField(_ShapedField):
     def read(self, values: pl.Series) -> pl.Series:
         """Returns truncated texts, null if empty."""
         if isinstance(values.dtype, pl.List):
-            texts = _flat(values).list.join(" ", ignore_nulls=True)
+            texts = self._flat(values).list.join(" ", ignore_nulls=True)
         else:
             texts = self._seen(values)
             if self.is_list:
@@ -121,7 +133,7 @@ class ListField(_ShapedField):
     def read(self, values: pl.Series) -> pl.Series:
         """Returns lists of non-empty texts."""
         if isinstance(values.dtype, pl.List):
-            lists = _flat(values)
+            lists = self._flat(values)
         else:
             texts = self._seen(values)
             lists = (

@@ -42,6 +42,9 @@ SURE_SHARE = 0.99
 _USUAL_TEXT = (
     r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?)?\s*$"
 )
+_ROUNDED = r"^\d(?:[.,]\d{1,7})?[eE]\+?\d+$"
+"""Numbers with fewer digits than times have."""
+
 _YEAR_1970 = 365 * DAY
 IN_1970 = _YEAR_1970 * SECOND
 """End of 1970. If dates are later and finer than seconds, a time before has another unit."""
@@ -110,6 +113,7 @@ class TimeField(FieldReader):
         is_known = values.is_not_null()
         if values.dtype == pl.String:
             is_known &= values != ""
+            self._show("rounded", values, values.str.contains(_ROUNDED))
         self._show("unread", values, is_known & found.is_null())
         if self.form is None and self.values:
             self.form = self.found()
@@ -204,6 +208,11 @@ class TimeField(FieldReader):
             said.append(f"dates such as {self.shown['slashes']!r} are read with {way} first")
         if "unread" in self.shown and self.moments:
             said.append(f"some values, such as {self.shown['unread']!r}, are no times")
+        if "rounded" in self.shown:
+            said.append(
+                f"times such as {self.shown['rounded']!r} are rounded, as by a spreadsheet: export "
+                "the column as text"
+            )
         if self.implausible:
             odd = self.shown["implausible"]
             said.append(f"some values, such as {odd!r}, lie in the future or before 1900")

@@ -7,6 +7,7 @@ the change that would make them match.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import unescape
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
@@ -173,22 +174,41 @@ def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> s
     return f"{said}; use the same domain and item_id in both files"
 
 
-def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
-    """Returns the change that would make items match, as the end of a sentence; empty if none
-    does."""
-    best, found, example = 0, "", ""
+class LikelyChange(NamedTuple):
+    """A change of ids: how many would then match, what it removes, and one pair of ids."""
+
+    count: int
+    what: str
+    pair: tuple[str, str]
+
+
+def likely_change(mine: pl.DataFrame, theirs: pl.DataFrame) -> LikelyChange:
+    """Returns the change that makes most ids of ``mine`` match; its count is 0 if none does.
+
+    Args:
+        mine, theirs: ``domain, item_id``.
+    """
+    best = LikelyChange(0, "", ("", ""))
     for what, change in ID_CHANGES.items():
         one, other = _changed(mine, change), _changed(theirs, change)
         met = one.join(other, on=[col.DOMAIN, "changed"], how="inner")
         count = met.select(col.DOMAIN, col.ITEM_ID).unique().height
-        if count > best:
+        if count > best.count:
             pair = met.select(col.ITEM_ID, f"{col.ITEM_ID}_right").sort(pl.all()).row(0)
-            best, found, example = count, what, f"{pair[0]!r} and {pair[1]!r}"
-    if best < least:
+            best = LikelyChange(count, what, pair)
+    return best
+
+
+def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
+    """Returns the change that would make items match, as the end of a sentence; empty if none
+    does."""
+    best = likely_change(mine, theirs)
+    if best.count < least:
         return ""
+    one, other = best.pair
     return (
-        f". {best:,} of {mine.height:,} would match without {found} ({example}): use the same "
-        "item_id in both files"
+        f". {best.count:,} of {mine.height:,} would match without {best.what} ({one!r} and "
+        f"{other!r}): use the same item_id in both files"
     )
 
 

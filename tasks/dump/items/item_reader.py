@@ -75,7 +75,7 @@ def read_items(
         reader = item_reader(source)
         first = len(told.accounts)
         found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
-        reader.refuse_nothing_usable(of_source.accounts, found.usable)
+        reader.refuse_nothing_usable(of_source.accounts)
         quarantine.absorb(found.quarantine)
         told.add(of_source)
         parts += found.parts
@@ -130,7 +130,6 @@ class _FoundItems:
     quarantine: Quarantine = field(default_factory=Quarantine)
     parts: list[pl.DataFrame] = field(default_factory=list)
     keys: list[pl.DataFrame] = field(default_factory=list)
-    usable: int = 0
 
 
 class _ItemPass:
@@ -151,7 +150,6 @@ class _ItemPass:
             name = self._reader.name_of(batch.account)
             whole = Rows(batch.account, item_rows(batch.rows), batch.broken)
             usable = usable_rows(whole, _RULES, found.quarantine, name)
-            found.usable += usable.height
             usable = self._asked_for(usable, batch)
             found.keys.append(usable.select(ITEM_KEY))
             if self._only is not None:

@@ -15,8 +15,17 @@ from tasks.dump.sources.files import UnreadableDumpError, form_of
 TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", ".ipc")
 """Endings of forms whose columns have names in the file."""
 
-_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*")
-"""A number or a time, which names no column."""
+_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*|\w*\d{3,}")
+"""A number, a time or a numbered id, which names no column."""
+
+_WIDE = "::"
+"""MovieLens' separator."""
+
+_QUOTED_LINE = re.compile(r"[^,;\t]+([,;\t])[^,;\t]+\1[^,;\t]+.*")
+"""A whole header in one name."""
+
+LISTED = (col.TITLE, col.BRAND, col.CATEGORIES, col.DESCRIPTION, col.IMAGE)
+"""Columns of items that may be fields of objects in a list."""
 
 _ATOMIC = re.compile(r":(?:token|float)(?:_seq)?$")
 """RecBole's types of columns."""
@@ -59,6 +68,16 @@ class AbsentColumnError(UnreadableDumpError):
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
             way = "it looks like a file of items: are --interactions and --items swapped?"
+        elif any(_WIDE in name for name in names):
+            way = (
+                f"its separator is {_WIDE!r}, and one character is needed: "
+                "sed 's/::/\\t/g' FILE > NEW.tsv; the first line must name the columns"
+            )
+        elif any(map(_QUOTED_LINE.fullmatch, names)):
+            way = (
+                "each line is in quotation marks as a whole; remove them: "
+                'sed \'s/^"//; s/"$//; s/""/"/g\' FILE > NEW.csv'
+            )
         elif len(names) == 1 and not form_of(path).endswith(TYPED):
             way = "its first line must name the columns, separated by a comma, ; tab or |"
         elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
@@ -109,7 +128,9 @@ def named_columns(
         if theirs in names or theirs not in given
     }
     chosen = {theirs: name for theirs, name in ours.items() if name in wanted}
-    if inside := next((theirs for theirs in chosen if LIST in theirs), None):
+    if inside := next(
+        (theirs for theirs, name in chosen.items() if LIST in theirs and name not in LISTED), None
+    ):
         raise UnreadableDumpError(f"{path}: {_a_row_an_element(path, inside)}")
     guessed = {}
     for name in wanted:

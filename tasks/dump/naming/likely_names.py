@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from artifacts import columns as col
+from tasks.dump.readers.table import LIST
 
 _WORDS = {
     col.USER_ID: (
@@ -15,7 +16,7 @@ _WORDS = {
         "username anonymousid utilisateur usuario cliente utente 用户id 会员号"
     ),
     col.ITEM_ID: (
-        "item itemid iid product productid sku productsku asin parentasin article articleid goods "
+        "item itemid iid product productid sku productsku parentasin asin article articleid goods "
         "goodsid movie movieid book bookid isbn track trackid song songid business "
         "businessid content contentid listing listingid offer offerid artikel artikelnummer upc "
         "ean gtin pid videoid recipeid produkt produktid produit producto articulo 商品id id"
@@ -49,10 +50,13 @@ _NUMBER = re.compile(r"(?<=\w{3})(?:no|nr|num|number|code|key|ref)$")
 def likely_column(ours: str, theirs: Iterable[str]) -> str | None:
     """Returns the column of a file that likely is a standard column, None for none or several."""
     theirs = tuple(theirs)
-    parents = {name.rpartition(".")[0] for name in theirs}
+    parents = {name.rpartition(".")[0].removesuffix(LIST) for name in theirs}
     plain = {_plain(name): name for name in theirs if _plain(name) and name not in parents}
+    leaves = {_plain(name.rpartition(".")[2]): name for name in plain.values()}
+    if _plain(ours) in leaves:
+        return leaves[_plain(ours)]
     words = _WORDS.get(ours, "").split()
-    for known in (plain, {_NUMBER.sub("", name): whole for name, whole in plain.items()}):
+    for known in (plain, leaves, {_NUMBER.sub("", name): whole for name, whole in plain.items()}):
         for word in words:
             if word in known:
                 return known[word]

@@ -46,7 +46,7 @@ class _Unfit(ValueError):
 
 def names_in(fields: Iterable[pa.Field], parent: str = "") -> Iterator[str]:
     """Yields the names of columns, as ``parent.field`` those of the fields of structs, and as
-    ``parent[].field`` those in lists of structs, which cannot be read."""
+    ``parent[].field`` those in lists of structs."""
     for field in fields:
         yield f"{parent}{field.name}"
         kind, behind = field.type, ""
@@ -66,8 +66,21 @@ def _field(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name in table.column_names:
         return table.column(name)
     parent, _, field = name.rpartition(".")
+    if parent.endswith(LIST):
+        return _of_each(_field(table, parent.removesuffix(LIST)), field)
     # `struct_field` keeps the nulls of the parent, unlike `flatten` of older versions.
     return pc.struct_field(_field(table, parent), field)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _of_each(values: pa.ChunkedArray, field: str) -> pa.ChunkedArray:
+    """Returns a field of the structs of each list; null lists become empty."""
+    width = pa.large_list(values.type.value_type)
+    chunks = [
+        pa.LargeListArray.from_arrays(chunk.offsets, pc.struct_field(chunk.values, field))  # pyright: ignore[reportAttributeAccessIssue]
+        for chunk in values.cast(width).chunks
+    ]
+    kind = pa.large_list(values.type.value_type.field(field).type)
+    return pa.chunked_array(chunks, kind)
 
 
 def plain_columns(
@@ -194,6 +207,10 @@ def _refusal(path: str, theirs: str, ours: str, values: pa.ChunkedArray) -> str:
         way = f"name the field that you mean: --column {theirs}.{named}={ours}"
     elif ours in _IDS and _is(values.type, _LISTS):
         way = f"write one row per element (SQL: unnest({theirs}); pandas: explode)"
+    elif _is(values.type, _LISTS) and pa.types.is_struct(values.type.value_type):
+        way = f"name the field that you mean: --column {theirs}{LIST}.FIELD={ours}"
+    elif _is(values.type, _BYTES):
+        way = f"write it as text (SQL: hex({theirs}))"
     elif ours == col.TIMESTAMP:
         way = "write a date with its time, or seconds since 1970"
     else:

@@ -69,6 +69,11 @@ def read_header(path: str, separator: str | None = None) -> Header:
     end = found.end if found.fields else place + len(line)
     after = _next_line(start, end)
     names = tuple(_name(field, path) for field in found.fields or line.split(quoting.separator))
+    if all(re.fullmatch("'.*'", name) for name in names):
+        raise UnreadableDumpError(
+            f"{path} cannot be read: its fields are in single quotation marks, as {names[0]}; "
+            "export it with double ones, or with none"
+        )
     if not any(names):
         raise UnreadableDumpError(
             f"{path} cannot be read: it has no header; its first line names none"

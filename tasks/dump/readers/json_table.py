@@ -13,6 +13,7 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump.readers.json_values import (
+    NAMES,
     NOT_AN_OBJECT,
     Found,
     RawObject,
@@ -139,7 +140,7 @@ def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFr
 
 def _names_of(object_: RawObject, parent: str = "") -> Iterator[str]:
     """Yields the names of fields, also of those of nested objects except MongoDB's types, and as
-    ``parent[].field`` of those of the objects in lists, which cannot be read."""
+    ``parent[].field`` of those of the objects in lists."""
     for name, value in object_.items():
         yield f"{parent}{name}"
         if isinstance(value, dict) and not any(str(inner).startswith("$") for inner in value):
@@ -149,11 +150,14 @@ def _names_of(object_: RawObject, parent: str = "") -> Iterator[str]:
 
 
 def _value(object_: RawObject, name: str) -> object:
-    """Returns a field, or one of a nested object; None if it is absent."""
+    """Returns a field, one of a nested object, or one of each object of a list; None if it is
+    absent."""
     if name in object_:
         return object_[name]
     parent, _, field = name.rpartition(".")
-    inner = _value(object_, parent) if parent else None
+    inner = _value(object_, parent.removesuffix(LIST)) if parent else None
+    if isinstance(inner, list):
+        return [each.get(field) for each in inner if isinstance(each, dict)]
     return inner.get(field) if isinstance(inner, dict) else None
 
 
@@ -174,6 +178,15 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
         raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
             f"write one object per line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
+        )
+    values = list(only.values())
+    first = values[0] if values else None
+    are_rows = isinstance(first, dict) and all(isinstance(value, dict) for value in values)
+    if are_rows and len(values) > len(first) and not any(name.isdigit() for name in first):
+        raise UnreadableDumpError(
+            f"{path} cannot be read: it is one JSON object of rows by their ids "
+            f"({', '.join(list(only)[:4])}, …); write one object a line: "
+            "jq -c 'to_entries[] | {id: .key} + .value' FILE > rows.jsonl"
         )
     if _is_of_columns(only):
         raise UnreadableDumpError(
@@ -202,7 +215,8 @@ def _column(values: list[object], *, flat: bool, amounts: bool) -> pl.Series:
         return pl.Series([_text(value) for value in values], dtype=pl.String)
     lists = [value if isinstance(value, list) or value is None else [value] for value in values]
     texts = [
-        None if value is None else [_text(part) for part in _flattened(value)] for value in lists
+        None if value is None else [_text(_named(part)) for part in _flattened(value)]
+        for value in lists
     ]
     return pl.Series(texts, dtype=pl.List(pl.String))
 
@@ -215,6 +229,13 @@ def _text(value: object) -> str | None:
         value = int(value)  # 12.0 is the id 12, as in blocks.
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()  # An unpaired surrogate is not a character.
+
+
+def _named(part: object) -> object:
+    """Returns the name of an object in a list, if it has one."""
+    if isinstance(part, dict):
+        return next((part[name] for name in NAMES if part.get(name) is not None), part)
+    return part
 
 
 def _unwrapped(value: object) -> object:

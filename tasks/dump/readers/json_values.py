@@ -15,6 +15,8 @@ from tasks.dump.sources.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpEr
 
 NOT_AN_OBJECT = "not a JSON object"
 
+NAMES = ("name", "title", "label", "value")
+"""Fields of objects in lists that contain their name."""
 
 LONGEST_LITERAL = 1 << 26
 """Maximum characters of an array of Python literals, which is parsed as a whole."""

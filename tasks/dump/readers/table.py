@@ -12,7 +12,7 @@ ROW = "row"
 """Row number in its file: 0 is the first after the header."""
 
 LIST = "[]"
-"""Behind the name of a list of objects, before the names of their fields, which cannot be read."""
+"""Behind the name of a list of objects, before the names of their fields."""
 
 BROKEN_SCHEMA = pl.Schema({ROW: pl.Int64, col.REASON: pl.String})
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.dump.readers.column_types import NOT_UTF8, names_in, plain_columns, with_fields
-from tasks.dump.readers.table import ROW, Batch, Tally, broken_rows
+from tasks.dump.readers.table import LIST, ROW, Batch, Tally, broken_rows
 from tasks.dump.sources.files import OTHER_CONTENT, UnreadableDumpError, readable
 from tasks.dump.sources.size_limits import UnpackedSize, batch_rows
 
@@ -33,7 +33,8 @@ class ParquetTable:
         with readable(self._path), pq.ParquetFile(self._path) as file:
             self.tally = Tally(records=file.metadata.num_rows)
             rows_at_once = batch_rows(self._path, columns, BATCH_ROWS)
-            for batch in file.iter_batches(rows_at_once, columns=list(columns)):
+            read = list(dict.fromkeys(name.partition(LIST)[0] for name in columns))
+            for batch in file.iter_batches(rows_at_once, columns=read):
                 yield _typed_batch(batch, columns, self._path, first)
                 first += batch.num_rows
 

@@ -31,6 +31,7 @@ _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 OTHER_CONTENT = {
     b"PAR1": "Parquet: give it the ending .parquet",
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
     b"BZh": "compressed by bzip2: unpack it, or use gzip or Zstandard",
     b"\xfd7zXZ": "compressed by xz: unpack it, or use gzip or Zstandard",
     b"ARROW1": "an Arrow (Feather) file: give it the ending .arrow",
@@ -53,7 +54,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_LONGEST_START = 64
+_LONGEST_START = 512
 
 
 class UnreadableDumpError(UserError, ValueError):
@@ -102,6 +103,9 @@ class Utf8File:
             if start.lstrip().startswith(mark):
                 self._file.close()
                 raise UnreadableDumpError(f"{path} cannot be read: its content is {what}")
+        if start[257:262] == b"ustar":
+            self._file.close()
+            raise UnreadableDumpError(f"{path} cannot be read: it is a tar archive: unpack it")
         encoding, mark = _encoding(start)
         self._file.read(len(mark))
         self._decoder = (

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts.user_error import UserError
+from tasks.dump.readers.table import LIST
 
 RATIO_VARIABLE, SIZE_VARIABLE = "LLM4CDSR_DUMP_MAX_RATIO", "LLM4CDSR_DUMP_MAX_GB"
 MAX_RATIO, MAX_GB = 200.0, 1_000.0
@@ -164,7 +165,7 @@ def _innermost(values: pa.Array) -> pa.Array:
 
 
 def _top(path_in_schema: str) -> str:
-    return path_in_schema.split(".", 1)[0]
+    return path_in_schema.split(".", 1)[0].removesuffix(LIST)
 
 
 def _limit(variable: str, default: float) -> float:

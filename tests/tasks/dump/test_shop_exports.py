@@ -199,6 +199,12 @@ def test_titles_that_tell_no_items_apart_are_told(
     assert (said is None and not found) or (said is not None and said in found[0])
 
 
+def test_equal_titles_are_told_also_where_brands_differ(tmp_path: Path) -> None:
+    rows = [{**row, "title": "Product", "brand": f"b{n}"} for n, row in enumerate(ITEMS)]
+    made = of_events(tmp_path, EVENTS, items=as_csv(tmp_path / "i.csv", rows))
+    assert any("food: 10 items have 1 different title, such" in note for note in made.notes)
+
+
 def as_arrow(path: Path, rows: list[Row]) -> str:
     table = pa.Table.from_pylist(rows)
     with pa.ipc.new_file(path, table.schema) as file:
@@ -240,7 +246,7 @@ def test_a_damaged_arrow_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_text_without_names_is_told(tmp_path: Path) -> None:
     (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n2::661::3::978302109\n")
-    with pytest.raises(UnreadableDumpError, match="first line must name the columns, separated"):
+    with pytest.raises(UnreadableDumpError, match=r"its separator is .::.*first line must name"):
         Ingested(tmp_path, interactions=str(tmp_path / "ratings.dat"))
 
 

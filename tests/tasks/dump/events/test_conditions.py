@@ -48,6 +48,29 @@ def rated() -> list[dict[str, Any]]:
     return [{**row, "Rating": n % 5 + 1, "paid": n % 3 > 0} for n, row in enumerate(EVENTS)]
 
 
+@pytest.mark.parametrize(
+    ("values", "where", "said"),
+    [
+        (["4,5", "3,5"], "v>=4", "holds '4,5', '3,5', of which none fulfils --where 'v>=4'"),
+        (["Purchase", "View"], "v=purchase", "holds 'Purchase', 'View', of which none fulfils"),
+    ],
+)
+def test_a_condition_that_no_value_fulfils_is_refused_with_values(
+    tmp_path: Path, values: list[str], where: str, said: str
+) -> None:
+    rows = [{**row, "v": values[n % len(values)]} for n, row in enumerate(EVENTS)]
+    dump = {"interactions": as_csv(tmp_path / "e.csv", rows), "where": (where,)}
+    with pytest.raises(UnreadableDumpError, match=said):
+        Ingested(tmp_path, items=as_csv(tmp_path / "i.csv", ITEMS), **dump)
+
+
+def test_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    rows = [{**row, "v": "4/5" if n % 4 == 1 else "5"} for n, row in enumerate(EVENTS)]
+    path, items = as_csv(tmp_path / "e.csv", rows), as_csv(tmp_path / "i.csv", ITEMS)
+    made = Ingested(tmp_path, interactions=path, items=items, where=("v>=4",))
+    assert any("24 values such as '4/5' are no numbers" in note for note in made.notes)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 def test_only_rows_that_fulfil_all_conditions_are_events(tmp_path: Path, kind: str) -> None:
     path, items = tmp_path / f"e.{kind}", as_csv(tmp_path / "i.csv", ITEMS)

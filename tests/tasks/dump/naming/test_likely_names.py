@@ -28,6 +28,8 @@ EVENTS = events_of(users=2)
         ("usr_id", "user_id"),
         ("product_sku", "item_id"),
         ("ASIN", "item_id"),
+        ("_source.item_id", "item_id"),
+        ("payload.customer_id", "user_id"),
         ("event-time", "timestamp"),
         ("t_dat", "timestamp"),
         ("time_stamp2", "timestamp"),
@@ -41,6 +43,15 @@ def test_a_likely_name_is_told_from_others(theirs: str, ours: str | None) -> Non
     names = ("user_id", "item_id", "timestamp", "title", "domain")
     found = [name for name in names if likely_column(name, [theirs, "quantity"]) == theirs]
     assert found == ([] if ours is None else [ours])
+
+
+def test_an_id_beside_another_is_the_one_that_items_have() -> None:
+    assert likely_column("item_id", ["asin", "parent_asin"]) == "parent_asin"
+    assert likely_column("item_id", ["_id", "_source.item_id"]) == "_source.item_id"
+
+
+def test_a_list_of_objects_is_no_likely_column() -> None:
+    assert likely_column("image", ["images", "images[].large"]) is None
 
 
 def renamed(folder: Path, **names: str) -> DumpConfig:

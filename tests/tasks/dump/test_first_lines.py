@@ -1,0 +1,91 @@
+"""Dumps whose fault has one cause: the first line of the message names it, with the way out."""
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.dump.items.item_reader import TooFewDomainsError
+from tasks.dump.sources.files import UnreadableDumpError
+from tests.tasks.dump.dump_files import Ingested, as_csv, changed, events_of, items_of
+
+EVENTS, ITEMS = events_of(), items_of()
+Row = dict[str, Any]
+
+
+def of_domain(rows: list[Row], domain: str) -> list[Row]:
+    return [
+        {name: value for name, value in row.items() if name != "domain"}
+        for row in rows
+        if row["domain"] == domain
+    ]
+
+
+def in_milliseconds(rows: list[Row]) -> list[Row]:
+    return changed(rows, timestamp=lambda value: int(str(value)) * 1000)
+
+
+def test_a_domain_of_which_no_row_can_be_used_is_refused_by_its_cause(tmp_path: Path) -> None:
+    food = as_csv(tmp_path / "food.csv", of_domain(EVENTS, "food"))
+    kitchen = as_csv(tmp_path / "kitchen.csv", in_milliseconds(of_domain(EVENTS, "kitchen")))
+    others = as_csv(tmp_path / "other.csv", in_milliseconds(of_domain(EVENTS, "kitchen")))
+    paths = (f"food={food}", f"kitchen={kitchen}", f"other={others}")
+    cause = r"^food.csv: none of its 48 rows can be used: timestamp in 1970 \(48\).*'16000"
+    with pytest.raises(UnreadableDumpError, match=cause):
+        Ingested(tmp_path, interactions=paths)
+
+
+def test_too_few_domains_name_the_file_without_events_first(tmp_path: Path) -> None:
+    food, kitchen = (
+        [row for row in EVENTS if row["domain"] == name] for name in ("food", "kitchen")
+    )
+    paths = (
+        as_csv(tmp_path / "food.csv", food),
+        as_csv(tmp_path / "kitchen.csv", in_milliseconds(kitchen)),
+    )
+    cause = r"^food.csv has no event left: timestamp in 1970 \(48 of 48 rows\), so that the dump"
+    with pytest.raises(TooFewDomainsError, match=cause):
+        Ingested(tmp_path, interactions=paths)
+
+
+def test_single_quotation_marks_are_named(tmp_path: Path) -> None:
+    path = as_csv(tmp_path / "e.csv", EVENTS, quotechar="'", quoting=1)
+    with pytest.raises(UnreadableDumpError, match="single quotation marks, as 'user_id'"):
+        Ingested(tmp_path, interactions=path)
+
+
+def test_rows_by_their_ids_are_no_table_of_columns(tmp_path: Path) -> None:
+    rows = {str(row["item_id"]): {"domain": row["domain"], "title": "x"} for row in ITEMS}
+    path = tmp_path / "i.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UnreadableDumpError, match=r"rows by their ids \(F000.*to_entries"):
+        Ingested(tmp_path, interactions=as_csv(tmp_path / "e.csv", EVENTS), items=str(path))
+
+
+def archived(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("e.csv")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        (archived, "it is a tar archive: unpack it"),
+        (lambda content: gzip.compress(gzip.compress(content)), "compressed by gzip: unpack it"),
+    ],
+    ids=["tar", "twice"],
+)
+def test_what_a_compressed_file_holds_is_named(tmp_path: Path, pack: Any, said: str) -> None:
+    plain = Path(as_csv(tmp_path / "e.csv", EVENTS))
+    path = tmp_path / "e.csv.gz"
+    path.write_bytes(pack(plain.read_bytes()))
+    with pytest.raises(UnreadableDumpError, match=said):
+        Ingested(tmp_path, interactions=str(path))
