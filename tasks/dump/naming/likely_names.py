@@ -43,6 +43,9 @@ _WORDS = {
 }
 _LEAST_ALIKE = 0.8
 
+_CLEAR_END = 5
+"""Minimum length of a nested field's own name for the comparison: every object has an ``id``."""
+
 _NUMBER = re.compile(r"(?<=\w{3})(?:no|nr|num|number|code|key|ref)$")
 """Endings of a name that are ignored in the comparison with known names."""
 
@@ -52,7 +55,8 @@ def likely_column(ours: str, theirs: Iterable[str]) -> str | None:
     theirs = tuple(theirs)
     parents = {name.rpartition(".")[0].removesuffix(LIST) for name in theirs}
     plain = {_plain(name): name for name in theirs if _plain(name) and name not in parents}
-    leaves = {_plain(name.rpartition(".")[2]): name for name in plain.values()}
+    ends = ((_plain(name.rpartition(".")[2]), name) for name in plain.values())
+    leaves = {end: name for end, name in ends if len(end) >= _CLEAR_END}
     if _plain(ours) in leaves:
         return leaves[_plain(ours)]
     words = _WORDS.get(ours, "").split()

@@ -50,6 +50,10 @@ def test_an_id_beside_another_is_the_one_that_items_have() -> None:
     assert likely_column("item_id", ["_id", "_source.item_id"]) == "_source.item_id"
 
 
+def test_the_id_of_a_nested_object_is_not_taken_for_another_id() -> None:
+    assert likely_column("item_id", ["user.id", "quantity"]) is None
+
+
 def test_a_list_of_objects_is_no_likely_column() -> None:
     assert likely_column("image", ["images", "images[].large"]) is None
 
