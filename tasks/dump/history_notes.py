@@ -33,9 +33,9 @@ def _lonely_domains(made: Histories) -> list[str]:
         (likely_change(ids[0].head(TRIED), other), place) for place, other in enumerate(ids[1:], 1)
     )
     way = "is user_id written alike in all domains?"
-    if best.count:
+    if best.matches:
         way = (
-            f"{best.count:,} of {min(TRIED, ids[0].height):,} users of {names[0]} would be users "
+            f"{best.matches:,} of {min(TRIED, ids[0].height):,} users of {names[0]} would be users "
             f"of {names[place]} without {best.what}: write user_id alike in all domains"
         )
     return [

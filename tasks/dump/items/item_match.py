@@ -177,13 +177,13 @@ def _no_such_domain(domain: str, mine: pl.DataFrame, strange: pl.DataFrame) -> s
 class LikelyChange(NamedTuple):
     """A change of ids: how many would then match, what it removes, and one pair of ids."""
 
-    count: int
+    matches: int
     what: str
     pair: tuple[str, str]
 
 
 def likely_change(mine: pl.DataFrame, theirs: pl.DataFrame) -> LikelyChange:
-    """Returns the change that makes most ids of ``mine`` match; its count is 0 if none does.
+    """Returns the change that makes most ids of ``mine`` match; none if no change does.
 
     Args:
         mine, theirs: ``domain, item_id``.
@@ -193,7 +193,7 @@ def likely_change(mine: pl.DataFrame, theirs: pl.DataFrame) -> LikelyChange:
         one, other = _changed(mine, change), _changed(theirs, change)
         met = one.join(other, on=[col.DOMAIN, "changed"], how="inner")
         count = met.select(col.DOMAIN, col.ITEM_ID).unique().height
-        if count > best.count:
+        if count > best.matches:
             pair = met.select(col.ITEM_ID, f"{col.ITEM_ID}_right").sort(pl.all()).row(0)
             best = LikelyChange(count, what, pair)
     return best
@@ -203,11 +203,11 @@ def _way(mine: pl.DataFrame, theirs: pl.DataFrame, least: int) -> str:
     """Returns the change that would make items match, as the end of a sentence; empty if none
     does."""
     best = likely_change(mine, theirs)
-    if best.count < least:
+    if best.matches < least:
         return ""
     one, other = best.pair
     return (
-        f". {best.count:,} of {mine.height:,} would match without {best.what} ({one!r} and "
+        f". {best.matches:,} of {mine.height:,} would match without {best.what} ({one!r} and "
         f"{other!r}): use the same item_id in both files"
     )
 

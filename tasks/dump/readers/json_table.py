@@ -179,10 +179,9 @@ def _refuse_rows_inside(path: str, only: RawObject) -> None:
             f"{path} cannot be read: it is one JSON object whose field {name!r} holds the rows; "
             f"write one object per line: jq -c '.[\"{name}\"][]' FILE > rows.jsonl"
         )
-    values = list(only.values())
-    first = values[0] if values else None
-    are_rows = isinstance(first, dict) and all(isinstance(value, dict) for value in values)
-    if are_rows and len(values) > len(first) and not any(name.isdigit() for name in first):
+    rows = [value for value in only.values() if isinstance(value, dict)]
+    are_rows = len(rows) == len(only) > len(rows[0]) > 0
+    if are_rows and not any(str(name).isdigit() for name in rows[0]):
         raise UnreadableDumpError(
             f"{path} cannot be read: it is one JSON object of rows by their ids "
             f"({', '.join(list(only)[:4])}, …); write one object a line: "
