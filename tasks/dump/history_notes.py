@@ -36,7 +36,7 @@ def _lonely_domains(made: Histories) -> list[str]:
     if best.matches:
         way = (
             f"{best.matches:,} of {min(TRIED, ids[0].height):,} users of {names[0]} would be users "
-            f"of {names[place]} without {best.what}: write user_id alike in all domains"
+            f"of {names[place]} without {best.what}: use the same user_id in all domains"
         )
     return [
         f"no user has events in more than one domain, so only the items' texts bridge them; {way}"
