@@ -25,7 +25,7 @@ def split(change: Callable[[str], str]) -> list[Row]:
     [
         (lambda name: f"{name}.0", "12 of 12 users of food would be users of kitchen without '.0'"),
         (lambda name: name.lstrip("0") or "0", "users of kitchen without leading zeros"),
-        (lambda name: f"shop:{name}", "without what stands before the last"),
+        (lambda name: f"shop:{name}", "without all before the last"),
         (lambda name: f"x{name}y", "is user_id written alike in all domains?"),
     ],
     ids=["float", "zeros", "prefix", "others"],
