@@ -104,7 +104,7 @@ def _fitted(root: str, config: TrainingConfig) -> dict[str, float]:
         load_tables(store, parts["tables"]),
         config.resolved(),
         profiles=load_profiles(store, parts["profiles"]),
-        team=alone(config.device),
+        process_group=alone(config.device),
         watch=watch,
     )
     ranks = rank_all(ModelScorer(fitted.model), sequences.prefixes_of_split(TEST))

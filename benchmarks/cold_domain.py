@@ -137,7 +137,7 @@ def _gains(
     scorers = timed("baselines", lambda: cold_baselines(seen, tables))
     if tables is not None:
         fitted = timed(
-            OURS, lambda: fit(sequences, tables, config, on_epoch=show, team=alone(device))
+            OURS, lambda: fit(sequences, tables, config, on_epoch=show, process_group=alone(device))
         )
         scorers = {OURS: ModelScorer(fitted.model), **scorers}
     return {name: measure_cold(scorer, withheld) for name, scorer in scorers.items()}

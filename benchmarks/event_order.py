@@ -112,8 +112,13 @@ def main(
                 scorer = timed(name, partial(BASELINES[name], seen))
                 found.setdefault(name, []).append(gains_of(scorer, asked))
             if embedded is not None:
-                tables, team = tables_of(data, embedded, config.model.hidden), alone(device)
-                trained = partial(fit, sequences, tables, config, on_epoch=show, team=team)
+                tables, process_group = (
+                    tables_of(data, embedded, config.model.hidden),
+                    alone(device),
+                )
+                trained = partial(
+                    fit, sequences, tables, config, on_epoch=show, process_group=process_group
+                )
                 scorer = ModelScorer(timed(preset, trained).model)
                 found.setdefault(preset, []).append(gains_of(scorer, asked))
             rows = rows_of(found, preset)

@@ -86,7 +86,7 @@ class Arms:
     ) -> list[PairedGains]:
         """Returns the gains with each artifact and without it."""
         whole = Inputs(tables, None, config)
-        model = fit(sample.sequences, tables, config, team=alone(device)).model
+        model = fit(sample.sequences, tables, config, process_group=alone(device)).model
         plain = gains_of_model(model, sample)
         random = {
             f"{name}, shuffled": shuffled(each, seed) for name, each in self.crossings.items()

@@ -78,9 +78,15 @@ def main(
         changes["batch_size"] = batch_size
     config = load_preset(preset, {"train": changes})
     reports: list[EpochReport] = []
-    team = alone(device)
+    process_group = alone(device)
     fitted = fit(
-        sequences, tables, config, profiles, on_epoch=reports.append, team=team, compiled=compiled
+        sequences,
+        tables,
+        config,
+        profiles,
+        on_epoch=reports.append,
+        process_group=process_group,
+        compiled=compiled,
     )
     started = time.perf_counter()
     prefixes = sequences.prefixes_of_split(TEST)
@@ -88,7 +94,7 @@ def main(
     figures = {
         "preset": preset,
         "threads": threads,
-        "device": device_name(team.device),
+        "device": device_name(process_group.device),
         "precision": precision,
         "compiled": compiled,
         "batch_size": config.train.batch_size,
@@ -98,7 +104,7 @@ def main(
         "sequences_per_second": median(report.sequences_per_second for report in reports),
         "ranked_targets": len(prefixes),
         "ranking_seconds": time.perf_counter() - started,
-        **peak_memory(team.device),
+        **peak_memory(process_group.device),
     }
     figures["ratio_to_released"] = figures["sequences_per_second"] / REFERENCE_SEQUENCES_PER_SECOND
     tell(figures, json_file)

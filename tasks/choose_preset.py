@@ -45,23 +45,25 @@ def choose_preset(sources: TrainingSources, config: TrainingConfig, store_root: 
 
 
 def choose_together(
-    sources: TrainingSources, config: TrainingConfig, store_root: str, team: ProcessGroup
+    sources: TrainingSources, config: TrainingConfig, store_root: str, process_group: ProcessGroup
 ) -> StageResult:
-    """Returns the choice of all processes of ``team``, each of which must call this."""
+    """Returns the choice of all processes of ``process_group``, each of which must call this."""
     store, started = Store(store_root), time.monotonic()
     # Seed and device do not change the choice.
     asked = {"overrides": config.overrides, "budget_seconds": config.budget_seconds}
     wanted = identity(Kind.TRAINING_CHOICE, asked, sources.without_crossings())
-    (is_there,) = team.from_lead([float(team.leads and store.find(wanted) is not None)])
+    (is_there,) = process_group.from_rank_0(
+        [float(process_group.is_leader and store.find(wanted) is not None)]
+    )
     if not is_there:
         logger.info("%s: working", STAGE)
-        choice = _chosen(store, sources, config, team)
-        if team.leads and store.find(wanted) is None:
+        choice = _chosen(store, sources, config, process_group)
+        if process_group.is_leader and store.find(wanted) is None:
             with store.create(wanted) as draft:
                 write_training_choice(draft.path, choice)
                 draft.notes.append(choice.why)
-    team.wait()  # Until rank 0 has written the choice.
-    if team.leads:
+    process_group.wait()  # Until rank 0 has written the choice.
+    if process_group.is_leader:
         logger.info("%s: %s", STAGE, read_training_choice(store, wanted.ref).why)
     return stage_result(store, STAGE, wanted.ref, started, reused=bool(is_there))
 
@@ -73,14 +75,14 @@ def as_chosen(store: Store, choice: StageResult, config: TrainingConfig) -> Trai
 
 
 def _chosen(
-    store: Store, sources: TrainingSources, config: TrainingConfig, team: ProcessGroup
+    store: Store, sources: TrainingSources, config: TrainingConfig, process_group: ProcessGroup
 ) -> TrainingChoice:
     watch = Stopwatch()
     sequences = load_sequences(store, sources.dataset)
     tables = load_tables(store, sources.tables)
     profiles = load_profiles(store, sources.profiles)
     budget = config.budget_seconds or 60 * AUTO_MINUTES
-    room = table_room(team.device, team.size)
+    room = table_room(process_group.device, process_group.size)
     width = tables.global_table.shape[1]
     candidates = candidates_for(sequences.item_count)
     fitting = [
@@ -99,12 +101,12 @@ def _chosen(
             break
         settings = config.of(candidate)
         left = OF_TRIALS * budget - used
-        step = seconds_a_step(sequences, tables, settings, profiles, team, seconds=left)
+        step = seconds_a_step(sequences, tables, settings, profiles, process_group, seconds=left)
         timed[candidate.label] = step
         batch = settings.train.batch_size
         seconds = expected_seconds(users, batch, candidate.passes, step)
         estimates.append(Estimate(candidate, seconds))
-        (used,) = team.from_lead([watch.seconds()])
+        (used,) = process_group.from_rank_0([watch.seconds()])
         if seconds <= budget - used:
             break
     chosen = estimates[-1]

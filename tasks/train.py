@@ -61,10 +61,10 @@ def train_together(
     sources: TrainingSources,
     config: TrainingConfig,
     store_root: str,
-    team: ProcessGroup,
+    process_group: ProcessGroup,
     spent: float = 0.0,
 ) -> StageResult:
-    """Returns the model fitted by all processes of ``team``; each of them must call this.
+    """Returns the model fitted by all processes of ``process_group``; each of them must call this.
 
     Rank 0 looks up the artifact, makes it and reports; the other ranks join the fit and then reuse
     it.
@@ -75,7 +75,9 @@ def train_together(
     workspace = checkpoints_of(wanted.fingerprint)
 
     def make(draft: Draft) -> None:
-        fitted, names = _fitted(store, sources, config, team, store.workspace(workspace), spent)
+        fitted, names = _fitted(
+            store, sources, config, process_group, store.workspace(workspace), spent
+        )
         made = resolved.train.model_copy(
             update={"refit": resolved.train.refit and not fitted.refit_cut}
         )
@@ -103,16 +105,16 @@ def train_together(
             )
 
     started = time.monotonic()
-    with _sole_training(store, wanted) if team.leads else nullcontext():
-        (is_made,) = team.from_lead([float(store.find(wanted) is not None)])
-        if team.leads:
+    with _sole_training(store, wanted) if process_group.is_leader else nullcontext():
+        (is_made,) = process_group.from_rank_0([float(store.find(wanted) is not None)])
+        if process_group.is_leader:
             result = run_stage(store, "train", wanted, make)
-            team.wait()  # Other ranks may still be reading the checkpoint of a killed run.
+            process_group.wait()  # Other ranks may still be reading the checkpoint of a killed run.
             store.drop_workspace(workspace)
             return result
     if not is_made:
-        _fitted(store, sources, config, team, store.workspace(workspace), spent)
-    team.wait()  # Waits until rank 0 has saved it.
+        _fitted(store, sources, config, process_group, store.workspace(workspace), spent)
+    process_group.wait()  # Waits until rank 0 has saved it.
     return stage_result(store, "train", wanted.ref, started, reused=bool(is_made))
 
 
@@ -153,7 +155,7 @@ def _fitted(
     store: Store,
     sources: TrainingSources,
     config: TrainingConfig,
-    team: ProcessGroup,
+    process_group: ProcessGroup,
     checkpoints: Path,
     spent: float,
 ) -> tuple[FitResult, tuple[str, ...]]:
@@ -162,10 +164,14 @@ def _fitted(
     sequences = load_sequences(store, sources.dataset)
     tables = load_tables(store, sources.tables)
     width = tables.global_table.shape[1]
-    refuse_large_catalogue(tables.item_count, width, config, team.size)
-    if team.leads:
-        _announce(tables, resolved, team)
-    with progress("train", resolved.train.max_epochs) if team.leads else nullcontext() as bar:
+    refuse_large_catalogue(tables.item_count, width, config, process_group.size)
+    if process_group.is_leader:
+        _announce(tables, resolved, process_group)
+    with (
+        progress("train", resolved.train.max_epochs)
+        if process_group.is_leader
+        else nullcontext() as bar
+    ):
         fitted = fit(
             sequences,
             tables,
@@ -174,11 +180,11 @@ def _fitted(
             crossings=load_crossings(store, sources.crossings, sources.tables),
             checkpoint_folder=checkpoints,
             on_epoch=None if bar is None else EpochProgress(bar),
-            team=team,
+            process_group=process_group,
             compiled=config.compiled,
             watch=watch,
         )
-    if team.leads and resolved.train.max_seconds is not None:
+    if process_group.is_leader and resolved.train.max_seconds is not None:
         logger.info("train: %s", _use_of_budget(fitted.used, spent, resolved.train.max_seconds))
     return fitted, sequences.domain_names
 
@@ -189,10 +195,10 @@ def _use_of_budget(used: float, spent: float, budget: float) -> str:
     return f"{said} (choice of preset: {duration_text(spent)})" if spent >= 0.1 else said
 
 
-def _announce(tables: ItemTables, config: TriThreadConfig, team: ProcessGroup) -> None:
+def _announce(tables: ItemTables, config: TriThreadConfig, process_group: ProcessGroup) -> None:
     memory = table_memory(tables.item_count, tables.global_table.shape[1], config)
-    processes = f"{team.size} processes, each" if team.size > 1 else "one process"
-    logger.info("train: %s on %s", processes, team.device)
+    processes = f"{process_group.size} processes, each" if process_group.size > 1 else "one process"
+    logger.info("train: %s on %s", processes, process_group.device)
     logger.info("train: tables of %s items: %s", f"{tables.item_count:,}", memory)
     for change in changes_for(config, tables.item_count):
         logger.info("train: %s", change)

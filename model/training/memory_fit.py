@@ -65,13 +65,12 @@ def fit_memory(
     sequences: Sequences,
     seed: int,
     seconds: float | None = None,
-    team: ProcessGroup | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> None:
     """Counts training transitions; fits memory and text similarity on validation events.
 
     Without validation events the weights keep their initial values. Test events are not read. If
-    the fit would take longer than `seconds`, it samples validation events; rank 0 of `team`
-    decides how many.
+    the fit would take longer than `seconds`, it samples validation events; rank 0 decides how many.
     """
     if model.memory is None:
         return
@@ -84,7 +83,9 @@ def fit_memory(
     questions = _questions(ModelScorer(model), validation, seed)
     if seconds is not None:
         left = seconds - watch.seconds()
-        (share,) = (team or ProcessGroup()).from_lead([_share_within(memory, questions, left)])
+        (share,) = (process_group or ProcessGroup()).from_rank_0(
+            [_share_within(memory, questions, left)]
+        )
         if share < 1:
             questions = _questions(ModelScorer(model), validation, seed, share)
     if not memory.neighbours:

@@ -29,7 +29,11 @@ class MicroBatch:
 
 
 def shares(
-    objective: Objective, users: IntArray, team: ProcessGroup, pieces: int, rng: np.random.Generator
+    objective: Objective,
+    users: IntArray,
+    process_group: ProcessGroup,
+    pieces: int,
+    rng: np.random.Generator,
 ) -> Iterator[MicroBatch]:
     """Yields this process's `pieces` micro-batches of the batch of `users`; some may be empty.
 
@@ -39,11 +43,11 @@ def shares(
     training, longest = objective.training, objective.model.config.max_length
     batch = training_batch(training, users, longest)
     draws, whole = objective.draw(batch, rng), objective.counts(batch)
-    count = team.size * pieces
+    count = process_group.size * pieces
     if count == 1:
         yield MicroBatch(batch, draws, whole)
         return
-    for number in range(team.rank, count, team.size):
+    for number in range(process_group.rank, count, process_group.size):
         own = training_batch(training, users[number::count], longest)
         yield MicroBatch(own, _part(draws, batch, number, count), whole)
 

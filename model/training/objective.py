@@ -57,10 +57,10 @@ class Objective:
         training: Sequences,
         config: TrainConfig,
         profiles: ProfileVectors | None = None,
-        team: ProcessGroup | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         self.model, self.training, self.config = model, training, config
-        self.team = team or ProcessGroup()
+        self.process_group = process_group or ProcessGroup()
         self.unseen = UnseenItems(training)
         self.profiles = profiles if config.beta > 0 and model.global_thread is not None else None
 
@@ -264,7 +264,9 @@ class Objective:
         adapter = self.model.user_adapter
         assert adapter is not None, "a model fitted with profiles is made with profile_width"
         own = [adapter(vectors), *(states[described_rows] for states in last)]
-        described, *found = self.team.gather(torch.cat(own, dim=1)).chunk(len(own), dim=1)  # (n, H)
+        described, *found = self.process_group.gather(torch.cat(own, dim=1)).chunk(
+            len(own), dim=1
+        )  # (n, H)
         losses = [
             contrastive_loss(
                 described,
@@ -277,7 +279,7 @@ class Objective:
         # Each process computes the loss of the whole batch, and the gradient of its own rows only.
         # The subtraction divides the value by the number of processes and keeps the gradient, so
         # that both sum to those of a single process.
-        return loss - loss.detach() * (1 - 1 / self.team.size)
+        return loss - loss.detach() * (1 - 1 / self.process_group.size)
 
 
 def _mismatch(wrong: Tensor, negatives: Tensor, model: TriThread, rows: ItemLookup) -> Tensor:

@@ -38,11 +38,11 @@ class Optimizers:
             self.members = [_adam(trained, config)]
             self._buffers = [(table, torch.zeros_like(table)) for table in self._tables]
 
-    def step(self, team: ProcessGroup) -> None:
+    def step(self, process_group: ProcessGroup) -> None:
         """Updates parameters by the accumulated gradients of all processes, and clears these."""
-        team.sum_gradients(self._network)
+        process_group.sum_gradients(self._network)
         for table in self._tables:
-            team.sum_sparse_gradient(table)
+            process_group.sum_sparse_gradient(table)
         written = [_spread(weight, buffer) for weight, buffer in self._buffers]
         for member in self.members:
             member.step()

@@ -40,7 +40,7 @@ class ProcessGroup:
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value, not a shared object
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.rank == 0
 
     def share_of(self, count: int) -> range:
@@ -54,7 +54,7 @@ class ProcessGroup:
             dist.all_reduce(tensor)
         return tensor
 
-    def from_lead(self, values: Sequence[float]) -> list[float]:
+    def from_rank_0(self, values: Sequence[float]) -> list[float]:
         """Broadcasts a value of rank 0."""
         if self.size == 1:
             return list(values)
@@ -62,25 +62,27 @@ class ProcessGroup:
         dist.broadcast(said, 0)
         return said.tolist()
 
-    def bytes_from_lead(self, content: bytes) -> bytes:
+    def bytes_from_rank_0(self, content: bytes) -> bytes:
         """Broadcasts bytes of rank 0."""
         if self.size == 1:
             return content
-        (length,) = self.from_lead([len(content)])
+        (length,) = self.from_rank_0([len(content)])
         letters = np.frombuffer(content.ljust(int(length))[: int(length)], np.uint8).copy()
         said = torch.from_numpy(letters).to(self.device)
         dist.broadcast(said, 0)
         return said.cpu().numpy().tobytes()
 
-    def tensors_from_lead(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def tensors_from_rank_0(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Broadcasts tensors of rank 0 to the CPU of all processes, one at a time."""
         if self.size == 1:
             return tensors
         form = {n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in tensors.items()}
-        form = json.loads(self.bytes_from_lead(json.dumps(form).encode()))
+        form = json.loads(self.bytes_from_rank_0(json.dumps(form).encode()))
         found = {}
         for name, (dtype, shape) in form.items():
-            sent = tensors[name] if self.leads else torch.empty(shape, dtype=getattr(torch, dtype))
+            sent = (
+                tensors[name] if self.is_leader else torch.empty(shape, dtype=getattr(torch, dtype))
+            )
             sent = sent.to(self.device).contiguous()
             dist.broadcast(sent, 0)
             found[name] = sent.cpu()
@@ -162,7 +164,7 @@ def alone(device: str = "auto") -> ProcessGroup:
 
 
 @contextmanager
-def team(device: str = "auto") -> Iterator[ProcessGroup]:
+def open_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """Returns the process group of `torchrun`; without it, a group of one process.
 
     With GPUs each process uses the one of its local rank and NCCL, else gloo.

@@ -122,7 +122,7 @@ def measured_limit(
     seconds: float,
     seed: int,
     watch: Stopwatch,
-    team: ProcessGroup,
+    process_group: ProcessGroup,
 ) -> TrainingLimit:
     """Returns the limit of a training with the measured duration of its bridge's fit.
 
@@ -133,7 +133,7 @@ def measured_limit(
     def timed(iterations: int) -> float:
         begun = watch.seconds()
         fit_bridge(model, sequences, seed, iterations)
-        return team.from_lead([watch.seconds() - begun])[0]
+        return process_group.from_rank_0([watch.seconds() - begun])[0]
 
     made, fits_memory = 1, model.memory is not None
     if model.bridge is None:

@@ -86,7 +86,7 @@ def fit(
     profiles: ProfileVectors | None = None,
     checkpoint_folder: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
-    team: ProcessGroup | None = None,
+    process_group: ProcessGroup | None = None,
     compiled: bool = False,
     crossings: AnswerVectors | None = None,
     watch: Stopwatch | None = None,
@@ -99,12 +99,12 @@ def fit(
     last epoch is kept. With `refit`, a second training includes the validation events, for the best
     number of epochs. `max_seconds` limit everything since the start of `watch`, by default this
     call: the model of the search is kept where they end the refit. Cold items then inherit vectors
-    (`cold_items`). All processes of a `team` call this with the same arguments and get the same
+    (`cold_items`). All processes of the group call this with the same arguments and get the same
     model. `compiled` applies `torch.compile` to the threads. Raises NothingToLearnError,
     WidthError, DivergedError, and CheckpointError for a checkpoint of other events or another
     configuration; a folder is for one set of tables and profiles.
     """
-    place, watch = team or ProcessGroup(), watch or Stopwatch()
+    place, watch = process_group or ProcessGroup(), watch or Stopwatch()
     config = for_catalogue(config, sequences.item_count)
     seed = config.train.seed
     refits = config.train.refit and bool(np.any(sequences.split == VALIDATION))
@@ -120,7 +120,7 @@ def fit(
     limit = search.limit
     found = search.result(_finish(search, checkpoint_folder, on_epoch))
     best, history = found.best, found.history
-    (used,) = place.from_lead([watch.seconds()])
+    (used,) = place.from_rank_0([watch.seconds()])
     in_time = None if limit is None else limit.seconds_of_memory(used, history, best.epoch)
     fit_memory(found.model, sequences, seed, in_time, place)
     if limit is not None and found.model.bridge is not None:
@@ -140,7 +140,7 @@ def fit(
 
     if not refits:
         return completed(found, sequences)
-    (used,) = place.from_lead([watch.seconds()])
+    (used,) = place.from_rank_0([watch.seconds()])
     if limit is not None and used + limit.seconds_of_refit(history, best.epoch) > limit.seconds:
         return completed(replace(found, refit_cut=True), sequences)
     kept = None if limit is None else search.state.best_weights
@@ -173,17 +173,17 @@ def seconds_a_step(
     tables: ItemTables,
     config: TriThreadConfig,
     profiles: ProfileVectors | None = None,
-    team: ProcessGroup | None = None,
+    process_group: ProcessGroup | None = None,
     steps: int = 4,
     seconds: float = math.inf,
 ) -> float:
     """Returns the median seconds of some training steps after one warm-up step; discards the model.
 
-    After `seconds` no further step begins; there are at least two. All processes of a `team` call
+    After `seconds` no further step begins; there are at least two. All processes of the group call
     this and get the same figure. Raises the errors of `fit`.
     """
     config, watch = for_catalogue(config, sequences.item_count), Stopwatch()
-    run = _Run(sequences, tables, config, profiles, team or ProcessGroup(), watch)
+    run = _Run(sequences, tables, config, profiles, process_group or ProcessGroup(), watch)
     return run.seconds_a_step(steps, seconds)
 
 
@@ -193,20 +193,20 @@ def _finish(
     """Runs epochs until a stopping criterion, from the checkpoint of an interrupted run if any;
     returns the criterion."""
     path = checkpoint_folder / STATE_FILE if checkpoint_folder else None
-    run.state.resume(path, run.team)
+    run.state.resume(path, run.process_group)
     done = len(run.state.history)
     if done:
         run.watch.resume_at(run.state.history[-1].used)
-    if done and run.team.leads and run.reason_to_stop() is None:
+    if done and run.process_group.is_leader and run.reason_to_stop() is None:
         again = " of the refit" if run.phase == "refit" else ""
         logger.info("train: resuming at epoch %d%s, from its checkpoint", done + 1, again)
     while (stopped := run.reason_to_stop()) is None:
         report = run.epoch()
         if report is None:
             return "max_seconds"
-        if path and run.team.leads:
+        if path and run.process_group.is_leader:
             run.state.save(path)
-        if on_epoch and run.team.leads:
+        if on_epoch and run.process_group.is_leader:
             on_epoch(report)
     return stopped
 
@@ -220,13 +220,13 @@ class _Run:
         tables: ItemTables,
         config: TriThreadConfig,
         profiles: ProfileVectors | None,
-        team: ProcessGroup,
+        process_group: ProcessGroup,
         watch: Stopwatch,
         compiled: bool = False,
         phase: Phase = "search",
         scratch: Path | None = None,
     ) -> None:
-        self.train, self.team, self.watch = config.train, team, watch
+        self.train, self.process_group, self.watch = config.train, process_group, watch
         self.limit: TrainingLimit | None = None
         self.phase: Phase = phase
         self.training = sequences.training()
@@ -245,16 +245,16 @@ class _Run:
                 f"model.hidden={hidden}, but the item tables are for a model of width {width}: "
                 f"leave it at {width}, or refresh with tables that wide (refreshing.tables.hidden)"
             )
-        self.validation = Validation(sequences, config.train, team)
+        self.validation = Validation(sequences, config.train, process_group)
         profile_width = profiles.vectors.shape[1] if profiles else None
-        with torch.random.fork_rng(devices=_gpus(team.device)):
+        with torch.random.fork_rng(devices=_gpus(process_group.device)):
             torch.manual_seed(self.train.seed)
             self.model = TriThread(tables, sequences.domain_starts, config.model, profile_width)
-        self.model.to(team.device)
+        self.model.to(process_group.device)
         if compiled:
             _compile_threads(self.model)
         self.state = TrainingState(self.model, self.train, fit_identity(sequences, config), scratch)
-        self.objective = Objective(self.model, self.training, self.train, profiles, team)
+        self.objective = Objective(self.model, self.training, self.train, profiles, process_group)
 
     def epoch(self) -> EpochReport | None:
         """Returns the report of the next epoch; None where the time limit ended it."""
@@ -265,12 +265,12 @@ class _Run:
             return None
         loss, count = made
         # Clocks of processes differ; a time limit must stop all of them in the same epoch.
-        (seconds,) = self.team.from_lead([self.watch.seconds() - begun])
+        (seconds,) = self.process_group.from_rank_0([self.watch.seconds() - begun])
         begun = self.watch.seconds()
         with self.state.validated_weights():
             ndcg, hit_rate = self.validation.measure(self.model)
             used = self.watch.seconds()
-            validating, used = self.team.from_lead([used - begun, used])
+            validating, used = self.process_group.from_rank_0([used - begun, used])
             best = self.state.best()
             # NDCG is NaN where no validation event exists: the last epoch is then the best.
             is_best = not len(self.validation) or ndcg > (best.validation_ndcg if best else -1.0)
@@ -287,7 +287,10 @@ class _Run:
     def seconds_a_step(self, steps: int, limit: float) -> float:
         rng, taken = np.random.default_rng(self.train.seed), list[float]()
         self.model.train()
-        with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
+        with (
+            torch.random.fork_rng(devices=_gpus(self.process_group.device)),
+            sdpa_kernel(ATTENTION),
+        ):
             torch.manual_seed(self.train.seed)
             is_over = False
             while not is_over:
@@ -296,11 +299,11 @@ class _Run:
                     float(self._step(users, rng))  # Waits for a GPU.
                     now = self.watch.seconds()
                     taken.append(now - begun)
-                    (now,) = self.team.from_lead([now])
+                    (now,) = self.process_group.from_rank_0([now])
                     is_over = len(taken) > steps or (len(taken) > 1 and now >= limit)
                     if is_over:
                         break
-        (seconds,) = self.team.from_lead([float(np.median(taken[1:]))])
+        (seconds,) = self.process_group.from_rank_0([float(np.median(taken[1:]))])
         return seconds
 
     def reason_to_stop(self) -> StopReason | None:
@@ -332,23 +335,26 @@ class _Run:
         """
         rng = np.random.default_rng((self.train.seed, number))
         self.model.train()
-        total, count = torch.zeros((), device=self.team.device), 0
+        total, count = torch.zeros((), device=self.process_group.device), 0
         end = self._end_of_epoch()
-        interval = STEPS_BETWEEN_LOOKS if self.team.size > 1 else 1
-        with torch.random.fork_rng(devices=_gpus(self.team.device)), sdpa_kernel(ATTENTION):
+        interval = STEPS_BETWEEN_LOOKS if self.process_group.size > 1 else 1
+        with (
+            torch.random.fork_rng(devices=_gpus(self.process_group.device)),
+            sdpa_kernel(ATTENTION),
+        ):
             # Draws are those of the whole batch in every process; dropout differs by process.
-            torch.manual_seed(int(rng.integers(2**62)) + self.team.rank)
+            torch.manual_seed(int(rng.integers(2**62)) + self.process_group.rank)
             batches = bucketed_users(self.training, self.train.batch_size, rng)
             for step, users in enumerate(batches, start=1):
                 total += self._step(users, rng) * len(users)
                 count += len(users)
                 if step % interval or step == self.steps_an_epoch:
                     continue
-                if self.team.from_lead([self.watch.seconds()])[0] >= end:
+                if self.process_group.from_rank_0([self.watch.seconds()])[0] >= end:
                     if number > 1 or self.phase == "refit":
                         return None
                     break
-        loss = float(self.team.sum(total)) / count
+        loss = float(self.process_group.sum(total)) / count
         if not np.isfinite(loss):
             raise DivergedError(
                 f"loss is {loss} in epoch {number}; lower learning_rate={self.train.learning_rate}"
@@ -360,13 +366,13 @@ class _Run:
         if self.limit is None or self.phase == "refit":
             return math.inf if self.limit is None else self.limit.seconds
         best = self.state.best()
-        (used,) = self.team.from_lead([self.watch.seconds()])
+        (used,) = self.process_group.from_rank_0([self.watch.seconds()])
         return self.limit.end_of_epoch(self.state.history, used, best.epoch if best else 1)
 
     def _step(self, users: IntArray, rng: np.random.Generator) -> Tensor:
         """Makes one update; returns this process's part of the batch's loss."""
-        device, total = self.team.device, torch.zeros((), device=self.team.device)
-        for share in shares(self.objective, users, self.team, self.train.accumulate, rng):
+        device, total = self.process_group.device, torch.zeros((), device=self.process_group.device)
+        for share in shares(self.objective, users, self.process_group, self.train.accumulate, rng):
             batch, draws = share.batch.to(device), share.draws.to(device)
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"
@@ -375,7 +381,7 @@ class _Run:
             if loss.requires_grad:  # Otherwise the micro-batch has no query in the loss.
                 loss.backward()
             total += loss.detach()
-        self.state.optimizers.step(self.team)
+        self.state.optimizers.step(self.process_group)
         self.state.follow()
         return total
 

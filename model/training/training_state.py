@@ -132,7 +132,7 @@ class TrainingState:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, self._tensors(), self._facts())
 
-    def resume(self, path: Path | None, team: ProcessGroup) -> None:
+    def resume(self, path: Path | None, process_group: ProcessGroup) -> None:
         """Resumes all processes from the checkpoint of rank 0, if any.
 
         Disks of other processes are not read. Raises CheckpointError in all processes if the
@@ -141,24 +141,24 @@ class TrainingState:
         """
         tensors: Weights = {}
         facts = self._facts()
-        if team.leads and path is not None and path.exists():
+        if process_group.is_leader and path is not None and path.exists():
             tensors, facts = read_tensors(path)
-        if team.any(team.leads and facts.get("identity") != self.identity):
+        if process_group.any(process_group.is_leader and facts.get("identity") != self.identity):
             raise CheckpointError(
                 f"{path} belongs to other data or another configuration; "
                 "give each run a folder of its own, or delete this one"
             )
-        facts = json.loads(team.bytes_from_lead(json.dumps(facts).encode()))
-        if team.any(facts["identity"] != self.identity):
+        facts = json.loads(process_group.bytes_from_rank_0(json.dumps(facts).encode()))
+        if process_group.any(facts["identity"] != self.identity):
             raise CheckpointError(
-                f"the {team.size} processes of this training differ in data or configuration; "
-                "start all of them with the same options and the same store"
+                f"the {process_group.size} processes of this training differ in data or "
+                "configuration; start all of them with the same options and the same store"
             )
         history = facts["history"]
         if not history:  # Equal seeds give all processes the same weights.
             return
         self.history = [EpochReport(**report) for report in history]
-        self._put_back(team.tensors_from_lead(tensors))
+        self._put_back(process_group.tensors_from_rank_0(tensors))
 
     def _tensors(self) -> Weights:
         tensors = {f"model.{name}": value.detach() for name, value in _trained(self.model)}

@@ -27,12 +27,14 @@ CUTOFF = 10
 class Validation:
     """The validation events, or a seeded sample of `validation_users` of them."""
 
-    def __init__(self, sequences: Sequences, config: TrainConfig, team: ProcessGroup) -> None:
-        self._team = team
+    def __init__(
+        self, sequences: Sequences, config: TrainConfig, process_group: ProcessGroup
+    ) -> None:
+        self._process_group = process_group
         events, rng = sequences.prefixes_of_split(VALIDATION), np.random.default_rng(config.seed)
         chosen = events.select(events.sampled_rows(config.validation_users, rng))
         self._count = len(chosen)
-        self._own = chosen.select(np.array(team.share_of(len(chosen)), np.int64))
+        self._own = chosen.select(np.array(process_group.share_of(len(chosen)), np.int64))
         wanted = config.validation_candidates
         # Excluding test items from candidates would leak them into model selection.
         self._candidates = (
@@ -49,7 +51,9 @@ class Validation:
         """Returns NDCG@10 and HR@10; NaN without validation events."""
         own = ranking_metrics(self._ranks(model), (CUTOFF,)) if len(self._own) else None
         sums = [own.ndcg[CUTOFF] * own.count, own.hit_rate[CUTOFF] * own.count] if own else [0, 0]
-        sums = self._team.sum(torch.tensor(sums, dtype=torch.float64, device=self._team.device))
+        sums = self._process_group.sum(
+            torch.tensor(sums, dtype=torch.float64, device=self._process_group.device)
+        )
         ndcg, hit_rate = (sums / self._count).tolist()
         return ndcg, hit_rate
 

@@ -129,8 +129,10 @@ def ablated(whole: Inputs, seed: int) -> dict[str, Inputs]:
 
 def gains(sample: Sample, inputs: Inputs, device: str) -> Gains:
     """Fits one variant; returns its NDCG@10, NaN for rows outside of the group."""
-    team = alone(device)
-    fitted = fit(sample.sequences, inputs.tables, inputs.config, inputs.profiles, team=team)
+    process_group = alone(device)
+    fitted = fit(
+        sample.sequences, inputs.tables, inputs.config, inputs.profiles, process_group=process_group
+    )
     return gains_of_model(fitted.model, sample)
 
 

@@ -162,7 +162,7 @@ def _fitted(
             profiles=None if profiles is None else load_profiles(store, profiles),
             checkpoint_folder=store.workspace(_workspace(cell_identity(cell, data))),
             on_epoch=EpochProgress(bar),
-            team=alone(device),
+            process_group=alone(device),
         )
 
 

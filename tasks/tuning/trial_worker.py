@@ -87,7 +87,7 @@ def work(spec: TrialSpec, number: int) -> None:
             profiles=profiles,
             checkpoint_folder=checkpoints,
             on_epoch=on_epoch,
-            team=alone(spec.device),
+            process_group=alone(spec.device),
         )
         if fitted.stopped == "max_seconds":
             if not is_base:

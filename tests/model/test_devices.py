@@ -38,7 +38,7 @@ SOFTMAX_TWICE: dict[str, object] = {
 
 def fitted(
     shop: Shop,
-    team: ProcessGroup,
+    process_group: ProcessGroup,
     folder: Path | None = None,
     model: dict[str, object] | None = None,
     compiled: bool = False,
@@ -46,7 +46,13 @@ def fitted(
 ) -> FitResult:
     config = shop.config(NO_DROPOUT | (model or {}), train)
     return fit(
-        shop.sequences, shop.tables, config, shop.profiles, folder, team=team, compiled=compiled
+        shop.sequences,
+        shop.tables,
+        config,
+        shop.profiles,
+        folder,
+        process_group=process_group,
+        compiled=compiled,
     )
 
 
@@ -115,8 +121,8 @@ def test_a_gpu_learns_what_a_cpu_does(
     shop: Shop, table_update: str, model: dict[str, object], train: dict[str, object]
 ) -> None:
     on_gpu, on_cpu = (
-        fitted(shop, team, model=model, table_update=table_update, **train)  # pyright: ignore[reportArgumentType]
-        for team in (alone("cuda"), ProcessGroup())
+        fitted(shop, process_group, model=model, table_update=table_update, **train)  # pyright: ignore[reportArgumentType]
+        for process_group in (alone("cuda"), ProcessGroup())
     )
     assert losses(on_gpu) == pytest.approx(losses(on_cpu), rel=1e-3)
 

@@ -86,9 +86,9 @@ class Watched(ProcessGroup):
 
 
 def test_checkpoints_stay_until_every_process_is_done_with_them(store: Store) -> None:
-    prepared, team = PreparedTraining(store), Watched(store)
-    train_together(prepared.sources, QUICK_TRAINING, store.root, team)
-    assert team.found == [1]
+    prepared, process_group = PreparedTraining(store), Watched(store)
+    train_together(prepared.sources, QUICK_TRAINING, store.root, process_group)
+    assert process_group.found == [1]
     assert not list((store.local / "work").glob("train-*"))
 
 

@@ -53,7 +53,7 @@ def start_team(wanted: dict[str, dict[str, object]], folder: Path) -> subprocess
         *(sys.executable, "-m", "torch.distributed.run", *rendezvous, "--local-addr=127.0.0.1"),
         *(
             "--nproc-per-node=2",
-            str(ROOT / "tests/model/training/team_member.py"),
+            str(ROOT / "tests/model/training/group_process.py"),
             str(asked),
             str(folder),
         ),

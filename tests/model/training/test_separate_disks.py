@@ -34,7 +34,7 @@ class Node:
         self.disk.mkdir(exist_ok=True)
         wanted = self.disk / "wanted.json"
         wanted.write_text(json.dumps({"fit": train}))
-        program = str(ROOT / "tests/model/training/team_member.py")
+        program = str(ROOT / "tests/model/training/group_process.py")
         self.process = subprocess.Popen(
             [sys.executable, program, str(wanted), str(folder), str(self.disk)],
             env={

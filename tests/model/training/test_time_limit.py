@@ -63,7 +63,7 @@ class Clock:
             known: Sequences,
             seed: int,
             seconds: float | None,
-            team: ProcessGroup,
+            process_group: ProcessGroup,
         ) -> None:
             self.memory_limits.append(seconds)
             self.now += min(memory * self.factor, np.inf if seconds is None else seconds)

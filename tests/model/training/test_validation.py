@@ -80,7 +80,7 @@ def test_the_parts_of_a_team_add_up(shop: Shop) -> None:
     # Without other processes `sum` would wait for them: each part is measured as if alone.
     parts = [Validation(shop.sequences, train, ProcessGroup(rank, 3)) for rank in range(3)]
     for part in parts:
-        part._team = ProcessGroup()
+        part._process_group = ProcessGroup()
     summed = np.sum([part.measure(model) for part in parts], axis=0)
     assert summed.tolist() == pytest.approx(list(whole.measure(model)))
 

@@ -35,15 +35,15 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
 
     Each batch is divided among the processes; the result equals that of a single process.
     """
-    from model.training.processes import team
+    from model.training.processes import open_process_group
 
     config = training_config(fit, seed)
     opened = opened_store(store)
-    with interruptible(TRAINING_KEEPS), team(config.device) as everyone:
-        if everyone.leads:
+    with interruptible(TRAINING_KEEPS), open_process_group(config.device) as process_group:
+        if process_group.is_leader:
             terminal.show_logs(verbose=False)
-        made = _trained(config, opened, everyone)
-        if everyone.leads:
+        made = _trained(config, opened, process_group)
+        if process_group.is_leader:
             terminal.say(f"Model: {opened.path(made.ref)}")
             terminal.out.print(
                 "Next: `llm4cdsr retrain` with the same preset, time budget, epochs, seed and "
@@ -51,7 +51,9 @@ def train(fit: FitOptions, seed: opt.Seed = 0, store: opt.StoreRoot = None) -> N
             )
 
 
-def _trained(config: "TrainingConfig", opened: "Store", everyone: "ProcessGroup") -> "StageResult":
+def _trained(
+    config: "TrainingConfig", opened: "Store", process_group: "ProcessGroup"
+) -> "StageResult":
     from artifacts.bundles import latest_refresh, parts_of
     from artifacts.machines.store_in_use import store_in_use
     from tasks.choose_preset import as_chosen, choose_together
@@ -61,6 +63,6 @@ def _trained(config: "TrainingConfig", opened: "Store", everyone: "ProcessGroup"
     with store_in_use(opened):
         sources, spent = TrainingSources.of(parts_of(opened, latest_refresh(opened))), 0.0
         if config.is_automatic:
-            choice = choose_together(sources, config, opened.root, everyone)
+            choice = choose_together(sources, config, opened.root, process_group)
             config, spent = as_chosen(opened, choice, config), choice.seconds
-        return train_together(sources, config, opened.root, everyone, spent)
+        return train_together(sources, config, opened.root, process_group, spent)

@@ -60,7 +60,7 @@ def worth(
     from flows.settings import Settings
 
     settings = Settings()
-    everyone = DumpOptions(
+    all_users = DumpOptions(
         interactions=interactions,
         items=items,
         column=column,
@@ -71,9 +71,9 @@ def worth(
         profile_style=profile_style,
         clusters=clusters,
     )
-    chosen = made.named_dataset(everyone)
-    dump = made.dump_config(everyone, seed, chosen)
-    sample = made.refresh_config(replace(everyone, profile_users=profile_users), seed)
+    chosen = made.named_dataset(all_users)
+    dump = made.dump_config(all_users, seed, chosen)
+    sample = made.refresh_config(replace(all_users, profile_users=profile_users), seed)
     wanted = FitOptions(preset=preset, replaced=replaced, device=device)
     training = fit.training_config(wanted, seed, width=sample.tables.hidden)
     ask = LlmOptions(provider=provider, language=language, max_usd=max_usd)
@@ -94,11 +94,11 @@ def worth(
     for line in console.facts_of_ablation(Store(root), done.ablation.ref):
         terminal.out.print(line)
     terminal.out.print(
-        price_of_everyone(plan_refresh(dump, made.refresh_config(everyone, seed), llm, root))
+        cost_of_all_profiles(plan_refresh(dump, made.refresh_config(all_users, seed), llm, root))
     )
 
 
-def price_of_everyone(planned: "tuple[PlannedCalls, ...]") -> str:
+def cost_of_all_profiles(planned: "tuple[PlannedCalls, ...]") -> str:
     """Returns the remaining prompts and cost of profiling all users, and the option to omit
     profiles."""
     requests = sum(step.requests for step in planned)

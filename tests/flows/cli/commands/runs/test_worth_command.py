@@ -1,6 +1,6 @@
-"""What profiling everyone would cost, in words."""
+"""The cost of the profiles of all users, as a sentence."""
 
-from flows.cli.commands.runs.worth_command import price_of_everyone
+from flows.cli.commands.runs.worth_command import cost_of_all_profiles
 from flows.cli.dry_run import PlannedCalls
 
 
@@ -9,16 +9,16 @@ def planned(requests: int, usd: float | None) -> PlannedCalls:
 
 
 def test_the_price_of_all_steps_is_summed() -> None:
-    said = price_of_everyone((planned(200, 1.25), planned(100, 0.5)))
+    said = cost_of_all_profiles((planned(200, 1.25), planned(100, 0.5)))
     assert "about 300 more requests, for at most $1.75." in said
     assert "--profile-users 0" in said
 
 
 def test_one_unknown_price_makes_the_sum_unknown() -> None:
-    said = price_of_everyone((planned(200, 1.25), planned(100, None)))
+    said = cost_of_all_profiles((planned(200, 1.25), planned(100, None)))
     assert "at an unknown price" in said
     assert "$" not in said
 
 
 def test_nothing_left_to_ask_is_said() -> None:
-    assert price_of_everyone((planned(0, 0.0),)).startswith("All users have profiles")
+    assert cost_of_all_profiles((planned(0, 0.0),)).startswith("All users have profiles")

@@ -1,6 +1,6 @@
-"""One process of a team, started by torchrun: fits what a JSON file asks, writes what came of it.
+"""One process of a group, started by torchrun: fits as a JSON file says, writes the result.
 
-torchrun --nproc-per-node 2 tests/model/training/team_member.py WANTED.json FOLDER
+torchrun --nproc-per-node 2 tests/model/training/group_process.py WANTED.json FOLDER
 
 Checkpoints lie in FOLDER, or below DISK where a third argument names one of this process's own.
 """
@@ -15,34 +15,36 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import write_tensors
-from model.training.processes import ProcessGroup, team
+from model.training.processes import ProcessGroup, open_process_group
 from model.training.trainer import fit
 from tests.model.conftest import small_shop
 
 
 def main(wanted: Path, folder: Path, disk: Path) -> None:
-    with team("cpu") as everyone:
+    with open_process_group("cpu") as process_group:
         for name, train in json.loads(wanted.read_text()).items():
-            _fit(name, train, folder, disk, everyone)
+            _fit(name, train, folder, disk, process_group)
 
 
 def _fit(
-    name: str, train: dict[str, object], folder: Path, disk: Path, everyone: ProcessGroup
+    name: str, train: dict[str, object], folder: Path, disk: Path, process_group: ProcessGroup
 ) -> None:
     shop = small_shop()
     checkpoints = disk / f"{name}.checkpoints"
     config = shop.config({"dropout": 0.0, "blocks": 1}, train)
-    result = fit(shop.sequences, shop.tables, config, shop.profiles, checkpoints, team=everyone)
+    result = fit(
+        shop.sequences, shop.tables, config, shop.profiles, checkpoints, process_group=process_group
+    )
     weights = {key: value.contiguous() for key, value in result.model.state_dict().items()}
-    agreed = [everyone.gather(value.float().reshape(1, -1)) for value in weights.values()]
+    agreed = [process_group.gather(value.float().reshape(1, -1)) for value in weights.values()]
     facts = {
         "history": [asdict(report) for report in result.history],
-        "processes": everyone.size,
+        "processes": process_group.size,
         "replicas_agree": all(bool(torch.equal(a[0], a[-1])) for a in agreed),
     }
-    if everyone.leads:
+    if process_group.is_leader:
         write_tensors(folder / f"{name}.safetensors", weights, facts)
-    everyone.wait()
+    process_group.wait()
 
 
 if __name__ == "__main__":
