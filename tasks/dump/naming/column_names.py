@@ -18,6 +18,11 @@ TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", 
 _VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*|\w*\d{3,}")
 """A number, a time or a numbered id, which names no column."""
 
+_LONG_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]{7,}")
+"""A time or a long number, which is certainly no name."""
+
+_NO_HEADER = "its first line holds values: write a line with the columns' names above it"
+
 _WIDE = "::"
 """MovieLens' separator."""
 
@@ -63,7 +68,9 @@ class AbsentColumnError(UnreadableDumpError):
         found = {theirs: name for name, theirs in likely.items() if theirs is not None}
         pairs = [f"{theirs}={name}" for theirs, name in found.items()]
         self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
-        if found:
+        if any(map(_LONG_VALUE.fullmatch, names)):
+            way = _NO_HEADER
+        elif found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
@@ -81,7 +88,7 @@ class AbsentColumnError(UnreadableDumpError):
         elif len(names) == 1 and not form_of(path).endswith(TYPED):
             way = "its first line must name the columns, separated by a comma, ; tab or |"
         elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
-            way = "its first line holds values: write a line with the columns' names above it"
+            way = _NO_HEADER
         else:
             way = f"if {absent[0]} has another name, map it: --column NAME_IN_FILE={absent[0]}"
         if inside:
@@ -121,7 +128,12 @@ def named_columns(
     wanted = dict.fromkeys((*needed, *wanted))
     # A name that was given for a column of one kind of file beats a column of that name. An item's
     # id and domain are in both kinds, where the column may be meant for the other file alone.
-    given = {names[theirs] for theirs in table.names if theirs in names} - set(ITEM_KEY)
+    # A field of an object of that name is meant for the file with the object.
+    given = {
+        ours
+        for theirs, ours in names.items()
+        if theirs in table.names and (ours not in ITEM_KEY or theirs.startswith(f"{ours}."))
+    }
     ours = {
         theirs: names.get(theirs, theirs)
         for theirs in table.names

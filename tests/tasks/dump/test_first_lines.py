@@ -89,3 +89,16 @@ def test_what_a_compressed_file_holds_is_named(tmp_path: Path, pack: Any, said: 
     path.write_bytes(pack(plain.read_bytes()))
     with pytest.raises(UnreadableDumpError, match=said):
         Ingested(tmp_path, interactions=str(path))
+
+
+def test_a_field_of_an_object_of_the_same_name_is_read_as_asked(tmp_path: Path) -> None:
+    rows = [
+        {**row, "item_id": {"S": row["item_id"]}, "domain": {"S": row["domain"]}} for row in EVENTS
+    ]
+    path = tmp_path / "e.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    columns = {"item_id.S": "item_id", "domain.S": "domain"}
+    items = as_csv(tmp_path / "i.csv", ITEMS)
+    made = Ingested(tmp_path, interactions=str(path), items=items, columns=columns)
+    assert made.counts["events"] == len(EVENTS)
+    assert made.counts["items_not_described"] == 0

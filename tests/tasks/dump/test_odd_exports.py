@@ -329,6 +329,7 @@ def test_a_column_called_by_a_number_is_not_taken_for_a_missing_header(tmp_path:
         ("user_id::item_id::domain::timestamp", "its separator is .::."),
         (chr(34) + "user_id,item_id,domain,timestamp" + chr(34), "in quotation marks as a whole"),
         ("F000;food;Oat Rye", "first line holds values"),
+        ("u000\t2020-09-13T12:26:40Z\tArtist\tTrack", "first line holds values"),
         ("user_id item_id domain timestamp", "separated by a comma, ; tab or"),
         ('"All amounts in USD"', "separated by a comma, ; tab or"),
         ("-- MySQL dump 10.13", "separated by a comma, ; tab or"),
