@@ -18,7 +18,7 @@ TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", 
 _VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*|\w*\d{3,}")
 """A number, a time or a numbered id, which names no column."""
 
-_LONG_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]{7,}")
+_LONG_VALUE = re.compile(r"(?!.*::)\d[\d\s:.,/TZ+-]{7,}")
 """A time or a long number, which is certainly no name."""
 
 _NO_HEADER = "its first line holds values: write a line with the columns' names above it"
@@ -65,12 +65,11 @@ class AbsentColumnError(UnreadableDumpError):
             for name in absent
             if likely[name] is None and (theirs := likely_column(name, listed_ones))
         ]
-        found = {theirs: name for name, theirs in likely.items() if theirs is not None}
+        are_values = any(map(_LONG_VALUE.fullmatch, names))
+        found = {} if are_values else {theirs: ours for ours, theirs in likely.items() if theirs}
         pairs = [f"{theirs}={name}" for theirs, name in found.items()]
         self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
-        if any(map(_LONG_VALUE.fullmatch, names)):
-            way = _NO_HEADER
-        elif found:
+        if found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
