@@ -22,7 +22,13 @@ from artifacts.shown_users import (
     user_key,
 )
 from artifacts.store import Store
-from artifacts.store_notes import delete_note, read_note, write_note
+from artifacts.store_notes import (
+    FOLDER,
+    NoteDamagedError,
+    delete_note,
+    read_note,
+    write_note,
+)
 from artifacts.strict import Strict
 
 FORGOTTEN_RULE = "forgotten user"
@@ -46,12 +52,13 @@ class Forgetting(Strict):
 
 
 class Forgotten:
-    """The list of a store; raises `UserKeyError`. ``any`` is False without forgotten users;
-    ``hashes`` are the keyed hashes of their ids."""
+    """The list of a store; raises `UserKeyError`, `NoteDamagedError`.
+
+    ``any`` is False without forgotten users; ``hashes`` are the keyed hashes of their ids."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.hashes = _parsed(read_note(store, HASHES_NOTE))
+        self.hashes = _listed(store)
         self._key = (user_key(store) if self.hashes else None) or b""
 
     @property
@@ -140,6 +147,18 @@ def _entry(line: bytes) -> Forgetting:
     except ValidationError:
         logger.warning("a line of the log of removals is damaged (%.60r)", line)
         return Forgetting(at=datetime.fromtimestamp(0, UTC), people=0)
+
+
+def _listed(store: Store) -> frozenset[str]:
+    try:
+        return _parsed(read_note(store, HASHES_NOTE))
+    except ValidationError as error:
+        raise NoteDamagedError(
+            f"{store.root}/{FOLDER}/{HASHES_NOTE}, the list of forgotten users, is damaged or of a "
+            f"later version ({error.errors()[0]['msg']}); restore it from a backup (`tar -xf "
+            f"BACKUP -C STORE {FOLDER}/{HASHES_NOTE}`). Without it, dumps would add forgotten "
+            "users again"
+        ) from None
 
 
 def _parsed(content: bytes | None) -> frozenset[str]:

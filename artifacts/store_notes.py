@@ -7,17 +7,32 @@ from pathlib import Path
 from artifacts.files.durable import create_exclusively, write_atomically
 from artifacts.files.private_files import keep_private
 from artifacts.store import Store
+from artifacts.user_error import UserError
 
 FOLDER = "operation"
 _STORE_ID = "store-id"
 
 
+class NoteDamagedError(UserError):
+    """A note has invalid content, or is no file."""
+
+
 def read_note(store: Store, name: str) -> bytes | None:
-    """Returns a note's content, None if it does not exist."""
+    """Returns a note's content, None if it does not exist.
+
+    Raises:
+        NoteDamagedError: a folder has its name.
+    """
     if store.remote is not None:
         return store.remote.read(FOLDER, *name.split("/"))
     path = store.local / FOLDER / name
-    return path.read_bytes() if path.exists() else None
+    try:
+        return path.read_bytes() if path.exists() else None
+    except IsADirectoryError:
+        raise NoteDamagedError(
+            f"{path} is a folder in place of a file; move it out of the store, or restore the file "
+            "from a backup, and run this again"
+        ) from None
 
 
 def write_note(store: Store, name: str, content: bytes) -> None:

@@ -65,11 +65,12 @@ def locked_within(path: Path, seconds: float) -> Iterator[bool]:
 def if_abandoned(path: Path) -> Iterator[bool]:
     """Yields whether the file exists and is unlocked; it is then locked during the block.
 
-    A file that this process may not write belongs to another user, whose processes delete it.
+    A file that this process may not write belongs to another user, whose processes delete it. A
+    folder is no file.
     """
     try:
         file = path.open("r+b")
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         yield False  # A missing file was deleted by its owner after it was listed.
         return
     with file:

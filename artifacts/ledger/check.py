@@ -22,6 +22,7 @@ from artifacts.files.ownership import if_abandoned
 from artifacts.ledger.answers import MODEL, Role, answer_key, parse_journal
 from artifacts.ledger.claims import PARAMETERS, PROMPT
 from artifacts.ledger.compaction import MERGED
+from artifacts.ledger.journal import OUTBOX
 from artifacts.ledger.ledger import Ledger
 
 KEYS_AT_ONCE = 1_000_000
@@ -47,7 +48,7 @@ class LedgerCheck:
 
 
 def verify(ledger: Ledger) -> LedgerCheck:
-    """Checks all pages against checksums, all answers, keys and journals."""
+    """Checks all pages against checksums, all answers, keys, journals and requests of batches."""
     verdict = LedgerCheck()
     with ledger.reading():
         for part in ledger.parts():
@@ -55,7 +56,9 @@ def verify(ledger: Ledger) -> LedgerCheck:
         if not verdict.damaged_parts:
             verdict.twice = sum(rows.height for rows in repeated_keys(ledger))
         _check_questions(ledger, verdict)
+        _check_outbox(ledger, verdict)
     _check_journals(ledger, verdict)
+    _check_batches(ledger, verdict)
     _check_leftovers(ledger, verdict)
     if verdict.twice:
         verdict.traces.append(f"{verdict.twice} keys have several answers; the oldest one is used")
@@ -76,6 +79,7 @@ def repeated_keys(ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
     try:
+        _refuse_link(part)
         for rows in read_batches(part):
             verdict.answers += rows.height
             if bad := rows.filter(~is_sound(rows, role)).height:
@@ -108,11 +112,41 @@ def _is_vector(vector: bytes | None) -> bool:
     return bool(np.isfinite(numbers).all() and numbers.any())
 
 
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ValueError(f"a link to {path.readlink()}, which a removal would not change")
+
+
+def _check_outbox(ledger: Ledger, verdict: LedgerCheck) -> None:
+    for path in sorted((ledger.folder / OUTBOX).glob("part-*.parquet")):
+        try:
+            for _ in read_batches(path):
+                """Read whole."""
+        except FileNotFoundError:
+            continue  # Uploaded.
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            verdict.damaged_questions.append(path)
+            verdict.trouble.append(_damage(path, error, "it is not uploaded"))
+
+
+def _check_batches(ledger: Ledger, verdict: LedgerCheck) -> None:
+    for path in sorted(ledger.folder.glob("batches/*/requests.jsonl")):
+        try:
+            for line in path.read_bytes().splitlines():
+                json.loads(line)["custom_id"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            verdict.trouble.append(
+                f"{path} is damaged ({error}); delete {path.parent}: its prompts are sent again"
+            )
+
+
 def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
     """Checks keys against the hashes of their prompts: a wrong key would return another prompt's
     answer."""
-    for path in sorted(ledger.folder.glob("questions-*.parquet")):
+    records = (*ledger.folder.glob("claim-*.parquet"), *ledger.folder.glob("questions-*.parquet"))
+    for path in sorted(records):
         try:
+            _refuse_link(path)
             wrong = 0
             for rows in read_batches(path):
                 verdict.questions += rows.height
@@ -120,7 +154,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
             if wrong:
                 raise ValueError(f"{wrong} prompts under a wrong key")
         except FileNotFoundError:
-            continue  # Merged by a compaction.
+            continue  # Merged by a compaction, or the end of a claim.
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             verdict.damaged_questions.append(path)
             kept = "it is a record of prompts and will be quarantined; no answer is lost"
@@ -137,6 +171,10 @@ def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
 
 def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
     for path in sorted(ledger.folder.glob("journal-*.jsonl")):
+        if path.is_dir():
+            verdict.damaged_questions.append(path)
+            verdict.trouble.append(_damage(path, IsADirectoryError("a folder"), "it is set aside"))
+            continue
         with if_abandoned(path) as is_left:
             if not is_left:
                 continue  # In use or finished by its writer.

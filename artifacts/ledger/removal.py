@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ from artifacts import columns as col
 from artifacts.files.durable import sync, write_atomically
 from artifacts.files.ownership import locked
 from artifacts.ledger.answers import KEY_SCHEMA, scan_parts
+from artifacts.ledger.claims import questions
 from artifacts.ledger.compaction import nobody_compacts
 from artifacts.ledger.journal import OUTBOX, write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
@@ -18,10 +20,15 @@ from artifacts.ledger.repair import SET_ASIDE
 
 def remove(ledger: Ledger, keys: pl.Series) -> int:
     """Removes keys from sealed parts, prompt records and batch requests; returns the number of
-    removed rows. Quarantined damaged files are deleted if there is a key.
+    removed rows. Quarantined damaged files are deleted; if a record of prompts is among them, all
+    answers without a record are removed as well, because their prompts are unknown.
 
     Journals must be sealed (`Ledger.recover`), and no run may be sending these keys.
     """
+    aside = ledger.folder / SET_ASIDE
+    if any(not path.name.startswith(("part-", "journal-")) for path in aside.glob("*")):
+        keys = pl.concat([keys, _unrecorded(ledger)])
+    shutil.rmtree(aside, ignore_errors=True)
     if keys.is_empty():
         return 0
     wanted = keys.unique().to_frame(col.KEY)
@@ -34,9 +41,15 @@ def remove(ledger: Ledger, keys: pl.Series) -> int:
             gone += _replaced(path, pl.read_parquet(path, glob=False), wanted, is_part=False)
     for path in sorted(ledger.folder.glob("batches/*/requests.jsonl")):
         gone += _without_lines(path, set(keys))
-    for path in ledger.folder.glob(f"{SET_ASIDE}/*"):
-        path.unlink()
     return gone
+
+
+def _unrecorded(ledger: Ledger) -> pl.Series:
+    """Returns the keys of answers whose prompts are in no record."""
+    with ledger.reading() as parts:
+        answered = parts.select(col.KEY).unique().collect()
+    recorded = questions(ledger).select(col.KEY).unique().collect()
+    return answered.join(recorded, on=col.KEY, how="anti")[col.KEY]
 
 
 def all_keys(ledger: Ledger) -> pl.Series:

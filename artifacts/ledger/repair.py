@@ -42,7 +42,10 @@ def _mend_part(ledger: Ledger, part: Path) -> str:
     aside = _aside(ledger, part)
     kept = 0
     for number, rows in enumerate(_readable_groups(part)):
-        sound = rows.filter(is_sound(rows, ledger.role))
+        try:
+            sound = rows.filter(is_sound(rows, ledger.role))
+        except pl.exceptions.PolarsError:  # Columns of another table.
+            continue
         if sound.height:
             partial = ledger.folder / f"{part.stem}-{number}.tmp"
             write_part(sound, partial)

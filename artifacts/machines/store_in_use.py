@@ -69,7 +69,7 @@ def refuse_in_use(store: Store, command: str) -> None:
         )
     for path in _locks(store):
         with if_abandoned(path) as is_free:
-            if not is_free and path.exists():
+            if not is_free and path.is_file():
                 raise StoreInUseError(
                     f"a run is writing to {store.root} ({path.name}); wait until it has ended, "
                     f"then {command}"

@@ -13,6 +13,7 @@ from artifacts.files.leftovers import ALERTS, clear_leftovers
 from artifacts.forgotten import Forgotten, forgettings, is_interrupted, log_forgetting
 from artifacts.leases import cleaning
 from artifacts.ledger.answers import Role
+from artifacts.ledger.check import verify
 from artifacts.ledger.claims import recover_claims
 from artifacts.ledger.ledger import open_ledger
 from artifacts.ledger.removal import remove
@@ -23,6 +24,7 @@ from artifacts.remote.remote_runs import without_runs
 from artifacts.rewriting import finish_rewrites
 from artifacts.shown_users import hashed_users
 from artifacts.store import Store
+from artifacts.store_notes import NoteDamagedError
 from tasks.forgetting.artifact_rewriting import (
     People,
     Removed,
@@ -62,6 +64,20 @@ class IncompleteRemovalError(Exception):
         self.removed = removed
 
 
+class UnsearchedLedgerError(Exception):
+    """Files of the ledger are damaged, so answers about the users may be in them. Nothing is
+    removed: the datasets identify these answers."""
+
+    def __init__(self, trouble: list[str]) -> None:
+        count = len(trouble)
+        super().__init__(
+            f"{count:,} file{'' if count == 1 else 's'} of the ledger cannot be searched for "
+            f"answers about these users, so nothing is removed yet: {trouble[0]}"
+            f"{'' if count == 1 else ', and so on'}. Then repeat `llm4cdsr forget`; until it is "
+            "complete, runs are refused"
+        )
+
+
 def forget(store: Store, user_ids: list[str]) -> Removed:
     """Removes users from a store, and stores keyed hashes of their ids, including unknown ones, for
     later dumps; returns the removed data. Without ids, completes an interrupted removal only.
@@ -71,6 +87,8 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
     Raises:
         StoreInUseError: a run of this or another machine uses the store.
         IncompleteRemovalError: everything else is removed; runs wait for the rest.
+        NoteDamagedError, UnsearchedLedgerError: nothing is removed; the ids are listed, and runs
+            wait for the removal.
     """
     catch_up(store)
     with ExitStack() as alone:
@@ -85,8 +103,14 @@ def forget(store: Store, user_ids: list[str]) -> Removed:
 
 
 def _forget(store: Store, user_ids: list[str]) -> Removed:
-    _take_stock(store)
     forgotten = Forgotten(store)
+    try:
+        _refuse_unreadable(store)
+    except (NoteDamagedError, UnsearchedLedgerError):
+        if user_ids:
+            forgotten.add(user_ids)  # The removal is pending.
+        raise
+    _take_stock(store)
     late = Removed()
     if forgotten.any:
         late = _apply(store, forgotten, set())
@@ -101,6 +125,13 @@ def _forget(store: Store, user_ids: list[str]) -> Removed:
     if store.remote is not None:
         mark_applied(store)
     return late
+
+
+def _refuse_unreadable(store: Store) -> None:
+    """Raises NoteDamagedError or UnsearchedLedgerError before anything changes."""
+    forgettings(store)
+    if trouble := [each for role in Role for each in verify(open_ledger(store, role)).trouble]:
+        raise UnsearchedLedgerError(trouble)
 
 
 def _take_stock(store: Store) -> None:

@@ -118,7 +118,7 @@ class _AskedPrompts:
         sent = questions(ledger).select(MODEL, PARAMETERS).unique().collect()
         found = [Question(model, json.loads(parameters)) for model, parameters in sent.iter_rows()]
         found += ledger.shared.questions() if ledger.shared else []
-        for manifest in made[Kind.USER_PROFILES] if ledger.shared else []:
+        for manifest in made[Kind.USER_PROFILES]:
             found += _questions_of(manifest.parameters, role)
         return cls(ledger, list({canonical_json(each): each for each in found}.values()))
 

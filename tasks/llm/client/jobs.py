@@ -96,13 +96,14 @@ class Origin:
 @dataclass(eq=False)
 class Job(ABC):
     """A request with its history. ``failed``, ``bad`` and ``busy`` count faults by kind;
-    ``changes`` are unconfirmed adaptations."""
+    ``first_fault_at`` is the time of the first one; ``changes`` are unconfirmed adaptations."""
 
     origin: Origin
     changes: frozenset[RequestChange] = frozenset()
     failed: int = 0
     bad: int = 0
     busy: int = 0
+    first_fault_at: float | None = None
 
     route: ClassVar[str]
 

@@ -41,7 +41,8 @@ class BadAnswerError(ValueError):
     """The response is invalid.
 
     ``may_pass``: a retry may succeed. ``vectors``: wrong number of returned vectors. ``of_all``:
-    the error concerns the whole batch, not one text.
+    the error concerns the whole batch, not one text. ``is_empty``: the response has no answer at
+    all, as that of a proxy whose server is down.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class BadAnswerError(ValueError):
         may_pass: bool = True,
         vectors: int | None = None,
         of_all: bool = False,
+        is_empty: bool = False,
     ) -> None:
         super().__init__(words)
         self.may_pass = may_pass
         self.vectors = vectors
         self.of_all = of_all
+        self.is_empty = is_empty
 
 
 class Usage(NamedTuple):
@@ -83,7 +86,7 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     """
     completion = completion_in(body)
     if completion is None:
-        raise BadAnswerError("the answer has no choices")
+        raise BadAnswerError("the answer has no choices", is_empty=True)
     message, content, finish = completion
     if refusal := message.get("refusal"):
         raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
@@ -101,7 +104,9 @@ def checked_text(key: str, body: JsonValue) -> Answer:
             raise _only_reasoning(finish)
         is_filtered = finish == "content_filter"
         raise BadAnswerError(
-            f"the answer is empty (finish_reason {finish})", may_pass=not is_filtered
+            f"the answer is empty (finish_reason {finish})",
+            may_pass=not is_filtered,
+            is_empty=not is_filtered,
         )
     if not any(sign.isalnum() for sign in text):  # A model of overflowing numbers says "!!!!".
         raise BadAnswerError(f"the answer holds no word: {text[:MOST_SHOWN]!r}")

@@ -93,7 +93,7 @@ def checked_vectors(
     expected.see(body.get("model") if isinstance(body, dict) else None)
     found = entries_in(body)
     if found is None:
-        raise BadAnswerError("the answer has no vectors")
+        raise BadAnswerError("the answer has no vectors", is_empty=True)
     entries = _in_order(found, len(keys))
     vectors = _vectors(entries)
     if isinstance(vectors, np.ndarray) and expected.value in (None, vectors.shape[1]):
@@ -107,7 +107,9 @@ def _in_order(entries: Sequence[SentVector], texts: int) -> list[JsonValue]:
     indices or if all are 0. A single missing index is 0, which serialisers of protobuf omit."""
     if len(entries) != texts:
         raise BadAnswerError(
-            f"{len(entries)} vectors were returned for {texts} texts", vectors=len(entries)
+            f"{len(entries)} vectors were returned for {texts} texts",
+            vectors=len(entries),
+            is_empty=not entries,
         )
     indices = [entry.place for entry in entries]
     if all(index is None for index in indices) or all(index == 0 for index in indices):

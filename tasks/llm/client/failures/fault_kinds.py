@@ -76,7 +76,8 @@ class Fault:
 
     ``retry_after``: seconds requested by the server. ``field``: the refused field. ``limit``:
     maximum texts, if stated. ``may_pass``: a retry may succeed. ``of_all``: the fault concerns the
-    whole batch, not one text. ``is_short``: wrong number of vectors.
+    whole batch, not one text. ``is_short``: wrong number of vectors. ``is_judged``: the server has
+    processed the request and rejected it, or its answer is rejected, so the server is up.
     """
 
     kind: FaultKind
@@ -87,6 +88,7 @@ class Fault:
     may_pass: bool = True
     of_all: bool = False
     is_short: bool = False
+    is_judged: bool = False
 
 
 class HttpReply(NamedTuple):
@@ -132,9 +134,15 @@ def fault_of(reply: HttpReply, error: ServerError, sent: Sent) -> Fault:
     kind, field, limit = _kind(status, said, error, sent)
     if kind is FaultKind.SERVER and seconds is not None:
         kind = FaultKind.BUSY  # The server is up and states a delay.
-    may_pass = kind in PASSING or kind is FaultKind.BAD_ANSWER
+    is_judged = (
+        status is not None
+        and 400 <= status < 500
+        and (kind in _JUDGED or (kind is FaultKind.PROMPT and bool(phrases.MODERATED.search(said))))
+    )
+    is_vague = kind in PASSING or kind is FaultKind.BAD_ANSWER
+    may_pass = is_vague or (kind in _JUDGED and not is_judged)
     words = one_line(words, REASON_CHARACTERS)
-    return Fault(kind, words, seconds, field, limit, may_pass)
+    return Fault(kind, words, seconds, field, limit, may_pass, is_judged=is_judged)
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -262,6 +270,9 @@ def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
     said = one_line(f"HTTP {reply.status}: {words}", REASON_CHARACTERS)
     return Fault(FaultKind.NO_API, said)
 
+
+_JUDGED = frozenset({FaultKind.TOO_LONG, FaultKind.FIELD, FaultKind.BATCH})
+"""Specific refusals. With a status of 5xx, their phrases may be those of another error."""
 
 _ALWAYS_SENT = frozenset({"model", "messages", "input"})
 _ROLE = re.compile(r"(?:body\.)?messages(?:\[\d+\]|\.\d+)\.role")

@@ -5,14 +5,16 @@
 | a field is refused | repeated without it or with another form of it; kept if that succeeds |
 | too many texts | sent in parts; later batches keep to the limit |
 | a text too long for the model | sent alone; fails if alone |
-| refused (400) | a batch is bisected until the offending text is isolated; fails if alone |
+| refused (400) | a batch is bisected until the offending text is isolated; alone two tries |
 | no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
 | 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
+| a refusal of a field or length with status 5xx | once more, then as that refusal |
 | 429 | repeated up to the outage limit |
 | unreachable | repeated without counting an attempt: the circuit breaker decides |
 | key, credit, model, URL | ends the stage (`tasks.llm.client.servers.lanes`) |
 
-While a server is down, no try is counted.
+While a server is down, no try is counted. The last try of a job counts only if the server has
+answered a request that was sent after the job's first fault.
 """
 
 import random
@@ -32,6 +34,9 @@ BAD_ANSWER_TRIES = 3
 
 BATCH_TRIES = 2
 """Attempts of a batch with server errors, before it is bisected."""
+
+VAGUE_TRIES = 2
+"""Attempts after refusals that may be those of a server that is down."""
 
 REFUSED_TRIES = 3
 """Attempts of a prompt with a general refusal while other prompts are answered."""
@@ -71,6 +76,18 @@ def next_step(
     origin = job.origin
     if origin.first_fault_at is None:
         origin.first_fault_at = now
+    if job.first_fault_at is None:
+        job.first_fault_at = now
+    if fault.kind is FaultKind.BUSY:
+        return _busy(job, fault, spec, now)
+    if fault.kind is FaultKind.UNREACHABLE or (is_down and not fault.is_judged):
+        return Again()
+    if fault.kind is FaultKind.BAD_ANSWER:
+        return _bad_answer(job, fault, dialect)
+    if not fault.is_judged:
+        job.failed += 1
+        if job.failed < _tries(job, fault, spec, dialect):
+            return Again(_wait(job.failed, fault))
     match fault.kind:
         case FaultKind.FIELD:
             return _otherwise(job, fault, spec, dialect)
@@ -78,26 +95,15 @@ def next_step(
             return _fewer(job, fault, spec, dialect)
         case FaultKind.TOO_LONG:
             return _without_the_longest(job, fault, dialect)
-        case FaultKind.PROMPT:
-            return _bisected(job, fault, dialect)
-        case FaultKind.BAD_ANSWER:
-            return _bad_answer(job, fault, dialect)
-        case FaultKind.UNREACHABLE:
-            return Again()
-        case FaultKind.BUSY:
-            return _busy(job, fault, spec, now)
-        case kind:
-            if is_down:
-                return Again()
-            job.failed += 1
-            if job.failed < _tries(job, kind, spec):
-                return Again(_wait(job.failed, fault))
+        case _:
             return _bisected(job, fault, dialect)
 
 
-def is_used_up(job: Job, fault: Fault, spec: EndpointSpec) -> bool:
-    """Returns whether a fault, not the first, ends the tries of a prompt; a batch is bisected."""
-    return job.texts == 1 and 0 < job.failed == _tries(job, fault.kind, spec) - 1
+def is_used_up(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> bool:
+    """Returns whether a fault, not the first, ends the tries of a job."""
+    if fault.kind is FaultKind.BAD_ANSWER:
+        return job.texts == 1 and job.bad == BAD_ANSWER_TRIES - 1
+    return 0 < job.failed == _tries(job, fault, spec, dialect) - 1
 
 
 def fitted(job: Job, dialect: Dialect) -> Sequence[Job]:
@@ -125,10 +131,19 @@ def reason_of(fault: Fault) -> str:
             return f"after every retry ({fault.kind.value}): {fault.words}"
 
 
-def _tries(job: Job, kind: FaultKind, spec: EndpointSpec) -> int:
+def _tries(job: Job, fault: Fault, spec: EndpointSpec, dialect: Dialect) -> int:
     tries = spec.max_retries + 1
-    if kind in REFUSALS:
-        tries = min(tries, REFUSED_TRIES)
+    match fault.kind:
+        case FaultKind.PROMPT:
+            return 1 if job.texts > 1 else min(tries, VAGUE_TRIES)
+        case FaultKind.FIELD if not dialect.is_proven:
+            return 1
+        case FaultKind.FIELD | FaultKind.BATCH | FaultKind.TOO_LONG:
+            return min(tries, VAGUE_TRIES)
+        case kind if kind in REFUSALS:
+            tries = min(tries, REFUSED_TRIES)
+        case _:
+            pass
     return min(tries, BATCH_TRIES) if job.texts > 1 else tries
 
 
@@ -193,7 +208,7 @@ def _bad_answer(job: Job, fault: Fault, dialect: Dialect) -> Step:
 def _busy(job: Job, fault: Fault, spec: EndpointSpec, now: float) -> Step:
     job.busy += 1
     waited = now - (job.origin.first_fault_at or now)
-    if waited > spec.outage_seconds:
+    if waited > spec.outage_seconds and job.busy > spec.max_retries:
         return Failed(reason_of(fault))
     return Again(_wait(job.busy, Fault(fault.kind, fault.words)))
 

@@ -66,11 +66,13 @@ class Dialect:
     def limit_batch(self, texts: int, model: str, *, is_certain: bool = True) -> None:
         """Stores a maximum number of texts; the smallest one applies.
 
-        Limits suggested by server errors must occur twice, because these may be temporary.
+        Limits suggested by server errors must occur twice, and not be below a number that was
+        accepted, because these errors may be temporary.
         """
-        self._hints += 1
-        if not is_certain and self._hints < 2:
-            return
+        if not is_certain:
+            self._hints += texts >= self._whole
+            if self._hints < 2 or texts < self._whole:
+                return
         if self.batch_limit is None or texts < self.batch_limit:
             logger.info("%s accepts at most %d texts per request from now on", model, texts)
             self.batch_limit = texts

@@ -260,12 +260,13 @@ class Servers:
         fault = replace(fault, words=masked(fault.words, self._secret))
         lane.said = fault.words
         is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
-        if self._is_refusal(fault, job):
-            self._refused(lane, job, fault)
+        is_vague = self._has_succeeded and not fault.is_judged
+        if self._is_refusal(fault, job) and self._refuses(lane, job, fault):
+            self._refused(lane, fault)
         elif fault.kind is FaultKind.BUSY:
             self._limited(lane, fault, sent_at)
-        elif fault.kind in PASSING:
-            self._failed(turn, job, fault, is_suspect)
+        elif fault.kind in PASSING or is_vague:
+            is_suspect = self._failed(turn, job, fault, is_suspect)
         else:
             self._lives(lane, sent_at)
         self._count(fault)
@@ -273,17 +274,22 @@ class Servers:
         return Attempt(tokens, [], [], fault, is_down)
 
     def _is_refusal(self, fault: Fault, job: Job) -> bool:
-        """Returns whether a configured field is refused, which concerns all prompts."""
+        """Returns whether a fault concerns all prompts, as the refusal of a configured field."""
         if fault.kind is not FaultKind.FIELD or fault.field not in self.spec.fixed_fields:
             return fault.kind in REFUSALS
+        if self.dialect.is_proven and not fault.is_judged:
+            return False
         return change_for(fault.field, self.spec.fixed_fields, job.texts) is None
 
-    def _refused(self, lane: Lane, job: Job, fault: Fault) -> None:
+    def _refuses(self, lane: Lane, job: Job, fault: Fault) -> bool:
+        """Returns whether a refusal is not that of one prompt."""
+        if not lane.has_answered or fault.kind not in DOUBTFUL:
+            return True
+        lane.strange.add(job.first_key)
+        return len(lane.strange) >= STRANGE_REFUSALS
+
+    def _refused(self, lane: Lane, fault: Fault) -> None:
         """Excludes a lane; ends all requests if it was the last."""
-        if lane.has_answered and fault.kind in DOUBTFUL:
-            lane.strange.add(job.first_key)
-            if len(lane.strange) < STRANGE_REFUSALS:
-                return
         lane.refused = fault
         others = [other for other in self._lanes if other.refused is None]
         if not others:
@@ -307,20 +313,29 @@ class Servers:
                 logger.warning("%s limits the rate (%s); sending more slowly", lane.name, lane.said)
         self._give_up_in_time(now, lane.breaker.wait(now) or 0.0)
 
-    def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> None:
+    def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> bool:
+        """Registers a fault that may be the server's; returns whether it is the job's.
+
+        A job that is used up is suspect only if the server has answered since its own first fault,
+        not that of the batch that it is a part of.
+        """
         lane, now, was_open = turn.lane, time.monotonic(), turn.lane.breaker.is_open
         nobody_there = fault.kind is FaultKind.UNREACHABLE
+        used_up = is_used_up(job, fault, self.spec, self.dialect)
+        if used_up:
+            is_suspect = lane.breaker.is_suspect(job.first_fault_at)
         if nobody_there or was_open or not is_suspect:
             lane.breaker.failed(
                 id(job.origin),
                 turn.number,
                 now,
                 nobody_there=nobody_there,
-                is_used_up=not is_suspect and is_used_up(job, fault, self.spec),
+                is_used_up=used_up and not is_suspect,
             )
         if lane.breaker.is_open and not was_open:
             self._say_down(lane)
         self._give_up_in_time(now, 0.0)
+        return is_suspect
 
     def _count(self, fault: Fault) -> None:
         """Ends a stage after an unsuccessful probe."""
@@ -371,11 +386,13 @@ class Servers:
 
 def _of_answer(error: BadAnswerError, texts: int) -> Fault:
     words, may_pass = str(error), error.may_pass
-    if error.vectors is None or texts == 1:
-        return Fault(FaultKind.BAD_ANSWER, words, may_pass=may_pass, of_all=error.of_all)
-    if 0 < error.vectors <= texts // 2:
-        return Fault(FaultKind.BATCH, words, limit=error.vectors, may_pass=may_pass)
-    return Fault(FaultKind.BATCH, words, may_pass=may_pass, is_short=True)
+    kind, is_judged = FaultKind.BATCH, not error.is_empty
+    if not error.vectors or texts == 1:
+        kind = FaultKind.BAD_ANSWER
+        return Fault(kind, words, may_pass=may_pass, of_all=error.of_all, is_judged=is_judged)
+    if error.vectors <= texts // 2:
+        return Fault(kind, words, limit=error.vectors, may_pass=may_pass, is_judged=is_judged)
+    return Fault(kind, words, may_pass=may_pass, is_short=True, is_judged=is_judged)
 
 
 def _set(waiter: asyncio.Future[None]) -> None:
