@@ -4,6 +4,8 @@ Names are imported lazily, so PyTorch and Prefect are loaded on use. ``python -m
 command line.
 """
 
+import os
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -93,13 +95,19 @@ def shadowed() -> str | None:
 
 
 def main() -> None:
-    """Runs the command line; ends with status 2 if other modules shadow the product's."""
-    if fault := shadowed():
-        print(f"Not valid: {fault}", file=sys.stderr)
-        raise SystemExit(2)
-    from flows.cli.entry import main as run
+    """Runs the command line; ends with status 2 if other modules shadow the product's, and with 130
+    if it is interrupted, also while modules are loaded."""
+    try:
+        if fault := shadowed():
+            print(f"Not valid: {fault}", file=sys.stderr)
+            raise SystemExit(2)
+        from flows.cli.entry import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("Interrupted.", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 Concurrent runs on one store never seal each other's journals or send each other's prompts.
 """
 
+import errno
 import fcntl
 import logging
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ FLOAT_BYTES = 4
 
 READ_BYTES = 64 << 20
 """Size of the parts that are searched at a time; a larger part is searched alone."""
+
+_OF_WRITES = (errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 SWAP_LOCK = ".parts.lock"
 """Lock of parts: shared for readers, exclusive for replacement by compaction."""
@@ -148,6 +151,8 @@ class Ledger:
             try:
                 yield scan_parts(self.parts())
             except pl.exceptions.PolarsError as error:
+                if any(f"(os error {number})" in str(error) for number in _OF_WRITES):
+                    raise  # Of a file that the block writes.
                 raise LedgerDamagedError(self.folder, error) from error
 
 

@@ -292,3 +292,9 @@ def test_a_store_without_a_ledger_is_not_given_one(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["ledger", "stats", "--store", str(tmp_path / "nowhere")])
     assert result.exit_code == 2
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_full_disk_of_the_target_is_no_damage_of_the_ledger(ledger: Ledger) -> None:
+    fill(ledger, range(2))
+    with pytest.raises(pl.exceptions.ComputeError, match="No space left"), ledger.reading():
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")

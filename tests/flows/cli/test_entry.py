@@ -1,6 +1,8 @@
 """What the console script sets before anything else is imported."""
 
 import os
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -27,3 +29,17 @@ def test_a_companys_proxy_is_not_asked_for_servers_of_this_machine(
         assert httpx.get(f"{server.base_url}/models").status_code == 200
     if spared is not None:
         assert os.environ["NO_PROXY"].split(",")[0] == spared
+
+
+def test_an_interrupt_while_modules_are_loaded_ends_with_its_status_and_no_traceback() -> None:
+    code = (
+        "import signal, sys, types, llm4cdsr\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'flows.cli.entry': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "llm4cdsr.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
