@@ -37,6 +37,7 @@ from tasks.dump.sources.dump_watch import (
     told,
     write_memory,
 )
+from tasks.frame.markdown_text import markdown_text
 
 WAITING = "Waiting"
 """State in the alert of a folder that does not become a complete dump."""
@@ -121,8 +122,8 @@ def _outcome(found: Watched) -> str:
 
 
 def _story(folder: str, seen: Look) -> str:
-    lines = [f"# Dumps in `{folder}`", ""]
-    lines += [f"- **{dump.name}** is new and complete: announced" for dump in seen.landed]
-    lines += [f"- `{path}` waits: {reason}" for path, reason in seen.waiting.items()]
-    lines += [f"- `{path}` was announced before" for path in seen.known]
+    found = [f"{dump.name} is new and complete: announced" for dump in seen.landed]
+    found += [f"{path} waits: {reason}" for path, reason in seen.waiting.items()]
+    found += [f"{path} was announced before" for path in seen.known]
+    lines = [f"# Dumps in {markdown_text(folder)}", "", *(f"- {markdown_text(s)}" for s in found)]
     return "\n".join(lines)

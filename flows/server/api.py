@@ -26,6 +26,7 @@ from tasks.frame.prefect_link import DEADLINE_SECONDS, Link, watched
 from tasks.llm.settings.urls import shown_url
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
+from tasks.system.port_owner import is_foreign
 from tasks.system.proxies import proxy_for
 
 STARTUP_SECONDS = 90
@@ -133,13 +134,15 @@ def _deliver(link: Link) -> None:
 
 
 def has_started(url: str, is_running: Callable[[], bool], patience: float) -> bool:
-    """Returns whether the API of a server answers; waits while its process runs, for at most
-    ``patience`` seconds."""
+    """Returns whether the API of a server of this machine answers; waits while its process runs,
+    for at most ``patience`` seconds. A process of another user on its port counts as no answer: it
+    would receive the credential."""
     began = time.monotonic()
     told = DEADLINE_SECONDS
     while is_running() and (waited := time.monotonic() - began) < patience:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success:
+            answer = httpx.get(f"{url}/health", timeout=2, trust_env=False)
+            if answer.is_success and not is_foreign(answer.url.port or 0):
                 return True
         time.sleep(min(POLL_SECONDS + waited / 30, SLOWEST_POLL_SECONDS))  # A poll costs CPU too.
         if waited > told:

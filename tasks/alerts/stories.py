@@ -17,6 +17,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import METRICS, OUR_MODEL, REPORT, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
+from tasks.frame.markdown_text import markdown_text
 from tasks.frame.prefect_link import shown_only
 from tasks.frame.stage import LlmUsage, RunFacts, StageResult
 from tasks.promoting.verdict import Verdict
@@ -115,7 +116,7 @@ def refresh_story(
         [
             "# Refresh",
             opening,
-            *(f"**Note:** {note}." for note in RunFacts(stages).notes),
+            *(f"**Note:** {markdown_text(note)}." for note in RunFacts(stages).notes),
             "## Data",
             _markdown_table(data_rows(store, stages, before)),
             "## Stages",
@@ -229,10 +230,10 @@ def _verdict_text(release: ArtifactRef, before: ArtifactRef | None, verdict: Ver
             f"**Held:** the new model is not served; {kept} stays in use. "
             f"To serve it nevertheless: `llm4cdsr promote {release.fingerprint}`."
         )
-    found = [f"- {reason}" for reason in verdict.reasons] or [f"- {verdict.summary}"]
+    found = [f"- {markdown_text(each)}" for each in verdict.reasons or (verdict.summary,)]
     if verdict.lead is not None and verdict.lead.sentence not in verdict.reasons:
         mark = "**" if verdict.lead.is_behind else ""
-        found.append(f"- {mark}{verdict.lead.sentence}{mark}")
+        found.append(f"- {mark}{markdown_text(verdict.lead.sentence)}{mark}")
     coverage = f"- users with recommendations: {verdict.user_coverage:.1%}"
     return "\n".join([what, "", *found, coverage])
 
@@ -288,5 +289,6 @@ def _markdown_table(rows: list[Row]) -> str:
     if not rows:
         return "Nothing."
     head = list(rows[0])
-    lines = [head, ["---"] * len(head), *(list(row.values()) for row in rows)]
+    cells_of = (list(map(markdown_text, row.values())) for row in rows)
+    lines = [head, ["---"] * len(head), *cells_of]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

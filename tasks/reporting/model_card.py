@@ -3,6 +3,7 @@
 The front matter follows Hugging Face's model cards.
 """
 
+from tasks.frame.markdown_text import markdown_text
 from tasks.frame.number_texts import signed
 from tasks.reporting.facts.content import AblationFacts, MetricInterval, ReportContent
 
@@ -19,7 +20,7 @@ def render_model_card(content: ReportContent) -> str:
     """Returns the report's facts as Markdown."""
     sections = (
         FRONT_MATTER,
-        f"# {_cell(content.title)}",
+        f"# {markdown_text(content.title)}",
         _what_it_is(content),
         _data(content),
         _quality(content),
@@ -31,13 +32,14 @@ def render_model_card(content: ReportContent) -> str:
 
 
 def _what_it_is(content: ReportContent) -> str:
+    embedder = markdown_text(content.embedding_model or "unknown")
+    profiler = markdown_text(content.chat_model or "unknown")
     lines = [
         "A cross-domain sequential recommender (LLM4CDSR): it scores the items of a domain as the "
         "next event of a history that may lie in other domains.",
         "",
-        f"- Made {content.created:%Y-%m-%d %H:%M} UTC from: {_cell(content.dataset_name)}",
-        f"- Item texts embedded by {_cell(content.embedding_model or 'unknown')}, users profiled "
-        f"by {_cell(content.chat_model or 'unknown')}",
+        f"- Made {content.created:%Y-%m-%d %H:%M} UTC from: {markdown_text(content.dataset_name)}",
+        f"- Item texts embedded by {embedder}, users profiled by {profiler}",
         '- Use: `from llm4cdsr import Recommender; Recommender.load("STORE")`',
     ]
     return "\n".join(lines)
@@ -48,7 +50,7 @@ def _data(content: ReportContent) -> str:
     if data is None:
         return ""
     rows = [
-        f"| {_cell(each.name)} | {each.users:,} | {each.items:,} | {each.events:,} | "
+        f"| {markdown_text(each.name)} | {each.users:,} | {each.items:,} | {each.events:,} | "
         f"{each.items_without_text:,} | {each.items_never_bought:,} |"
         for each in data.domains
     ]
@@ -89,7 +91,7 @@ def _quality(content: ReportContent) -> str:
 def _interval_row(row: MetricInterval) -> str:
     lead = "" if row.behind_ours is None else _interval(row.behind_ours, is_signed=True)
     values = f"{_interval(row.ndcg)} | {_interval(row.hit_ratio)} | {lead}"
-    return f"| {_cell(row.model)} | {values} |"
+    return f"| {markdown_text(row.model)} | {values} |"
 
 
 def _language_model(ablation: AblationFacts | None) -> str:
@@ -117,7 +119,8 @@ def _limits(content: ReportContent) -> str:
 
 
 def _settings(content: ReportContent) -> str:
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in content.settings]
+    cells = (map(markdown_text, setting) for setting in content.settings)
+    rows = [f"| {' | '.join(row)} |" for row in cells]
     if not rows:
         return ""
     return "\n".join(("## Settings", "", "| setting | value |", "|---|---|", *rows))
@@ -126,11 +129,3 @@ def _settings(content: ReportContent) -> str:
 def _interval(values: tuple[float, float, float], *, is_signed: bool = False) -> str:
     value, low, high = map(signed, values) if is_signed else (f"{each:.3f}" for each in values)
     return f"{value} ({low} to {high})"
-
-
-def _cell(text: str) -> str:
-    """Returns one line of plain text, with Markdown and HTML escaped."""
-    shown = " ".join(text.split()).replace("\\", "\\\\")
-    for mark in "`|*_[]<>#":
-        shown = shown.replace(mark, f"\\{mark}")
-    return shown

@@ -8,9 +8,10 @@ import pytest
 
 from artifacts.store import Store
 from flows import watch as module
-from flows.watch import WAITING, watch
+from flows.watch import WAITING, _story, watch
 from tasks.alerts import webhook
 from tasks.alerts.webhook import WEBHOOK_VARIABLE
+from tasks.dump.sources.dump_watch import LandedDump, Look
 from tests.tasks.alerts.inbox import Inbox, receiving
 
 HOUR = 3600.0
@@ -56,3 +57,11 @@ def test_an_upload_that_never_ends_is_alerted_of_once(
     assert scan(8) == []
     (told,) = scan(14)
     assert "tuesday waits for 6.0 hours and is not read: its files are new or still chang" in told
+
+
+def test_names_of_folders_are_shown_as_they_are() -> None:
+    name = "![a](b.png)"
+    landed = LandedDump(folder=f"dumps/{name}", interactions="i", items="j", checksum="k")
+    found = _story(name, Look(landed=[landed], waiting={name: "<img>"}, known=[name]))
+    assert found.count(r"!\[a\](b.png)") == 4
+    assert r"\<img\>" in found

@@ -75,7 +75,7 @@ def clock_against(server: str, date: str | None) -> Iterator[Finding]:
     """Yields a finding if a server's ``Date`` header differs from the clock."""
     try:
         theirs = parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return
     if abs(theirs - time.time()) > SKEW_SECONDS:
         yield warning(

@@ -1,7 +1,9 @@
 """Checks of LLM endpoints and the Prefect API, without paid requests."""
 
+import base64
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 import httpx
 from pydantic import ValidationError
@@ -12,6 +14,9 @@ from artifacts.user_error import InvalidSettingError
 from flows.cli.diagnosis.environment_checks import clock_against
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from flows.settings import Settings, default_llm
+from prompts.render import one_line
+from tasks.llm.client.failures.fault_kinds import READ_CHARACTERS, REASON_CHARACTERS
+from tasks.llm.client.servers.small_answer import SmallAnswer, small_answer
 from tasks.llm.providers.destinations import destination
 from tasks.llm.providers.endpoints import DEFAULT_MODELS, resolve_provider
 from tasks.llm.providers.local_setup import find_local_environment
@@ -23,10 +28,9 @@ from tasks.llm.settings.llm_config import (
     key_in,
 )
 from tasks.llm.settings.urls import address, shown_url
-from tasks.system.certificates import DISTRUSTED, is_distrust, trusted
-from tasks.system.proxies import proxy_for
+from tasks.system.certificates import DISTRUSTED, is_distrust
 
-SECONDS = 10.0
+ANSWER_TIME = timedelta(seconds=10)
 
 
 def endpoints(settings: Settings) -> Iterator[Finding]:
@@ -73,21 +77,23 @@ def prefect(store: Store) -> Iterator[Finding]:
         yield ok("prefect", "no PREFECT_API_URL: a run starts its own server")
         return
     credential = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    auth = httpx.BasicAuth(*credential.split(":", 1)) if ":" in credential else None
+    login = base64.b64encode(credential.encode()).decode()
+    headers = {"Authorization": f"Basic {login}"} if ":" in credential else {}
     shown = shown_url(url)
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=auth, timeout=SECONDS)
+        answer = small_answer(f"{url.rstrip('/')}/admin/version", headers, ANSWER_TIME)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         remedy = "start it, correct PREFECT_API_URL, or unset it: a run then starts its own server"
         yield error("prefect", f"{shown} does not answer ({type(fault).__name__})", remedy)
         return
-    if answer.status_code in (401, 403):
+    if answer.status in (401, 403):
         yield error("prefect", f"{shown} refuses the login", "set PREFECT_API_AUTH_STRING")
-    elif answer.is_error:
-        found = f"{shown} answers with status {answer.status_code}"
+    elif answer.status >= 400:
+        found = f"{shown} answers with status {answer.status}"
         yield error("prefect", found, "PREFECT_API_URL ends in /api of a Prefect server")
     else:
-        yield ok("prefect", f"{shown} answers, version {answer.text[:40]}")
+        version = one_line(answer.content[:READ_CHARACTERS].decode(errors="replace"), 40)
+        yield ok("prefect", f"{shown} answers, version {version}")
     yield from clock_against(shown, answer.headers.get("date"))
 
 
@@ -112,11 +118,7 @@ def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -
         return
     headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
     try:
-        # Redirects are not followed, because the key is for this server only.
-        with httpx.Client(
-            proxy=proxy_for(target), trust_env=False, timeout=SECONDS, verify=trusted()
-        ) as client:
-            answer = client.get(target, headers=headers)
+        answer = small_answer(target, headers, ANSWER_TIME)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         remedy = "start the server, or correct its URL (docs/providers.md)"
         if is_distrust(fault):
@@ -125,21 +127,26 @@ def _server(check: str, config: LlmConfig, url: str | None, model: str | None) -
         yield error(check, f"{shown} does not answer ({type(fault).__name__})", remedy)
         return
     yield from clock_against(shown, answer.headers.get("date"))
-    if answer.status_code in (401, 403):
+    if answer.status in (401, 403):
         known = "is refused" if key else "is not set"
         yield error(check, f"{shown} answers, and {variable} {known}", f"set {variable} anew")
-    elif answer.is_error:
-        found = f"{shown} answers with status {answer.status_code}: it lists no models"
+    elif answer.status >= 400:
+        found = f"{shown} answers with status {answer.status}: it lists no models"
         yield warning(check, found, "test it by `llm4cdsr run --profile-users 1`")
     elif model is not None and model not in (listed := _models(answer)):
-        found = f"{shown} answers and does not list {model}; it has {', '.join(listed[:5])}"
+        names = one_line(", ".join(listed[:5]), REASON_CHARACTERS)
+        found = f"{shown} answers and does not list {model}; it has {names}"
         yield error(check, found, "correct LLM4CDSR_CHAT_MODEL or LLM4CDSR_EMBED_MODEL")
     else:
         yield ok(check, f"{shown} answers and lists {model}; key {'set' if key else 'not set'}")
 
 
-def _models(answer: httpx.Response) -> list[str]:
+def _models(answer: SmallAnswer) -> list[str]:
     try:
-        return [str(each["id"]) for each in answer.json()["data"]]
-    except (ValueError, KeyError, TypeError):
+        found = answer.json()
+    except ValueError:
         return []
+    listed = found.get("data") if isinstance(found, dict) else None
+    entries = listed if isinstance(listed, list) else []
+    names = (each.get("id") for each in entries if isinstance(each, dict))
+    return [name for name in names if isinstance(name, str)]

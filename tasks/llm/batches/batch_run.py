@@ -126,6 +126,8 @@ def _api_asker(
         api_key=api_key(spec).get_secret_value(),
         timeout=spec.timeout_seconds,
         max_retries=spec.max_retries,
+        # A redirect would send the file of prompts to another server.
+        http_client=openai.DefaultHttpxClient(follow_redirects=False),
     )
     api = BatchApi(stack.enter_context(client), asked, config)
 

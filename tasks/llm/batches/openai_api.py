@@ -20,6 +20,7 @@ from tasks.llm.batches.batch_files import ROUTES, BatchHeader
 from tasks.llm.batches.batch_folders import BatchFolder
 from tasks.llm.client.failures.fault_kinds import REASON_CHARACTERS
 from tasks.llm.client.failures.refusals import EndpointRefusedError
+from tasks.llm.client.servers.transport import REDIRECTS
 from tasks.llm.client.stop import raise_if_stopped
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import masked
@@ -76,19 +77,21 @@ class BatchApi:
             return self._client.batches.retrieve(batch_id)
 
     def fetch(self, folder: BatchFolder, batch: Batch) -> list[Path]:
-        """Downloads the result files of a batch."""
-        outputs = []
-        for name in (batch.output_file_id, batch.error_file_id):
-            if not name:
-                continue
-            target = folder.path / f"{len(outputs)}.results.jsonl"
+        """Downloads the result files of a batch, also from another host that the server names; the
+        client then omits the key."""
+        with openai.DefaultHttpxClient(follow_redirects=True) as follower:
+            client = self._client.with_options(http_client=follower)
+            return list(self._fetched(client, folder, batch))
+
+    def _fetched(self, client: openai.OpenAI, folder: BatchFolder, batch: Batch) -> Iterator[Path]:
+        for number, name in enumerate(filter(None, (batch.output_file_id, batch.error_file_id))):
+            target = folder.path / f"{number}.results.jsonl"
             with (
                 self._refusals(),
-                self._client.files.with_streaming_response.content(name) as response,
+                client.files.with_streaming_response.content(name) as response,
             ):
                 response.stream_to_file(target)
-            outputs.append(target)
-        return outputs
+            yield target
 
     def tidy(self, batch: Batch) -> None:
         """Deletes the batch's files on the server, because prompts contain customer data."""
@@ -149,6 +152,12 @@ class BatchApi:
             return BatchRefusedError(
                 f"{where} has no Batch API, or no longer has this batch (HTTP 404); omit "
                 "--batch, or use --batch vllm for a model on this machine"
+            )
+        if isinstance(error, openai.APIStatusError) and error.status_code in REDIRECTS:
+            target = shown_url(error.response.headers.get("location", ""))
+            return BatchRefusedError(
+                f"{where} redirects to {one_line(target, REASON_CHARACTERS)}, which does not "
+                "receive prompts; set that URL if it is correct"
             )
         return BatchRefusedError(
             f"{where} failed to process a batch ({type(error).__name__}: "

@@ -26,6 +26,7 @@ from tasks.llm.providers.local_setup import (
 from tasks.llm.settings.batch_config import BatchStart
 from tasks.system.free_port import free_port
 from tasks.system.guarded_process import GuardedProcess
+from tasks.system.port_owner import is_foreign
 
 _HOST = "127.0.0.1"
 _QUIET_VARIABLES = {
@@ -338,6 +339,8 @@ def _preloaded(environment: LocalEnvironment) -> list[str]:
 
 
 def _answers(port: int) -> bool:
+    if is_foreign(port):
+        return False  # It would receive the prompts. The own server ends, without a port.
     # Without a client that uses proxy variables, because the server is local.
     connection = http.client.HTTPConnection(_HOST, port, timeout=5)
     try:

@@ -9,16 +9,20 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import httpx
+from pydantic import JsonValue
 
+from tasks.llm.client.servers.small_answer import small_answer
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import key_headers, root_of
-from tasks.system.certificates import trusted
-from tasks.system.proxies import proxy_for
 
 BYTES_PER_TOKEN = 4.0
 SAMPLE = 64
+ANSWER_TIME = timedelta(seconds=10)
+MOST_SPECIAL = 16
+"""Maximum tokens that a server adds to a text."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,18 @@ def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
     root, headers = root_of(url), key_headers(url, api_key(spec).get_secret_value())
     tokens = 0
     try:
-        proxy = proxy_for(root)
-        with httpx.Client(
-            headers=headers, timeout=10, proxy=proxy, trust_env=False, verify=trusted()
-        ) as client:
-            for text in sample:
-                body = {"model": spec.model, "prompt": text}
-                tokens += int(
-                    client.post(f"{root}/tokenize", json=body).raise_for_status().json()["count"]
-                )
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        for text in sample:
+            body: JsonValue = {"model": spec.model, "prompt": text}
+            answer = small_answer(f"{root}/tokenize", headers, ANSWER_TIME, body)
+            found = answer.json()
+            count = found.get("count") if isinstance(found, dict) else None
+            # A text has at most as many tokens as bytes, and a few special ones.
+            if answer.status != 200 or not isinstance(count, int):
+                return None
+            if not 0 <= count <= len(text.encode()) + MOST_SPECIAL:
+                return None
+            tokens += count
+    except (httpx.HTTPError, ValueError):
         return None  # Not vLLM, or unreachable: an estimate is used.
     return _Counted(tokens, "counted by the server")
 

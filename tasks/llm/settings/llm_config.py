@@ -23,6 +23,8 @@ OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
 NO_KEY = "none"
 
 SHORTEST_SECRET = 8
+_LEAST_SHOWN = 4
+"""Least characters of a cut key that are masked."""
 """Minimum length of a key that other words do not contain by chance."""
 
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
@@ -247,10 +249,16 @@ def _checked(key: str, where: str) -> str:
 
 
 def masked(words: str, key: str) -> str:
-    """Returns ``words`` with the key replaced by ``[key]``. A short key is replaced only as a whole
-    word: the key of many local servers is a word such as ``x``, which other words contain."""
+    """Returns ``words`` with the key replaced by ``[key]``, also one cut by the end of the words. A
+    short key is replaced only as a whole word: the key of many local servers is a word such as
+    ``x``, which other words contain."""
     if key == NO_KEY:
         return words
     if len(key) >= SHORTEST_SECRET:
-        return words.replace(key, "[key]")
+        words = words.replace(key, "[key]")
+        said = words.removesuffix("…")
+        for shown in range(len(key) - 1, _LEAST_SHOWN - 1, -1):
+            if said.endswith(key[:shown]):
+                return f"{said[:-shown]}[key]…"
+        return words
     return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "[key]", words)

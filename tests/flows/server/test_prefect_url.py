@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from artifacts.user_error import InvalidSettingError
-from flows.server.api import api_url_of, prefect_api
+from flows.server.api import api_url_of, has_started, prefect_api
 from tasks.llm.providers.dummy_endpoint import running_app
 from tasks.system.free_port import free_port
 from tasks.system.proxies import UnusableProxyError
@@ -78,3 +78,11 @@ def test_a_proxy_that_cannot_be_used_is_named_before_prefect_goes_around_it(
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UnusableProxyError, match="ALL_PROXY"):
         api_url_of("http://prefect.example/api")
+
+
+def test_a_server_of_another_user_does_not_count_as_started(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert has_started(f"{server}/api", lambda: True, 5)
+    monkeypatch.setattr("flows.server.api.is_foreign", lambda port: server.endswith(f":{port}"))
+    assert not has_started(f"{server}/api", lambda: True, 1)

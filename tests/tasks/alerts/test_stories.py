@@ -70,3 +70,19 @@ def test_a_held_model_says_so_first_and_how_to_serve_it(store: Store) -> None:
     assert f"llm4cdsr promote {new.fingerprint}" in story
     assert "much worse" in story
     assert "The new model is served." in release_story(store, new, old, VERDICT, ())
+
+
+SHOWN = r"x\](javascript:a) \| !\[b\](http://c/d.png) \<img src=e\> \`f\` \*\*g\*\* \# h"
+NAME = "x](javascript:a) | ![b](http://c/d.png) <img src=e> `f` **g**\n# h"
+
+
+def test_names_are_shown_as_they_are_and_load_nothing(store: Store) -> None:
+    reasons = (f"lists of {NAME} are short",)
+    held = VERDICT.model_copy(update={"promoted": False, "reasons": reasons})
+    noted = stage("ingest", dataset(store, 1)).model_copy(update={"notes": [NAME]})
+    stories = (
+        release_story(store, release(store, 0.2), None, held, ()),
+        refresh_story(store, (noted,), None, changed=True),
+    )
+    for story in stories:
+        assert SHOWN in story

@@ -17,6 +17,9 @@ TOO_LONG = "too_long"
 MOST_TOKENS = 2**40
 """Maximum plausible token count."""
 
+MOST_CHARACTERS = 1 << 20
+"""Maximum length of an answer, reasoning included: no model writes as much for a profile."""
+
 MOST_SHOWN = 40
 
 MOST_DECLINED = 300
@@ -91,6 +94,8 @@ def checked_text(key: str, body: JsonValue) -> Answer:
     if refusal := message.get("refusal"):
         raise BadAnswerError(f"the model declines: {refusal}", may_pass=False)
     said = _joined(content)
+    if len(said) > MOST_CHARACTERS:
+        raise BadAnswerError(f"an answer of {len(said):,} characters")
     if _CALLS.match(said.lstrip()):
         raise BadAnswerError("the model calls a tool in place of an answer")
     try:

@@ -5,6 +5,7 @@ one chunk (`delta`), Ollama, Anthropic, Gemini, the Responses API, Text Generati
 Cohere, and wrappers such as `{"result": …}`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _MARKS = frozenset({*_FINISHES, "usage", "done", "stop"} - {"status"})
 
 _CUT = frozenset({"max_tokens", "max_output_tokens", "limit", "incomplete"})
 _VECTORS = ("embedding", "values", "vector")
+_REASON = re.compile(r"[\w .:/-]{1,40}")
 _DEEPEST = 3
 
 
@@ -95,6 +97,7 @@ def _said(choice: Mapping[str, JsonValue], *, is_choice: bool) -> Completion | N
         reasons = (choice.get(name) for name in _FINISHES)
         finish = next((said for said in reasons if isinstance(said, str) and said), "unknown")
     finish = "length" if finish.lower() in _CUT else finish
+    finish = finish if _REASON.fullmatch(finish) else "unknown"
     for name in _MESSAGES:
         message = choice.get(name)
         if isinstance(message, dict):

@@ -72,7 +72,8 @@ PASSING = frozenset(
 
 @dataclass(frozen=True)
 class Fault:
-    """Cause of a failed request. ``words``: the server's message in one line.
+    """Cause of a failed request. ``words``: the server's message, made one line without control
+    characters, of at most `REASON_CHARACTERS`: it is logged.
 
     ``retry_after``: seconds requested by the server. ``field``: the refused field. ``limit``:
     maximum texts, if stated. ``may_pass``: a retry may succeed. ``of_all``: the fault concerns the
@@ -89,6 +90,10 @@ class Fault:
     of_all: bool = False
     is_short: bool = False
     is_judged: bool = False
+
+    def __post_init__(self) -> None:
+        line = one_line(self.words[:READ_CHARACTERS], REASON_CHARACTERS)
+        object.__setattr__(self, "words", line)
 
 
 class HttpReply(NamedTuple):
@@ -141,7 +146,6 @@ def fault_of(reply: HttpReply, error: ServerError, sent: Sent) -> Fault:
     )
     is_vague = kind in PASSING or kind is FaultKind.BAD_ANSWER
     may_pass = is_vague or (kind in _JUDGED and not is_judged)
-    words = one_line(words, REASON_CHARACTERS)
     return Fault(kind, words, seconds, field, limit, may_pass, is_judged=is_judged)
 
 
@@ -154,7 +158,7 @@ def seconds_of(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if seconds == seconds else None
 
@@ -260,15 +264,14 @@ def _not_json(reply: HttpReply, sent: Sent, error: str) -> Fault:
         found = "an empty body" if not text else f"malformed answer: {error}"
         if text.startswith("data:"):
             found = "an incomplete stream, which was not requested"
-        return Fault(FaultKind.BAD_ANSWER, one_line(found, REASON_CHARACTERS))
+        return Fault(FaultKind.BAD_ANSWER, found)
     if not is_page:
         return fault_of(reply, ServerError(text or "an empty body", None, (), None), sent)
     title = _TITLE.search(text)
     words = f"a web page, {title[1].strip()!r}" if title else "a web page"
     if reply.status in (429, 413) or reply.status >= 500:
         return fault_of(reply, ServerError(words, None, (), None), sent)
-    said = one_line(f"HTTP {reply.status}: {words}", REASON_CHARACTERS)
-    return Fault(FaultKind.NO_API, said)
+    return Fault(FaultKind.NO_API, f"HTTP {reply.status}: {words}")
 
 
 _JUDGED = frozenset({FaultKind.TOO_LONG, FaultKind.FIELD, FaultKind.BATCH})

@@ -6,6 +6,7 @@ OpenAI's ``{"error": {…}}`` also arrives as a text (TEI, Ollama), in a list (G
 All of them also occur with status 200.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ _NAMED_STATUS = {
     "server_error": 500,
     "api_error": 500,
 }
+_STATUS = re.compile(r"[0-9]{3}")
+_LONGEST_NAME = 200
 _WORDS = ("message", "msg", "detail", "error_msg", "status_msg", "error", "title", "reason")
 
 
@@ -146,7 +149,7 @@ def _text(value: JsonValue) -> str:
 def _names(error: Mapping[str, JsonValue]) -> tuple[str, ...]:
     values = (error.get(name) for name in ("code", "type", "status", "error_type", "object"))
     return tuple(
-        value.lower()
+        value[:_LONGEST_NAME].lower()
         for value in values
         if isinstance(value, str) and value and not value.isdigit() and value != "error"
     )
@@ -155,7 +158,7 @@ def _names(error: Mapping[str, JsonValue]) -> tuple[str, ...]:
 def _status(error: Mapping[str, JsonValue]) -> int | None:
     for name in ("code", "status", "statusCode", "status_code", "http_status"):
         value = error.get(name)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and _STATUS.fullmatch(value):
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
             return value

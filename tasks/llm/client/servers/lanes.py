@@ -34,7 +34,7 @@ from tasks.llm.client.jobs import Job, Outcome
 from tasks.llm.client.servers.circuit_breaker import Breaker
 from tasks.llm.client.servers.dialect import Dialect, change_for, written
 from tasks.llm.client.servers.rate_limits import RateLimits
-from tasks.llm.client.servers.transport import Transport
+from tasks.llm.client.servers.transport import Transport, transport_to
 from tasks.llm.client.stop import EndpointDownError
 from tasks.llm.settings.llm_config import EndpointSpec, masked
 from tasks.llm.settings.urls import shown_url
@@ -112,9 +112,7 @@ class Servers:
         self._sent = self._in_flight = 0
         self._met: list[Fault] = []
         self._lanes = [
-            Lane(
-                shown_url(url), Transport(url, self._secret, spec.timeout_seconds), spec.concurrency
-            )
+            Lane(shown_url(url), transport_to(url, self._secret, spec), spec.concurrency)
             for url in spec.urls
         ]
 

@@ -5,7 +5,9 @@ import asyncio
 import httpx2
 from pydantic_core import to_json
 
+from artifacts.ledger.answers import Role
 from tasks.llm.client.failures.fault_kinds import Fault, FaultKind, HttpReply
+from tasks.llm.settings.llm_config import EndpointSpec
 from tasks.llm.settings.urls import address, key_headers, shown_url
 from tasks.system.certificates import is_distrust, trusted
 from tasks.system.machine_errors import is_lack
@@ -15,24 +17,30 @@ MOST_REDIRECTS = 3
 MOST_BYTES = 512 * 2**20
 """Maximum bytes of one response; a thousand vectors of the widest model as lists take a tenth."""
 
+MOST_CHAT_BYTES = 32 * 2**20
+"""Maximum bytes of one answer to a chat prompt: many are read at a time."""
+
 WHOLE = 3
 """A request may take this many times the timeout, which limits each silence of the server: an
 answer that trickles for ever must end."""
 
-_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+_PLAIN = frozenset({"", "identity"})
+_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _OTHER_PROTOCOL = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Transport:
-    """Connections to one URL. Use on one event loop only.
+    """Connections to one URL. Use on one event loop only. ``most_bytes``: of one response.
 
     Raises:
         UnusableProxyError: a proxy variable applies to the URL and cannot be used.
     """
 
-    def __init__(self, url: str | None, key: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, url: str | None, key: str, timeout_seconds: float, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._url = url
         proxy = proxy_for(address(url, ""))
         self._http = httpx2.AsyncHTTPTransport(
@@ -50,6 +58,7 @@ class Transport:
         }
         self._extensions = {"timeout": httpx2.Timeout(timeout_seconds).as_dict()}
         self._longest = WHOLE * timeout_seconds
+        self._most_bytes = most_bytes
         self._addresses: dict[str, tuple[httpx2.URL, httpx2.Headers]] = {}
 
     async def post(self, route: str, body: object) -> HttpReply | Fault:
@@ -90,7 +99,7 @@ class Transport:
             try:
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or location is None:
-                    return await _read(response)
+                    return await _read(response, self._most_bytes)
             finally:
                 await response.aclose()
             target = url.join(location)
@@ -106,16 +115,24 @@ class Transport:
         self._addresses[route] = url, headers
 
 
-async def _read(response: httpx2.Response) -> HttpReply | Fault:
+def transport_to(url: str | None, key: str, spec: EndpointSpec) -> Transport:
+    """Returns the connections of an endpoint to one of its URLs, as `Transport`."""
+    most_bytes = MOST_CHAT_BYTES if spec.role is Role.CHAT else MOST_BYTES
+    return Transport(url, key, spec.timeout_seconds, most_bytes)
+
+
+async def _read(response: httpx2.Response, most_bytes: int) -> HttpReply | Fault:
     encoding = response.headers.get("content-encoding", "")
-    if not {name.strip().lower() for name in encoding.split(",")} <= _ENCODINGS:
+    packed = [name for part in encoding.split(",") if (name := part.strip().lower()) not in _PLAIN]
+    # Of several, each multiplies the size of the next by a thousand.
+    if len(packed) > 1 or not _ENCODINGS.issuperset(packed):
         words = f"the answer is compressed by {encoding!r}, and the request accepts gzip only"
         return Fault(FaultKind.BAD_ANSWER, words, may_pass=False, of_all=True)
     parts, size = [], 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > MOST_BYTES:
-            return Fault(FaultKind.BAD_ANSWER, f"an answer of more than {MOST_BYTES >> 20} MiB")
+        if size > most_bytes:
+            return Fault(FaultKind.BAD_ANSWER, f"an answer of more than {most_bytes >> 20} MiB")
         parts.append(part)
     headers = response.headers
     retry_after = headers.get("retry-after")

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse, Response
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Role
@@ -31,7 +33,7 @@ from tasks.llm.batches.openai_api import BatchRefusedError
 from tasks.llm.client.checks.answer_checks import TOO_LONG
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.stop import AskingStoppedError, stop_asking
-from tasks.llm.providers.dummy_endpoint import embed_texts, write_answer
+from tasks.llm.providers.dummy_endpoint import embed_texts, running_app, write_answer
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.llm_config import LlmConfig
 from tasks.llm.shards.shard import AskingStep
@@ -335,3 +337,23 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_is_passed_over(
     monkeypatch.setattr("tasks.llm.batches.batch_folders.batch_folders", lambda _: listed)
     with left_by_others(ledger, prompts, "u") as taken:
         assert [folder.path for folder in taken] == [there.path]
+
+
+def test_a_redirect_does_not_send_the_prompts_to_another_server(store: Store) -> None:
+    reached: list[str] = []
+
+    other, moved = FastAPI(), FastAPI()
+
+    @other.post("/{path:path}")
+    def reach(path: str) -> None:
+        reached.append(path)
+
+    @moved.post("/{path:path}")
+    def move(path: str) -> Response:
+        return RedirectResponse(f"{target.base_url}/files", 307)
+
+    with running_app(other) as target, running_app(moved) as server:
+        with pytest.raises(BatchRefusedError, match="does not receive prompts") as raised:
+            ask(server.base_url, store)
+        assert f"redirects to {target.base_url}/files" in str(raised.value)
+    assert reached == []

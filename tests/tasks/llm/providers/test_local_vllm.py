@@ -118,6 +118,22 @@ def test_an_early_exit_is_an_error_that_shows_the_log(
         assert "exit code 1" in str(failure.value)
 
 
+def test_a_server_of_another_user_on_its_port_is_not_asked(
+    make_environment: MakeEnvironment,
+    tmp_path: Path,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.llm.providers.local_vllm.is_foreign", lambda port: port > 0)
+    impatient = LocalVllmSettings(startup_timeout=2, stop_grace=0.1)
+    environment = make_environment("serves")
+    with (
+        LocalVllm(environment, tmp_path, report=said.append, settings=impatient) as pair,
+        pytest.raises(LocalServerError, match="did not answer"),
+    ):
+        pair.base_url(Role.CHAT)
+
+
 def test_a_server_that_never_answers_is_given_up(
     make_environment: MakeEnvironment, tmp_path: Path, said: list[str]
 ) -> None:

@@ -3,7 +3,13 @@
 import pytest
 from pydantic import JsonValue
 
-from tasks.llm.client.checks.answer_checks import BadAnswerError, Usage, checked_text, usage_of
+from tasks.llm.client.checks.answer_checks import (
+    MOST_CHARACTERS,
+    BadAnswerError,
+    Usage,
+    checked_text,
+    usage_of,
+)
 
 TEXT = "The person likes oats."
 THOUGHT: JsonValue = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
@@ -233,3 +239,13 @@ def test_of_several_choices_the_first_by_its_index_is_the_answer() -> None:
         for number, text in ((1, "another"), (0, TEXT))
     ]
     assert checked_text("k", {"choices": choices}).text == TEXT
+
+
+@pytest.mark.parametrize("finish", ["\x1b[2J", "stop\nstop", "s" * 5000])
+def test_a_reason_to_finish_that_is_no_name_is_unknown(finish: str) -> None:
+    assert checked_text("k", reply({"content": "oats"}, finish)).finish_reason == "unknown"
+
+
+def test_an_answer_longer_than_any_model_writes_is_refused() -> None:
+    with pytest.raises(BadAnswerError, match="1,048,577 characters"):
+        checked_text("k", reply({"content": "a" * (MOST_CHARACTERS + 1)}))

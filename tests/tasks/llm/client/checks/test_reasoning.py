@@ -1,5 +1,8 @@
 """Reasoning in the text of an answer: removed in every form, and never taken for the answer."""
 
+import contextlib
+import time
+
 import pytest
 
 from tasks.llm.client.checks.reasoning import UnfinishedReasoningError, without_reasoning
@@ -95,3 +98,32 @@ def test_an_answer_that_only_speaks_of_such_things_is_left_alone(said: str) -> N
 def test_an_answer_that_is_all_reasoning_leaves_nothing() -> None:
     assert without_reasoning("<think>a</think>") == ""
     assert without_reasoning("a</think>\n") == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<details reasoning>" * 50_000,
+        "<details " + "reasoning " * 50_000,
+        "<details reasoning" * 50_000,
+        "<|channel|>x" * 50_000,
+        "<|channel|>x<|message|>" * 50_000,
+        "<|channel|>!<|message|>" + "<|channel|>x" * 50_000,
+        "<think " * 50_000,
+        "<s>" + "< " * 100_000,
+        "Here's my thought process:" + "Here's my respons" * 50_000,
+        "analysisA" + "assistant " * 50_000,
+    ],
+    ids=range(10),
+)
+def test_a_text_of_openings_without_an_end_takes_little_time(said: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(UnfinishedReasoningError):
+        without_reasoning(said)
+    assert time.process_time() - began < 3
+
+
+def test_channels_are_read_in_their_order() -> None:
+    first = "<|channel|>analysis<|channel|>final<|message|>not this<|end|>"
+    said = f"{first}<|channel|>final json<|message|>{TEXT}<|return|><|channel|>final"
+    assert without_reasoning(said) == TEXT

@@ -7,6 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from tasks.llm.client.failures.fault_kinds import (
+    REASON_CHARACTERS,
     SYSTEM,
     Fault,
     FaultKind,
@@ -311,3 +312,32 @@ def test_a_stream_that_is_cut_is_no_answer_and_its_error_is_told() -> None:
     assert kind_of(200, stream(chunk("The ", "stop"), end="data: {")) is FaultKind.BAD_ANSWER
     ended = stream(chunk("The "), said("rate limited", code=429))
     assert kind_of(200, ended) is FaultKind.BUSY
+
+
+@pytest.mark.parametrize("code", ["²", "1" * 5000, "٤٠٤", -1, 10**30])
+def test_a_code_that_is_no_status_is_read_as_none(code: object) -> None:
+    assert kind_of(400, said("bad", code=code)) is FaultKind.PROMPT
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +9999999999999",
+        "Mon, 99999999999999999999 Jan 2026 00:00:00 GMT",
+    ],
+)
+def test_a_date_that_no_calendar_has_is_no_wait(date: str) -> None:
+    assert seconds_of(date) is None
+
+
+def test_a_long_name_of_an_error_is_searched_at_its_beginning_only() -> None:
+    began = time.process_time()
+    assert kind_of(400, said("bad", code="system " * 200_000)) is FaultKind.PROMPT
+    assert time.process_time() - began < 2
+
+
+def test_the_words_of_every_fault_are_one_short_line_without_control_characters() -> None:
+    fault = Fault(FaultKind.BAD_ANSWER, "it says \x1b]0;title\x07\nERROR forged " + "x" * 9000)
+    assert fault.words.isprintable()
+    assert len(fault.words) <= REASON_CHARACTERS

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from artifacts.ledger.answers import Role
+from tasks.llm.client.failures.fault_kinds import REASON_CHARACTERS
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.providers.dummy_endpoint import (
     running_app,
@@ -61,6 +62,23 @@ def test_a_refusal_that_quotes_the_key_does_not_leak_it(
 def test_a_key_that_is_a_short_word_is_masked_alone() -> None:
     assert masked("the key x of maximum 8", "x") == "the key [key] of maximum 8"
     assert masked(f"Bearer {KEY}s", KEY) == "Bearer [key]s"
+
+
+@pytest.mark.parametrize("shown", range(4, len(KEY)))
+def test_a_key_that_the_end_of_the_words_cuts_is_masked(shown: int) -> None:
+    assert masked(f"Bearer {KEY[:shown]}…", KEY) == "Bearer [key]…"
+    assert masked(f"Bearer {KEY[:shown]}", KEY) == "Bearer [key]…"
+
+
+def test_a_server_that_pads_the_key_to_the_end_of_a_message_does_not_leak_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LLM4CDSR_API_KEY", KEY)
+    for padding in range(REASON_CHARACTERS - len(KEY) - 8, REASON_CHARACTERS, 9):
+        body = {"error": {"message": f"{'x' * padding} {KEY} more words"}}
+        with running_app(answering(400, body)) as server:
+            spec = spec_of(server.base_url, Role.CHAT, key_variable="LLM4CDSR_API_KEY")
+            assert KEY[:6] not in str(asked(TEXTS[:1], spec))
 
 
 @dataclass

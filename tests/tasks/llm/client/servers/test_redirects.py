@@ -50,9 +50,7 @@ def test_another_server_is_shown_nothing_and_named(
         }[to]
         rule = moved(302, "/v1", target)
         with imitated(Imitation("x", (rule,))) as server:
-            with pytest.raises(
-                EndpointRefusedError, match="is another server and is not shown the key"
-            ):
+            with pytest.raises(EndpointRefusedError, match="does not receive the key"):
                 ask(TEXTS, spec_at(server))
             assert server.requests == 1
         assert other.requests == 0

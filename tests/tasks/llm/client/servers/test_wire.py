@@ -294,6 +294,10 @@ HOPELESS: dict[str, tuple[Behaviour, str]] = {
         lambda wire: wire.answer(b"\x0b\x02\x80{}\x03", content_encoding="br"),
         "compressed by 'br', and the request accepts gzip only",
     ),
+    "a compression of a compression": (
+        packed("gzip, gzip", lambda content: gzip.compress(gzip.compress(content))),
+        "compressed by 'gzip, gzip', and the request accepts gzip only",
+    ),
     "204": (lambda wire: wire.head("204 No Content"), "an empty body"),
     "304": (lambda wire: wire.head("304 Not Modified"), "HTTP 304|an empty body"),
     "a redirect in a circle": (
