@@ -7,9 +7,11 @@ suffice for a model is refused here, before LLM requests.
 import time
 from pathlib import Path
 
+from artifacts.bundles import parts_of
 from artifacts.drafts import Draft
 from artifacts.fingerprint import sha256_of_file
 from artifacts.forgotten import Forgotten
+from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import (
     ACCOUNTS,
     EVENTS,
@@ -30,7 +32,8 @@ from tasks.dump.sources.remote_files import with_local_files
 from tasks.dump.sources.source_files import SourceFile, source_files
 from tasks.dump.sources.unchanged_files import UnchangedFiles
 from tasks.dump.trainable import require_trainable
-from tasks.frame.stage import StageResult, run_stage, stage_result, stage_task
+from tasks.frame.stage import StageResult, logger, run_stage, stage_result, stage_task
+from tasks.promoting.decisions import HistoryDamagedError, serving_release
 
 PREVIOUS = "previous"
 """Parent role of the extended dataset."""
@@ -101,6 +104,7 @@ def _ingested(dump: DumpConfig, store: Store) -> StageResult:
         files.require()
         if previous is not None:
             _refuse_no_change(draft, store, previous)
+            draft.notes.extend(_notes_on_lost_events(store, previous))
 
     try:
         result = run_stage(store, "ingest", repaired if made.is_repaired else usual, make)
@@ -132,6 +136,29 @@ def _settings(dump: DumpConfig) -> dict[str, object]:
         source.model_dump(mode="json", exclude={"interactions", "items"}) for source in dump.sources
     ]
     return {**settings, "sources": sources}
+
+
+def _notes_on_lost_events(store: Store, previous: ArtifactRef) -> list[str]:
+    """Returns a note if the last refresh has fewer events than the served release, as after a dump
+    of one day in place of a full one, whose release was held."""
+    try:
+        served = serving_release(store)
+        base = None if served is None else parts_of(store, served).get("dataset")
+        if base is None or base == previous:
+            return []
+        now, before = (int(store.manifest(ref).counts["events"]) for ref in (previous, base))
+    except (ArtifactError, HistoryDamagedError) as error:
+        logger.warning("ingest: the data of the served release are not known: %s", error)
+        return []
+    if now >= before:
+        return []
+    note = (
+        f"the dump was added to the data of the last refresh, which have {now:,} events; those of "
+        f"the served release have {before:,}. If the last refresh was of an incomplete dump, "
+        "ingest a full dump, without --mode append"
+    )
+    logger.warning("ingest: %s", note)
+    return [note]
 
 
 def _refuse_no_change(draft: Draft, store: Store, previous: ArtifactRef) -> None:

@@ -32,7 +32,7 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.frame.stage import stage_task
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.decisions import history, serving_release, withdrawn_models
 from tasks.promoting.kept_users import lost_users
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
@@ -109,10 +109,19 @@ def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: s
     )
     if serving is not None:
         broken += lost_users(store, serving, parts, config.min_kept_users)
+        broken += _withdrawn(store, parts)
     lead = baseline_lead(read_table(store, parts["metrics"], RANKS)) if "metrics" in parts else None
     beaten = lead if serving is None and not config.serve_anyway else None
     verdict = judge(comparison, user_coverage(store, parts), config, broken, beaten)
     return verdict.model_copy(update={"lead": lead})
+
+
+def _withdrawn(store: Store, parts: Parts) -> tuple[str, ...]:
+    """Returns a sentence if the release of the same model was rolled back."""
+    entry = withdrawn_models(history(store)).get(parts["model"])
+    if entry is None:
+        return ()
+    return (f"a release of this model was rolled back on {entry.at:%Y-%m-%d} ({entry.reason})",)
 
 
 def compare(

@@ -99,10 +99,16 @@ def append_to(previous: Dataset, events: RawEvents) -> tuple[RawEvents, int]:
 
 
 def described_by_both(previous: Dataset, described: pl.DataFrame) -> pl.DataFrame:
-    """Returns the metadata of all items; new metadata take precedence."""
+    """Returns the metadata of all items; new metadata take precedence, and fields that they lack
+    keep their earlier values."""
     known = item_rows(previous.items).select(list(ITEM_SCHEMA))
-    earlier = known.join(described, on=ITEM_KEY, how="anti")
-    return pl.concat([described.select(list(ITEM_SCHEMA)), earlier])
+    now = described.select(list(ITEM_SCHEMA))
+    fields = [name for name in ITEM_SCHEMA if name not in ITEM_KEY]
+    completed = now.join(known, on=ITEM_KEY, how="left", maintain_order="left").select(
+        *ITEM_KEY, *(pl.coalesce(name, f"{name}_right") for name in fields)
+    )
+    earlier = known.join(now, on=ITEM_KEY, how="anti")
+    return pl.concat([completed.select(list(ITEM_SCHEMA)), earlier])
 
 
 def changes(previous: Dataset, now: Histories, is_new: NDArray[np.bool_]) -> dict[str, int]:

@@ -183,16 +183,22 @@ class SourceReader:
             if fault is not None:
                 raise UnreadableDumpError(f"{self.path}: the column {self._theirs(name)} {fault}")
 
-    def refuse_nothing_usable(self, accounts: list[FileAccount]) -> None:
+    def refuse_nothing_usable(
+        self, accounts: list[FileAccount], *, may_be_empty: bool = True
+    ) -> None:
         """Raises `UnreadableDumpError` if all rows of the source, or of a domain that was given
-        with its files, were quarantined."""
+        with its files, were quarantined, or if it has no row and must not be empty."""
         named: dict[str | None, list[FileAccount]] = {}
         for opened, account in zip(self._files, accounts, strict=True):
             if opened.file.names_domain:
                 named.setdefault(opened.file.partition[col.DOMAIN], []).append(account)
-        self._require_usable(self.path, accounts)
-        for of_domain in named.values():
-            self._require_usable(", ".join(each.file for each in of_domain), of_domain)
+        of_names = [(", ".join(each.file for each in found), found) for found in named.values()]
+        for name, found in ((self.path, accounts), *of_names):
+            if not may_be_empty and not any(each.tally.records for each in found):
+                raise UnreadableDumpError(
+                    f"{name} cannot be read: there is no row in it; export it again"
+                )
+            self._require_usable(name, found)
 
     def _require_usable(self, name: str, accounts: list[FileAccount]) -> None:
         rows = sum(account.tally.records for account in accounts)

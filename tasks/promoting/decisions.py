@@ -140,6 +140,25 @@ def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
     return stack
 
 
+def withdrawn_models(entries: Iterable[Entry]) -> dict[ArtifactRef, Entry]:
+    """Returns the models whose releases were rolled back and not promoted afterwards, with the
+    decision to roll back."""
+    stack: list[Entry] = []
+    withdrawn: dict[ArtifactRef, Entry] = {}
+    for entry in entries:
+        if entry.decision is Decision.ROLLED_BACK_TO:
+            while stack and stack[-1].release != entry.release:
+                if model := stack.pop().parts.get("model"):
+                    withdrawn[model] = entry
+        elif entry.decision is not Decision.PROMOTED:
+            continue
+        else:
+            stack.append(entry)
+        if model := entry.parts.get("model"):
+            withdrawn.pop(model, None)
+    return withdrawn
+
+
 def archive(store: Store, keep: int) -> int:
     """Merges all but ``keep`` newest decisions into one file; returns how many it added.
 

@@ -45,6 +45,9 @@ def lost_users(
     return tuple(
         f"of the served release's users in {domain}, {share:.1%} have recommendations, less than "
         f"{least:.1%}; is the dump complete?"
+        if domain in now.domains
+        else f"the domain {domain} of the served release is not in the data, which have "
+        f"{', '.join(now.domains)}; is the dump complete, or was the domain renamed?"
         for domain, share in shares.iter_rows()
     )
 

@@ -1,6 +1,7 @@
 """The gate: what is compared with what, what holds a model back, what does not."""
 
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from tasks.frame.model_inputs import load_tables
 from tasks.judge_release import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
+from tasks.promoting.decisions import Decision, decide
 from tasks.promoting.quality_guards import GuardThresholds
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
@@ -254,7 +256,12 @@ ONLY_ADA = tuple(event for event in EVENTS if event[0] == "ada")
     ("domain", "before", "now", "reason"),
     [
         ("gear", EVENTS, ONLY_ADA, "users in gear, 20.0% have recommendations"),
-        ("music", MUSIC, EVENTS, "users in music, 0.0% have recommendations"),
+        (
+            "music",
+            MUSIC,
+            EVENTS,
+            "domain music of the served release is not in the data, which have books, gear; is",
+        ),
     ],
 )
 def test_a_dump_of_a_part_is_held_though_its_model_cannot_be_compared(
@@ -324,3 +331,25 @@ def test_a_gate_compares_no_figure_of_events_with_few_candidates(
     served, candidate = released(store, SmallShop()), released(store, LATER, seed=1)
     with pytest.raises(NotComparableError, match=f"fewer than {usual_candidates} candidates"):
         rematch(store, served, candidate, EVERY_EVENT)
+
+
+def test_a_model_that_was_rolled_back_is_not_served_again_by_itself(store: Store) -> None:
+    first, second = released(store, SmallShop()), released(store, LATER)
+    releases = [create_bundle(store, Kind.RELEASE, parts) for parts in (first, second)]
+    for release, parts in zip(releases, (first, second), strict=True):
+        decide(store, Decision.PROMOTED, "", partial(_chosen, release, parts))
+    assert judged(store, second).promoted
+    decide(store, Decision.ROLLED_BACK_TO, "odd lists", partial(_chosen, releases[0], first))
+    report = {**second, "report": second["recommendations"]}
+    verdict = judged(store, report)
+    assert not verdict.promoted
+    assert "a release of this model was rolled back on" in verdict.summary
+    assert "(odd lists)" in verdict.summary
+    assert judged(store, released(store, LATER, seed=1)).promoted
+    decide(store, Decision.PROMOTED, "by hand", partial(_chosen, releases[1], second))
+    decide(store, Decision.ROLLED_BACK_TO, "", partial(_chosen, releases[1], second))
+    assert judged(store, report).promoted
+
+
+def _chosen(release: ArtifactRef, parts: Parts) -> tuple[ArtifactRef, Parts]:
+    return release, parts

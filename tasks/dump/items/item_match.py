@@ -88,7 +88,7 @@ def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
     for domain in bought[col.DOMAIN].unique().sort():
         _require_meeting(domain, bought, described)
     lacking = bought.height - met
-    notes = []
+    notes = _in_other_domains(bought, described)
     if lacking > WORTH_TELLING * bought.height:
         alone = bought.join(described, on=ITEM_KEY, how="anti")
         unmet = described.join(bought, on=ITEM_KEY, how="anti")
@@ -98,6 +98,24 @@ def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
             + _way(alone, unmet, least=max(FEWEST, lacking // 10))
         )
     return ItemMatch(bought.height, described.height, met, tuple(notes))
+
+
+def _in_other_domains(bought: pl.DataFrame, described: pl.DataFrame) -> list[str]:
+    """Returns a note on items of the events that the item files have in another domain, if these
+    are at least half of the items without metadata: ids that are unique in their domain only may
+    be equal by chance."""
+    alone = bought.join(described, on=ITEM_KEY, how="anti")
+    unmet = described.join(bought, on=ITEM_KEY, how="anti")
+    moved = alone.join(unmet, on=col.ITEM_ID, how="inner", suffix="_now").sort(pl.all())
+    count = moved.select(ITEM_KEY).unique().height
+    if count < max(FEWEST, alone.height / 2):
+        return []
+    item, now, then = moved.select(col.ITEM_ID, f"{col.DOMAIN}_now", col.DOMAIN).row(0)
+    return [
+        f"{count:,} items have another domain in the item files than in the events, such as "
+        f"{item!r} ({now} and {then}): each is read as two items, one without text and one without "
+        "events; use one domain in both files"
+    ]
 
 
 def _require_meeting(domain: str, bought: pl.DataFrame, described: pl.DataFrame) -> None:

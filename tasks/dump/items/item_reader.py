@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from artifacts import columns as col
 from artifacts.user_error import UserError
 from prompts.render import one_line
-from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Source
+from tasks.dump.dump_config import ITEM_KEY, DumpConfig, Mode, Source
 from tasks.dump.fields.field import FieldReader, Fields
 from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.images import ImageField
@@ -75,7 +75,8 @@ def read_items(
         reader = item_reader(source)
         first = len(told.accounts)
         found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
-        reader.refuse_nothing_usable(of_source.accounts)
+        may_be_empty = config.mode is Mode.APPEND  # The earlier items are there.
+        reader.refuse_nothing_usable(of_source.accounts, may_be_empty=may_be_empty)
         quarantine.absorb(found.quarantine)
         told.add(of_source)
         parts += found.parts

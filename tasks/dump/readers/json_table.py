@@ -15,6 +15,8 @@ from artifacts import columns as col
 from tasks.dump.readers.json_values import (
     NAMES,
     NOT_AN_OBJECT,
+    TWICE,
+    AmbiguousObject,
     Found,
     RawObject,
     is_one_object_a_line,
@@ -98,6 +100,8 @@ class JsonTable:
     def _batch(self, found: Sequence[Found], columns: Mapping[str, str]) -> Batch:
         first, self.tally.records = self.tally.records, self.tally.records + len(found)
         places = range(first, first + len(found))
+        read = None if self._reshape else {name.partition(".")[0] for name in columns} | {*columns}
+        found = [_unambiguous(each, read) for each in found]
         good = [
             (place, self._reshape(object_) if self._reshape else object_)
             for place, (object_, _) in zip(places, found, strict=True)
@@ -131,6 +135,11 @@ def _parsed_at_once(lines: list[bytes], columns: Mapping[str, str]) -> pl.DataFr
     content = b"\n".join(lines)
     if not lines or b'"$' in content:  # MongoDB's types, see `_unwrapped`.
         return None
+    if any(
+        content.count(json.dumps(name, ensure_ascii=False).encode()) > len(lines)
+        for name in columns
+    ):
+        return None  # Perhaps a field twice in one object, of which Polars reads the first.
     try:
         rows = pl.read_ndjson(io.BytesIO(content), schema=dict.fromkeys(columns, pl.String))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
@@ -164,6 +173,18 @@ def _value(object_: RawObject, name: str) -> object:
 def _object(line: bytes) -> Found:
     found = parsed(line)
     return (found, "") if isinstance(found, dict) else (None, NOT_AN_OBJECT)
+
+
+def _unambiguous(found: Found, read: set[str] | None) -> Found:
+    """Returns an object, or the reason to leave it out: a field that is read has two values.
+
+    ``read``: names of these fields; all if None.
+    """
+    object_, why = found
+    if not isinstance(object_, AmbiguousObject):
+        return object_, why
+    is_read = read is None or not read.isdisjoint(object_.fields)
+    return (None, TWICE) if is_read else (object_, why)
 
 
 def _refuse_rows_inside(path: str, only: RawObject) -> None:

@@ -15,6 +15,8 @@ from tasks.dump.sources.files import BLOCK_BYTES, LONGEST_LINE, UnreadableDumpEr
 
 NOT_AN_OBJECT = "not a JSON object"
 
+TWICE = "a field twice with different values"
+
 NAMES = ("name", "title", "label", "value")
 """Fields of objects in lists that contain their name."""
 
@@ -27,7 +29,32 @@ Found = tuple[RawObject | None, str]
 
 _BETWEEN = " \t\r\n,[]"
 _SHOWN = 60
-_DECODER = json.JSONDecoder()
+
+
+class AmbiguousObject(RawObject):
+    """An object with fields of one name and different values, of which it has the last.
+
+    ``fields``: their names.
+    """
+
+    fields: frozenset[str] = frozenset()
+
+
+def _object_of(pairs: list[tuple[str, object]]) -> RawObject:
+    """Returns the object of a list of fields."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    seen: RawObject = {}
+    twice = {name for name, value in pairs if seen.setdefault(name, value) != value}
+    if not twice:
+        return found
+    ambiguous = AmbiguousObject(found)
+    ambiguous.fields = frozenset(twice)
+    return ambiguous
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of)
 
 
 def is_one_object_a_line(start: bytes) -> bool:
@@ -93,7 +120,7 @@ def objects_of(file: Utf8File, path: str) -> Iterator[Found]:
 def parsed(text: str | bytes) -> object:
     """Returns a JSON value or a Python literal, None otherwise; without evaluation."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object_of)
     except (ValueError, RecursionError):
         return literal(text)
 

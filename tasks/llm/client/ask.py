@@ -216,8 +216,16 @@ def embed(
     return _ask_all(batches, spec, on_outcomes, spending, on_wait)
 
 
+LISTENING_SECONDS = 10
+"""Maximum wait for the list of models, whose content is not needed."""
+
+
 def require_server(spec: EndpointSpec) -> None:
-    """Raises `EndpointDownError` immediately if no server listens."""
+    """Raises `EndpointDownError` immediately if no server listens.
+
+    One that accepts the connection and does not answer within `LISTENING_SECONDS` listens: it may
+    answer prompts nevertheless.
+    """
     said: list[str] = []
     for url in spec.urls:
         if url is None:
@@ -228,12 +236,16 @@ def require_server(spec: EndpointSpec) -> None:
                 httpx2.Client(
                     proxy=proxy_for(target),
                     trust_env=False,
-                    timeout=spec.timeout_seconds,
+                    timeout=httpx2.Timeout(
+                        spec.timeout_seconds, read=min(LISTENING_SECONDS, spec.timeout_seconds)
+                    ),
                     verify=trusted(),
                 ) as client,
                 client.stream("GET", target),  # Its answer is not read: it may never end.
             ):
                 return
+        except httpx2.ReadTimeout:
+            return
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             if is_lack(error):
                 raise

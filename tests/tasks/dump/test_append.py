@@ -1,5 +1,6 @@
 """Adding a dump to the last dataset gives what the whole dump gives, and says what changed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +12,12 @@ from artifacts.bundles import REFRESHED, bundle
 from artifacts.kinds.dataset import DROPPED, EVENTS, ITEMS, USERS, Dataset, read_dataset
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.dump.append import Histories, users_training_on_others
+from tasks.dump.append import Histories, described_by_both, users_training_on_others
 from tasks.dump.dump_config import DumpConfig, Mode
+from tasks.dump.items.item_reader import item_rows
 from tasks.frame.stage import StageResult
 from tasks.ingest import ingested as ingest_into
+from tasks.promoting.decisions import Decision, decide
 
 Event = tuple[str, str, str, int]
 
@@ -33,7 +36,12 @@ LATER: list[Event] = [("bob", "9", "b", 45), ("dan", "1", "b", 50), ("cyd", "2",
 
 
 def ingested(
-    store: Store, events: list[Event], mode: Mode = Mode.FULL, titles: str = "", **choices: object
+    store: Store,
+    events: list[Event],
+    mode: Mode = Mode.FULL,
+    titles: str = "",
+    items_file: str | None = None,
+    **choices: object,
 ) -> StageResult:
     """Ingests events and lets them be what the last refresh holds."""
     folder = store.workspace("dump")
@@ -42,7 +50,8 @@ def ingested(
     pl.DataFrame(events, schema=schema, orient="row").write_parquet(folder / "e.parquet")
     items = sorted({(item, domain, f"{titles}{item}") for _, item, domain, _ in events})
     pl.DataFrame(items, schema=NAMED, orient="row").write_parquet(folder / "i.parquet")
-    files = {"interactions": str(folder / "e.parquet"), "items": str(folder / "i.parquet")}
+    items_file = items_file or str(folder / "i.parquet")
+    files = {"interactions": str(folder / "e.parquet"), "items": items_file}
     dump = DumpConfig.model_validate({**files, "mode": mode, **choices})
     result = ingest_into(dump, store)
     bundle(store, Kind.REFRESH, REFRESHED, {"dataset": result.ref})
@@ -134,3 +143,40 @@ def trained(data: Dataset, user: str) -> list[tuple[str, str]]:
     return [
         items[item - 1] for index, item, _ in data.train_events().rows() if users[index] == user
     ]
+
+
+def test_fields_that_new_rows_lack_keep_their_earlier_values(store: Store) -> None:
+    columns = {"title": ["moka pot", None, "mug"], "brand": ["old", "acme", None]}
+    later = {"title": [None, "grinder", None], "brand": ["new", None, None]}
+    keys = {"item_id": ["1", "2", "3"], "domain": ["a", "a", "b"]}
+    ingested(store, EARLIER)
+    earlier = item_rows(pl.DataFrame({**keys, **columns}))
+    known = read_dataset(store, ingested(store, EARLIER).ref)
+    new = item_rows(pl.DataFrame({**keys, **later}))
+    merged = described_by_both(replace(known, items=earlier), new)
+    assert merged.select("title", "brand").rows() == [
+        ("moka pot", "new"),
+        ("grinder", "acme"),
+        ("mug", None),
+    ]
+
+
+def test_a_dump_without_titles_can_be_appended(store: Store, tmp_path: Path) -> None:
+    ingested(store, EARLIER)
+    ids = sorted({(item, domain) for _, item, domain, _ in LATER})
+    items = pl.DataFrame(ids, schema=["item_id", "domain"], orient="row")
+    items.with_columns(price=1.5).write_parquet(tmp_path / "i.parquet")
+    appended = ingested(store, LATER, Mode.APPEND, items_file=str(tmp_path / "i.parquet"))
+    found = read_dataset(store, appended.ref).items
+    assert found.filter(item_id="1", domain="b")["title"].to_list() == ["1"]
+    assert found.filter(item_id="1", domain="b")["price"].to_list() == [1.5]
+
+
+def test_a_dump_appended_to_less_than_the_served_data_says_so(store: Store) -> None:
+    served = ingested(store, EARLIER)
+    release = bundle(store, Kind.RELEASE, "trial", {"dataset": served.ref})
+    decide(store, Decision.PROMOTED, "the first", lambda: (release, {}))
+    note = "which have 4 events; those of the served release have 7"
+    assert not any(note in each for each in ingested(store, LATER, Mode.APPEND).notes)
+    ingested(store, [*EARLIER[:3], EARLIER[4]])
+    assert any(note in each for each in ingested(store, LATER, Mode.APPEND).notes)

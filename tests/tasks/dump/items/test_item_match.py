@@ -156,3 +156,24 @@ def test_descriptions_of_the_dataset_before_count_when_a_dump_is_added(tmp_path:
     )
     assert later.counts["items_not_described"] == 0
     assert later.counts["events_before"] == 96
+
+
+@pytest.mark.parametrize(("moved", "noted"), [(3, True), (2, False)])
+def test_items_that_the_item_files_have_in_another_domain_are_noted(
+    moved: int, noted: bool, tmp_path: Path
+) -> None:
+    ids = [f"F{n:03}" for n in range(moved)]
+    items = [{**row, "domain": "kitchen"} if row["item_id"] in ids else row for row in items_of(10)]
+    made = of_events(tmp_path, events_of(), items=as_csv(tmp_path / "i.csv", items))
+    said = (
+        f"{moved} items have another domain in the item files than in the events, such as 'F000' "
+    )
+    assert any(note.startswith(f"{said}(kitchen and food)") for note in made.notes) == noted
+
+
+def test_equal_ids_of_two_domains_are_not_noted(tmp_path: Path) -> None:
+    """Each domain counts its items from 1; most of those without a row exist in one domain only."""
+    bought = [("a", str(n)) for n in range(40)] + [("b", str(n)) for n in range(5)]
+    described = [("a", str(n)) for n in range(20)] + [("b", str(n)) for n in range(25)]
+    keys = [pl.DataFrame(rows, ["domain", "item_id"], orient="row") for rows in (bought, described)]
+    assert not any("another domain" in note for note in matched(*keys).notes)

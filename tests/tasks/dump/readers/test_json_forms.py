@@ -130,3 +130,18 @@ def test_items_of_an_array_keep_their_lists(tmp_path: Path) -> None:
     (tmp_path / "i.json").write_text(json.dumps(described, indent=1))
     made = of_events(tmp_path, events_of(), items=str(tmp_path / "i.json"))
     assert made.items["categories"].to_list()[:1] == [["Home", "food"]]
+
+
+@pytest.mark.parametrize("form", ["lines", "one array", "indented objects"])
+def test_a_field_with_two_values_costs_its_row(form: str, tmp_path: Path) -> None:
+    text = FORMS[form](events_of())
+    first, equal, other = (f'"user_id": "u{n:03}"' for n in range(3))
+    text = text.replace(first, f'{first}, "user_id": "u999"', 2)
+    text = text.replace(equal, f"{equal}, {equal}", 1)
+    text = text.replace(other, f'{other}, "device": "a", "device": "b"', 1)  # Is not read.
+    (tmp_path / "e.json").write_text(text)
+    made = Ingested(tmp_path, interactions=str(tmp_path / "e.json"))
+    made.require_balance()
+    assert made.dropped == {"interactions: a field twice with different values": 2}
+    assert made.quarantine["row"].to_list() == [0, 1]
+    assert made.counts["events"] == 94
