@@ -369,7 +369,7 @@ def test_items_whose_titles_are_under_another_name_are_told(store: Store, name: 
     made = ingested(
         DumpConfig(interactions=str(folder / "e.parquet"), items=str(folder / "i.parquet")), store
     )
-    told = [note for note in made.notes if "--column THEIR_NAME=title" in note]
+    told = [note for note in made.notes if "--column NAME_IN_FILE=title" in note]
     assert bool(told) == (name != "title")
 
 

@@ -58,7 +58,7 @@ def test_a_core_that_leaves_single_events_is_refused(tmp_path: Path) -> None:
 def test_a_domain_without_any_text_is_refused(items: list[Row] | None, tmp_path: Path) -> None:
     said = refused(tmp_path, events_of(), items)
     assert said.startswith("no item of the domain ")
-    assert "--column THEIR_NAME=title" in said
+    assert "--column NAME_IN_FILE=title" in said
 
 
 def test_one_domain_is_refused(tmp_path: Path) -> None:
