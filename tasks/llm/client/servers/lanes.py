@@ -63,7 +63,7 @@ class Lane:
     capacity: float
     breaker: Breaker = field(default_factory=Breaker)
     pending: int = 0
-    said: str = ""
+    fault: Fault | None = None
     refused: Fault | None = None
     has_answered: bool = False
     strange: set[str] = field(default_factory=set)
@@ -256,7 +256,7 @@ class Servers:
         """Registers a fault of a request; raises an error that concerns all prompts."""
         lane = turn.lane
         fault = replace(fault, words=masked(fault.words, self._secret))
-        lane.said = fault.words
+        lane.fault = fault
         is_suspect = lane.breaker.is_suspect(job.origin.first_fault_at)
         is_vague = self._has_succeeded and not fault.is_judged
         if self._is_refusal(fault, job) and self._refuses(lane, job, fault):
@@ -292,12 +292,9 @@ class Servers:
         others = [other for other in self._lanes if other.refused is None]
         if not others:
             self._end(refusal(fault, self.spec, lane.name))
+        kind, words = fault.kind.value, fault.words
         logger.warning(
-            "%s is excluded (%s: %s); %d other URLs remain",
-            lane.name,
-            fault.kind.value,
-            fault.words,
-            len(others),
+            "%s is excluded (%s: %s); %d other URLs remain", lane.name, kind, words, len(others)
         )
 
     def _limited(self, lane: Lane, fault: Fault, sent_at: float) -> None:
@@ -308,7 +305,9 @@ class Servers:
                 lane.capacity = 1.0
             if now - lane.told_at > TOLD_EVERY_SECONDS:
                 lane.told_at = now
-                logger.warning("%s limits the rate (%s); sending more slowly", lane.name, lane.said)
+                logger.warning(
+                    "%s limits the rate (%s); sending more slowly", lane.name, fault.words
+                )
         self._give_up_in_time(now, lane.breaker.wait(now) or 0.0)
 
     def _failed(self, turn: Turn, job: Job, fault: Fault, is_suspect: bool) -> bool:
@@ -331,7 +330,7 @@ class Servers:
                 is_used_up=used_up and not is_suspect,
             )
         if lane.breaker.is_open and not was_open:
-            self._say_down(lane)
+            self._say_down(lane, fault)
         self._give_up_in_time(now, 0.0)
         return is_suspect
 
@@ -345,8 +344,8 @@ class Servers:
         self._wake(len(self._waiting))
 
     def _give_up_in_time(self, now: float, soonest: float) -> None:
-        """Raises `EndpointDownError` if all lanes are down for too long, or request a longer pause
-        than the outage limit."""
+        """Raises an error if all lanes are down for too long, or request a longer pause than the
+        outage limit: `EndpointRefusedError` if the last fault is a refusal, `EndpointDownError`."""
         limit = patience = self.spec.outage_seconds
         if not self._has_succeeded:
             patience = min(limit, FIRST_SUCCESS_SECONDS)
@@ -358,7 +357,10 @@ class Servers:
             return
         if not self._has_succeeded and is_long and self._met:
             self._end(hopeless(self._met, self.spec, self._names()))
-        said = next((lane.said for lane in lanes if lane.said), "no answer")
+        fault = next((lane.fault for lane in lanes if lane.fault), None)
+        if fault is not None and fault.kind in REFUSALS:
+            self._end(refusal(fault, self.spec, self._names()))
+        said = fault.words if fault else "no answer"
         self._end(
             EndpointDownError(
                 f"{self.spec.model} at {self._names()} stopped answering ({said}), for over "
@@ -366,7 +368,7 @@ class Servers:
             )
         )
 
-    def _say_down(self, lane: Lane) -> None:
+    def _say_down(self, lane: Lane, fault: Fault) -> None:
         others = [
             other for other in self._lanes if other.refused is None and not other.breaker.is_open
         ]
@@ -376,7 +378,7 @@ class Servers:
             if others
             else f"pausing, with retries for up to {minutes:.0f} min"
         )
-        logger.warning("%s does not answer (%s); %s", lane.name, lane.said, then)
+        logger.warning("%s does not answer (%s); %s", lane.name, fault.words, then)
 
     def _names(self) -> str:
         return ", ".join(lane.name for lane in self._lanes)

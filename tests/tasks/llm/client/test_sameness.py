@@ -116,7 +116,7 @@ def test_texts_that_are_forbidden_from_the_middle_on_are_not_asked_one_by_one() 
     texts = [f"text {number}" for number in range(192)]
     with imitated(Imitation("x", (after(2, error(403, "Access denied")),))) as server:
         with pytest.raises(EndpointRefusedError, match=r"refuses the key.*Access denied"):
-            ask(texts, spec_at(server, Role.EMBEDDING, concurrency=4))
+            ask(texts, spec_at(server, Role.EMBEDDING, concurrency=4, outage_seconds=3))
         assert server.requests <= 2 + 30
 
 
