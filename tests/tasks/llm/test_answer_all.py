@@ -95,7 +95,8 @@ def test_a_failure_is_recorded_with_its_reason_and_asked_again_next_time(
         assert held.is_empty()
         server.plan = FaultPlan()
         second = in_flow(lambda: ask(TEXTS, endpoint, store))
-        assert server.requests_to(CHAT) == 9 + 1 + 1  # Refused twice.
+        # Refused twice; if no answer came in between, a trial, a control and the prompt again.
+        assert 9 + 1 + 1 <= server.requests_to(CHAT) <= 9 + 1 + 3 + 1
     assert second.failures.is_empty()
     assert second.answers.height == 9
     assert outcome_of(first.failures) != outcome_of(second.failures) == "complete"
@@ -110,7 +111,8 @@ def test_too_many_failures_end_the_stage_and_the_good_answers_are_kept(
             in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(max_failed_share=0.1)))
         server.plan = FaultPlan()
         in_flow(lambda: ask(TEXTS, endpoint, store, LlmConfig(max_failed_share=0.1)))
-        assert server.requests_to(CHAT) == 9 + 1 + 1  # Refused twice.
+        # Refused twice; if no answer came in between, a trial, a control and the prompt again.
+        assert 9 + 1 + 1 <= server.requests_to(CHAT) <= 9 + 1 + 3 + 1
 
 
 def test_a_failed_share_at_its_limit_is_allowed(store: Store, in_flow: InFlow) -> None:

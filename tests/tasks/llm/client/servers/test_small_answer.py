@@ -11,7 +11,7 @@ import pytest
 from pydantic import JsonValue
 
 from tasks.llm.client.servers.small_answer import MOST_BYTES, small_answer
-from tests.tasks.llm.client.servers.test_wire import Wire, speaking
+from tests.tasks.llm.client.servers.wire_server import Wire, speaking
 
 HEADERS = {"Authorization": "Bearer sk-secret"}
 LIMIT = timedelta(seconds=2)
