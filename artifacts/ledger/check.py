@@ -29,6 +29,8 @@ KEYS_AT_ONCE = 1_000_000
 BATCH_ROWS = 16_384
 STALE_SECONDS = 3600
 
+_UNREADABLE = (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError)
+
 _KEY_FORM = r"^[0-9a-f]{64}$"
 
 
@@ -44,6 +46,7 @@ class LedgerCheck:
     damaged_parts: list[Path] = field(default_factory=list)
     damaged_questions: list[Path] = field(default_factory=list)
     damaged_journals: list[Path] = field(default_factory=list)
+    damaged_others: list[Path] = field(default_factory=list)
     stale: list[Path] = field(default_factory=list)
 
 
@@ -84,7 +87,7 @@ def _check_part(part: Path, role: Role, verdict: LedgerCheck) -> None:
             verdict.answers += rows.height
             if bad := rows.filter(~is_sound(rows, role)).height:
                 raise ValueError(f"{bad} rows are not answers")
-    except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except _UNREADABLE as error:
         verdict.damaged_parts.append(part)
         kept = "its readable answers are kept, the others are requested again"
         verdict.trouble.append(_damage(part, error, kept))
@@ -124,8 +127,8 @@ def _check_outbox(ledger: Ledger, verdict: LedgerCheck) -> None:
                 """Read whole."""
         except FileNotFoundError:
             continue  # Uploaded.
-        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-            verdict.damaged_questions.append(path)
+        except _UNREADABLE as error:
+            verdict.damaged_others.append(path)
             verdict.trouble.append(_damage(path, error, "it is not uploaded"))
 
 
@@ -155,7 +158,7 @@ def _check_questions(ledger: Ledger, verdict: LedgerCheck) -> None:
                 raise ValueError(f"{wrong} prompts under a wrong key")
         except FileNotFoundError:
             continue  # Merged by a compaction, or the end of a claim.
-        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        except _UNREADABLE as error:
             verdict.damaged_questions.append(path)
             kept = "it is a record of prompts and will be quarantined; no answer is lost"
             verdict.trouble.append(_damage(path, error, kept))
@@ -172,7 +175,7 @@ def _keys_of(rows: pl.DataFrame, role: Role) -> Iterator[tuple[str, str]]:
 def _check_journals(ledger: Ledger, verdict: LedgerCheck) -> None:
     for path in sorted(ledger.folder.glob("journal-*.jsonl")):
         if path.is_dir():
-            verdict.damaged_questions.append(path)
+            verdict.damaged_others.append(path)
             verdict.trouble.append(_damage(path, IsADirectoryError("a folder"), "it is set aside"))
             continue
         with if_abandoned(path) as is_left:

@@ -28,7 +28,8 @@ def remove(ledger: Ledger, keys: pl.Series) -> int:
     aside = ledger.folder / SET_ASIDE
     if any(not path.name.startswith(("part-", "journal-")) for path in aside.glob("*")):
         keys = pl.concat([keys, _unrecorded(ledger)])
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+        shutil.rmtree(aside)
     if keys.is_empty():
         return 0
     wanted = keys.unique().to_frame(col.KEY)

@@ -27,7 +27,9 @@ def repair(ledger: Ledger) -> list[str]:
     """
     verdict = verify(ledger)
     done = [_mend_part(ledger, part) for part in verdict.damaged_parts]
-    done += [_set_aside(ledger, questions) for questions in verdict.damaged_questions]
+    record = "it is a record of prompts, without answers"
+    done += [f"{_set_aside(ledger, path)}; {record}" for path in verdict.damaged_questions]
+    done += [_set_aside(ledger, path) for path in verdict.damaged_others]
     done += [_mend_journal(ledger, journal) for journal in verdict.damaged_journals]
     for path in verdict.stale:
         path.unlink(missing_ok=True)
@@ -69,11 +71,11 @@ def _readable_groups(part: Path) -> Iterator[pl.DataFrame]:
                 continue
 
 
-def _set_aside(ledger: Ledger, questions: Path) -> str:
-    aside = _aside(ledger, questions)
+def _set_aside(ledger: Ledger, path: Path) -> str:
+    aside = _aside(ledger, path)
     with locked(ledger.folder / SWAP_LOCK, fcntl.LOCK_EX):
-        questions.replace(aside)
-    return f"moved {questions.name} to {aside.parent}; it is a record of prompts, without answers"
+        path.replace(aside)
+    return f"moved {path.name} to {aside.parent}"
 
 
 def _mend_journal(ledger: Ledger, journal: Path) -> str:

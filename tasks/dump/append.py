@@ -45,6 +45,12 @@ class Histories:
     splits: NDArray[np.int8]
 
 
+def event_domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Returns the domain number of each event."""
+    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
+    return np.searchsorted(np.cumsum(sizes), indices, side="left")
+
+
 def previous_dataset(store: Store) -> ArtifactRef | None:
     """Returns the dataset of the last refresh, None before the first."""
     refreshed = store.pointed(REFRESHED)

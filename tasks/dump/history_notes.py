@@ -5,7 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from artifacts import columns as col
-from tasks.dump.append import Histories
+from tasks.dump.append import Histories, event_domains
 from tasks.dump.items.item_match import likely_change
 
 ONE_TIME_SHARE = 0.9
@@ -15,17 +15,17 @@ TRIED = 10_000
 """Users of a domain whose ids are compared with those of another."""
 
 
-def history_notes(made: Histories) -> list[str]:
+def history_notes(made: Histories, users_in_several_domains: int) -> list[str]:
     """Returns all notes."""
-    return [*_lonely_domains(made), *_one_time_per_user(made)]
+    lonely = [] if users_in_several_domains else _lonely_domains(made)
+    return [*lonely, *_one_time_per_user(made)]
 
 
 def _lonely_domains(made: Histories) -> list[str]:
-    """Returns a note if no user has events in two domains, with the change of ids that would make
+    """Returns a note that no user has events in two domains, with the change of ids that would make
     users match."""
     users_of = _users_by_domain(made)
-    met = sum(map(len, users_of)) - len(np.unique(np.concatenate(users_of)))
-    if met or len(users_of) < 2:
+    if len(users_of) < 2:
         return []
     names = made.items[col.DOMAIN].unique(maintain_order=True)
     ids = [_keys(made.users[col.USER_ID].gather(found)) for found in users_of]
@@ -61,10 +61,10 @@ def _one_time_per_user(made: Histories) -> list[str]:
 
 def _users_by_domain(made: Histories) -> list[NDArray[np.int64]]:
     """Returns the users with an event in each domain that has one."""
-    sizes = made.items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
-    domains = np.searchsorted(np.cumsum(sizes), made.item_indices, side="left")
+    domains = event_domains(made.items, made.item_indices)
     users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
-    return [np.unique(users[domains == domain]) for domain in range(len(sizes))]
+    count = made.items[col.DOMAIN].n_unique()
+    return [np.unique(users[domains == domain]) for domain in range(count)]
 
 
 def _keys(ids: pl.Series) -> pl.DataFrame:

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from artifacts import columns as col
 from artifacts.drafts import Draft
 from artifacts.kinds.dataset import ACCOUNTS, DROPPED, QUARANTINE, Dataset, Split, write_dataset
 from tasks.dump.account import FileAccount, table_of
-from tasks.dump.append import ALREADY_THERE, Histories, append_to, changes, described_by_both
+from tasks.dump.append import (
+    ALREADY_THERE,
+    Histories,
+    append_to,
+    changes,
+    described_by_both,
+    event_domains,
+)
 from tasks.dump.dataset_notes import dataset_notes, emptied_files, reasons_of
 from tasks.dump.dump_config import ITEM_KEY, CatalogueScope, DumpConfig
 from tasks.dump.events.event_reader import NOT_ASKED_FOR, OUTSIDE_WINDOW, ReadEvents, read_events
@@ -116,7 +122,7 @@ def made_from(
         *told.notes,
         *match.notes,
         *dataset_notes(quarantine, told.accounts, made.users, made.items),
-        *history_notes(made),
+        *history_notes(made, int(counts["users_in_several_domains"])),
     ]
     dropped = dict(sieve.dropped)
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):
@@ -157,7 +163,7 @@ def _histories(
     ).with_row_index(col.USER_INDEX)
     offsets = np.concatenate([[0], np.cumsum(lengths[present])]).astype(np.int64)
     indices = index_of(item_keys, items)[sieve.items]
-    domains = _domains(items, indices)
+    domains = event_domains(items, indices)
     splits, notes = split_events(
         dump.split, offsets, sieve.times, domains, users[col.USER_ID], dump.seed
     )
@@ -199,13 +205,7 @@ def _facts(
 
 def _users_in_several_domains(made: Histories) -> int:
     """Returns the number of users with events in several domains."""
-    domains = _domains(made.items, made.item_indices)
+    domains = event_domains(made.items, made.item_indices)
     first = np.repeat(domains[made.offsets[:-1]], np.diff(made.offsets))
     users = np.repeat(np.arange(made.users.height), np.diff(made.offsets))
     return len(np.unique(users[domains != first]))
-
-
-def _domains(items: pl.DataFrame, indices: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Returns the domain number of each event."""
-    sizes = items.group_by(col.DOMAIN, maintain_order=True).len()["len"].to_numpy()
-    return np.searchsorted(np.cumsum(sizes), indices, side="left")

@@ -130,33 +130,30 @@ def decide(
 
 def served_in_turn(entries: Iterable[Entry]) -> list[ArtifactRef]:
     """Returns the releases for rollback, the served one last."""
-    stack: list[ArtifactRef] = []
-    for entry in entries:
-        if entry.decision is Decision.ROLLED_BACK_TO and entry.release in stack:
-            while stack[-1] != entry.release:
-                stack.pop()
-        elif entry.decision is Decision.PROMOTED and stack[-1:] != [entry.release]:
-            stack.append(entry.release)
-    return stack
+    return [entry.release for entry in _replayed(entries)[0]]
 
 
 def withdrawn_models(entries: Iterable[Entry]) -> dict[ArtifactRef, Entry]:
     """Returns the models whose releases were rolled back and not promoted afterwards, with the
     decision to roll back."""
+    return _replayed(entries)[1]
+
+
+def _replayed(entries: Iterable[Entry]) -> tuple[list[Entry], dict[ArtifactRef, Entry]]:
+    """Returns the promotions for rollback, the served one last, and the withdrawn models."""
     stack: list[Entry] = []
     withdrawn: dict[ArtifactRef, Entry] = {}
-    for entry in entries:
-        if entry.decision is Decision.ROLLED_BACK_TO:
-            while stack and stack[-1].release != entry.release:
+    for entry in filter(lambda each: each.serves, entries):
+        served = [each.release for each in stack]
+        if entry.decision is Decision.PROMOTED and served[-1:] != [entry.release]:
+            stack.append(entry)
+        elif entry.release in served:
+            while stack[-1].release != entry.release:
                 if model := stack.pop().parts.get("model"):
                     withdrawn[model] = entry
-        elif entry.decision is not Decision.PROMOTED:
-            continue
-        else:
-            stack.append(entry)
         if model := entry.parts.get("model"):
             withdrawn.pop(model, None)
-    return withdrawn
+    return stack, withdrawn
 
 
 def archive(store: Store, keep: int) -> int:

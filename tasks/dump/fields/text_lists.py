@@ -8,7 +8,7 @@ import re
 import tokenize
 from itertools import pairwise
 
-from tasks.dump.readers.json_values import NAMES, literal, parsed
+from tasks.dump.readers.json_values import literal, name_in, parsed
 
 _SCALA = "List|Set|Array|WrappedArray|ArrayBuffer"
 _PYTHON = "set|frozenset|array|list|tuple"
@@ -121,7 +121,7 @@ def _texts(values: list[object]) -> list[str]:
         if isinstance(value, (list, tuple)):
             found += _texts(list(value))
         elif isinstance(value, dict):
-            named = next((value[name] for name in NAMES if value.get(name) is not None), None)
+            named = name_in(value)
             found += _texts([named]) if named is not None else []
         elif value is not None:
             found.append(str(value).encode("utf-8", "replace").decode())

@@ -88,10 +88,10 @@ def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
     for domain in bought[col.DOMAIN].unique().sort():
         _require_meeting(domain, bought, described)
     lacking = bought.height - met
-    notes = _in_other_domains(bought, described)
+    alone = bought.join(described, on=ITEM_KEY, how="anti")
+    unmet = described.join(bought, on=ITEM_KEY, how="anti")
+    notes = _in_other_domains(alone, unmet)
     if lacking > WORTH_TELLING * bought.height:
-        alone = bought.join(described, on=ITEM_KEY, how="anti")
-        unmet = described.join(bought, on=ITEM_KEY, how="anti")
         notes.append(
             f"{lacking:,} of {bought.height:,} bought items have no description, and "
             f"{unmet.height:,} of {described.height:,} described ones were never bought"
@@ -100,12 +100,15 @@ def matched(bought: pl.DataFrame, described: pl.DataFrame) -> ItemMatch:
     return ItemMatch(bought.height, described.height, met, tuple(notes))
 
 
-def _in_other_domains(bought: pl.DataFrame, described: pl.DataFrame) -> list[str]:
+def _in_other_domains(alone: pl.DataFrame, unmet: pl.DataFrame) -> list[str]:
     """Returns a note on items of the events that the item files have in another domain, if these
     are at least half of the items without metadata: ids that are unique in their domain only may
-    be equal by chance."""
-    alone = bought.join(described, on=ITEM_KEY, how="anti")
-    unmet = described.join(bought, on=ITEM_KEY, how="anti")
+    be equal by chance.
+
+    Args:
+        alone: ``domain, item_id`` of items of the events without metadata.
+        unmet: the same of described items without an event.
+    """
     moved = alone.join(unmet, on=col.ITEM_ID, how="inner", suffix="_now").sort(pl.all())
     count = moved.select(ITEM_KEY).unique().height
     if count < max(FEWEST, alone.height / 2):

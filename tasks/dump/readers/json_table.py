@@ -13,13 +13,13 @@ import polars as pl
 
 from artifacts import columns as col
 from tasks.dump.readers.json_values import (
-    NAMES,
     NOT_AN_OBJECT,
     TWICE,
     AmbiguousObject,
     Found,
     RawObject,
     is_one_object_a_line,
+    name_in,
     objects_of,
     parsed,
 )
@@ -253,9 +253,8 @@ def _text(value: object) -> str | None:
 
 def _named(part: object) -> object:
     """Returns the name of an object in a list, if it has one."""
-    if isinstance(part, dict):
-        return next((part[name] for name in NAMES if part.get(name) is not None), part)
-    return part
+    name = name_in(part) if isinstance(part, dict) else None
+    return part if name is None else name
 
 
 def _unwrapped(value: object) -> object:

@@ -17,7 +17,7 @@ NOT_AN_OBJECT = "not a JSON object"
 
 TWICE = "a field twice with different values"
 
-NAMES = ("name", "title", "label", "value")
+_NAMES = ("name", "title", "label", "value")
 """Fields of objects in lists that contain their name."""
 
 LONGEST_LITERAL = 1 << 26
@@ -29,6 +29,11 @@ Found = tuple[RawObject | None, str]
 
 _BETWEEN = " \t\r\n,[]"
 _SHOWN = 60
+
+
+def name_in(object_: RawObject) -> object | None:
+    """Returns the name of an object in a list, None without one."""
+    return next((object_[name] for name in _NAMES if object_.get(name) is not None), None)
 
 
 class AmbiguousObject(RawObject):

@@ -8,13 +8,14 @@ accurate to 20 % for English.
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
 from pydantic import JsonValue
 
-from tasks.llm.client.servers.small_answer import small_answer
+from tasks.llm.client.servers.small_answer import small_answers
 from tasks.llm.settings.llm_config import EndpointSpec, api_key
 from tasks.llm.settings.urls import key_headers, root_of
 
@@ -62,19 +63,19 @@ class _Counted:
 def _by_server(sample: list[str], spec: EndpointSpec) -> _Counted | None:
     url = str(spec.urls[0])
     root, headers = root_of(url), key_headers(url, api_key(spec).get_secret_value())
+    bodies: list[JsonValue] = [{"model": spec.model, "prompt": text} for text in sample]
     tokens = 0
     try:
-        for text in sample:
-            body: JsonValue = {"model": spec.model, "prompt": text}
-            answer = small_answer(f"{root}/tokenize", headers, ANSWER_TIME, body)
-            found = answer.json()
-            count = found.get("count") if isinstance(found, dict) else None
-            # A text has at most as many tokens as bytes, and a few special ones.
-            if answer.status != 200 or not isinstance(count, int):
-                return None
-            if not 0 <= count <= len(text.encode()) + MOST_SPECIAL:
-                return None
-            tokens += count
+        with closing(small_answers(f"{root}/tokenize", headers, ANSWER_TIME, bodies)) as answers:
+            for text, answer in zip(sample, answers, strict=True):
+                found = answer.json()
+                count = found.get("count") if isinstance(found, dict) else None
+                # A text has at most as many tokens as bytes, and a few special ones.
+                if answer.status != 200 or not isinstance(count, int):
+                    return None
+                if not 0 <= count <= len(text.encode()) + MOST_SPECIAL:
+                    return None
+                tokens += count
     except (httpx.HTTPError, ValueError):
         return None  # Not vLLM, or unreachable: an estimate is used.
     return _Counted(tokens, "counted by the server")

@@ -23,9 +23,10 @@ OWN_KEY_VARIABLE = "LLM4CDSR_API_KEY"
 NO_KEY = "none"
 
 SHORTEST_SECRET = 8
+"""Minimum length of a key that other words do not contain by chance."""
+
 _LEAST_SHOWN = 4
 """Least characters of a cut key that are masked."""
-"""Minimum length of a key that other words do not contain by chance."""
 
 URL_LIST = r"^https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*$"
 

@@ -1,8 +1,9 @@
-"""One HTTP request whose answer is small, outside of a run: the list of models, a token count."""
+"""HTTP requests with small answers, outside of a run: the list of models, token counts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -31,34 +32,47 @@ class SmallAnswer(NamedTuple):
 def small_answer(
     url: str, headers: Mapping[str, str], limit: timedelta, body: JsonValue = None
 ) -> SmallAnswer:
-    """Returns the answer to a GET, or to a POST of ``body``. Redirects are not followed, because
-    the headers hold a key.
+    """Returns the answer to a GET, or to a POST of ``body``, as `small_answers`."""
+    with closing(small_answers(url, headers, limit, (body,))) as answers:
+        return next(answers)
+
+
+def small_answers(
+    url: str, headers: Mapping[str, str], limit: timedelta, bodies: Iterable[JsonValue]
+) -> Generator[SmallAnswer]:
+    """Yields the answer to a POST of each body, or to a GET where it is None, by one client; to be
+    closed if it is not exhausted. Redirects are not followed, because the headers hold a key.
 
     Raises:
         httpx.HTTPError: no answer, no whole one within ``limit``, or one over `MOST_BYTES`.
         httpx.InvalidURL: the URL is malformed.
         UnusableProxyError: a proxy variable applies to the URL and cannot be used.
     """
+    client = httpx.AsyncClient(
+        headers={"Accept-Encoding": "identity", **headers},
+        proxy=proxy_for(url),
+        trust_env=False,
+        timeout=limit.total_seconds(),
+        verify=trusted(),
+    )
     # In a thread, because the caller's may run an event loop.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _answer(url, headers, limit, body)).result()
+        loop = asyncio.Runner()
+        try:
+            for body in bodies:
+                yield thread.submit(loop.run, _answer(client, url, limit, body)).result()
+        finally:
+            thread.submit(loop.run, client.aclose()).result()
+            thread.submit(loop.close).result()
 
 
 async def _answer(
-    url: str, headers: Mapping[str, str], limit: timedelta, body: JsonValue
+    client: httpx.AsyncClient, url: str, limit: timedelta, body: JsonValue
 ) -> SmallAnswer:
     seconds = limit.total_seconds()
-    client = httpx.AsyncClient(
-        proxy=proxy_for(url), trust_env=False, timeout=seconds, verify=trusted()
-    )
     method = "GET" if body is None else "POST"
-    given = {"Accept-Encoding": "identity", **headers}
     try:
-        async with (
-            asyncio.timeout(seconds),
-            client,
-            client.stream(method, url, headers=given, json=body) as answer,
-        ):
+        async with asyncio.timeout(seconds), client.stream(method, url, json=body) as answer:
             parts, size = [], 0
             async for part in answer.aiter_raw():
                 parts.append(part)
