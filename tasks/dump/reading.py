@@ -1,13 +1,15 @@
 """Reading of a source's files as one normalised table, with accounts of all rows.
 
-The format of a column is detected over the whole source.
+The format of a column is detected over all files of one export: a domain given as ``NAME=FILE`` is
+one, the other files of a source are another.
 """
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import polars as pl
 
@@ -25,7 +27,7 @@ from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.column_types import NOT_UTF8
 from tasks.dump.readers.table import ROW, PartitionedTable, Table
 from tasks.dump.rows import Quarantine, parted
-from tasks.dump.sources.files import UnreadableDumpError
+from tasks.dump.sources.files import TO_UTF8, UnreadableDumpError
 from tasks.dump.sources.source_files import Paths, SourceFile, paths_of, source_files
 
 NOT_CLOSED = "a quotation mark not closed"
@@ -33,10 +35,7 @@ NOT_CLOSED = "a quotation mark not closed"
 
 _IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 _REASONS = 3
-_ADVICE = {
-    NOT_UTF8: "convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW, or from its own encoding: "
-    "SHIFT_JIS, GB18030, …"
-}
+_ADVICE = {NOT_UTF8: TO_UTF8}
 
 Result = TypeVar("Result")
 
@@ -105,6 +104,20 @@ class SourceReader:
         self._parsed = 0
         self._said: list[str] = []
 
+    def exports(self) -> list[Self]:
+        """Returns one reader per export."""
+        files: dict[str | None, list[_Opened]] = {}
+        for opened in self._files:
+            domain = opened.file.partition[col.DOMAIN] if opened.file.names_domain else None
+            files.setdefault(domain, []).append(opened)
+        return [self] if len(files) == 1 else [self._of(each) for each in files.values()]
+
+    def _of(self, files: Sequence[_Opened]) -> Self:
+        part = copy(self)
+        part._files = list(files)
+        part.path = _shown(tuple(opened.file.path for opened in files))
+        return part
+
     @property
     def columns(self) -> frozenset[str]:
         """Returns the standard columns in at least one file."""
@@ -118,9 +131,17 @@ class SourceReader:
         return tuple(name for name in first.table.names if name not in first.columns.chosen)
 
     def require(self, names: Iterable[str], option: str) -> None:
-        """Raises `UnreadableDumpError` if a file lacks a column that an option names."""
+        """Raises `UnreadableDumpError` if no export has a column that an option names, or only some
+        files of one."""
+        for name in set(names) - self.columns - {col.DOMAIN}:
+            self._refuse_without(name, option)
+        for export in self.exports():
+            for name in export.columns.intersection(names):
+                export._refuse_without(name, option)
+
+    def _refuse_without(self, name: str, option: str) -> None:
         for opened in self._files:
-            for name in set(names).difference(opened.columns.chosen.values(), {col.DOMAIN}):
+            if name not in opened.columns.chosen.values():
                 raise UnreadableDumpError(
                     f"{option}: {opened.file.path} has no column {name} (it has "
                     f"{listed(opened.table.names)}); correct {option}"
@@ -186,29 +207,25 @@ class SourceReader:
     def refuse_nothing_usable(
         self, accounts: list[FileAccount], *, may_be_empty: bool = True
     ) -> None:
-        """Raises `UnreadableDumpError` if all rows of the source, or of a domain that was given
-        with its files, were quarantined, or if it has no row and must not be empty."""
-        named: dict[str | None, list[FileAccount]] = {}
-        for opened, account in zip(self._files, accounts, strict=True):
-            if opened.file.names_domain:
-                named.setdefault(opened.file.partition[col.DOMAIN], []).append(account)
-        of_names = [(", ".join(each.file for each in found), found) for found in named.values()]
-        for name, found in ((self.path, accounts), *of_names):
-            if not may_be_empty and not any(each.tally.records for each in found):
-                raise UnreadableDumpError(
-                    f"{name} cannot be read: there is no row in it; export it again"
-                )
-            self._require_usable(name, found)
-
-    def _require_usable(self, name: str, accounts: list[FileAccount]) -> None:
+        """Raises `UnreadableDumpError` if all rows were quarantined, or if there is no row and must
+        be one."""
         rows = sum(account.tally.records for account in accounts)
+        if not may_be_empty and not rows:
+            raise UnreadableDumpError(
+                f"{self.path} cannot be read: there is no row in it; export it again"
+            )
         reasons = sum((account.set_aside for account in accounts), start=Counter[str]())
         if not rows or reasons.total() < rows:
             return
         most = ", ".join(f"{why} ({count:,})" for why, count in reasons.most_common(_REASONS))
-        way = _ADVICE.get(reasons.most_common(1)[0][0], "export it again")
+        cause = reasons.most_common(1)[0][0]
+        lacked = cause.removeprefix("no ")
+        way = _ADVICE.get(cause, "export it again")
+        if lacked in _IDS and (theirs := likely_column(lacked, self.unread)):
+            option = shlex.join(("--column", f"{theirs}={lacked}"))
+            way = f"{lacked} is empty, and {theirs} looks like it: add {option}"
         raise UnreadableDumpError(
-            f"{name}: none of its {rows:,} rows can be used: {most}; "
+            f"{self.path}: none of its {rows:,} rows can be used: {most}; "
             + ("; ".join(self._said) or way)
         )
 
@@ -218,8 +235,9 @@ class SourceReader:
                 told.notes.append(f"{opened.file.name}: the column {theirs} is read as {ours}")
                 told.is_repaired = True
             told.notes += [
-                f"{opened.file.name}: {theirs} is read as {ours} as asked, the column {ours} is not"
-                for theirs, ours in opened.columns.replaced.items()
+                f"{opened.file.name}: {opened.columns.theirs(ours)} is read as {ours}, the column "
+                f"{theirs} is not"
+                for theirs, ours in opened.columns.beaten.items()
             ]
             told.notes += [
                 f"{opened.file.name}: {theirs} looks like {ours} and is not read; to read it, add "
@@ -247,7 +265,8 @@ class SourceReader:
     def path_name(self) -> str:
         """Returns the name of the source for notes."""
         first = self._files[0].file.name
-        return first if self._is_one else f"{first} and {len(self._files) - 1} more"
+        more = len(self._files) - 1
+        return f"{first} and {more} more" if more else first
 
     def name_of(self, account: FileAccount) -> str:
         """Returns the name of the source in the quarantine."""

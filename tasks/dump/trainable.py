@@ -25,8 +25,8 @@ def require_trainable(data: Dataset) -> None:
         if not _has_usable_text(items):
             raise NothingToTrainOnError(
                 f"no item of the domain {domain} has a usable text, so its items cannot be "
-                "distinguished; give --items a file with their titles, or map the title column: "
-                f"--column NAME_IN_FILE={col.TITLE}"
+                "distinguished; give --items a file with their titles, which may be that of the "
+                f"events, or map the title column: --column NAME_IN_FILE={col.TITLE}"
             )
 
 

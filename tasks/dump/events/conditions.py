@@ -14,6 +14,7 @@ from tasks.dump.fields.field import FieldReader
 _FORM = re.compile(r"\s*(?P<column>[^<>=!]+?)\s*(?P<sign>>=|<=|!=|=|>|<)\s*(?P<value>.*\S)\s*")
 _TELLING = {
     "rating": ">=4",
+    "bookrating": ">=4",
     "score": ">=4",
     "stars": ">=4",
     "overall": ">=4",
@@ -30,6 +31,8 @@ _TELLING = {
     "click": "=1",
     "clicked": "=1",
     "isclick": "=1",
+    "clk": "=1",
+    "isread": "=true",
     "like": "=1",
     "liked": "=1",
     "islike": "=1",
@@ -101,7 +104,8 @@ def condition(text: str) -> Condition:
 def telling_columns(names: tuple[str, ...]) -> list[tuple[str, str]]:
     """Returns columns of a file that may distinguish events from other rows, each with an
     example."""
-    plain = ((name, re.sub(r"[\W_]", "", name).casefold()) for name in names)
+    leaves = ((name, re.split(r"[./]", name)[-1]) for name in names)
+    plain = ((name, re.sub(r"[\W_]", "", leaf).casefold()) for name, leaf in leaves)
     return [(name, f"{name}{_TELLING[word]}") for name, word in plain if word in _TELLING]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import partial
+from itertools import chain
 from time import monotonic
 
 import polars as pl
@@ -57,8 +58,9 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     numbers = EventNumbers()
     told = Reading()
     domains: Counter[str] = Counter()
-    for source in config.files:
-        reader = event_reader(source, config.conditions)
+    by_order: dict[bool, list[str]] = {True: [], False: []}
+    opened = (event_reader(source, config.conditions).exports() for source in config.files)
+    for reader in chain.from_iterable(opened):
         found, of_source = reader.read(
             _fields(config.conditions, must_hold=config.mode is not Mode.APPEND),
             _EventPass(reader, config, numbers),
@@ -68,7 +70,13 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
         domains += found.domains
         told.add(of_source)
         told.notes += _told_of_orders(found, of_source, reader.path_name)
-        told.notes += _told_of_columns(reader)
+        told.notes += _told_of_columns(reader, config.conditions)
+        by_order[found.is_order].append(reader.path_name)
+    if by_order[True] and by_order[False]:
+        told.notes.append(
+            f"{', '.join(by_order[True])}: times are an order of events, those of "
+            f"{', '.join(by_order[False])} are dates: a user's history begins with the former"
+        )
     if not any(account.tally.records for account in told.accounts):
         files = ", ".join(account.file for account in told.accounts)
         raise UnreadableDumpError(
@@ -84,6 +92,8 @@ class _FoundEvents:
     domains: Counter[str] = field(default_factory=Counter)
     nameless: int = 0
     """Rows of an item without user and time."""
+    is_order: bool = False
+    """Whether times are an order of events instead of dates."""
 
 
 def event_reader(source: Source, conditions: Sequence[Condition] = ()) -> SourceReader:
@@ -116,9 +126,16 @@ def _fields(conditions: Sequence[Condition], *, must_hold: bool) -> dict[str, Fi
     }
 
 
-def _told_of_columns(reader: SourceReader) -> list[str]:
-    """Returns notes about unread columns that may distinguish events from other rows."""
-    return [
+def _told_of_columns(reader: SourceReader, conditions: Sequence[Condition]) -> list[str]:
+    """Returns notes about unread columns that may distinguish events from other rows, and about
+    conditions on columns of other exports."""
+    kept = [
+        f"{reader.path_name}: there is no column {each.column}, so --where {each.text!r} drops no "
+        "row of it"
+        for each in conditions
+        if each.column not in {*reader.columns, col.DOMAIN}
+    ]
+    return kept + [
         f"{reader.path_name}: {name} is not read, every row is an event; to keep some rows, add "
         + shlex.join(("--where", example))
         for name, example in telling_columns(reader.unread)
@@ -154,6 +171,7 @@ class _EventPass:
             for domain, count in usable[col.DOMAIN].value_counts().iter_rows():
                 found.domains[domain] += count
             self._numbers.add(_chosen(usable, self._config, batch), batch.account)
+        found.is_order = times.is_order
         if times.is_order and (self._config.since or self._config.until):
             raise UnreadableDumpError(
                 f"{self._reader.path}: its times are small numbers, such as "
@@ -208,7 +226,7 @@ def _chosen(rows: pl.DataFrame, config: DumpConfig, batch: Rows) -> pl.DataFrame
     if config.until is not None:
         late = pl.col(col.TIMESTAMP) >= _midnight(config.until) + day
         rules[OUTSIDE_WINDOW] = rules.get(OUTSIDE_WINDOW, pl.lit(False)) | late
-    rules |= {each.rule: ~each.holds() for each in config.conditions}
+    rules |= {each.rule: ~each.holds() for each in config.conditions if each.column in rows.columns}
     if not rules:
         return rows
     kept, others = parted(rows, rules)

@@ -28,10 +28,13 @@ WORTH_TELLING = 0.1
 _SHOWN = 3
 _LONGEST = 60
 _BETWEEN = r"[\s,;|]+"
+_CLICKED = r"-[01]$"
 
 Change = Callable[[pl.Expr], pl.Expr]
 
 ID_CHANGES: Mapping[str, Change] = {
+    "-0 or -1 at the end, which mark impressions without and with a click: rows of -0 are no "
+    "events": lambda ids: ids.str.replace(_CLICKED, ""),
     "'.0' at the end": lambda ids: ids.str.replace(r"\.0+$", ""),
     "leading zeros": lambda ids: ids.str.replace(r"^0+(.)", "$1"),
     "capitals": lambda ids: ids.str.to_lowercase(),
@@ -149,13 +152,14 @@ def _refuse_several_in_one(mine: pl.DataFrame, described: pl.DataFrame) -> None:
     parts = (
         ids.str.replace_all(_BETWEEN, " ")
         .str.split(" ")
-        .list.eval(pl.element().is_in(described[col.ITEM_ID].implode()))
+        .list.eval(pl.element().str.replace(_CLICKED, "").is_in(described[col.ITEM_ID].implode()))
     )
     several = ids.filter(parts.list.sum() > 1)
     if len(several) > mine.height / 2:
         raise ItemsDoNotMeetError(
             f"an item_id of the events has several items, such as {several[0][:_LONGEST]!r}: "
-            "write one row per item"
+            "write one row per item (Polars: "
+            "rows.with_columns(pl.col(NAME).str.split(' ')).explode(NAME))"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -69,10 +70,8 @@ def read_items(
         )
     ]
     keys = [pl.DataFrame(schema={name: ITEM_SCHEMA[name] for name in ITEM_KEY})]
-    for source in config.files:
-        if source.items is None:
-            continue
-        reader = item_reader(source)
+    opened = (item_reader(source).exports() for source in config.files if source.items is not None)
+    for reader in chain.from_iterable(opened):
         first = len(told.accounts)
         found, of_source = reader.read(item_fields(), _ItemPass(reader, config, only, first))
         may_be_empty = config.mode is Mode.APPEND  # The earlier items are there.

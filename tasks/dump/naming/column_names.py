@@ -8,29 +8,25 @@ from dataclasses import dataclass
 
 from artifacts import columns as col
 from tasks.dump.dump_config import ITEM_KEY
+from tasks.dump.naming.conversions import a_row_an_element, joined, numbered, way_to_a_header
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.table import LIST, Table
-from tasks.dump.sources.files import UnreadableDumpError, form_of
-
-TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", ".ipc")
-"""Endings of forms whose columns have names in the file."""
-
-_VALUE = re.compile(r"\d[\d\s:.,/TZ+-]*|\w*\d{3,}")
-"""A number, a time or a numbered id, which names no column."""
+from tasks.dump.sources.files import UnreadableDumpError
 
 _LONG_VALUE = re.compile(r"(?!.*::)\d[\d\s:.,/TZ+-]{7,}")
 """A time or a long number, which is certainly no name."""
 
-_NO_HEADER = "its first line holds values: write a line with the columns' names above it"
+_LISTED_ID = re.compile(r"id|sku", re.IGNORECASE)
+"""End of the name of an id of the objects in a list."""
 
-_WIDE = "::"
-"""MovieLens' separator."""
-
-_QUOTED_LINE = re.compile(r"[^,;\t]+([,;\t])[^,;\t]+\1[^,;\t]+.*")
-"""A whole header in one name."""
+_ORDER = ("orderid", "ordernumber", "orderno", "basketid", "invoiceno")
+"""Plain names of a column that rows of an order and the order have in common."""
 
 LISTED = (col.TITLE, col.BRAND, col.CATEGORIES, col.DESCRIPTION, col.IMAGE)
 """Columns of items that may be fields of objects in a list."""
+
+_ROW_ID = "id"
+"""Plain name of the column of a row's own id."""
 
 _ATOMIC = re.compile(r":(?:token|float)(?:_seq)?$")
 """RecBole's types of columns."""
@@ -39,12 +35,11 @@ _ATOMIC = re.compile(r":(?:token|float)(?:_seq)?$")
 @dataclass(frozen=True)
 class NamedColumns:
     """``chosen``: file columns (keys) and standard names (values). ``guessed``: those equal
-    without case and punctuation. ``replaced``: those of a given name in place of a column of that
-    name."""
+    without case and punctuation. ``beaten``: those of another column's standard name."""
 
     chosen: dict[str, str]
     guessed: dict[str, str]
-    replaced: dict[str, str]
+    beaten: dict[str, str]
 
     def theirs(self, ours: str) -> str:
         """Returns the file's name of a standard column."""
@@ -64,39 +59,44 @@ class AbsentColumnError(UnreadableDumpError):
             theirs
             for name in absent
             if likely[name] is None and (theirs := likely_column(name, listed_ones))
+        ] or [
+            theirs
+            for theirs in listed_ones
+            if likely.get(col.ITEM_ID, theirs) is None and _LISTED_ID.search(theirs[-3:])
         ]
         are_values = any(map(_LONG_VALUE.fullmatch, names))
         found = {} if are_values else {theirs: ours for ours, theirs in likely.items() if theirs}
         pairs = [f"{theirs}={name}" for theirs, name in found.items()]
         self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
-        if found:
+        order = order_column(names) if likely.get(col.USER_ID, "") is None else None
+        if order:
+            way = (
+                f"its rows name an order: is {col.USER_ID} in a file of orders? Join them: "
+                f"{joined(path, order)}"
+            )
+        elif found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
             way = "it looks like a file of items: are --interactions and --items swapped?"
-        elif any(_WIDE in name for name in names):
-            way = (
-                f"its separator is {_WIDE!r}, and one character is needed: "
-                "sed 's/::/\\t/g' FILE > NEW.tsv; the first line must name the columns"
-            )
-        elif any(map(_QUOTED_LINE.fullmatch, names)):
-            way = (
-                "each line is in quotation marks as a whole; remove them: "
-                'sed \'s/^"//; s/"$//; s/""/"/g\' FILE > NEW.csv'
-            )
-        elif len(names) == 1 and not form_of(path).endswith(TYPED):
-            way = "its first line must name the columns, separated by a comma, ; tab or |"
-        elif col.ITEM_ID in absent and any(map(_VALUE.fullmatch, names)):
-            way = _NO_HEADER
         else:
-            way = f"if {absent[0]} has another name, map it: --column NAME_IN_FILE={absent[0]}"
+            way = (
+                col.ITEM_ID in absent and way_to_a_header(path, names)
+            ) or f"if {absent[0]} has another name, map it: --column NAME_IN_FILE={absent[0]}"
+            if absent == [col.TIMESTAMP]:
+                way += f"; if there are no times but the rows are in order, {numbered(path)}"
         if inside:
-            way = f"{_a_row_an_element(path, inside[0])}" + (f"; {way}" if found else "")
+            way = f"{a_row_an_element(path, inside[0])}" + (f"; {way}" if found else "")
         elif absent == [col.DOMAIN] and not found:
             way += "; or name the domain of each file: NAME=FILE in place of FILE"
         super().__init__(
             f"{path} has no column {', '.join(absent)} (it has {listed(names)}); {way}"
         )
+
+
+def order_column(names: Sequence[str]) -> str | None:
+    """Returns the column that names a row's order, None without one."""
+    return next((name for name in names if plain_name(name) in _ORDER), None)
 
 
 def named_columns(
@@ -142,7 +142,7 @@ def named_columns(
     if inside := next(
         (theirs for theirs, name in chosen.items() if LIST in theirs and name not in LISTED), None
     ):
-        raise UnreadableDumpError(f"{path}: {_a_row_an_element(path, inside)}")
+        raise UnreadableDumpError(f"{path}: {a_row_an_element(path, inside)}")
     guessed = {}
     for name in wanted:
         if name not in chosen.values():
@@ -154,6 +154,14 @@ def named_columns(
             if len(alike) == 1:
                 guessed[alike[0]] = name
     chosen |= guessed
+    # Beside a column of item ids, an ``id`` is that of the row: of an order, or of a variant.
+    others = {name for theirs, name in chosen.items() if plain_name(theirs) != _ROW_ID}
+    beaten = {
+        theirs: name
+        for theirs, name in chosen.items()
+        if plain_name(theirs) == _ROW_ID and name in others
+    }
+    chosen = {theirs: name for theirs, name in chosen.items() if theirs not in beaten}
     doubled = [name for name, count in Counter(chosen.values()).items() if count > 1]
     if doubled:
         both = ", ".join(theirs for theirs, name in chosen.items() if name == doubled[0])
@@ -167,23 +175,12 @@ def named_columns(
     if absent:
         free = tuple(name for name in ours if name not in chosen)
         raise AbsentColumnError(path, absent, table.names, free)
-    beaten = given.intersection(table.names)
-    replaced = {
-        theirs: name for theirs, name in chosen.items() if name in beaten and theirs != name
+    beaten |= {
+        name: name
+        for name in given.intersection(table.names, chosen.values())
+        if name not in chosen
     }
-    return NamedColumns(chosen, guessed, replaced)
-
-
-def _a_row_an_element(path: str, name: str) -> str:
-    """Returns the way to a file with one row per element of a list of objects."""
-    field, _, inner = name.partition(LIST)
-    rows = f"SELECT * REPLACE (unnest({field}) AS {field})"
-    if not form_of(path).endswith((".parquet", ".pq")):
-        rows = f"jq -c '.{field}[] as $x | .{field} = $x' FILE > rows.jsonl"
-    return (
-        f"{name} lies in a list, so that a row holds several: write one row per element ({rows}), "
-        f"where it is the column {field}{inner}"
-    )
+    return NamedColumns(chosen, guessed, beaten)
 
 
 def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
@@ -193,7 +190,7 @@ def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) 
     if unknown:
         for path, table in files:
             for inside in (name for name in table.names if name.replace(LIST, "") in unknown):
-                raise UnreadableDumpError(f"{path}: {_a_row_an_element(path, inside)}")
+                raise UnreadableDumpError(f"{path}: {a_row_an_element(path, inside)}")
         there = "; ".join(f"{path} has {listed(table.names)}" for path, table in files)
         raise UnreadableDumpError(
             f"no file has a column {', '.join(unknown)}; correct --column: {there}"

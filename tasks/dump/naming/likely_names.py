@@ -13,13 +13,16 @@ _WORDS = {
         "reviewer reviewerid "
         "visitor visitorid buyer buyerid shopper account accountid person personid session "
         "sessionid custid kunde kunden kundennummer profileid deviceid "
-        "username anonymousid utilisateur usuario cliente utente 用户id 会员号"
+        "username anonymousid utilisateur usuario cliente utente 用户id 会员号 kunnr "
+        "customeremail billingemail emailbilling email"
     ),
     col.ITEM_ID: (
         "item itemid iid product productid sku productsku parentasin asin article articleid goods "
         "goodsid movie movieid book bookid isbn track trackid song songid business "
         "businessid content contentid listing listingid offer offerid artikel artikelnummer upc "
-        "ean gtin pid videoid recipeid produkt produktid produit producto articulo 商品id id"
+        "ean gtin pid videoid recipeid produkt produktid produit producto articulo 商品id matnr "
+        "artistid animeid gameid beerid newsid gmapid 电影id 图书id 音乐id lineitemsku "
+        "variantsku aid id"
     ),
     col.DOMAIN: (
         "category department shop store channel section segment vertical market maincategory "
@@ -27,20 +30,22 @@ _WORDS = {
         "categoria rayon departamento tienda 分类 类目"
     ),
     col.TIMESTAMP: (
-        "eventtimestamp time date datetime ts unixtime unixreviewtime reviewtime eventtime "
+        "eventtimestamp timems time date datetime ts unixtime unixreviewtime reviewtime eventtime "
         "createdat created "
         "purchasedate purchasedat orderdate orderedat boughtat when eventdate tdat timestampms day "
-        "visitdate datum zeit zeitpunkt rateddate occurredat dateadded fecha 时间 日期"
+        "visitdate datum zeit zeitpunkt rateddate occurredat dateadded fecha 时间 日期 "
+        "erdat 评分时间"
     ),
     col.TITLE: (
         "name itemname productname producttitle label itemtitle prodname displayname title titel "
-        "bezeichnung nom nombre nome libelle 标题 名称 商品名称"
+        "bezeichnung nom nombre nome libelle 标题 名称 商品名称 电影名 maktx"
     ),
     col.BRAND: "brandname manufacturer maker vendor publisher author hersteller marke",
     col.PRICE: "itemprice listprice unitprice saleprice priceusd priceeur cost preis prix precio",
-    col.CATEGORIES: "category categoryname genre genres tags producttype kategorie",
+    col.CATEGORIES: "category categoryname genre genres tags producttype kategorie warengruppe",
     col.DESCRIPTION: "desc itemdescription productdescription summary beschreibung",
 }
+_IDS = (col.USER_ID, col.ITEM_ID, col.DOMAIN)
 _LEAST_ALIKE = 0.8
 
 _CLEAR_END = 5
@@ -60,7 +65,8 @@ def likely_column(ours: str, theirs: Iterable[str]) -> str | None:
     if _plain(ours) in leaves:
         return leaves[_plain(ours)]
     words = _WORDS.get(ours, "").split()
-    for known in (plain, leaves, {_NUMBER.sub("", name): whole for name, whole in plain.items()}):
+    of_ids = {_NUMBER.sub("", name): whole for name, whole in plain.items()}
+    for known in (plain, leaves, of_ids if ours in _IDS else {}):
         for word in words:
             if word in known:
                 return known[word]

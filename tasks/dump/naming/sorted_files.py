@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from artifacts import columns as col
-from tasks.dump.naming.column_names import listed, plain_name
+from tasks.dump.naming.column_names import listed, order_column, plain_name
+from tasks.dump.naming.conversions import way_to_a_header
 from tasks.dump.naming.forms import Form, open_interactions
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.sources.files import UnreadableDumpError
@@ -15,25 +16,29 @@ def sorted_files(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the paths of interactions and those of items.
 
-    A file with a user column is one of interactions, or with a similar column and no title.
+    A file with a user column is one of interactions, or with a similar column, or one of an order,
+    and no title.
 
     Raises:
         UnreadableDumpError: a file cannot be read, or none has events.
     """
-    events, items, headers = [], [], []
+    events, items, headers, ways = [], [], [], []
     for path in paths:
-        names = [
-            renamed.get(name, name)
-            for file in source_files(path)[:1]
-            for name in (*open_interactions(file.path, Form.TABLE).names, *file.partition)
-        ]
+        file = source_files(path)[0]
+        found = (*open_interactions(file.path, Form.TABLE).names, *file.partition)
+        names = [renamed.get(name, name) for name in found]
         headers.append(f"{path} has {listed(names)}")
+        if way := way_to_a_header(file.path, names):
+            ways.append(f"{path} has no column {col.USER_ID} (it has {listed(names)}); {way}")
         plain = {plain_name(name) for name in names}
         has_user = plain_name(col.USER_ID) in plain
         is_items = not has_user and (
-            plain_name(col.TITLE) in plain or likely_column(col.USER_ID, names) is None
+            plain_name(col.TITLE) in plain
+            or (likely_column(col.USER_ID, names) is None and order_column(names) is None)
         )
         (items if is_items else events).append(path)
+    if way := None if events else next(filter(None, ways), None):
+        raise UnreadableDumpError(way)
     if not events:
         raise UnreadableDumpError(
             f"no file has a column {col.USER_ID}; give the file of events too, or name its column: "

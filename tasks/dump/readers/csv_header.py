@@ -6,7 +6,7 @@ from itertools import islice
 
 from tasks.dump.readers.csv_quoting import Quoting
 from tasks.dump.readers.csv_shape import LINE_END, RecordShape, plain_records
-from tasks.dump.sources.files import UnreadableDumpError, Utf8File, readable
+from tasks.dump.sources.files import TO_UTF8, UnreadableDumpError, Utf8File, readable
 
 SEPARATORS = ",;\t|\x01"
 """Candidates of separators; the most frequent one in the header is used. The last is Hive's."""
@@ -133,7 +133,7 @@ def _name(field: bytes, path: str) -> str:
         return field.decode().strip().strip("\ufeff")
     except UnicodeDecodeError:
         raise UnreadableDumpError(
-            f"{path} cannot be read: its header {field[:80]!r} is not UTF-8; save it as UTF-8"
+            f"{path} cannot be read: its header {field[:80]!r} is not UTF-8; {TO_UTF8}"
         ) from None
 
 

@@ -30,13 +30,48 @@ def in_milliseconds(rows: list[Row]) -> list[Row]:
 
 
 def test_a_domain_of_which_no_row_can_be_used_is_refused_by_its_cause(tmp_path: Path) -> None:
-    food = as_csv(tmp_path / "food.csv", of_domain(EVENTS, "food"))
-    kitchen = as_csv(tmp_path / "kitchen.csv", in_milliseconds(of_domain(EVENTS, "kitchen")))
-    others = as_csv(tmp_path / "other.csv", in_milliseconds(of_domain(EVENTS, "kitchen")))
-    paths = (f"food={food}", f"kitchen={kitchen}", f"other={others}")
-    cause = r"^food.csv: none of its 48 rows can be used: timestamp in 1970 \(48\).*'16000"
+    rows = [{**row, "user_id": "", "visitorid": "v"} for row in of_domain(EVENTS, "food")]
+    food = as_csv(tmp_path / "food.csv", rows)
+    kitchen = as_csv(tmp_path / "kitchen.csv", of_domain(EVENTS, "kitchen"))
+    cause = r"food.csv: none of its 48 rows can be used: no user_id.*--column visitorid=user_id"
     with pytest.raises(UnreadableDumpError, match=cause):
-        Ingested(tmp_path, interactions=paths)
+        Ingested(tmp_path, interactions=(f"food={food}", f"kitchen={kitchen}"))
+
+
+def test_named_domains_are_read_in_their_own_formats(tmp_path: Path) -> None:
+    foods = changed(
+        of_domain(ITEMS, "food"), item_id=lambda name: f"{str(name)[1:]}.0", price="1.299"
+    )
+    kitchens = changed(of_domain(ITEMS, "kitchen"), price="12,50")
+    food = changed(of_domain(EVENTS, "food"), item_id=lambda name: str(int(str(name)[1:])))
+    foods = changed(foods, item_id=lambda name: str(float(str(name))))
+    made = Ingested(
+        tmp_path,
+        interactions=(
+            f"food={as_csv(tmp_path / 'food.csv', in_milliseconds(food))}",
+            f"kitchen={as_csv(tmp_path / 'kitchen.csv', of_domain(EVENTS, 'kitchen'))}",
+        ),
+        items=(
+            f"food={as_csv(tmp_path / 'foods.csv', foods)}",
+            f"kitchen={as_csv(tmp_path / 'kitchens.csv', kitchens)}",
+        ),
+    )
+    made.require_balance()
+    assert made.moments == sorted(int(str(row["timestamp"])) for row in EVENTS)
+    prices = made.dataset.items.select("domain", "price").unique().sort("domain").rows()
+    assert prices == [("food", None), ("kitchen", 12.5)]
+    assert made.dataset.items["title"].null_count() == 0
+
+
+def test_an_order_of_events_beside_dates_is_noted(tmp_path: Path) -> None:
+    food = [{**row, "timestamp": n} for n, row in enumerate(of_domain(EVENTS, "food"))]
+    paths = (
+        f"food={as_csv(tmp_path / 'food.csv', food)}",
+        f"kitchen={as_csv(tmp_path / 'kitchen.csv', of_domain(EVENTS, 'kitchen'))}",
+    )
+    notes = Ingested(tmp_path, interactions=paths).notes
+    assert any("food.csv: timestamp: small numbers such as '1'" in note for note in notes)
+    assert any("food.csv: times are an order of events, those of kitchen" in note for note in notes)
 
 
 def test_too_few_domains_name_the_file_without_events_first(tmp_path: Path) -> None:

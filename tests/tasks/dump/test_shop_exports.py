@@ -72,7 +72,7 @@ def test_fields_of_structs_are_columns_and_a_given_name_beats_one_of_the_file(
     made = Ingested(tmp_path, interactions=events, items=items, columns=TRACKED)
     made.require_balance()
     assert made.moments == MOMENTS
-    told = f"{name}: user_pseudo_id is read as user_id as asked, the column user_id is not"
+    told = f"{name}: user_pseudo_id is read as user_id, the column user_id is not"
     assert told in made.notes
 
 
@@ -88,11 +88,31 @@ def test_a_struct_that_is_null_gives_a_field_that_is_null(tmp_path: Path) -> Non
 
 
 def test_two_columns_for_a_key_of_both_files_are_refused(tmp_path: Path) -> None:
-    rows = [{"id": n, **row} for n, row in enumerate(EVENTS)]
+    rows = [{"sku": n, **row} for n, row in enumerate(EVENTS)]
     events = as_csv(tmp_path / "e.csv", rows)
-    items = as_csv(tmp_path / "i.csv", [{"id": row["item_id"], **row} for row in ITEMS])
-    with pytest.raises(UnreadableDumpError, match="id, item_id would all be item_id"):
-        Ingested(tmp_path, interactions=events, items=items, columns={"id": "item_id"})
+    items = as_csv(tmp_path / "i.csv", [{"sku": row["item_id"], **row} for row in ITEMS])
+    with pytest.raises(UnreadableDumpError, match="sku, item_id would all be item_id"):
+        Ingested(tmp_path, interactions=events, items=items, columns={"sku": "item_id"})
+
+
+@pytest.mark.parametrize("product", ["item_id", "product"])
+@pytest.mark.parametrize("own", ["id", "_id"])
+def test_the_id_of_an_order_is_not_that_of_its_item(tmp_path: Path, own: str, product: str) -> None:
+    orders = [
+        {own: n, product: row["item_id"], **without([row], "item_id")[0]}
+        for n, row in enumerate(EVENTS)
+    ]
+    items = [{own: row["item_id"], **without([row], "item_id")[0]} for row in ITEMS]
+    named = {own: "item_id", **({product: "item_id"} if product != "item_id" else {})}
+    made = Ingested(
+        tmp_path,
+        interactions=as_csv(tmp_path / "e.csv", orders),
+        items=as_csv(tmp_path / "i.csv", items),
+        columns=named,
+    )
+    made.require_balance()
+    assert made.counts["items_without_text"] == 0
+    assert f"e.csv: {product} is read as item_id, the column {own} is not" in made.notes
 
 
 BASKETS = [
@@ -246,7 +266,7 @@ def test_a_damaged_arrow_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_text_without_names_is_told(tmp_path: Path) -> None:
     (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n2::661::3::978302109\n")
-    with pytest.raises(UnreadableDumpError, match=r"its separator is .::.*first line must name"):
+    with pytest.raises(UnreadableDumpError, match=r"its separator is .::.*first line holds"):
         Ingested(tmp_path, interactions=str(tmp_path / "ratings.dat"))
 
 

@@ -101,6 +101,28 @@ def test_a_column_that_may_tell_events_apart_is_told_where_no_condition_reads_it
     assert of_all.result.ref != of_some.result.ref
 
 
+def test_a_condition_keeps_all_rows_of_a_domain_without_its_column(tmp_path: Path) -> None:
+    parts = {
+        domain: [{k: v for k, v in row.items() if k != "domain"} for row in rows]
+        for domain in ("food", "kitchen")
+        for rows in ([row for row in rated() if row["domain"] == domain],)
+    }
+    kept = sum(float(str(row["Rating"])) >= 4 for row in parts["food"])
+    kitchen = [{k: v for k, v in row.items() if k != "Rating"} for row in parts["kitchen"]]
+    paths = [
+        f"food={as_csv(tmp_path / 'food.csv', parts['food'])}",
+        f"kitchen={as_csv(tmp_path / 'kitchen.csv', kitchen)}",
+    ]
+    made = Ingested(tmp_path, interactions=paths, where=("Rating>=4",))
+    made.require_balance()
+    assert len(made.moments) == kept + len(kitchen)
+    told = "kitchen.csv: there is no column Rating, so --where 'Rating>=4' drops no row of it"
+    assert told in made.notes
+    paths[1:] = [f"food={as_csv(tmp_path / 'more.csv', kitchen)}"]
+    with pytest.raises(UnreadableDumpError, match=r"more\.csv has no column Rating"):
+        Ingested(tmp_path, interactions=paths, where=("Rating>=4",))
+
+
 def test_a_condition_on_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     events = as_csv(tmp_path / "e.csv", rated())
     with pytest.raises(UnreadableDumpError, match=r"--where: .*e\.csv has no column stars"):
