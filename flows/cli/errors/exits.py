@@ -18,10 +18,11 @@ from flows.cli.errors.machine_faults import machine_fault
 from flows.cli.output import terminal
 from tasks.llm.client.stop import stop_asking
 from tasks.system.lost_threads import on_lost_thread
+from tasks.system.machine_errors import chain_of
 
 INTERRUPTED = 130
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GRACE_SECONDS = 5.0
 """Seconds from an interrupt to the forced end, for sealing journals and stopping servers."""
@@ -37,6 +38,8 @@ def one_message() -> Iterator[None]:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:  # A panic of a library in Rust is no Exception.
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
         try:
             from flows.cli.errors.endings import ending_of  # Imported on failure only.
         except (OSError, MemoryError, ImportError) as lack:  # No file or memory for the module.
@@ -49,7 +52,8 @@ def one_message() -> Iterator[None]:
 
 @contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Ends a run on Ctrl-C and SIGTERM with a message about kept results and the command to resume.
+    """Ends a run on Ctrl-C, SIGTERM and the end of its terminal (SIGHUP, unless `nohup` ignores it)
+    with a message about kept results and the command to resume.
 
     Python raises KeyboardInterrupt at an arbitrary point of the main thread: in a finalizer it is
     swallowed, and a call of a library delays it until it returns, also a wait that the signal
@@ -61,12 +65,20 @@ def interruptible(kept: str) -> Iterator[None]:
         raise KeyboardInterrupt
 
     for number in _ENDING:
-        signal.signal(number, end)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         with _on_signal(lambda: _force_end(kept)):
             yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         _end_interrupted(kept)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Includes errors of libraries that a KeyboardInterrupt caused: pydantic wraps it."""
+    return any(isinstance(each, KeyboardInterrupt) for each in chain_of(error))
 
 
 @contextmanager
@@ -129,8 +141,10 @@ def _end_without_thread(error: BaseException) -> NoReturn:
 
 
 def _end_interrupted(kept: str) -> None:
-    terminal.err.print(f"Interrupted. {kept}")
-    _leave(INTERRUPTED)
+    try:
+        terminal.err.print(f"Interrupted. {kept}")
+    finally:  # The terminal may be gone.
+        _leave(INTERRUPTED)
 
 
 def _leave(status: int) -> NoReturn:

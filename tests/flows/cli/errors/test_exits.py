@@ -100,7 +100,7 @@ with exits.interruptible("What was answered is kept."):
 """Locks a mutex twice: the call never returns, and Python handles no signal during it."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_a_call_that_does_not_return_ends_the_run(number: signal.Signals) -> None:
     command = [sys.executable, "-c", IN_A_CALL]
     folder = Path(__file__).parents[4]
@@ -115,6 +115,54 @@ def test_a_signal_during_a_call_that_does_not_return_ends_the_run(number: signal
         finally:
             run.kill()
     assert (run.returncode, said) == (130, "Interrupted. What was answered is kept.\n")
+
+
+IN_A_LIBRARY = """
+import os, signal
+from pydantic import BaseModel, field_serializer
+from flows.cli.errors.exits import interruptible, one_message
+
+class Interrupted(BaseModel):
+    at: int = 0
+
+    @field_serializer("at")
+    def interrupt(self, at: int) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return at
+
+with {block}:
+    Interrupted().model_dump()
+"""
+
+
+@pytest.mark.parametrize(
+    ("block", "status", "said"),
+    [
+        ("interruptible('All is kept.')", 130, "Interrupted. All is kept."),
+        ("one_message()", -signal.SIGINT, "KeyboardInterrupt"),
+    ],
+)
+def test_an_interrupt_that_a_library_wraps_is_one(block: str, status: int, said: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", IN_A_LIBRARY.replace("{block}", block)],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (status, said)
+
+
+def test_a_run_that_ignores_the_end_of_its_terminal_goes_on() -> None:
+    program = (
+        "import os, signal\n"
+        "from flows.cli.errors.exits import interruptible\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with interruptible('kept'):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+    )
+    folder = Path(__file__).parents[4]
+    assert subprocess.run([sys.executable, "-c", program], cwd=folder, check=False).returncode == 0
 
 
 @flow(name="endless", timeout_seconds=0.1)
