@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -59,7 +60,9 @@ class ExportedModel(Strict):
 def export_model(
     store: Store | str, folder: Path, form: ModelFormat, release: str = LATEST
 ) -> ExportedModel:
-    """Writes ``model.pt2`` or ``model.onnx``, ``items.parquet`` and ``model.json``.
+    """Writes ``model.pt2`` or ``model.onnx``, ``items.parquet`` and, last, ``model.json``.
+
+    A folder with ``model.json`` has graph and items of one release, also after a kill.
 
     Raises:
         MissingPackageError, ParityError, NothingServedError.
@@ -72,21 +75,23 @@ def export_model(
     path.eval().requires_grad_(False)
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_onnx if form is ModelFormat.ONNX else _write_torch
-    file = folder / ("model.onnx" if form is ModelFormat.ONNX else "model.pt2")
-    draft = file.with_name(f".draft-{file.name}")
-    run = write(path, example, draft, opened.model.config.max_length)
+    file = "model.onnx" if form is ModelFormat.ONNX else "model.pt2"
     asked = _histories_to_check(opened.histories)
-    difference = largest_difference(run, scorer, asked)
-    if not difference <= TOLERANCE:
-        draft.unlink()
-        raise ParityError(
-            f"the exported graph differs from the model by {difference:g}, more than "
-            f"{TOLERANCE:g}, and was not kept; please report this with the model's config.json"
-        )
-    draft.replace(file)
-    _write_items(opened.catalogue, folder / ITEMS)
+    with TemporaryDirectory(prefix=".draft-", dir=folder) as made:
+        draft = Path(made)
+        run = write(path, example, draft / file, opened.model.config.max_length)
+        difference = largest_difference(run, scorer, asked)
+        if not difference <= TOLERANCE:
+            raise ParityError(
+                f"the exported graph differs from the model by {difference:g}, more than "
+                f"{TOLERANCE:g}, and was not kept; please report this with the model's config.json"
+            )
+        _write_items(opened.catalogue, draft / ITEMS)
+        (folder / CARD).unlink(missing_ok=True)
+        for name in (file, ITEMS):
+            (draft / name).replace(folder / name)
     card = ExportedModel(
-        file=file.name,
+        file=file,
         release=opened.facts.ref.fingerprint,
         input="histories",
         max_length=opened.model.config.max_length,
@@ -168,9 +173,7 @@ def _padded(histories: Sequences, longest: int) -> Tensor:
 
 
 def _write_items(catalogue: Catalogue, path: Path) -> None:
-    draft = path.with_name(f".draft-{path.name}")
-    catalogue.items.select("item_index", "domain", "item_id", "title").write_parquet(draft)
-    draft.replace(path)
+    catalogue.items.select("item_index", "domain", "item_id", "title").write_parquet(path)
 
 
 def _require_onnx() -> None:

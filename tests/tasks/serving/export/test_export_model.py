@@ -59,6 +59,28 @@ def test_a_graph_that_differs_from_the_model_is_not_kept(
     assert list(tmp_path.glob("*.pt2")) == []
 
 
+@pytest.mark.parametrize("fails", ["_write_items", "write_atomically"])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_card_never_describes_the_graph_or_items_of_another_export(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    small_release(store)
+    folder = tmp_path / "out"
+    before = dict.fromkeys(("model.pt2", "items.parquet", "model.json"), b"another release")
+    folder.mkdir()
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+
+    def lack(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(module, fails, lack)
+    with pytest.raises(OSError, match="no space"):
+        export_model(store, folder, ModelFormat.TORCH)
+    left = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert left == before or left.keys() == {"model.pt2", "items.parquet"}
+
+
 def test_a_nan_is_no_parity(store: Store) -> None:
     small_release(store)
     release = open_release(store)
