@@ -27,6 +27,7 @@ from tasks.dump.sources.source_files import folder_name
 from tasks.embed import embed_items
 from tasks.frame.stage import RunFacts, StageResult, StageResults
 from tasks.ingest import ingest
+from tasks.llm.providers.changed_models import warn_of_changed_models
 from tasks.llm.providers.endpoints import open_endpoints
 from tasks.llm.settings.batch_config import refuse_budget_in_batches
 from tasks.llm.settings.engine import EngineSettings
@@ -135,6 +136,7 @@ def refresh(
     opened = Store(root)
     before = opened.pointed(REFRESHED)
     with open_endpoints(llm, settings.local_vllm, opened.workspace("logs")) as endpoints:
+        warn_of_changed_models(opened, endpoints)
         dataset = ingest(dump_to_read(dump, folder, OPERATING.dumps), root)
         if training is not None:
             _refuse_large_catalogue(int(dataset.counts["items"]), training)

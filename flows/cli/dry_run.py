@@ -43,6 +43,7 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items, embeddings_identity, item_texts
 from tasks.ingest import ingest
 from tasks.llm.answer_all import PROMPT, chat_keys, embedding_keys
+from tasks.llm.providers.changed_models import warn_of_changed_models
 from tasks.llm.providers.endpoints import Endpoint, Endpoints, open_endpoints
 from tasks.llm.providers.token_counts import ESTIMATED, TokenRate, token_rate
 from tasks.llm.settings.budget import FREE
@@ -82,6 +83,7 @@ def plan_refresh(
     """Returns the LLM steps of a refresh without sending prompts."""
     opened = Store(store)
     with open_endpoints(llm, Settings().local_vllm, opened.workspace("logs")) as endpoints:
+        warn_of_changed_models(opened, endpoints)
         dataset = ingest.fn(dump, store).ref
         return tuple(_Estimate(opened, dataset, endpoints, llm, config).steps())
 
