@@ -36,8 +36,8 @@ OF_A_TRIAL = 0.5
 
 
 class TrialSpec(Strict):
-    """What a worker needs. ``until``: end of the time budget, seconds since 1970; ``most``: number
-    of trials after which the study ends."""
+    """What a worker needs. ``until``: end of the time budget, seconds of `time.monotonic`, one clock
+    for all processes of a machine; ``most``: number of trials after which the study ends."""
 
     store: str
     folder: Path
@@ -76,7 +76,7 @@ def work(spec: TrialSpec, number: int) -> None:
             if not is_base and trial.should_prune():
                 raise optuna.TrialPruned
 
-        left = {"max_seconds": max(spec.until - time.time(), 1.0)}
+        left = {"max_seconds": max(spec.until - time.monotonic(), 1.0)}
         network = network_only(config)
         network = network.model_copy(update={"train": network.train.model_copy(update=left)})
         checkpoints = spec.folder / f"trial-{fingerprint_of(values)}"
@@ -98,11 +98,12 @@ def work(spec: TrialSpec, number: int) -> None:
         shutil.rmtree(checkpoints, ignore_errors=True)
         return float(gains.mean())
 
-    while _has_time(study, spec):
+    while has_time(study, spec):
         study.optimize(objective, n_trials=1, catch=(DivergedError,))
 
 
-def _has_time(study: Study, spec: TrialSpec) -> bool:
+def has_time(study: Study, spec: TrialSpec) -> bool:
+    """Returns whether another trial may begin."""
     from optuna.trial import TrialState
 
     counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -111,7 +112,7 @@ def _has_time(study: Study, spec: TrialSpec) -> bool:
         return False
     complete = [t for t in trials if t.state == TrialState.COMPLETE and t.duration is not None]
     expected = fmean(t.duration.total_seconds() for t in complete if t.duration) if complete else 0
-    return time.time() + OF_A_TRIAL * expected < spec.until
+    return time.monotonic() + OF_A_TRIAL * expected < spec.until
 
 
 if __name__ == "__main__":

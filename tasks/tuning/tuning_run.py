@@ -52,7 +52,7 @@ def search(
         MissingPackageError, StudyInUseError, TuningWorkerError, NoBaseMeasuredError.
     """
     require_optuna()
-    until = time.time() + seconds
+    until = time.monotonic() + seconds
     stored = base.model_dump(mode="json")
     refs = {role: parts[role] for role in ("dataset", "tables", "profiles")}
     name = fingerprint_of([*(str(ref) for ref in refs.values()), stored, seed])

@@ -1,6 +1,7 @@
 """A search that measures honestly: no user's memory is fitted on the event it is measured on, and a
 preset that is better by chance only is not taken."""
 
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from artifacts.manifest import ArtifactRef, Kind
 from flows.cli.options.training_options import FitOptions, training_config
 from model.config import TriThreadConfig, load_preset, preset_names
 from model.data.sequences import TEST, VALIDATION
 from model.training.trainer import fit
 from tasks.tuning.search_space import Values, searched_in, value_of, values_of, with_values
 from tasks.tuning.study_folder import MeasuredTrial
+from tasks.tuning.trial_worker import TrialSpec, has_time
 from tasks.tuning.tuned_preset import NoBaseMeasuredError, outcome_of, write_preset
 from tasks.tuning.validation_gains import HALVES, network_only, validation_gains
 from tests.model.conftest import small_shop, with_other_items
@@ -126,6 +129,31 @@ def test_the_luckiest_of_many_equal_trials_is_not_taken_and_the_base_is_written(
 def test_without_a_measured_base_there_is_no_comparison() -> None:
     with pytest.raises(NoBaseMeasuredError, match="repeat the command"):
         outcome_of([trial(1, np.ones(3))])
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_is_set_changes_no_time_budget(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: int
+) -> None:
+    optuna = pytest.importorskip("optuna", reason="the extra 'tune' is not installed")
+    ref = ArtifactRef(kind=Kind.DATASET, fingerprint="0" * 16)
+    spec = TrialSpec(
+        store=str(tmp_path),
+        folder=tmp_path,
+        dataset=ref,
+        tables=ref,
+        profiles=ref,
+        base={},
+        seed=0,
+        device="cpu",
+        threads=1,
+        until=time.monotonic() + 60,
+    )
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    study = optuna.create_study()
+    assert has_time(study, spec)
+    assert not has_time(study, spec.model_copy(update={"until": time.monotonic() - 60}))
 
 
 def test_value_of_reads_dotted_names() -> None:
