@@ -8,6 +8,7 @@ Every file is opened for reading and writing: NFSv4 grants ``LOCK_SH`` only on a
 descriptor, ``LOCK_EX`` only on a writable one, and fails with EBADF otherwise.
 """
 
+import errno
 import fcntl
 import time
 from collections.abc import Iterator
@@ -32,9 +33,18 @@ def opened_locked(path: Path) -> BinaryIO:
 
 @contextmanager
 def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, created if missing, for a
-    block."""
-    with path.open("a+b") as file:
+    """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, created if missing, for a block.
+
+    A shared lock on a read-only disk is none: nobody writes there.
+    """
+    try:
+        file = path.open("a+b")
+    except OSError as error:
+        if error.errno != errno.EROFS or mode != fcntl.LOCK_SH:
+            raise
+        yield
+        return
+    with file:
         fcntl.flock(file, mode)
         yield
 

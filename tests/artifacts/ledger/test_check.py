@@ -1,5 +1,6 @@
 """Verify names what is damaged, repair keeps what is not; stats and export say what there is."""
 
+import errno
 import json
 import os
 import time
@@ -39,6 +40,25 @@ def fill(ledger: Ledger, numbers: range, ask: bool = True) -> list[str]:
         for number, key in zip(numbers, keys, strict=True):
             journal.append(Answer(key, f"text {number} " * 9, None, "stop", 3, 5))
     return keys
+
+
+def test_a_ledger_on_a_read_only_disk_is_verified_and_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path, Role.CHAT)
+    fill(ledger, range(3))
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *rest: object) -> object:
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *rest)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    monkeypatch.setattr(Path, "open", read_only)
+    found = verify(ledger)
+    assert (found.answers, found.trouble) == (3, [])
+    with pytest.raises(OSError, match="Read-only"), Claims(ledger, "m", {}) as claims:
+        claims.take(pl.DataFrame({"key": [key_of(9)], "prompt": [prompt_of(9)]}))
 
 
 @pytest.fixture
