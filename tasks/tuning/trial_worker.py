@@ -36,8 +36,8 @@ OF_A_TRIAL = 0.5
 
 
 class TrialSpec(Strict):
-    """What a worker needs. ``until``: end of the time budget, seconds of `time.monotonic`, one clock
-    for all processes of a machine; ``most``: number of trials after which the study ends."""
+    """What a worker needs. ``until``: end of the time budget, seconds of `time.monotonic`, one
+    clock for all processes of a machine; ``most``: number of trials after which the study ends."""
 
     store: str
     folder: Path
