@@ -35,7 +35,7 @@ def opened_locked(path: Path) -> BinaryIO:
 def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
     """Holds a lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) on a file, created if missing, for a block.
 
-    A shared lock on a read-only disk is none: nobody writes there.
+    On a read-only disk, where no process writes, nothing is locked for ``LOCK_SH``.
     """
     try:
         file = path.open("a+b")
