@@ -28,7 +28,7 @@ demo: .venv/ready ## Two generated shops, a local LLM, recommendations, a report
 	@echo "See it in the browser: $(BIN)/llm4cdsr serve-recs, then http://localhost:8080 (Random user only in: a user of one domain)"
 
 test: .venv/ready ## Lint, types and every test, the real local LLM pair included.
-	$(MAKE) --no-print-directory --jobs 2 local-pair test-without-pair
+	$(MAKE) --no-print-directory --jobs 3 local-pair check test-without-pair
 	$(BIN)/python -m pytest -m local_vllm
 
 # Installing the local pair waits for the network and the disk, so the other tests run in parallel.
@@ -36,7 +36,7 @@ local-pair: .venv/ready
 	$(BIN)/llm4cdsr setup-local
 
 # Failed tests are repeated alone: browsers and servers time out on a busy machine.
-test-without-pair: check
+test-without-pair: .venv/ready
 	$(BIN)/python -m pytest -m "not local_vllm" --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 		|| $(BIN)/python -m pytest -m "not local_vllm" --last-failed --last-failed-no-failures none
 

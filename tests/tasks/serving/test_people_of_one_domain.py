@@ -152,6 +152,7 @@ def test_the_export_holds_the_same(
     _agree(_lists(pl.concat(parts)), expected)
 
 
+@pytest.mark.parametrize("release", ["votes"], indirect=True)  # Its model has every part.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_the_exported_graph_gives_the_same_scores(
     store: Store, release: OpenRelease, expected: Lists, tmp_path: Path

@@ -15,12 +15,9 @@ from tasks.serving.served_release import open_release
 from tests.tasks.serving.small_release import small_release
 
 
-@pytest.mark.parametrize("scoring", ["dot", "cosine"])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_written_graph_gives_the_models_scores(
-    store: Store, tmp_path: Path, scoring: str
-) -> None:
-    small_release(store, scoring=scoring)
+def test_the_written_graph_gives_the_models_scores(store: Store, tmp_path: Path) -> None:
+    small_release(store)
     made = export_model(store, tmp_path / "out", ModelFormat.TORCH)
     assert made.largest_difference < 1e-4
     card = (tmp_path / "out" / "model.json").read_text()
