@@ -71,7 +71,8 @@ def digest_of_run(
         return None
     files = [
         [file.path, dict(file.partition), sha256_of_file(Path(file.path))]
-        for file in source_files(tuple(named))
+        for path in named  # One file may have both events and items.
+        for file in source_files(path)
     ]
     facts = {
         "options": dict(options),

@@ -297,7 +297,8 @@ def _opened(file: SourceFile, kind: SourceKind) -> _Opened:
         )
     if file.partition:
         table = PartitionedTable(table, file.partition)
-    columns = named_columns(file.path, table, kind.names, kind.needed, kind.wanted)
+    names = file.own_names(kind.names)
+    columns = named_columns(file.path, table, names, kind.needed, kind.wanted)
     return _Opened(file, table, columns)
 
 

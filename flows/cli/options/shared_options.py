@@ -46,7 +46,11 @@ Name = Annotated[
     str | None, typer.Option(help="Display name of the data; by default the dump's folder.")
 ]
 Column = Annotated[
-    list[str] | None, typer.Option(help="Map a column name, as NAME_IN_FILE=NAME; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        help="Map a column name, as NAME_IN_FILE=NAME, or DOMAIN:NAME_IN_FILE=NAME for files given "
+        "as DOMAIN=FILE; may be repeated."
+    ),
 ]
 Domain = Annotated[list[str] | None, typer.Option(help="Keep only these domains; may be repeated.")]
 Where = Annotated[

@@ -12,6 +12,7 @@ from tasks.dump.naming.conversions import a_row_an_element, joined, numbered, wa
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.readers.table import LIST, Table
 from tasks.dump.sources.files import UnreadableDumpError
+from tasks.dump.sources.source_files import SourceFile
 
 _LONG_VALUE = re.compile(r"(?!.*::)\d[\d\s:.,/TZ+-]{7,}")
 """A time or a long number, which is certainly no name."""
@@ -165,7 +166,11 @@ def named_columns(
     doubled = [name for name, count in Counter(chosen.values()).items() if count > 1]
     if doubled:
         both = ", ".join(theirs for theirs, name in chosen.items() if name == doubled[0])
-        raise UnreadableDumpError(f"{path}: the columns {both} would all be {doubled[0]}; name one")
+        theirs = next(theirs for theirs, name in chosen.items() if name == doubled[0])
+        raise UnreadableDumpError(
+            f"{path}: the columns {both} would all be {doubled[0]}; name one, for a domain "
+            "NAME=FILE " + shlex.join(("as", "--column", f"NAME:{theirs}={doubled[0]}"))
+        )
     for theirs, count in Counter(table.names).items():
         if count > 1 and theirs in chosen:
             raise UnreadableDumpError(
@@ -183,15 +188,17 @@ def named_columns(
     return NamedColumns(chosen, guessed, beaten)
 
 
-def require_named(named: Mapping[str, str], files: Iterable[tuple[str, Table]]) -> None:
+def require_named(named: Mapping[str, str], files: Iterable[tuple[SourceFile, Table]]) -> None:
     """Raises `UnreadableDumpError` if a configured column is in none of the files."""
     files = list(files)
-    unknown = [name for name in named if not any(name in table.names for _, table in files)]
+    unknown = [
+        name for name in named if not any(file.theirs(name) in table.names for file, table in files)
+    ]
     if unknown:
-        for path, table in files:
+        for file, table in files:
             for inside in (name for name in table.names if name.replace(LIST, "") in unknown):
-                raise UnreadableDumpError(f"{path}: {a_row_an_element(path, inside)}")
-        there = "; ".join(f"{path} has {listed(table.names)}" for path, table in files)
+                raise UnreadableDumpError(f"{file.path}: {a_row_an_element(file.path, inside)}")
+        there = "; ".join(f"{file.path} has {listed(table.names)}" for file, table in files)
         raise UnreadableDumpError(
             f"no file has a column {', '.join(unknown)}; correct --column: {there}"
         )

@@ -36,7 +36,7 @@ def require_named_columns(source: Source) -> None:
     if not source.columns:
         return
     files = [
-        (file.path, open_table(file.path, source.form))
+        (file, open_table(file.path, source.form))
         for paths, open_table in (
             (source.interactions, open_interactions),
             (source.items, open_items),

@@ -26,7 +26,8 @@ def sorted_files(
     for path in paths:
         file = source_files(path)[0]
         found = (*open_interactions(file.path, Form.TABLE).names, *file.partition)
-        names = [renamed.get(name, name) for name in found]
+        ours = file.own_names(renamed)
+        names = [ours.get(name, name) for name in found]
         headers.append(f"{path} has {listed(names)}")
         if way := way_to_a_header(file.path, names):
             ways.append(f"{path} has no column {col.USER_ID} (it has {listed(names)}); {way}")

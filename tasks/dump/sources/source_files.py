@@ -52,6 +52,15 @@ class SourceFile:
     names_domain: bool = False
     """Whether the domain was given with the path."""
 
+    def theirs(self, name: str) -> str:
+        """Returns a given name of a column, of ``DOMAIN:NAME`` the latter if it is this domain."""
+        return name.removeprefix(f"{self.partition[col.DOMAIN]}:") if self.names_domain else name
+
+    def own_names(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Returns the mapping of this file's columns to standard names, from that of all files."""
+        own = {self.theirs(name): ours for name, ours in names.items() if self.theirs(name) != name}
+        return {name: ours for name, ours in names.items() if ours not in own.values()} | own
+
 
 def paths_of(paths: Paths) -> tuple[str, ...]:
     """Returns paths one by one."""

@@ -200,6 +200,11 @@ def test_every_change_of_what_decides_the_results_changes_the_digest(
     assert digest_of_run(change(dump, monkeypatch, store), {"seed": 0}, None, store) != before
 
 
+def test_one_file_may_have_events_and_items(dump: DumpConfig, store: Store) -> None:
+    both = dump.model_copy(update={"items": dump.interactions})
+    assert digest_of_run(both, {"seed": 0}, None, store) is not None
+
+
 def test_options_and_the_content_of_a_preset_file_are_part_of_the_digest(
     dump: DumpConfig, store: Store, tmp_path: Path
 ) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from tasks.dump.dump_config import Source
 from tasks.dump.items.item_reader import TooFewDomainsError
+from tasks.dump.naming.headers import require_named_columns
+from tasks.dump.naming.sorted_files import sorted_files
 from tasks.dump.sources.files import UnreadableDumpError
 from tests.tasks.dump.dump_files import Ingested, as_csv, changed, events_of, items_of
 
@@ -61,6 +64,33 @@ def test_named_domains_are_read_in_their_own_formats(tmp_path: Path) -> None:
     prices = made.dataset.items.select("domain", "price").unique().sort("domain").rows()
     assert prices == [("food", None), ("kitchen", 12.5)]
     assert made.dataset.items["title"].null_count() == 0
+
+
+def test_a_column_is_mapped_for_the_files_of_one_domain(tmp_path: Path) -> None:
+    food = [{**row, "time": row.pop("timestamp")} for row in of_domain(EVENTS, "food")]
+    kitchen = [{**row, "time": 1, "name": "x"} for row in of_domain(EVENTS, "kitchen")]
+    foods = [{"item": row["item_id"], "name": row["title"]} for row in of_domain(ITEMS, "food")]
+    dump: Row = {
+        "interactions": (
+            f"food={as_csv(tmp_path / 'food.csv', food)}",
+            f"kitchen={as_csv(tmp_path / 'kitchen.csv', kitchen)}",
+        ),
+        "items": (
+            f"food={as_csv(tmp_path / 'foods.csv', foods)}",
+            f"kitchen={as_csv(tmp_path / 'kitchens.csv', of_domain(ITEMS, 'kitchen'))}",
+        ),
+    }
+    names = {"food:time": "timestamp", "food:item": "item_id", "name": "user_id"}
+    made = Ingested(tmp_path, **dump, columns={**names, "name": "title"})
+    made.require_balance()
+    assert made.moments == sorted(int(str(row["timestamp"])) for row in EVENTS)
+    assert made.counts["items_without_text"] == 0
+    require_named_columns(Source(**dump, columns=names))
+    with pytest.raises(UnreadableDumpError, match="no file has a column films:time"):
+        require_named_columns(Source(**dump, columns={"films:time": "timestamp"}))
+    every = {"item": "item_id", "name": "title", "time": "timestamp", "food:time": "timestamp"}
+    paths = [*dump["interactions"], *dump["items"]]
+    assert sorted_files(paths, every) == (dump["interactions"], dump["items"])
 
 
 def test_an_order_of_events_beside_dates_is_noted(tmp_path: Path) -> None:
