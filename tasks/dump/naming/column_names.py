@@ -69,13 +69,7 @@ class AbsentColumnError(UnreadableDumpError):
         found = {} if are_values else {theirs: ours for ours, theirs in likely.items() if theirs}
         pairs = [f"{theirs}={name}" for theirs, name in found.items()]
         self.renamed = tuple(part for pair in pairs for part in ("--column", pair))
-        order = order_column(names) if likely.get(col.USER_ID, "") is None else None
-        if order:
-            way = (
-                f"its rows name an order: is {col.USER_ID} in a file of orders? Join them: "
-                f"{joined(path, order)}"
-            )
-        elif found:
+        if found:
             alike = ", ".join(f"{theirs} looks like {name}" for theirs, name in found.items())
             way = f"{alike}: add {shlex.join(self.renamed)}"
         elif col.USER_ID in absent and col.TITLE in map(plain_name, names):
@@ -86,6 +80,9 @@ class AbsentColumnError(UnreadableDumpError):
             ) or f"if {absent[0]} has another name, map it: --column NAME_IN_FILE={absent[0]}"
             if absent == [col.TIMESTAMP]:
                 way += f"; if there are no times but the rows are in order, {numbered(path)}"
+        order = order_column(names) if likely.get(col.USER_ID, "") is None else None
+        if order:
+            way += f"; if {col.USER_ID} is in a file of orders, join them: {joined(path, order)}"
         if inside:
             way = f"{a_row_an_element(path, inside[0])}" + (f"; {way}" if found else "")
         elif absent == [col.DOMAIN] and not found:

@@ -14,7 +14,7 @@ _WORDS = {
         "visitor visitorid buyer buyerid shopper account accountid person personid session "
         "sessionid custid kunde kunden kundennummer profileid deviceid "
         "username anonymousid utilisateur usuario cliente utente 用户id 会员号 kunnr "
-        "customeremail billingemail emailbilling email"
+        "household householdkey customeremail billingemail emailbilling email"
     ),
     col.ITEM_ID: (
         "item itemid iid product productid sku productsku parentasin asin article articleid goods "
@@ -22,7 +22,7 @@ _WORDS = {
         "businessid content contentid listing listingid offer offerid artikel artikelnummer upc "
         "ean gtin pid videoid recipeid produkt produktid produit producto articulo 商品id matnr "
         "artistid animeid gameid beerid newsid gmapid 电影id 图书id 音乐id lineitemsku "
-        "variantsku aid id"
+        "variantsku stockcode aid id"
     ),
     col.DOMAIN: (
         "category department shop store channel section segment vertical market maincategory "
