@@ -74,7 +74,9 @@ def is_one_object_a_line(start: bytes) -> bool:
         return isinstance(parsed(first), list) and isinstance(parsed(second), dict)
     try:
         value, _ = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError as error:
+        return not _may_go_on(error, text)  # An object may be longer than the beginning.
+    except RecursionError:
         return True
     return not isinstance(value, dict)
 

@@ -92,6 +92,7 @@ def test_bytes_that_are_no_utf8_cost_their_object_alone(tmp_path: Path) -> None:
         (json.dumps(events_of())[:-40], r"it ends in the middle of a value, '\{.*fetch it again"),
         (json.dumps(events_of()).replace("u003", 'u"3', 1), r"not valid at character [\d,]+ \("),
         (json.dumps({"products": events_of()}), r"field 'products' holds the rows.*jq -c"),
+        (json.dumps({"lists": events_of()}, indent=4), r"field 'lists' holds the rows.*jq -c"),
         (
             json.dumps({"user_id": {"0": "u", "1": "v"}, "item_id": {"0": "a", "1": "b"}}),
             r"one JSON object of columns \(user_id, item_id\).*orient='records', lines=True",
