@@ -19,6 +19,10 @@ class NoSuchReleaseError(UserError, LookupError):
     """No release of that name, or none before the served one."""
 
 
+class ServedMeanwhileError(UserError, RuntimeError):
+    """Another process served another release during a rollback."""
+
+
 class UnsoundReleaseError(RuntimeError):
     """A release has missing or damaged artifacts, or non-finite scores."""
 
@@ -46,9 +50,11 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
 
     Raises:
         NoSuchReleaseError: there is none.
+        ServedMeanwhileError: two rollbacks at once go back one release, not two.
         UnsoundReleaseError: it is missing or damaged.
         InterruptedRemovalError, InterruptedRestoreError: artifacts may not fit together.
     """
+    left: list[ArtifactRef] = []
 
     def previous() -> tuple[ArtifactRef, dict[str, ArtifactRef]]:
         served = served_in_turn(history(store))
@@ -58,6 +64,13 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
                 f"{store.root} has served {len(served)} release(s): there is none to go back to. "
                 + (ways if served else FIRST_RUN)
             )
+        if left and left != served[-1:]:
+            raise ServedMeanwhileError(
+                f"release {served[-1].fingerprint} was served meanwhile by another decision, and "
+                "nothing was changed; see `llm4cdsr releases`, and repeat the command to go back "
+                "from it"
+            )
+        left[:] = served[-1:]
         return served[-2], require_sound(store, served[-2])
 
     with store_in_use(store):

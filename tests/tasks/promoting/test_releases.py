@@ -10,6 +10,7 @@ from artifacts.bundles import SERVING, create_bundle
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
+from tasks.promoting import releases
 from tasks.promoting.decisions import Decision, history, serving_release
 from tasks.promoting.releases import (
     NoSuchReleaseError,
@@ -51,6 +52,32 @@ def test_after_a_rollback_a_new_release_goes_on_from_there(store: Store) -> None
     roll_back(store)
     promote(store, third, "")
     assert roll_back(store) == first  # Not the second, which was found wanting.
+
+
+@pytest.mark.parametrize("meanwhile", ["rollback", "hold"])
+def test_two_rollbacks_at_once_go_back_one_release(
+    store: Store, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    first, second, third = (made(store, number) for number in range(3))
+    for release in (first, second, third):
+        promote(store, release, "better")
+    check = releases.require_sound
+
+    def slow(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
+        monkeypatch.setattr(releases, "require_sound", check)
+        if meanwhile == "hold":
+            hold(store, made(store, 3), "worse")
+        else:
+            assert roll_back(store) == second
+        return check(store, release)
+
+    monkeypatch.setattr(releases, "require_sound", slow)
+    if meanwhile == "hold":
+        assert roll_back(store) == second
+    else:
+        with pytest.raises(releases.ServedMeanwhileError, match=second.fingerprint):
+            roll_back(store)
+    assert serving_release(store) == second
 
 
 def test_a_held_release_is_noted_and_not_served(store: Store) -> None:
