@@ -23,11 +23,18 @@ from artifacts.files.durable import write_atomically
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING
+from flows.server import closed_app, machine_worker
 from flows.server.api import has_started
 from flows.server.closed_app import HOST, server_command, server_variables
 from flows.server.credential import kept_credential
 from flows.server.deployment_edits import edits_kept
-from flows.server.machine_processes import Process, end, processes_of_runs, start_of
+from flows.server.machine_processes import (
+    Process,
+    end,
+    processes_of_module,
+    processes_of_runs,
+    start_of,
+)
 from flows.server.machine_worker import (
     POOL_TEMPLATE,
     REPOSITORY,
@@ -39,7 +46,7 @@ from flows.server.work_pool import AUTOMATIONS, POOL, make_pool, missing_automat
 from tasks.alerts.gone_runs import GONE, STOPPED
 
 PREFECT = (sys.executable, "-m", "prefect")
-SERVICES = ("server", "worker")
+SERVICES = {"server": closed_app.__name__, "worker": machine_worker.__name__}
 # The file within the package, because an installation has no checkout folder.
 DEPLOY = ["--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
 DEFAULT_PORT = 4200
@@ -154,6 +161,7 @@ class Machine:
         self.store.workspace(FOLDER).chmod(0o700)
         variables = self._environment(dumps)
         if "server" not in self.running():
+            end(self._processes("server"))
             self._require_free_port()
             self._launch("server", server_command(self.port), variables)
         self._wait_for_server()
@@ -174,6 +182,7 @@ class Machine:
             create = ["automation", "create", "--from-file", str(AUTOMATIONS)]
             self._run("automations", create, variables)
         if "worker" not in self.running():
+            end(self._processes("worker"))
             living = set(processes_of_runs(self._prefect_home).values())
             with self.client() as client:
                 mark_crashed(client, POOL, living, f"{GONE}; {RESUMED}")
@@ -186,17 +195,22 @@ class Machine:
 
         Active runs end as well, also those of a worker that was killed. The next run resumes them.
         """
-        running = self.running()
-        server = running.get("server")
+        server = self.running().get("server")
+        processes = {name: self._processes(name) for name in SERVICES}
         # The server outlives them, so that they can record their end.
-        end(service.process for name, service in running.items() if name == "worker")
+        end(processes["worker"])
         end(processes_of_runs(self._prefect_home))
         if server:
             replace(self, port=server.port or self.port)._mark_ended()
-            end([server.process])
+        end(processes["server"])
         for name in SERVICES:
             (self.folder / f"{name}.json").unlink(missing_ok=True)
-        return [name for name in SERVICES if name in running]
+        return [name for name in SERVICES if processes[name]]
+
+    def _processes(self, name: str) -> set[Process]:
+        """Returns the processes of a service, recorded or not."""
+        recorded = (one.process for service, one in self.running().items() if service == name)
+        return {*recorded, *processes_of_module(self._prefect_home, SERVICES[name])}
 
     def _mark_ended(self) -> None:
         """Marks runs that were ended before they could record it; `start` does so later if the

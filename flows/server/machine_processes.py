@@ -7,7 +7,7 @@ is known. It is found by its environment: that of the machine's Prefect home, wi
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +47,30 @@ def processes_of_runs(home: Path) -> dict[Process, str]:
         home: Prefect home of the machine.
     """
     found: dict[Process, str] = {}
+    for process, _, variables in _with_home(home):
+        run = next((line for line in variables if line.startswith(_RUN_ID)), None)
+        if run:
+            found[process] = run.removeprefix(_RUN_ID)
+    return found
+
+
+def processes_of_module(home: Path, module: str) -> list[Process]:
+    """Returns the living processes that run a module in a Prefect home, also those that a killed
+    `up` started and did not record."""
+    return [process for process, arguments, _ in _with_home(home) if module in arguments]
+
+
+def _with_home(home: Path) -> Iterator[tuple[Process, list[str], list[str]]]:
+    """Yields the living processes of a Prefect home with their arguments and variables."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             variables = (folder / "environ").read_text(errors="replace").split("\0")
+            arguments = (folder / "cmdline").read_text(errors="replace").split("\0")
         except OSError:  # Another user's, or ended in the meantime.
             continue
         started = start_of(int(folder.name))
-        run = next((line for line in variables if line.startswith(_RUN_ID)), None)
-        if run and started and f"PREFECT_HOME={home}" in variables:
-            found[Process(int(folder.name), started)] = run.removeprefix(_RUN_ID)
-    return found
+        if started and f"PREFECT_HOME={home}" in variables:
+            yield Process(int(folder.name), started), arguments, variables
 
 
 def end(processes: Iterable[Process]) -> None:

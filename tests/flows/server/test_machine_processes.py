@@ -23,10 +23,10 @@ time.sleep(600)
 
 
 @contextmanager
-def stubborn(**variables: str) -> Iterator[Process]:
+def stubborn(*arguments: str, **variables: str) -> Iterator[Process]:
     """A process in a group of its own that ignores SIGTERM."""
     with subprocess.Popen(
-        [sys.executable, "-c", STUBBORN],
+        [sys.executable, "-c", STUBBORN, *arguments],
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -88,3 +88,15 @@ def test_another_process_under_an_old_id_is_not_signalled(machine: Machine) -> N
     with stubborn() as process:
         end([Process(process.pid, process.started - 1)])
         assert process.is_alive
+
+
+def test_down_ends_a_server_and_a_worker_that_a_killed_up_did_not_record(machine: Machine) -> None:
+    home = {"PREFECT_HOME": run_of(machine)["PREFECT_HOME"]}
+    modules = ("flows.server.closed_app", "flows.server.machine_worker")
+    with (
+        stubborn(*modules[:1], **home) as server,
+        stubborn(*modules[1:], **home) as worker,
+        stubborn(*modules, PREFECT_HOME="/elsewhere") as other,
+    ):
+        assert machine.stop() == ["server", "worker"]
+        assert (server.is_alive, worker.is_alive, other.is_alive) == (False, False, True)
