@@ -66,9 +66,9 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
             )
         if left and left != served[-1:]:
             raise ServedMeanwhileError(
-                f"release {served[-1].fingerprint} was served meanwhile by another decision, and "
-                "nothing was changed; see `llm4cdsr releases`, and repeat the command to go back "
-                "from it"
+                f"release {served[-1].fingerprint} was served by another decision in the "
+                "meantime, and nothing was changed; see `llm4cdsr releases`, and repeat the "
+                "command to go back from it"
             )
         left[:] = served[-1:]
         return served[-2], require_sound(store, served[-2])
