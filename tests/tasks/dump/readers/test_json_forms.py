@@ -104,7 +104,19 @@ def test_bytes_that_are_no_utf8_cost_their_object_alone(tmp_path: Path) -> None:
         ("null", r"no row of it is an object"),
         ('"text"', r"no row of it is an object"),
     ],
-    ids=["cut", "broken", "wrapped", "columns", "rows", "deep", "empty", "object", "null", "text"],
+    ids=[
+        "cut",
+        "broken",
+        "wrapped",
+        "indented",
+        "columns",
+        "rows",
+        "deep",
+        "empty",
+        "object",
+        "null",
+        "text",
+    ],
 )
 def test_json_that_holds_no_rows_is_refused_with_the_way_out(
     text: str, said: str, tmp_path: Path
