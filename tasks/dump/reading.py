@@ -297,7 +297,7 @@ def _opened(file: SourceFile, kind: SourceKind) -> _Opened:
         )
     if file.partition:
         table = PartitionedTable(table, file.partition)
-    names = file.own_names(kind.names)
+    names = file.own_names(kind.names, table.names)
     columns = named_columns(file.path, table, names, kind.needed, kind.wanted)
     return _Opened(file, table, columns)
 

@@ -26,7 +26,7 @@ def sorted_files(
     for path in paths:
         file = source_files(path)[0]
         found = (*open_interactions(file.path, Form.TABLE).names, *file.partition)
-        ours = file.own_names(renamed)
+        ours = file.own_names(renamed, found)
         names = [ours.get(name, name) for name in found]
         headers.append(f"{path} has {listed(names)}")
         if way := way_to_a_header(file.path, names):

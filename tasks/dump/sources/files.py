@@ -27,8 +27,8 @@ LONGEST_LINE = 1 << 28
 COMPRESSED = (".gz", ".zst")
 
 TO_UTF8 = (
-    "convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW, or from its own encoding: SHIFT_JIS, "
-    "GB18030, …"
+    "convert it: zcat -f FILE | iconv -f WINDOWS-1252 -t UTF-8 > NEW, or from its own encoding: "
+    "SHIFT_JIS, GB18030, …"
 )
 
 _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

@@ -5,7 +5,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
@@ -56,9 +56,14 @@ class SourceFile:
         """Returns a given name of a column, of ``DOMAIN:NAME`` the latter if it is this domain."""
         return name.removeprefix(f"{self.partition[col.DOMAIN]}:") if self.names_domain else name
 
-    def own_names(self, names: Mapping[str, str]) -> dict[str, str]:
-        """Returns the mapping of this file's columns to standard names, from that of all files."""
-        own = {self.theirs(name): ours for name, ours in names.items() if self.theirs(name) != name}
+    def own_names(self, names: Mapping[str, str], columns: Collection[str]) -> dict[str, str]:
+        """Returns the mapping of this file's ``columns`` to standard names, from that of all
+        files."""
+        own = {
+            self.theirs(name): ours
+            for name, ours in names.items()
+            if self.theirs(name) != name and self.theirs(name) in columns
+        }
         return {name: ours for name, ours in names.items() if ours not in own.values()} | own
 
 

@@ -67,7 +67,10 @@ def test_named_domains_are_read_in_their_own_formats(tmp_path: Path) -> None:
 
 
 def test_a_column_is_mapped_for_the_files_of_one_domain(tmp_path: Path) -> None:
-    food = [{**row, "time": row.pop("timestamp")} for row in of_domain(EVENTS, "food")]
+    food = [
+        {"sku": row["item_id"], "time": row["timestamp"], "user_id": row["user_id"]}
+        for row in of_domain(EVENTS, "food")
+    ]
     kitchen = [{**row, "time": 1, "name": "x"} for row in of_domain(EVENTS, "kitchen")]
     foods = [{"item": row["item_id"], "name": row["title"]} for row in of_domain(ITEMS, "food")]
     dump: Row = {
@@ -80,7 +83,7 @@ def test_a_column_is_mapped_for_the_files_of_one_domain(tmp_path: Path) -> None:
             f"kitchen={as_csv(tmp_path / 'kitchens.csv', of_domain(ITEMS, 'kitchen'))}",
         ),
     }
-    names = {"food:time": "timestamp", "food:item": "item_id", "name": "user_id"}
+    names = {"food:time": "timestamp", "food:item": "item_id", "sku": "item_id", "name": "user_id"}
     made = Ingested(tmp_path, **dump, columns={**names, "name": "title"})
     made.require_balance()
     assert made.moments == sorted(int(str(row["timestamp"])) for row in EVENTS)
@@ -88,7 +91,13 @@ def test_a_column_is_mapped_for_the_files_of_one_domain(tmp_path: Path) -> None:
     require_named_columns(Source(**dump, columns=names))
     with pytest.raises(UnreadableDumpError, match="no file has a column films:time"):
         require_named_columns(Source(**dump, columns={"films:time": "timestamp"}))
-    every = {"item": "item_id", "name": "title", "time": "timestamp", "food:time": "timestamp"}
+    every = {
+        "sku": "item_id",
+        "item": "item_id",
+        "name": "title",
+        "time": "timestamp",
+        "food:time": "timestamp",
+    }
     paths = [*dump["interactions"], *dump["items"]]
     assert sorted_files(paths, every) == (dump["interactions"], dump["items"])
 
