@@ -1,4 +1,5 @@
-"""Notes on the histories of a dataset: users of one domain only, and users without an order."""
+"""Notes on the histories of a dataset: users of one domain only, of several domains by chance, and
+users without an order."""
 
 import numpy as np
 import polars as pl
@@ -11,14 +12,32 @@ from tasks.dump.items.item_match import likely_change
 ONE_TIME_SHARE = 0.9
 """Minimum share of users whose events all have one time that is reported."""
 
+DENSE = 2
+"""Maximum ratio of the largest number to the count of numbered users."""
+
 TRIED = 10_000
 """Users of a domain whose ids are compared with those of another."""
 
 
-def history_notes(made: Histories, users_in_several_domains: int) -> list[str]:
-    """Returns all notes."""
-    lonely = [] if users_in_several_domains else _lonely_domains(made)
-    return [*lonely, *_one_time_per_user(made)]
+def history_notes(made: Histories, users_in_several_domains: int, exports: int) -> list[str]:
+    """Returns all notes; ``exports``: number of exports of one source."""
+    if not users_in_several_domains:
+        of_users = _lonely_domains(made)
+    else:
+        of_users = _numbered_users(made.users[col.USER_ID]) if exports > 1 else []
+    return [*of_users, *_one_time_per_user(made)]
+
+
+def _numbered_users(ids: pl.Series) -> list[str]:
+    """Returns a note if ids are numbers without large gaps, which other systems use as well."""
+    numbers = ids.cast(pl.Int64, strict=False)
+    if numbers.null_count() or numbers.is_between(0, DENSE * len(ids)).not_().any():
+        return []
+    return [
+        "user_ids are numbers from 1 on, which users of different systems have in common by "
+        "chance: if equal numbers are not the same user in all domains, write a different prefix "
+        "before those of each"
+    ]
 
 
 def _lonely_domains(made: Histories) -> list[str]:

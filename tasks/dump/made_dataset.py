@@ -122,7 +122,7 @@ def made_from(
         *told.notes,
         *match.notes,
         *dataset_notes(quarantine, told.accounts, made.users, made.items),
-        *history_notes(made, int(counts["users_in_several_domains"])),
+        *history_notes(made, int(counts["users_in_several_domains"]), read.exports),
     ]
     dropped = dict(sieve.dropped)
     for rule in (NOT_ASKED_FOR, OUTSIDE_WINDOW, *(each.rule for each in dump.conditions)):

@@ -43,10 +43,12 @@ class UndeclaredDomainError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class ReadEvents:
-    """Result of reading: events, accounts and notes of the files, and the file of each event."""
+    """Result of reading: events, accounts and notes of the files, and the number of exports
+    in one source."""
 
     events: RawEvents
     told: Reading
+    exports: int
 
 
 def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
@@ -59,7 +61,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
     told = Reading()
     domains: Counter[str] = Counter()
     by_order: dict[bool, list[str]] = {True: [], False: []}
-    opened = (event_reader(source, config.conditions).exports() for source in config.files)
+    opened = [event_reader(source, config.conditions).exports() for source in config.files]
     for reader in chain.from_iterable(opened):
         found, of_source = reader.read(
             _fields(config.conditions, must_hold=config.mode is not Mode.APPEND),
@@ -83,7 +85,7 @@ def read_events(config: DumpConfig, quarantine: Quarantine) -> ReadEvents:
             f"{files} cannot be read: there is no event in it; export it again"
         )
     _require_domains(config, domains)
-    return ReadEvents(numbers.events(), told)
+    return ReadEvents(numbers.events(), told, max(map(len, opened)))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.dump.dump_files import Row, changed, events_of, of_events
+from tests.tasks.dump.dump_files import Ingested, Row, as_csv, changed, events_of, of_events
 
 EVENTS = events_of()
 
@@ -18,6 +18,33 @@ def split(change: Callable[[str], str]) -> list[Row]:
         else {**row, "user_id": str(row["user_id"])[1:]}
         for row in EVENTS
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_noted"),
+    [(lambda n: str(int(n[1:]) + 1), True), (lambda n: n, False), (lambda n: f"9{n[1:]}", False)],
+    ids=["numbers from 1 on", "names", "other numbers"],
+)
+def test_numbers_of_users_of_two_systems_are_noted(
+    tmp_path: Path, name: Callable[[str], str], is_noted: bool
+) -> None:
+    rows = changed(EVENTS, user_id=name)
+    paths = [
+        f"{domain}="
+        + as_csv(
+            tmp_path / f"{domain}.csv",
+            [
+                {key: value for key, value in row.items() if key != "domain"}
+                for row in rows
+                if row["domain"] == domain
+            ],
+        )
+        for domain in ("food", "kitchen")
+    ]
+    notes = Ingested(tmp_path, interactions=tuple(paths)).notes
+    assert any("user_ids are numbers from 1 on" in note for note in notes) == is_noted
+    of_one = of_events(tmp_path, rows).notes
+    assert not any("user_ids are numbers" in note for note in of_one)
 
 
 @pytest.mark.parametrize(
