@@ -52,7 +52,7 @@ class Forgetting(Strict):
 
 
 class Forgotten:
-    """The list of a store; raises `UserKeyError`, `NoteDamagedError`.
+    """The list of forgotten users of a store; raises `UserKeyError`, `NoteDamagedError`.
 
     ``any`` is False without forgotten users; ``hashes`` are the keyed hashes of their ids."""
 
@@ -97,7 +97,7 @@ def log_forgetting(
     store: Store, people: int, removed: dict[str, int], *, is_complete: bool = True
 ) -> None:
     """Logs a removal, without ids, and ends it if it is complete. Services and other machines apply
-    the logged ones."""
+    logged removals."""
     entry = Forgetting(at=datetime.now(UTC), people=people, removed=removed)
     before = read_note(store, _LOG) or b""
     write_note(store, _LOG, before + entry.model_dump_json().encode() + b"\n")
@@ -141,7 +141,7 @@ def join_list(store: Store, notes: Path) -> bool:
 
 
 def _entry(line: bytes) -> Forgetting:
-    """Returns a line of the log; a damaged one is that of a removal of unknown time and counts."""
+    """Returns a line of the log; a damaged line counts as a removal of unknown time and counts."""
     try:
         return Forgetting.model_validate_json(line)
     except ValidationError:

@@ -40,7 +40,7 @@ SCHEMA_VERSIONS: dict[Kind, int] = dict.fromkeys(Kind, 1) | {Kind.MODEL: 2, Kind
 again."""
 
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-"""Name of an artifact's folder; others beside it are not the store's."""
+"""Name of an artifact's folder; folders with other names beside it do not belong to the store."""
 
 COMPLETE = "complete"
 MANIFEST = "manifest.json"

@@ -60,7 +60,7 @@ class PromotionConfig(Strict):
         ge=0,
         le=1,
         description="Minimum share of the served release's users in each of its domains who keep "
-        "recommendations, unless the new data is of other items.",
+        "recommendations; not checked if fewer than half of the new items are known.",
     )
     guards: GuardThresholds = Field(
         default=GuardThresholds(min_served_share=0.95),

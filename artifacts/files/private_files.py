@@ -36,7 +36,7 @@ def keep_private(root: Path, *, again: bool = False) -> None:
     Changes the store's own folders only, and ``root`` if it contains nothing else.
 
     Raises:
-        InvalidSettingError.
+        InvalidSettingError: the group is unknown, or this user is not in it.
     """
     group = _group()
     if (str(root), group) in _seen and not again:

@@ -1,8 +1,8 @@
 """The remote side of a store: artifacts, pointers and notes under an fsspec URL.
 
-An artifact's files are in a folder of their upload; the manifest beside it is written last, if none
-exists: of two makers one wins, and readers never combine files of both. Downloaded files are
-checked against their digests.
+An artifact's files are in a folder named by their upload; the manifest beside it is written last,
+if none exists: of two uploads one is used, and readers never combine files of both. Downloaded
+files are checked against their digests.
 
 Existing manifests are moved, restored, replaced and deleted under one lease of the store, and only
 if they are still what the caller has seen: a repair by another machine in between is kept.
@@ -37,7 +37,7 @@ CHANGES = ("leases", "manifests")
 """Lease on changes of existing manifests."""
 
 _OFFERS = 10
-"""Most tries to publish an artifact while other machines change it."""
+"""Maximum number of tries to publish an artifact while other machines change it."""
 
 logger = logging.getLogger("llm4cdsr")
 
@@ -104,13 +104,13 @@ class RemoteStore(RemoteObjects):
             seen = self.manifest(ref)
             if self.is_whole(ref, seen):
                 return None
-            # What another machine has put in place of the damaged one is looked at first.
+            # If another machine has replaced the manifest, the next try checks the new one.
             if (seen is None or self.set_aside(ref, seen)) and (
                 named := self.upload(manifest, folder)
             ):
                 return named
             if seen is None:
-                self.relist(ref)  # The other maker's may have been unlisted since.
+                self.relist(ref)  # Another machine's manifest may have been unlisted since.
         raise ArtifactCorruptError(
             f"{self.url}/{ref}/{MANIFEST} exists but cannot be read; delete it, then "
             f"{way_out(ref.kind)}"
@@ -172,7 +172,7 @@ class RemoteStore(RemoteObjects):
         return self._move(ref, seen, SET_ASIDE)
 
     def unlist(self, ref: ArtifactRef, seen: bytes) -> bool:
-        """Takes the manifest ``seen`` out of its place, so that the artifact counts as not made;
+        """Takes the manifest ``seen`` out of its place, so that the artifact counts as missing;
         returns False if the store no longer has it."""
         return self._move(ref, seen, UNLISTED)
 
@@ -181,7 +181,7 @@ class RemoteStore(RemoteObjects):
         return self.read(UNLISTED, _note_of(ref))
 
     def relist_all(self, among: Collection[ArtifactRef] | None = None) -> None:
-        """Puts the manifests of all unlisted artifacts back, or of those ``among`` some."""
+        """Puts the manifests of all unlisted artifacts back, or of those in ``among``."""
         for name in self.names(UNLISTED):
             kind, _, fingerprint = name.removesuffix(".json").rpartition("-")
             if kind in set(Kind) and FINGERPRINT.fullmatch(fingerprint):
@@ -204,8 +204,8 @@ class RemoteStore(RemoteObjects):
 
     def orphans(self, ref: ArtifactRef) -> "Orphans | None":
         """Returns the objects of an artifact that its manifest does not name, None without any: of
-        killed or second uploads, and of an unlisted artifact. Those of a newer version are not
-        known: None."""
+        killed or second uploads, and of an unlisted artifact. None for an artifact of a newer
+        version, whose files are unknown."""
         self._files.invalidate_cache()
         folder = self._path(ref.kind, ref.fingerprint)
         content = self.manifest(ref)
@@ -253,7 +253,7 @@ class RemoteStore(RemoteObjects):
             for name in self.fingerprints(kind)
         ]
         for ref in refs:
-            # What the artifact of a damaged manifest holds cannot be told: it goes.
+            # The files of an unreadable manifest are unknown, so all of them are deleted below.
             self._sound(ref, self.manifest(ref))
         with self._changing():
             for folder in (SET_ASIDE, UNLISTED):
@@ -289,8 +289,8 @@ class RemoteStore(RemoteObjects):
         return True
 
     def _changing(self) -> AbstractContextManager[None]:
-        """Excludes changes of existing manifests by others during a block. A new one is created
-        without it, because that changes none."""
+        """Excludes changes of existing manifests by other processes during a block. The creation of
+        a manifest needs no exclusion, because it changes no existing one."""
         return RemoteLease(self, *CHANGES).held()
 
 

@@ -136,8 +136,8 @@ class DumpConfig(Strict):
 
     interactions: Paths | None = Field(
         default=None,
-        description="File with user_id, item_id, domain and timestamp (seconds, milli- or "
-        "microseconds since 1970, a date type, or dates as text; UTC without a zone): "
+        description="File with user_id, item_id, domain and timestamp (seconds, milli-, micro- or "
+        "nanoseconds since 1970, a date type, or dates as text; UTC without a zone): "
         "Parquet, CSV or JSON, the latter two also .gz or .zst. Also several files, a "
         "folder, a pattern such as events/*.csv, or URLs; see docs/dumps.md.",
     )
@@ -151,7 +151,9 @@ class DumpConfig(Strict):
         description="Names in the files that differ from ours, as {'reviewerID': 'user_id'}.",
     )
     sources: tuple[Source, ...] = Field(
-        default=(), description="In place of the three above: files by domain, in a public format."
+        default=(),
+        description="In place of interactions, items and columns: files by domain, in a public "
+        "format.",
     )
     domains: tuple[str, ...] | None = Field(
         default=None, description="Keep only these domains; all by default."

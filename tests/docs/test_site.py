@@ -51,3 +51,11 @@ def test_the_reference_has_every_command_and_every_field(site: Path) -> None:
     names += [f"train.{name}" for name in TrainConfig.model_fields]
     assert [name for name in names if name not in fields] == []
     assert "PydanticUndefined" not in fields
+
+
+def test_the_reference_has_the_defaults_of_a_run(site: Path) -> None:
+    from flows.retrain import RetrainConfig
+
+    page = (site / "reference" / "flows.html").read_text("utf-8")
+    row = page.split("retraining.promotion.guards.min_served_share", 1)[1].split("</tr>", 1)[0]
+    assert f"<code>{RetrainConfig().promotion.guards.min_served_share}</code>" in row

@@ -38,6 +38,15 @@ Preset = Annotated[
         autocompletion=lambda: ("auto", *preset_names()),
     ),
 ]
+SamplePreset = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help=f"{', '.join(preset_names())}, a .toml file, or auto: chosen by data size and machine "
+        "speed.",
+        autocompletion=lambda: ("auto", *preset_names()),
+    ),
+]
 TimeBudget = Annotated[
     str | None,
     typer.Option(

@@ -107,10 +107,16 @@ class EmbeddingConfig(ServedModelConfig):
 class LlmConfig(Strict, hide_input_in_errors=True):
     """All LLM settings of a run."""
 
-    provider: Provider = Provider.AUTO
+    provider: Provider = Field(
+        default=Provider.AUTO,
+        description="Source of answers; auto: configured URL, else OpenAI if its key is set, else "
+        "local.",
+    )
     chat: ChatConfig = ChatConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
-    language: Language = Language.ENGLISH
+    language: Language = Field(
+        default=Language.ENGLISH, description="Language of prompts and profiles."
+    )
     api_key_secret: str | None = Field(
         default=None, description="Name of a Prefect Secret block with the API key."
     )

@@ -25,7 +25,7 @@ EXAMPLES = (
     "Examples:\n\n"
     "llm4cdsr tune --time-budget 2h\n\n"
     "llm4cdsr tune --preset single --workers 4 --output mine.toml\n\n"
-    "then: llm4cdsr retrain --preset tuned.toml"
+    "then: llm4cdsr retrain --preset mine.toml"
 )
 
 TUNING_KEEPS = "Finished trials are kept; repeat the command to continue the search."

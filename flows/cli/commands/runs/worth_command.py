@@ -24,6 +24,13 @@ EXAMPLES = (
 ProfileSample = Annotated[
     int, typer.Option(min=0, help="Number of users in the seeded sample to profile.")
 ]
+MeasuredUsers = Annotated[
+    int,
+    typer.Option(
+        min=30,
+        help="Users in the sample that measures the gain from item texts and user profiles.",
+    ),
+]
 
 
 def worth(
@@ -37,10 +44,10 @@ def worth(
     profile_users: ProfileSample = 500,
     profile_style: opt.ProfileStyles = ProfileStyle.PAPER,
     clusters: opt.Clusters = 10,
-    preset: fit.Preset = "single",
+    preset: fit.SamplePreset = "single",
     replaced: fit.Replaced = None,
     device: fit.Device = "auto",
-    ablation_users: fit.AblationUsers = 2_000,
+    ablation_users: MeasuredUsers = 2_000,
     seed: opt.Seed = 0,
     provider: opt.LlmProvider = None,
     language: opt.PromptLanguage = None,
@@ -84,7 +91,7 @@ def worth(
         from flows.unrecorded import call
         from tasks.ablate import AblationConfig
 
-        ablation = AblationConfig(users=max(1, ablation_users), seed=seed)
+        ablation = AblationConfig(users=ablation_users, seed=seed)
         done = call(pilot, dump, sample, training, ablation, llm, root)
     terminal.out.print(console.stage_table(done.stages))
     for line in console.facts_of(done.stages):

@@ -72,7 +72,7 @@ def serve_recs(
 
     Switches to a newly promoted release without a restart. If LLM4CDSR_SERVE_TOKEN is set, all
     routes but the page, /docs and /health need it as a bearer token; without it there is no
-    authentication, so use a gateway before exposing the service.
+    authentication, so set it before other machines can reach the service.
     """
     import uvicorn
 
