@@ -63,7 +63,7 @@ class PromotionConfig(Strict):
         "recommendations; not checked if fewer than half of the new items are known.",
     )
     guards: GuardThresholds = Field(
-        default=GuardThresholds(min_served_share=0.95),
+        default=GuardThresholds(),
         description="Limits for the counts of the recommendations.",
     )
     serve_anyway: bool = Field(

@@ -33,7 +33,7 @@ class GuardThresholds(Strict):
     """Limits of the counts of recommendations."""
 
     min_served_share: float = Field(
-        default=0.99,
+        default=0.95,
         ge=0,
         le=1,
         description="Minimum share of users with an event who have a recommendation.",
