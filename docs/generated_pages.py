@@ -113,17 +113,14 @@ def flows_page() -> str:
     return "\n".join(lines)
 
 
-def _fields(model: type[BaseModel], path: str, defaults: BaseModel | None = None) -> list[str]:
-    """Returns a row per field; ``defaults``: default of the field that contains ``model``."""
+def _fields(model: type[BaseModel], path: str) -> list[str]:
     rows = []
     for name, info in model.model_fields.items():
-        default = info.get_default(call_default_factory=True, validated_data={})
-        if defaults is not None:
-            default = getattr(defaults, name)
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            rows += _fields(kind, f"{path}.{name}", default)
+            rows += _fields(kind, f"{path}.{name}")
             continue
+        default = info.get_default(call_default_factory=True, validated_data={})
         shown = "required" if default is PydanticUndefined else f"`{default}`"
         rows.append(f"| `{path}.{name}` | {_cell(shown)} | {_cell(info.description)} |")
     return rows
