@@ -5,8 +5,8 @@ SEED ?= 7
 PROFILE_USERS ?= 200
 # Enough for a demonstration; validation still rises then, so the model is served by --serve-anyway.
 EPOCHS ?= 15
-# Processes that share the tests, a file at a time.
-TEST_PROCESSES ?= 2
+# Processes that share the tests, a file at a time; on two cores three, because tests also wait.
+TEST_PROCESSES ?= 3
 BIN := .venv/bin
 DEMO := demo
 # Spinning idle OpenMP threads would slow other processes.

@@ -34,7 +34,6 @@ def test_a_companys_proxy_is_not_asked_for_servers_of_this_machine(
 def test_an_interrupt_while_modules_are_loaded_ends_with_its_status_and_no_traceback() -> None:
     code = (
         "import signal, sys, types, llm4cdsr\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, *rest):\n"
         "        if name == 'flows.cli.entry': signal.raise_signal(signal.SIGINT)\n"

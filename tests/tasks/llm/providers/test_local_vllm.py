@@ -192,13 +192,11 @@ def test_a_program_ended_by_a_signal_leaves_no_server(
 ) -> None:
     environment = make_environment("serves")
     program = f"""
-import signal, sys, time
+import sys, time
 from pathlib import Path
 from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import LocalEnvironment
 from tasks.llm.providers.local_vllm import LocalVllm, LocalVllmSettings
-# A background job of a shell inherits an ignored SIGINT, and so does a program of its tests.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 environment = LocalEnvironment(folder, Path({str(environment.python)!r}), folder, folder)
 settings = LocalVllmSettings(stop_grace=0.1)
