@@ -27,7 +27,7 @@ from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from benchmarks.demo_runs import DemoRuns, demo_machine
 from benchmarks.figures import tell
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.serving.served_release import READ, ReleaseDamagedError, open_release
 
 FOUND, HARMLESS, MISSED = "found", "harmless", "missed"

@@ -43,8 +43,8 @@ from benchmarks.figures import tell
 from benchmarks.preloaded_cli import preloaded_cli
 from benchmarks.process_faults import LIMITS, SIGNALS
 from flows.server.machine import Machine
-from tasks.promoting.decisions import serving_release
-from tasks.promoting.releases import require_sound
+from tasks.promoting.promotion import require_sound
+from tasks.promoting.release_history import serving_release
 from tasks.system.free_port import free_port
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep

@@ -42,7 +42,7 @@ from artifacts.ledger.answers import Role
 from artifacts.ledger.ledger import Ledger
 from model.checkpoint import read_tensors
 from tasks.demo.demo_dump import write_demo_dump
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tests.fakes import FaultPlan, faulty_endpoint
 
 IN_FLIGHT = 64

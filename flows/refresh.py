@@ -35,7 +35,7 @@ from tasks.llm.settings.llm_config import LlmConfig
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
-from tasks.promoting.releases import was_decided
+from tasks.promoting.promotion import was_decided
 
 NARROW_EMBEDDING = 384
 """Embedding width of common small models."""

@@ -19,8 +19,8 @@ from tasks.frame.stage import StageResult, StageResults
 from tasks.frame.training_config import TrainingConfig
 from tasks.frame.training_sources import TrainingSources
 from tasks.judge_release import PromotionConfig, judge_release
-from tasks.promoting.decisions import serving_release
-from tasks.promoting.releases import hold, promote
+from tasks.promoting.promotion import hold, promote
+from tasks.promoting.release_history import serving_release
 from tasks.promoting.verdict import Verdict
 from tasks.recommend import RecommendationConfig, recommend
 from tasks.report import ReportSources, report

@@ -13,7 +13,7 @@ from artifacts.store import Store
 from flows.operating import OPERATING, is_for, skipped
 from flows.server.run_parameters import refuse_other_places
 from flows.settings import Settings
-from tasks.promoting.decisions import HistoryDamagedError
+from tasks.promoting.release_history import HistoryDamagedError
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 

@@ -33,7 +33,7 @@ from tasks.dump.sources.source_files import SourceFile, source_files
 from tasks.dump.sources.unchanged_files import UnchangedFiles
 from tasks.dump.trainable import require_trainable
 from tasks.frame.stage import StageResult, logger, run_stage, stage_result, stage_task
-from tasks.promoting.decisions import HistoryDamagedError, serving_release
+from tasks.promoting.release_history import HistoryDamagedError, serving_release
 
 PREVIOUS = "previous"
 """Parent role of the extended dataset."""

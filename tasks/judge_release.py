@@ -32,9 +32,9 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from tasks.frame.stage import stage_task
 from tasks.promoting.baseline_lead import BaselineLead, baseline_lead
-from tasks.promoting.decisions import history, serving_release, withdrawn_models
 from tasks.promoting.kept_users import lost_users
 from tasks.promoting.quality_guards import GuardThresholds, guard_violations
+from tasks.promoting.release_history import history, serving_release, withdrawn_models
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
 

@@ -31,7 +31,7 @@ from flows.server.machine_processes import processes_of_runs
 from tasks.alerts.stories import RELEASE_STORY
 from tasks.alerts.webhook import WEBHOOK_VARIABLE
 from tasks.demo.demo_dump import write_demo_dump
-from tasks.promoting.releases import history
+from tasks.promoting.promotion import history
 from tasks.system.free_port import free_port
 from tests.flows.server.command_variables import with_database
 from tests.photographs import browser, log_in, photograph

@@ -18,7 +18,7 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from artifacts.store import Store
 from flows.server.machine import Machine
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.system.free_port import free_port
 from tests.flows.server.command_variables import with_database
 

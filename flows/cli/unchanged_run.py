@@ -24,7 +24,7 @@ from artifacts.strict import Strict
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.dump.sources.source_files import paths_of, source_files
 from tasks.frame.stage import StageResult
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.promoting.verdict import Verdict
 from tasks.system.dot_env import PREFIX
 

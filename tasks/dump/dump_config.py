@@ -10,7 +10,7 @@ from artifacts import columns as col
 from artifacts.strict import Strict
 from tasks.dump.events.conditions import Condition, condition
 from tasks.dump.merge_mode import Mode
-from tasks.dump.naming.forms import Form
+from tasks.dump.naming.dump_formats import DumpFormat
 from tasks.dump.sources.source_files import Paths
 
 ITEM_KEY = (col.DOMAIN, col.ITEM_ID)
@@ -120,8 +120,8 @@ class Source(Strict):
     domain: str | None = Field(
         default=None, description="Domain of all rows; by default the column 'domain'."
     )
-    form: Form = Field(
-        default=Form.TABLE,
+    form: DumpFormat = Field(
+        default=DumpFormat.TABLE,
         description="'amazon-2018', 'amazon-2023', 'douban', or a 'table' with standard column "
         "names or those in `columns`.",
     )

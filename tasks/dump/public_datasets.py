@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, ValidationError
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from tasks.dump.dump_config import CatalogueScope, LeaveOneOut, Protocol, Repeats, Source, Ties
-from tasks.dump.naming.forms import Form
+from tasks.dump.naming.dump_formats import DumpFormat
 
 DATASETS = Path(__file__).parent / "datasets"
 
@@ -56,7 +56,7 @@ class PublicDataset(Strict):
     title: str
     about: str = Field(description="One line for the list.")
     source: str = Field(description="Source of the raw files, as text.")
-    form: Form
+    form: DumpFormat
     language: str = Field(default="en", description="Prompt set: en or zh.")
     domains: tuple[DomainFiles, ...] = Field(min_length=2)
     since: date | None = None

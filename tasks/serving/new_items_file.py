@@ -10,7 +10,7 @@ from artifacts import columns as col
 from tasks.dump.dump_config import ITEM_KEY, Source
 from tasks.dump.fields.field import Fields
 from tasks.dump.items.item_reader import ITEM_SCHEMA, item_fields, item_rows
-from tasks.dump.naming.forms import Form, open_items
+from tasks.dump.naming.dump_formats import DumpFormat, open_items
 from tasks.dump.reading import Rows, SourceKind, SourceReader
 
 logger = logging.getLogger("llm4cdsr")
@@ -23,7 +23,7 @@ def read_new_items(path: str, domains: tuple[str, ...]) -> pl.DataFrame:
         UnreadableDumpError: the file is missing or damaged, or has no ``item_id`` or no ``domain``.
     """
     kind = SourceKind(
-        "items", partial(open_items, form=Form.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA)
+        "items", partial(open_items, form=DumpFormat.TABLE), {}, ITEM_KEY, tuple(ITEM_SCHEMA)
     )
     reader = SourceReader(Source(interactions=path, items=path), path, kind)
     (rows, broken), told = reader.read(item_fields(), _taken)

@@ -26,7 +26,7 @@ from model.checkpoint import load_model
 from model.data.sequences import IntArray, Sequences
 from model.network.tri_thread import TriThread
 from tasks.frame.model_inputs import sequences_of
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.serving.catalogue import Catalogue
 from tasks.serving.text_space import TextSpace, text_space
 

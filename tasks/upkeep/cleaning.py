@@ -15,7 +15,7 @@ from artifacts.files.leftovers import TRASH
 from artifacts.leases import cleaning, used_now
 from artifacts.remote.remote_runs import shown_as_run
 from artifacts.store import Store
-from tasks.promoting.decisions import archive
+from tasks.promoting.release_history import archive
 from tasks.upkeep.needed import Keep, needed
 from tasks.upkeep.remote_cleaning import RemoteWaste, clean_remotely, wasted_remotely
 from tasks.upkeep.waste import Waste, leftovers, wasted_artifacts

@@ -7,7 +7,7 @@ from artifacts.bundles import REFRESHED
 from artifacts.integrity import ArtifactError, ArtifactNewerError
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import POINTERS, Store
-from tasks.promoting.decisions import history, served_in_turn, serving_release
+from tasks.promoting.release_history import history, served_in_turn, serving_release
 
 _CONTAINED = frozenset({(Kind.DATASET, "previous")})
 """Parents (by kind of the child and role) that are contained in the child: an extended dataset."""

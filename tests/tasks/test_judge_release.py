@@ -22,8 +22,8 @@ from tasks.frame.model_inputs import load_tables
 from tasks.judge_release import GateComparison, PromotionConfig, compare, judge, judge_release
 from tasks.llm.providers.dummy_endpoint import embed_texts
 from tasks.project import ProjectConfig, project_items
-from tasks.promoting.decisions import Decision, decide
 from tasks.promoting.quality_guards import GuardThresholds
+from tasks.promoting.release_history import Decision, record_decision
 from tasks.promoting.rematch import CatalogueMismatchError, NotComparableError, Parts, rematch
 from tasks.promoting.verdict import Verdict
 from tests.tasks.shops.counted_lists import recommendation_counts
@@ -337,17 +337,19 @@ def test_a_model_that_was_rolled_back_is_not_served_again_by_itself(store: Store
     first, second = released(store, SmallShop()), released(store, LATER)
     releases = [create_bundle(store, Kind.RELEASE, parts) for parts in (first, second)]
     for release, parts in zip(releases, (first, second), strict=True):
-        decide(store, Decision.PROMOTED, "", partial(_chosen, release, parts))
+        record_decision(store, Decision.PROMOTED, "", partial(_chosen, release, parts))
     assert judged(store, second).promoted
-    decide(store, Decision.ROLLED_BACK_TO, "odd lists", partial(_chosen, releases[0], first))
+    record_decision(
+        store, Decision.ROLLED_BACK_TO, "odd lists", partial(_chosen, releases[0], first)
+    )
     report = {**second, "report": second["recommendations"]}
     verdict = judged(store, report)
     assert not verdict.promoted
     assert "a release of this model was rolled back on" in verdict.summary
     assert "(odd lists)" in verdict.summary
     assert judged(store, released(store, LATER, seed=1)).promoted
-    decide(store, Decision.PROMOTED, "by hand", partial(_chosen, releases[1], second))
-    decide(store, Decision.ROLLED_BACK_TO, "", partial(_chosen, releases[1], second))
+    record_decision(store, Decision.PROMOTED, "by hand", partial(_chosen, releases[1], second))
+    record_decision(store, Decision.ROLLED_BACK_TO, "", partial(_chosen, releases[1], second))
     assert judged(store, report).promoted
 
 

@@ -13,7 +13,7 @@ from artifacts.manifest import SCHEMA_VERSIONS, ArtifactRef
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from flows.cli.errors.machine_faults import ADVICE
-from tasks.promoting.decisions import HistoryDamagedError, serving_release
+from tasks.promoting.release_history import HistoryDamagedError, serving_release
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 

@@ -24,7 +24,7 @@ from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.time_units import SECOND, latest
 from tasks.dump.fields.times import IN_1970, TimeField
 from tasks.dump.merge_mode import Mode
-from tasks.dump.naming.forms import INTERACTION_NAMES, open_interactions
+from tasks.dump.naming.dump_formats import INTERACTION_NAMES, open_interactions
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import Quarantine, parted
 from tasks.dump.sources.files import UnreadableDumpError

@@ -18,7 +18,7 @@ from tasks.dump.fields.identifiers import IdField
 from tasks.dump.fields.images import ImageField
 from tasks.dump.fields.item_texts import ListField, TextField
 from tasks.dump.fields.prices import PriceField
-from tasks.dump.naming.forms import ITEM_NAMES, open_items
+from tasks.dump.naming.dump_formats import ITEM_NAMES, open_items
 from tasks.dump.reading import Reading, Rows, SourceKind, SourceReader, usable_rows
 from tasks.dump.rows import SOURCE, Quarantine, parted
 

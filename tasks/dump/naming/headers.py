@@ -5,7 +5,7 @@ from tasks.dump.dump_config import DumpConfig, Source
 from tasks.dump.events.event_reader import event_reader
 from tasks.dump.items.item_reader import item_reader
 from tasks.dump.naming.column_names import require_named
-from tasks.dump.naming.forms import open_interactions, open_items
+from tasks.dump.naming.dump_formats import open_interactions, open_items
 from tasks.dump.sources.source_files import paths_of, source_files
 
 TEXTS = {col.TITLE, col.BRAND, col.CATEGORIES, col.DESCRIPTION}

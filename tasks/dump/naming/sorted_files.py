@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from artifacts import columns as col
 from tasks.dump.naming.column_names import listed, order_column, plain_name
 from tasks.dump.naming.conversions import way_to_a_header
-from tasks.dump.naming.forms import Form, open_interactions
+from tasks.dump.naming.dump_formats import DumpFormat, open_interactions
 from tasks.dump.naming.likely_names import likely_column
 from tasks.dump.sources.files import UnreadableDumpError
 from tasks.dump.sources.source_files import source_files
@@ -25,7 +25,7 @@ def sorted_files(
     events, items, headers, ways = [], [], [], []
     for path in paths:
         file = source_files(path)[0]
-        found = (*open_interactions(file.path, Form.TABLE).names, *file.partition)
+        found = (*open_interactions(file.path, DumpFormat.TABLE).names, *file.partition)
         ours = file.own_names(renamed, found)
         names = [ours.get(name, name) for name in found]
         headers.append(f"{path} has {listed(names)}")

@@ -8,7 +8,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.results import scan_recommendations
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.reporting.facts.content import Change, Changes
 
 _DATASET = ("users", "items", "events")

@@ -13,7 +13,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 
 MOST_EVENTS = 5_000_000
 """Maximum events of a dataset; of larger ones a sample of users is compared."""

@@ -17,7 +17,7 @@ from artifacts.ledger.answers import ANSWERED_AT, Role
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
-from tasks.promoting.decisions import history
+from tasks.promoting.release_history import history
 from tasks.reporting.facts.content import (
     Concentration,
     DayOfAnswers,

@@ -25,7 +25,7 @@ from flows.cli.unchanged_run import (
 )
 from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.frame.stage import StageResult
-from tasks.promoting.releases import hold, promote
+from tasks.promoting.promotion import hold, promote
 from tasks.promoting.verdict import Verdict
 from tests.flows.command_shop import SMALL_TRAINING, Shop
 

@@ -17,7 +17,7 @@ from tasks.dump.dump_config import DumpConfig, Mode
 from tasks.dump.items.item_reader import item_rows
 from tasks.frame.stage import StageResult
 from tasks.ingest import ingested as ingest_into
-from tasks.promoting.decisions import Decision, decide
+from tasks.promoting.release_history import Decision, record_decision
 
 Event = tuple[str, str, str, int]
 
@@ -175,7 +175,7 @@ def test_a_dump_without_titles_can_be_appended(store: Store, tmp_path: Path) -> 
 def test_a_dump_appended_to_less_than_the_served_data_says_so(store: Store) -> None:
     served = ingested(store, EARLIER)
     release = bundle(store, Kind.RELEASE, "trial", {"dataset": served.ref})
-    decide(store, Decision.PROMOTED, "the first", lambda: (release, {}))
+    record_decision(store, Decision.PROMOTED, "the first", lambda: (release, {}))
     note = "which have 4 events; those of the served release have 7"
     assert not any(note in each for each in ingested(store, LATER, Mode.APPEND).notes)
     ingested(store, [*EARLIER[:3], EARLIER[4]])

@@ -28,7 +28,7 @@ from artifacts.rewriting import finish_rewrites, rewrite
 from artifacts.store import Store
 from benchmarks.preloaded_cli import PreloadedCli
 from tasks.forgetting.forget import forget
-from tasks.promoting.releases import require_sound
+from tasks.promoting.promotion import require_sound
 from tasks.serving.recommender import Recommender
 from tasks.serving.user_names import UnknownUserError
 from tasks.upkeep.backup import back_up

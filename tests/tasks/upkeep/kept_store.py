@@ -3,7 +3,7 @@
 from artifacts.bundles import REFRESHED, bundle, create_bundle
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from tasks.promoting.releases import promote
+from tasks.promoting.promotion import promote
 
 REFRESH_ROLES = {
     "dataset": Kind.DATASET,

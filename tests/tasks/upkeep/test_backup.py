@@ -14,8 +14,8 @@ from artifacts.ledger.answers import Answer, Role, journal_line, time_ordered_na
 from artifacts.ledger.ledger import Ledger
 from artifacts.manifest import Kind
 from artifacts.store import Store
-from tasks.promoting.decisions import archive, history, serving_release
-from tasks.promoting.releases import promote, roll_back
+from tasks.promoting.promotion import promote, roll_back
+from tasks.promoting.release_history import archive, history, serving_release
 from tasks.upkeep import backup
 from tasks.upkeep.backup import DATABASE, back_up, listed
 from tasks.upkeep.backup_file import BackupDamagedError, BackupWriter, NoBackupError, read_backup

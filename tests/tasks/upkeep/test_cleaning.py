@@ -17,8 +17,8 @@ from artifacts.leases import in_use
 from artifacts.manifest import MANIFEST, Kind, identity
 from artifacts.store import Store
 from tasks.frame.training_sources import checkpoints_of, note_sources
-from tasks.promoting.decisions import HistoryDamagedError, serving_release
-from tasks.promoting.releases import require_sound, roll_back
+from tasks.promoting.promotion import require_sound, roll_back
+from tasks.promoting.release_history import HistoryDamagedError, serving_release
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tests.tasks.upkeep.kept_store import everything, make, refresh, release, require_whole

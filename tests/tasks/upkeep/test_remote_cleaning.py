@@ -9,8 +9,8 @@ import pytest
 from artifacts.leases import in_use
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, document_of, identity
 from artifacts.store import Store
-from tasks.promoting.decisions import Decision, decide, serving_release
-from tasks.promoting.releases import promote, require_sound
+from tasks.promoting.promotion import promote, require_sound
+from tasks.promoting.release_history import Decision, record_decision, serving_release
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep
 from tasks.upkeep.remote_cleaning import clean_remotely, wasted_remotely
@@ -158,7 +158,7 @@ def test_what_is_needed_again_after_it_was_unlisted_stays_with_its_ancestors(
     maker = machine("maker")
     old, *_ = [release(maker, number) for number in range(4)]
     clean(maker, AT_ONCE)
-    decide(maker, Decision.PROMOTED, "beside the cleaning", lambda: (old, {}))
+    record_decision(maker, Decision.PROMOTED, "beside the cleaning", lambda: (old, {}))
     told = clean(maker, AT_ONCE, dry_run=True)
     assert old not in [each.ref for each in told.remote]
     clean(maker, AT_ONCE)

@@ -14,7 +14,7 @@ from artifacts.machines.store_in_use import (
 from artifacts.remote.remote_runs import StoreInUseError
 from artifacts.shown_users import UserKeyError, user_key
 from artifacts.store import Store
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.upkeep import restore as restoring
 from tasks.upkeep.backup import back_up
 from tasks.upkeep.restore import RestoreRefusedError, restore

@@ -19,7 +19,7 @@ from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.frame.number_texts import signed
-from tasks.promoting.releases import release_named
+from tasks.promoting.promotion import release_named
 
 EXAMPLES = "Examples:\n\nllm4cdsr compare 3f2a 91c0\n\nllm4cdsr compare 3f2a 91c0 --store s3://b/s"
 

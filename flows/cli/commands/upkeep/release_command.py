@@ -19,9 +19,9 @@ from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from flows.settings import Settings
-from tasks.promoting.decisions import history, serving_release
-from tasks.promoting.releases import promote as serve_release
-from tasks.promoting.releases import release_named, roll_back
+from tasks.promoting.promotion import promote as serve_release
+from tasks.promoting.promotion import release_named, roll_back
+from tasks.promoting.release_history import history, serving_release
 from tasks.tracking.mlflow_releases import follow_serving
 
 RELEASES_EXAMPLES = "Example:\n\nllm4cdsr releases"

@@ -25,7 +25,7 @@ from flows.cli.options.opened_store import opened_store
 from flows.cli.options.shared_options import StoreRoot
 from flows.cli.output import terminal
 from tasks.alerts.outbox import waiting
-from tasks.promoting.decisions import HistoryDamagedError, history, serving_release
+from tasks.promoting.release_history import HistoryDamagedError, history, serving_release
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

@@ -24,7 +24,7 @@ from tasks.embed import NothingEmbeddedError
 from tasks.llm.settings.batch_config import BatchConfig
 from tasks.llm.settings.budget import Budget, UnusableBudgetError
 from tasks.llm.settings.llm_config import LlmConfig
-from tasks.promoting.releases import NoSuchReleaseError
+from tasks.promoting.promotion import NoSuchReleaseError
 from tasks.serving import catalogue
 from tasks.serving.embed_new_items import OtherEmbedderError
 from tasks.serving.export.export_model import ParityError

@@ -18,7 +18,7 @@ from flows.cli.commands.use.export_commands import _export_table
 from flows.cli.output import terminal
 from flows.cli.output.console import facts_of, metric_tables, verdict_line
 from tasks.frame.stage import StageResult
-from tasks.promoting.releases import promote
+from tasks.promoting.promotion import promote
 from tasks.promoting.verdict import Verdict
 from tasks.serving.export.export_recs import (
     LONGEST,

@@ -10,7 +10,7 @@ from artifacts.manifest import Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
 from flows.server.machine import FOLDER, Machine
-from tasks.promoting.decisions import serving_release
+from tasks.promoting.release_history import serving_release
 from tasks.upkeep.backup import PREFECT
 from tests.tasks.upkeep.kept_store import make, release
 

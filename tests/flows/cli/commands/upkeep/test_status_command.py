@@ -15,8 +15,8 @@ from flows.cli.diagnosis.store_checks import FULL
 from flows.cli.output import terminal
 from flows.server.machine import Machine, MachineProcess
 from tasks.alerts.outbox import Alert, put
-from tasks.promoting.decisions import Decision, decide
-from tasks.promoting.decisions import history as decided
+from tasks.promoting.release_history import Decision, record_decision
+from tasks.promoting.release_history import history as decided
 from tests.tasks.serving.small_release import small_release
 
 WIDE = {"COLUMNS": "220"}
@@ -37,7 +37,7 @@ def shown(*arguments: str) -> tuple[int, str]:
 def two(store: Store) -> tuple[str, str]:
     refs = [small_release(store, seed=seed) for seed in (3, 4)]
     for ref in refs:
-        decide(store, Decision.PROMOTED, "by hand", lambda ref=ref: (ref, {}))
+        record_decision(store, Decision.PROMOTED, "by hand", lambda ref=ref: (ref, {}))
     return refs[0].fingerprint, refs[1].fingerprint
 
 

@@ -14,8 +14,8 @@ from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.command_table import app
 from flows.cli.commands.upkeep import store_command
-from tasks.promoting.decisions import serving_release
-from tasks.promoting.releases import promote, require_sound
+from tasks.promoting.promotion import promote, require_sound
+from tasks.promoting.release_history import serving_release
 from tasks.upkeep.backup import back_up
 from tasks.upkeep.cleaning import clean
 from tasks.upkeep.needed import Keep

@@ -1,4 +1,4 @@
-"""Promotion decisions, from which the served release follows.
+"""History of promotion decisions, from which the served release follows.
 
 ``operation/decisions/<number>.json`` in the store. A decision is created conditionally under the
 next number: of concurrent writers on any machine, one succeeds and the other retries with the next
@@ -97,7 +97,7 @@ def serving_release(store: Store) -> ArtifactRef | None:
             continue
 
 
-def decide(
+def record_decision(
     store: Store,
     decision: Decision,
     reason: str,

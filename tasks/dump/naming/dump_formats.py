@@ -17,7 +17,7 @@ from tasks.dump.readers.typed_tables import ArrowTable, ParquetTable
 from tasks.dump.sources.files import UnreadableDumpError, Utf8File, form_of, readable
 
 
-class Form(StrEnum):
+class DumpFormat(StrEnum):
     """Format of a dump's files."""
 
     TABLE = "table"
@@ -26,15 +26,15 @@ class Form(StrEnum):
     DOUBAN = "douban"
 
 
-INTERACTION_NAMES: Mapping[Form, Mapping[str, str]] = {
-    Form.TABLE: {},
-    Form.AMAZON_2018: {
+INTERACTION_NAMES: Mapping[DumpFormat, Mapping[str, str]] = {
+    DumpFormat.TABLE: {},
+    DumpFormat.AMAZON_2018: {
         "reviewerID": col.USER_ID,
         "asin": col.ITEM_ID,
         "unixReviewTime": col.TIMESTAMP,
     },
-    Form.AMAZON_2023: {"parent_asin": col.ITEM_ID},
-    Form.DOUBAN: {
+    DumpFormat.AMAZON_2023: {"parent_asin": col.ITEM_ID},
+    DumpFormat.DOUBAN: {
         "book_id": col.ITEM_ID,
         "movie_id": col.ITEM_ID,
         "music_id": col.ITEM_ID,
@@ -43,11 +43,11 @@ INTERACTION_NAMES: Mapping[Form, Mapping[str, str]] = {
 }
 """Mapping of columns to standard names; other columns have them already."""
 
-ITEM_NAMES: Mapping[Form, Mapping[str, str]] = {
-    Form.TABLE: {},
-    Form.AMAZON_2018: {},
-    Form.AMAZON_2023: {},
-    Form.DOUBAN: {
+ITEM_NAMES: Mapping[DumpFormat, Mapping[str, str]] = {
+    DumpFormat.TABLE: {},
+    DumpFormat.AMAZON_2018: {},
+    DumpFormat.AMAZON_2023: {},
+    DumpFormat.DOUBAN: {
         "UID": col.ITEM_ID,
         "name": col.TITLE,
         "author": col.BRAND,
@@ -90,18 +90,18 @@ _SCRIPT_DEBRIS = re.compile(r"getTime\(|function\s*\(|<script|var aPageStart")
 """Some titles of the 2018 release contain JavaScript."""
 
 
-def open_interactions(path: str, form: Form) -> Table:
+def open_interactions(path: str, form: DumpFormat) -> Table:
     """Opens a file of interactions; raises `UnreadableDumpError`."""
-    is_amazon = form in (Form.AMAZON_2018, Form.AMAZON_2023)
+    is_amazon = form in (DumpFormat.AMAZON_2018, DumpFormat.AMAZON_2023)
     return JsonTable(path) if is_amazon else _open(path, form, nested=False)
 
 
-def open_items(path: str, form: Form) -> Table:
+def open_items(path: str, form: DumpFormat) -> Table:
     """Opens a file of items; raises `UnreadableDumpError`."""
     match form:
-        case Form.AMAZON_2018:
+        case DumpFormat.AMAZON_2018:
             return JsonTable(path, amazon_2018_item)
-        case Form.AMAZON_2023:
+        case DumpFormat.AMAZON_2023:
             return JsonTable(path, amazon_2023_item)
         case _:
             return _open(path, form, nested=True)
@@ -137,11 +137,11 @@ def amazon_2023_item(raw: RawObject) -> RawObject:
     }
 
 
-def _open(path: str, form: Form, *, nested: bool) -> Table:
+def _open(path: str, form: DumpFormat, *, nested: bool) -> Table:
     name = form_of(path)
     if name.endswith((".parquet", ".pq")):
         return ParquetTable(path)
-    if name.endswith((".tsv", ".tab")) or (form is Form.DOUBAN and name.endswith(".txt")):
+    if name.endswith((".tsv", ".tab")) or (form is DumpFormat.DOUBAN and name.endswith(".txt")):
         return CsvTable(path, "\t")
     if name.endswith(".csv"):
         return CsvTable(path)

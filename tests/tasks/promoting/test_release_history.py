@@ -12,19 +12,19 @@ from artifacts.bundles import SERVING, create_bundle
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
 from artifacts.store_notes import FOLDER, write_note
-from tasks.promoting.decisions import (
+from tasks.promoting.promotion import hold, promote, roll_back, was_decided
+from tasks.promoting.release_history import (
     BEFORE,
     DECISIONS,
     Decision,
     Entry,
     HistoryDamagedError,
     archive,
-    decide,
     history,
+    record_decision,
     served_in_turn,
     serving_release,
 )
-from tasks.promoting.releases import hold, promote, roll_back, was_decided
 
 ROOM = Path(__file__).parents[3]
 
@@ -32,20 +32,20 @@ PROMOTES = """
 import sys
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.promoting.decisions import Decision, decide
+from tasks.promoting.release_history import Decision, record_decision
 store, number = Store(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for turn in range(50):
     release = ArtifactRef(kind=Kind.RELEASE, fingerprint=f"{number:08d}{turn:08d}")
-    decide(store, Decision.PROMOTED, "better", lambda: (release, {}))
+    record_decision(store, Decision.PROMOTED, "better", lambda: (release, {}))
 """
 
 KILLED_AFTER_DECIDING = """
 import os, signal, sys
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
-from tasks.promoting.releases import promote
+from tasks.promoting.promotion import promote
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 Store.point = die
 promote(Store(sys.argv[1]), ArtifactRef(kind=Kind.RELEASE, fingerprint=sys.argv[2]), "better")
@@ -175,7 +175,7 @@ def test_an_archive_that_was_written_before_its_writer_died_counts_nothing_twice
 ) -> None:
     decided(store, 5)
     before = history(store)
-    monkeypatch.setattr("tasks.promoting.decisions.delete_note", lambda store, name: None)
+    monkeypatch.setattr("tasks.promoting.release_history.delete_note", lambda store, name: None)
     archive(store, keep=2)
     assert len(decision_files(store)) == 6
     assert history(store) == before
@@ -189,20 +189,20 @@ def test_an_archive_that_was_written_before_its_writer_died_counts_nothing_twice
 def test_a_reader_that_listed_decisions_before_they_were_archived_looks_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.promoting import decisions
+    from tasks.promoting import release_history
 
     releases = decided(store, 5)
-    before, real = history(store), decisions.note_names
+    before, real = history(store), release_history.note_names
     stale = [real(store, DECISIONS)]
     archive(store, keep=1)
     monkeypatch.setattr(
-        decisions,
+        release_history,
         "note_names",
         lambda store, folder: stale.pop() if stale else real(store, folder),
     )
-    assert decisions.history(store) == before
+    assert release_history.history(store) == before
     stale.append([f"{number:08d}.json" for number in range(1, 5)])
-    assert decisions.serving_release(store) == releases[-1]
+    assert release_history.serving_release(store) == releases[-1]
 
 
 def test_parts_are_decided_though_their_release_is_gone(store: Store) -> None:
@@ -251,7 +251,7 @@ def test_a_decision_is_chosen_again_where_another_came_first(store: Store) -> No
         asked.append(served_in_turn(history(store))[-2])
         return asked[-1], {}
 
-    assert decide(store, Decision.ROLLED_BACK_TO, "", choose) == third
+    assert record_decision(store, Decision.ROLLED_BACK_TO, "", choose) == third
     assert [entry.release for entry in history(store)] == [first, second, third, first, third]
 
 
@@ -264,7 +264,7 @@ def test_a_remote_decision_is_fetched_once(tmp_path: Path, monkeypatch: pytest.M
     before = history(there)
     read: list[str] = []
     monkeypatch.setattr(
-        "tasks.promoting.decisions.read_note", lambda store, name: read.append(name)
+        "tasks.promoting.release_history.read_note", lambda store, name: read.append(name)
     )
     assert history(there) == before
     assert read == [BEFORE]

@@ -12,7 +12,7 @@ from artifacts.store import Store
 from tasks.dump.dump_config import DumpConfig, Source, Ties
 from tasks.dump.items.item_reader import read_items
 from tasks.dump.made_dataset import made_from
-from tasks.dump.naming.forms import Form, amazon_2018_item, amazon_2023_item
+from tasks.dump.naming.dump_formats import DumpFormat, amazon_2018_item, amazon_2023_item
 from tasks.dump.rows import Quarantine
 from tasks.ingest import dataset_identity
 
@@ -50,7 +50,7 @@ def test_amazon_2018_files_and_their_parquet_form_are_the_same_dataset(tmp_path:
     sources = tuple(
         Source(
             domain=domain,
-            form=Form.AMAZON_2018,
+            form=DumpFormat.AMAZON_2018,
             interactions=str(folder / f"{name}.json.gz"),
             items=str(folder / f"meta_{name}.json.gz"),
         )
@@ -75,7 +75,10 @@ def test_old_metadata_lines_are_parsed_as_literals_and_never_run(tmp_path: Path)
     (tmp_path / "meta.json").write_text("\n".join(lines))
     quarantine = Quarantine()
     source = Source(
-        interactions="-", items=str(tmp_path / "meta.json"), domain="cloth", form=Form.AMAZON_2018
+        interactions="-",
+        items=str(tmp_path / "meta.json"),
+        domain="cloth",
+        form=DumpFormat.AMAZON_2018,
     )
     items = read_items(DumpConfig(sources=(source,)), quarantine).items
     assert items.select("item_id", "domain", "title", "categories", "price").rows() == [
@@ -100,7 +103,7 @@ def test_amazon_2018_metadata_becomes_our_fields(tmp_path: Path) -> None:
         interactions="-",
         items=as_lines(tmp_path / "m.json.gz", [row]),
         domain="sport",
-        form=Form.AMAZON_2018,
+        form=DumpFormat.AMAZON_2018,
     )
     assert described(source) == {
         "item_id": "B01",
@@ -132,7 +135,7 @@ def test_amazon_2023_files_become_our_fields(tmp_path: Path) -> None:
         interactions="-",
         items=as_lines(tmp_path / "m.jsonl.gz", [row]),
         domain="kitchen",
-        form=Form.AMAZON_2023,
+        form=DumpFormat.AMAZON_2023,
     )
     assert described(source) == {
         "item_id": "B02",
@@ -158,7 +161,9 @@ def test_amazon_2023_interactions_go_by_the_parent_and_milliseconds(tmp_path: Pa
         for n in range(3)
     ]
     food = Source(
-        interactions=as_lines(tmp_path / "f.jsonl.gz", rows), domain="food", form=Form.AMAZON_2023
+        interactions=as_lines(tmp_path / "f.jsonl.gz", rows),
+        domain="food",
+        form=DumpFormat.AMAZON_2023,
     )
     other = food.model_copy(update={"domain": "kitchen"})
     store = Store(tmp_path / "store")
@@ -185,7 +190,7 @@ def test_douban_reviews_and_titles_are_read_as_published(tmp_path: Path) -> None
     sources = tuple(
         Source(
             domain=domain,
-            form=Form.DOUBAN,
+            form=DumpFormat.DOUBAN,
             interactions=str(tmp_path / f"{domain}reviews.txt"),
             items=str(tmp_path / f"{domain}s.txt"),
         )
@@ -212,7 +217,7 @@ def test_ties_of_files_by_domain_do_not_put_one_domain_first(tmp_path: Path) -> 
     sources = tuple(
         Source(
             domain=domain,
-            form=Form.AMAZON_2018,
+            form=DumpFormat.AMAZON_2018,
             interactions=as_lines(
                 tmp_path / f"{domain}.json.gz",
                 [

@@ -10,9 +10,8 @@ from artifacts.bundles import SERVING, create_bundle
 from artifacts.kinds.results import RECOMMENDATION_SCHEMA, RECOMMENDATIONS
 from artifacts.manifest import ArtifactRef, Kind, identity
 from artifacts.store import Store
-from tasks.promoting import releases
-from tasks.promoting.decisions import Decision, history, serving_release
-from tasks.promoting.releases import (
+from tasks.promoting import promotion
+from tasks.promoting.promotion import (
     NoSuchReleaseError,
     UnsoundReleaseError,
     hold,
@@ -21,6 +20,7 @@ from tasks.promoting.releases import (
     roll_back,
     was_decided,
 )
+from tasks.promoting.release_history import Decision, history, serving_release
 
 
 def made(store: Store, number: int) -> ArtifactRef:
@@ -61,21 +61,21 @@ def test_two_rollbacks_at_once_go_back_one_release(
     first, second, third = (made(store, number) for number in range(3))
     for release in (first, second, third):
         promote(store, release, "better")
-    check = releases.require_sound
+    check = promotion.require_sound
 
     def slow(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
-        monkeypatch.setattr(releases, "require_sound", check)
+        monkeypatch.setattr(promotion, "require_sound", check)
         if meanwhile == "hold":
             hold(store, made(store, 3), "worse")
         else:
             assert roll_back(store) == second
         return check(store, release)
 
-    monkeypatch.setattr(releases, "require_sound", slow)
+    monkeypatch.setattr(promotion, "require_sound", slow)
     if meanwhile == "hold":
         assert roll_back(store) == second
     else:
-        with pytest.raises(releases.ServedMeanwhileError, match=second.fingerprint):
+        with pytest.raises(promotion.ServedMeanwhileError, match=second.fingerprint):
             roll_back(store)
     assert serving_release(store) == second
 

@@ -10,7 +10,7 @@ from artifacts.machines.store_in_use import store_in_use
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.store import Store
 from artifacts.user_error import UserError
-from tasks.promoting.decisions import Decision, decide, history, served_in_turn
+from tasks.promoting.release_history import Decision, history, record_decision, served_in_turn
 
 FIRST_RUN = "there are none yet: `llm4cdsr run` makes the first"
 
@@ -36,13 +36,13 @@ def promote(store: Store, release: ArtifactRef, reason: str) -> None:
     """
     with store_in_use(store):
         parts = require_sound(store, release)
-        decide(store, Decision.PROMOTED, reason, lambda: (release, parts))
+        record_decision(store, Decision.PROMOTED, reason, lambda: (release, parts))
 
 
 def hold(store: Store, release: ArtifactRef, reason: str) -> None:
     """Records a release as held."""
     parts = parts_of(store, release)
-    decide(store, Decision.HELD, reason, lambda: (release, parts))
+    record_decision(store, Decision.HELD, reason, lambda: (release, parts))
 
 
 def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
@@ -74,7 +74,7 @@ def roll_back(store: Store, reason: str = "by hand") -> ArtifactRef:
         return served[-2], require_sound(store, served[-2])
 
     with store_in_use(store):
-        return decide(store, Decision.ROLLED_BACK_TO, reason, previous)
+        return record_decision(store, Decision.ROLLED_BACK_TO, reason, previous)
 
 
 def require_sound(store: Store, release: ArtifactRef) -> dict[str, ArtifactRef]:
