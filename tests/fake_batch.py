@@ -41,6 +41,7 @@ class BatchPlan:
     `key`: the only API key that is let in.
     `wrong_key_status`: what the others get, quoted.
     `cut_content`: a download of results ends early.
+    `padding`: bytes after the results.
     `keep_files`: deletions are refused, with the key quoted.
     """
 
@@ -56,6 +57,7 @@ class BatchPlan:
     key: str | None = None
     wrong_key_status: int = 401
     cut_content: bool = False
+    padding: int = 0
     keep_files: bool = False
 
 
@@ -214,7 +216,7 @@ def _app(server: BatchServer) -> FastAPI:
             return JSONResponse({"error": {"message": "no such file"}}, 404)
         whole = str(len(server.files[name]) + 1)
         return Response(
-            server.files[name],
+            server.files[name] + b"x" * server.plan.padding,
             headers={"Content-Length": whole} if server.plan.cut_content else None,
         )
 

@@ -21,6 +21,7 @@ from tasks.llm.client.checks.answer_checks import BadAnswerError, checked_text
 from tasks.llm.client.checks.vector_checks import VectorWidth, checked_vectors
 from tasks.llm.client.failures.server_errors import error_in
 from tasks.llm.client.jobs import Failure
+from tasks.llm.client.servers.transport import MOST_CHAT_BYTES
 from tasks.llm.settings.request_fields import as_sent
 
 ROUTES = {Role.CHAT: "/v1/chat/completions", Role.EMBEDDING: "/v1/embeddings"}
@@ -100,10 +101,11 @@ def results_in(
 ) -> Iterator[Answer | Failure | RetryLater]:
     """Yields the result of each prompt in an output or error file.
 
-    Lines without a key are skipped, so their prompts remain unanswered.
+    Lines without a key, or longer than a response may be, are skipped, so their prompts remain
+    unanswered.
     """
     with path.open("rb") as file:
-        for line in file:
+        while line := file.readline(MOST_CHAT_BYTES):
             try:
                 result = _ResultLine.model_validate_json(line)
             except ValidationError as error:

@@ -31,6 +31,9 @@ CREATE_TRIES = 3
 LISTED_BATCHES = 500
 """Number of latest batches that are searched after a creation without a response."""
 
+MOST_RESULT_BYTES = 2**20
+"""Maximum size of a result file for each of its prompts."""
+
 _QUEUE_FULL = "token_limit_exceeded"
 """Error code of a full queue of the account, which empties over time."""
 
@@ -84,13 +87,23 @@ class BatchApi:
             return list(self._fetched(client, folder, batch))
 
     def _fetched(self, client: openai.OpenAI, folder: BatchFolder, batch: Batch) -> Iterator[Path]:
+        prompts = len(folder.keys())
+        most = prompts * MOST_RESULT_BYTES
         for number, name in enumerate(filter(None, (batch.output_file_id, batch.error_file_id))):
             target = folder.path / f"{number}.results.jsonl"
             with (
                 self._refusals(),
                 client.files.with_streaming_response.content(name) as response,
+                target.open("wb") as file,
             ):
-                response.stream_to_file(target)
+                for part in response.iter_bytes():
+                    file.write(part)
+                    if file.tell() > most:
+                        raise BatchRefusedError(
+                            f"the results of batch {batch.id} exceed {most / 1e6:,.0f} MB for "
+                            f"{prompts:,} prompts, and were not read; delete {folder.path} to "
+                            "send and pay for these prompts again"
+                        )
             yield target
 
     def tidy(self, batch: Batch) -> None:

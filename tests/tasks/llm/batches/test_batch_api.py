@@ -21,7 +21,7 @@ from artifacts.ledger.check import verify
 from artifacts.ledger.ledger import Ledger
 from artifacts.store import Store
 from tasks.llm.answer_all import Answered, answer_all, embedding_keys
-from tasks.llm.batches.batch_files import BatchHeader, chunks_of
+from tasks.llm.batches.batch_files import BatchHeader, chunks_of, results_in
 from tasks.llm.batches.batch_folders import (
     BatchRecord,
     WaitingInBatchError,
@@ -29,9 +29,11 @@ from tasks.llm.batches.batch_folders import (
     left_by_others,
     new_folder,
 )
-from tasks.llm.batches.openai_api import BatchRefusedError
+from tasks.llm.batches.openai_api import MOST_RESULT_BYTES, BatchRefusedError
 from tasks.llm.client.checks.answer_checks import TOO_LONG
+from tasks.llm.client.checks.vector_checks import VectorWidth
 from tasks.llm.client.failures.refusals import EndpointRefusedError
+from tasks.llm.client.servers.transport import MOST_CHAT_BYTES
 from tasks.llm.client.stop import AskingStoppedError, stop_asking
 from tasks.llm.providers.dummy_endpoint import embed_texts, running_app, write_answer
 from tasks.llm.settings.batch_config import BatchConfig
@@ -224,6 +226,27 @@ def test_a_download_that_is_cut_is_named_and_done_again_by_the_next_run(store: S
         found = ask(server.base_url, store)
         assert set(server.paid.values()) == {1}
     assert texts_of(found) == EXPECTED
+
+
+def test_results_larger_than_answers_can_be_are_refused_before_they_fill_the_disk(
+    store: Store,
+) -> None:
+    most = len(TEXTS) * MOST_RESULT_BYTES
+    one = BatchConfig(poll_seconds=0.02)
+    with (
+        batch_server(BatchPlan(padding=2 * most)) as server,
+        pytest.raises(BatchRefusedError, match=r"exceed 9 MB for 9 prompts.*delete"),
+    ):
+        ask(server.base_url, store, one)
+    (folder,) = batch_folders(Ledger(store.local, Role.CHAT))
+    assert (folder.path / "0.results.jsonl").stat().st_size < 1.5 * most
+
+
+def test_a_line_longer_than_a_response_may_be_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "0.results.jsonl"
+    good = b'{"custom_id": "a", "response": {"status_code": 400}}\n'
+    path.write_bytes(b'{"custom_id": "' + b"x" * 2 * MOST_CHAT_BYTES + b'"}\n' + good)
+    assert [result.key for result in results_in(path, Role.CHAT, VectorWidth(None))] == ["a"]
 
 
 def test_a_server_without_a_batch_api_is_named_with_the_way_out(store: Store) -> None:
