@@ -8,9 +8,6 @@ two epochs of which the second counts. Item vectors are noise as wide as MiniLM'
 """
 
 import json
-import resource
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -18,6 +15,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from figures import peak_gib
+from own_process import in_own_process
 from rich.console import Console
 from rich.table import Table
 
@@ -28,40 +27,28 @@ from model.training.table_memory import table_memory
 from model.training.trainer import EpochReport, fit
 
 WIDTH, EVENTS_A_USER, BATCH, STEPS = 384, 10, 128, 40
-GIB = 2**30
-
-app = typer.Typer(add_completion=False)
 
 
-@app.callback(help=__doc__, invoke_without_command=True)
 def main(
-    context: typer.Context,
     items: Annotated[list[int] | None, typer.Option(help="A size; once for each.")] = None,
     preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
     update: Annotated[str | None, typer.Option(help="dense or lazy; by size.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
 ) -> None:
     """Train a few steps of each size and compare."""
-    if context.invoked_subcommand is not None:
-        return
-    rows = []
-    for size in items or [200_000, 2_000_000]:
-        command = [sys.executable, __file__, "one", str(size), preset, update or "by size"]
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rows.append(json.loads(said.splitlines()[-1]))
+    rows = [in_own_process(one, size, preset, update) for size in items or (200_000, 2_000_000)]
     table = Table("items", "updates", "ms a step", "tables, GiB", "peak, GiB")
     for row in rows:
-        sizes = (f"{row[name] / GIB:.2f}" for name in ("tables", "peak"))
-        table.add_row(f"{row['items']:,}", row["update"], f"{row['ms']:.1f}", *sizes)
+        sizes = (f"{row[name]:.2f}" for name in ("tables_gib", "peak_gib"))
+        table.add_row(f"{row['items']:,.0f}", update or "by size", f"{row['ms']:.1f}", *sizes)
     Console().print(table)
     print(f"step: {rows[-1]['ms'] / rows[0]['ms']:.2f} times that of the first size")
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
-@app.command(hidden=True)
-def one(items: int, preset: str, update: str) -> None:
-    """Trains on a catalogue of one size; prints its figures as a line of JSON."""
+def one(items: int, preset: str, update: str | None) -> dict[str, float]:
+    """Trains on a catalogue of one size; returns its figures."""
     torch.set_num_threads(2)
     rng = np.random.default_rng(0)
     users = BATCH * STEPS
@@ -69,20 +56,18 @@ def one(items: int, preset: str, update: str) -> None:
     half = items // 2
     sequences = sequences_from_lists(histories, [0, half, items], ("a", "b"))
     changes = {"max_epochs": 2, "batch_size": BATCH, "refit": False, "cold_items": "trained"}
-    chosen = {} if update == "by size" else {"table_update": update}
+    chosen = {} if update is None else {"table_update": update}
     config = load_preset(preset, {"train": {**changes, **chosen}})
     tables = ItemTables(_noise(rng, items + 1, WIDTH), _noise(rng, items + 1, config.model.hidden))
     reports: list[EpochReport] = []
     with TemporaryDirectory(dir=Path.cwd()) as folder:
         fit(sequences, tables, config, None, Path(folder), reports.append)
-    figures = {
+    return {
         "items": items,
-        "update": update,
         "ms": 1000 * reports[-1].seconds / STEPS,
-        "tables": table_memory(items, WIDTH, config).total,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "tables_gib": table_memory(items, WIDTH, config).total / 2**30,
+        "peak_gib": peak_gib(),
     }
-    print(json.dumps(figures))
 
 
 def _noise(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
@@ -92,4 +77,4 @@ def _noise(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

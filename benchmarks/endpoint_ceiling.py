@@ -2,22 +2,17 @@
 
     python benchmarks/endpoint_ceiling.py --prompts 4000
     python benchmarks/endpoint_ceiling.py --role embedding --prompts 20000
-    python benchmarks/endpoint_ceiling.py --memory 10000 --memory 200000
 
 The server is a process of its own. *Bare* is a loop of as many workers over `AsyncOpenAI` as the
 stage has requests in flight; it keeps nothing. *Stage* is `answer_all`: ledger, journal, checks,
-limits and Prefect included. Each measurement is a process of its own, so that peak memory is its
-own too; bare and stage take turns, and medians count. Chat prompts come in pieces of 4,096, texts
-in pieces of 16,384: up to that number memory may grow, and must not beyond. On a busy machine read
-``cpu_ratio``: CPU time of the client a prompt, which is what bounds both.
+limits and Prefect included. Each measurement is a process of its own; bare and stage take turns,
+and medians count. On a busy machine read ``cpu_ratio``: CPU time of the client a prompt, which is
+what bounds both. `refresh_memory.py` measures memory.
 """
 
 import asyncio
 import json
 import os
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +23,7 @@ from typing import Annotated
 import openai
 import polars as pl
 import typer
+from own_process import in_own_process, instant_server
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
@@ -46,64 +42,25 @@ BATCH_SIZE = 64
 MAX_TOKENS, MAX_WORDS = 80, 50
 PIECE = {Role.CHAT: 4096, Role.EMBEDDING: 16_384}
 MODEL = "instant"
-SERVER = Path(__file__).with_name("instant_server.py")
-
-app = typer.Typer(add_completion=False)
 
 
-@app.callback(help=__doc__, invoke_without_command=True)
 def main(
-    context: typer.Context,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each measurement.")] = 4000,
     role: Annotated[list[Role] | None, typer.Option(help="chat, embedding; both.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Of bare and stage each.")] = 3,
-    memory: Annotated[
-        list[int] | None, typer.Option(help="Instead: peak memory of the stage at these sizes.")
-    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
 ) -> None:
-    """Print the ratio of stage to bare for each role, or the stage's peak memory."""
-    if context.invoked_subcommand is not None:
-        return
-    figures: list[dict[str, object]] = []
-    with _server() as url:
-        for one in role or list(Role):
-            if memory:
-                figures += [_measured("stage", url, one, size, concurrency) for size in memory]
-            else:
-                figures += [_compared(url, one, prompts, concurrency, rounds)]
+    """Print the ratio of stage to bare for each role."""
+    with instant_server() as (url, _):
+        figures = [_compared(url, one, prompts, concurrency, rounds) for one in role or Role]
     _print(figures)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
-@app.command(hidden=True)
-def measure(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> None:
-    """One measurement, as a line of JSON."""
-    if kind == "bare":
-        clock = _Clock()
-        asyncio.run(_bare(url, role, prompts, concurrency))
-        clock.stop()
-    else:
-        clock = _stage(url, role, prompts, concurrency)
-    figures = {
-        "seconds": clock.seconds,
-        "cpu_seconds": clock.cpu_seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "held_mib": clock.held_mib,
-    }
-    print(json.dumps(figures))
-
-
 class _Clock:
-    """Wall-clock and this process's own CPU time; the second is the same on a busy machine.
-
-    And what of its memory the process has at the end: the peak holds what allocators had not given
-    back yet besides.
-    """
-
-    held_mib = 0.0
+    """Wall-clock and this process's own CPU time; the second is the same on a busy machine."""
 
     def __init__(self) -> None:
         self.seconds, self.cpu_seconds = -time.perf_counter(), -time.process_time()
@@ -111,24 +68,23 @@ class _Clock:
     def stop(self) -> None:
         self.seconds += time.perf_counter()
         self.cpu_seconds += time.process_time()
-        self.held_mib = _resident_mib()
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def _compared(
     url: str, role: Role, prompts: int, concurrency: int, rounds: int
 ) -> dict[str, object]:
-    measured: dict[str, list[dict[str, object]]] = {"bare": [], "stage": []}
+    measured: dict[str, list[dict[str, float]]] = {"bare": [], "stage": []}
     for _ in range(rounds):
-        for kind, found in measured.items():
-            found.append(_measured(kind, url, role, prompts, concurrency))
+        for kind, measure in (("bare", _bare), ("stage", _stage)):
+            clock = in_own_process(measure, url, role, prompts, concurrency)
+            found = {
+                "prompts_per_second": prompts / clock.seconds,
+                "cpu_ms": 1000 * clock.cpu_seconds / prompts,
+            }
+            measured[kind].append(found)
 
     def middle(kind: str, figure: str) -> float:
-        return median(float(str(found[figure])) for found in measured[kind])
+        return median(found[figure] for found in measured[kind])
 
     return {
         "role": role.value,
@@ -144,24 +100,14 @@ def _compared(
     }
 
 
-def _measured(kind: str, url: str, role: Role, prompts: int, concurrency: int) -> dict[str, object]:
-    command = [sys.executable, __file__, "measure", kind, url, role.value, str(prompts)]
-    done = subprocess.run([*command, str(concurrency)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "role": role.value,
-        "kind": kind,
-        "prompts": prompts,
-        "prompts_per_second": prompts / found["seconds"],
-        "cpu_ms": 1000 * found["cpu_seconds"] / prompts,
-        "peak_mib": found["peak_mib"],
-        "held_mib": found["held_mib"],
-    }
+def _bare(url: str, role: Role, prompts: int, concurrency: int) -> _Clock:
+    clock = _Clock()
+    asyncio.run(_asked_bare(url, role, prompts, concurrency))
+    clock.stop()
+    return clock
 
 
-async def _bare(url: str, role: Role, prompts: int, concurrency: int) -> None:
+async def _asked_bare(url: str, role: Role, prompts: int, concurrency: int) -> None:
     numbers = iter(range(0, prompts, 1 if role is Role.CHAT else BATCH_SIZE))
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
 
@@ -235,21 +181,6 @@ def _text(number: int) -> str:
     return f"The person chose item {number}:\n" + "- Moka Pot, Six Cups, Stainless Steel\n" * 8
 
 
-class _server:
-    """The instant server as a context manager."""
-
-    def __enter__(self) -> str:
-        self._process = subprocess.Popen(
-            [sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 def _print(figures: list[dict[str, object]]) -> None:
     table = Table(*(name for name in figures[0] if name != "all"))
     for row in figures:
@@ -260,4 +191,4 @@ def _print(figures: list[dict[str, object]]) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
-    app()
+    typer.run(main)

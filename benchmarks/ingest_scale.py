@@ -7,7 +7,6 @@ domains. Each size is ingested by a process of its own, so that memory can be to
 """
 
 import json
-import multiprocessing
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 import typer
 from figures import peak_gib
 from numpy.typing import NDArray
+from own_process import in_own_process
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -103,19 +103,13 @@ def main(
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as place:
-            found.append(_measured(shape, Path(place)))
+            # Its memory must not count: the dump is made by another process.
+            dump = in_own_process(generate, shape, Path(place))
+            found.append(in_own_process(timed_ingest, shape, dump, Path(place)))
         _print(found)
     if json_file is not None:
         figures = [each.model_dump(mode="json") for each in found]
         json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-
-
-def _measured(shape: Shape, folder: Path) -> Figures:
-    """Generates and ingests in new processes: this one's memory must not count."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1, maxtasksperchild=1) as pool:
-        dump = pool.apply(generate, (shape, folder))
-        return pool.apply(timed_ingest, (shape, dump, folder))
 
 
 def generate(shape: Shape, folder: Path) -> DumpConfig:

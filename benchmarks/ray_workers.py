@@ -23,6 +23,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from own_process import instant_server
 from process_cpu import cpu_seconds_by_process, cpu_seconds_of
 from rich.console import Console
 from rich.table import Table
@@ -72,14 +73,8 @@ def main(
 
 
 def _measured(processes: int, prompts: int, concurrency: int, latency: float) -> dict[str, float]:
-    program = str(Path(__file__).with_name("instant_server.py"))
-    server = subprocess.Popen(
-        [sys.executable, program, "--latency", str(latency)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        command = [sys.executable, __file__, "one", url, str(server.pid)]
+    with instant_server("--latency", str(latency)) as (url, server):
+        command = [sys.executable, __file__, "one", url, str(server)]
         engine = "ray" if processes else "threads"
         chosen = {"LLM4CDSR_ENGINE": engine, "LLM4CDSR_RAY_PROCESSES": str(max(1, processes))}
         said = subprocess.run(
@@ -89,9 +84,6 @@ def _measured(processes: int, prompts: int, concurrency: int, latency: float) ->
             text=True,
             env={**os.environ, **chosen},
         ).stdout
-    finally:
-        server.kill()
-        server.wait()
     return json.loads(said.splitlines()[-1])
 
 

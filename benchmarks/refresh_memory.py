@@ -10,7 +10,6 @@ mapped files, which the kernel may drop, are told apart.
 
 import json
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from unittest.mock import patch
 
 import typer
 from ingest_scale import Shape, generate
-from planning_memory import endpoint
+from own_process import in_own_process, instant_server
 from rich.console import Console
 from rich.table import Table
 
@@ -34,8 +33,8 @@ from tasks.dump.dump_config import DumpConfig
 from tasks.embed import embed_items
 from tasks.frame.stage import StageResult
 from tasks.ingest import ingest
-from tasks.llm.providers.endpoints import Endpoints
-from tasks.llm.settings.llm_config import LlmConfig
+from tasks.llm.providers.endpoints import Endpoint, Endpoints
+from tasks.llm.settings.llm_config import EndpointSpec, LlmConfig
 from tasks.name_clusters import name_clusters
 from tasks.profile import ProfileConfig, profile_users
 from tasks.project import ProjectConfig, project_items
@@ -43,12 +42,11 @@ from tasks.project import ProjectConfig, project_items
 MIB = 2**20
 WATCH_SECONDS = 0.2
 
-app = typer.Typer(add_completion=False)
+Figures = dict[str, dict[str, float]]
+"""Of one size, by stage."""
 
 
-@app.callback(help=__doc__, invoke_without_command=True)
 def main(
-    context: typer.Context,
     size: Annotated[
         list[int] | None, typer.Option(min=1000, help="Users, and items; may be repeated.")
     ] = None,
@@ -63,42 +61,23 @@ def main(
     ] = None,
 ) -> None:
     """Refresh each shop and compare."""
-    if context.invoked_subcommand is not None:
-        return
-    sizes = size or [100_000, 200_000]
-    asked = [str(events_per_user), str(-1 if profiled is None else profiled), str(clusters)]
-    found = {count: _measured(count, asked, folder) for count in sizes}
+    found: dict[int, Figures] = {}
+    for count in size or (100_000, 200_000):
+        with (
+            TemporaryDirectory(dir=folder) as name,
+            instant_server("--varied") as (url, _),
+        ):
+            place = Path(name)
+            # The dump is made by a process of its own: its memory must not count.
+            dump = in_own_process(make, count, events_per_user, place)
+            found[count] = in_own_process(one, url, place, dump, profiled, clusters)
     _print(found)
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2), encoding="utf-8")
 
 
-def _measured(size: int, asked: list[str], folder: Path | None) -> dict[str, dict[str, float]]:
-    server = [sys.executable, str(Path(__file__).with_name("instant_server.py")), "--varied"]
-    with TemporaryDirectory(dir=folder) as place:
-        serving = subprocess.Popen(server, stdout=subprocess.PIPE, text=True)
-        try:
-            assert serving.stdout is not None
-            url = serving.stdout.readline().strip()
-            command = [sys.executable, __file__]
-            # The dump is made by a process of its own: its memory must not count.
-            said = _said([*command, "make", str(size), asked[0], place])
-            said = _said([*command, "one", url, place, "--", said, *asked[1:]])
-        finally:
-            serving.kill()
-            serving.wait()
-    return json.loads(said)
-
-
-def _said(command: list[str]) -> str:
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split(
-        "\n"
-    )[-2]
-
-
-@app.command(hidden=True)
-def make(size: int, events_per_user: float, folder: Path) -> None:
-    """Writes a dump; prints its configuration."""
+def make(size: int, events_per_user: float, folder: Path) -> DumpConfig:
+    """Writes a dump."""
     shape = Shape(
         events=round(size * events_per_user),
         users=size,
@@ -111,16 +90,14 @@ def make(size: int, events_per_user: float, folder: Path) -> None:
         gzip=False,
         seed=0,
     )
-    print(generate(shape, folder).model_dump_json())
+    return generate(shape, folder)
 
 
-@app.command(hidden=True)
-def one(url: str, folder: Path, dump: str, profiled: int, clusters: int) -> None:
-    """Refreshes the shop of a dump; prints the figures of each stage as a line of JSON."""
+def one(url: str, folder: Path, dump: DumpConfig, profiled: int | None, clusters: int) -> Figures:
+    """Refreshes the shop of a dump; returns the figures of each stage."""
     store = Store(folder / "store")
-    read, llm = DumpConfig.model_validate_json(dump), LlmConfig()
-    by = Endpoints(chat=endpoint(url, Role.CHAT), embedding=endpoint(url, Role.EMBEDDING))
-    figures: dict[str, dict[str, float]] = {}
+    by = Endpoints(chat=_endpoint(url, Role.CHAT), embedding=_endpoint(url, Role.EMBEDDING))
+    llm, figures = LlmConfig(), Figures()
 
     def measured(stage: Callable[[], StageResult]) -> StageResult:
         with _high_water() as held:
@@ -137,15 +114,28 @@ def one(url: str, folder: Path, dump: str, profiled: int, clusters: int) -> None
 
     # Without a Prefect server: what it takes is no part of the stages.
     with patch("tasks.llm.shards.shard_run.has_given_up", return_value=True):
-        data = measured(lambda: ingest.fn(read, store.root)).ref
+        data = measured(lambda: ingest.fn(dump, store.root)).ref
         vectors = measured(lambda: embed_items.fn(data, by.embedding, llm, store.root)).ref
         groups = ClusterConfig(clusters=clusters)
         clustered = measured(lambda: cluster_items.fn(vectors, groups, store.root)).ref
-        who = ProfileConfig(max_users=None if profiled < 0 else profiled)
+        who = ProfileConfig(max_users=profiled)
         measured(lambda: profile_users.fn(data, clustered, by, llm, who, store.root))
         measured(lambda: name_clusters.fn(data, clustered, by.chat, llm, store.root))
         measured(lambda: project_items.fn(data, vectors, ProjectConfig(), store.root))
-    print(json.dumps(figures))
+    return figures
+
+
+def _endpoint(url: str, role: Role) -> Endpoint:
+    spec = EndpointSpec(
+        role=role,
+        base_url=url,
+        model="instant",
+        concurrency=64,
+        timeout_seconds=60,
+        max_retries=3,
+        batch_size=64,
+    )
+    return Endpoint("instant", {}, (), lambda: spec)
 
 
 @contextmanager
@@ -177,7 +167,7 @@ def _held(name: str) -> float:
     return float(found[1]) * 1024
 
 
-def _print(found: dict[int, dict[str, dict[str, float]]]) -> None:
+def _print(found: dict[int, Figures]) -> None:
     table = Table("stage", title="Peak MiB of resident memory (own pages), seconds, requests")
     for size in found:
         table.add_column(f"{size:,} users and items", justify="right")
@@ -195,4 +185,4 @@ def _print(found: dict[int, dict[str, dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

@@ -6,10 +6,6 @@ domains, and those of the release before.
     python benchmarks/report_memory.py --users 200000 --more-users 400000
 """
 
-import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +15,8 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import typer
+from figures import peak_gib, tell
+from own_process import in_own_process
 
 from artifacts import columns as col
 from artifacts.kinds.dataset import Split, read_dataset, write_dataset
@@ -33,28 +31,19 @@ from tasks.reporting.facts.examples import cold_items, cross_domain, guards
 ITEMS, LISTED, EVENTS_A_USER = 50_000, 10, 6
 DOMAINS = ("books", "gear")
 COUNTED = ("popular_share", "popular_event_share", "users_without")
-MIB = 2**20
-
-app = typer.Typer(add_completion=False)
 
 
-@app.callback(help=__doc__, invoke_without_command=True)
 def main(
-    context: typer.Context,
     users: Annotated[int, typer.Option(help="The smaller size.")] = 200_000,
     more_users: Annotated[int, typer.Option(help="The larger size.")] = 400_000,
 ) -> None:
     """Make the lists of both sizes, read them and compare."""
-    if context.invoked_subcommand is not None:
-        return
     for size in (users, more_users):
         with TemporaryDirectory() as folder:
-            command = [sys.executable, __file__]
-            subprocess.run([*command, "make", str(size), folder], check=True)
-            subprocess.run([*command, "one", str(size), folder], check=True)
+            in_own_process(make, size, Path(folder))
+            tell(in_own_process(one, size, Path(folder)), None)
 
 
-@app.command(hidden=True)
 def make(users: int, folder: Path) -> None:
     """Writes a dataset and two artifacts of lists."""
     store, rng = Store(folder), np.random.default_rng(0)
@@ -106,15 +95,14 @@ def _blocks(
         )
 
 
-@app.command(hidden=True)
-def one(users: int, folder: Path) -> None:
-    """Reads the lists as the report does; prints the figures as a line of JSON."""
+def one(users: int, folder: Path) -> dict[str, float]:
+    """Reads the lists as the report does; returns the figures."""
     store = Store(folder)
     before, now = (
         identity(Kind.RECOMMENDATIONS, {"number": number}, {}).ref for number in range(2)
     )
     data = read_dataset(store, identity(Kind.DATASET, {"users": users}, {}).ref)
-    begin, cpu = _peak(), time.process_time()
+    begin, cpu = peak_gib(), time.process_time()
     table, shown = scan_recommendations(store, now), shown_users(store)
     counted: dict[str, int | float] = dict.fromkeys(COUNTED, 0)
     found = (
@@ -124,14 +112,14 @@ def one(users: int, folder: Path) -> None:
     )
     assert all(found)
     kept_lists(store, before, now)
-    figures = {"users": users, "rows": users * len(DOMAINS) * LISTED, "MiB before": begin}
-    figures |= {"peak MiB": _peak(), "CPU seconds": round(time.process_time() - cpu, 1)}
-    print(json.dumps(figures), flush=True)
-
-
-def _peak() -> int:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB)
+    return {
+        "users": users,
+        "rows": users * len(DOMAINS) * LISTED,
+        "MiB before": round(1024 * begin),
+        "peak MiB": round(1024 * peak_gib()),
+        "CPU seconds": time.process_time() - cpu,
+    }
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

@@ -18,22 +18,25 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import typer
-from devices import device_name, peak_memory
-from figures import tell
-from text_tables import text_tables
+from figures import peak_gib, tell
 
-from artifacts.kinds.dataset import read_dataset
+from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
 from model.config import load_preset
 from model.data.sequences import TEST
-from model.data.tables import ProfileVectors
+from model.data.tables import ItemTables, ProfileVectors
 from model.scoring.model_scorer import ModelScorer
 from model.scoring.ranking import rank_all
 from model.training.processes import alone
 from model.training.trainer import EpochReport, fit
+from prompts.render import Language
 from tasks.dump.dump_config import DumpConfig
+from tasks.embed import item_texts
 from tasks.frame.model_inputs import sequences_of
 from tasks.ingest import ingest
+from tasks.llm.answer_all import PROMPT
+from tasks.llm.providers.dummy_endpoint import embed_texts
+from tasks.project import ProjectConfig, project_vectors
 
 REFERENCE_SEQUENCES_PER_SECOND = 7.5
 """The middle of what METHOD 7.9 says of the released code on 2 CPU cores (5 to 10)."""
@@ -66,7 +69,7 @@ def main(
         store = Store(folder)
         ref = ingest.fn(DumpConfig(interactions=interactions, items=items), folder).ref
         data = read_dataset(store, ref)
-    sequences, tables = sequences_of(data), text_tables(data)
+    sequences, tables = sequences_of(data), _text_tables(data)
     profiles = _profiles(sequences.user_count, tables.global_table.shape[1]) if profiled else None
     changes = {
         "max_epochs": epochs,
@@ -91,10 +94,11 @@ def main(
     started = time.perf_counter()
     prefixes = sequences.prefixes_of_split(TEST)
     rank_all(ModelScorer(fitted.model), prefixes)
+    place = process_group.device
     figures = {
         "preset": preset,
         "threads": threads,
-        "device": device_name(process_group.device),
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         "precision": precision,
         "compiled": compiled,
         "batch_size": config.train.batch_size,
@@ -104,10 +108,22 @@ def main(
         "sequences_per_second": median(report.sequences_per_second for report in reports),
         "ranked_targets": len(prefixes),
         "ranking_seconds": time.perf_counter() - started,
-        **peak_memory(process_group.device),
+        # With the CUDA libraries that are loaded, some gigabytes, which no tensor needs.
+        "peak_gib": peak_gib(),
     }
+    if place.type == "cuda":
+        figures["gpu_peak_gib"] = torch.cuda.max_memory_allocated(place) / 2**30
     figures["ratio_to_released"] = figures["sequences_per_second"] / REFERENCE_SEQUENCES_PER_SECOND
     tell(figures, json_file)
+
+
+def _text_tables(data: Dataset) -> ItemTables:
+    """Returns what the stages embed and project would make of a dataset with the dummy endpoint."""
+    texts = item_texts(data.items, Language.ENGLISH)[PROMPT].to_list()
+    vectors = np.vstack([np.zeros((1, 384), np.float32), embed_texts(texts)])
+    is_embedded = np.array([False, *map(bool, texts)])
+    made = project_vectors(vectors, is_embedded, data.domains, data.domain_starts, ProjectConfig())
+    return ItemTables(made.global_table, made.local_table)
 
 
 def _profiles(users: int, width: int) -> ProfileVectors:
