@@ -46,6 +46,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Readline exports a width of 80 columns to workers, at which messages would be wrapped.
+for _size in ("COLUMNS", "LINES"):
+    os.environ.pop(_size, None)
+
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 """An example that waits for a processor is no failure."""
