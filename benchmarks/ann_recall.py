@@ -6,15 +6,13 @@ noise, as text embeddings lie. Asked are points near the clusters.
     taskset -c 0,1 python benchmarks/ann_recall.py --items 1000000
 """
 
-import json
 import time
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
-from figures import peak_gib
+from figures import JsonFile, keep, peak_gib
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -33,9 +31,7 @@ def main(
     queries: Annotated[int, typer.Option(min=1)] = 512,
     k: Annotated[int, typer.Option(min=1)] = 20,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Build the index, ask both ways, and print recall@k and the ratio of speeds."""
     import faiss
@@ -68,8 +64,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), f"{value:,.3f}" if value % 1 else f"{value:,.0f}")
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep(figures, json_file)
 
 
 def _world(items: int, width: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

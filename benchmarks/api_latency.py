@@ -16,12 +16,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from fastapi import FastAPI
+from figures import JsonFile, keep
 from made_up_shop import made_up_histories, made_up_recommender
 from process_cpu import cpu_seconds_of
 from pydantic import BaseModel
@@ -65,9 +65,7 @@ def main(
     clients: Annotated[int, typer.Option(min=1)] = 8,
     requests: Annotated[int, typer.Option(min=10, help="Of each client.")] = 300,
     k: Annotated[int, typer.Option(min=1, help="Items a domain.")] = 10,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time requests for every domain after real histories, known by their users' events."""
     recommender = _made_up(preset) if store is None else Recommender.load(store)
@@ -91,8 +89,7 @@ def main(
             worked = cpu_seconds_of(server) - worked
         figures[name]["server_cpu_ms_per_request"] = 1000 * worked / len(asks)
     _print(figures, clients)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep(figures, json_file)
 
 
 def _made_up(preset: str) -> Recommender:

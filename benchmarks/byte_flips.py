@@ -26,7 +26,7 @@ from artifacts.integrity import ArtifactError
 from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest
 from artifacts.store import Store
 from benchmarks.demo_runs import DemoRuns, demo_machine
-from benchmarks.figures import tell
+from benchmarks.figures import JsonFile, tell
 from tasks.promoting.release_history import serving_release
 from tasks.serving.served_release import READ, ReleaseDamagedError, open_release
 
@@ -37,7 +37,7 @@ def main(
     flips: Annotated[int, typer.Option(min=1)] = 10_000,
     served: Annotated[int, typer.Option(min=0, help="Of them, tried on serving.")] = 20,
     seed: Annotated[int, typer.Option()] = 0,
-    target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    target: JsonFile = None,
 ) -> None:
     """Makes a store, flips bytes, tells what was found."""
     with TemporaryDirectory() as name, demo_machine(Path(name)) as variables:

@@ -7,7 +7,6 @@ two epochs of which the second counts. Item vectors are noise as wide as MiniLM'
         python benchmarks/catalogue_size.py --items 200000 --items 2000000 --preset paper
 """
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -15,7 +14,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from figures import peak_gib
+from figures import JsonFile, keep, peak_gib
 from own_process import in_own_process
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,7 @@ def main(
     items: Annotated[list[int] | None, typer.Option(help="A size; once for each.")] = None,
     preset: Annotated[str, typer.Option(help="Model preset.")] = "paper",
     update: Annotated[str | None, typer.Option(help="dense or lazy; by size.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Train a few steps of each size and compare."""
     rows = [in_own_process(one, size, preset, update) for size in items or (200_000, 2_000_000)]
@@ -43,8 +42,7 @@ def main(
         table.add_row(f"{row['items']:,.0f}", update or "by size", f"{row['ms']:.1f}", *sizes)
     Console().print(table)
     print(f"step: {rows[-1]['ms'] / rows[0]['ms']:.2f} times that of the first size")
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    keep(rows, json_file)
 
 
 def one(items: int, preset: str, update: str | None) -> dict[str, float]:

@@ -31,7 +31,7 @@ from artifacts import columns as col
 from artifacts import integrity
 from artifacts import store as stores
 from benchmarks.demo_runs import clean_environment
-from benchmarks.figures import tell
+from benchmarks.figures import JsonFile, tell
 
 SHARE, SECONDS = 0.03, 0.5
 RUN = ("--preset", "single", "--epochs", "1", "--ablation-users", "0", "--serve-anyway")
@@ -63,7 +63,7 @@ def main(
     interactions: Annotated[Path, typer.Option(help="The dump's interactions (Parquet).")],
     items: Annotated[Path, typer.Option(help="The dump's items (Parquet).")],
     times: Annotated[int, typer.Option(min=1, help="Openings with checks, and without.")] = 5,
-    target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    target: JsonFile = None,
 ) -> None:
     """Makes a release, refreshes and opens it, tells the cost."""
     with TemporaryDirectory() as name:

@@ -8,7 +8,6 @@ splits. Items are embedded by `--provider`, or by the refresh that a store holds
     python benchmarks/cold_domain.py --interactions F --items F --seeds 0,1,2 --json OUT
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from embedded_dump import (
     BaselinesOnly,
     Embedded,
     EmbeddedBy,
-    FiguresFile,
     Interactions,
     Items,
     KeptStore,
@@ -35,6 +33,7 @@ from embedded_dump import (
     tables_of,
     timed,
 )
+from figures import JsonFile, keep
 from rich.console import Console
 from rich.table import Table
 
@@ -77,7 +76,7 @@ def main(
     store: KeptStore = None,
     threads: Threads = 1,
     device: TrainingDevice = "cpu",
-    json_file: FiguresFile = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Split, fit, rank; print one table a direction."""
     terminal.show_logs(verbose=False)
@@ -107,9 +106,9 @@ def main(
                 found.setdefault(name, []).append(of_model)
             directions += gains[EMCDR].directions(data.domains)
             rows = _rows(found, np.array(directions))
-            if json_file is not None:  # After each split: a night may be cut short.
-                figures = {"seeds": drawn[: len(found[EMCDR])], "preset": preset, "rows": rows}
-                json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False), "utf-8")
+            keep(
+                {"seeds": drawn[: len(found[EMCDR])], "preset": preset, "rows": rows}, json_file
+            )  # After each split: a night may be cut short.
     _print(rows, len(drawn))
 
 

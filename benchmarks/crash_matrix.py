@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from artifacts.manifest import Kind
 from benchmarks.crash_places import PowerCutDisk, can_mount, fill, made_read_only, small_disk
 from benchmarks.demo_runs import DemoRuns, Run, demo_machine, ends_within
-from benchmarks.figures import tell
+from benchmarks.figures import JsonFile, keep, tell
 from benchmarks.preloaded_cli import PreloadedCli, preloaded_cli
 from benchmarks.process_faults import LIMITS, SIGNALS
 from benchmarks.relay import Relay
@@ -128,7 +128,7 @@ def main(
     fault: Annotated[list[str] | None, typer.Option(help="Only these faults.")] = None,
     minutes: Annotated[float, typer.Option(help="No cell begins later than this.")] = 600,
     seed: Annotated[int, typer.Option()] = 0,
-    target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    target: JsonFile = None,
 ) -> None:
     """Runs every cell and tells what came of it."""
     stages = stage or (QUICK_STAGES if quick else tuple(STAGES))
@@ -145,8 +145,7 @@ def main(
             since = time.monotonic()
             figures[cell] = impossible.get(each) or _cell(bench, at, each)
             print(f"{cell}: {figures[cell]} ({time.monotonic() - since:.0f} s)", flush=True)
-            if target is not None:
-                target.write_text(json.dumps(figures, indent=2), "utf-8")
+            keep(figures, target)
     tell({"files compared": len(bench.wanted), **figures}, None)
     if any(bad in outcome for outcome in figures.values() for bad in BAD):
         raise typer.Exit(1)

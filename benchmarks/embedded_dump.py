@@ -47,7 +47,6 @@ KeptStore = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1)]
 TrainingDevice = Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")]
-FiguresFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
 class Embedded(NamedTuple):

@@ -11,7 +11,6 @@ what bounds both. `refresh_memory.py` measures memory.
 """
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Annotated
 import openai
 import polars as pl
 import typer
+from figures import JsonFile, keep
 from own_process import in_own_process, instant_server
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -49,14 +49,13 @@ def main(
     role: Annotated[list[Role] | None, typer.Option(help="chat, embedding; both.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Of bare and stage each.")] = 3,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the ratio of stage to bare for each role."""
     with instant_server() as (url, _):
         figures = [_compared(url, one, prompts, concurrency, rounds) for one in role or Role]
     _print(figures)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep(figures, json_file)
 
 
 class _Clock:

@@ -8,7 +8,6 @@ met. Leads over each of `--rivals` have 95 % intervals of a paired bootstrap ove
     python benchmarks/event_order.py --interactions F --items F --order shuffled --json OUT
 """
 
-import json
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -20,7 +19,6 @@ import typer
 from embedded_dump import (
     BaselinesOnly,
     EmbeddedBy,
-    FiguresFile,
     Interactions,
     Items,
     KeptStore,
@@ -35,6 +33,7 @@ from embedded_dump import (
     tables_of,
     timed,
 )
+from figures import JsonFile, keep
 from rich.console import Console
 from rich.table import Table
 
@@ -82,7 +81,7 @@ def main(
     store: KeptStore = None,
     threads: Threads = 1,
     device: TrainingDevice = "cpu",
-    json_file: FiguresFile = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit, rank, print one table."""
     terminal.show_logs(verbose=False)
@@ -122,9 +121,9 @@ def main(
                 scorer = ModelScorer(timed(preset, trained).model)
                 found.setdefault(preset, []).append(gains_of(scorer, asked))
             rows = rows_of(found, preset)
-            if json_file is not None:  # After each seed: a night may be cut short.
-                figures = {"order": order, "preset": preset, "rows": rows}
-                json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False), "utf-8")
+            keep(
+                {"order": order, "preset": preset, "rows": rows}, json_file
+            )  # After each seed: a night may be cut short.
     print_rows(rows, f"training events {order}, {len(found[preset])} seeds" if embedded else order)
 
 

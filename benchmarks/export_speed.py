@@ -12,7 +12,7 @@ from typing import Annotated
 
 import torch
 import typer
-from figures import peak_gib, tell
+from figures import JsonFile, peak_gib, tell
 from made_up_shop import DOMAINS, EVENTS, ITEMS, USERS, made_up_histories, made_up_recommender
 
 from tasks.serving.export.export_recs import ExportConfig, export_recommendations
@@ -25,9 +25,7 @@ def main(
     k: Annotated[int, typer.Option(min=1)] = 20,
     preset: Annotated[str, typer.Option(help="Model preset.")] = "large",
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Export top-k of both domains for every user; print seconds and peak memory."""
     torch.set_num_threads(threads)

@@ -9,7 +9,6 @@ length, with NaN, in another order. One prompt in a hundred is refused for good.
 a prompt is lost, answered wrongly, or asked again after its answer was there.
 """
 
-import json
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from figures import JsonFile, keep
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
@@ -59,7 +59,7 @@ def main(
     prompts: Annotated[int, typer.Option(min=100, help="Prompts of each role.")] = 2000,
     rate: Annotated[float, typer.Option(min=0, max=0.9, help="Share that fails.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print what became of every prompt, and what the server counted."""
     with TemporaryDirectory() as folder, prefect_api(Path(folder) / "prefect.log"):
@@ -68,8 +68,7 @@ def main(
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    keep(rows, json_file)
     if any(row["lost"] or row["wrong"] or row["asked_again"] for row in rows):
         raise typer.Exit(1)
 

@@ -4,9 +4,13 @@ import json
 import resource
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
 def tell(figures: Mapping[str, object], json_file: Path | None) -> None:
@@ -16,8 +20,14 @@ def tell(figures: Mapping[str, object], json_file: Path | None) -> None:
         shown = f"{value:,.2f}" if isinstance(value, float) else str(value)
         table.add_row(name.replace("_", " "), shown)
     Console().print(table)
+    keep(figures, json_file)
+
+
+def keep(figures: object, json_file: Path | None) -> None:
+    """Writes figures as JSON to ``json_file`` if given."""
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        text = json.dumps(figures, indent=2, ensure_ascii=False)
+        json_file.write_text(text, encoding="utf-8")
 
 
 def peak_gib() -> float:

@@ -6,7 +6,6 @@ domains. Each size is ingested by a process of its own, so that memory can be to
     python benchmarks/ingest_scale.py --events 1000000 --events 10000000 --json ingest.json
 """
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import typer
-from figures import peak_gib
+from figures import JsonFile, keep, peak_gib
 from numpy.typing import NDArray
 from own_process import in_own_process
 from pydantic import BaseModel
@@ -80,9 +79,7 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="Where dumps are written for a while.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Generate dumps, ingest each, and print seconds and peak memory by step."""
     shares = np.array(share or [0.35, 0.65])
@@ -107,9 +104,7 @@ def main(
             dump = in_own_process(generate, shape, Path(place))
             found.append(in_own_process(timed_ingest, shape, dump, Path(place)))
         _print(found)
-    if json_file is not None:
-        figures = [each.model_dump(mode="json") for each in found]
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep([each.model_dump(mode="json") for each in found], json_file)
 
 
 def generate(shape: Shape, folder: Path) -> DumpConfig:

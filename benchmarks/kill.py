@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from figures import tell
+from figures import JsonFile, tell
 
 from artifacts import columns as col
 from artifacts.ledger.answers import Role
@@ -66,9 +66,7 @@ def main(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
     delay: Annotated[float, typer.Option(min=0, help="Seconds the server takes an answer.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the moments of the kills.")] = 0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Kill, restart, count."""
     answered = CONTEXT.Value("q", 0)

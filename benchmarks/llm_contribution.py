@@ -9,13 +9,12 @@ named artifact against the model without it.
     python benchmarks/llm_contribution.py --store S --profiles retrieval=FINGERPRINT --crossings a=F
 """
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
+from figures import JsonFile, keep
 from llm_arms import Arms, own_split
 from rich.console import Console
 from rich.table import Table
@@ -45,9 +44,7 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs of each variant.")] = 12,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, auto.")] = "cpu",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Sample, fit, rank; print one table."""
     torch.set_num_threads(threads)
@@ -73,8 +70,8 @@ def main(
         for paired in measured:
             found.setdefault((paired.part, paired.group), []).append(paired)
         pooled = table_of([_pooled(each) for each in found.values()])
-        if json_file is not None:  # After each seed: a night may be cut short.
-            json_file.write_text(json.dumps(pooled.to_dicts(), indent=2), "utf-8")
+        # After each seed: a night may be cut short.
+        keep(pooled.to_dicts(), json_file)
     table = Table("part", "group", "events", "with", "without", "difference")
     for row in pooled.iter_rows(named=True):
         cells = ("", "", "too few events")

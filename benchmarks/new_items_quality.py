@@ -8,16 +8,15 @@ ranked against all items of its domain that its user had not met. Needs a store 
     python benchmarks/new_items_quality.py --store artifacts/data --epochs 10 --splits 3
 """
 
-import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import polars as pl
 import torch
 import typer
+from figures import JsonFile, keep
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -53,9 +52,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: Annotated[int, typer.Option(help="Draws the withheld items.")] = 0,
     splits: Annotated[int, typer.Option(min=1, help="Seeds in a row, each trained anew.")] = 3,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Withhold, train, add, rank; print HR@10 beside chance and a model of ids alone."""
     torch.set_num_threads(threads)
@@ -69,8 +66,7 @@ def main(
         withheld = _drawn(data.domain_starts, share, drawn)
         figures[drawn] = _measured(data, embeddings, withheld, config)
         _print(figures[drawn], f"{int(withheld.sum()):,} items withheld by seed {drawn}")
-        if json_file is not None:
-            json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        keep(figures, json_file)
     _print(_means(list(figures.values())), f"mean of {splits} splits")
 
 

@@ -24,7 +24,6 @@ import torch
 import typer
 from embedded_dump import (
     EmbeddedBy,
-    FiguresFile,
     Interactions,
     Items,
     KeptStore,
@@ -37,6 +36,7 @@ from embedded_dump import (
     timed,
 )
 from event_order import gains_of, print_rows, rows_of
+from figures import JsonFile, keep
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
@@ -117,7 +117,7 @@ def main(
     provider: LlmProvider = None,
     store: KeptStore = None,
     threads: Threads = 1,
-    json_file: FiguresFile = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit, rank, print one table."""
     terminal.show_logs(verbose=False)
@@ -154,9 +154,8 @@ def main(
             for name, gains in one_seed(sequences, tables, configs, peers, seed, threads).items():
                 found.setdefault(name, []).append(gains)
             rows = rows_of(found, names[0])
-        if json_file is not None:  # After each seed: a night may be cut short.
-            text = json.dumps({"seeds": seeds, "rows": rows}, indent=2, ensure_ascii=False)
-            json_file.write_text(text, "utf-8")
+        # After each seed: a night may be cut short.
+        keep({"seeds": seeds, "rows": rows}, json_file)
     if speed:
         for row in rows:
             Console().print(row)

@@ -23,6 +23,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from figures import JsonFile, keep
 from own_process import instant_server
 from process_cpu import cpu_seconds_by_process, cpu_seconds_of
 from rich.console import Console
@@ -53,7 +54,7 @@ def main(
     concurrency: Annotated[int, typer.Option(help="Requests of a process, with latency.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Of each case; medians count.")] = 3,
     threads: Annotated[bool, typer.Option(help="Also the engine of threads, without Ray.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Ask each time with an empty ledger, in a process of its own."""
     if context.invoked_subcommand is not None:
@@ -68,8 +69,7 @@ def main(
                     found.setdefault(case, {}).setdefault(processes, []).append(run)
     for case, runs in found.items():
         _print(case, runs)
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    keep(found, json_file)
 
 
 def _measured(processes: int, prompts: int, concurrency: int, latency: float) -> dict[str, float]:

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from figures import JsonFile, keep
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +34,7 @@ def main(
     interactions: Annotated[str, typer.Option(help="The dump's interactions (Parquet).")],
     items: Annotated[str, typer.Option(help="The dump's items (Parquet).")],
     profile_users: Annotated[int, typer.Option(help="Users with a profile.")] = 500,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Refresh three times and count."""
     with TemporaryDirectory() as folder:
@@ -50,9 +49,7 @@ def main(
     _print(rows)
     print(f"new items: {new[1]:,}; requests are {'' if holds else 'NOT '}as they must be")
     print(f"unchanged: {rows[2]['seconds']:.1f} s of the {SECONDS_ALLOWED:.0f} s wanted")
-    if json_file is not None:
-        figures = {"refreshes": rows, "new_items": new[1], "holds": holds}
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep({"refreshes": rows, "new_items": new[1], "holds": holds}, json_file)
     if not holds:
         raise typer.Exit(1)
 

@@ -21,6 +21,7 @@ from typing import Annotated
 from unittest.mock import patch
 
 import typer
+from figures import JsonFile, keep
 from ingest_scale import Shape, generate
 from own_process import in_own_process, instant_server
 from rich.console import Console
@@ -56,9 +57,7 @@ def main(
     ] = None,
     clusters: Annotated[int, typer.Option(min=1, help="Interests of the catalogue.")] = 10,
     folder: Annotated[Path | None, typer.Option(help="Where stores lie for a while.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Refresh each shop and compare."""
     found: dict[int, Figures] = {}
@@ -72,8 +71,7 @@ def main(
             dump = in_own_process(make, count, events_per_user, place)
             found[count] = in_own_process(one, url, place, dump, profiled, clusters)
     _print(found)
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    keep(found, json_file)
 
 
 def make(size: int, events_per_user: float, folder: Path) -> DumpConfig:

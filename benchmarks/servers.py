@@ -10,7 +10,6 @@ hopeless server may be asked twenty times. Exits with 1 if a prompt of a healthy
 twice, or if a server was asked more than 1.05 times what is needed, or than twenty times.
 """
 
-import json
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+from figures import JsonFile, keep
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
@@ -53,7 +53,7 @@ CONCURRENCY = {Role.CHAT: 32, Role.EMBEDDING: 8}
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Servers with this in their name.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the table."""
     chosen = {
@@ -68,8 +68,7 @@ def main(
                 rows.append(_measured(name, case, role, Path(folder) / f"{number}-{role}"))
                 _print(rows[-1])
     Console().print(_markdown(rows), soft_wrap=True, markup=False)
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    keep(rows, json_file)
     if not all(row["well"] for row in rows):
         raise typer.Exit(1)
 

@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from artifacts.manifest import Kind
 from artifacts.store import Store
 from benchmarks.demo_runs import DemoRuns, clean_environment, ends_within
-from benchmarks.figures import tell
+from benchmarks.figures import JsonFile, tell
 from benchmarks.preloaded_cli import preloaded_cli
 from benchmarks.process_faults import LIMITS, SIGNALS
 from flows.server.machine import Machine
@@ -84,7 +84,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="No cycle begins later than this.")] = 600,
     faults: Annotated[float, typer.Option(min=0, max=1, help="Share of runs harmed.")] = 0.3,
     seed: Annotated[int, typer.Option()] = 0,
-    target: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    target: JsonFile = None,
 ) -> None:
     """Runs the cycles and tells what there is after each."""
     dice, ends, began = random.Random(seed), Counter[str](), time.monotonic()

@@ -10,7 +10,6 @@ The two variables are what the command line sets for itself (`flows/cli/entry.py
 """
 
 import time
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -18,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import typer
-from figures import peak_gib, tell
+from figures import JsonFile, peak_gib, tell
 
 from artifacts.kinds.dataset import Dataset, read_dataset
 from artifacts.store import Store
@@ -59,9 +58,7 @@ def main(
         Literal["float32", "bfloat16"], typer.Option(help="What the threads train in.")
     ] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the threads.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time training and evaluation, and print both with the peak memory."""
     torch.set_num_threads(threads)

@@ -28,6 +28,7 @@ from typing import Annotated
 import httpx
 import polars as pl
 import typer
+from figures import JsonFile, keep
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from process_cpu import living_cpu_seconds
@@ -116,7 +117,7 @@ def main(
     texts: Annotated[int, typer.Option(min=1, help="Item texts embedded a round.")] = 2048,
     rounds: Annotated[int, typer.Option(min=1, help="Of bench and ours each.")] = 3,
     role: Annotated[list[Role] | None, typer.Option(help="chat, embedding; both.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Start the pair, ask it by turns, print the ratios."""
     dump = pl.read_parquet(interactions), pl.read_parquet(items)
@@ -137,8 +138,7 @@ def main(
                 served = _served(one, pair, environment, prompts[one])
                 figures.append(_compared(served, rounds, place))
     _print(figures)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    keep(figures, json_file)
 
 
 def _served(
