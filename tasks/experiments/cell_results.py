@@ -3,35 +3,28 @@
 Computed from stored ranks, so new groups or metrics need no training.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from artifacts import columns as col
-from artifacts.kinds.results import ALL, FULL, RANKS, read_table
+from artifacts.kinds.results import ALL, COLD_DOMAIN, FULL, RANKS, read_table
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from model.data.overlap import overlapping_users
-from model.data.sequences import TEST, IntArray
+from model.data.sequences import TEST, IntArray, Prefixes
 from model.scoring import measurable
 from model.scoring.bootstrap import paired_bootstrap
+from model.scoring.cold_domain_metrics import METRICS, ColdGains
 from model.scoring.groups import metric_groups
 from model.scoring.ranking import expected_gains
 from tasks.experiments.cell import CellData
-from tasks.experiments.cold_results import (
-    Compared,
-    ModelRow,
-    cold_comparisons,
-    measured,
-    metrics_of,
-    references,
-    row_of,
-    withheld_of,
-)
 from tasks.experiments.grid import Cell
 from tasks.frame.model_inputs import load_sequences
 from tasks.promoting.stored_ranks import gains_at_10, ranks_of
+from tasks.reporting.facts.withheld_domains import cold_metrics, gains_of, groups_of, withheld_items
 
 CUTOFFS = (5, 10, 20)
 HEADLINE = "NDCG@10"
@@ -82,6 +75,15 @@ COMPARISON_SCHEMA = pl.Schema(
 """Differences of the model of `Grid.compare` to others, with 95 % intervals: in NDCG@10 by full
 ranking of all events, and in each metric and direction of withheld domains."""
 
+ModelRow = tuple[str, str, str, str]
+"""Dataset, model, ablation and fitted events; cells of a row differ in seeds."""
+
+Compared = tuple[str, str, str, str, None, str, str, float, float, float, float]
+"""A row of `COMPARISON_SCHEMA`."""
+
+Values = dict[tuple[str, str], np.ndarray]
+"""Values of a cell by group and metric, each (users or events,)."""
+
 
 class FinishedCell(NamedTuple):
     """A cell with its artifact and data."""
@@ -112,26 +114,31 @@ def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) ->
     several grids count once."""
     cells = list({(_names(each.cell), each.ref): each for each in cells}.values())
     datasets = {each.data.dataset.fingerprint: each.data.dataset for each in cells}
-    withheld = {fingerprint: withheld_of(store, ref) for fingerprint, ref in datasets.items()}
+    withheld = {fingerprint: _withheld(store, ref) for fingerprint, ref in datasets.items()}
     masks = {
         fingerprint: _masks(store, ref)
         for fingerprint, ref in datasets.items()
         if withheld[fingerprint] is None
     }
-    metrics, facts, gains, cold = [], [], [], []
+    metrics, facts, values = [], [], []
     for each in cells:
         ranks = read_table(store, each.ref, RANKS)
         facts.append((*_names(each.cell), *_facts(store, each.ref)))
         asked = withheld[each.data.dataset.fingerprint]
         if asked is not None:
-            cold.append(measured(each.cell, ranks, asked))
-            metrics.append(_named(each.cell, metrics_of(cold[-1])))
+            names, gains = (
+                asked.sequences.domain_names,
+                gains_of(ranks.filter(ranking=COLD_DOMAIN), asked),
+            )
+            metrics.append(_named(each.cell, cold_metrics({each.cell.model: gains}, names)))
+            values.append((each.cell, _cold_values(gains, names)))
             continue
         metrics.append(_metrics(each.cell, ranks, masks[each.data.dataset.fingerprint]))
         if each.cell.overlap is None:
             measurable_ones = pl.col("candidates") >= measurable.LEAST_CANDIDATES
-            gains.append((each.cell, gains_at_10(ranks.filter(measurable_ones, ranking=FULL))))
-    compared = [*_comparisons(gains, compare), *cold_comparisons(cold, compare)]
+            found = gains_at_10(ranks.filter(measurable_ones, ranking=FULL))
+            values.append((each.cell, {(ALL, HEADLINE): found}))
+    compared = _comparisons(values, compare)
     return Results(
         metrics=pl.concat(metrics) if metrics else pl.DataFrame(schema=RESULT_SCHEMA),
         facts=pl.DataFrame(facts, schema=FACT_SCHEMA, orient="row"),
@@ -151,7 +158,7 @@ def over_seeds(metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _names(cell: Cell) -> tuple[str, str, str, str, int | None, int]:
-    return *row_of(cell), None if cell.overlap is None else cell.overlap.share, cell.seed
+    return *_row_of(cell), None if cell.overlap is None else cell.overlap.share, cell.seed
 
 
 def _facts(store: Store, ref: ArtifactRef) -> tuple[float, float, int | None, int | None, bool]:
@@ -215,19 +222,55 @@ def _named(cell: Cell, metrics: pl.DataFrame) -> pl.DataFrame:
     return metrics.with_columns(literals).select(list(RESULT_SCHEMA)).cast(RESULT_SCHEMA)
 
 
-def _comparisons(gains: list[tuple[Cell, np.ndarray]], compare: dict[str, str]) -> list[Compared]:
-    """Gains are averaged over seeds first, because users are resampled, not seeds."""
-    by_row: dict[ModelRow, list[np.ndarray]] = {}
-    for cell, gain in gains:
-        by_row.setdefault(row_of(cell), []).append(gain)
-    means = {row: np.mean(values, axis=0) for row, values in by_row.items()}
+def _withheld(store: Store, dataset: ArtifactRef) -> Prefixes | None:
+    """Returns the events in withheld domains, None for other splits."""
+    prefixes = withheld_items(load_sequences(store, dataset))
+    return prefixes if len(prefixes) else None
+
+
+def _cold_values(gains: ColdGains, domain_names: tuple[str, ...]) -> Values:
+    """Returns the values of all directions together, and of each."""
+    return {
+        (group, metric): gains.values[metric][chosen]
+        for (domain, group), chosen in groups_of(gains, domain_names).items()
+        if group != ALL or domain == ALL
+        for metric in METRICS
+    }
+
+
+def _row_of(cell: Cell) -> ModelRow:
+    return cell.dataset, cell.model, cell.ablation, cell.saw.value
+
+
+def _references(
+    rows: Iterable[ModelRow], compare: dict[str, str]
+) -> Iterator[tuple[ModelRow, list[ModelRow]]]:
+    """Yields the row of each reference model (``compare``: by dataset), and the other rows of the
+    dataset."""
+    every = list(rows)
+    for dataset, model in compare.items():
+        ours = [row for row in every if row[:3] == (dataset, model, "")]
+        if ours:
+            yield ours[0], [row for row in every if row[0] == dataset and row not in ours]
+
+
+def _comparisons(values: list[tuple[Cell, Values]], compare: dict[str, str]) -> list[Compared]:
+    """Values are averaged over seeds first, because users are resampled, not seeds."""
+    by_row: dict[ModelRow, list[Values]] = {}
+    for cell, of_cell in values:
+        by_row.setdefault(_row_of(cell), []).append(of_cell)
+    means = {
+        row: {key: np.mean([each[key] for each in cells], axis=0) for key in cells[0]}
+        for row, cells in by_row.items()
+    }
     found: list[Compared] = []
-    for ours, rivals in references(means, compare):
-        if rivals and len(means[ours]):
-            stacked = np.column_stack([means[row] for row in rivals])
-            compared = paired_bootstrap(means[ours], stacked)
+    for ours, rivals in _references(means, compare):
+        for (group, metric), mine in means[ours].items():
+            if not rivals or not len(mine):
+                continue
+            stacked = np.column_stack([means[row][group, metric] for row in rivals])
             found += [
-                (*row, None, ALL, HEADLINE, each.difference, each.low, each.high, each.p_value)
-                for row, each in zip(rivals, compared, strict=True)
+                (*row, None, group, metric, each.difference, each.low, each.high, each.p_value)
+                for row, each in zip(rivals, paired_bootstrap(mine, stacked), strict=True)
             ]
     return found
