@@ -43,6 +43,10 @@ class BatchPlan:
     `cut_content`: a download of results ends early.
     `padding`: bytes after the results.
     `keep_files`: deletions are refused, with the key quoted.
+    `told`: end of every message of an error.
+    `before`: bytes before the results in a file.
+    `encoding`: stated compression of a download.
+    `renamed`: a batch that is looked at has another id.
     """
 
     looks: int = 1
@@ -59,6 +63,10 @@ class BatchPlan:
     cut_content: bool = False
     padding: int = 0
     keep_files: bool = False
+    told: str = ""
+    before: bytes = b""
+    encoding: str | None = None
+    renamed: bool = False
 
 
 @dataclass
@@ -116,7 +124,7 @@ class BatchServer:
         return name
 
     def _fail(self, batch: dict, code: str) -> None:
-        error = {"code": code, "message": "a reason", "line": 1, "param": None}
+        error = {"code": code, "message": f"a reason{self.plan.told}", "line": 1, "param": None}
         batch["status"], batch["errors"] = "failed", {"object": "list", "data": [error]}
 
     def _finish(self, batch: dict) -> None:
@@ -145,7 +153,9 @@ class BatchServer:
     def _results(self, results: list[dict]) -> str | None:
         if not results:
             return None
-        return self.store(b"".join(json.dumps(each).encode() + b"\n" for each in results))
+        return self.store(
+            self.plan.before + b"".join(json.dumps(each).encode() + b"\n" for each in results)
+        )
 
     def _answered(self, line: dict) -> dict:
         body = line["body"]
@@ -156,7 +166,7 @@ class BatchServer:
 
     def _reply(self, route: str, body: dict, text: str) -> tuple[int, dict]:
         if self.plan.refuse and self.plan.refuse in text:
-            return 400, {"error": {"message": "a refused word"}}
+            return 400, {"error": {"message": f"a refused word{self.plan.told}"}}
         if self._meets(self.plan.limit, text):
             return 429, {"error": {"message": "slow down"}}
         if self._meets(self.plan.broken, text):
@@ -215,10 +225,10 @@ def _app(server: BatchServer) -> FastAPI:
         if name not in server.files:
             return JSONResponse({"error": {"message": "no such file"}}, 404)
         whole = str(len(server.files[name]) + 1)
-        return Response(
-            server.files[name] + b"x" * server.plan.padding,
-            headers={"Content-Length": whole} if server.plan.cut_content else None,
-        )
+        headers = {"Content-Length": whole} if server.plan.cut_content else {}
+        if server.plan.encoding is not None:
+            headers["Content-Encoding"] = server.plan.encoding
+        return Response(server.files[name] + b"x" * server.plan.padding, headers=headers)
 
     @app.delete("/v1/files/{name}")
     async def delete(name: str, request: Request) -> JSONResponse:
@@ -238,7 +248,8 @@ def _app(server: BatchServer) -> FastAPI:
 
     @app.get("/v1/batches/{name}")
     async def look(name: str) -> JSONResponse:
-        return JSONResponse(server.look(name))
+        other = {"id": "another"} if server.plan.renamed else {}
+        return JSONResponse(server.look(name) | other)
 
     @app.get("/v1/batches")
     async def listed() -> JSONResponse:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tasks.system.working_folder import require_own_settings, trusted_owners
+
 PREFIX = "LLM4CDSR_"
 
 ENVIRONMENT = "the environment"
@@ -15,7 +17,11 @@ def read_dot_env() -> None:
     """Sets the product's variables of ``.env`` for this process and its children.
 
     The environment takes precedence. Keys and the webhook's URL are read from the environment.
+
+    Raises:
+        ForeignSettingsError: another user has put settings into the working folder.
     """
+    require_own_settings(trusted_owners())
     file = Path(".env")
     if not file.is_file():
         return

@@ -16,6 +16,7 @@ from model.config import ModelInputError
 from tasks.llm.settings.budget import BudgetReachedError
 from tasks.system.dot_env import PREFIX
 from tasks.system.proxies import UnusableProxyError
+from tasks.system.working_folder import ForeignSettingsError
 
 FAILED = 1
 BAD_INPUT = 2
@@ -37,7 +38,7 @@ VARIABLES = {
 """Prefixes of environment variables by settings class."""
 
 ROOMS = frozenset({"flows", "tasks", "model", "prompts", "artifacts"})
-INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError)
+INPUT_ERRORS = (UserError, ModelInputError, UnusableProxyError, ForeignSettingsError)
 """Errors that a retry cannot fix. Packages that import no other have their own base classes."""
 
 

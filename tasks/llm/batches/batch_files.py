@@ -104,14 +104,18 @@ def results_in(
     Lines without a key, or longer than a response may be, are skipped, so their prompts remain
     unanswered.
     """
+    skipped, reason = 0, ""
     with path.open("rb") as file:
         while line := file.readline(MOST_CHAT_BYTES):
             try:
                 result = _ResultLine.model_validate_json(line)
             except ValidationError as error:
-                logger.warning("%s: a line that is no result (%s)", path, error.errors()[0]["msg"])
+                if line.strip():
+                    skipped, reason = skipped + 1, reason or error.errors()[0]["msg"]
                 continue
             yield _result_of(result, role, expected)
+    if skipped:
+        logger.warning("%s: %d lines are no results (the first: %s)", path, skipped, reason)
 
 
 def _request_line(key: str, prompt: str, asked: BatchHeader) -> bytes:

@@ -6,6 +6,7 @@ fails with its reason, as in a single request.
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -24,12 +25,14 @@ from tasks.llm.batches.batch_folders import (
     new_folder,
     refuse_to_pay_twice,
 )
+from tasks.llm.batches.bounded_client import bounded_client
 from tasks.llm.batches.openai_api import BatchApi, ended_batches, require_useful
 from tasks.llm.batches.vllm_batch import VLLM, run_vllm_batch, vllm_batch_start, vllm_results
 from tasks.llm.client.jobs import Failure
+from tasks.llm.client.servers.small_answer import MOST_BYTES
 from tasks.llm.providers.endpoints import Endpoint
 from tasks.llm.settings.batch_config import BatchConfig, BatchKind, BatchStart
-from tasks.llm.settings.llm_config import EndpointSpec, api_key
+from tasks.llm.settings.llm_config import EndpointSpec, api_key, masked
 from tasks.llm.shards.shard import AnswerLimits, AskingStep, ShardOutcome
 
 Collect = Callable[[list[BatchFolder]], Collected]
@@ -121,13 +124,14 @@ def _api_asker(
     stack: ExitStack,
     bar: progress.Progress,
 ) -> tuple[str | None, Collect]:
+    key = api_key(spec).get_secret_value()
     client = openai.OpenAI(
         base_url=spec.base_url,
-        api_key=api_key(spec).get_secret_value(),
+        api_key=key,
         timeout=spec.timeout_seconds,
         max_retries=spec.max_retries,
         # A redirect would send the file of prompts to another server.
-        http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        http_client=bounded_client(MOST_BYTES, spec.timeout_seconds, follow_redirects=False),
     )
     api = BatchApi(stack.enter_context(client), asked, config)
 
@@ -136,8 +140,13 @@ def _api_asker(
         for folder, batch in ended_batches(api, folders, config, _shown_on(bar)):
             outputs = api.fetch(folder, batch)
             if outputs or batch.status != "failed":
-                _add(total, collect(ledger, folder, asked, outputs, limits))
-            require_useful(batch, folder)
+                found = collect(ledger, folder, asked, outputs, limits)
+                found.failures = [
+                    replace(it, reason=masked(it.reason, key)) for it in found.failures
+                ]
+                found.again = [replace(it, reason=masked(it.reason, key)) for it in found.again]
+                _add(total, found)
+            require_useful(batch, folder, key)
             folder.drop()
             api.tidy(batch)
         return total

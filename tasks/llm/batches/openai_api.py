@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import openai
@@ -18,6 +19,7 @@ from openai.types import Batch
 from prompts.render import one_line
 from tasks.llm.batches.batch_files import ROUTES, BatchHeader
 from tasks.llm.batches.batch_folders import BatchFolder
+from tasks.llm.batches.bounded_client import bounded_client
 from tasks.llm.client.failures.fault_kinds import REASON_CHARACTERS
 from tasks.llm.client.failures.refusals import EndpointRefusedError
 from tasks.llm.client.servers.transport import REDIRECTS
@@ -81,8 +83,13 @@ class BatchApi:
 
     def fetch(self, folder: BatchFolder, batch: Batch) -> list[Path]:
         """Downloads the result files of a batch, also from another host that the server names; the
-        client then omits the key."""
-        with openai.DefaultHttpxClient(follow_redirects=True) as follower:
+        client then omits the key.
+
+        Raises:
+            EndpointRefusedError, BatchRefusedError: also for a file that is too large.
+        """
+        timeout = cast(float, self._client.timeout)
+        with bounded_client(None, timeout, follow_redirects=True) as follower:
             client = self._client.with_options(http_client=follower)
             return list(self._fetched(client, folder, batch))
 
@@ -100,9 +107,9 @@ class BatchApi:
                     file.write(part)
                     if file.tell() > most:
                         raise BatchRefusedError(
-                            f"the results of batch {batch.id} exceed {most / 1e6:,.0f} MB for "
-                            f"{prompts:,} prompts, and were not read; delete {folder.path} to "
-                            "send and pay for these prompts again"
+                            f"the results of batch {_said(batch.id, client.api_key)} exceed "
+                            f"{most / 1e6:,.0f} MB for {prompts:,} prompts, and were not "
+                            f"read; delete {folder.path} to send and pay for these prompts again"
                         )
             yield target
 
@@ -199,11 +206,12 @@ def ended_batches(
         while queue and len(waiting) < room:
             folder = queue.pop(0)
             waiting[api.submit(folder)] = folder
-        looks = [api.look(batch_id) for batch_id in waiting]
-        on_progress(sum(batch.request_counts.completed for batch in looks if batch.request_counts))
-        ended = [batch for batch in looks if batch.status in _ENDED]
-        for batch in ended:
-            folder = waiting.pop(batch.id)
+        looks = {batch_id: api.look(batch_id) for batch_id in waiting}
+        counts = [batch.request_counts for batch in looks.values() if batch.request_counts]
+        on_progress(sum(each.completed for each in counts))
+        ended = {name: batch for name, batch in looks.items() if batch.status in _ENDED}
+        for name, batch in ended.items():
+            folder = waiting.pop(name)
             errors = (batch.errors.data or []) if batch.errors else []
             if waiting and any(error.code == _QUEUE_FULL for error in errors):
                 folder.note(folder.record().model_copy(update={"batch_id": None}))
@@ -215,28 +223,30 @@ def ended_batches(
             _wait(config.poll_seconds)
 
 
-def require_useful(batch: Batch, folder: BatchFolder) -> None:
-    """Raises `BatchRefusedError` for a failed or cancelled batch."""
+def require_useful(batch: Batch, folder: BatchFolder, key: str) -> None:
+    """Raises `BatchRefusedError` for a failed or cancelled batch; ``key`` is masked."""
     if batch.status not in ("failed", "cancelled"):
         return
     folder.drop()  # Missing prompts are resent by the next run.
+    name = _said(batch.id, key)
     if batch.status == "cancelled":
         raise BatchRefusedError(
-            f"the batch {batch.id} was cancelled; its answers so far are kept. Run again to "
+            f"the batch {name} was cancelled; its answers so far are kept. Run again to "
             "send the other prompts"
         )
     errors = (batch.errors.data or []) if batch.errors else []
-    said = "; ".join(f"{each.code}: {each.message} (line {each.line})" for each in errors[:3])
+    said = "; ".join(_said(f"{it.code}: {it.message} (line {it.line})", key) for it in errors[:3])
     raise BatchRefusedError(
-        f"the batch {batch.id} failed before it ran ({said or 'no reason given'}); nothing "
+        f"the batch {name} failed before it ran ({said or 'no reason given'}); nothing "
         "was charged. Fix the cause and run again, or omit --batch"
     )
 
 
-def _said(error: Exception, key: str) -> str:
-    """Returns the message of an error, with the key masked."""
-    words = masked(str(error), key)
-    return one_line(words, REASON_CHARACTERS)
+def _said(error: Exception | str, key: str) -> str:
+    """Returns the message of an error with the key masked."""
+    is_vague = isinstance(error, openai.APIConnectionError)  # "Connection error."
+    words = str(error.__cause__ or error) if is_vague else str(error)
+    return one_line(masked(words, key), REASON_CHARACTERS)
 
 
 def _wait(seconds: float) -> None:

@@ -27,6 +27,10 @@ from artifacts.user_error import UserError
 
 CHAT_MODEL_NAME = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL_NAME = "all-MiniLM-L6-v2"
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Variable of every Python of the environment: without it, ``-m`` and ``-c`` load modules of the
+working folder, which may hold another user's dump."""
+
 DEFAULT_DIRECTORY = Path(".venv-vllm")
 DEFAULT_CONSTRAINTS = Path(__file__).with_name("constraints-local.txt")
 WEIGHTS = Path(__file__).with_name("weights-local.txt")
@@ -207,7 +211,12 @@ def _pip(environment: LocalEnvironment, *arguments: str) -> None:
     command = [str(environment.python), "-m", "pip", "--disable-pip-version-check", *arguments]
     with log.open("a") as output:
         code = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            command,
+            env={**os.environ, **SAFE_PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
     if code != 0:
         raise LocalInstallError(
@@ -226,7 +235,7 @@ def _convert_chat_model(environment: LocalEnvironment) -> None:
         folder = Path(scratch) / target.name
         made = subprocess.run(
             [str(environment.python), "-c", _CONVERSION, str(weights), str(folder)],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+            env={**os.environ, **SAFE_PATH, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
             capture_output=True,
             text=True,
             check=False,

@@ -20,6 +20,7 @@ from artifacts.ledger.answers import Role
 from tasks.llm.providers.local_setup import (
     CHAT_MODEL_NAME,
     EMBEDDING_MODEL_NAME,
+    SAFE_PATH,
     LocalEnvironment,
     Report,
 )
@@ -29,7 +30,8 @@ from tasks.system.guarded_process import GuardedProcess
 from tasks.system.port_owner import is_foreign
 
 _HOST = "127.0.0.1"
-_QUIET_VARIABLES = {
+_OWN_VARIABLES = {
+    **SAFE_PATH,
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -280,7 +282,7 @@ def _engine(
         *("--served-model-name", _MODEL_NAMES[role], "--dtype", dtype),
         *(*_ROLE_FLAGS[role], *flags),
     ]
-    return command, {**os.environ, **_QUIET_VARIABLES, **device_variables}
+    return command, {**os.environ, **_OWN_VARIABLES, **device_variables}
 
 
 def cpu_dtype(info: str) -> str:

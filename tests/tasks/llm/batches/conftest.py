@@ -1,4 +1,4 @@
-"""A program in place of `vllm run-batch`."""
+"""A program in place of `vllm run-batch`; retries without waits."""
 
 import sys
 from pathlib import Path
@@ -25,6 +25,12 @@ with open(given.o, "w") as file:
     for line in lines:
         file.write(json.dumps(server._answered(line)) + "\\n")
 """
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
 
 
 @pytest.fixture

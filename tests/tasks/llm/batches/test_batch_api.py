@@ -47,12 +47,6 @@ from tests.tasks.shops.small_shop import endpoint_of, spec_of
 pytestmark = pytest.mark.usefixtures("inline_shards")
 
 
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-
-
 def texts_of(found: Answered) -> set[str]:
     return set(found.answers["text"])
 

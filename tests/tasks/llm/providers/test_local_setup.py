@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,20 @@ def test_a_failing_conversion_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(ChatModelConversionError, match="no memory"):
         local_setup._convert_chat_model(environment)
     assert list(environment.chat_model_dir.parent.iterdir()) == []
+
+
+def test_no_module_of_the_working_folder_is_run_in_place_of_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    (folder / "pip.py").write_text("open('taken', 'w')")
+    monkeypatch.chdir(folder)
+    places = (tmp_path / "chat", tmp_path / "embedding")
+    environment = LocalEnvironment(tmp_path, Path(sys.executable), *places)
+    local_setup._pip(environment, "--version")
+    assert not (folder / "taken").exists()
+    assert (tmp_path / "pip.log").read_text().startswith("pip ")
 
 
 def test_the_stamp_follows_the_projects_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,6 +300,19 @@ def test_a_processor_that_emulates_bfloat16_gets_float32(
         assert _flags(role, machine, 1, Path("/gpu"))[0]["--dtype"] == "bfloat16"
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_no_module_of_the_working_folder_is_run_in_place_of_the_server(
+    gpus: int, machine: LocalEnvironment, tmp_path: Path
+) -> None:
+    (tmp_path / "vllm.py").write_text("print('taken')")
+    variables = _flags(Role.CHAT, machine, gpus)[1]
+    command = [sys.executable, "-m", "vllm"]
+    ended = subprocess.run(
+        command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "taken" not in ended.stdout
+
+
 @pytest.mark.parametrize("role", Role)
 def test_without_a_gpu_the_cpu_build_serves(role: Role, machine: LocalEnvironment) -> None:
     for gpus, gpu_python in ((0, Path("/gpu")), (2, None)):
