@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import wraps
-from typing import get_type_hints
+from typing import Annotated, Self, get_args, get_origin, get_type_hints
 
 from flows.cli.options import shared_options as opt
 from prompts.profile_style import ProfileStyle
@@ -54,19 +54,30 @@ class LlmOptions:
     dry_run: opt.DryRun = False
 
 
+class Only(tuple[str, ...]):
+    """Annotation of a dataclass parameter: the fields that the command exposes, in this order. The
+    others keep their defaults."""
+
+    def __new__(cls, *names: str) -> Self:
+        return super().__new__(cls, names)
+
+
 def with_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """Returns a command with each dataclass parameter replaced by the dataclass's fields."""
+    """Returns a command with each dataclass parameter replaced by the dataclass's fields, or by
+    those that `Only` names."""
     hints = get_type_hints(command, include_extras=True)
     flat: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {}
     for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
+        hint = hints[name]
+        kind, *further = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if not is_dataclass(kind) or not isinstance(kind, type):
-            flat.append(parameter.replace(annotation=kind, kind=parameter.KEYWORD_ONLY))
+            flat.append(parameter.replace(annotation=hint, kind=parameter.KEYWORD_ONLY))
             continue
-        own = get_type_hints(kind, include_extras=True)
-        groups[name] = kind, tuple(field.name for field in fields(kind))
-        flat += [_parameter(field, own[field.name]) for field in fields(kind)]
+        own, exposed = get_type_hints(kind, include_extras=True), {f.name: f for f in fields(kind)}
+        names = next((each for each in further if isinstance(each, Only)), tuple(exposed))
+        groups[name] = kind, names
+        flat += [_parameter(exposed[field], own[field]) for field in names]
 
     @wraps(command)
     def declared(**given: object) -> None:

@@ -1,12 +1,13 @@
 """``llm4cdsr check``: validates input files without a Prefect server or an LLM."""
 
 import shlex
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import shared_options as opt
+from flows.cli.options.option_classes import DumpOptions, Only, with_fields
 
 EXAMPLES = (
     "Examples:\n\nllm4cdsr check events.csv items.csv\n\n"
@@ -14,6 +15,7 @@ EXAMPLES = (
 )
 
 
+@with_fields
 def check(
     files: Annotated[
         list[str],
@@ -21,11 +23,7 @@ def check(
             help="Files, folders or patterns, in any order; recognised by their headers."
         ),
     ],
-    column: opt.Column = None,
-    domain: opt.Domain = None,
-    where: opt.Where = None,
-    user_core: opt.UserCore = None,
-    item_core: opt.ItemCore = None,
+    read: Annotated[DumpOptions, Only("column", "domain", "where", "user_core", "item_core")],
 ) -> None:
     """Validate input files: rows, domains, users, period, sufficiency for a model.
 
@@ -34,7 +32,6 @@ def check(
     from artifacts.kinds.dataset import read_dataset
     from artifacts.store import Store
     from flows.cli.options import configurations as made
-    from flows.cli.options.option_classes import DumpOptions
     from flows.cli.output import terminal
     from flows.cli.output.dump_facts import domain_table, file_table
     from tasks.dump.naming.sorted_files import sorted_files
@@ -42,18 +39,8 @@ def check(
     from tasks.ingest import ingested
     from tasks.promoting.baseline_lead import FEWEST
 
-    interactions, items = sorted_files(files, made.renaming(column))
-    dump = made.dump_config(
-        DumpOptions(
-            interactions=list(interactions),
-            items=list(items),
-            column=column,
-            domain=domain,
-            where=where,
-            user_core=user_core,
-            item_core=item_core,
-        )
-    )
+    interactions, items = sorted_files(files, made.renaming(read.column))
+    dump = made.dump_config(replace(read, interactions=list(interactions), items=list(items)))
     made.require_headers(dump)
     with TemporaryDirectory(prefix="llm4cdsr-check-") as folder:
         store = Store(folder)
@@ -71,7 +58,7 @@ def check(
             )
     named = [("--interactions", path) for path in interactions]
     named += [("--items", path) for path in items]
-    for option, given in (("--column", column), ("--domain", domain), ("--where", where)):
-        named += [(option, value) for value in given or ()]
+    for name in ("column", "domain", "where"):
+        named += [(f"--{name}", value) for value in getattr(read, name) or ()]
     command = shlex.join(["llm4cdsr", "run", *(part for pair in named for part in pair)])
     terminal.say(f"The data suffice for a model: {command}")

@@ -12,6 +12,7 @@ from flows.cli.errors.exits import interruptible
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
 from flows.cli.options.opened_store import opened_store
+from flows.cli.options.option_classes import Only, with_fields
 from flows.cli.options.training_options import FitOptions
 from flows.cli.output import terminal
 from tasks.frame.number_texts import signed
@@ -49,15 +50,14 @@ TuningBudget = Annotated[
 ]
 
 
+@with_fields
 def tune(
-    preset: fit.Preset = None,
+    fitting: Annotated[FitOptions, Only("preset", "replaced", "device")],
     time_budget: TuningBudget = "1h",
     workers: Workers = 1,
     trials: Trials = None,
     output: Output = Path("tuned.toml"),
-    replaced: fit.Replaced = None,
     seed: opt.Seed = 0,
-    device: fit.Device = "auto",
     store: opt.StoreRoot = None,
 ) -> None:
     """Search the preset's fields on the latest refresh and write a preset file.
@@ -68,14 +68,13 @@ def tune(
     from tasks.tuning.study_folder import require_optuna
 
     require_optuna()
-    fit.require_known(preset, replaced)
+    fit.require_known(fitting.preset, fitting.replaced)
     if output.suffix != ".toml":
         raise typer.BadParameter(f"--output {output}: the name must end in .toml")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"--output {output}: there is no folder {output.parent}")
     seconds = fit.budget_seconds(time_budget)
-    wanted = FitOptions(preset=preset, replaced=replaced, device=device)
-    config = fit.training_config(wanted, seed)
+    config = fit.training_config(fitting, seed)
     with interruptible(TUNING_KEEPS):
         terminal.show_logs(verbose=False)
         outcome = _searched(opened_store(store), config, seconds, workers, trials, output)

@@ -7,10 +7,9 @@ import typer
 
 from flows.cli.options import shared_options as opt
 from flows.cli.options import training_options as fit
-from flows.cli.options.option_classes import DumpOptions, LlmOptions
+from flows.cli.options.option_classes import DumpOptions, LlmOptions, Only, with_fields
 from flows.cli.options.training_options import FitOptions
 from flows.cli.output import terminal
-from prompts.profile_style import ProfileStyle
 
 if TYPE_CHECKING:
     from flows.cli.dry_run import PlannedCalls
@@ -33,25 +32,19 @@ MeasuredUsers = Annotated[
 ]
 
 
+READ = ("interactions", "items", "column", "where", "domain", "dataset", "raw")
+
+
+@with_fields
 def worth(
-    interactions: opt.Interactions = None,
-    items: opt.Items = None,
-    column: opt.Column = None,
-    where: opt.Where = None,
-    domain: opt.Domain = None,
-    dataset: opt.Dataset = None,
-    raw: opt.Raw = None,
+    *,
+    read: Annotated[DumpOptions, Only(*READ, "profile_style", "clusters")],
     profile_users: ProfileSample = 500,
-    profile_style: opt.ProfileStyles = ProfileStyle.PAPER,
-    clusters: opt.Clusters = 10,
     preset: fit.SamplePreset = "single",
-    replaced: fit.Replaced = None,
-    device: fit.Device = "auto",
+    fitting: Annotated[FitOptions, Only("replaced", "device")],
     ablation_users: MeasuredUsers = 2_000,
     seed: opt.Seed = 0,
-    provider: opt.LlmProvider = None,
-    language: opt.PromptLanguage = None,
-    max_usd: opt.MaxUsd = None,
+    ask: Annotated[LlmOptions, Only("provider", "language", "max_usd")],
     store: opt.StoreRoot = None,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -67,23 +60,11 @@ def worth(
     from flows.settings import Settings
 
     settings = Settings()
-    all_users = DumpOptions(
-        interactions=interactions,
-        items=items,
-        column=column,
-        where=where,
-        domain=domain,
-        dataset=dataset,
-        raw=raw,
-        profile_style=profile_style,
-        clusters=clusters,
-    )
-    chosen = made.named_dataset(all_users)
-    dump = made.dump_config(all_users, seed, chosen)
-    sample = made.refresh_config(replace(all_users, profile_users=profile_users), seed)
-    wanted = FitOptions(preset=preset, replaced=replaced, device=device)
+    chosen = made.named_dataset(read)
+    dump = made.dump_config(read, seed, chosen)
+    sample = made.refresh_config(replace(read, profile_users=profile_users), seed)
+    wanted = replace(fitting, preset=preset)
     training = fit.training_config(wanted, seed, width=sample.tables.hidden)
-    ask = LlmOptions(provider=provider, language=language, max_usd=max_usd)
     llm = made.llm_config(settings, ask, chosen)
     root = store or settings.store
     with running.recorded(root, verbose):
@@ -101,7 +82,7 @@ def worth(
     for line in console.facts_of_ablation(Store(root), done.ablation.ref):
         terminal.out.print(line)
     terminal.out.print(
-        cost_of_all_profiles(plan_refresh(dump, made.refresh_config(all_users, seed), llm, root))
+        cost_of_all_profiles(plan_refresh(dump, made.refresh_config(read, seed), llm, root))
     )
 
 
