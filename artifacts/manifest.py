@@ -6,8 +6,9 @@ import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import Annotated
 
-from pydantic import JsonValue, field_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator
 
 from artifacts.fingerprint import canonical, fingerprint_of
 from artifacts.strict import Strict
@@ -46,11 +47,21 @@ COMPLETE = "complete"
 MANIFEST = "manifest.json"
 
 
+def _one_name(name: str) -> str:
+    if name in (".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a folder")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_one_name)]
+"""Name of a folder in the store; manifests and pointers of others must not lead out of it."""
+
+
 class ArtifactRef(Strict):
     """Reference to an artifact. Tasks exchange references, never frames or tensors."""
 
     kind: Kind
-    fingerprint: str
+    fingerprint: Annotated[FolderName, Field(min_length=1)]
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.fingerprint}"
@@ -97,7 +108,7 @@ class Manifest(Strict):
     """
 
     kind: Kind
-    fingerprint: str
+    fingerprint: FolderName
     schema_version: int
     parameters: dict[str, JsonValue]
     parents: dict[str, ArtifactRef]
@@ -107,19 +118,12 @@ class Manifest(Strict):
     counts: dict[str, int | float]
     notes: list[str]
     files: dict[str, StoredFile]
-    upload: str = ""
+    upload: FolderName = ""
     digest: str | None = None
 
     @property
     def ref(self) -> ArtifactRef:
         return ArtifactRef(kind=self.kind, fingerprint=self.fingerprint)
-
-    @field_validator("upload")
-    @classmethod
-    def _is_a_name(cls, upload: str) -> str:
-        if upload in (".", "..") or "/" in upload:
-            raise ValueError(f"{upload!r} is not the name of a folder")
-        return upload
 
     @field_validator("files")
     @classmethod

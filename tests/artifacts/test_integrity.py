@@ -11,11 +11,20 @@ import polars as pl
 import pytest
 
 from artifacts.files.leftovers import SET_ASIDE
+from artifacts.fingerprint import fingerprint_of
 from artifacts.integrity import ArtifactCorruptError, ArtifactNewerError
 from artifacts.kinds.arrays import write_arrays
 from artifacts.kinds.clusters import write_cluster_names, write_clusters
 from artifacts.kinds.item_vectors import StoredItemTables, write_item_tables
-from artifacts.manifest import MANIFEST, ArtifactRef, Kind, Manifest, document_of, identity
+from artifacts.manifest import (
+    MANIFEST,
+    SCHEMA_VERSIONS,
+    ArtifactRef,
+    Kind,
+    Manifest,
+    document_of,
+    identity,
+)
 from artifacts.store import Store
 
 FLIPS = 200
@@ -201,6 +210,29 @@ def test_a_manifest_names_files_of_its_own_folder_only(store: Store, name: str) 
     rewrite(folder, files={name: stored})
     with pytest.raises(ArtifactCorruptError, match=r"is not a manifest .*in the artifact"):
         store.path(ref)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", ".", "", "a\0b"])
+def test_a_forged_parent_or_pointer_leads_to_no_folder_outside_of_the_store(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / MANIFEST).write_text("{}")
+    parent = {"kind": "model", "fingerprint": name}
+    forged = {"kind": "release", "parameters": {}, "parents": {"model": parent}}
+    version = SCHEMA_VERSIONS[Kind.RELEASE]
+    print_of = fingerprint_of([{**forged, "outcome": "complete"}, version])
+    ref = put(store, Kind.RELEASE, WRITERS[Kind.RELEASE])
+    folder = store.path(ref).rename(store.local / "release" / print_of)
+    rewrite(folder, **forged, fingerprint=print_of)
+    store.point("serving", ref)
+    (store.local / "pointers" / "serving.json").write_text(json.dumps(parent))
+
+    with pytest.raises(ArtifactCorruptError, match=r"is not a manifest \(parents\.model"):
+        store.path(store.manifest(ArtifactRef(kind=Kind.RELEASE, fingerprint=print_of)).ref)
+    with pytest.raises(ArtifactCorruptError, match=r"serving\.json cannot be read"):
+        store.path(store.pointed("serving") or ref)
+    assert (tmp_path / "outside" / MANIFEST).read_text() == "{}"
 
 
 def test_an_artifact_of_a_newer_version_is_refused_and_left_where_it_is(store: Store) -> None:
