@@ -8,7 +8,6 @@ from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING, ended
 from flows.server.end_hooks import alert_end
-from flows.server.run_parameters import refuse_other_names
 from flows.settings import Settings
 from flows.store_use import uses_store
 from tasks.ablate import AblationConfig, ablate
@@ -91,7 +90,6 @@ def retrain(
     """
     config = config or RetrainConfig()
     settings = Settings()
-    refuse_other_names([*([refreshed] if refreshed else []), *(stage.ref for stage in earlier)])
     root = store or settings.store
     opened = Store(root)
     source = parts_of(opened, refreshed or latest_refresh(opened))

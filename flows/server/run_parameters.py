@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from artifacts.manifest import ArtifactRef
 from artifacts.strict import Strict
 from artifacts.user_error import UserError
 from flows.settings import Settings, default_llm
@@ -94,17 +93,6 @@ def refuse_other_places(
                 f"'{place}' is not in the dumps folder {dumps}; copy it there. LLM4CDSR_DUMPS "
                 "names the folder, for the machine alone"
             )
-
-
-def refuse_other_names(refs: Iterable[ArtifactRef]) -> None:
-    """Raises if a restricted run names artifacts other than by fingerprint.
-
-    Raises:
-        MachineSettingError.
-    """
-    for ref in refs:
-        if is_started_by_api() and not ref.fingerprint.isalnum():
-            raise MachineSettingError(f"'{ref.fingerprint}' is not the fingerprint of an artifact")
 
 
 def files_of(dump: DumpConfig | None) -> Iterator[str]:
