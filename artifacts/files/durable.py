@@ -5,6 +5,7 @@ rename may be on disk without the content.
 """
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copies a file's content, replacing ``path`` atomically, also under a crash."""
+    partial = _beside(path)
+    try:
+        shutil.copyfile(source, partial)
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def create_exclusively(path: Path, content: bytes) -> None:
     """Creates a file with its content atomically.
 
@@ -49,7 +62,7 @@ def create_exclusively(path: Path, content: bytes) -> None:
 
 
 def _written_beside(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    partial = _beside(path)
     try:
         with partial.open("wb") as file:
             file.write(content)
@@ -60,3 +73,7 @@ def _written_beside(path: Path, content: bytes) -> Path:
         partial.unlink(missing_ok=True)
         raise
     return partial
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

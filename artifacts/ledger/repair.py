@@ -15,6 +15,7 @@ from artifacts.ledger.check import is_sound, verify
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.journal import write_part
 from artifacts.ledger.ledger import SWAP_LOCK, Ledger
+from artifacts.ledger.shared import download_again
 
 SET_ASIDE = "set-aside"
 
@@ -27,6 +28,8 @@ def repair(ledger: Ledger) -> list[str]:
     """
     verdict = verify(ledger)
     done = [_mend_part(ledger, part) for part in verdict.damaged_parts]
+    if done:  # The store of several machines may have the answers that could not be read.
+        download_again(ledger.folder)
     record = "it is a record of prompts, without answers"
     done += [f"{_set_aside(ledger, path)}; {record}" for path in verdict.damaged_questions]
     done += [_set_aside(ledger, path) for path in verdict.damaged_others]

@@ -17,6 +17,7 @@ downloaded before prompts are sent.
 import hashlib
 import json
 import re
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -71,10 +72,7 @@ class SharedLedger:
         with locked(folder / _LOCK):
             if not self._outbox.exists():
                 self._link_all_parts()
-            name = folder / _CACHE_NAME
-            if not name.exists():
-                name.write_text(uuid.uuid4().hex)
-            self._cache = name.read_text()
+            self._cache = _name_of_cache(folder)
 
     @property
     def url(self) -> str:
@@ -110,14 +108,16 @@ class SharedLedger:
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Sends heartbeats and uploads parts during the block."""
+        """Sends heartbeats and uploads parts during the block.
+
+        Two threads, because an upload may take longer than a claim without heartbeat lasts.
+        """
 
         def beat(content: bytes) -> None:
             for name in list(self._own):
                 self._remote.write(content, *self._claims, f"{name}.beat")
-            self.push()
 
-        with beating(beat):
+        with beating(beat), beating(lambda _: self.push()):
             try:
                 yield
             finally:
@@ -183,7 +183,10 @@ class SharedLedger:
         """
         wanted = keys.unique().to_frame(col.KEY)
         gone = 0
-        for name in [name for name in self._remote.names(*self._place) if _PART.fullmatch(name)]:
+        names = self._remote.names(*self._place)
+        for name in [name for name in names if name.startswith(".part-")]:
+            self._remote.delete(*self._place, name)  # Of an upload that was killed.
+        for name in [name for name in names if _PART.fullmatch(name)]:
             with self._remote.opened(*self._place, name) as file:
                 held = pl.DataFrame(pq.ParquetFile(file).read([col.KEY]))
             if removed := held.join(wanted, on=col.KEY, how="semi").height:
@@ -251,3 +254,27 @@ class SharedLedger:
     def _note(self, name: str) -> None:
         with (self._folder / _SHARED_PARTS).open("a") as file:
             file.write(f"{name}\n")
+
+
+def download_again(folder: Path) -> None:
+    """Makes the next `SharedLedger.pull` of a local ledger download all parts."""
+    with locked(folder / _LOCK):
+        (folder / _SHARED_PARTS).unlink(missing_ok=True)
+
+
+def _name_of_cache(folder: Path) -> str:
+    """Returns the name of this machine's claims, 32 hexadecimal digits. Called under `_LOCK`.
+
+    The inode of the file and the host's name distinguish copies of a cache: with one name, two
+    machines would ignore each other's claims. Parts may have changed while they were copied, so a
+    copy downloads all of them.
+    """
+    path = folder / _CACHE_NAME
+    name, _, inode = path.read_text().partition(" ") if path.exists() else ("", "", "")
+    if not name or (inode and inode != str(path.stat().st_ino)):
+        (folder / _SHARED_PARTS).unlink(missing_ok=True)
+        name, inode = uuid.uuid4().hex, ""
+    if not inode:
+        path.touch()
+        path.write_text(f"{name} {path.stat().st_ino}")
+    return hashlib.sha256(f"{name} {socket.gethostname()}".encode()).hexdigest()[:32]

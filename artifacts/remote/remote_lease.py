@@ -111,7 +111,7 @@ class RemoteLease:
 
 
 @contextmanager
-def beating(beat: Callable[[bytes], None]) -> Iterator[None]:
+def beating(beat: Callable[[bytes], object]) -> Iterator[None]:
     """Calls ``beat`` with new bytes immediately and every `BEAT_SECONDS` during the block.
 
     A failed heartbeat is retried at the next interval; an error of the first one is raised.

@@ -5,7 +5,7 @@ from typing import BinaryIO, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
-from artifacts.files.durable import create_exclusively, write_atomically
+from artifacts.files.durable import copy_atomically, create_exclusively, write_atomically
 from artifacts.remote.file_systems import file_system_of
 
 
@@ -47,9 +47,13 @@ class RemoteObjects:
             self._files.pipe_file(path, content, mode="create")
 
     def put(self, source: Path, *parts: str) -> None:
-        """Uploads a file as an object."""
-        self._files.makedirs(self._path(*parts[:-1]), exist_ok=True)
-        self._files.put_file(str(source), self._path(*parts))
+        """Uploads a file as an object; no reader sees a part of it."""
+        path = self._path(*parts)
+        self._files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if isinstance(self._files, LocalFileSystem):
+            copy_atomically(source, Path(path))
+        else:
+            self._files.put_file(str(source), path)
 
     def get(self, target: Path, *parts: str) -> None:
         """Downloads an object into a file; raises FileNotFoundError."""

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 from artifacts.files.leftovers import SET_ASIDE
@@ -275,9 +275,7 @@ class RemoteStore(RemoteObjects):
         """Uploads an artifact's files; returns its manifest with the upload's name."""
         named = manifest.model_copy(update={"upload": f"files-{uuid.uuid4().hex[:12]}"})
         for name in manifest.files:
-            target = self._path(*_place(named), name)
-            self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            self._files.put_file(str(folder / name), target)
+            self.put(folder / name, *_place(named), name)
         return named
 
     def _move(self, ref: ArtifactRef, seen: bytes, folder: str) -> bool:

@@ -1,11 +1,14 @@
 """One ledger for machines with caches of their own: nobody pays for what another one has."""
 
+import errno
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from artifacts.fingerprint import sha256_of
 from artifacts.ledger import claims
@@ -13,6 +16,7 @@ from artifacts.ledger.answers import Answer, Question, Role
 from artifacts.ledger.claims import Claims, ask_in_turns
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.ledger import Ledger, open_ledger
+from artifacts.ledger.repair import repair
 from artifacts.ledger.shared import SharedPartDamagedError
 from artifacts.remote import remote_lease
 from artifacts.store import Store
@@ -244,3 +248,103 @@ def test_a_store_that_is_away_for_a_moment_does_not_end_the_asking(
     other = Asker(on_file("other"))
     other.ask(prompts("a"))
     assert other.paid == []
+
+
+def test_a_slow_upload_keeps_the_claims_alive(
+    on_file: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker(on_file("slow"))
+    shared = asker.ledger.shared
+    assert shared is not None
+    put, uploading, go_on = shared._remote.put, threading.Event(), threading.Event()
+
+    def slow(source: Path, *parts: str) -> None:
+        uploading.set()
+        assert go_on.wait(60)
+        put(source, *parts)
+
+    beats = set[bytes | None]()
+
+    def ask(mine: pl.DataFrame) -> list[None]:
+        monkeypatch.setattr(shared._remote, "put", slow)
+        asker._pay(mine)
+        (name,) = shared._own
+        try:
+            assert uploading.wait(30)
+            until = time.monotonic() + 10
+            while len(beats) < 4 and time.monotonic() < until:
+                beats.add(shared._remote.read(*shared._claims, f"{name}.beat"))
+                time.sleep(0.02)
+        finally:
+            go_on.set()
+        return []
+
+    with shared.kept_alive():
+        ask_in_turns("test", asker.ledger, prompts("a"), QUESTION, ask, lambda: None)
+    assert len(beats) >= 4
+    assert shared.keys_claimed().is_empty()
+
+
+def test_the_machine_of_a_copied_cache_waits_for_the_claims_of_the_first(
+    on_file: Machine, tmp_path: Path
+) -> None:
+    first = Asker(on_file("first"))
+    first.ask(prompts("a"))
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    assert first.ledger.shared is not None
+    with first.ledger.shared.kept_alive(), Claims(first.ledger, *QUESTION) as taken:
+        taken.take(prompts("b"))
+        copy = Asker(on_file("copy"))
+        with Claims(copy.ledger, *QUESTION) as others:
+            assert others.take(prompts("b", "c"))["prompt"].to_list() == ["c"]
+            assert others.claimed_elsewhere["prompt"].to_list() == ["b"]
+
+
+def test_a_cache_that_was_copied_without_its_newest_parts_downloads_them(
+    on_file: Machine, tmp_path: Path
+) -> None:
+    first = Asker(on_file("first"))
+    first.ask(prompts("a"))
+    first.ask(prompts("b"))
+    without = sorted(first.ledger.folder.glob("part-*.parquet"))[-1].name
+    shutil.copytree(tmp_path / "first", tmp_path / "copy", ignore=lambda *_: {without})
+    copy = Asker(on_file("copy"))
+    copy.ask(prompts("a", "b"))
+    assert copy.paid == []
+    assert copy.ledger.shared is not None
+    assert open_ledger(on_file("copy"), Role.CHAT).shared.pull() == 0  # type: ignore[union-attr]
+
+
+def test_after_a_repair_lost_answers_are_downloaded_and_not_paid_again(on_file: Machine) -> None:
+    machine = Asker(on_file("first"))
+    machine.ask(prompts("a", "b"))
+    (part,) = machine.ledger.folder.glob("part-*.parquet")
+    part.write_bytes(part.read_bytes()[:-9] + b"something")
+    assert repair(machine.ledger)
+    machine.ask(prompts("a", "b"))
+    assert machine.paid == ["a", "b"]
+    assert machine.answers(prompts("a", "b")) == ["answer to a", "answer to b"]
+
+
+def test_an_upload_that_ends_halfway_blocks_no_other_machine(
+    on_file: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = Asker(on_file("first")), Asker(on_file("other"))
+    first._pay(prompts("a"))
+    shared = first.ledger.shared
+    assert shared is not None
+
+    def fills_the_disk(source: Path | str, target: Path | str, **_: object) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", fills_the_disk)
+        full.setattr(LocalFileSystem, "cp_file", lambda _, a, b, **k: fills_the_disk(a, b, **k))
+        with pytest.raises(OSError, match="No space left"):
+            shared.push()
+    assert not list((tmp_path / "bucket").rglob("*part-*"))
+    other.ask(prompts("b"))
+    first.ask(prompts("a", "b"))
+    other.ask(prompts("a"))
+    assert (first.paid, other.paid) == (["a"], ["b"])
