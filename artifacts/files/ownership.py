@@ -12,7 +12,7 @@ import errno
 import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,15 +37,17 @@ def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
 
     On a read-only disk, where no process writes, nothing is locked for ``LOCK_SH``.
     """
+    opened: AbstractContextManager[BinaryIO | None]
     try:
-        file = path.open("a+b")
+        opened = path.open("a+b")
     except OSError as error:
         if error.errno != errno.EROFS or mode != fcntl.LOCK_SH:
             raise
-        yield
-        return
-    with file:
-        fcntl.flock(file, mode)
+        opened = nullcontext()
+    # Outside of `except`, where the read-only disk would be the context of the block's errors.
+    with opened as file:
+        if file is not None:
+            fcntl.flock(file, mode)
         yield
 
 

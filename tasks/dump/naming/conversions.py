@@ -1,5 +1,6 @@
 """Commands that convert a file to a form that is read, for messages."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -7,12 +8,15 @@ from pathlib import PurePath
 from artifacts import columns as col
 from tasks.dump.readers.csv_header import read_header
 from tasks.dump.readers.table import LIST
-from tasks.dump.sources.files import Utf8File, form_of, readable
-
-TYPED = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".feather", ".arrow", ".ipc")
-"""Endings of forms whose columns have names in the file."""
+from tasks.dump.sources.files import COMPRESSED, Utf8File, form_of, readable
 
 _JSON = (".jsonl", ".ndjson", ".json")
+_PARQUET = (".parquet", ".pq")
+_ARROW = (".feather", ".arrow", ".ipc")
+
+TYPED = (*_JSON, *_PARQUET, *_ARROW)
+"""Endings of forms whose columns have names in the file."""
+
 _START_BYTES = 1 << 16
 _LINES = 10
 
@@ -29,9 +33,11 @@ _QUOTED_LINE = re.compile(r"[^,;\t]+([,;\t])[^,;\t]+\1[^,;\t]+.*")
 def a_row_an_element(path: str, name: str) -> str:
     """Returns the way to a file with one row per element of a list of objects."""
     field, _, inner = name.partition(LIST)
-    rows = f"SELECT * REPLACE (unnest({field}) AS {field})"
-    if not form_of(path).endswith((".parquet", ".pq")):
-        rows = f"{_as_json(path)} | jq -c '.{field}[] as $x | .{field} = $x' > rows.jsonl"
+    quoted = field if field.isidentifier() else f'"{field}"'
+    rows = f"SELECT * REPLACE (unnest({quoted}) AS {quoted})"
+    if not form_of(path).endswith((*_PARQUET, *_ARROW)):
+        of = "." + "".join(f"[{json.dumps(part)}]" for part in field.split("."))
+        rows = f"{_as_json(path)} | jq -c '{of}[] as $x | {of} = $x' > rows.jsonl"
     return (
         f"{name} lies in a list, so that a row holds several: write one row per element ({rows}), "
         f"where it is the column {field}{inner}"
@@ -45,11 +51,11 @@ def way_to_a_header(path: str, names: Sequence[str]) -> str | None:
     if form_of(path).endswith(TYPED) or not names:
         return None
     if any(map(_QUOTED_LINE.fullmatch, names)):
-        edits = _edited(path, '-e \'s/^"//; s/"$//; s/""/"/g\'')
+        edits = _edited(path, 'sed -e \'s/^"//; s/"\\r*$//; s/""/"/g\'')
         return f"each line is in quotation marks as a whole; remove them: {edits}"
     if len(names) == 1 and re.fullmatch(r"\w+:", names[0]):
-        blocks = '\'sub(/:$/, "") {id = $0; next} {print id "," $0}\''
-        return f"its rows are in blocks below an id: awk {blocks} FILE > NEW.csv"
+        blocks = 'awk \'sub(/:\\r?$/, "") {id = $0; next} {print id "," $0}\''
+        return f"its rows are in blocks below an id: {_edited(path, blocks)}"
     separator = read_header(path).shape.quoting.separator.decode("latin-1")
     said, edits = [], []
     if mark := _other_separator(path, names):
@@ -64,7 +70,8 @@ def way_to_a_header(path: str, names: Sequence[str]) -> str | None:
         edits.append("'1i " + header.replace("\t", "\\t").replace("\x01", "\\x01") + "'")
     if not edits:
         return None
-    return f"{'; '.join(said)}: {_edited(path, ' '.join(f'-e {edit}' for edit in edits))}"
+    command = " ".join(("sed", *(f"-e {edit}" for edit in edits)))
+    return f"{'; '.join(said)}: {_edited(path, command)}"
 
 
 def _other_separator(path: str, names: Sequence[str]) -> str | None:
@@ -82,8 +89,8 @@ def numbered(path: str) -> str:
         return f"number them: {_written(edit)}"
     if form_of(path).endswith(_JSON):
         return (
-            f"number them: {_as_json(path)} | jq -c '.{col.TIMESTAMP} = input_line_number' "
-            "> NEW.jsonl"
+            f"number them: {_as_json(path)} | jq -nc 'foreach inputs as $x "
+            f"(0; . + 1; $x + {{{col.TIMESTAMP}: .}})' > NEW.jsonl"
         )
     return "add a column of their numbers"
 
@@ -95,8 +102,10 @@ def joined(path: str, name: str) -> str:
 
 def _read(path: str, name: str) -> str:
     if form_of(path).endswith(TYPED):
-        is_json = form_of(path).endswith(_JSON)
-        return f"pl.read_{'ndjson' if is_json else 'parquet'}('{name}')"
+        form = "parquet" if form_of(path).endswith(_PARQUET) else "ipc"
+        if form_of(path).endswith(_JSON):
+            form = "json" if _is_array(path) else "ndjson"
+        return f"pl.read_{form}('{name}')"
     separator = read_header(path).shape.quoting.separator.decode("latin-1")
     between = "" if separator == "," else f", separator={separator!r}"
     return f"pl.read_csv('{name}', infer_schema=False{between})"
@@ -108,12 +117,17 @@ def _written(rows: str) -> str:
 
 def _as_json(path: str) -> str:
     """Returns the command that prints a file's objects as JSON."""
+    unpacked = _unpacked(path)
     if _start(path).lstrip().startswith((b"{'", b"{u'")):
         return (
-            'zcat -f FILE | python3 -c "import ast, json, sys; '
+            f'{unpacked} | python3 -c "import ast, json, sys; '
             '[print(json.dumps(ast.literal_eval(x))) for x in sys.stdin]"'
         )
-    return "zcat -f FILE"
+    return f"{unpacked} | jq -c '.[]'" if _is_array(path) else unpacked
+
+
+def _is_array(path: str) -> bool:
+    return _start(path).lstrip().startswith(b"[")
 
 
 def _start(path: str) -> bytes:
@@ -121,7 +135,12 @@ def _start(path: str) -> bytes:
         return file.read(_START_BYTES)
 
 
-def _edited(path: str, edits: str) -> str:
+def _unpacked(path: str) -> str:
+    return "zstd -dc FILE" if path.lower().endswith(".zst") else "zcat -f FILE"
+
+
+def _edited(path: str, command: str) -> str:
     """Returns the command that edits the lines of a file."""
-    unpacked = f"zcat FILE | sed {edits}" if path.lower().endswith(".gz") else f"sed {edits} FILE"
-    return f"{unpacked} > NEW{PurePath(form_of(path)).suffix}"
+    is_packed = path.lower().endswith(COMPRESSED)
+    edited = f"{_unpacked(path)} | {command}" if is_packed else f"{command} FILE"
+    return f"{edited} > NEW{PurePath(form_of(path)).suffix}"

@@ -1,6 +1,7 @@
 """Verify names what is damaged, repair keeps what is not; stats and export say what there is."""
 
 import errno
+import fcntl
 import json
 import os
 import time
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from artifacts.files.ownership import locked
 from artifacts.ledger.answers import Answer, Role, answer_key, journal_line
 from artifacts.ledger.check import STALE_SECONDS, verify
 from artifacts.ledger.claims import Claims
@@ -57,6 +59,10 @@ def test_a_ledger_on_a_read_only_disk_is_verified_and_not_written_to(
     monkeypatch.setattr(Path, "open", read_only)
     found = verify(ledger)
     assert (found.answers, found.trouble) == (3, [])
+    # The message about an error in a block does not name the disk.
+    with pytest.raises(ValueError, match="other") as raised, locked(tmp_path / "l", fcntl.LOCK_SH):
+        raise ValueError("other")
+    assert raised.value.__context__ is None
     with pytest.raises(OSError, match="Read-only"), Claims(ledger, "m", {}) as claims:
         claims.take(pl.DataFrame({"key": [key_of(9)], "prompt": [prompt_of(9)]}))
 
