@@ -57,6 +57,10 @@ class SharedPartDamagedError(UserError, RuntimeError):
     """An object of the remote ledger does not match the digest in its name."""
 
 
+class SharedLedgerGoneError(UserError, RuntimeError):
+    """The remote ledger is empty, but had parts."""
+
+
 class SharedLedger:
     """The remote side of a ledger, for the machine with the local ledger `folder`."""
 
@@ -79,9 +83,15 @@ class SharedLedger:
         return "/".join((self._remote.url.rstrip("/"), *self._place))
 
     def push(self) -> int:
-        """Uploads locally sealed parts; returns their number."""
+        """Uploads locally sealed parts; returns their number.
+
+        Raises:
+            SharedLedgerGoneError: the store has no object of the ledger any more.
+        """
         with locked(self._folder / _LOCK):
             waiting = sorted(self._outbox.glob("part-*.parquet"))
+            if waiting:
+                self._listed()
             for part in waiting:
                 digest = sha256_of_file(part)
                 age = part.name.split("-")[1]
@@ -96,11 +106,11 @@ class SharedLedger:
 
         Raises:
             SharedPartDamagedError: a part does not match its digest.
+            SharedLedgerGoneError: the store has no object of the ledger any more.
         """
         with locked(self._folder / _LOCK):
             known = set(self._noted())
-            names = self._remote.names(*self._place)
-            new = [name for name in names if _PART.fullmatch(name) and name not in known]
+            new = [name for name in self._listed() if _PART.fullmatch(name) and name not in known]
             for name in new:
                 self._fetch(name)
                 self._note(name)
@@ -246,6 +256,19 @@ class SharedLedger:
         for part in self._folder.glob("part-*.parquet"):
             link(part, filling / part.name)
         filling.rename(self._outbox)
+
+    def _listed(self) -> list[str]:
+        """Returns the names in the remote folder. An empty one is refused if it had parts: the
+        place of a shared folder that is not mounted would swallow answers."""
+        names = self._remote.names(*self._place)
+        if not names and (parts := len(self._noted())):
+            raise SharedLedgerGoneError(
+                f"{self.url} is empty, but had {parts:,} parts when this machine last used it; "
+                "mount or restore the store. If it was emptied on purpose, delete "
+                f"{self._folder / _SHARED_PARTS} and {self._outbox}: this machine then uploads "
+                "all answers that it has"
+            )
+        return names
 
     def _noted(self) -> list[str]:
         path = self._folder / _SHARED_PARTS

@@ -17,7 +17,7 @@ from artifacts.ledger.claims import Claims, ask_in_turns
 from artifacts.ledger.compaction import compact
 from artifacts.ledger.ledger import Ledger, open_ledger
 from artifacts.ledger.repair import repair
-from artifacts.ledger.shared import SharedPartDamagedError
+from artifacts.ledger.shared import SharedLedgerGoneError, SharedPartDamagedError
 from artifacts.remote import remote_lease
 from artifacts.store import Store
 from tests.artifacts.machines import Machine, machines
@@ -348,3 +348,38 @@ def test_an_upload_that_ends_halfway_blocks_no_other_machine(
     first.ask(prompts("a", "b"))
     other.ask(prompts("a"))
     assert (first.paid, other.paid) == (["a"], ["b"])
+
+
+def test_the_place_of_a_share_that_is_not_mounted_swallows_no_answer(
+    on_file: Machine, tmp_path: Path
+) -> None:
+    first = Asker(on_file("first"))
+    first.ask(prompts("a"))
+    (tmp_path / "bucket").rename(tmp_path / "elsewhere")
+    (tmp_path / "bucket").mkdir()
+    with pytest.raises(SharedLedgerGoneError, match="is empty, but had 1 parts"):
+        Asker(on_file("first")).ask(prompts("b"))
+    first._pay(prompts("c"))
+    with pytest.raises(SharedLedgerGoneError):
+        Asker(on_file("first")).ask(prompts("c"))
+    assert not list((tmp_path / "bucket").rglob("part-*"))
+    shutil.rmtree(tmp_path / "bucket")
+    (tmp_path / "elsewhere").rename(tmp_path / "bucket")
+    Asker(on_file("first")).ask(prompts("c"))
+    other = Asker(on_file("other"))
+    other.ask(prompts("a", "c"))
+    assert other.paid == []
+
+
+def test_a_store_emptied_on_purpose_is_filled_as_the_message_says(
+    on_file: Machine, tmp_path: Path
+) -> None:
+    first = Asker(on_file("first"))
+    first.ask(prompts("a"))
+    shutil.rmtree(tmp_path / "bucket")
+    (first.ledger.folder / "shared-parts.txt").unlink()
+    shutil.rmtree(first.ledger.folder / "outbox")
+    Asker(on_file("first")).ask(prompts("a"))
+    other = Asker(on_file("other"))
+    other.ask(prompts("a"))
+    assert other.paid == []
