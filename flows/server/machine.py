@@ -20,6 +20,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from artifacts.files.durable import write_atomically
+from artifacts.files.ownership import locked_within
 from artifacts.store import Store
 from artifacts.strict import Strict
 from flows.operating import OPERATING
@@ -62,6 +63,7 @@ INTERPRETER = "LLM4CDSR_LOCAL_VLLM_GPU_PYTHON"
 """A path, or a name searched in PATH."""
 
 ANSWER_SECONDS = 10.0
+OTHER_UP_SECONDS = 60.0
 LOG_BYTES = 20 << 20
 """Size from which `start` renames a log."""
 FOLDER = "machine"
@@ -155,10 +157,20 @@ class Machine:
         Raises:
             MachineError.
         """
-        self._require_same(dumps)
-        last = self.chosen()
         # Protects the login and the server's database from other users.
         self.store.workspace(FOLDER).chmod(0o700)
+        # Each of two would end the other's processes before they are recorded.
+        with locked_within(self.folder / "up.lock", OTHER_UP_SECONDS) as is_only:
+            if not is_only:
+                raise MachineError(
+                    f"another `llm4cdsr up` of {self.store.root} is starting the machine: wait "
+                    "for its end, then repeat the command"
+                )
+            return self._start(dumps, look_every)
+
+    def _start(self, dumps: str, look_every: float) -> list[str]:
+        self._require_same(dumps)
+        last = self.chosen()
         variables = self._environment(dumps)
         if "server" not in self.running():
             end(self._processes("server"))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from artifacts.files.ownership import locked
 from artifacts.store import Store
 from flows.cli import command_table
 from flows.cli.commands.machine.machine_command import up
@@ -115,6 +116,18 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
             Machine(Store(tmp_path / "store"), port).start(str(tmp_path), look_every=60)
     finally:
         inbox.server_close()
+
+
+def test_a_second_up_waits_for_the_first_and_ends_none_of_its_processes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OTHER_UP_SECONDS", 0.1)
+    monkeypatch.setattr(module, "end", lambda _: pytest.fail("a process was ended"))
+    with (
+        locked(machine.folder / "up.lock"),
+        pytest.raises(MachineError, match=r"another `llm4cdsr up` of .* wait for its end"),
+    ):
+        machine.start("dumps", 60)
 
 
 def test_the_worker_is_given_what_the_callers_dot_env_says(
