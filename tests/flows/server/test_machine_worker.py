@@ -212,7 +212,7 @@ def test_a_deployment_of_another_name_is_not_run(attacked: Attacked) -> None:
         (
             "retrain",
             {"refreshed": {"kind": "refresh", "fingerprint": "../../evil"}},
-            "is not the fingerprint",
+            "is not the name of a folder",
         ),
     ],
 )
