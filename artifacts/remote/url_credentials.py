@@ -14,7 +14,11 @@ CREDENTIAL = re.compile(r"key|token|secret|sig|passw|pwd|auth|credential", re.IG
 HIDDEN = "…"
 """Replacement of a query's credential."""
 
-_USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#'\"<>]*@")
+_USER = re.compile(
+    r"(?<![a-zA-Z0-9+.-])(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)"
+    # A secret may have a slash that is not encoded, as those of AWS; a port has digits only.
+    r"(?:[^/\s?#'\"<>]*@|[^/\s?#'\"<>:@\[\]]*:(?!\d*(?:[/?#,]|$))[^\s'\"<>,]{0,200}@)"
+)
 _FIELD = re.compile(r"(?P<name>[?&][^=&\s'\"<>]*=)(?P<value>[^&\s'\"<>#]+)")
 
 _kept: dict[str, str] = {}
