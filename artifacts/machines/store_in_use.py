@@ -4,6 +4,7 @@ A run is refused while the store's artifacts may not fit together; changes of a 
 while a run uses it.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -56,8 +57,18 @@ def refuse_interrupted(store: Store) -> None:
     if is_interrupted(store):
         raise InterruptedRemovalError(
             f"a removal of users from {store.root} was interrupted; complete it by `llm4cdsr "
-            "forget --store STORE` without an id"
+            f"forget --store {shlex.quote(store.root)}` without an id"
         )
+
+
+def interruption(store: Store) -> str | None:
+    """Returns a sentence about an interrupted restore or removal of users with the command that
+    completes it, None if there is none."""
+    try:
+        refuse_interrupted(store)
+    except (InterruptedRestoreError, InterruptedRemovalError) as error:
+        return str(error)
+    return None
 
 
 def refuse_in_use(store: Store, command: str) -> None:

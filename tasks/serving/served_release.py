@@ -18,6 +18,7 @@ from artifacts.kinds.item_vectors import read_item_embeddings, read_item_tables
 from artifacts.kinds.results import REPORT
 from artifacts.kinds.user_profiles import PROFILE, model_of, read_user_profiles
 from artifacts.machines.cached_copies import catch_up
+from artifacts.machines.store_in_use import interruption
 from artifacts.manifest import ArtifactRef, Kind
 from artifacts.shown_users import BY_ID, SHOWN_PARAMETER, ShownUsers, shown_users
 from artifacts.store import Store
@@ -158,10 +159,10 @@ def _sound_parts(store: Store, ref: ArtifactRef) -> dict[str, ArtifactRef]:
         for role in READ:
             store.verify(parts[role])
     except ArtifactError as error:
-        raise ReleaseDamagedError(
-            f"release {ref.fingerprint} is not served: {error.args[0]}. `llm4cdsr rollback` serves "
-            "the release before it"
-        ) from error
+        cause = interruption(store) or (
+            f"{error.args[0]}. `llm4cdsr rollback` serves the release before it"
+        )
+        raise ReleaseDamagedError(f"release {ref.fingerprint} is not served: {cause}") from error
     return parts
 
 

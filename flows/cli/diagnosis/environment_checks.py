@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -56,19 +57,21 @@ def settings() -> Iterator[Finding]:
 
 
 def clock(store: Store) -> Iterator[Finding]:
-    """Yields a finding if the clock is behind the newest time in the store."""
-    now = time.time()
-    newest = max((path.stat().st_mtime for path in store.local.glob("*/*")), default=0.0)
-    if newest > now + SKEW_SECONDS:
-        at = datetime.fromtimestamp(newest, UTC)
-        yield error(
+    """Yields a finding if a file or folder of the store is newer than the clock."""
+    now = datetime.now(UTC)
+    times = ((path.stat().st_mtime, path) for path in store.local.glob("*/*"))
+    newest, path = max(times, default=(0.0, store.local))
+    if newest > now.timestamp() + SKEW_SECONDS:
+        yield warning(
             "clock",
-            f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC here, and a file of the store is of "
-            f"{at:%Y-%m-%d %H:%M}",
-            "set the clock, and enable NTP",
+            f"it is {now:%Y-%m-%d %H:%M} UTC here, and {path} is of "
+            f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M}: the clock is behind, or the "
+            "file was copied with another time",
+            "if the clock is behind, set it and enable NTP (remote stores refuse its requests); "
+            f"otherwise `touch {shlex.quote(str(path))}`",
         )
     else:
-        yield ok("clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def clock_against(server: str, date: str | None) -> Iterator[Finding]:

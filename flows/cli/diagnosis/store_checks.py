@@ -9,7 +9,9 @@ from pathlib import Path
 from artifacts.bundles import parts_of
 from artifacts.files.leftovers import BEFORE_RESTORE, SET_ASIDE
 from artifacts.integrity import ArtifactError, shape_fault_of
-from artifacts.manifest import SCHEMA_VERSIONS, ArtifactRef
+from artifacts.ledger.answers import Role
+from artifacts.machines.store_in_use import interruption
+from artifacts.manifest import SCHEMA_VERSIONS, ArtifactRef, Kind
 from artifacts.store import Store
 from flows.cli.diagnosis.finding import Finding, error, ok, warning
 from flows.cli.errors.machine_faults import ADVICE
@@ -24,6 +26,12 @@ FULL = 100 << 20
 LARGE_WASTE = 1 << 30
 RENEW = "`llm4cdsr retrain` makes it with this version"
 VERIFY = "`llm4cdsr store verify` reads everything"
+
+_MADE_OF_ANSWERS = {
+    Role.CHAT: (Kind.USER_PROFILES, "with_profile"),
+    Role.EMBEDDING: (Kind.ITEM_EMBEDDINGS, "items"),
+}
+"""What is made of the answers of a role, and its count in manifests."""
 
 
 def readable(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -75,6 +83,9 @@ def _existing(folder: Path) -> Path:
 
 def served(store: Store) -> Iterator[Finding]:
     """Yields a finding about the served release; contents of files are not read."""
+    if (cut := interruption(store)) is not None:
+        yield error("served", cut, "until then runs are refused, and the release may not open")
+        return
     try:
         release = serving_release(store)
         fault = None if release is None else fault_of_release(store, release)
@@ -135,6 +146,24 @@ def leftovers(store: Store) -> Iterator[Finding]:
     remedy = "`llm4cdsr store gc --dry-run` names it, `llm4cdsr store gc` deletes it"
     has_dead = "draft" in waste.by_kind() or waste.bytes > LARGE_WASTE
     yield warning("leftovers", found, remedy) if has_dead else ok("leftovers", found)
+
+
+def ledger(store: Store) -> Iterator[Finding]:
+    """Yields a finding for each role of which a local store has what answers were made into, and no
+    answer."""
+    for role, (kind, count) in _MADE_OF_ANSWERS.items():
+        folder = store.local / "ledger" / role
+        if store.remote is not None or any(folder.glob("part-*")) or any(folder.glob("journal-*")):
+            continue
+        made = sum(manifest.counts.get(count, 0) for manifest in store.artifacts(kind))
+        if made:
+            yield warning(
+                "ledger",
+                f"{folder} has no answers, but the store has {made:,} {kind} made of them: it was "
+                "copied without its ledger, or the ledger was deleted",
+                "copy it from the other store, or `llm4cdsr restore` a backup; without it a run "
+                "with changed data or settings pays for every prompt again",
+            )
 
 
 def _foreign_files(store: Store) -> Iterator[Finding]:

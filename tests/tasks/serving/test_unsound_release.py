@@ -56,6 +56,18 @@ def test_a_release_is_served_only_if_every_file_is_what_was_written(
     Recommender.load(store)
 
 
+def test_a_release_in_an_interrupted_removal_names_the_command_that_completes_it(
+    store: Store,
+) -> None:
+    profiles = parts_of(store, small_release(store))["profiles"]
+    next(path for path in store.path(profiles).iterdir() if path.name != MANIFEST).unlink()
+    pending = store.local / "operation" / "forgotten" / "pending"
+    pending.parent.mkdir(parents=True)
+    pending.touch()
+    with pytest.raises(ReleaseDamagedError, match=r"removal of users.*`llm4cdsr forget"):
+        Recommender.load(store)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_request_ends_where_the_model_gives_no_numbers(
     recommender: Recommender, value: float, caplog: pytest.LogCaptureFixture

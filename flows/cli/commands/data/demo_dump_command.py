@@ -12,7 +12,7 @@ EXAMPLES = "Example:\n\nllm4cdsr demo-dump demo --seed 8"
 
 
 def demo_dump(
-    directory: Annotated[Path, typer.Argument(help="Folder of the two files.")],
+    directory: Annotated[Path, typer.Argument(help="Folder of the two files.", file_okay=False)],
     seed: Annotated[int, typer.Option(min=0, help="Seed of users and items.")] = 7,
     users: Annotated[int, typer.Option(min=10, help="Number of users.")] = 400,
     items: Annotated[int, typer.Option(min=48, help="Number of items in both shops.")] = 600,

@@ -54,6 +54,7 @@ def _findings(store: str | None) -> Iterator["Finding"]:
     opened = opened_store(store)
     yield from store_checks.readable("store", store_checks.place(opened))
     yield from store_checks.readable("served", store_checks.served(opened))
+    yield from store_checks.readable("ledger", store_checks.ledger(opened))
     yield from store_checks.readable("leftovers", store_checks.leftovers(opened))
     yield from environment_checks.clock(opened)
     yield from server_checks.endpoints(settings)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from artifacts.bundles import REFRESHED, parts_of
 from artifacts.integrity import ArtifactError
+from artifacts.machines.store_in_use import interruption
 from artifacts.manifest import ArtifactRef
 from artifacts.store import Store
 from flows.cli.commands.upkeep.release_command import figure_of
@@ -85,6 +86,8 @@ def _disk(store: Store) -> tuple[str, bool]:
 
 def _of_store(store: Store) -> tuple[dict[str, str], bool]:
     """Returns rows about served release, decisions and refresh, and whether all are sound."""
+    if (cut := interruption(store)) is not None:
+        return {"served": f"UNKNOWN: {cut}; until then runs are refused"}, False
     try:
         serving, entries = serving_release(store), history(store)
     except HistoryDamagedError as damage:

@@ -30,7 +30,9 @@ Release = Annotated[str, typer.Option(help="latest, or a release's fingerprint."
 
 
 def export_recs(
-    folder: Annotated[Path, typer.Argument(help="Output folder; an older export is replaced.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder; an older export is replaced.", file_okay=False)
+    ],
     k: Annotated[int, typer.Option("--k", min=1, help="Items per user and domain.")] = 20,
     exclude_seen: Annotated[
         bool,
@@ -44,7 +46,8 @@ def export_recs(
         typer.Option(help="Export only users with an event at or after this time (UTC)."),
     ] = None,
     new_items: Annotated[
-        Path | None, typer.Option(help="File of items newer than the model.")
+        Path | None,
+        typer.Option(help="File of items newer than the model.", exists=True, dir_okay=False),
     ] = None,
     form: Annotated[TableFormat, typer.Option("--format", help="Format of the files.")] = (
         TableFormat.PARQUET
@@ -86,7 +89,9 @@ def export_recs(
 
 
 def export_model_command(
-    folder: Annotated[Path, typer.Argument(help="Output folder; files are replaced.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder; files are replaced.", file_okay=False)
+    ],
     form: Annotated[
         ModelFormat, typer.Option("--format", help="Graph format; onnx requires the extra 'onnx'.")
     ] = ModelFormat.TORCH,

@@ -47,7 +47,9 @@ def serve_recs(
     new_items: Annotated[
         Path | None,
         typer.Option(
-            help="File of items newer than the model; their texts are embedded if needed."
+            help="File of items newer than the model; their texts are embedded if needed.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     provider: Annotated[

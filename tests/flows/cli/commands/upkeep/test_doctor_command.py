@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from artifacts.files.leftovers import BEFORE_RESTORE
-from artifacts.manifest import Kind
+from artifacts.manifest import Kind, identity
 from artifacts.store import Store
 from flows.cli.command_table import app
 from tasks.system.free_port import free_port
@@ -155,13 +155,48 @@ def test_dead_drafts_and_damaged_artifacts_are_warnings(store: Store) -> None:
     assert (store.local / Kind.MODEL / ".abc.12345678.tmp").exists(), "it only looks"
 
 
-def test_a_clock_behind_the_store_is_an_error(store: Store) -> None:
+def test_a_file_newer_than_the_clock_is_a_warning_that_names_it(store: Store, url: str) -> None:
     release(store, 0)
     late = time.time() + 3 * 86_400
-    os.utime(store.local / "operation" / "decisions", (late, late))
-    status, found = doctor(store)
+    decisions = store.local / "operation" / "decisions"
+    os.utime(decisions, (late, late))
+    status, (found,) = doctor(store, **served_by(url, LLM4CDSR_API_KEY=KEY))
+    assert status == 0
+    assert (found["check"], found["severity"]) == ("clock", "warning")
+    assert f"{decisions} is of" in found["found"]
+    assert f"touch {decisions}" in found["remedy"]
+
+
+def test_an_interrupted_removal_is_the_cause_of_a_damaged_release(store: Store, url: str) -> None:
+    released = release(store, 0)
+    model = store.manifest(released).parents["model"]
+    (store.local / model.kind / model.fingerprint / "data").unlink()
+    (store.local / "operation" / "forgotten").mkdir()
+    (store.local / "operation" / "forgotten" / "pending").touch()
+    status, (found,) = doctor(store, **served_by(url, LLM4CDSR_API_KEY=KEY))
     assert status == 1
-    assert "clock" in [each["check"] for each in found]
+    assert f"forget --store {store.root}" in found["found"]
+    assert "rollback" not in json.dumps(found)
+    told = CliRunner().invoke(app, ["status", "--store", store.root])
+    assert told.exit_code == 1
+    assert "a removal of users" in told.stdout
+    assert "rollback" not in told.stdout
+
+
+def test_a_store_without_the_answers_it_was_made_of_is_a_warning(store: Store, url: str) -> None:
+    for kind, count in ((Kind.USER_PROFILES, "with_profile"), (Kind.ITEM_EMBEDDINGS, "items")):
+        with store.create(identity(kind, {}, {})) as draft:
+            (draft.path / "data").touch()
+            draft.counts[count] = 99
+    status, found = doctor(store, **served_by(url, LLM4CDSR_API_KEY=KEY))
+    assert status == 0
+    assert [each["check"] for each in found] == ["ledger", "ledger"]
+    assert "99 user_profiles made of them" in found[0]["found"]
+    assert "99 item_embeddings made of them" in found[1]["found"]
+    for role in ("chat", "embedding"):
+        (store.local / "ledger" / role).mkdir(parents=True)
+        (store.local / "ledger" / role / "part-1.parquet").touch()
+    assert doctor(store, **served_by(url, LLM4CDSR_API_KEY=KEY)) == (0, [])
 
 
 def test_a_store_that_cannot_be_written_is_an_error(
