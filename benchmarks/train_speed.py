@@ -117,8 +117,9 @@ def main(
 def _text_tables(data: Dataset) -> ItemTables:
     """Returns what the stages embed and project would make of a dataset with the dummy endpoint."""
     texts = item_texts(data.items, Language.ENGLISH)[PROMPT].to_list()
-    vectors = np.vstack([np.zeros((1, 384), np.float32), embed_texts(texts)])
     is_embedded = np.array([False, *map(bool, texts)])
+    vectors = np.zeros((len(is_embedded), 384), np.float32)
+    vectors[is_embedded] = embed_texts([text for text in texts if text])
     made = project_vectors(vectors, is_embedded, data.domains, data.domain_starts, ProjectConfig())
     return ItemTables(made.global_table, made.local_table)
 
