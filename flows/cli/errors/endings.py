@@ -13,6 +13,7 @@ from pydantic_settings import SettingsError
 from artifacts.user_error import UserError
 from flows.cli.errors.machine_faults import machine_fault
 from model.config import ModelInputError
+from prompts.render import one_line
 from tasks.llm.settings.budget import BudgetReachedError
 from tasks.system.dot_env import PREFIX
 from tasks.system.proxies import UnusableProxyError
@@ -27,6 +28,10 @@ PREFECT_STATUS = "prefect.exceptions.PrefectHTTPStatusError"
 PREFECT_TIMEOUT = "prefect.flow_engine.FlowRunTimeoutError"
 TRANSPORT_ERROR = "httpx.TransportError"
 """Errors of Prefect's client only: clients of endpoints and of the webhook catch their own."""
+
+S3_ERROR = "botocore.exceptions.BotoCoreError"
+S3_WORDS = 200
+"""Maximum number of characters of an S3 error; some end in the pattern of all valid names."""
 
 VARIABLES = {
     "Settings": PREFIX,
@@ -83,6 +88,12 @@ def ending_of(error: BaseException) -> Ending | None:
                 "PREFECT_API_URL, and run again"
             )
             return Ending("Failed:", text, FAILED)
+        case _ if S3_ERROR in _names_of(error):
+            text = (
+                f"S3 cannot be used ({one_line(str(error), S3_WORDS)}); check the URL, "
+                "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+            return Ending("Failed:", text, BAD_INPUT)
         case _ if _is_ours(error):
             return Ending("Failed:", _message(error), status_of(error))
         case _:

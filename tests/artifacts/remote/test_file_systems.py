@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.remote.file_systems import MissingFileSystemError, file_system_of
+from artifacts.remote.file_systems import (
+    CredentialsOfBucketError,
+    MissingFileSystemError,
+    file_system_of,
+)
+from artifacts.remote.url_credentials import hide_credentials
 from artifacts.store import Store
 
 
@@ -28,6 +33,13 @@ def test_a_protocol_that_nobody_knows_is_named() -> None:
 def test_a_store_under_such_a_url_says_so(tmp_path: Path) -> None:
     with pytest.raises(MissingFileSystemError, match="nosuch://"):
         Store("nosuch://bucket/x")
+
+
+@pytest.mark.parametrize("secret", ["secret", "se/cret"])
+def test_credentials_of_a_bucket_are_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(CredentialsOfBucketError, match="AWS_ACCESS_KEY_ID") as refused:
+        file_system_of(hide_credentials(f"s3://id:{secret}@bucket/store"))
+    assert "cret" not in str(refused.value)
 
 
 def test_a_local_folder_needs_nothing(tmp_path: Path) -> None:

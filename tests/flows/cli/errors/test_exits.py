@@ -196,3 +196,12 @@ def test_a_budget_in_batches_is_refused_before_the_dump_is_read(tmp_path: Path) 
     llm = LlmConfig(batch=BatchConfig(), budget=Budget(max_usd=5))
     with pytest.raises(UnusableBudgetError, match="stop a submitted batch"):
         refresh.fn(llm=llm, store=str(tmp_path / "store"), folder=str(tmp_path / "nowhere"))
+
+
+def test_an_error_of_s3_is_one_line_with_what_to_check() -> None:
+    errors = pytest.importorskip("botocore.exceptions")
+    ending = ending_of(errors.ParamValidationError(report="Invalid bucket name: " + "x" * 500))
+    assert ending is not None
+    assert ending.text.startswith("S3 cannot be used (Parameter validation failed: Invalid bucket")
+    assert "check the URL, AWS_ENDPOINT_URL" in ending.text
+    assert len(ending.text) < 400
