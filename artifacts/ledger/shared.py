@@ -258,10 +258,14 @@ class SharedLedger:
         filling.rename(self._outbox)
 
     def _listed(self) -> list[str]:
-        """Returns the names in the remote folder. An empty one is refused if it had parts: the
-        place of a shared folder that is not mounted would swallow answers."""
+        """Returns the names in the remote folder. One without parts and questions is refused if it
+        had parts: the place of a shared folder that is not mounted would swallow answers.
+
+        Heartbeats do not count, which this machine writes also to that place.
+        """
         names = self._remote.names(*self._place)
-        if not names and (parts := len(self._noted())):
+        holds = any(name == self._questions[-1] or _PART.fullmatch(name) for name in names)
+        if not holds and (parts := len(self._noted())):
             raise SharedLedgerGoneError(
                 f"{self.url} is empty, but had {parts:,} parts when this machine last used it; "
                 "mount or restore the store. If it was emptied on purpose, delete "

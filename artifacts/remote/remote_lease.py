@@ -32,16 +32,19 @@ class Liveness:
     """Detection of missing heartbeats."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[bytes | None, float]] = {}
+        self._seen: dict[str, tuple[bytes | None, float, float]] = {}
 
     def is_alive(self, name: str, beat: bytes | None) -> bool:
-        """Returns False if ``beat`` has not changed for `LEASE_SECONDS`."""
+        """Returns False if ``beat`` has not changed for `LEASE_SECONDS`.
+
+        At most `BEAT_SECONDS` count between two calls: while the store does not respond, no
+        heartbeat reaches it.
+        """
         now = time.monotonic()
-        before, since = self._seen.get(name, (b"never seen", now))
-        if before != beat:
-            before, since = beat, now
-        self._seen[name] = (before, since)
-        return now - since < LEASE_SECONDS
+        before, silent, called = self._seen.get(name, (b"never seen", 0.0, now))
+        silent = silent + min(now - called, BEAT_SECONDS) if beat == before else 0.0
+        self._seen[name] = (beat, silent, now)
+        return silent < LEASE_SECONDS
 
 
 class RemoteLease:

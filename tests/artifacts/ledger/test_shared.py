@@ -350,13 +350,14 @@ def test_an_upload_that_ends_halfway_blocks_no_other_machine(
     assert (first.paid, other.paid) == (["a"], ["b"])
 
 
+@pytest.mark.parametrize("heartbeats", ["", "ledger/chat/claims"])
 def test_the_place_of_a_share_that_is_not_mounted_swallows_no_answer(
-    on_file: Machine, tmp_path: Path
+    on_file: Machine, tmp_path: Path, heartbeats: str
 ) -> None:
     first = Asker(on_file("first"))
     first.ask(prompts("a"))
     (tmp_path / "bucket").rename(tmp_path / "elsewhere")
-    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / heartbeats).mkdir(parents=True)
     with pytest.raises(SharedLedgerGoneError, match="is empty, but had 1 parts"):
         Asker(on_file("first")).ask(prompts("b"))
     first._pay(prompts("c"))

@@ -103,6 +103,7 @@ def test_foreign_objects_beside_a_lease_are_ignored(remote: RemoteStore) -> None
 def test_liveness_is_by_change_not_by_what_a_beat_says(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(remote_lease.time, "monotonic", lambda: now)
+    monkeypatch.setattr(remote_lease, "BEAT_SECONDS", remote_lease.LEASE_SECONDS)
     watch = Liveness()
     assert watch.is_alive("a", None)
     now += remote_lease.LEASE_SECONDS - 1
@@ -112,3 +113,20 @@ def test_liveness_is_by_change_not_by_what_a_beat_says(monkeypatch: pytest.Monke
     assert not watch.is_alive("a", None)
     assert watch.is_alive("b", b"1")
     assert watch.is_alive("a", b"again")
+
+
+def test_a_store_that_does_not_respond_longer_than_a_lease_ends_no_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(remote_lease.time, "monotonic", lambda: now)
+    monkeypatch.setattr(remote_lease, "BEAT_SECONDS", 10.0)
+    liveness = Liveness()
+    assert liveness.is_alive("one", b"beat")
+    now += 600  # Neither the beat nor the reading of it got through.
+    assert liveness.is_alive("one", b"beat")
+    looks = list[bool]()
+    for _ in range(5):
+        now += 10
+        looks.append(liveness.is_alive("one", b"beat"))
+    assert looks == [True] * 4 + [False]
