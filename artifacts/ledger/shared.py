@@ -265,10 +265,10 @@ class SharedLedger:
         """
         names = self._remote.names(*self._place)
         holds = any(name == self._questions[-1] or _PART.fullmatch(name) for name in names)
-        if not holds and (parts := len(self._noted())):
+        if not holds and self._noted():
             raise SharedLedgerGoneError(
-                f"{self.url} is empty, but had {parts:,} parts when this machine last used it; "
-                "mount or restore the store. If it was emptied on purpose, delete "
+                f"{self.url} is empty, but had parts when this machine last used it; mount or "
+                "restore the store. If it was emptied on purpose, delete "
                 f"{self._folder / _SHARED_PARTS} and {self._outbox}: this machine then uploads "
                 "all answers that it has"
             )
@@ -286,7 +286,14 @@ class SharedLedger:
 def download_again(folder: Path) -> None:
     """Makes the next `SharedLedger.pull` of a local ledger download all parts."""
     with locked(folder / _LOCK):
-        (folder / _SHARED_PARTS).unlink(missing_ok=True)
+        _drop_notes(folder)
+
+
+def _drop_notes(folder: Path) -> None:
+    """Deletes the names of remote parts, but not that there are some. Called under `_LOCK`."""
+    noted = folder / _SHARED_PARTS
+    if noted.exists():
+        noted.write_text("to be downloaded again:\n")
 
 
 def _name_of_cache(folder: Path) -> str:
@@ -299,7 +306,7 @@ def _name_of_cache(folder: Path) -> str:
     path = folder / _CACHE_NAME
     name, _, inode = path.read_text().partition(" ") if path.exists() else ("", "", "")
     if not name or (inode and inode != str(path.stat().st_ino)):
-        (folder / _SHARED_PARTS).unlink(missing_ok=True)
+        _drop_notes(folder)
         name, inode = uuid.uuid4().hex, ""
     if not inode:
         path.touch()

@@ -358,8 +358,11 @@ def test_the_place_of_a_share_that_is_not_mounted_swallows_no_answer(
     first.ask(prompts("a"))
     (tmp_path / "bucket").rename(tmp_path / "elsewhere")
     (tmp_path / "bucket" / heartbeats).mkdir(parents=True)
-    with pytest.raises(SharedLedgerGoneError, match="is empty, but had 1 parts"):
+    with pytest.raises(SharedLedgerGoneError, match="is empty, but had parts"):
         Asker(on_file("first")).ask(prompts("b"))
+    shutil.copytree(tmp_path / "first", tmp_path / "restored")
+    with pytest.raises(SharedLedgerGoneError):
+        Asker(on_file("restored")).ask(prompts("b"))
     first._pay(prompts("c"))
     with pytest.raises(SharedLedgerGoneError):
         Asker(on_file("first")).ask(prompts("c"))
