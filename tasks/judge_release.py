@@ -93,7 +93,7 @@ class GateComparison:
 
 @stage_task("promotion gate")
 def judge_release(candidate: ArtifactRef, config: PromotionConfig, store_root: str) -> Verdict:
-    """Returns whether a release may replace the one that is served."""
+    """Returns the verdict whether a release may replace the served one."""
     store = Store(store_root)
     serving = serving_release(store)
     parts = parts_of(store, candidate)
@@ -207,8 +207,8 @@ def _validation_figures(
 
 
 def _validated_on(model: Manifest) -> tuple[object, ...]:
-    """Returns the validation settings that must be equal: sampled candidates raise NDCG@10 several
-    times."""
+    """Returns the validation settings that must be equal: sampled candidates increase NDCG@10
+    several-fold."""
     train = model.parameters.get("train")
     settings = train if isinstance(train, dict) else {}
     sampled = settings.get("validation_candidates"), settings.get("validation_users")

@@ -2,9 +2,9 @@
 
 What is unusual here:
 
-- The sum of two inner products is one product of concatenated vectors: `states` (K, 2H) per domain
-  and `item_vectors` (n, 2H), so it adds the scores of both threads. `scoring/history_reader.py`
-  concatenates the same states in ranking, and `scoring/model_scorer.py` multiplies them.
+- The scores of both threads are added by one inner product of concatenated vectors: `states`
+  (K, 2MH) per domain and `item_vectors` (n, 2MH). In ranking, `scoring/history_reader.py`
+  concatenates the same states, and `scoring/model_scorer.py` multiplies them.
 - A step looks up the vectors of its distinct items once, so the gradients of the tables are sparse.
 - An ensemble of M networks is one module with vectors of width M * H; scores are averaged.
 

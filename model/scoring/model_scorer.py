@@ -1,6 +1,7 @@
 """The protocol of scorers (model and baselines), and its implementation by the model.
 
-Dimensions: R prefixes, I_d items of a domain, C candidates, H hidden width.
+Dimensions: R prefixes, I_d items of a domain, C candidates, S width of the concatenated vectors of
+threads, text similarity and bridge.
 """
 
 from __future__ import annotations
@@ -96,10 +97,10 @@ class ModelScorer:
     def score_columns(self, states: Tensor, domain: int, columns: IntArray) -> Tensor:
         """Returns scores (R, C) of items given by column; negative columns count as 0.
 
-        `states` (R, 2H) are those of `HistoryStates`.
+        `states` (R, S) are those of `HistoryStates`.
         """
         chosen = torch.from_numpy(np.maximum(columns, 0)).to(states.device)
-        vectors = F.embedding(chosen, self.vectors[domain])  # (R, C, 2H)
+        vectors = F.embedding(chosen, self.vectors[domain])  # (R, C, S)
         return self.model.scale_scores((vectors @ states.unsqueeze(2)).squeeze(2))
 
     def _dense(self, moments: HistoryStates, domain: int) -> Tensor:

@@ -1,7 +1,9 @@
-"""Named data sets: raw files, period and cores, prompts and training settings.
+"""Named data sets: raw files, period, least events (`user_core`, `item_core`), prompts, training
+settings.
 
 One TOML file per data set for `run --dataset`, in `tasks/dump/datasets` or another folder; at least
-two domains. Data sets of experiments are tables of a grid (`tasks/experiments/grid.py`).
+two domains. Data sets of experiments are defined in the grid's TOML file
+(`tasks/experiments/grid.py`).
 """
 
 import tomllib
@@ -86,7 +88,7 @@ class PublicDataset(Strict):
         missing = [name for name, path in found.items() if path is None]
         if missing:
             raise PublicDatasetError(
-                f"{raw} lacks {', '.join(missing)} (zipped or not) of {self.title}; "
+                f"{raw} lacks {', '.join(missing)} (gzipped or not) of {self.title}; "
                 f"get them from {self.source}"
             )
         sources = tuple(

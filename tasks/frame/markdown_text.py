@@ -1,4 +1,4 @@
-"""Texts of data in Markdown: names of domains, files and models are other people's."""
+"""Escape of untrusted texts (names of domains, files and models) in Markdown."""
 
 _MARKS = "\\`|*_[]<>#"
 

@@ -1,5 +1,5 @@
-"""The artifacts that models are fitted on, and their record while a training is unfinished: its
-checkpoints are of use while they are the latest refresh."""
+"""The input artifacts of a training, and their record while it is unfinished: its checkpoints are
+of use only while its inputs are those of the latest refresh."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SOURCES = ".sources.json"
 
 @dataclass(frozen=True)
 class TrainingSources:
-    """Input artifacts of a model; only the released one reads ``crossings``."""
+    """Input artifacts of a model; only the model of a release uses ``crossings``."""
 
     dataset: ArtifactRef
     tables: ArtifactRef
@@ -29,15 +29,15 @@ class TrainingSources:
 
     @classmethod
     def of(cls, parts: Mapping[str, ArtifactRef]) -> Self:
-        """Returns those of a refresh, given its artifacts by role."""
+        """Returns the inputs among a refresh's artifacts by role."""
         return cls(parts["dataset"], parts["tables"], parts["profiles"], parts.get(CROSSINGS))
 
     def parents(self) -> dict[str, ArtifactRef]:
-        """Returns the available artifacts by role."""
+        """Returns the inputs that are set, by role."""
         return {role: ref for role, ref in vars(self).items() if ref is not None}
 
     def without_crossings(self) -> dict[str, ArtifactRef]:
-        """Returns the artifacts by role without ``crossings``."""
+        """Returns the inputs by role without ``crossings``."""
         return {role: ref for role, ref in self.parents().items() if role != CROSSINGS}
 
 
@@ -63,7 +63,7 @@ def is_replaced(store: Store, fingerprint: str) -> bool:
         return False
     try:
         parts = parts_of(store, refreshed).values()
-    except ArtifactError:  # The refresh is made again before the training resumes.
+    except ArtifactError:  # The damaged refresh is made again before the training resumes.
         return False
     sources: list[dict[str, str]] = json.loads(noted.read_bytes())
     return any(ArtifactRef.model_validate(each) not in parts for each in sources)

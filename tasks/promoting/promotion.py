@@ -28,7 +28,7 @@ class UnsoundReleaseError(RuntimeError):
 
 
 def promote(store: Store, release: ArtifactRef, reason: str) -> None:
-    """Serves a release after checking all its artifacts, which other machines find afterwards too.
+    """Makes a release the served one, on all machines of the store, if all its artifacts are sound.
 
     Raises:
         UnsoundReleaseError.

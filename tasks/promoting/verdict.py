@@ -1,13 +1,16 @@
-"""The verdict of the promotion gate. Separate from the gate, which imports the model: the dump scan
-runs every minute without it."""
+"""The verdict of the promotion gate (`tasks.judge_release`), for modules that load without the
+model, such as the dump scan, which runs every minute."""
 
 from artifacts.strict import Strict
 from tasks.promoting.baseline_lead import BaselineLead
 
 
 class Verdict(Strict):
-    """Verdict of the promotion gate. ``reasons`` against serving; empty if the model may be served.
-    ``lead``: over the strongest baseline, None without one."""
+    """Verdict of the promotion gate.
+
+    ``reasons`` against promotion; a promoted release has some only if the gate is off. ``lead``:
+    difference from the strongest baseline, None without a baseline.
+    """
 
     promoted: bool
     reasons: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Fields that `tune` searches, with their values.
 
-They are those that ever showed an effect (docs/log.md). Not searched: the width, which belongs to
-the item tables; the ensemble size, which multiplies the time of every trial and always helps (the
-tuned preset keeps that of its base); early stopping and refit, which are no property of the model.
+Fields with a measured effect (docs/log.md). Not searched: the width, which the item tables fix; the
+ensemble size, which multiplies the time of every trial and always helps (the tuned preset keeps
+that of its base); early stopping and refit, which belong to the procedure of training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Values = dict[str, Value]
 class SearchedField:
     """A field with its choices, or with the bounds of a logarithmic range.
 
-    `needs`: field that must be on in the base, `field=value` or `field` (not 0).
+    `needs`: condition on the base, `field=value`, or `field` for a value other than 0.
     """
 
     name: str
@@ -59,7 +59,7 @@ def value_of(config: TriThreadConfig, name: str) -> Value:
 
 
 def searched_in(base: TriThreadConfig) -> list[SearchedField]:
-    """Returns the fields that apply to a base; its own values are among their values."""
+    """Returns the fields that apply to a base; the choices or range of each include its value."""
     return [_with_own(field, base) for field in FIELDS if _applies(field, base)]
 
 

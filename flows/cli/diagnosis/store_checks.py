@@ -57,7 +57,7 @@ def place(store: Store) -> Iterator[Finding]:
         return
     free = free_bytes(store)
     room = f"{store.root}: {free / 1e9:,.1f} GB free"
-    remedy = "`llm4cdsr store usage` shows its use, `llm4cdsr store gc` frees some"
+    remedy = "`llm4cdsr store usage` shows its use, `llm4cdsr store gc` frees space"
     yield warning("store", room, remedy) if free < LEAST_FREE else ok("store", room)
     yield from _foreign_files(store)
 

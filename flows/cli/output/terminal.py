@@ -19,9 +19,9 @@ err = TERMINAL
 
 
 class LogLines(RichHandler):
-    """Shows log records; without a traceback where the command ends with a message on its error.
+    """Shows log records, without the traceback of an error that the command reports itself.
 
-    Loggers at level DEBUG keep such tracebacks. In files and pipes a record is one line with date
+    At level DEBUG the traceback is kept. In files and pipes a record is one line with date
     and level.
     """
 

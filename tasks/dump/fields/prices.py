@@ -1,7 +1,8 @@
 """Prices as numbers, with the decimal separator detected over the whole column.
 
-In ``12,99 €`` and ``1.234,56`` the comma is decimal. ``1.234`` is ambiguous: it is read like the
-other prices of the column, and is null if these do not decide. Currencies are ignored.
+In ``12,99 €`` and ``1.234,56`` the comma is decimal. ``1.234`` is ambiguous: it is read with the
+decimal separator of at least 99 % of the column's unambiguous prices, else null. Currencies are
+ignored.
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ _SHOWN = 40
 
 
 class _Mark(StrEnum):
-    """Information in the separators of an amount."""
+    """What the separators of an amount say about the decimal separator."""
 
     NONE = "whole number"
     POINT = "decimal point"
@@ -65,8 +66,8 @@ _FORMS = {
 
 @dataclass
 class PriceField(FieldReader):
-    """Reads a column of prices; ``is_comma``: whether the comma is decimal in ambiguous prices,
-    None if undecided."""
+    """Reads a column of prices; ``is_comma``: whether the comma is the decimal separator of
+    ambiguous prices, None if undecided."""
 
     is_comma: bool | None = None
     is_fixed: bool = False
@@ -77,7 +78,7 @@ class PriceField(FieldReader):
     _negative: int = 0
     _has_other_forms: bool = False
     _used: set[bool | None] = field(default_factory=set)
-    """Interpretation of separators before three digits."""
+    """Values of ``is_comma`` with which ambiguous prices were read so far."""
 
     def read(self, values: pl.Series) -> pl.Series:
         """Returns prices (Float64), null for other values."""

@@ -33,7 +33,7 @@ EXAMPLES = (
 def experiment(
     grids: Annotated[
         list[Path],
-        typer.Argument(help="TOML files; several are rendered to one report.", exists=True),
+        typer.Argument(help="TOML files; several are combined in one report.", exists=True),
     ],
     only: Annotated[
         str | None,
@@ -51,7 +51,7 @@ def experiment(
     markdown: Annotated[Path | None, typer.Option(help="Path for the tables as Markdown.")] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(help="Folder for finished cells, for example in a repository."),
+        typer.Option(help="Folder to which finished cells are copied, e.g. in a Git repository."),
     ] = None,
     provider: LlmProvider = None,
     device: Device = "auto",
@@ -59,9 +59,9 @@ def experiment(
 ) -> None:
     """Measure a grid of data sets, presets, ablations and seeds.
 
-    Finished cells are reused: an interrupted or killed command resumes when repeated. Concurrent
-    commands on one store share the work. The tables show the finished cells. With --keep another
-    machine can continue.
+    A cell is one combination of them. Finished cells are reused: an interrupted or killed command
+    resumes when repeated. Concurrent commands on one store share the work. The tables show the
+    finished cells. With --keep, another machine resumes from that folder.
     """
     from artifacts.store import Store
     from flows.cli.options.configurations import llm_config

@@ -80,7 +80,7 @@ def _disk(store: Store) -> tuple[str, bool]:
     if fault is not None:
         return f"CANNOT BE WRITTEN: {fault.strerror}", False
     if free < FULL:
-        return f"FULL: {free / 1e6:,.1f} MB free; `llm4cdsr store gc` frees some", False
+        return f"FULL: {free / 1e6:,.1f} MB free; `llm4cdsr store gc` frees space", False
     return f"{free / 1e9:,.1f} GB free", True
 
 
@@ -110,9 +110,9 @@ def _of_store(store: Store) -> tuple[dict[str, str], bool]:
 
 
 def _release(store: Store, release: ArtifactRef) -> tuple[str, bool]:
-    """Returns a release with its age and quality, or its damage, and whether it is sound."""
+    """Returns a line with a release's age and quality, or its damage, and whether it is sound."""
     if fault := fault_of_release(store, release):
-        remedy = "`llm4cdsr rollback` serves the one before, or run `llm4cdsr retrain`"
+        remedy = "`llm4cdsr rollback` serves the previous release, or run `llm4cdsr retrain`"
         return f"{release.fingerprint}, DAMAGED: {fault}; {remedy}", False
     try:
         made = store.manifest(release).created
@@ -126,13 +126,13 @@ def _release(store: Store, release: ArtifactRef) -> tuple[str, bool]:
 
 
 def _alerts(store: Store) -> str:
-    """Returns the number of alerts that the webhook has not accepted, and the oldest."""
+    """Returns the number of undelivered alerts, and the oldest of them."""
     found = waiting(store)
     if not found:
         return ""
     oldest = found[0]
     return (
-        f"{len(found):,} NOT DELIVERED, the oldest of {oldest.at:%Y-%m-%d %H:%M} UTC: "
+        f"{len(found):,} NOT DELIVERED, the oldest from {oldest.at:%Y-%m-%d %H:%M} UTC: "
         f"{oldest.document['text']}; `llm4cdsr test-webhook` shows the cause"
     )
 

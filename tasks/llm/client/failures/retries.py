@@ -5,16 +5,17 @@
 | a field is refused | repeated without it or with another form of it; kept if that succeeds |
 | too many texts | sent in parts; later batches keep to the limit |
 | a text too long for the model | sent alone; fails if alone |
-| refused (400) | a batch is bisected until the offending text is isolated; alone two tries |
-| no usable answer | a batch is bisected; alone three tries, or one if cut in its reasoning |
-| 5xx, timeout, connection cut | once more, then a batch is bisected; alone ``max_retries`` more |
-| a refusal of a field or length with status 5xx | once more, then as that refusal |
+| refused (400) | a batch is bisected until the refused text is isolated, which has two tries |
+| refused (403, 404) while others are answered | as 5xx, but a prompt has three tries |
+| no usable answer | a batch is bisected; one prompt has three tries, one if cut in its reasoning |
+| 5xx, timeout, connection cut | repeated once, then bisected; one prompt ``max_retries`` times |
+| a refusal of a field or length with status 5xx | repeated once, then handled as that refusal |
 | 429 | repeated up to the outage limit |
 | unreachable | repeated without counting an attempt: the circuit breaker decides |
 | key, credit, model, URL | ends the stage (`tasks.llm.client.servers.lanes`) |
 
 While a server is down, no try is counted. The last try of a job counts only if the server has
-answered a request that was sent after the job's first fault.
+answered a request that was sent after the job's first fault (`tasks.llm.client.servers.lanes`).
 """
 
 import random
