@@ -126,7 +126,7 @@ BASKETS = [
     ("write", "name", "way"),
     [
         (as_parquet, "e.parquet", r"unnest\(lines\) AS lines"),
-        (json_lines, "e.jsonl", r"jq -c '\.lines\[\] as \$x \| \.lines = \$x'"),
+        (json_lines, "e.jsonl", r"jq -c '\.\[\"lines\"\]\[\] as \$x \| \.\[\"lines\"\] = \$x'"),
     ],
     ids=["parquet", "json"],
 )
