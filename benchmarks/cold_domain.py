@@ -106,9 +106,9 @@ def main(
                 found.setdefault(name, []).append(of_model)
             directions += gains[EMCDR].directions(data.domains)
             rows = _rows(found, np.array(directions))
-            keep(
-                {"seeds": drawn[: len(found[EMCDR])], "preset": preset, "rows": rows}, json_file
-            )  # After each split: a night may be cut short.
+            # After each split: a night may be cut short.
+            seeds_so_far = drawn[: len(found[EMCDR])]
+            keep({"seeds": seeds_so_far, "preset": preset, "rows": rows}, json_file)
     _print(rows, len(drawn))
 
 

@@ -126,10 +126,8 @@ def collect(store: Store, cells: list[FinishedCell], compare: dict[str, str]) ->
         facts.append((*_names(each.cell), *_facts(store, each.ref)))
         asked = withheld[each.data.dataset.fingerprint]
         if asked is not None:
-            names, gains = (
-                asked.sequences.domain_names,
-                gains_of(ranks.filter(ranking=COLD_DOMAIN), asked),
-            )
+            names = asked.sequences.domain_names
+            gains = gains_of(ranks.filter(ranking=COLD_DOMAIN), asked)
             metrics.append(_named(each.cell, cold_metrics({each.cell.model: gains}, names)))
             values.append((each.cell, _cold_values(gains, names)))
             continue

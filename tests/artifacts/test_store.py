@@ -14,6 +14,7 @@ import pytest
 from artifacts.integrity import ArtifactCorruptError, ArtifactMissingError
 from artifacts.manifest import MANIFEST, ArtifactRef, Identity, Kind, identity
 from artifacts.store import Store
+from tests.artifacts.programs_at_once import run_at_once
 
 ROOM = Path(__file__).parents[2]
 
@@ -141,20 +142,8 @@ def test_an_unreadable_manifest_names_the_way_out_and_hides_no_other_artifact(
 
 def test_two_processes_that_commit_one_identity_at_once_both_succeed(store: Store) -> None:
     command = [sys.executable, "-c", COMMITTED_WITH_OTHERS, store.root]
-    writers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOM)
-        for _ in range(2)
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"  # Both are inside the block now.
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write(b"\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate()
-    assert [writer.returncode for writer in writers] == [0, 0]
+    # Both are inside the block when they go on.
+    assert run_at_once([command, command], ROOM) == [0, 0]
     store.verify(an_identity().ref)
     assert len(list((store.local / Kind.CLUSTERS).iterdir())) == 1
 

@@ -25,6 +25,7 @@ from tasks.promoting.release_history import (
     served_in_turn,
     serving_release,
 )
+from tests.artifacts.programs_at_once import run_at_once
 
 ROOM = Path(__file__).parents[3]
 
@@ -77,21 +78,7 @@ def test_two_writers_of_fifty_promotions_each_lose_none(
     monkeypatch.setenv("LLM4CDSR_CACHE", str(tmp_path / "cache"))
     root = str(tmp_path / "store") if place == "folder" else f"file://{tmp_path}/bucket"
     command = [sys.executable, "-c", PROMOTES, root]
-    writers = [
-        subprocess.Popen(
-            [*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOM
-        )
-        for n in range(2)
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write(b"\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate()
+    run_at_once([[*command, str(n)] for n in range(2)], ROOM)
     store = Store(root)
     entries = history(store)
     assert len({entry.release.fingerprint for entry in entries}) == len(entries) == 100
